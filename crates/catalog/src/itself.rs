@@ -1,0 +1,88 @@
+//! What the sidecar says about itself.
+
+use crate::server::{MEMBER, RS};
+use crate::{Emitter, Kind, Label, Metric, POLL_ERROR_REASONS, POLL_SOURCES, Stability, Unit, Values};
+
+const SOURCE: Label =
+    Label { name: "source", help: "what was asked of the member", values: Values::Closed(POLL_SOURCES) };
+
+const fn itself(
+    name: &'static str,
+    kind: Kind,
+    unit: Unit,
+    help: &'static str,
+    labels: &'static [Label],
+    source: &'static str,
+) -> Metric {
+    Metric {
+        name,
+        kind,
+        unit,
+        help,
+        labels,
+        buckets: &[],
+        emitter: Emitter::Sidecar,
+        source,
+        stability: Stability::Stable,
+    }
+}
+
+/// The build.
+pub const TXNSCOPE_BUILD_INFO: Metric = itself(
+    "txnscope_build_info",
+    Kind::Gauge,
+    Unit::Info,
+    "The running build.",
+    &[Label { name: "version", help: "version of the crate", values: Values::Deployment }],
+    "the binary",
+);
+
+/// Whether the last poll of a source succeeded.
+pub const TXNSCOPE_POLL_SUCCESS: Metric = itself(
+    "txnscope_poll_success",
+    Kind::Gauge,
+    Unit::Boolean,
+    "Whether the last poll of a source succeeded.",
+    &[RS, MEMBER, SOURCE],
+    "the poll",
+);
+
+/// How long the last poll of a source took.
+pub const TXNSCOPE_POLL_DURATION: Metric = itself(
+    "txnscope_poll_duration_seconds",
+    Kind::Gauge,
+    Unit::Seconds,
+    "How long the last poll of a source took, whether it succeeded or not.",
+    &[RS, MEMBER, SOURCE],
+    "the poll",
+);
+
+/// Age of the data of a source.
+pub const TXNSCOPE_POLL_AGE: Metric = itself(
+    "txnscope_poll_age_seconds",
+    Kind::Gauge,
+    Unit::Seconds,
+    "Time since the last successful poll of a source; absent until one succeeded.",
+    &[RS, MEMBER, SOURCE],
+    "the sidecar's clock, at the scrape",
+);
+
+/// Polls that failed.
+pub const TXNSCOPE_POLL_ERRORS: Metric = itself(
+    "txnscope_poll_errors_total",
+    Kind::Counter,
+    Unit::Count,
+    "Polls that failed, by reason.",
+    &[RS, MEMBER, SOURCE, Label { name: "reason", help: "why", values: Values::Closed(POLL_ERROR_REASONS) }],
+    "the poll",
+);
+
+/// Series that were not exported.
+pub const TXNSCOPE_SERIES_DROPPED: Metric = itself(
+    "txnscope_series_dropped_total",
+    Kind::Counter,
+    Unit::Count,
+    "Series that a source offered and the sidecar did not export: a value of the wrong type, a duplicate, or one over the limit.",
+    &[RS, MEMBER, SOURCE],
+    "the sidecar",
+);

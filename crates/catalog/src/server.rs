@@ -1,0 +1,255 @@
+//! What `mongod` says in its own books, polled by the sidecar.
+
+use crate::{Emitter, Kind, Label, Metric, Stability, Unit, Values};
+
+pub(crate) const RS: Label =
+    Label { name: "rs", help: "name of the replica set; empty when unknown", values: Values::Deployment };
+pub(crate) const MEMBER: Label =
+    Label { name: "member", help: "host and port of the member", values: Values::Deployment };
+
+const STATE: Label = Label {
+    name: "state",
+    help: "`active`: running a statement; `inactive`: between two statements",
+    values: Values::Closed(&["active", "inactive"]),
+};
+
+/// Upper bounds, in seconds, of `opLatencies.transactions`: a subset of the server's own bounds (powers of two
+/// of a microsecond), so that no count is split between two buckets.
+pub const SERVER_DURATION_BUCKETS: &[f64] = &[
+    0.000_128,
+    0.000_256,
+    0.000_512,
+    0.001_024,
+    0.002_048,
+    0.004_096,
+    0.008_192,
+    0.016_384,
+    0.032_768,
+    0.065_536,
+    0.131_072,
+    0.262_144,
+    0.524_288,
+    1.048_576,
+    2.097_152,
+    4.194_304,
+    8.388_608,
+    16.777_216,
+    33.554_432,
+    67.108_864,
+    134.217_728,
+];
+
+const fn server(
+    name: &'static str,
+    kind: Kind,
+    unit: Unit,
+    help: &'static str,
+    labels: &'static [Label],
+    source: &'static str,
+) -> Metric {
+    Metric {
+        name,
+        kind,
+        unit,
+        help,
+        labels,
+        buckets: &[],
+        emitter: Emitter::Sidecar,
+        source,
+        stability: Stability::Stable,
+    }
+}
+
+const fn count(name: &'static str, help: &'static str, source: &'static str) -> Metric {
+    server(name, Kind::Counter, Unit::Count, help, &[RS, MEMBER], source)
+}
+
+/// Whether the member answers.
+pub const MONGODB_UP: Metric = server(
+    "mongodb_up",
+    Kind::Gauge,
+    Unit::Boolean,
+    "Whether the member answered its last serverStatus poll, no longer than three intervals ago.",
+    &[RS, MEMBER],
+    "the serverStatus poll",
+);
+
+/// What runs there.
+pub const MONGODB_INFO: Metric = server(
+    "mongodb_info",
+    Kind::Gauge,
+    Unit::Info,
+    "Version and kind of the server.",
+    &[
+        RS,
+        MEMBER,
+        Label { name: "version", help: "version of the server", values: Values::Deployment },
+        Label {
+            name: "process",
+            help: "kind of the server",
+            values: Values::Closed(&["mongod", "mongos", "unknown"]),
+        },
+        Label { name: "storage_engine", help: "storage engine; empty on mongos", values: Values::Deployment },
+    ],
+    "serverStatus.version, .process, .storageEngine.name",
+);
+
+/// Time since the server started.
+pub const MONGODB_UPTIME: Metric = server(
+    "mongodb_uptime_seconds",
+    Kind::Gauge,
+    Unit::Seconds,
+    "Time since the server process started. All its counters begin at zero then.",
+    &[RS, MEMBER],
+    "serverStatus.uptimeMillis",
+);
+
+/// Transactions begun.
+pub const MONGODB_TRANSACTIONS_STARTED: Metric = count(
+    "mongodb_transactions_started_total",
+    "Multi-document transactions that the server began. Only the primary counts: sum over members.",
+    "serverStatus.transactions.totalStarted",
+);
+
+/// Transactions committed.
+pub const MONGODB_TRANSACTIONS_COMMITTED: Metric = count(
+    "mongodb_transactions_committed_total",
+    "Multi-document transactions that the server committed.",
+    "serverStatus.transactions.totalCommitted",
+);
+
+/// Transactions aborted.
+pub const MONGODB_TRANSACTIONS_ABORTED: Metric = count(
+    "mongodb_transactions_aborted_total",
+    "Multi-document transactions that the server aborted, for whatever reason: it keeps no books on why.",
+    "serverStatus.transactions.totalAborted",
+);
+
+/// Transactions open now.
+pub const MONGODB_TRANSACTIONS_OPEN: Metric = server(
+    "mongodb_transactions_open",
+    Kind::Gauge,
+    Unit::Count,
+    "Multi-document transactions open on the server.",
+    &[RS, MEMBER, STATE],
+    "serverStatus.transactions.currentActive, .currentInactive",
+);
+
+/// Transactions that were prepared.
+pub const MONGODB_TRANSACTIONS_PREPARED_TOTAL: Metric = count(
+    "mongodb_transactions_prepared_total",
+    "Transactions that entered the prepared state (two-phase commit of a sharded transaction).",
+    "serverStatus.transactions.totalPrepared",
+);
+
+/// Prepared transactions that committed.
+pub const MONGODB_TRANSACTIONS_PREPARED_COMMITTED: Metric = count(
+    "mongodb_transactions_prepared_committed_total",
+    "Prepared transactions that committed.",
+    "serverStatus.transactions.totalPreparedThenCommitted",
+);
+
+/// Prepared transactions that aborted.
+pub const MONGODB_TRANSACTIONS_PREPARED_ABORTED: Metric = count(
+    "mongodb_transactions_prepared_aborted_total",
+    "Prepared transactions that aborted.",
+    "serverStatus.transactions.totalPreparedThenAborted",
+);
+
+/// Transactions prepared now.
+pub const MONGODB_TRANSACTIONS_PREPARED: Metric = server(
+    "mongodb_transactions_prepared",
+    Kind::Gauge,
+    Unit::Count,
+    "Transactions in the prepared state.",
+    &[RS, MEMBER],
+    "serverStatus.transactions.currentPrepared",
+);
+
+/// Duration of transactions.
+pub const MONGODB_TRANSACTION_DURATION: Metric = Metric {
+    name: "mongodb_transaction_duration_seconds",
+    kind: Kind::Histogram,
+    unit: Unit::Seconds,
+    help: "Duration of transactions that ended, committed or aborted, as the server measured it.",
+    labels: &[RS, MEMBER],
+    buckets: SERVER_DURATION_BUCKETS,
+    emitter: Emitter::Sidecar,
+    source: "serverStatus.opLatencies.transactions with histograms on",
+    stability: Stability::Stable,
+};
+
+/// Operations in the last committed transaction.
+pub const MONGODB_LAST_COMMITTED_TRANSACTION_OPERATIONS: Metric = server(
+    "mongodb_last_committed_transaction_operations",
+    Kind::Gauge,
+    Unit::Count,
+    "Write operations in the transaction that committed last; absent until one did.",
+    &[RS, MEMBER],
+    "serverStatus.transactions.lastCommittedTransaction.operationCount",
+);
+
+/// Size of the last committed transaction in the oplog.
+pub const MONGODB_LAST_COMMITTED_TRANSACTION_OPLOG_BYTES: Metric = server(
+    "mongodb_last_committed_transaction_oplog_bytes",
+    Kind::Gauge,
+    Unit::Bytes,
+    "Size in the oplog of the transaction that committed last; absent until one did.",
+    &[RS, MEMBER],
+    "serverStatus.transactions.lastCommittedTransaction.oplogOperationBytes",
+);
+
+/// Retryable write commands that were retried.
+pub const MONGODB_RETRIED_WRITE_COMMANDS: Metric = count(
+    "mongodb_retried_write_commands_total",
+    "Retryable write commands that the server had already executed when they came again.",
+    "serverStatus.transactions.retriedCommandsCount",
+);
+
+/// Retryable write statements that were retried.
+pub const MONGODB_RETRIED_WRITE_STATEMENTS: Metric = count(
+    "mongodb_retried_write_statements_total",
+    "Statements of retryable write commands that the server had already executed when they came again.",
+    "serverStatus.transactions.retriedStatementsCount",
+);
+
+/// Writes to the table of transactions.
+pub const MONGODB_TRANSACTIONS_TABLE_WRITES: Metric = count(
+    "mongodb_transactions_table_writes_total",
+    "Writes to config.transactions: one for each retryable write and each commit.",
+    "serverStatus.transactions.transactionsCollectionWriteCount",
+);
+
+/// Write conflicts outside of transactions.
+pub const MONGODB_OPERATION_WRITE_CONFLICTS: Metric = count(
+    "mongodb_operation_write_conflicts_total",
+    "Write conflicts that the server retried by itself. On 6.0 a conflict inside a transaction is not among them.",
+    "serverStatus.metrics.operation.writeConflicts",
+);
+
+/// Write conflicts of the storage engine.
+pub const MONGODB_WIREDTIGER_UPDATE_CONFLICTS: Metric = count(
+    "mongodb_wiredtiger_update_conflicts_total",
+    "Write conflicts that WiredTiger detected, inside transactions and outside. Less mongodb_operation_write_conflicts_total, it gives those inside.",
+    "serverStatus.wiredTiger.transaction.\"update conflicts\"",
+);
+
+/// Age of the oldest open transaction.
+pub const MONGODB_TRANSACTIONS_OLDEST_OPEN: Metric = server(
+    "mongodb_transactions_oldest_open_seconds",
+    Kind::Gauge,
+    Unit::Seconds,
+    "Age of the oldest open transaction in each state; 0 when there is none.",
+    &[RS, MEMBER, STATE],
+    "$currentOp, asked only while transactions are open",
+);
+
+/// Transactions that wait for a lock.
+pub const MONGODB_TRANSACTIONS_WAITING_FOR_LOCK: Metric = server(
+    "mongodb_transactions_waiting_for_lock",
+    Kind::Gauge,
+    Unit::Count,
+    "Open transactions whose statement waits for a lock.",
+    &[RS, MEMBER],
+    "$currentOp, asked only while transactions are open",
+);

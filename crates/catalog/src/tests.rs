@@ -1,0 +1,105 @@
+//! What must hold for every entry.
+
+use std::collections::HashSet;
+
+use crate::{
+    FAILURE_OUTCOMES, Kind, METRICS, OUTCOMES, POLL_ERROR_REASONS, POLL_SOURCES, REASONS, Unit, Values,
+};
+
+fn is_snake_case(word: &str) -> bool {
+    word.starts_with(|c: char| c.is_ascii_lowercase())
+        && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+}
+
+#[test]
+fn names_are_legal_and_unique() {
+    let mut seen = HashSet::new();
+    for metric in METRICS {
+        assert!(is_snake_case(metric.name), "{} is not snake case", metric.name);
+        assert!(seen.insert(metric.name), "{} is listed twice", metric.name);
+        assert!(metric.help.ends_with('.'), "{}: the help is no sentence", metric.name);
+        assert!(!metric.source.is_empty(), "{} has no source", metric.name);
+    }
+}
+
+#[test]
+fn suffixes_follow_prometheus() {
+    for metric in METRICS {
+        let counter_suffix = metric.name.ends_with("_total");
+        assert_eq!(counter_suffix, metric.kind == Kind::Counter, "{}: _total is for counters", metric.name);
+        let base = metric.name.trim_end_matches("_total");
+        match metric.unit {
+            Unit::Seconds => assert!(base.ends_with("_seconds"), "{}: seconds", metric.name),
+            Unit::Bytes => assert!(base.ends_with("_bytes"), "{}: bytes", metric.name),
+            Unit::Info => assert!(base.ends_with("_info"), "{}: info", metric.name),
+            Unit::Count | Unit::Boolean => {
+                assert!(!base.ends_with("_seconds") && !base.ends_with("_bytes"), "{}: unit", metric.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn histograms_have_growing_buckets_and_nothing_else_has() {
+    for metric in METRICS {
+        assert_eq!(metric.buckets.is_empty(), metric.kind != Kind::Histogram, "{}", metric.name);
+        assert!(
+            metric.buckets.windows(2).all(|pair| pair[0] < pair[1]),
+            "{}: buckets must grow",
+            metric.name
+        );
+    }
+}
+
+#[test]
+fn labels_are_legal_unique_and_their_closed_values_are_snake_case() {
+    for metric in METRICS {
+        let mut seen = HashSet::new();
+        for label in metric.labels {
+            assert!(is_snake_case(label.name), "{}: label {}", metric.name, label.name);
+            assert!(
+                !["job", "instance", "le", "quantile"].contains(&label.name),
+                "{}: {} is taken",
+                metric.name,
+                label.name
+            );
+            assert!(seen.insert(label.name), "{}: label {} twice", metric.name, label.name);
+            if let Values::Closed(values) | Values::Declared(values) = label.values {
+                assert!(!values.is_empty(), "{}: {} has no value", metric.name, label.name);
+                assert!(values.iter().all(|value| is_snake_case(value)), "{}: {}", metric.name, label.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn closed_sets_have_no_duplicates() {
+    for set in [OUTCOMES, FAILURE_OUTCOMES, REASONS, POLL_SOURCES, POLL_ERROR_REASONS] {
+        assert_eq!(set.iter().collect::<HashSet<_>>().len(), set.len(), "{set:?}");
+    }
+    assert!(FAILURE_OUTCOMES.iter().all(|outcome| OUTCOMES.contains(outcome)));
+}
+
+#[test]
+fn the_four_caller_names_are_to_the_letter() {
+    let caller: Vec<_> = METRICS[..4].iter().map(|metric| metric.name).collect();
+    assert_eq!(
+        caller,
+        [
+            "transaction_attempts_total",
+            "transaction_failures_total",
+            "transaction_duration_seconds",
+            "concurrent_operations"
+        ],
+    );
+}
+
+#[test]
+fn the_page_in_docs_is_current() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
+    let page = std::fs::read_to_string(path).expect("docs/metrics.md is in the repository");
+    assert!(
+        page == crate::markdown(),
+        "docs/metrics.md is not what the catalogue says; run `cargo xtask gen`"
+    );
+}

@@ -1,0 +1,65 @@
+//! The closed sets of label values. Error text is never one of them.
+
+/// How an operation ended, as the caller sees it.
+///
+/// Only `failed` and `panicked` are ours to mend: a `rejected` operation met a business rule and the data is right,
+/// a `cancelled` one was left by its caller.
+pub const OUTCOMES: &[&str] = &["succeeded", "rejected", "failed", "cancelled", "panicked"];
+
+/// The outcomes that `transaction_failures_total` counts: all but `succeeded`.
+pub const FAILURE_OUTCOMES: &[&str] = &["rejected", "failed", "cancelled", "panicked"];
+
+/// Why an operation or an attempt did not succeed. An application adds names of its own.
+pub const REASONS: &[&str] = &[
+    "write_conflict",
+    "no_such_transaction",
+    "lock_timeout",
+    "snapshot_unavailable",
+    "transaction_too_old",
+    "transaction_expired",
+    "transaction_too_large",
+    "max_time_expired",
+    "duplicate_key",
+    "document_validation",
+    "not_primary",
+    "interrupted",
+    "network",
+    "server_selection",
+    "pool_timeout",
+    "write_concern",
+    "commit_unknown",
+    "unauthorized",
+    "invalid_request",
+    "application",
+    "cancelled",
+    "panic",
+    "timeout",
+    "other",
+];
+
+/// The most operations that one process tells apart.
+pub const MAX_OPERATIONS: usize = 200;
+
+/// The operation that takes what comes after [`MAX_OPERATIONS`].
+pub const OVERFLOW: &str = "overflow";
+
+/// The operation of a request that no route matched.
+pub const UNMATCHED: &str = "unmatched";
+
+/// The operation of a service that failed before it took a request, so that nothing names the request.
+pub const UNREADY: &str = "unready";
+
+/// What the sidecar asks MongoDB, one word for each source.
+pub const POLL_SOURCES: &[&str] = &["server_status", "current_op"];
+
+/// Why a poll failed.
+pub const POLL_ERROR_REASONS: &[&str] = &[
+    "timeout",
+    "network",
+    "server_selection",
+    "authentication",
+    "permission_denied",
+    "command_failed",
+    "malformed_reply",
+    "other",
+];

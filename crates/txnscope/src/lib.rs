@@ -1,0 +1,1 @@
+//! Tower layer for MongoDB transactions.

@@ -1,0 +1,4 @@
+//! The project's own commands.
+fn main() {
+    std::fs::write("docs/metrics.md", txnscope_catalog::markdown()).unwrap();
+}
