@@ -1,1 +1,97 @@
-//! Tower layer for MongoDB transactions.
+//! MongoDB transactions, made observable from the caller's side.
+//!
+//! [`TransactionLayer`] wraps a router, a route or any tower service. It counts and times the operations that pass
+//! through it, each once however it ends: answered, refused, failed, left by its caller, panicked. Below the
+//! layer, the operation is visible to the handler's task as a [`scope`].
+//!
+//! ```
+//! # #[cfg(feature = "axum")] {
+//! use axum::http::StatusCode;
+//! use axum::response::{IntoResponse, Response};
+//! use axum::routing::post;
+//! use txnscope::{Metrics, Operation, Reason, TransactionLayer, Verdict};
+//!
+//! const INSUFFICIENT_BALANCE: Reason = Reason::declare("insufficient_balance");
+//! const CONSUME: Operation =
+//!     Operation::new("POST /api/retainers/{id}/consume").rejects(&[INSUFFICIENT_BALANCE]);
+//!
+//! async fn consume() -> Response {
+//!     // The transaction found the balance too low: say so, and nobody is paged.
+//!     (StatusCode::BAD_REQUEST, Verdict::rejected(INSUFFICIENT_BALANCE), "Insufficient balance").into_response()
+//! }
+//!
+//! # fn wire() -> Result<(), txnscope::InstallError> {
+//! let metrics = Metrics::install()?;
+//! let app: axum::Router = axum::Router::new()
+//!     .route("/api/retainers/{id}/consume", post(consume))
+//!     .layer(TransactionLayer::new().declare([CONSUME]))
+//!     .merge(metrics.router()); // GET /metrics
+//! # drop(app);
+//! # Ok(())
+//! # }
+//! # wire().unwrap();
+//! # }
+//! ```
+//!
+//! # What is counted
+//!
+//! | metric | what |
+//! | --- | --- |
+//! | `transaction_attempts_total{operation}` | operations admitted |
+//! | `transaction_failures_total{operation,outcome,reason}` | operations that did not succeed, and why |
+//! | `transaction_duration_seconds{operation,outcome}` | time to the response, as a histogram |
+//! | `concurrent_operations{operation}` | operations in flight |
+//!
+//! Attempts are the durations' counts and the operations in flight, together. Every operation that did not succeed
+//! is logged once, with what the span [attached](scope::attach_span) by the handler says.
+//!
+//! # Where to put the layer
+//!
+//! Around routes: `Router::layer`, `Router::route_layer`, or inside of `nest` and `nest_service`; there axum has
+//! matched a template. Around a whole `Router` from outside (as a service), and outside of `nest_service`, axum
+//! has not matched yet, so that every request would be `unmatched`: give it names with
+//! [`TransactionLayer::name_operations`]. Two layers around one another count an operation once.
+//!
+//! # Cost
+//!
+//! At steady state a request allocates nothing and reads the clock twice. The log event, the first request of an
+//! operation, and [`scope::current`] allocate.
+//!
+//! # Features
+//!
+//! - `axum` (default): route templates, [`Verdict`] as a part of a response, a `/metrics` router
+//! - `http`: operations and outcomes of `http` requests, with names that you give
+//!
+//! Without either, the layer wraps any tower service.
+
+mod classify;
+mod event;
+mod future;
+mod layer;
+mod operation;
+mod outcome;
+mod reason;
+pub mod recorder;
+mod registry;
+pub mod scope;
+mod service;
+mod verdict;
+
+#[cfg(feature = "axum")]
+mod axum;
+#[cfg(feature = "http")]
+mod http;
+
+pub use crate::classify::{ClassifyRequest, ClassifyResponse, Named};
+pub use crate::future::ResponseFuture;
+#[cfg(feature = "http")]
+pub use crate::http::{Http, RequestHead};
+pub use crate::layer::TransactionLayer;
+pub use crate::operation::{Operation, OperationName};
+pub use crate::outcome::Outcome;
+pub use crate::reason::Reason;
+pub use crate::recorder::{InstallError, Metrics};
+pub use crate::registry::Registry;
+pub use crate::scope::OperationHandle;
+pub use crate::service::TransactionService;
+pub use crate::verdict::Verdict;

@@ -1,0 +1,146 @@
+//! Operations and outcomes of HTTP requests.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::{Extensions, HeaderMap, Method, Request, Response, StatusCode, Uri};
+
+use crate::classify::presume_failed;
+use crate::{ClassifyRequest, ClassifyResponse, OperationName, Reason, Verdict};
+
+/// Reads HTTP requests and responses.
+///
+/// The operation is the method and the route template that axum matched (`POST /api/retainers/{id}/consume`), or
+/// `unmatched`; never the path. Safe methods (GET, HEAD, OPTIONS, TRACE) pass through uncounted.
+///
+/// A [`Verdict`] in the response's extensions says what became of it. Without one the status decides, and a
+/// reason noted in the scope stands before the status's own:
+///
+/// | status | outcome | reason |
+/// | --- | --- | --- |
+/// | 1xx, 2xx, 3xx | succeeded | |
+/// | 401, 403 | rejected | `unauthorized` |
+/// | 408, 504 | failed | `timeout` |
+/// | 402, 409, 423, 429, 451 | rejected | `application` |
+/// | other 4xx | rejected | `invalid_request` |
+/// | other 5xx | failed | `other` |
+#[derive(Clone, Default)]
+pub struct Http {
+    filter: Option<Arc<Filter>>,
+    name: Option<Arc<Name>>,
+}
+
+type Filter = dyn Fn(RequestHead<'_>) -> bool + Send + Sync;
+type Name = dyn for<'a> Fn(RequestHead<'a>) -> Option<&'a str> + Send + Sync;
+
+/// What a filter or a naming function may look at.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestHead<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The URI. A path or a query makes a bad name: it is the caller's to choose.
+    pub uri: &'a Uri,
+    /// The headers.
+    pub headers: &'a HeaderMap,
+    /// The extensions, where routers leave what they matched.
+    pub extensions: &'a Extensions,
+}
+
+impl Http {
+    pub(crate) fn set_filter(&mut self, filter: impl Fn(RequestHead<'_>) -> bool + Send + Sync + 'static) {
+        self.filter = Some(Arc::new(filter));
+    }
+
+    pub(crate) fn set_name(
+        &mut self,
+        name: impl for<'a> Fn(RequestHead<'a>) -> Option<&'a str> + Send + Sync + 'static,
+    ) {
+        self.name = Some(Arc::new(name));
+    }
+}
+
+impl<B> ClassifyRequest<Request<B>> for Http {
+    fn operation<'a>(&'a self, request: &'a Request<B>) -> Option<OperationName<'a>> {
+        let head = RequestHead {
+            method: request.method(),
+            uri: request.uri(),
+            headers: request.headers(),
+            extensions: request.extensions(),
+        };
+        let counted = match &self.filter {
+            Some(filter) => filter(head),
+            None => !head.method.is_safe(),
+        };
+        if !counted {
+            return None;
+        }
+        if let Some(name) = self.name.as_ref().and_then(|name| name(head)) {
+            return Some(OperationName::named(name));
+        }
+        Some(match template(head.extensions) {
+            Some(template) => OperationName::route(known(head.method), template),
+            None => OperationName::UNMATCHED,
+        })
+    }
+}
+
+#[cfg(feature = "axum")]
+fn template(extensions: &Extensions) -> Option<&str> {
+    extensions.get::<axum::extract::MatchedPath>().map(axum::extract::MatchedPath::as_str)
+}
+
+#[cfg(not(feature = "axum"))]
+fn template(_: &Extensions) -> Option<&str> {
+    None
+}
+
+/// Anybody may send any word as a method; only the standard ones become labels.
+fn known(method: &Method) -> &'static str {
+    match *method {
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        Method::CONNECT => "CONNECT",
+        Method::TRACE => "TRACE",
+        _ => "OTHER",
+    }
+}
+
+impl<B, E> ClassifyResponse<Response<B>, E> for Http {
+    fn response(&self, response: &Response<B>) -> Verdict {
+        // A response without extensions, which is nearly every success, costs one comparison.
+        match response.extensions().get::<Verdict>() {
+            Some(verdict) => verdict.clone(),
+            None => presume(response.status()),
+        }
+    }
+
+    fn error(&self, _: &E) -> Verdict {
+        presume_failed::<E>()
+    }
+}
+
+fn presume(status: StatusCode) -> Verdict {
+    match status.as_u16() {
+        401 | 403 => Verdict::rejected(Reason::UNAUTHORIZED),
+        408 | 504 => Verdict::failed(Reason::TIMEOUT),
+        402 | 409 | 423 | 429 | 451 => Verdict::rejected(Reason::APPLICATION),
+        400..=499 => Verdict::rejected(Reason::INVALID_REQUEST),
+        code if code >= 500 => Verdict::failed(Reason::OTHER),
+        _ => Verdict::succeeded(),
+    }
+    .yielding()
+}
+
+impl fmt::Debug for Http {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Http")
+            .field("filter", &self.filter.is_some())
+            .field("name", &self.name.is_some())
+            .finish()
+    }
+}

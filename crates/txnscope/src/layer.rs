@@ -1,0 +1,107 @@
+//! The layer.
+
+use tower_layer::Layer;
+
+use crate::classify::Named;
+#[cfg(feature = "http")]
+use crate::http::{Http, RequestHead};
+use crate::{Operation, Registry, TransactionService};
+
+/// Counts and times the operations of the service that it wraps. See the [crate's page](crate) for an example.
+///
+/// `C` reads requests and responses: [`Http`](crate::Http), [`Named`](crate::Named), or a type of yours.
+#[derive(Debug, Clone)]
+pub struct TransactionLayer<C> {
+    classify: C,
+    registry: Registry,
+}
+
+impl<C> TransactionLayer<C> {
+    /// A layer for any service, which reads requests and responses with `classify`.
+    #[must_use]
+    pub fn with_classifier(classify: C) -> Self {
+        Self { classify, registry: Registry::global() }
+    }
+
+    /// Counts into that registry instead of the process's global one. Say it before
+    /// [`declare`](Self::declare).
+    #[must_use]
+    pub fn in_registry(mut self, registry: Registry) -> Self {
+        self.registry = registry;
+        self
+    }
+
+    /// Declares operations: their series, failures included, are there as zero before the first request.
+    #[must_use]
+    pub fn declare(self, operations: impl IntoIterator<Item = Operation>) -> Self {
+        self.registry.declare(operations);
+        self
+    }
+}
+
+impl TransactionLayer<Named> {
+    /// A layer for a service without routes: every request is the operation of that name.
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use tower::{ServiceBuilder, service_fn};
+    /// use txnscope::TransactionLayer;
+    ///
+    /// let consumer = ServiceBuilder::new()
+    ///     .layer(TransactionLayer::named("consume_invoice_message"))
+    ///     .service(service_fn(|message: Vec<u8>| async move { Ok::<_, Infallible>(message.len()) }));
+    /// # drop(consumer);
+    /// ```
+    #[must_use]
+    pub fn named(operation: &'static str) -> Self {
+        Self::with_classifier(Named(operation)).declare([Operation::new(operation)])
+    }
+}
+
+#[cfg(feature = "http")]
+impl TransactionLayer<Http> {
+    /// A layer for an HTTP service, counting into the global recorder.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_classifier(Http::default())
+    }
+
+    /// A layer for an HTTP service, counting into that registry.
+    #[must_use]
+    pub fn with_registry(registry: Registry) -> Self {
+        Self::new().in_registry(registry)
+    }
+
+    /// Counts the requests for which this says `true`, in place of those whose method is not safe.
+    #[must_use]
+    pub fn filter(mut self, filter: impl Fn(RequestHead<'_>) -> bool + Send + Sync + 'static) -> Self {
+        self.classify.set_filter(filter);
+        self
+    }
+
+    /// Names operations; where it returns `None`, the method and the route template do. The names must come from
+    /// a bounded set: after 200, every further one is counted as `overflow`.
+    #[must_use]
+    pub fn name_operations(
+        mut self,
+        name: impl for<'a> Fn(RequestHead<'a>) -> Option<&'a str> + Send + Sync + 'static,
+    ) -> Self {
+        self.classify.set_name(name);
+        self
+    }
+}
+
+#[cfg(feature = "http")]
+impl Default for TransactionLayer<Http> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<S, C: Clone> Layer<S> for TransactionLayer<C> {
+    type Service = TransactionService<S, C>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        TransactionService::new(inner, self.classify.clone(), self.registry)
+    }
+}

@@ -1,0 +1,179 @@
+//! Recorder set-up: from the `metrics` facade to a page that Prometheus reads.
+//!
+//! [`Metrics::install`] makes `metrics-exporter-prometheus` the process's recorder, with the catalogue's histograms
+//! in fixed buckets, and keeps it up. Whatever else the application records through the facade comes out on the
+//! same page.
+//!
+//! ```
+//! # #[cfg(feature = "axum")]
+//! # fn main() -> Result<(), txnscope::InstallError> {
+//! let metrics = txnscope::Metrics::install()?;
+//! let app: axum::Router = axum::Router::new().merge(metrics.router()); // GET /metrics
+//! # drop(app);
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "axum"))]
+//! # fn main() {}
+//! ```
+//!
+//! An application that has a recorder of its own installs that one first and needs nothing of this module: the
+//! layer then records into it. Give `PrometheusBuilder` the catalogue's buckets with [`configure`], or its
+//! histograms come out as summaries; and set no idle timeout, which loses the data of cached handles for good.
+
+mod facade;
+mod histogram;
+mod upkeep;
+
+use std::fmt;
+use std::sync::Arc;
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use txnscope_catalog::{Emitter, Kind, emitted_by};
+
+use self::facade::{FixedHistograms, Recorder};
+use self::upkeep::Upkeep;
+use crate::Registry;
+
+/// The content type of the text format that [`Metrics::render`] writes.
+pub const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The recorder of this process, and the page that Prometheus reads.
+///
+/// Cheap to clone. Upkeep of the application's own histograms ends with the last clone.
+#[derive(Clone)]
+pub struct Metrics {
+    exporter: PrometheusHandle,
+    histograms: Arc<FixedHistograms>,
+    registry: Registry,
+    _upkeep: Arc<Upkeep>,
+}
+
+impl Metrics {
+    /// Installs the recorder for the whole process. Call it once, before the first layer takes a request.
+    ///
+    /// # Errors
+    ///
+    /// If a recorder is installed already, or if a layer has counted before there was one: what it counted is
+    /// lost, and what it would count as well.
+    pub fn install() -> Result<Self, InstallError> {
+        let recorder = Recorder::new();
+        let (exporter, histograms) = (recorder.exporter(), recorder.histograms());
+        let registry = Registry::global();
+        if registry.is_used() {
+            return Err(InstallError::TooLate);
+        }
+        metrics::set_global_recorder(recorder).map_err(|_| InstallError::AlreadyInstalled)?;
+        registry.flush();
+        Self::assemble(exporter, histograms, registry)
+    }
+
+    /// A recorder of its own, for a test or for a second page in one process. Use its [`registry`](Self::registry)
+    /// with [`TransactionLayer::with_registry`](crate::TransactionLayer::with_registry).
+    ///
+    /// # Errors
+    ///
+    /// If no thread can be started for upkeep.
+    pub fn isolated() -> Result<Self, InstallError> {
+        let recorder = Recorder::new();
+        let (exporter, histograms) = (recorder.exporter(), recorder.histograms());
+        Self::assemble(exporter, histograms, Registry::new(recorder))
+    }
+
+    fn assemble(
+        exporter: PrometheusHandle,
+        histograms: Arc<FixedHistograms>,
+        registry: Registry,
+    ) -> Result<Self, InstallError> {
+        let upkeep = Arc::new(Upkeep::start(exporter.clone()).map_err(InstallError::Upkeep)?);
+        Ok(Self { exporter, histograms, registry, _upkeep: upkeep })
+    }
+
+    /// The operations that this recorder counts.
+    #[must_use]
+    pub fn registry(&self) -> Registry {
+        self.registry
+    }
+
+    /// The page, in the text format 0.0.4. It takes milliseconds for thousands of series and blocks meanwhile:
+    /// in async code prefer [`render_off_worker`](Self::render_off_worker).
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut page = self.exporter.render();
+        self.histograms.render(&mut page);
+        page
+    }
+
+    /// The page, rendered on the runtime's blocking threads, away from the async workers.
+    ///
+    /// # Panics
+    ///
+    /// If called outside of a tokio runtime.
+    pub async fn render_off_worker(&self) -> String {
+        let metrics = self.clone();
+        match tokio::task::spawn_blocking(move || metrics.render()).await {
+            Ok(page) => page,
+            // The runtime is shutting down: there is no worker left to hold up.
+            Err(_) => self.render(),
+        }
+    }
+
+    /// A router with `GET /metrics`, to merge into the application's.
+    #[cfg(feature = "axum")]
+    pub fn router<S>(&self) -> axum::Router<S>
+    where
+        S: Clone + Send + Sync + 'static,
+    {
+        let metrics = self.clone();
+        let page = move || {
+            let metrics = metrics.clone();
+            async move { ([(http::header::CONTENT_TYPE, TEXT_FORMAT)], metrics.render_off_worker().await) }
+        };
+        axum::Router::new().route("/metrics", axum::routing::get(page))
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").field("registry", &self.registry).finish_non_exhaustive()
+    }
+}
+
+/// Gives a builder of the application's own the catalogue's buckets.
+///
+/// ```
+/// let recorder = txnscope::recorder::configure(metrics_exporter_prometheus::PrometheusBuilder::new()).build_recorder();
+/// # drop(recorder);
+/// ```
+///
+/// # Panics
+///
+/// Never: the catalogue's buckets are not empty, which its tests hold.
+#[must_use]
+#[allow(clippy::expect_used, reason = "the only error is an empty list of buckets")]
+pub fn configure(builder: PrometheusBuilder) -> PrometheusBuilder {
+    emitted_by(Emitter::Library).filter(|metric| metric.kind == Kind::Histogram).fold(
+        builder,
+        |builder, metric| {
+            builder
+                .set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), metric.buckets)
+                .expect("the catalogue's buckets are not empty")
+        },
+    )
+}
+
+/// Why the recorder could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InstallError {
+    /// The process has a recorder.
+    #[error(
+        "a metrics recorder is installed already; let the layer record into that one, and give its builder the buckets with txnscope::recorder::configure"
+    )]
+    AlreadyInstalled,
+    /// A layer counted before.
+    #[error("a TransactionLayer has counted before a recorder was installed; call Metrics::install first")]
+    TooLate,
+    /// No thread for upkeep.
+    #[error("no thread could be started for the upkeep of histograms")]
+    Upkeep(#[source] std::io::Error),
+}

@@ -1,0 +1,166 @@
+//! The operations of a process, each resolved once.
+
+mod handles;
+
+use std::fmt;
+use std::hash::{BuildHasher, Hasher};
+use std::sync::{Mutex, Once, OnceLock, PoisonError};
+
+use metrics::Recorder;
+use txnscope_catalog::{MAX_OPERATIONS, OVERFLOW};
+
+pub(crate) use self::handles::OperationMetrics;
+use self::handles::Sink;
+use crate::{Operation, OperationName};
+
+/// The operations that one recorder counts: at most 200 distinct ones, then `overflow`.
+///
+/// A registry lives as long as the process: what it holds is leaked on purpose, bounded by the number of
+/// operations, so that a request needs neither a reference count nor a lock.
+#[derive(Clone, Copy)]
+pub struct Registry(&'static Inner);
+
+struct Inner {
+    recorder: Sink,
+    /// Open addressing, written under `admission`, read without a lock. A power of two and at least twice the
+    /// operations it may hold, so that a probe is short and always ends at an empty slot.
+    slots: Box<[OnceLock<&'static OperationMetrics>]>,
+    hasher: foldhash::fast::FixedState,
+    admission: Mutex<Admission>,
+    overflow: OnceLock<&'static OperationMetrics>,
+    described: Once,
+}
+
+#[derive(Default)]
+struct Admission {
+    admitted: usize,
+    /// Declared before the recorder was there.
+    pending: Vec<Operation>,
+    ready: bool,
+}
+
+impl Registry {
+    /// The registry of the process's global recorder.
+    #[must_use]
+    pub fn global() -> Self {
+        static GLOBAL: OnceLock<Registry> = OnceLock::new();
+        *GLOBAL.get_or_init(|| Self::build(Sink::Global))
+    }
+
+    /// A registry that records into a recorder of its own.
+    #[must_use]
+    pub fn new(recorder: impl Recorder + Send + Sync + 'static) -> Self {
+        let registry = Self::build(Sink::Own(Box::new(recorder)));
+        registry.flush();
+        registry
+    }
+
+    fn build(recorder: Sink) -> Self {
+        let slots = (2 * MAX_OPERATIONS).next_power_of_two();
+        Self(Box::leak(Box::new(Inner {
+            recorder,
+            slots: (0..slots).map(|_| OnceLock::new()).collect(),
+            hasher: foldhash::fast::FixedState::default(),
+            admission: Mutex::default(),
+            overflow: OnceLock::new(),
+            described: Once::new(),
+        })))
+    }
+
+    /// Declares operations: their series are there, as zero, before the first request.
+    ///
+    /// On the global registry this waits for the recorder: for [`Metrics::install`](crate::Metrics::install), or
+    /// for the first request.
+    pub fn declare(&self, operations: impl IntoIterator<Item = Operation>) {
+        let mut admission = self.0.admission.lock().unwrap_or_else(PoisonError::into_inner);
+        admission.pending.extend(operations);
+        let ready = admission.ready;
+        drop(admission);
+        if ready {
+            self.flush();
+        }
+    }
+
+    /// Whether something was counted, so that a recorder comes too late.
+    pub(crate) fn is_used(&self) -> bool {
+        self.0.admission.lock().unwrap_or_else(PoisonError::into_inner).ready
+    }
+
+    /// The recorder is there: resolves what was declared.
+    pub(crate) fn flush(&self) {
+        let pending = {
+            let mut admission = self.0.admission.lock().unwrap_or_else(PoisonError::into_inner);
+            admission.ready = true;
+            std::mem::take(&mut admission.pending)
+        };
+        for operation in pending {
+            let metrics = self.resolve(OperationName::named(operation.name));
+            // An operation over the limit would declare its reasons for `overflow`, which is none of its own.
+            if metrics.name == operation.name {
+                metrics.declare(&operation);
+            }
+        }
+    }
+
+    /// The handles of an operation. Allocates only the first time that it is asked for it.
+    pub(crate) fn resolve(&self, name: OperationName<'_>) -> &'static OperationMetrics {
+        let name = name.canonical();
+        match self.find(name) {
+            Ok(metrics) => metrics,
+            Err(_) => self.admit(name),
+        }
+    }
+
+    /// The operation, or the index of the empty slot where it belongs.
+    fn find(&self, name: OperationName<'_>) -> Result<&'static OperationMetrics, usize> {
+        let slots = &self.0.slots;
+        let mask = slots.len() - 1;
+        let mut hasher = self.0.hasher.build_hasher();
+        hasher.write(name.method.as_bytes());
+        hasher.write(name.rest.as_bytes());
+        #[allow(clippy::cast_possible_truncation, reason = "only the low bits are wanted")]
+        let mut index = hasher.finish() as usize & mask;
+        loop {
+            match slots[index].get() {
+                Some(metrics) if metrics.is_named(name) => return Ok(metrics),
+                Some(_) => index = (index + 1) & mask,
+                None => return Err(index),
+            }
+        }
+    }
+
+    #[cold]
+    fn admit(&self, name: OperationName<'_>) -> &'static OperationMetrics {
+        let mut admission = self.0.admission.lock().unwrap_or_else(PoisonError::into_inner);
+        if !admission.ready {
+            drop(admission);
+            self.flush();
+            return self.resolve(name);
+        }
+        self.0.described.call_once(|| self.0.recorder.describe());
+        // Only holders of the lock fill slots, so the slot that this finds is still empty below.
+        let index = match self.find(name) {
+            Ok(metrics) => return metrics,
+            Err(index) => index,
+        };
+        if admission.admitted == MAX_OPERATIONS {
+            return self
+                .0
+                .overflow
+                .get_or_init(|| OperationMetrics::leak(&self.0.recorder, OVERFLOW.to_owned()));
+        }
+        admission.admitted += 1;
+        self.0.slots[index].get_or_init(|| OperationMetrics::leak(&self.0.recorder, name.label()))
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> =
+            self.0.slots.iter().filter_map(OnceLock::get).map(|metrics| metrics.name).collect();
+        f.debug_struct("Registry").field("operations", &names).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,86 @@
+//! The service that the layer makes.
+
+use std::task::{Context, Poll};
+
+use quanta::Instant;
+use tower_service::Service;
+
+use crate::scope::Scope;
+use crate::{ClassifyRequest, ClassifyResponse, Registry, ResponseFuture};
+
+/// Counts and times the operations of an inner service. Made by [`TransactionLayer`](crate::TransactionLayer).
+#[derive(Debug)]
+pub struct TransactionService<S, C> {
+    inner: S,
+    classify: C,
+    registry: Registry,
+    /// Since when the inner service has not been ready.
+    waiting: Option<Instant>,
+}
+
+impl<S, C> TransactionService<S, C> {
+    pub(crate) fn new(inner: S, classify: C, registry: Registry) -> Self {
+        Self { inner, classify, registry, waiting: None }
+    }
+
+    /// The inner service.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The inner service, for changing it.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The inner service, without the layer.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
+impl<S: Clone, C: Clone> Clone for TransactionService<S, C> {
+    /// The clone has not waited for anything yet.
+    fn clone(&self) -> Self {
+        Self::new(self.inner.clone(), self.classify.clone(), self.registry)
+    }
+}
+
+impl<S, C, Req> Service<Req> for TransactionService<S, C>
+where
+    S: Service<Req>,
+    C: ClassifyRequest<Req> + ClassifyResponse<S::Response, S::Error> + Clone,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future, C>;
+
+    /// An error here means that `call` never runs: it is counted as a failed operation, as long as the wait was.
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        let ready = self.inner.poll_ready(cx);
+        match &ready {
+            Poll::Pending => {
+                self.waiting.get_or_insert_with(Instant::now);
+            }
+            Poll::Ready(Ok(())) => self.waiting = None,
+            Poll::Ready(Err(error)) => {
+                let operation = self.registry.resolve(self.classify.unready());
+                let since = self.waiting.take();
+                Scope::admit_since(operation, since).finish(self.classify.error(error));
+            }
+        }
+        ready
+    }
+
+    fn call(&mut self, request: Req) -> Self::Future {
+        let Some(name) = self.classify.operation(&request) else {
+            return ResponseFuture::uncounted(self.inner.call(request));
+        };
+        let operation = self.registry.resolve(name);
+        if Scope::is_within(operation) {
+            return ResponseFuture::uncounted(self.inner.call(request));
+        }
+        let (scope, future) = Scope::admit(operation).call(|| self.inner.call(request));
+        ResponseFuture::counted(scope, future, self.classify.clone())
+    }
+}

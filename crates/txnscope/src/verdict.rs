@@ -1,0 +1,102 @@
+//! What became of an operation, in the handler's own words.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::{Outcome, Reason};
+
+/// What became of an operation: its outcome, why, and the error behind it.
+///
+/// A handler puts one into its response's extensions to say why it refused; with the `axum` feature a verdict
+/// is a part of a response. The error travels to the layer, which logs it once; it is never sent to the caller.
+///
+/// ```
+/// use txnscope::{Outcome, Reason, Verdict};
+///
+/// const INSUFFICIENT_BALANCE: Reason = Reason::declare("insufficient_balance");
+/// let verdict = Verdict::rejected(INSUFFICIENT_BALANCE);
+/// assert_eq!(verdict.outcome(), Outcome::Rejected);
+/// ```
+#[derive(Clone)]
+pub struct Verdict {
+    outcome: Outcome,
+    reason: Reason,
+    source: Option<Arc<dyn Error + Send + Sync>>,
+    /// Whether a reason noted in the scope knows better.
+    yields: bool,
+}
+
+impl Verdict {
+    /// The operation did what was asked.
+    #[must_use]
+    pub const fn succeeded() -> Self {
+        Self::new(Outcome::Succeeded, Reason::OTHER)
+    }
+
+    /// A business rule said no; the data is right.
+    #[must_use]
+    pub const fn rejected(reason: Reason) -> Self {
+        Self::new(Outcome::Rejected, reason)
+    }
+
+    /// We broke.
+    #[must_use]
+    pub const fn failed(reason: Reason) -> Self {
+        Self::new(Outcome::Failed, reason)
+    }
+
+    pub(crate) const fn new(outcome: Outcome, reason: Reason) -> Self {
+        Self { outcome, reason, source: None, yields: false }
+    }
+
+    /// Attaches the error behind it, for the log.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        self.source = Some(Arc::from(source.into()));
+        self
+    }
+
+    /// Lets a reason that was noted in the scope (the driver's last one) take the place of this one, which was
+    /// only presumed from a status, say.
+    #[must_use]
+    pub const fn yielding(mut self) -> Self {
+        self.yields = true;
+        self
+    }
+
+    /// How the operation ended.
+    #[must_use]
+    pub const fn outcome(&self) -> Outcome {
+        self.outcome
+    }
+
+    /// Why; of no meaning where the outcome is [`Outcome::Succeeded`].
+    #[must_use]
+    pub const fn reason(&self) -> Reason {
+        self.reason
+    }
+
+    /// The error behind it.
+    #[must_use]
+    pub fn source(&self) -> Option<&(dyn Error + Send + Sync + 'static)> {
+        self.source.as_deref()
+    }
+
+    /// The verdict after the scope's last noted reason was heard.
+    pub(crate) fn hearing(mut self, noted: Option<Reason>) -> Self {
+        if let (true, Some(reason)) = (self.yields, noted) {
+            self.reason = reason;
+        }
+        self
+    }
+}
+
+impl fmt::Debug for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verdict")
+            .field("outcome", &self.outcome)
+            .field("reason", &self.reason)
+            .finish_non_exhaustive()
+    }
+}

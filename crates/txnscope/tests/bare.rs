@@ -1,0 +1,263 @@
+//! The layer around services that know nothing of HTTP. Compiles without any feature.
+
+mod common;
+
+use std::convert::Infallible;
+use std::future::{Ready, pending, ready};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::{Context, Poll};
+
+use common::{assert_books_balance, assert_value, value};
+use tower::{Layer, Service, ServiceExt, service_fn};
+use txnscope::{
+    ClassifyRequest, ClassifyResponse, Metrics, OperationName, Reason, TransactionLayer, Verdict, scope,
+};
+
+fn layer(metrics: &Metrics) -> TransactionLayer<Job> {
+    TransactionLayer::with_classifier(Job).in_registry(metrics.registry())
+}
+
+/// A queue's jobs: the request is the job's name, the response whether it was accepted.
+#[derive(Clone)]
+struct Job;
+
+impl ClassifyRequest<&'static str> for Job {
+    fn operation<'a>(&'a self, job: &'a &'static str) -> Option<OperationName<'a>> {
+        (*job != "heartbeat").then_some(OperationName::named(job))
+    }
+}
+
+impl<E> ClassifyResponse<bool, E> for Job {
+    fn response(&self, accepted: &bool) -> Verdict {
+        if *accepted { Verdict::succeeded() } else { Verdict::rejected(Reason::APPLICATION).yielding() }
+    }
+
+    fn error(&self, _: &E) -> Verdict {
+        Verdict::failed(Reason::OTHER).yielding()
+    }
+}
+
+#[tokio::test]
+async fn responses_errors_and_noted_reasons_are_told_apart() {
+    let metrics = Metrics::isolated().unwrap();
+    let service = layer(&metrics).layer(service_fn(|job: &'static str| async move {
+        match job {
+            "good" | "heartbeat" => Ok(true),
+            "refused" => Ok(false),
+            "conflict" => {
+                scope::note_reason(Reason::NETWORK);
+                scope::note_reason(Reason::WRITE_CONFLICT);
+                Err("lost the race")
+            }
+            "recovered" => {
+                scope::note_reason(Reason::WRITE_CONFLICT);
+                Ok(true)
+            }
+            _ => Err("broken"),
+        }
+    }));
+    for job in ["good", "heartbeat", "refused", "conflict", "recovered", "broken"] {
+        let _ = service.clone().oneshot(job).await;
+    }
+    let failures = "transaction_failures_total";
+    assert_value(
+        &metrics,
+        "transaction_duration_seconds_count{operation=\"good\",outcome=\"succeeded\"}",
+        1.0,
+    );
+    assert_value(
+        &metrics,
+        "transaction_duration_seconds_count{operation=\"recovered\",outcome=\"succeeded\"}",
+        1.0,
+    );
+    assert_value(
+        &metrics,
+        &format!("{failures}{{operation=\"refused\",outcome=\"rejected\",reason=\"application\"}}"),
+        1.0,
+    );
+    assert_value(
+        &metrics,
+        &format!("{failures}{{operation=\"conflict\",outcome=\"failed\",reason=\"write_conflict\"}}"),
+        1.0,
+    );
+    assert_value(
+        &metrics,
+        &format!("{failures}{{operation=\"broken\",outcome=\"failed\",reason=\"other\"}}"),
+        1.0,
+    );
+    assert_eq!(
+        value(&metrics, "transaction_attempts_total{operation=\"heartbeat\"}"),
+        None,
+        "passed through"
+    );
+    assert_books_balance(&metrics);
+}
+
+#[tokio::test]
+async fn a_future_dropped_before_its_response_is_cancelled() {
+    let metrics = Metrics::isolated().unwrap();
+    let mut service =
+        layer(&metrics).layer(service_fn(|_: &'static str| pending::<Result<bool, Infallible>>()));
+    let mut polled = Box::pin(service.ready().await.unwrap().call("polled"));
+    assert!(futures_poll(&mut polled).is_pending());
+    assert_value(&metrics, "concurrent_operations{operation=\"polled\"}", 1.0);
+    drop(polled);
+    drop(service.ready().await.unwrap().call("never_polled"));
+    for job in ["polled", "never_polled"] {
+        assert_value(&metrics, &format!("concurrent_operations{{operation=\"{job}\"}}"), 0.0);
+        assert_value(
+            &metrics,
+            &format!(
+                "transaction_failures_total{{operation=\"{job}\",outcome=\"cancelled\",reason=\"cancelled\"}}"
+            ),
+            1.0,
+        );
+    }
+    assert_books_balance(&metrics);
+}
+
+fn futures_poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    std::pin::Pin::new(future).poll(&mut Context::from_waker(std::task::Waker::noop()))
+}
+
+#[tokio::test]
+async fn panics_are_counted_once_wherever_they_happen() {
+    let metrics = Metrics::isolated().unwrap();
+    let counted = |job: &str| {
+        assert_value(
+            &metrics,
+            &format!(
+                "transaction_failures_total{{operation=\"{job}\",outcome=\"panicked\",reason=\"panic\"}}"
+            ),
+            1.0,
+        );
+    };
+
+    let mut in_call = layer(&metrics)
+        .layer(service_fn(|_: &'static str| -> Ready<Result<bool, Infallible>> { panic!("in call") }));
+    assert!(catch_unwind(AssertUnwindSafe(|| in_call.call("in_call"))).is_err());
+    counted("in_call");
+
+    let service = service_fn(|_: &'static str| async {
+        if true { panic!("in poll") } else { Ok::<_, Infallible>(true) }
+    });
+    // The task dies with the panic: the future is dropped while unwinding.
+    assert!(tokio::spawn(layer(&metrics).layer(service).oneshot("in_task")).await.is_err());
+    counted("in_task");
+
+    // Somebody catches the panic, and drops the future calmly afterwards.
+    let mut future = Box::pin(layer(&metrics).layer(service).oneshot("caught"));
+    assert!(catch_unwind(AssertUnwindSafe(|| futures_poll(&mut future))).is_err());
+    drop(future);
+    counted("caught");
+    assert_books_balance(&metrics);
+}
+
+#[tokio::test]
+async fn a_service_that_fails_before_it_is_ready_is_counted_once() {
+    #[derive(Clone)]
+    struct Broken;
+    impl Service<&'static str> for Broken {
+        type Response = bool;
+        type Error = &'static str;
+        type Future = Ready<Result<bool, &'static str>>;
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+            Poll::Ready(Err("no connection"))
+        }
+        fn call(&mut self, _: &'static str) -> Self::Future {
+            ready(Ok(true))
+        }
+    }
+    let metrics = Metrics::isolated().unwrap();
+    assert_eq!(layer(&metrics).layer(Broken).oneshot("any").await, Err("no connection"));
+    assert_value(&metrics, "transaction_attempts_total{operation=\"unready\"}", 1.0);
+    assert_value(
+        &metrics,
+        "transaction_failures_total{operation=\"unready\",outcome=\"failed\",reason=\"other\"}",
+        1.0,
+    );
+
+    let mut named = TransactionLayer::named("worker").in_registry(metrics.registry()).layer(Broken);
+    assert!(named.ready().await.is_err());
+    assert_value(
+        &metrics,
+        "transaction_failures_total{operation=\"worker\",outcome=\"failed\",reason=\"other\"}",
+        1.0,
+    );
+    assert_books_balance(&metrics);
+}
+
+#[tokio::test]
+async fn readiness_is_the_inner_services_own() {
+    let metrics = Metrics::isolated().unwrap();
+    let (mock, mut handle) = tower_test::mock::spawn_layer(layer(&metrics));
+    let mut mock: tower_test::mock::Spawn<_> = mock;
+    handle.allow(0);
+    assert!(mock.poll_ready().is_pending());
+    handle.allow(1);
+    assert!(mock.poll_ready().is_ready());
+    let response = mock.call("job");
+    let (request, reply) = handle.next_request().await.unwrap();
+    assert_eq!(request, "job");
+    reply.send_response(true);
+    assert!(response.await.unwrap());
+    assert_value(&metrics, "transaction_attempts_total{operation=\"job\"}", 1.0);
+    assert_books_balance(&metrics);
+}
+
+#[tokio::test]
+async fn a_layer_inside_of_another_does_not_count_again() {
+    let metrics = Metrics::isolated().unwrap();
+    let inner = layer(&metrics).layer(service_fn(|_: &'static str| ready(Ok::<_, Infallible>(true))));
+    layer(&metrics).layer(inner).oneshot("once").await.unwrap();
+    assert_value(&metrics, "transaction_attempts_total{operation=\"once\"}", 1.0);
+    assert_books_balance(&metrics);
+}
+
+#[tokio::test]
+async fn a_spawned_task_works_for_the_operation_through_its_handle() {
+    let metrics = Metrics::isolated().unwrap();
+    let service = layer(&metrics).layer(service_fn(|_: &'static str| async {
+        let operation = scope::current().expect("inside of an operation");
+        let without = tokio::spawn(async { scope::operation() }).await.unwrap();
+        assert_eq!(without, None, "a task-local is not inherited");
+        let with = tokio::spawn(operation.scope(async {
+            scope::note_reason(Reason::WRITE_CONFLICT);
+            scope::operation()
+        }));
+        assert_eq!(with.await.unwrap(), Some("spawning"));
+        Err::<bool, _>("lost")
+    }));
+    assert!(service.oneshot("spawning").await.is_err());
+    assert_value(
+        &metrics,
+        "transaction_failures_total{operation=\"spawning\",outcome=\"failed\",reason=\"write_conflict\"}",
+        1.0,
+    );
+    assert_eq!(scope::operation(), None, "the scope ends with the request");
+    assert_value(&metrics, "transaction_attempts_total{operation=\"spawning\"}", 1.0);
+    assert_books_balance(&metrics);
+}
+
+#[test]
+fn a_future_that_outlives_its_runtime_is_counted() {
+    let metrics = Metrics::isolated().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let service = layer(&metrics).layer(service_fn(|_: &'static str| pending::<Result<bool, Infallible>>()));
+    for _ in 0..50 {
+        runtime.spawn(service.clone().oneshot("cut_off"));
+    }
+    runtime.shutdown_background();
+    // The runtime drops its tasks on its own threads; what was never polled was never admitted.
+    let deadline = std::time::Duration::from_secs(10);
+    let settled = std::iter::repeat_with(|| value(&metrics, "concurrent_operations{operation=\"cut_off\"}"))
+        .take_while({
+            let started = quanta::Instant::now();
+            move |_| started.elapsed() < deadline
+        })
+        .any(|in_flight| in_flight.unwrap_or(0.0) == 0.0);
+    assert!(settled, "operations are still in flight after their runtime is gone");
+    if value(&metrics, "transaction_attempts_total{operation=\"cut_off\"}").is_some() {
+        assert_books_balance(&metrics);
+    }
+}

@@ -1,0 +1,148 @@
+//! The one log event of an operation that did not succeed.
+#![cfg(feature = "axum")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use serde_json::Value;
+use tower::ServiceExt;
+use tracing::{Instrument, Span, info_span};
+use txnscope::{Metrics, Reason, TransactionLayer, Verdict, scope};
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    /// Collects what is logged on this thread.
+    fn collect() -> (Self, tracing::subscriber::DefaultGuard) {
+        let log = Self::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
+    fn events(&self) -> Vec<Value> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+#[derive(Debug)]
+struct Outer(io::Error);
+
+impl std::fmt::Display for Outer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the transaction failed")
+    }
+}
+
+impl std::error::Error for Outer {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+async fn fails() -> Response {
+    let span = info_span!(
+        "consume",
+        controller = "retainers",
+        function = "consume",
+        entity_id = "4711",
+        amount = "12.50"
+    );
+    async {
+        scope::attach_span(Span::current());
+        let error = Outer(io::Error::other("connection reset"));
+        (StatusCode::SERVICE_UNAVAILABLE, Verdict::failed(Reason::NETWORK).with_source(error), ())
+            .into_response()
+    }
+    .instrument(span)
+    .await
+}
+
+async fn waits() {
+    scope::attach_span(info_span!("wait", entity_id = "4712"));
+    std::future::pending::<()>().await;
+}
+
+fn app(metrics: &Metrics) -> Router {
+    Router::new()
+        .route("/fails", post(fails))
+        .route("/waits", post(waits))
+        .route("/refuses", post(|| async { StatusCode::CONFLICT }))
+        .route("/works", post(|| async {}))
+        .layer(TransactionLayer::with_registry(metrics.registry()))
+}
+
+fn request(path: &str) -> Request<Body> {
+    Request::post(path).body(Body::empty()).unwrap()
+}
+
+#[tokio::test]
+async fn a_failure_is_logged_once_with_the_handlers_fields() {
+    let (log, _guard) = Log::collect();
+    let metrics = Metrics::isolated().unwrap();
+    app(&metrics).oneshot(request("/fails")).await.unwrap();
+    let events = log.events();
+    assert_eq!(events.len(), 1, "{events:?}");
+    let event = &events[0];
+    assert_eq!(event["level"], "ERROR");
+    assert_eq!(event["fields"]["operation"], "POST /fails");
+    assert_eq!(event["fields"]["outcome"], "failed");
+    assert_eq!(event["fields"]["reason"], "network");
+    assert_eq!(event["fields"]["error"], "the transaction failed: connection reset");
+    assert!(event["fields"]["elapsed_seconds"].as_f64().unwrap() >= 0.0);
+    for (field, value) in
+        [("controller", "retainers"), ("function", "consume"), ("entity_id", "4711"), ("amount", "12.50")]
+    {
+        assert_eq!(event["span"][field], value, "{event}");
+    }
+}
+
+#[tokio::test]
+async fn a_cancelled_request_says_what_it_was_about() {
+    let (log, _guard) = Log::collect();
+    let metrics = Metrics::isolated().unwrap();
+    let mut future = Box::pin(app(&metrics).oneshot(request("/waits")));
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(future.as_mut().poll(&mut context).is_pending());
+    drop(future);
+    let events = log.events();
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert_eq!(events[0]["level"], "INFO");
+    assert_eq!(events[0]["fields"]["outcome"], "cancelled");
+    assert_eq!(events[0]["span"]["entity_id"], "4712", "{}", events[0]);
+}
+
+#[tokio::test]
+async fn a_rejection_pages_nobody_and_a_success_says_nothing() {
+    let (log, _guard) = Log::collect();
+    let metrics = Metrics::isolated().unwrap();
+    app(&metrics).oneshot(request("/refuses")).await.unwrap();
+    app(&metrics).oneshot(request("/works")).await.unwrap();
+    let events = log.events();
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert_eq!(events[0]["level"], "INFO");
+    assert_eq!(events[0]["fields"]["outcome"], "rejected");
+    assert_eq!(events[0]["fields"]["reason"], "application");
+    assert!(events[0]["fields"].get("error").is_none());
+}
