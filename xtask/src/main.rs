@@ -1,4 +1,5 @@
 //! The project's own commands.
-fn main() {
-    std::fs::write("docs/metrics.md", txnscope_catalog::markdown()).unwrap();
+
+fn main() -> std::io::Result<()> {
+    std::fs::write("docs/metrics.md", txnscope_catalog::markdown())
 }
