@@ -95,3 +95,8 @@ pub use crate::registry::Registry;
 pub use crate::scope::OperationHandle;
 pub use crate::service::TransactionService;
 pub use crate::verdict::Verdict;
+
+/// The examples of the README compile.
+#[cfg(all(doctest, feature = "axum"))]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

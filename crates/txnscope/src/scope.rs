@@ -14,7 +14,7 @@
 //! # }
 //! ```
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -48,14 +48,14 @@ pub fn current() -> Option<OperationHandle> {
 /// Notes why an attempt failed. The last reason noted is the operation's own if the operation fails and nobody
 /// says more precisely why. Does nothing outside of an operation.
 pub fn note_reason(reason: Reason) {
-    let _ = SCOPE.try_with(|scope| scope.with_notes(|notes| notes.reason = Some(reason)));
+    let _ = SCOPE.try_with(|scope| scope.pad.borrow_mut().write(|notes| notes.reason = Some(reason)));
 }
 
 /// Gives the operation the span whose fields its failure event shall carry: entity, amount and the like. Call it
 /// first in a handler with [`Span::current`]: then even a cancelled request says what it was about. Does nothing
 /// outside of an operation.
 pub fn attach_span(span: Span) {
-    let _ = SCOPE.try_with(|scope| scope.with_notes(|notes| notes.span = Some(span)));
+    let _ = SCOPE.try_with(|scope| scope.pad.borrow_mut().write(|notes| notes.span = Some(span)));
 }
 
 /// What the code below has said so far.
@@ -65,22 +65,60 @@ struct Notes {
     span: Option<Span>,
 }
 
+/// Where the notes are. Most requests have none, and a scope is moved often: so it holds a pointer at most.
+#[derive(Debug, Default)]
+enum Pad {
+    #[default]
+    Empty,
+    Own(Box<Notes>),
+    /// With handles on the operation.
+    Shared(Arc<Mutex<Notes>>),
+}
+
+impl Pad {
+    fn write(&mut self, f: impl FnOnce(&mut Notes)) {
+        match self {
+            Self::Empty => {
+                let mut notes = Box::<Notes>::default();
+                f(&mut notes);
+                *self = Self::Own(notes);
+            }
+            Self::Own(notes) => f(notes),
+            Self::Shared(notes) => f(&mut notes.lock().unwrap_or_else(PoisonError::into_inner)),
+        }
+    }
+
+    fn share(&mut self) -> Arc<Mutex<Notes>> {
+        let shared = match std::mem::take(self) {
+            Self::Empty => Arc::default(),
+            Self::Own(notes) => Arc::new(Mutex::new(*notes)),
+            Self::Shared(notes) => notes,
+        };
+        *self = Self::Shared(Arc::clone(&shared));
+        shared
+    }
+
+    fn take(&mut self) -> Notes {
+        match std::mem::take(self) {
+            Self::Empty => Notes::default(),
+            Self::Own(notes) => *notes,
+            Self::Shared(notes) => std::mem::take(&mut notes.lock().unwrap_or_else(PoisonError::into_inner)),
+        }
+    }
+}
+
 /// One admitted operation: counted when it enters, and counted once more however it leaves.
 ///
 /// This is the drop guard. It lives inside the task-local slot, so that a request needs no allocation and no
-/// reference count; only [`Scope::handle`] moves the notes to the heap.
+/// reference count; only notes and handles put something on the heap.
 pub(crate) struct Scope {
     operation: &'static OperationMetrics,
-    notes: RefCell<Notes>,
-    shared: OnceCell<Arc<Mutex<Notes>>>,
+    pad: RefCell<Pad>,
     /// When it was admitted; `None` once it is counted or moved, and for a scope lent to a spawned task.
     admitted: Cell<Option<Instant>>,
-    /// What it means if this is dropped unfinished.
-    dropped: Cell<(Outcome, Reason)>,
+    /// What it means if this is dropped unfinished: `Cancelled` or `Panicked`.
+    dropped: Cell<Outcome>,
 }
-
-const CANCELLED: (Outcome, Reason) = (Outcome::Cancelled, Reason::CANCELLED);
-const PANICKED: (Outcome, Reason) = (Outcome::Panicked, Reason::PANIC);
 
 impl Scope {
     /// Admits an operation. Dropped unfinished, it counts as cancelled.
@@ -94,10 +132,9 @@ impl Scope {
         operation.concurrent.increment(1.0);
         Self {
             operation,
-            notes: RefCell::default(),
-            shared: OnceCell::new(),
+            pad: RefCell::default(),
             admitted: Cell::new(Some(since.unwrap_or_else(Instant::now))),
-            dropped: Cell::new(CANCELLED),
+            dropped: Cell::new(Outcome::Cancelled),
         }
     }
 
@@ -108,7 +145,7 @@ impl Scope {
 
     /// Runs a service's `call` inside this scope. If it panics, the operation counts as panicked.
     pub(crate) fn call<T>(self, call: impl FnOnce() -> T) -> (Self, T) {
-        self.dropped.set(PANICKED);
+        self.dropped.set(Outcome::Panicked);
         SCOPE.sync_scope(self, || {
             let called = call();
             (SCOPE.with(Self::take), called)
@@ -119,10 +156,9 @@ impl Scope {
     fn take(&self) -> Self {
         Self {
             operation: self.operation,
-            notes: RefCell::new(self.notes.take()),
-            shared: self.shared.clone(),
+            pad: RefCell::new(self.pad.take()),
             admitted: Cell::new(self.admitted.take()),
-            dropped: Cell::new(CANCELLED),
+            dropped: Cell::new(Outcome::Cancelled),
         }
     }
 
@@ -138,7 +174,7 @@ impl Scope {
 
     /// Counts the end of an operation whose future panicked.
     pub(crate) fn panicked(self) {
-        self.dropped.set(PANICKED);
+        self.dropped.set(Outcome::Panicked);
     }
 
     fn end(&self, verdict: Verdict) {
@@ -149,7 +185,7 @@ impl Scope {
         self.operation.duration(outcome).record(elapsed.as_secs_f64());
         self.operation.concurrent.decrement(1.0);
         if outcome != Outcome::Succeeded {
-            let notes = self.with_notes(std::mem::take);
+            let notes = self.pad.borrow_mut().take();
             let verdict = verdict.hearing(notes.reason);
             self.operation.failure(outcome, verdict.reason()).increment(1);
             event::emit(self.operation.name, &verdict, elapsed, notes.span.as_ref());
@@ -157,21 +193,14 @@ impl Scope {
     }
 
     fn handle(&self) -> OperationHandle {
-        let notes = self.shared.get_or_init(|| Arc::new(Mutex::new(self.notes.take())));
-        OperationHandle { operation: self.operation, notes: Arc::clone(notes) }
-    }
-
-    fn with_notes<T>(&self, f: impl FnOnce(&mut Notes) -> T) -> T {
-        match self.shared.get() {
-            Some(shared) => f(&mut shared.lock().unwrap_or_else(PoisonError::into_inner)),
-            None => f(&mut self.notes.borrow_mut()),
-        }
+        OperationHandle { operation: self.operation, notes: self.pad.borrow_mut().share() }
     }
 }
 
 impl Drop for Scope {
     fn drop(&mut self) {
-        let (outcome, reason) = self.dropped.get();
+        let outcome = self.dropped.get();
+        let reason = if outcome == Outcome::Panicked { Reason::PANIC } else { Reason::CANCELLED };
         self.end(Verdict::new(outcome, reason));
     }
 }
@@ -200,10 +229,9 @@ impl OperationHandle {
     pub fn scope<F: Future>(&self, future: F) -> Scoped<F> {
         let scope = Scope {
             operation: self.operation,
-            notes: RefCell::default(),
-            shared: OnceCell::from(Arc::clone(&self.notes)),
+            pad: RefCell::new(Pad::Shared(Arc::clone(&self.notes))),
             admitted: Cell::new(None),
-            dropped: Cell::new(CANCELLED),
+            dropped: Cell::new(Outcome::Cancelled),
         };
         Scoped { inner: scope.around(future) }
     }

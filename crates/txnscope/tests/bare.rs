@@ -239,6 +239,36 @@ async fn a_spawned_task_works_for_the_operation_through_its_handle() {
     assert_books_balance(&metrics);
 }
 
+/// A page is not a snapshot: requests come and go while it is written. What it says must add up all the same.
+#[test]
+fn every_page_balances_under_load() {
+    let metrics = Metrics::isolated().unwrap();
+    let service = layer(&metrics).layer(service_fn(|_: &'static str| ready(Ok::<_, Infallible>(true))));
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        for _ in 0..2 {
+            threads.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    let mut response = Box::pin(service.clone().oneshot("busy"));
+                    assert!(futures_poll(&mut response).is_ready());
+                }
+            });
+        }
+        for _ in 0..200 {
+            let page = metrics.render();
+            let read = |series: &str| -> f64 {
+                let line = page.lines().find(|line| line.starts_with(series));
+                line.map_or(0.0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
+            };
+            let attempts = read("transaction_attempts_total{operation=\"busy\"}");
+            let ended = read("transaction_duration_seconds_count{operation=\"busy\",outcome=\"succeeded\"}");
+            let in_flight = read("concurrent_operations{operation=\"busy\"}");
+            assert_eq!(attempts, ended + in_flight);
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
 #[test]
 fn a_future_that_outlives_its_runtime_is_counted() {
     let metrics = Metrics::isolated().unwrap();

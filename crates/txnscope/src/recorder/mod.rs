@@ -1,7 +1,7 @@
 //! Recorder set-up: from the `metrics` facade to a page that Prometheus reads.
 //!
-//! [`Metrics::install`] makes `metrics-exporter-prometheus` the process's recorder, with the catalogue's histograms
-//! in fixed buckets, and keeps it up. Whatever else the application records through the facade comes out on the
+//! [`Metrics::install`] makes `metrics-exporter-prometheus` the process's recorder and keeps it up; the catalogue's
+//! own metrics it keeps beside it, in fixed buckets and without buffers. Whatever else the application records through the facade comes out on the
 //! same page.
 //!
 //! ```
@@ -21,6 +21,7 @@
 //! histograms come out as summaries; and set no idle timeout, which loses the data of cached handles for good.
 
 mod facade;
+mod families;
 mod histogram;
 mod upkeep;
 
@@ -30,7 +31,8 @@ use std::sync::Arc;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use txnscope_catalog::{Emitter, Kind, emitted_by};
 
-use self::facade::{FixedHistograms, Recorder};
+use self::facade::Recorder;
+use self::families::Families;
 use self::upkeep::Upkeep;
 use crate::Registry;
 
@@ -43,7 +45,7 @@ pub const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 #[derive(Clone)]
 pub struct Metrics {
     exporter: PrometheusHandle,
-    histograms: Arc<FixedHistograms>,
+    families: Arc<Families>,
     registry: Registry,
     _upkeep: Arc<Upkeep>,
 }
@@ -57,14 +59,15 @@ impl Metrics {
     /// lost, and what it would count as well.
     pub fn install() -> Result<Self, InstallError> {
         let recorder = Recorder::new();
-        let (exporter, histograms) = (recorder.exporter(), recorder.histograms());
+        let (exporter, families) = (recorder.exporter(), recorder.families());
         let registry = Registry::global();
-        if registry.is_used() {
+        let counted_before = registry.is_used();
+        metrics::set_global_recorder(recorder).map_err(|_| InstallError::AlreadyInstalled)?;
+        if counted_before {
             return Err(InstallError::TooLate);
         }
-        metrics::set_global_recorder(recorder).map_err(|_| InstallError::AlreadyInstalled)?;
         registry.flush();
-        Self::assemble(exporter, histograms, registry)
+        Self::assemble(exporter, families, registry)
     }
 
     /// A recorder of its own, for a test or for a second page in one process. Use its [`registry`](Self::registry)
@@ -75,17 +78,17 @@ impl Metrics {
     /// If no thread can be started for upkeep.
     pub fn isolated() -> Result<Self, InstallError> {
         let recorder = Recorder::new();
-        let (exporter, histograms) = (recorder.exporter(), recorder.histograms());
-        Self::assemble(exporter, histograms, Registry::new(recorder))
+        let (exporter, families) = (recorder.exporter(), recorder.families());
+        Self::assemble(exporter, families, Registry::new(recorder))
     }
 
     fn assemble(
         exporter: PrometheusHandle,
-        histograms: Arc<FixedHistograms>,
+        families: Arc<Families>,
         registry: Registry,
     ) -> Result<Self, InstallError> {
         let upkeep = Arc::new(Upkeep::start(exporter.clone()).map_err(InstallError::Upkeep)?);
-        Ok(Self { exporter, histograms, registry, _upkeep: upkeep })
+        Ok(Self { exporter, families, registry, _upkeep: upkeep })
     }
 
     /// The operations that this recorder counts.
@@ -99,7 +102,7 @@ impl Metrics {
     #[must_use]
     pub fn render(&self) -> String {
         let mut page = self.exporter.render();
-        self.histograms.render(&mut page);
+        self.families.render(&mut page);
         page
     }
 

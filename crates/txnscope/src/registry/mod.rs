@@ -56,6 +56,8 @@ impl Registry {
     }
 
     fn build(recorder: Sink) -> Self {
+        // The first read of the clock calibrates it, which can take tens of milliseconds: not in a request.
+        let _ = quanta::Instant::now();
         let slots = (2 * MAX_OPERATIONS).next_power_of_two();
         Self(Box::leak(Box::new(Inner {
             recorder,
