@@ -5,6 +5,7 @@ mod common;
 use std::convert::Infallible;
 use std::future::{Ready, pending, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll};
 
 use common::{assert_books_balance, assert_value, value};
@@ -244,11 +245,19 @@ async fn a_spawned_task_works_for_the_operation_through_its_handle() {
 fn every_page_balances_under_load() {
     let metrics = Metrics::isolated().unwrap();
     let service = layer(&metrics).layer(service_fn(|_: &'static str| ready(Ok::<_, Infallible>(true))));
-    let done = std::sync::atomic::AtomicBool::new(false);
+    /// Ends the load, also when an assertion fails.
+    struct Done<'a>(&'a AtomicBool);
+    impl Drop for Done<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Relaxed);
+        }
+    }
+    let done = AtomicBool::new(false);
     std::thread::scope(|threads| {
+        let _ends = Done(&done);
         for _ in 0..2 {
             threads.spawn(|| {
-                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                while !done.load(Relaxed) {
                     let mut response = Box::pin(service.clone().oneshot("busy"));
                     assert!(futures_poll(&mut response).is_ready());
                 }
@@ -265,7 +274,6 @@ fn every_page_balances_under_load() {
             let in_flight = read("concurrent_operations{operation=\"busy\"}");
             assert_eq!(attempts, ended + in_flight);
         }
-        done.store(true, std::sync::atomic::Ordering::Relaxed);
     });
 }
 
