@@ -113,6 +113,9 @@ fn fetch(tool: &Tool, tools: &Path, bin: &Path) -> Result<()> {
     .with_context(|| {
         format!("cannot fetch {}; install it yourself and set {} to the binary", tool.name, tool.variable)
     })?;
+    if std::ptr::eq(package, &ALERTMANAGER) {
+        bring_templates(&unpacked, tools)?;
+    }
     for tool in TOOLS.iter().filter(|other| std::ptr::eq(other.package, package)) {
         let found = find(&unpacked, tool.path)
             .with_context(|| format!("{} {} has no {}", package.name, package.version, tool.path))?;
@@ -189,6 +192,31 @@ fn from_debian(package: &Package, scratch: &Path) -> Result<PathBuf> {
     let unpacked = scratch.join("unpacked");
     checked(Command::new("dpkg-deb").arg("-x").arg(only_file(scratch, "deb")?).arg(&unpacked))?;
     Ok(unpacked)
+}
+
+/// Debian's Alertmanager reads its templates from a folder whose path is compiled in, and which only root may
+/// fill. Our copy, which is for tests, reads them from the folder that it is started in: a path of the same
+/// length takes the place of the compiled-in one.
+fn bring_templates(unpacked: &Path, tools: &Path) -> Result<()> {
+    const COMPILED_IN: &str = "/usr/share/prometheus/alertmanager";
+    let share = tools.join("share/alertmanager");
+    fs::create_dir_all(&share).with_context(|| format!("cannot create {}", share.display()))?;
+    for name in ["default.tmpl", "email.tmpl"] {
+        let template = unpacked.join(&COMPILED_IN[1..]).join(name);
+        fs::copy(&template, share.join(name)).with_context(|| format!("cannot keep {name}"))?;
+    }
+    let binary = unpacked.join("usr/bin/prometheus-alertmanager");
+    let mut bytes = fs::read(&binary).context("cannot read alertmanager")?;
+    // Surplus slashes mean nothing in a path.
+    let started_in = format!("{:/<width$}", "/proc/self/cwd", width = COMPILED_IN.len());
+    let mut from = 0;
+    while let Some(at) =
+        bytes[from..].windows(COMPILED_IN.len()).position(|window| window == COMPILED_IN.as_bytes())
+    {
+        from += at;
+        bytes[from..from + COMPILED_IN.len()].copy_from_slice(started_in.as_bytes());
+    }
+    fs::write(&binary, bytes).context("cannot write alertmanager")
 }
 
 fn only_file(folder: &Path, extension: &str) -> Result<PathBuf> {

@@ -1,1 +1,25 @@
-//! testkit
+//! Real servers for tests: replica sets, failpoints, Prometheus, Alertmanager, and a matcher for scrapes.
+//!
+//! Whatever is started here listens on 127.0.0.1, on a free port, keeps its data in a temporary folder, and dies
+//! with the process that started it, however that dies.
+
+mod alertmanager;
+mod binaries;
+mod failpoint;
+mod mongod;
+mod process;
+mod prometheus;
+pub mod promtool;
+mod replica_set;
+mod scrape;
+pub mod wait;
+
+pub use alertmanager::Alertmanager;
+pub use binaries::{Binary, workspace};
+pub use failpoint::FailPoint;
+pub use mongod::{Mongod, MongodOptions};
+pub use process::{Process, free_port};
+pub use prometheus::{Prometheus, Sample, ScrapeJob};
+pub use replica_set::{ReplicaSet, ReplicaSetOptions};
+pub use rustix::process::Signal;
+pub use scrape::{Family, Kind, Scrape, ScrapeError, Series};

@@ -1,0 +1,182 @@
+//! One `mongod`.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use mongodb::Client;
+use mongodb::bson::{Document, doc};
+use mongodb::options::ClientOptions;
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::binaries::Binary;
+use crate::process::{Process, free_port};
+
+/// How a `mongod` is started.
+#[derive(Debug, Clone, Default)]
+pub struct MongodOptions {
+    pub(crate) set: Option<String>,
+    pub(crate) key: Option<String>,
+    pub(crate) arguments: Vec<String>,
+}
+
+/// A running `mongod`, with failpoints enabled.
+#[derive(Debug)]
+pub struct Mongod {
+    process: Process,
+    port: u16,
+    options: MongodOptions,
+    folder: TempDir,
+}
+
+impl Mongod {
+    /// Starts a server that is no member of a replica set, and so runs no transactions.
+    ///
+    /// # Errors
+    ///
+    /// If it does not come up.
+    pub async fn standalone() -> Result<Self> {
+        Self::start(MongodOptions::default()).await
+    }
+
+    pub(crate) async fn start(options: MongodOptions) -> Result<Self> {
+        let mut folder =
+            tempfile::Builder::new().prefix("txnscope-mongod-").tempdir().context("no temporary folder")?;
+        std::fs::create_dir(folder.path().join("data"))?;
+        if let Some(key) = &options.key {
+            write_key(&folder.path().join("key"), key)?;
+        }
+        // The port may be taken by now: then another one is. Any other failure is final.
+        loop {
+            let port = free_port()?;
+            let process = spawn(&options, &folder, port).await?;
+            let mut mongod = Self { process, port, options: options.clone(), folder };
+            match mongod.answers().await {
+                Ok(()) => return Ok(mongod),
+                Err(_) if mongod.process.log().contains("address already in use") => folder = mongod.folder,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn answers(&mut self) -> Result<()> {
+        let client = client(self.port, "testkit").await?;
+        crate::wait::until("mongod's first answer", async || {
+            // A dead server fails at once, not after the limit.
+            if let Err(ended) = self.process.check() {
+                return Ok(Err(ended));
+            }
+            client.database("admin").run_command(doc! {"hello": 1}).await?;
+            Ok(Ok(()))
+        })
+        .await?
+    }
+
+    /// `127.0.0.1:port`.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// A URI that speaks to this member alone.
+    #[must_use]
+    pub fn uri(&self) -> String {
+        format!("mongodb://{}/?directConnection=true", self.address())
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Stops it where it is (SIGSTOP): connections stay open, nothing answers.
+    ///
+    /// # Errors
+    ///
+    /// If it is gone.
+    pub fn freeze(&self) -> Result<()> {
+        self.process.signal(Signal::STOP)
+    }
+
+    /// Lets it go on (SIGCONT).
+    ///
+    /// # Errors
+    ///
+    /// If it is gone.
+    pub fn thaw(&self) -> Result<()> {
+        self.process.signal(Signal::CONT)
+    }
+
+    /// Kills it (SIGKILL). Its data stay.
+    ///
+    /// # Errors
+    ///
+    /// If it does not end.
+    pub async fn kill(&mut self) -> Result<()> {
+        self.process.kill().await
+    }
+
+    /// Starts it again on its port and its data, after [`kill`](Self::kill).
+    ///
+    /// # Errors
+    ///
+    /// If it does not come up.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.kill().await?;
+        self.process = spawn(&self.options, &self.folder, self.port).await?;
+        self.answers().await
+    }
+
+    /// A client of this member alone, without credentials.
+    ///
+    /// # Errors
+    ///
+    /// If the driver refuses its options.
+    pub async fn client(&self) -> Result<Client> {
+        client(self.port, "testkit").await
+    }
+
+    /// Runs a command on `admin`.
+    ///
+    /// # Errors
+    ///
+    /// If the server says no.
+    pub async fn admin(&self, command: Document) -> Result<Document> {
+        let name = command.keys().next().cloned().unwrap_or_default();
+        let reply = self.client().await?.database("admin").run_command(command).await;
+        reply.with_context(|| format!("{name} on {}", self.address()))
+    }
+}
+
+async fn spawn(options: &MongodOptions, folder: &TempDir, port: u16) -> Result<Process> {
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let mut arguments: Vec<String> = vec!["--dbpath".into(), at("data"), "--port".into(), port.to_string()];
+    let fixed = "--bind_ip 127.0.0.1 --nounixsocket --oplogSize 64 --wiredTigerCacheSizeGB 0.25 \
+                 --setParameter enableTestCommands=1 --setParameter diagnosticDataCollectionEnabled=false";
+    arguments.extend(fixed.split_whitespace().map(str::to_owned));
+    if let Some(set) = &options.set {
+        arguments.extend(["--replSet".into(), set.clone()]);
+    }
+    if options.key.is_some() {
+        arguments.extend(["--keyFile".into(), at("key")]);
+    }
+    arguments.extend(options.arguments.iter().cloned());
+    Process::spawn(&Binary::Mongod.path()?, &arguments, folder.path().join("log")).await
+}
+
+/// A client with short patience, so that a test sees trouble soon.
+async fn client(port: u16, app_name: &str) -> Result<Client> {
+    let uri = format!("mongodb://127.0.0.1:{port}/?directConnection=true");
+    let mut options = ClientOptions::parse(uri).await?;
+    options.app_name = Some(app_name.to_owned());
+    options.server_selection_timeout = Some(Duration::from_secs(2));
+    Ok(Client::with_options(options)?)
+}
+
+fn write_key(path: &std::path::Path, key: &str) -> Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    Ok(file.write_all(key.as_bytes())?)
+}

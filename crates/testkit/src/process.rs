@@ -1,0 +1,171 @@
+//! A child that dies with its parent, however the parent dies.
+
+use std::fs::File;
+use std::io;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::sync::mpsc::{Sender, channel};
+
+use anyhow::{Context, Result, anyhow, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::sync::oneshot;
+
+/// A running server. Dropping it kills and reaps it.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts a program, with these arguments, in the current folder, with its output in a log file.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be started.
+    pub async fn spawn(program: &Path, arguments: &[String], log: PathBuf) -> Result<Self> {
+        Self::spawn_with(program, arguments, log, |_| {}).await
+    }
+
+    /// As [`spawn`](Self::spawn), with an environment or a folder of its own.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be started.
+    pub async fn spawn_with(
+        program: &Path,
+        arguments: &[String],
+        log: PathBuf,
+        adjust: impl FnOnce(&mut Command),
+    ) -> Result<Self> {
+        let name = program.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        let output = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
+        // The kernel kills it when its parent is gone, also when the parent was killed and ran no destructor.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]).arg(program).args(arguments);
+        command.stdin(Stdio::null()).stderr(output.try_clone()?).stdout(output);
+        adjust(&mut command);
+        let child = spawn_from_lasting_thread(command)
+            .await
+            .with_context(|| format!("cannot start {name} (through setpriv of util-linux)"))?;
+        Ok(Self { name, child, log })
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    ///
+    /// If it is no longer there.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).context("a process has an id")?;
+        kill_process(pid, signal).with_context(|| format!("cannot signal {}", self.name))
+    }
+
+    /// How it ended, if it has.
+    ///
+    /// # Errors
+    ///
+    /// If the system does not tell.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        self.child.try_wait().with_context(|| format!("cannot ask after {}", self.name))
+    }
+
+    /// Waits until it has ended.
+    ///
+    /// # Errors
+    ///
+    /// If it does not end.
+    pub async fn wait(&mut self) -> Result<ExitStatus> {
+        let name = self.name.clone();
+        crate::wait::until(&format!("the end of {name}"), async || {
+            self.ended()?.with_context(|| format!("{name} runs"))
+        })
+        .await
+    }
+
+    /// Kills it and waits for its end.
+    ///
+    /// # Errors
+    ///
+    /// If it does not end.
+    pub async fn kill(&mut self) -> Result<()> {
+        if self.ended()?.is_none() {
+            self.signal(Signal::KILL)?;
+            self.wait().await?;
+        }
+        Ok(())
+    }
+
+    /// Fails, with the end of its log, if it has ended.
+    ///
+    /// # Errors
+    ///
+    /// If it has ended.
+    pub fn check(&mut self) -> Result<()> {
+        match self.ended()? {
+            Some(status) => {
+                bail!("{} ended with {status}; its log ends with:\n{}", self.name, self.log_tail())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// All that it has printed.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    }
+
+    fn log_tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<_> = log.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may be stopped; a kill is heard all the same.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A port that was free a moment ago. Who is given it must be ready to find it taken.
+///
+/// # Errors
+///
+/// If no port is free.
+pub fn free_port() -> Result<u16> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).context("no free port on 127.0.0.1")?;
+    Ok(listener.local_addr()?.port())
+}
+
+type Order = (Command, oneshot::Sender<io::Result<Child>>);
+
+/// "Its parent is gone" means for the kernel: the *thread* that started it. A test's thread, or one of a runtime,
+/// ends long before the process does; so one thread that never ends starts them all.
+async fn spawn_from_lasting_thread(command: Command) -> Result<Child> {
+    static ORDERS: OnceLock<Sender<Order>> = OnceLock::new();
+    let orders = ORDERS.get_or_init(|| {
+        let (sender, orders) = channel::<Order>();
+        std::thread::spawn(move || {
+            for (mut command, reply) in orders {
+                let _ = reply.send(command.spawn());
+            }
+        });
+        sender
+    });
+    let (reply, started) = oneshot::channel();
+    orders.send((command, reply)).map_err(|_| anyhow!("the thread that starts processes is gone"))?;
+    Ok(started.await??)
+}

@@ -1,0 +1,134 @@
+//! A real Prometheus.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::binaries::Binary;
+use crate::process::{Process, free_port};
+
+/// What Prometheus scrapes, every second.
+#[derive(Debug, Clone)]
+pub struct ScrapeJob {
+    /// The label `job`.
+    pub name: String,
+    /// `host:port`.
+    pub target: String,
+}
+
+/// One sample of a query's answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its value.
+    pub value: f64,
+}
+
+/// A running Prometheus.
+#[derive(Debug)]
+pub struct Prometheus {
+    process: Process,
+    port: u16,
+    http: reqwest::Client,
+    _folder: TempDir,
+}
+
+impl Prometheus {
+    /// Starts it on a free port.
+    ///
+    /// # Errors
+    ///
+    /// If it does not come up.
+    pub async fn start(jobs: &[ScrapeJob]) -> Result<Self> {
+        Self::start_on(free_port()?, jobs).await
+    }
+
+    /// Starts it on that port.
+    ///
+    /// # Errors
+    ///
+    /// If it does not come up, because the port is taken, say.
+    pub async fn start_on(port: u16, jobs: &[ScrapeJob]) -> Result<Self> {
+        let folder = tempfile::Builder::new()
+            .prefix("txnscope-prometheus-")
+            .tempdir()
+            .context("no temporary folder")?;
+        let mut config = "global: {scrape_interval: 1s, scrape_timeout: 1s}\nscrape_configs:\n".to_owned();
+        for job in jobs {
+            let _ = writeln!(
+                config,
+                "- job_name: {:?}\n  static_configs: [{{targets: [{:?}]}}]",
+                job.name, job.target
+            );
+        }
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("prometheus.yml"), config)?;
+        let arguments = [
+            format!("--config.file={}", at("prometheus.yml").display()),
+            format!("--storage.tsdb.path={}", at("data").display()),
+            format!("--web.listen-address=127.0.0.1:{port}"),
+            "--log.level=warn".to_owned(),
+        ];
+        let process = Process::spawn(&Binary::Prometheus.path()?, &arguments, at("log")).await?;
+        let mut prometheus = Self { process, port, http: reqwest::Client::new(), _folder: folder };
+        let ready = format!("{}/-/ready", prometheus.url());
+        crate::wait::until("Prometheus to be ready", async || {
+            if let Err(ended) = prometheus.process.check() {
+                return Ok(Err(ended));
+            }
+            prometheus.http.get(&ready).send().await?.error_for_status()?;
+            Ok(Ok(()))
+        })
+        .await??;
+        Ok(prometheus)
+    }
+
+    /// Its address, for a browser.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Evaluates an expression now. A scalar is one sample without labels.
+    ///
+    /// # Errors
+    ///
+    /// If Prometheus does not answer or does not understand.
+    pub async fn query(&self, expression: &str) -> Result<Vec<Sample>> {
+        let url = format!("{}/api/v1/query", self.url());
+        let url = reqwest::Url::parse_with_params(&url, [("query", expression)])?;
+        let answer: Value = self.http.get(url).send().await?.json().await?;
+        if answer["status"] != "success" {
+            bail!("Prometheus refuses `{expression}`: {}", answer["error"]);
+        }
+        let number = |value: &Value| -> Result<f64> { Ok(value[1].as_str().context("a value")?.parse()?) };
+        let result = &answer["data"]["result"];
+        if answer["data"]["resultType"] == "scalar" {
+            return Ok(vec![Sample { labels: BTreeMap::new(), value: number(result)? }]);
+        }
+        let samples = result.as_array().context("a list of samples")?;
+        samples
+            .iter()
+            .map(|sample| {
+                let labels = serde_json::from_value(sample["metric"].clone())?;
+                Ok(Sample { labels, value: number(&sample["value"])? })
+            })
+            .collect()
+    }
+
+    /// The value of an expression that has exactly one.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or several.
+    pub async fn value(&self, expression: &str) -> Result<f64> {
+        match self.query(expression).await?.as_slice() {
+            [sample] => Ok(sample.value),
+            samples => bail!("`{expression}` has {} samples: {samples:?}", samples.len()),
+        }
+    }
+}

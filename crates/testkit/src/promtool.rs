@@ -1,0 +1,35 @@
+//! Prometheus's own checker.
+
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail};
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+use crate::binaries::Binary;
+
+/// Checks a page of metrics: `promtool check metrics`.
+///
+/// # Errors
+///
+/// With promtool's complaints, if it has any.
+pub async fn check_metrics(page: &str) -> Result<()> {
+    let mut child = Command::new(Binary::Promtool.path()?)
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .context("cannot start promtool")?;
+    let mut stdin = child.stdin.take().context("promtool's standard input")?;
+    stdin.write_all(page.as_bytes()).await?;
+    drop(stdin);
+    let output = child.wait_with_output().await?;
+    let complaints =
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    if !output.status.success() || !complaints.trim().is_empty() {
+        bail!("promtool complains:\n{}", complaints.trim());
+    }
+    Ok(())
+}

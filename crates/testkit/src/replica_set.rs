@@ -1,0 +1,216 @@
+//! A replica set with short election timeouts.
+
+use anyhow::{Context, Result, anyhow, bail};
+use futures_util::future::try_join_all;
+use mongodb::Client;
+use mongodb::bson::{Document, doc};
+use mongodb::options::ClientOptions;
+
+use crate::mongod::{Mongod, MongodOptions};
+
+/// How a replica set is started.
+#[derive(Debug, Clone)]
+pub struct ReplicaSetOptions {
+    members: u8,
+    arguments: Vec<String>,
+    auth: bool,
+}
+
+/// The user that a set with authentication has.
+const ROOT: (&str, &str) = ("root", "the-password-of-root");
+
+impl ReplicaSetOptions {
+    /// A set of that many members (1 or 3).
+    #[must_use]
+    pub fn new(members: u8) -> Self {
+        Self { members, arguments: Vec::new(), auth: false }
+    }
+
+    /// Sets a server parameter on every member.
+    #[must_use]
+    pub fn parameter(mut self, name: &str, value: impl std::fmt::Display) -> Self {
+        self.arguments.extend(["--setParameter".to_owned(), format!("{name}={value}")]);
+        self
+    }
+
+    /// Wants authentication. The set has a user who may do everything; [`ReplicaSet::uri`] speaks as that user.
+    #[must_use]
+    pub fn auth(mut self) -> Self {
+        self.auth = true;
+        self
+    }
+
+    /// Starts it, and waits until its primary takes writes.
+    ///
+    /// # Errors
+    ///
+    /// If a member does not come up or none becomes primary.
+    pub async fn start(self) -> Result<ReplicaSet> {
+        let name = "rs0".to_owned();
+        let options = MongodOptions {
+            set: Some(name.clone()),
+            key: self.auth.then(|| "a key that all members share".replace(' ', "")),
+            arguments: self.arguments,
+        };
+        let members = try_join_all((0..self.members).map(|_| Mongod::start(options.clone()))).await?;
+        let mut set = ReplicaSet { name, members, user: None };
+        set.initiate().await?;
+        set.primary().await?;
+        set.all_in_sync().await?;
+        if self.auth {
+            let (user, password) = ROOT;
+            let primary = &set.members[set.primary().await?];
+            // Through the localhost exception, which the first user ends.
+            primary.admin(doc! {"createUser": user, "pwd": password, "roles": ["root"]}).await?;
+            set.user = Some(ROOT);
+        }
+        Ok(set)
+    }
+}
+
+/// A running replica set.
+#[derive(Debug)]
+pub struct ReplicaSet {
+    name: String,
+    members: Vec<Mongod>,
+    user: Option<(&'static str, &'static str)>,
+}
+
+impl ReplicaSet {
+    /// Starts a set of that many members (1 or 3), and waits until its primary takes writes.
+    ///
+    /// # Errors
+    ///
+    /// If a member does not come up or none becomes primary.
+    pub async fn start(members: u8) -> Result<Self> {
+        ReplicaSetOptions::new(members).start().await
+    }
+
+    async fn initiate(&self) -> Result<()> {
+        let members: Vec<_> = (0_i32..)
+            .zip(&self.members)
+            .map(|(id, member)| doc! {"_id": id, "host": member.address()})
+            .collect();
+        let settings = doc! {"electionTimeoutMillis": 1000, "heartbeatIntervalMillis": 200};
+        let config = doc! {"_id": &self.name, "members": members, "settings": settings};
+        let first = self.members.first().context("a replica set has a member")?;
+        first.admin(doc! {"replSetInitiate": config}).await?;
+        Ok(())
+    }
+
+    /// A member that still copies its first data can neither be elected nor finish when its source is killed.
+    async fn all_in_sync(&self) -> Result<()> {
+        for member in &self.members {
+            crate::wait::until("a member that has its data", async || {
+                let hello = member.admin(doc! {"hello": 1}).await?;
+                let is = |field| hello.get_bool(field).unwrap_or(false);
+                if is("isWritablePrimary") || is("secondary") { Ok(()) } else { Err(anyhow!("{hello}")) }
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its members.
+    #[must_use]
+    pub fn members(&self) -> &[Mongod] {
+        &self.members
+    }
+
+    /// A member, to kill or restart.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such member.
+    pub fn member_mut(&mut self, index: usize) -> &mut Mongod {
+        &mut self.members[index]
+    }
+
+    /// The URI of the whole set.
+    #[must_use]
+    pub fn uri(&self) -> String {
+        let hosts: Vec<_> = self.members.iter().map(Mongod::address).collect();
+        let user = self.user.map(|(user, password)| format!("{user}:{password}@")).unwrap_or_default();
+        format!("mongodb://{user}{}/?replicaSet={}", hosts.join(","), self.name)
+    }
+
+    /// Waits until a member is primary and takes writes, and returns its index.
+    ///
+    /// # Errors
+    ///
+    /// If none is in time.
+    pub async fn primary(&self) -> Result<usize> {
+        crate::wait::until("a primary that takes writes", async || {
+            let mut seen = Vec::new();
+            for (index, member) in self.members.iter().enumerate() {
+                match member.admin(doc! {"hello": 1}).await {
+                    Ok(hello) if hello.get_bool("isWritablePrimary").unwrap_or(false) => return Ok(index),
+                    Ok(hello) => seen.push(format!(
+                        "{}: {}",
+                        member.address(),
+                        hello.get_str("setName").unwrap_or("no set")
+                    )),
+                    Err(error) => seen.push(format!("{error:#}")),
+                }
+            }
+            Err(anyhow!("{}", seen.join("; ")))
+        })
+        .await
+    }
+
+    /// Has another member elected, and returns its index when it takes writes.
+    ///
+    /// # Errors
+    ///
+    /// If the set has one member, or no election comes about.
+    pub async fn step_up_another(&self) -> Result<usize> {
+        let old = self.primary().await?;
+        let Some(next) = (0..self.members.len()).find(|index| *index != old) else {
+            bail!("the set has one member")
+        };
+        crate::wait::until("an election", async || {
+            self.run(&self.members[next], doc! {"replSetStepUp": 1}).await?;
+            Ok(())
+        })
+        .await?;
+        crate::wait::until("the new primary", async || match self.primary().await? {
+            index if index == next => Ok(index),
+            index => Err(anyhow!("{} is primary", self.members[index].address())),
+        })
+        .await
+    }
+
+    async fn run(&self, member: &Mongod, command: Document) -> Result<Document> {
+        let user = self.user.map(|(user, password)| format!("{user}:{password}@")).unwrap_or_default();
+        let client =
+            Client::with_uri_str(format!("mongodb://{user}{}/?directConnection=true", member.address()))
+                .await?;
+        Ok(client.database("admin").run_command(command).await?)
+    }
+
+    /// A client of the whole set, named `testkit`.
+    ///
+    /// # Errors
+    ///
+    /// If the driver refuses its options.
+    pub async fn client(&self) -> Result<Client> {
+        self.client_named("testkit").await
+    }
+
+    /// A client of the whole set with an application name, for failpoints that fire for it alone.
+    ///
+    /// # Errors
+    ///
+    /// If the driver refuses its options.
+    pub async fn client_named(&self, app_name: &str) -> Result<Client> {
+        let mut options = ClientOptions::parse(self.uri()).await?;
+        options.app_name = Some(app_name.to_owned());
+        Ok(Client::with_options(options)?)
+    }
+}

@@ -1,0 +1,78 @@
+//! Waiting for a condition, in place of sleeping for luck.
+
+use std::time::Duration;
+
+use anyhow::{Error, Result, anyhow};
+use tokio::time::{Instant, sleep};
+
+/// How long a condition may take. Far more than any needs: it ends a test that would hang, it measures nothing.
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Tries until it succeeds, and returns what it found. An error of `attempt` is the near miss: what was there in
+/// place of what is waited for.
+///
+/// # Errors
+///
+/// If it has not succeeded after [`LIMIT`]; the message names the last near miss.
+pub async fn until<T, F>(what: &str, attempt: F) -> Result<T>
+where
+    F: AsyncFnMut() -> Result<T>,
+{
+    until_within(LIMIT, what, attempt).await
+}
+
+/// As [`until`], with a limit of its own.
+///
+/// # Errors
+///
+/// If it has not succeeded after `limit`.
+pub async fn until_within<T, F>(limit: Duration, what: &str, mut attempt: F) -> Result<T>
+where
+    F: AsyncFnMut() -> Result<T>,
+{
+    let end = Instant::now() + limit;
+    let mut near: Option<Error> = None;
+    loop {
+        match tokio::time::timeout_at(end, attempt()).await {
+            Ok(Ok(found)) => return Ok(found),
+            Ok(Err(error)) => near = Some(error),
+            Err(_) => near = near.or_else(|| Some(anyhow!("the first attempt did not come back"))),
+        }
+        if Instant::now() + PAUSE >= end {
+            let near = near.unwrap_or_else(|| anyhow!("nothing"));
+            return Err(anyhow!("waited {limit:?} for {what}; the last near miss: {near:#}"));
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_failure_prints_the_last_near_miss() {
+        let mut balance = 7;
+        let waited = until_within(Duration::from_millis(100), "a balance of zero", async || {
+            balance -= 1;
+            if balance >= 5 {
+                Err(anyhow!("it was {balance}"))
+            } else {
+                Err::<(), _>(anyhow!("then it was {balance}"))
+            }
+        });
+        let error = waited.await.unwrap_err().to_string();
+        assert!(error.contains("a balance of zero") && error.contains("then it was"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_hangs_does_not_hang_the_test() {
+        let waited = until_within(Duration::from_millis(50), "an answer", async || {
+            std::future::pending::<()>().await;
+            Ok(())
+        });
+        assert!(waited.await.unwrap_err().to_string().contains("did not come back"));
+    }
+}

@@ -1,0 +1,130 @@
+//! The test kit against the servers that it starts.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+use mongodb::Client;
+use mongodb::bson::{Document, doc};
+use rustix::process::{Pid, test_kill_process};
+use testkit::{FailPoint, Prometheus, ReplicaSet, ReplicaSetOptions, ScrapeJob, wait};
+
+async fn commit_one(client: &Client) -> Result<()> {
+    let jobs = client.database("kit").collection::<Document>("jobs");
+    jobs.insert_one(doc! {"outside": true}).await?;
+    let mut session = client.start_session().await?;
+    session.start_transaction().await?;
+    jobs.insert_one(doc! {"inside": true}).session(&mut session).await?;
+    session.commit_transaction().await?;
+    Ok(())
+}
+
+fn runs(pid: u32) -> bool {
+    test_kill_process(Pid::from_raw(pid.try_into().unwrap()).unwrap()).is_ok()
+}
+
+#[tokio::test]
+async fn a_replica_set_of_one_commits_a_transaction_and_dies_with_its_owner() {
+    let set = ReplicaSet::start(1).await.unwrap();
+    commit_one(&set.client().await.unwrap()).await.unwrap();
+    let status = set.members()[0].admin(doc! {"serverStatus": 1}).await.unwrap();
+    assert_eq!(status.get_document("transactions").unwrap().get_i64("totalCommitted").unwrap(), 1);
+    let pid = set.members()[0].pid();
+    assert!(runs(pid));
+    drop(set);
+    assert!(!runs(pid), "mongod outlived its owner");
+}
+
+#[tokio::test]
+async fn a_killed_primary_of_three_is_replaced_and_comes_back() {
+    let mut set = ReplicaSet::start(3).await.unwrap();
+    let old = set.primary().await.unwrap();
+    set.member_mut(old).kill().await.unwrap();
+    let new = set.primary().await.unwrap();
+    assert_ne!(new, old);
+    commit_one(&set.client().await.unwrap()).await.unwrap();
+    set.member_mut(old).restart().await.unwrap();
+    let third = set.step_up_another().await.unwrap();
+    assert_ne!(third, new);
+}
+
+#[tokio::test]
+async fn a_failpoint_fires_for_its_application_alone() {
+    let set = ReplicaSet::start(1).await.unwrap();
+    let (admin, hit, spared) = (
+        set.client().await.unwrap(),
+        set.client_named("hit").await.unwrap(),
+        set.client_named("spared").await.unwrap(),
+    );
+    let data = doc! {"failCommands": ["insert"], "errorCode": 121};
+    let failpoint = FailPoint::fail_command(&admin, "hit", data).await.unwrap();
+    assert!(commit_one(&hit).await.is_err());
+    commit_one(&spared).await.unwrap();
+    failpoint.off().await.unwrap();
+    commit_one(&hit).await.unwrap();
+}
+
+#[tokio::test]
+async fn with_authentication_only_the_user_gets_in() {
+    let set = ReplicaSetOptions::new(1).auth().start().await.unwrap();
+    commit_one(&set.client().await.unwrap()).await.unwrap();
+    let stranger = set.members()[0].client().await.unwrap();
+    assert!(commit_one(&stranger).await.is_err());
+}
+
+#[tokio::test]
+async fn a_frozen_server_answers_nobody_until_it_is_thawed() {
+    let set = ReplicaSet::start(1).await.unwrap();
+    let member = &set.members()[0];
+    let client = member.client().await.unwrap();
+    let ping = || async { client.database("admin").run_command(doc! {"ping": 1}).await };
+    ping().await.unwrap();
+    member.freeze().unwrap();
+    assert!(
+        tokio::time::timeout(Duration::from_millis(300), ping()).await.is_err(),
+        "a frozen server answered"
+    );
+    member.thaw().unwrap();
+    wait::until("an answer after the thaw", async || Ok(ping().await?)).await.unwrap();
+}
+
+#[tokio::test]
+async fn prometheus_scrapes_itself() {
+    let target = format!("127.0.0.1:{}", testkit::free_port().unwrap());
+    let port: u16 = target.rsplit(':').next().unwrap().parse().unwrap();
+    let jobs = [ScrapeJob { name: "itself".into(), target }];
+    let prometheus = Prometheus::start_on(port, &jobs).await.unwrap();
+    wait::until("its first scrape of itself", async || {
+        match prometheus.value("up{job=\"itself\"}").await? {
+            1.0 => Ok(()),
+            up => Err(anyhow!("up is {up}")),
+        }
+    })
+    .await
+    .unwrap();
+    assert!(prometheus.query("up{").await.is_err());
+}
+
+#[tokio::test]
+async fn alertmanager_takes_an_alert() {
+    let config = "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n";
+    let alertmanager = testkit::Alertmanager::start(config).await.unwrap();
+    let alert = serde_json::json!([{"labels": {"alertname": "Test"}}]);
+    alertmanager.send(&alert).await.unwrap();
+    wait::until("the alert", async || match alertmanager.alerts().await?.len() {
+        1 => Ok(()),
+        n => Err(anyhow!("there are {n}")),
+    })
+    .await
+    .unwrap();
+    assert!(testkit::Alertmanager::start("route: {}").await.is_err(), "a configuration without receiver");
+}
+
+#[tokio::test]
+async fn promtool_accepts_a_good_page_and_complains_of_a_bad_one() {
+    testkit::promtool::check_metrics("# HELP jobs_total Jobs.\n# TYPE jobs_total counter\njobs_total 1\n")
+        .await
+        .unwrap();
+    let bad = "# HELP jobs Jobs.\n# TYPE jobs counter\njobs 1\n";
+    assert!(testkit::promtool::check_metrics(bad).await.unwrap_err().to_string().contains("_total"));
+}

@@ -1,0 +1,163 @@
+//! Mixed open-loop load on the reference backend, with contention: requests arrive at a rate, whether or not the
+//! earlier ones have been answered, as they do in life.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Result;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::client::Client;
+
+/// What the load touches. Few of each, so that transactions meet.
+#[derive(Debug, Clone)]
+pub struct Books {
+    retainers: Vec<String>,
+    accounts: Vec<String>,
+}
+
+impl Books {
+    /// Opens retainers and accounts.
+    ///
+    /// # Errors
+    ///
+    /// If the ledger refuses.
+    pub async fn open(client: &Client) -> Result<Self> {
+        let (mut retainers, mut accounts) = (Vec::new(), Vec::new());
+        for _ in 0..6 {
+            retainers.push(client.retainer(1_000).await?);
+            accounts.push(client.account(5_000).await?);
+        }
+        Ok(Self { retainers, accounts })
+    }
+}
+
+/// What was answered, as the callers saw it: by operation and by status, `gone` for those who left.
+pub type Tally = BTreeMap<(&'static str, String), u64>;
+
+/// Load under way.
+#[derive(Debug, Default, Clone)]
+pub struct Load {
+    tally: Arc<Mutex<Tally>>,
+}
+
+impl Load {
+    /// Sends `rate` requests a second for that long, then waits for the last answers.
+    ///
+    /// # Panics
+    ///
+    /// If `rate` is zero.
+    pub async fn run(&self, client: &Client, books: &Books, rate: u32, length: Duration, seed: u64) {
+        let mut dice = StdRng::seed_from_u64(seed);
+        let mut arrivals = interval(Duration::from_secs(1) / rate);
+        arrivals.set_missed_tick_behavior(MissedTickBehavior::Burst);
+        let end = Instant::now() + length;
+        let mut callers = JoinSet::new();
+        while Instant::now() < end {
+            arrivals.tick().await;
+            callers.spawn(call(client.clone(), books.clone(), self.tally.clone(), dice.random()));
+            while callers.try_join_next().is_some() {}
+        }
+        while callers.join_next().await.is_some() {}
+    }
+
+    /// What was answered so far.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// One caller. Half of the requests go to the first retainer and the first two accounts.
+async fn call(client: Client, books: Books, tally: Arc<Mutex<Tally>>, seed: u64) {
+    let mut dice = StdRng::seed_from_u64(seed);
+    let hot = dice.random_bool(0.5);
+    let retainer =
+        if hot { &books.retainers[0] } else { &books.retainers[dice.random_range(1..books.retainers.len())] };
+    let from = if hot { 0 } else { dice.random_range(0..books.accounts.len()) };
+    let to = (from + 1 + if hot { 0 } else { dice.random_range(0..books.accounts.len() - 1) })
+        % books.accounts.len();
+    let amount = json!(dice.random_range(1..=120));
+    let movement = json!({"amount": amount, "description": "load"});
+    let note = |operation: &'static str, answer: String| {
+        *tally.lock().unwrap_or_else(PoisonError::into_inner).entry((operation, answer)).or_default() += 1;
+    };
+    let post = async |operation: &'static str, path: &str, body: &Value, patience: Duration| {
+        let answer = match tokio::time::timeout(patience, client.post(path, body)).await {
+            Ok(Ok((status, body))) => {
+                note(operation, status.as_str().to_owned());
+                return Some(body);
+            }
+            Ok(Err(_)) => "unanswered",
+            Err(_) => "gone",
+        };
+        note(operation, answer.to_owned());
+        None
+    };
+    let patient = Duration::from_secs(60);
+    match dice.random_range(0..100) {
+        0..35 => {
+            post(
+                "POST /api/retainers/{id}/consume",
+                &format!("/api/retainers/{retainer}/consume"),
+                &movement,
+                patient,
+            )
+            .await;
+        }
+        35..60 => {
+            let path = format!("/api/retainers/{retainer}/replenish");
+            post("POST /api/retainers/{id}/replenish", &path, &movement, patient).await;
+        }
+        60..80 => {
+            let (from, to) = (&books.accounts[from], &books.accounts[to]);
+            let body =
+                json!({"fromAccountId": from, "toAccountId": to, "amount": amount, "description": "load"});
+            post("POST /api/bank-transfers", "/api/bank-transfers", &body, patient).await;
+        }
+        80..95 => {
+            let body =
+                json!({"customerId": "c", "amount": amount, "paymentMethod": "card", "status": "pending"});
+            let Some(created) = post("POST /api/payments", "/api/payments", &body, patient).await else {
+                return;
+            };
+            let Some(id) = created["payment"]["_id"].as_str() else { return };
+            let path = format!("/api/payments/{id}/complete");
+            let nothing = json!({});
+            let complete = || post("POST /api/payments/{id}/complete", &path, &nothing, patient);
+            // A double click, now and then: the second completion must be refused.
+            tokio::join!(complete(), async {
+                if hot {
+                    complete().await;
+                }
+            });
+        }
+        // A caller who does not wait for the answer.
+        95..97 => {
+            let patience = Duration::from_millis(dice.random_range(1..4));
+            post(
+                "POST /api/retainers/{id}/consume",
+                &format!("/api/retainers/{retainer}/consume"),
+                &movement,
+                patience,
+            )
+            .await;
+        }
+        // Nonsense.
+        _ => {
+            let body = json!({"amount": -1, "description": "load"});
+            post(
+                "POST /api/retainers/{id}/consume",
+                &format!("/api/retainers/{retainer}/consume"),
+                &body,
+                patient,
+            )
+            .await;
+        }
+    }
+}
