@@ -1,0 +1,104 @@
+//! Which crate may know which. The table below is the architecture; `cargo metadata` says what is.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// What each crate may depend on, besides crates that are not ours. Dev-dependencies are free: see the next table.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("txnscope-catalog", &[]),
+    ("txnscope", &["txnscope-catalog"]),
+    ("txnscope-sidecar", &["txnscope-catalog", "txnscope-consistency"]),
+    ("txnscope-consistency", &["txnscope-catalog"]),
+    ("txnscope-cli", &["txnscope-catalog", "txnscope-consistency", "txnscope-sidecar"]),
+    ("ledger", &["txnscope"]),
+    ("testkit", &[]),
+    // Its library holds clients and load; what it tests are dev-dependencies.
+    ("end-to-end", &[]),
+    ("xtask", &["txnscope-catalog"]),
+];
+
+/// Crates that are for development only: nothing but a dev-dependency points at them.
+const DEV_ONLY: &[&str] = &["testkit", "end-to-end", "xtask"];
+
+/// What the bare tower layer must compile without.
+const OPTIONAL: &[(&str, &[&str])] = &[("txnscope", &["axum", "http", "mongodb"])];
+
+struct Dependency {
+    name: String,
+    dev: bool,
+    optional: bool,
+}
+
+fn workspace() -> BTreeMap<String, Vec<Dependency>> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version=1", "--no-deps", "--offline"])
+        .current_dir(testkit::workspace())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let dependency = |value: &Value| Dependency {
+        name: text(&value["name"]),
+        dev: value["kind"] == "dev",
+        optional: value["optional"] == true,
+    };
+    let packages = metadata["packages"].as_array().unwrap().iter();
+    packages
+        .map(|package| {
+            let dependencies = package["dependencies"].as_array().unwrap().iter().map(dependency).collect();
+            (text(&package["name"]), dependencies)
+        })
+        .collect()
+}
+
+#[test]
+fn each_crate_knows_only_what_it_may_know() {
+    let workspace = workspace();
+    let ours: BTreeSet<&str> = workspace.keys().map(String::as_str).collect();
+    for (name, dependencies) in &workspace {
+        let Some((_, allowed)) = ARROWS.iter().find(|(known, _)| known == name) else {
+            panic!("`{name}` has no row in the table of arrows: say what it may know")
+        };
+        for dependency in dependencies.iter().filter(|dependency| !dependency.dev) {
+            let name_of = dependency.name.as_str();
+            assert!(
+                !ours.contains(name_of) || allowed.contains(&name_of),
+                "`{name}` depends on `{name_of}`, which the table of arrows does not allow"
+            );
+            assert!(
+                !DEV_ONLY.contains(&name_of),
+                "`{name}` depends on `{name_of}` other than for development"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_library_and_the_sidecar_never_know_each_other() {
+    for (name, other) in [("txnscope", "txnscope-sidecar"), ("txnscope-sidecar", "txnscope")] {
+        let known = &workspace()[name];
+        assert!(
+            known.iter().all(|dependency| dependency.name != other),
+            "`{name}` knows `{other}`, if only in tests"
+        );
+    }
+}
+
+#[test]
+fn the_bare_layer_needs_neither_a_web_framework_nor_a_driver() {
+    let workspace = workspace();
+    for (name, optional) in OPTIONAL {
+        for dependency in workspace[*name].iter().filter(|dependency| !dependency.dev) {
+            assert!(
+                dependency.optional || !optional.contains(&dependency.name.as_str()),
+                "`{name}` cannot be compiled without `{}`",
+                dependency.name
+            );
+        }
+    }
+}
