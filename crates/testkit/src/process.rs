@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
@@ -47,6 +48,8 @@ impl Process {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--"]).arg(program).args(arguments);
         command.stdin(Stdio::null()).stderr(output.try_clone()?).stdout(output);
+        // A Ctrl-C at the terminal is for the parent, which ends its children in the order it likes.
+        command.process_group(0);
         adjust(&mut command);
         let child = spawn_from_lasting_thread(command)
             .await
