@@ -1,1 +1,49 @@
-//! ledger
+//! The reference backend: retainers, payments and bank transfers on real MongoDB transactions, seen through
+//! txnscope's layer.
+//!
+//! Each movement of money is one transaction: the balance, the two lines of the general ledger and, if the client
+//! sent an `Idempotency-Key`, the record of the answer are written together or not at all.
+//!
+//! ```no_run
+//! # async fn run() -> anyhow::Result<()> {
+//! use ledger::{Ledger, Server, Settings, Token};
+//!
+//! let client = ledger::connect("mongodb://127.0.0.1:27017/?replicaSet=rs0").await?;
+//! let ledger = Ledger::open(client, Settings::new(Token::new("a secret")?)).await?;
+//! let metrics = txnscope::Metrics::isolated()?;
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+//! let server = Server::start(listener, ledger, &metrics)?;
+//! // … requests to server.address() …
+//! server.shutdown().await?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod app;
+mod auth;
+mod bank_accounts;
+mod bank_transfers;
+mod cleanup;
+mod database;
+mod error;
+mod extract;
+mod fault;
+mod general_ledger;
+mod idempotency;
+mod money;
+pub mod operations;
+mod payments;
+mod probes;
+mod reply;
+mod retainers;
+mod server;
+mod state;
+mod transaction;
+mod wire;
+
+pub use crate::app::app;
+pub use crate::auth::{Token, TokenError};
+pub use crate::database::{OpenError, UriError, connect};
+pub use crate::money::{Money, MoneyError};
+pub use crate::server::{ServeError, Server, serve};
+pub use crate::state::{Ledger, Settings};

@@ -1,0 +1,128 @@
+//! The bearer token.
+
+use std::fmt;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use crate::error::AppError;
+use crate::state::Ledger;
+
+/// What a client must know. Only its digest is kept, so that it can be compared in constant time whatever its
+/// length, and appears nowhere.
+#[derive(Clone, Copy)]
+pub struct Token([u8; 32]);
+
+impl Token {
+    /// A token of visible ASCII characters, as a header can carry it. White space around it is dropped: a file
+    /// usually ends with a new line.
+    ///
+    /// # Errors
+    ///
+    /// If nothing is left of it, or if it has characters inside that no header can carry.
+    pub fn new(text: &str) -> Result<Self, TokenError> {
+        match text.trim() {
+            "" => Err(TokenError::Empty),
+            token if token.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(Self(digest(token.as_bytes()))),
+            _ => Err(TokenError::Unsendable),
+        }
+    }
+
+    fn is(&self, presented: &[u8]) -> bool {
+        self.0.ct_eq(&digest(presented)).into()
+    }
+}
+
+fn digest(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
+/// Why a text is no token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TokenError {
+    /// Nothing.
+    #[error("the token is empty")]
+    Empty,
+    /// White space, control characters or letters beyond ASCII.
+    #[error("the token must consist of visible ASCII characters, without spaces inside")]
+    Unsendable,
+}
+
+/// Lets a request pass that brings the token.
+pub(crate) async fn require_token(
+    State(ledger): State<Ledger>,
+    request: Request,
+    next: Next,
+) -> Result<Response, AppError> {
+    match bearer(request.headers()) {
+        None => Err(AppError::Unauthorized(false)),
+        Some(token) if ledger.token().is(token) => Ok(next.run(request).await),
+        Some(_) => Err(AppError::Unauthorized(true)),
+    }
+}
+
+/// The credentials of `Authorization: Bearer …`; the scheme's case is of no matter.
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return None };
+    let (scheme, token) = value.as_bytes().split_at_checked("Bearer ".len())?;
+    scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_token_is_compared_whole() {
+        let token = Token::new(" s3cret\n").unwrap();
+        assert!(token.is(b"s3cret"));
+        for wrong in [&b""[..], b"s3cre", b"s3crets", b"S3CRET"] {
+            assert!(!token.is(wrong));
+        }
+    }
+
+    #[test]
+    fn a_token_is_not_printed() {
+        assert_eq!(format!("{:?}", Token::new("s3cret").unwrap()), "Token(..)");
+    }
+
+    #[test]
+    fn what_no_header_can_carry_is_refused() {
+        assert_eq!(Token::new(" \n").unwrap_err(), TokenError::Empty);
+        for text in ["two words", "two\nlines", "schlüssel"] {
+            assert_eq!(Token::new(text).unwrap_err(), TokenError::Unsendable);
+        }
+    }
+
+    #[test]
+    fn the_header_is_read_as_clients_send_it() {
+        for (value, token) in [
+            ("Bearer abc", Some(&b"abc"[..])),
+            ("bearer  abc", Some(b"abc")),
+            ("Basic abc", None),
+            ("Bearer", None),
+            ("abc", None),
+        ] {
+            let headers = HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_static(value))]);
+            assert_eq!(bearer(&headers), token, "{value}");
+        }
+        let mut twice = HeaderMap::new();
+        twice.append(header::AUTHORIZATION, HeaderValue::from_static("Bearer abc"));
+        twice.append(header::AUTHORIZATION, HeaderValue::from_static("Bearer xyz"));
+        assert_eq!(bearer(&twice), None);
+    }
+}

@@ -1,0 +1,165 @@
+//! Bank accounts, between which transfers move money.
+
+use axum::extract::State;
+use mongodb::ClientSession;
+use mongodb::bson::doc;
+use mongodb::bson::oid::ObjectId;
+use serde::{Deserialize, Serialize};
+use tracing::Span;
+use tracing::field::{Empty, display};
+use txnscope::scope;
+
+use crate::Money;
+use crate::database::Collections;
+use crate::error::AppError;
+use crate::extract::{EntityId, Posted, text};
+use crate::general_ledger::{Account, Entity, Entry};
+use crate::money::Literal;
+use crate::operations::Rejection;
+use crate::reply::Reply;
+use crate::state::Ledger;
+use crate::transaction::{Abort, Work};
+use crate::wire::{At, Id};
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct BankAccount {
+    #[serde(rename = "_id")]
+    pub(crate) id: Id,
+    name: String,
+    account_number: String,
+    bank_name: String,
+    pub(crate) currency: String,
+    pub(crate) available_balance: Money,
+    created_at: At,
+    updated_at: At,
+}
+
+// ===== POST /api/bank-accounts =====
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct NewBankAccount {
+    name: String,
+    account_number: String,
+    bank_name: String,
+    currency: String,
+    balance: Literal,
+}
+
+#[tracing::instrument(
+    level = "error",
+    skip_all,
+    fields(controller = "bank_accounts", function = "create", entity_id = Empty, amount = Empty)
+)]
+pub(crate) async fn create(
+    State(ledger): State<Ledger>,
+    Posted { body, key }: Posted<NewBankAccount>,
+) -> Result<Reply, AppError> {
+    scope::attach_span(Span::current());
+    let balance = body.balance.not_negative("balance")?;
+    let (id, now) = (ObjectId::new(), At::now());
+    Span::current().record("entity_id", display(id)).record("amount", display(balance));
+    let account = BankAccount {
+        id: Id(id),
+        name: text("name", body.name)?,
+        account_number: text("accountNumber", body.account_number)?,
+        bank_name: text("bankName", body.bank_name)?,
+        currency: currency(body.currency)?,
+        available_balance: balance,
+        created_at: now,
+        updated_at: now,
+    };
+    ledger.write(key, Create { data: ledger.data().clone(), movement: ObjectId::new(), account }).await
+}
+
+fn currency(code: String) -> Result<String, AppError> {
+    if code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase()) {
+        Ok(code)
+    } else {
+        Err(AppError::invalid("currency must be a code of three capital letters such as USD"))
+    }
+}
+
+#[derive(Clone)]
+struct Create {
+    data: Collections,
+    movement: ObjectId,
+    account: BankAccount,
+}
+
+impl Work for Create {
+    type Output = Reply;
+
+    async fn attempt(&self, session: &mut ClientSession) -> Result<Reply, Abort> {
+        let Self { data, movement, account } = self;
+        data.bank_accounts.insert_one(account).session(&mut *session).await?;
+        if account.available_balance > Money::ZERO {
+            let entry = Entry {
+                movement: *movement,
+                entity: Entity::bank_account(account.id.0),
+                debit: Account::Bank(account.id.0),
+                credit: Account::OpeningBalances,
+                amount: account.available_balance,
+                currency: &account.currency,
+                description: "Opening balance",
+                at: account.created_at,
+            };
+            entry.post(data, session).await?;
+        }
+        Ok(Reply::created("account", account))
+    }
+}
+
+// ===== GET /api/bank-accounts/{id} =====
+
+pub(crate) async fn read(State(ledger): State<Ledger>, EntityId(id): EntityId) -> Result<Reply, AppError> {
+    let account = ledger.find(&ledger.data().bank_accounts, id).await?.ok_or(Rejection::ACCOUNT_NOT_FOUND)?;
+    Ok(Reply::ok("account", &account))
+}
+
+// ===== Between two accounts =====
+
+/// Reads both accounts, in the order asked for.
+pub(crate) async fn both(
+    [first, second]: [ObjectId; 2],
+    data: &Collections,
+    session: &mut ClientSession,
+) -> Result<[Option<BankAccount>; 2], Abort> {
+    let filter = doc! { "_id": { "$in": [first, second] } };
+    let mut cursor = data.bank_accounts.find(filter).session(&mut *session).await?;
+    let mut found = [None, None];
+    while let Some(account) = cursor.next(&mut *session).await.transpose()? {
+        let place = usize::from(account.id.0 != first);
+        found[place] = Some(account);
+    }
+    Ok(found)
+}
+
+/// Moves money between two accounts that the transaction has read and found fit.
+///
+/// The accounts are written in the order of their ids. Transfers in opposite directions then meet at the same
+/// account first and one of them goes through; otherwise each could hold what the other wants, and both would abort.
+pub(crate) async fn move_money(
+    amount: Money,
+    [from, to]: [ObjectId; 2],
+    at: At,
+    data: &Collections,
+    session: &mut ClientSession,
+) -> Result<(), Abort> {
+    let cents = amount.cents();
+    let debit = (from, doc! { "_id": from, "availableBalance": { "$gte": cents } }, -cents);
+    let most = amount.largest_balance_before().cents();
+    let credit = (to, doc! { "_id": to, "availableBalance": { "$lte": most } }, cents);
+    let mut changes = [debit, credit];
+    changes.sort_unstable_by_key(|(id, ..)| *id);
+    for (_, guard, cents) in changes {
+        let change = doc! { "$inc": { "availableBalance": cents }, "$max": { "updatedAt": at.0 } };
+        let result = data.bank_accounts.update_one(guard, change).session(&mut *session).await?;
+        // What the snapshot showed cannot have changed under the transaction: that would be a write conflict.
+        if result.matched_count != 1 {
+            return Err(Abort::Inconsistent("an account is not as it was read in the same transaction"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,217 @@
+//! Transfers between bank accounts, and their cancellation.
+
+use axum::extract::State;
+use mongodb::ClientSession;
+use mongodb::bson::doc;
+use mongodb::bson::oid::ObjectId;
+use mongodb::options::ReturnDocument;
+use serde::{Deserialize, Serialize};
+use tracing::Span;
+use tracing::field::{Empty, display};
+use txnscope::scope;
+
+use crate::Money;
+use crate::bank_accounts::{both, move_money};
+use crate::database::Collections;
+use crate::error::AppError;
+use crate::extract::{EntityId, Nothing, Posted, object_id, short};
+use crate::general_ledger::{Account, Entity, Entry};
+use crate::money::Literal;
+use crate::operations::Rejection;
+use crate::reply::Reply;
+use crate::state::Ledger;
+use crate::transaction::{Abort, Work};
+use crate::wire::{At, Id};
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct BankTransfer {
+    #[serde(rename = "_id")]
+    id: Id,
+    from_account_id: Id,
+    to_account_id: Id,
+    amount: Money,
+    currency: String,
+    description: String,
+    status: Status,
+    created_at: At,
+    updated_at: At,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cancelled_at: Option<At>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Status {
+    Completed,
+    Cancelled,
+}
+
+impl BankTransfer {
+    fn entry<'a>(
+        &'a self,
+        movement: ObjectId,
+        [from, to]: [ObjectId; 2],
+        description: &'a str,
+        at: At,
+    ) -> Entry<'a> {
+        Entry {
+            movement,
+            entity: Entity::bank_transfer(self.id.0),
+            debit: Account::Bank(to),
+            credit: Account::Bank(from),
+            amount: self.amount,
+            currency: &self.currency,
+            description,
+            at,
+        }
+    }
+}
+
+// ===== POST /api/bank-transfers =====
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct NewTransfer {
+    from_account_id: String,
+    to_account_id: String,
+    amount: Literal,
+    #[serde(default)]
+    description: Option<String>,
+}
+
+#[tracing::instrument(
+    level = "error",
+    skip_all,
+    fields(controller = "bank_transfers", function = "create", entity_id = Empty, amount = Empty)
+)]
+pub(crate) async fn create(
+    State(ledger): State<Ledger>,
+    Posted { body, key }: Posted<NewTransfer>,
+) -> Result<Reply, AppError> {
+    scope::attach_span(Span::current());
+    let id = ObjectId::new();
+    let amount = body.amount.positive("amount")?;
+    Span::current().record("entity_id", display(id)).record("amount", display(amount));
+    let from = object_id("fromAccountId", &body.from_account_id)?;
+    let to = object_id("toAccountId", &body.to_account_id)?;
+    if from == to {
+        return Err(Rejection::SAME_ACCOUNT.into());
+    }
+    let description = short("description", body.description.unwrap_or_default())?;
+    ledger
+        .write(key, Create { data: ledger.data().clone(), id, from, to, amount, description, at: At::now() })
+        .await
+}
+
+#[derive(Clone)]
+struct Create {
+    data: Collections,
+    id: ObjectId,
+    from: ObjectId,
+    to: ObjectId,
+    amount: Money,
+    description: String,
+    at: At,
+}
+
+impl Work for Create {
+    type Output = Reply;
+
+    async fn attempt(&self, session: &mut ClientSession) -> Result<Reply, Abort> {
+        let Self { data, id, from, to, amount, description, at } = self;
+        let (accounts, amount, at) = ([*from, *to], *amount, *at);
+        let [payer, receiver] = both(accounts, data, session).await?;
+        let payer = payer.ok_or(Rejection::FROM_ACCOUNT_NOT_FOUND)?;
+        let receiver = receiver.ok_or(Rejection::TO_ACCOUNT_NOT_FOUND)?;
+        if payer.currency != receiver.currency {
+            return Err(Rejection::CURRENCY_MISMATCH.into());
+        }
+        if payer.available_balance < amount {
+            return Err(Rejection::INSUFFICIENT_BALANCE.into());
+        }
+        if receiver.available_balance > amount.largest_balance_before() {
+            return Err(Rejection::BALANCE_LIMIT.into());
+        }
+        move_money(amount, accounts, at, data, session).await?;
+        let transfer = BankTransfer {
+            id: Id(*id),
+            from_account_id: Id(*from),
+            to_account_id: Id(*to),
+            amount,
+            currency: payer.currency,
+            description: description.clone(),
+            status: Status::Completed,
+            created_at: at,
+            updated_at: at,
+            cancelled_at: None,
+        };
+        data.bank_transfers.insert_one(&transfer).session(&mut *session).await?;
+        // The transfer is one movement, and its cancellation another.
+        transfer.entry(*id, accounts, description, at).post(data, session).await?;
+        Ok(Reply::created("transfer", &transfer))
+    }
+}
+
+// ===== POST /api/bank-transfers/{id}/cancel =====
+
+#[tracing::instrument(
+    level = "error",
+    skip_all,
+    fields(controller = "bank_transfers", function = "cancel", entity_id = %id, amount = Empty)
+)]
+pub(crate) async fn cancel(
+    State(ledger): State<Ledger>,
+    EntityId(id): EntityId,
+    Posted { body: Nothing, key }: Posted<Nothing>,
+) -> Result<Reply, AppError> {
+    scope::attach_span(Span::current());
+    let work = Cancel { data: ledger.data().clone(), id, movement: ObjectId::new(), at: At::now() };
+    ledger.write(key, work).await
+}
+
+#[derive(Clone)]
+struct Cancel {
+    data: Collections,
+    id: ObjectId,
+    movement: ObjectId,
+    at: At,
+}
+
+impl Work for Cancel {
+    type Output = Reply;
+
+    async fn attempt(&self, session: &mut ClientSession) -> Result<Reply, Abort> {
+        const GONE: Abort = Abort::Inconsistent("a transfer names an account that does not exist");
+        let Self { data, id, movement, at } = self;
+        let found = data.bank_transfers.find_one(doc! { "_id": id }).session(&mut *session).await?;
+        let transfer = found.ok_or(Rejection::TRANSFER_NOT_FOUND)?;
+        Span::current().record("amount", display(transfer.amount));
+        if transfer.status == Status::Cancelled {
+            return Err(Rejection::TRANSFER_ALREADY_CANCELLED.into());
+        }
+        // The money goes back.
+        let accounts = [transfer.to_account_id.0, transfer.from_account_id.0];
+        let [payer, receiver] = both(accounts, data, session).await?;
+        if payer.ok_or(GONE)?.available_balance < transfer.amount {
+            return Err(Rejection::INSUFFICIENT_BALANCE.into());
+        }
+        if receiver.ok_or(GONE)?.available_balance > transfer.amount.largest_balance_before() {
+            return Err(Rejection::BALANCE_LIMIT.into());
+        }
+        // Of two that read `completed`, the second one's update conflicts, and its next try reads `cancelled`.
+        let guard = doc! { "_id": id, "status": "completed" };
+        let change =
+            doc! { "$set": { "status": "cancelled", "cancelledAt": at.0 }, "$max": { "updatedAt": at.0 } };
+        let transfer = data
+            .bank_transfers
+            .find_one_and_update(guard, change)
+            .return_document(ReturnDocument::After)
+            .session(&mut *session)
+            .await?
+            .ok_or(Rejection::TRANSFER_ALREADY_CANCELLED)?;
+        move_money(transfer.amount, accounts, *at, data, session).await?;
+        transfer.entry(*movement, accounts, "Transfer cancelled", *at).post(data, session).await?;
+        Ok(Reply::ok("transfer", &transfer))
+    }
+}

@@ -1,0 +1,234 @@
+//! The database: how the ledger connects, what it insists on, and the collections that it keeps.
+
+use std::time::Duration;
+
+use mongodb::bson::{Document, doc};
+use mongodb::error::ErrorKind;
+use mongodb::options::{ClientOptions, IndexOptions};
+use mongodb::{Client, Collection, Database, IndexModel};
+
+use crate::bank_accounts::BankAccount;
+use crate::bank_transfers::BankTransfer;
+use crate::fault::{Fault, code_of};
+use crate::general_ledger::Line;
+use crate::idempotency::Record;
+use crate::payments::Payment;
+use crate::retainers::Retainer;
+
+const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(5);
+/// The driver's own default, ten, would make the pool the bottleneck.
+const MAX_POOL_SIZE: u32 = 64;
+/// How long the answer to an idempotency key is kept.
+const KEEP_RECORDS: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A client for that URI. What the URI leaves open is set here: the application's name, `ledger`, how long the
+/// driver looks for a server, 5 s, and the size of its pool. Nothing is asked of the server yet.
+///
+/// # Errors
+///
+/// If the URI is not one, or its name does not resolve. The error never repeats the URI.
+pub async fn connect(uri: &str) -> Result<Client, UriError> {
+    let mut options = ClientOptions::parse(uri).await.map_err(|error| UriError::new(uri, &error))?;
+    options.app_name.get_or_insert_with(|| "ledger".to_owned());
+    options.server_selection_timeout.get_or_insert(SERVER_SELECTION_TIMEOUT);
+    options.max_pool_size.get_or_insert(MAX_POOL_SIZE);
+    Client::with_options(options).map_err(|error| UriError::new(uri, &error))
+}
+
+/// A URI that the driver does not take.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "not a MongoDB URI: {detail}. It looks like mongodb://user:password@host:27017/?replicaSet=rs0, with :/?#[]@ in user and password percent-encoded"
+)]
+pub struct UriError {
+    detail: String,
+}
+
+impl UriError {
+    /// The driver's words may quote any part of the URI, and in a malformed one any part may be the password: a
+    /// message that quotes anything is withheld.
+    fn new(uri: &str, error: &mongodb::error::Error) -> Self {
+        let detail = match error.kind.as_ref() {
+            ErrorKind::InvalidArgument { message, .. } if !quotes(message, uri) => message.clone(),
+            ErrorKind::DnsResolve { .. } => "its host name does not resolve".to_owned(),
+            _ => "the driver refuses it (its reason is withheld, since it quotes the URI)".to_owned(),
+        };
+        Self { detail }
+    }
+}
+
+/// Whether a text contains, as a word, any part of the URI that is not the name of an option.
+fn quotes(text: &str, uri: &str) -> bool {
+    let is_word = |c: char| !c.is_alphanumeric();
+    let rest = uri.split_once("://").map_or(uri, |(_, rest)| rest);
+    let (hosts, options) = rest.split_once('?').unwrap_or((rest, ""));
+    let values = options.split('&').map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value));
+    uri.contains('%')
+        || std::iter::once(hosts).chain(values).flat_map(|part| part.split(is_word)).any(|part| {
+            !matches!(part, "" | "true" | "false") && text.split(is_word).any(|word| word == part)
+        })
+}
+
+/// Why the ledger does not start on a database.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// A mongod of its own, on which there are no transactions.
+    #[error(
+        "the MongoDB server is a standalone mongod, which has no transactions. Make it a replica set of one: \
+         start it with `mongod --replSet rs0`, then run `rs.initiate()` once in mongosh"
+    )]
+    Standalone,
+    /// Started with `--replSet`, and nothing more.
+    #[error(
+        "the MongoDB server belongs to a replica set that is not initiated yet: run `rs.initiate()` once in mongosh"
+    )]
+    NotInitiated,
+    /// A direct connection to another member.
+    #[error(
+        "the MongoDB server is not the primary of its replica set: leave directConnection out of the URI and name the set with ?replicaSet="
+    )]
+    NotPrimary,
+    /// No answer.
+    #[error(
+        "no MongoDB primary could be reached: is mongod running at that address, is the replica set initiated \
+         (`rs.initiate()`), is its name that of ?replicaSet=, and do its members' host names resolve here?"
+    )]
+    Unreachable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// An answer, but not the right one.
+    #[error("MongoDB refused to set up the database")]
+    Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<mongodb::error::Error> for OpenError {
+    fn from(error: mongodb::error::Error) -> Self {
+        let fault = Fault::from(error);
+        if fault.is_away() { Self::Unreachable(Box::new(fault)) } else { Self::Refused(Box::new(fault)) }
+    }
+}
+
+/// Refuses a server that has no transactions, or not for us.
+async fn check_deployment(client: &Client) -> Result<(), OpenError> {
+    let hello = client.database("admin").run_command(doc! { "hello": 1 }).await?;
+    let is_mongos = hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid");
+    let is_member = hello.get_bool("isreplicaset").unwrap_or(false);
+    match (hello.get_str("setName"), hello.get_bool("isWritablePrimary")) {
+        _ if is_mongos => Ok(()),
+        (Ok(_), Ok(true)) => Ok(()),
+        (Ok(_), _) => Err(OpenError::NotPrimary),
+        (Err(_), _) if is_member => Err(OpenError::NotInitiated),
+        (Err(_), _) => Err(OpenError::Standalone),
+    }
+}
+
+/// The collections.
+#[derive(Debug, Clone)]
+pub(crate) struct Collections {
+    pub(crate) retainers: Collection<Retainer>,
+    pub(crate) payments: Collection<Payment>,
+    pub(crate) bank_accounts: Collection<BankAccount>,
+    pub(crate) bank_transfers: Collection<BankTransfer>,
+    pub(crate) general_ledger: Collection<Line>,
+    pub(crate) idempotency_keys: Collection<Record>,
+}
+
+impl Collections {
+    /// Makes sure of the deployment, the collections and their indexes.
+    ///
+    /// They exist before the first transaction: one that creates a collection holds a lock that every other
+    /// writer of the database runs into.
+    pub(crate) async fn open(client: &Client, database: &str) -> Result<Self, OpenError> {
+        check_deployment(client).await?;
+        let database = client.database(database);
+        let data = Self {
+            retainers: open(&database, "retainers", []).await?,
+            payments: open(&database, "payments", [one_completed_payment_per_invoice()]).await?,
+            bank_accounts: open(&database, "bankAccounts", []).await?,
+            bank_transfers: open(&database, "bankTransfers", []).await?,
+            general_ledger: open(
+                &database,
+                "generalLedger",
+                [index(doc! { "movementId": 1 }), index(doc! { "account": 1, "at": 1 })],
+            )
+            .await?,
+            idempotency_keys: open(&database, "idempotencyKeys", [expiry()]).await?,
+        };
+        Ok(data)
+    }
+}
+
+async fn open<T: Send + Sync>(
+    database: &Database,
+    name: &str,
+    indexes: impl IntoIterator<Item = IndexModel>,
+) -> Result<Collection<T>, OpenError> {
+    const NAMESPACE_EXISTS: i32 = 48;
+    match database.create_collection(name).await {
+        Err(error) if code_of(&error) != Some(NAMESPACE_EXISTS) => return Err(error.into()),
+        _ => {}
+    }
+    let collection = database.collection(name);
+    for index in indexes {
+        collection.create_index(index).await?;
+    }
+    Ok(collection)
+}
+
+fn index(keys: Document) -> IndexModel {
+    IndexModel::builder().keys(keys).build()
+}
+
+fn one_completed_payment_per_invoice() -> IndexModel {
+    let options = IndexOptions::builder()
+        .unique(true)
+        .partial_filter_expression(doc! { "status": "completed", "invoiceId": { "$type": "string" } })
+        .build();
+    IndexModel::builder().keys(doc! { "invoiceId": 1 }).options(options).build()
+}
+
+fn expiry() -> IndexModel {
+    let options = IndexOptions::builder().expire_after(KEEP_RECORDS).build();
+    IndexModel::builder().keys(doc! { "createdAt": 1 }).options(options).build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn refusal(uri: &str) -> String {
+        connect(uri).await.unwrap_err().to_string()
+    }
+
+    #[tokio::test]
+    async fn a_bad_uri_is_refused_and_not_repeated() {
+        for uri in [
+            "mongodb://user:s3cret",
+            "mongodb://user:s3cret/db",
+            "mongodb://user:p@s3cret:x/db",
+            "mongodb://user:s3cret@host:port/db",
+            "mongodb://user:s3cret@host/?replicaSet",
+            "mongodb://host/?s3cret",
+            "mongodb://host/?authMechanism=s3cret",
+            "mongodb://host/?readPreference=s3cret",
+            "mongodb://host/?readPreference=%733cret",
+            "mongo://user:s3cret@host",
+            "s3cret",
+        ] {
+            let message = refusal(uri).await;
+            assert!(!message.contains("s3cret"), "{uri}: {message}");
+            assert!(message.starts_with("not a MongoDB URI: "), "{message}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_is_said_where_it_gives_nothing_away() {
+        let message = refusal("mongodb://user:s3cret@host/?directConnection=true&loadBalanced=true").await;
+        assert!(message.contains("loadBalanced"), "{message}");
+    }
+
+    #[tokio::test]
+    async fn what_the_uri_leaves_open_is_set() {
+        // No server is needed: the driver connects lazily.
+        assert!(connect("mongodb://127.0.0.1:1/?replicaSet=rs0&appName=mine").await.is_ok());
+    }
+}

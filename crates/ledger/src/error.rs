@@ -1,0 +1,137 @@
+//! What a client is told when a request does not succeed, and what the layer is told about it.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use txnscope::{Reason, Verdict};
+
+use crate::fault::Fault;
+use crate::operations::Rejection;
+use crate::transaction::TransactionError;
+
+/// Anything but a success. The client gets a status and one sentence; the database's own words go to the log.
+#[derive(Debug)]
+pub(crate) enum AppError {
+    /// The request makes no sense; the sentence says what to change.
+    Invalid(Cow<'static, str>),
+    BodyTooLarge,
+    BodyTooSlow,
+    /// No token, or (`true`) a wrong one.
+    Unauthorized(bool),
+    NoSuchRoute,
+    MethodNotAllowed,
+    Rejected(Rejection),
+    Unavailable(Fault),
+    CommitUnknown(Fault),
+    Failed(Fault),
+}
+
+impl AppError {
+    pub(crate) fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::Invalid(message.into())
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Invalid(_) => StatusCode::BAD_REQUEST,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
+            Self::NoSuchRoute => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Rejected(rejection) => rejection.status,
+            Self::Unavailable(_) | Self::CommitUnknown(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    fn into_verdict(self) -> Verdict {
+        match self {
+            Self::Invalid(message) => Verdict::rejected(Reason::INVALID_REQUEST).with_source(message),
+            Self::BodyTooLarge | Self::BodyTooSlow | Self::NoSuchRoute | Self::MethodNotAllowed => {
+                Verdict::rejected(Reason::INVALID_REQUEST)
+            }
+            Self::Unauthorized(_) => Verdict::rejected(Reason::UNAUTHORIZED),
+            Self::Rejected(rejection) => Verdict::rejected(rejection.reason),
+            Self::Unavailable(fault) | Self::CommitUnknown(fault) | Self::Failed(fault) => {
+                Verdict::failed(fault.reason).with_source(fault)
+            }
+        }
+    }
+}
+
+/// The sentence for the client.
+impl fmt::Display for AppError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Invalid(message) => message,
+            Self::BodyTooLarge => "The body is larger than 16 kB",
+            Self::BodyTooSlow => "The body did not arrive in time",
+            Self::Unauthorized(false) => "Authorization: Bearer <token> is missing",
+            Self::Unauthorized(true) => "The token is not valid",
+            Self::NoSuchRoute => "No such route",
+            Self::MethodNotAllowed => "Method not allowed; see the Allow header",
+            Self::Rejected(rejection) => rejection.message,
+            Self::Unavailable(_) => "The database is not available; nothing was changed, try again",
+            Self::CommitUnknown(_) => {
+                "It is not known whether this took effect; repeating it is safe with the same Idempotency-Key, without one look first"
+            }
+            Self::Failed(_) => "Internal error; nothing was changed",
+        })
+    }
+}
+
+impl From<TransactionError> for AppError {
+    fn from(error: TransactionError) -> Self {
+        match error {
+            TransactionError::Rejected(rejection) => Self::Rejected(rejection),
+            TransactionError::Unavailable(fault) => Self::Unavailable(fault),
+            TransactionError::CommitUnknown(fault) => Self::CommitUnknown(fault),
+            TransactionError::Failed(fault) => Self::Failed(fault),
+        }
+    }
+}
+
+impl From<Rejection> for AppError {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected(rejection)
+    }
+}
+
+impl IntoResponse for AppError {
+    fn into_response(self) -> Response {
+        let status = self.status();
+        let mut response = (status, [JSON], error_body(&self.to_string())).into_response();
+        let headers = response.headers_mut();
+        match &self {
+            Self::Unauthorized(wrong) => {
+                let challenge = if *wrong {
+                    r#"Bearer realm="ledger", error="invalid_token""#
+                } else {
+                    r#"Bearer realm="ledger""#
+                };
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+            }
+            Self::Unavailable(_) | Self::CommitUnknown(_) => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            // What is left of the body is not read: the connection cannot be used again.
+            Self::BodyTooLarge | Self::BodyTooSlow => {
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            _ => {}
+        }
+        response.extensions_mut().insert(self.into_verdict());
+        response
+    }
+}
+
+/// The header of every answer.
+pub(crate) const JSON: (header::HeaderName, &str) = (header::CONTENT_TYPE, "application/json");
+
+/// `{"error": "…"}`
+pub(crate) fn error_body(message: &str) -> String {
+    format!(r#"{{"error":{}}}"#, serde_json::Value::from(message))
+}

@@ -1,0 +1,142 @@
+//! What handlers take from a request. Whatever cannot be read is answered with a sentence that says what to change.
+
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, OriginalUri, Path, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
+use mongodb::bson::oid::ObjectId;
+use serde::de::{DeserializeOwned, IgnoredAny};
+
+use crate::error::AppError;
+use crate::idempotency::Key;
+
+/// The largest body.
+pub(crate) const MAX_BODY: usize = 16 * 1024;
+/// How long a body may take to arrive. Without a limit a slow client would hold up a shutdown.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest name, number or description, in characters.
+const MAX_TEXT: usize = 200;
+
+/// A JSON body, and the idempotency key that came with it.
+#[derive(Debug)]
+pub(crate) struct Posted<T> {
+    pub(crate) body: T,
+    pub(crate) key: Option<Key>,
+}
+
+/// No body, or an empty object.
+#[derive(Debug)]
+pub(crate) struct Nothing;
+
+/// How a body becomes a value.
+pub(crate) trait FromBody: Sized {
+    fn from_body(headers: &HeaderMap, body: &[u8]) -> Result<Self, AppError>;
+}
+
+impl<T: DeserializeOwned> FromBody for T {
+    fn from_body(headers: &HeaderMap, body: &[u8]) -> Result<Self, AppError> {
+        require_json(headers)?;
+        parse(body)
+    }
+}
+
+impl FromBody for Nothing {
+    fn from_body(headers: &HeaderMap, body: &[u8]) -> Result<Self, AppError> {
+        if body.trim_ascii().is_empty() {
+            return Ok(Self);
+        }
+        require_json(headers)?;
+        parse::<std::collections::BTreeMap<String, IgnoredAny>>(body).map(|_| Self)
+    }
+}
+
+impl<S: Send + Sync, T: FromBody> FromRequest<S> for Posted<T> {
+    type Rejection = AppError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, AppError> {
+        let (mut parts, body) = request.into_parts();
+        let path = original_path(&mut parts, state).await;
+        let request = Request::from_parts(parts.clone(), body);
+        let body = match tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, state)).await {
+            Ok(Ok(body)) => body,
+            Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+                return Err(AppError::BodyTooLarge);
+            }
+            Ok(Err(_)) => return Err(AppError::invalid("The body could not be read")),
+            Err(_) => return Err(AppError::BodyTooSlow),
+        };
+        Ok(Self {
+            key: Key::of(parts.method.as_str(), &path, &parts.headers, &body)?,
+            body: T::from_body(&parts.headers, &body)?,
+        })
+    }
+}
+
+/// The path as the client sent it: inside of a nested router the URI is shorter.
+async fn original_path<S: Send + Sync>(parts: &mut Parts, state: &S) -> String {
+    let Ok(OriginalUri(uri)) = OriginalUri::from_request_parts(parts, state).await;
+    uri.path().to_owned()
+}
+
+fn require_json(headers: &HeaderMap) -> Result<(), AppError> {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let essence = content_type.split(';').next().unwrap_or("").trim();
+    if essence.eq_ignore_ascii_case("application/json") {
+        Ok(())
+    } else {
+        Err(AppError::invalid("Content-Type must be application/json"))
+    }
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, AppError> {
+    serde_json::from_slice(body).map_err(|error| {
+        let what = if error.is_data() { "Invalid body" } else { "Malformed JSON" };
+        // The error may repeat what the client sent, however long it was.
+        let detail: String = error.to_string().chars().take(200).collect();
+        AppError::invalid(format!("{what}: {detail}"))
+    })
+}
+
+/// The id in the path.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EntityId(pub(crate) ObjectId);
+
+impl<S: Send + Sync> FromRequestParts<S> for EntityId {
+    type Rejection = AppError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, AppError> {
+        match Path::<String>::from_request_parts(parts, state).await {
+            Ok(Path(id)) => object_id("id", &id).map(Self),
+            // A path that is no UTF-8; anything else would be a route without an id, a bug of ours.
+            Err(rejection) if rejection.status().is_client_error() => Err(malformed_id("id")),
+            Err(_) => Err(AppError::NoSuchRoute),
+        }
+    }
+}
+
+/// An id in a path or a body.
+pub(crate) fn object_id(field: &'static str, text: &str) -> Result<ObjectId, AppError> {
+    ObjectId::parse_str(text).map_err(|_| malformed_id(field))
+}
+
+fn malformed_id(field: &'static str) -> AppError {
+    AppError::invalid(format!("Malformed {field}: it must be 24 hexadecimal digits"))
+}
+
+/// A text that must say something.
+pub(crate) fn text(field: &'static str, text: String) -> Result<String, AppError> {
+    if text.trim().is_empty() {
+        return Err(AppError::invalid(format!("{field} must not be empty")));
+    }
+    short(field, text)
+}
+
+/// A text that may be empty.
+pub(crate) fn short(field: &'static str, text: String) -> Result<String, AppError> {
+    if text.chars().count() > MAX_TEXT {
+        return Err(AppError::invalid(format!("{field} must have at most {MAX_TEXT} characters")));
+    }
+    Ok(text)
+}

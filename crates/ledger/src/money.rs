@@ -1,0 +1,269 @@
+//! Money: whole cents in an `i64`, read from the digits of a JSON number and never through a float.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer};
+use serde::ser::{Error as _, Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use crate::error::AppError;
+
+/// An amount in hundredths of its currency's unit.
+///
+/// In MongoDB it is an int64, in JSON a plain number: `200`, `12.34`, `0.5`.
+///
+/// ```
+/// let amount = ledger::Money::parse("12.50").unwrap();
+/// assert_eq!(amount.cents(), 1250);
+/// assert_eq!(amount.to_string(), "12.5");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Money(i64);
+
+impl Money {
+    /// Nothing.
+    pub const ZERO: Self = Self(0);
+
+    /// The largest amount and the largest balance: fifteen digits, which even a reader that puts JSON numbers
+    /// into a double gets back exactly.
+    pub const MAX: Self = Self(999_999_999_999_999);
+
+    /// That many hundredths.
+    #[must_use]
+    pub const fn from_cents(cents: i64) -> Self {
+        Self(cents)
+    }
+
+    /// How many hundredths.
+    #[must_use]
+    pub const fn cents(self) -> i64 {
+        self.0
+    }
+
+    /// The largest balance that this can still be added to.
+    #[must_use]
+    pub const fn largest_balance_before(self) -> Self {
+        Self(Self::MAX.0 - self.0)
+    }
+
+    /// Reads the text of a JSON value, exactly.
+    ///
+    /// # Errors
+    ///
+    /// If it is not a plain number from 0 to [`Money::MAX`] with at most two decimals.
+    pub fn parse(literal: &str) -> Result<Self, MoneyError> {
+        let digits = match literal.as_bytes().first() {
+            Some(b'0'..=b'9') => literal,
+            Some(b'-') => return Err(MoneyError::Negative),
+            _ => return Err(MoneyError::NotANumber),
+        };
+        if digits.contains(['e', 'E']) {
+            return Err(MoneyError::Exponent);
+        }
+        let (units, decimals) = digits.split_once('.').unwrap_or((digits, ""));
+        let decimals = decimals.trim_end_matches('0');
+        if decimals.len() > 2 {
+            return Err(MoneyError::TooPrecise);
+        }
+        // Thirteen digits of units and two decimals are what MAX has, so that nothing below can overflow.
+        if units.len() > 13 {
+            return Err(MoneyError::TooLarge);
+        }
+        let cents = format!("{units}{decimals:0<2}").parse().map_err(|_| MoneyError::NotANumber)?;
+        Ok(Self(cents))
+    }
+}
+
+impl fmt::Display for Money {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sign = if self.0 < 0 { "-" } else { "" };
+        let (units, cents) = (self.0.unsigned_abs() / 100, self.0.unsigned_abs() % 100);
+        match (cents / 10, cents % 10) {
+            (0, 0) => write!(f, "{sign}{units}"),
+            (tenths, 0) => write!(f, "{sign}{units}.{tenths}"),
+            (tenths, hundredths) => write!(f, "{sign}{units}.{tenths}{hundredths}"),
+        }
+    }
+}
+
+impl Serialize for Money {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            RawValue::from_string(self.to_string()).map_err(S::Error::custom)?.serialize(serializer)
+        } else {
+            serializer.serialize_i64(self.0)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Money {
+    /// Reads what MongoDB holds. Requests bring a [`Literal`] instead.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        i64::deserialize(deserializer).map(Self)
+    }
+}
+
+/// Why a text is no amount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MoneyError {
+    /// A string, a null, an object and so on.
+    #[error("must be a plain JSON number such as 200 or 12.34, without quotes")]
+    NotANumber,
+    /// `1e2`
+    #[error("must be written out, without an exponent: 100 instead of 1e2")]
+    Exponent,
+    /// `1.005`
+    #[error("must have at most two decimals")]
+    TooPrecise,
+    /// `-1`
+    #[error("must not be negative")]
+    Negative,
+    /// Above [`Money::MAX`]
+    #[error("must not be larger than {max}", max = Money::MAX)]
+    TooLarge,
+}
+
+/// The text of a JSON value where an amount is expected, as the client wrote it.
+#[derive(Debug, serde::Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Literal(Box<RawValue>);
+
+impl Literal {
+    /// An amount that moves: more than nothing.
+    pub(crate) fn positive(&self, field: &str) -> Result<Money, AppError> {
+        match self.not_negative(field) {
+            Ok(Money::ZERO) => Err(AppError::invalid(format!("{field} must be more than 0"))),
+            other => other,
+        }
+    }
+
+    /// An amount to begin with, which may be nothing.
+    pub(crate) fn not_negative(&self, field: &str) -> Result<Money, AppError> {
+        Money::parse(self.0.get()).map_err(|error| AppError::invalid(format!("{field} {error}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_read_to_the_cent() {
+        for (literal, cents) in [
+            ("0", 0),
+            ("0.0", 0),
+            ("0.00", 0),
+            ("0.1", 10),
+            ("0.10", 10),
+            ("0.01", 1),
+            ("0.29", 29), // 28.999… as a float times 100
+            ("0.57", 57),
+            ("1.1", 110),
+            ("1.15", 115),
+            ("4.35", 435),
+            ("19.99", 1999),
+            ("1.000000000000000000000", 100),
+            ("200", 20_000),
+            ("200.00", 20_000),
+            ("1000.5", 100_050),
+            ("90071992547.40", 9_007_199_254_740),
+            ("9999999999999.99", 999_999_999_999_999),
+        ] {
+            assert_eq!(Money::parse(literal), Ok(Money(cents)), "{literal}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_amount_is_refused_with_the_reason() {
+        use MoneyError::*;
+        for (literal, error) in [
+            ("1.005", TooPrecise),
+            ("0.001", TooPrecise),
+            ("0.299999999999999999", TooPrecise),
+            ("1e2", Exponent),
+            ("1E2", Exponent),
+            ("1e-2", Exponent),
+            ("1.5e1", Exponent),
+            ("-1", Negative),
+            ("-0.01", Negative),
+            ("-0", Negative),
+            ("9007199254740993", TooLarge),
+            ("10000000000000", TooLarge),
+            ("10000000000000.00", TooLarge),
+            ("99999999999999999999999999999999999999", TooLarge),
+            ("\"200\"", NotANumber),
+            ("\"\"", NotANumber),
+            ("null", NotANumber),
+            ("true", NotANumber),
+            ("[200]", NotANumber),
+            ("{\"$numberLong\":\"1\"}", NotANumber),
+            ("", NotANumber),
+            ("+1", NotANumber),
+            (".5", NotANumber),
+            ("NaN", NotANumber),
+            ("1,5", NotANumber),
+            ("0x10", NotANumber),
+        ] {
+            assert_eq!(Money::parse(literal), Err(error), "{literal}");
+        }
+    }
+
+    #[test]
+    fn amounts_are_printed_as_short_as_they_are() {
+        for (cents, text) in [
+            (0, "0"),
+            (1, "0.01"),
+            (10, "0.1"),
+            (50, "0.5"),
+            (99, "0.99"),
+            (100, "1"),
+            (20_000, "200"),
+            (1234, "12.34"),
+            (1205, "12.05"),
+            (-1, "-0.01"),
+            (-250, "-2.5"),
+            (999_999_999_999_999, "9999999999999.99"),
+        ] {
+            assert_eq!(Money(cents).to_string(), text);
+            assert_eq!(serde_json::to_string(&Money(cents)).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn every_amount_survives_the_way_out_and_back() {
+        let mut state: u64 = 1;
+        for _ in 0..10_000 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            // Of every size: the number of digits varies too.
+            let cents = i64::try_from(state >> 14).unwrap() % 10_i64.pow(u32::try_from(state >> 60).unwrap());
+            let text = Money(cents).to_string();
+            assert_eq!(Money::parse(&text), Ok(Money(cents)), "{text}");
+            // A client that reads doubles gets the same amount.
+            let double: f64 = text.parse().unwrap();
+            assert_eq!(Money::parse(&double.to_string()), Ok(Money(cents)), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_literal_is_what_the_client_wrote() {
+        #[derive(serde::Deserialize)]
+        struct Body {
+            amount: Literal,
+        }
+        let read = |text: &str| serde_json::from_str::<Body>(text).unwrap().amount.positive("amount");
+        assert_eq!(read(r#"{"amount": 0.29 }"#).unwrap(), Money(29));
+        for (text, message) in [
+            (r#"{"amount":0}"#, "amount must be more than 0"),
+            (r#"{"amount":1.005}"#, "amount must have at most two decimals"),
+            (r#"{"amount":1e2}"#, "amount must be written out, without an exponent: 100 instead of 1e2"),
+            (
+                r#"{"amount":"200"}"#,
+                "amount must be a plain JSON number such as 200 or 12.34, without quotes",
+            ),
+            (r#"{"amount":10000000000000}"#, "amount must not be larger than 9999999999999.99"),
+        ] {
+            assert_eq!(read(text).unwrap_err().to_string(), message, "{text}");
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Payments: money that customers owe until they are completed.
+
+use axum::extract::State;
+use mongodb::ClientSession;
+use mongodb::bson::doc;
+use mongodb::bson::oid::ObjectId;
+use mongodb::options::ReturnDocument;
+use serde::{Deserialize, Serialize};
+use tracing::Span;
+use tracing::field::{Empty, display};
+use txnscope::scope;
+
+use crate::Money;
+use crate::database::Collections;
+use crate::error::AppError;
+use crate::extract::{EntityId, Nothing, Posted, text};
+use crate::general_ledger::{Account, Entity, Entry, HOUSE_CURRENCY};
+use crate::money::Literal;
+use crate::operations::Rejection;
+use crate::reply::Reply;
+use crate::state::Ledger;
+use crate::transaction::{Abort, Work};
+use crate::wire::{At, Id};
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Payment {
+    #[serde(rename = "_id")]
+    id: Id,
+    customer_id: String,
+    amount: Money,
+    payment_method: String,
+    status: Status,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    invoice_id: Option<String>,
+    created_at: At,
+    updated_at: At,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    completed_at: Option<At>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Status {
+    #[default]
+    Pending,
+    Processing,
+    Completed,
+    Failed,
+    Cancelled,
+}
+
+impl Payment {
+    /// Money moves when a payment is completed, whether that is at once or later.
+    async fn post(&self, data: &Collections, session: &mut ClientSession) -> Result<(), Abort> {
+        let entry = Entry {
+            // One payment is one movement.
+            movement: self.id.0,
+            entity: Entity::payment(self.id.0),
+            debit: Account::Cash,
+            credit: Account::Receivables,
+            amount: self.amount,
+            currency: HOUSE_CURRENCY,
+            description: "Payment completed",
+            at: self.completed_at.unwrap_or(self.updated_at),
+        };
+        Ok(entry.post(data, session).await?)
+    }
+
+    /// An invoice is paid once. The unique index holds that too, but it would abort the transaction.
+    async fn check_invoice(&self, data: &Collections, session: &mut ClientSession) -> Result<(), Abort> {
+        let Some(invoice) = &self.invoice_id else { return Ok(()) };
+        let paid = doc! { "invoiceId": invoice, "status": "completed" };
+        match data.payments.find_one(paid).session(session).await? {
+            Some(_) => Err(Rejection::INVOICE_ALREADY_PAID.into()),
+            None => Ok(()),
+        }
+    }
+}
+
+// ===== POST /api/payments =====
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct NewPayment {
+    customer_id: String,
+    amount: Literal,
+    payment_method: String,
+    #[serde(default)]
+    status: Status,
+    #[serde(default)]
+    invoice_id: Option<String>,
+}
+
+#[tracing::instrument(
+    level = "error",
+    skip_all,
+    fields(controller = "payments", function = "create", entity_id = Empty, amount = Empty)
+)]
+pub(crate) async fn create(
+    State(ledger): State<Ledger>,
+    Posted { body, key }: Posted<NewPayment>,
+) -> Result<Reply, AppError> {
+    scope::attach_span(Span::current());
+    let amount = body.amount.positive("amount")?;
+    let (id, now) = (ObjectId::new(), At::now());
+    Span::current().record("entity_id", display(id)).record("amount", display(amount));
+    let payment = Payment {
+        id: Id(id),
+        customer_id: text("customerId", body.customer_id)?,
+        amount,
+        payment_method: text("paymentMethod", body.payment_method)?,
+        status: body.status,
+        invoice_id: body.invoice_id.map(|invoice| text("invoiceId", invoice)).transpose()?,
+        created_at: now,
+        updated_at: now,
+        completed_at: (body.status == Status::Completed).then_some(now),
+    };
+    ledger.write(key, Create { data: ledger.data().clone(), payment }).await
+}
+
+#[derive(Clone)]
+struct Create {
+    data: Collections,
+    payment: Payment,
+}
+
+impl Work for Create {
+    type Output = Reply;
+
+    async fn attempt(&self, session: &mut ClientSession) -> Result<Reply, Abort> {
+        let Self { data, payment } = self;
+        if payment.status == Status::Completed {
+            payment.check_invoice(data, session).await?;
+            data.payments.insert_one(payment).session(&mut *session).await?;
+            payment.post(data, session).await?;
+        } else {
+            data.payments.insert_one(payment).session(session).await?;
+        }
+        Ok(Reply::created("payment", payment))
+    }
+}
+
+// ===== GET /api/payments/{id} =====
+
+pub(crate) async fn read(State(ledger): State<Ledger>, EntityId(id): EntityId) -> Result<Reply, AppError> {
+    let payment = ledger.find(&ledger.data().payments, id).await?.ok_or(Rejection::PAYMENT_NOT_FOUND)?;
+    Ok(Reply::ok("payment", &payment))
+}
+
+// ===== POST /api/payments/{id}/complete =====
+
+#[tracing::instrument(
+    level = "error",
+    skip_all,
+    fields(controller = "payments", function = "complete", entity_id = %id, amount = Empty)
+)]
+pub(crate) async fn complete(
+    State(ledger): State<Ledger>,
+    EntityId(id): EntityId,
+    Posted { body: Nothing, key }: Posted<Nothing>,
+) -> Result<Reply, AppError> {
+    scope::attach_span(Span::current());
+    ledger.write(key, Complete { data: ledger.data().clone(), id, at: At::now() }).await
+}
+
+#[derive(Clone)]
+struct Complete {
+    data: Collections,
+    id: ObjectId,
+    at: At,
+}
+
+impl Work for Complete {
+    type Output = Reply;
+
+    async fn attempt(&self, session: &mut ClientSession) -> Result<Reply, Abort> {
+        let Self { data, id, at } = self;
+        let found = data.payments.find_one(doc! { "_id": id }).session(&mut *session).await?;
+        let payment = found.ok_or(Rejection::PAYMENT_NOT_FOUND)?;
+        Span::current().record("amount", display(payment.amount));
+        match payment.status {
+            Status::Pending | Status::Processing => payment.check_invoice(data, session).await?,
+            Status::Completed => return Err(Rejection::PAYMENT_ALREADY_COMPLETED.into()),
+            Status::Failed => return Err(Rejection::PAYMENT_FAILED.into()),
+            Status::Cancelled => return Err(Rejection::PAYMENT_CANCELLED.into()),
+        }
+        // Of two that read `pending`, the second one's update conflicts, and its next try reads `completed`.
+        let guard = doc! { "_id": id, "status": { "$in": ["pending", "processing"] } };
+        let change =
+            doc! { "$set": { "status": "completed", "completedAt": at.0 }, "$max": { "updatedAt": at.0 } };
+        let payment = data
+            .payments
+            .find_one_and_update(guard, change)
+            .return_document(ReturnDocument::After)
+            .session(&mut *session)
+            .await?
+            .ok_or(Rejection::PAYMENT_ALREADY_COMPLETED)?;
+        payment.post(data, session).await?;
+        Ok(Reply::ok("payment", &payment))
+    }
+}

@@ -1,0 +1,282 @@
+//! Retainers: money that a client pays ahead and that services consume.
+
+use axum::extract::State;
+use mongodb::ClientSession;
+use mongodb::bson::oid::ObjectId;
+use mongodb::bson::{Document, doc};
+use mongodb::options::ReturnDocument;
+use serde::{Deserialize, Serialize};
+use tracing::Span;
+use tracing::field::{Empty, display};
+use txnscope::scope;
+
+use crate::Money;
+use crate::database::Collections;
+use crate::error::AppError;
+use crate::extract::{EntityId, Posted, short, text};
+use crate::general_ledger::{Account, Entity, Entry, HOUSE_CURRENCY};
+use crate::money::Literal;
+use crate::operations::Rejection;
+use crate::reply::Reply;
+use crate::state::Ledger;
+use crate::transaction::{Abort, Work};
+use crate::wire::{At, Id, stored};
+
+/// How many deposits, and how many consumptions, one document takes: with the longest descriptions they stay
+/// well below the 16 MB that MongoDB allows.
+const MAX_MOVEMENTS: usize = 5000;
+
+/// `currentBalance` is the sum of the deposits less the sum of the consumptions.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Retainer {
+    #[serde(rename = "_id")]
+    id: Id,
+    client_id: String,
+    retainer_type: String,
+    current_balance: Money,
+    deposits: Vec<Movement>,
+    consumptions: Vec<Movement>,
+    created_at: At,
+    updated_at: At,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Movement {
+    movement_id: Id,
+    amount: Money,
+    description: String,
+    at: At,
+}
+
+impl Movement {
+    fn new(amount: Money, description: String) -> Self {
+        Self { movement_id: Id(ObjectId::new()), amount, description, at: At::now() }
+    }
+
+    /// Its two lines of the general ledger.
+    async fn post(
+        &self,
+        retainer: ObjectId,
+        [debit, credit]: [Account; 2],
+        data: &Collections,
+        session: &mut ClientSession,
+    ) -> Result<(), Abort> {
+        let entry = Entry {
+            movement: self.movement_id.0,
+            entity: Entity::retainer(retainer),
+            debit,
+            credit,
+            amount: self.amount,
+            currency: HOUSE_CURRENCY,
+            description: &self.description,
+            at: self.at,
+        };
+        Ok(entry.post(data, session).await?)
+    }
+}
+
+// ===== POST /api/retainers =====
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct NewRetainer {
+    client_id: String,
+    retainer_type: String,
+    initial_amount: Literal,
+}
+
+#[tracing::instrument(
+    level = "error",
+    skip_all,
+    fields(controller = "retainers", function = "create", entity_id = Empty, amount = Empty)
+)]
+pub(crate) async fn create(
+    State(ledger): State<Ledger>,
+    Posted { body, key }: Posted<NewRetainer>,
+) -> Result<Reply, AppError> {
+    scope::attach_span(Span::current());
+    let amount = body.initial_amount.not_negative("initialAmount")?;
+    let (id, now) = (ObjectId::new(), At::now());
+    Span::current().record("entity_id", display(id)).record("amount", display(amount));
+    let deposit = (amount > Money::ZERO).then(|| Movement::new(amount, "Initial amount".to_owned()));
+    let retainer = Retainer {
+        id: Id(id),
+        client_id: text("clientId", body.client_id)?,
+        retainer_type: text("retainerType", body.retainer_type)?,
+        current_balance: amount,
+        deposits: deposit.into_iter().collect(),
+        consumptions: Vec::new(),
+        created_at: now,
+        updated_at: now,
+    };
+    ledger.write(key, Create { data: ledger.data().clone(), retainer }).await
+}
+
+#[derive(Clone)]
+struct Create {
+    data: Collections,
+    retainer: Retainer,
+}
+
+impl Work for Create {
+    type Output = Reply;
+
+    async fn attempt(&self, session: &mut ClientSession) -> Result<Reply, Abort> {
+        let Self { data, retainer } = self;
+        data.retainers.insert_one(retainer).session(&mut *session).await?;
+        for deposit in &retainer.deposits {
+            let accounts = [Account::Cash, Account::Retainer(retainer.id.0)];
+            deposit.post(retainer.id.0, accounts, data, session).await?;
+        }
+        Ok(Reply::created("retainer", retainer))
+    }
+}
+
+// ===== GET /api/retainers/{id} =====
+
+pub(crate) async fn read(State(ledger): State<Ledger>, EntityId(id): EntityId) -> Result<Reply, AppError> {
+    let retainer = ledger.find(&ledger.data().retainers, id).await?.ok_or(Rejection::RETAINER_NOT_FOUND)?;
+    Ok(Reply::ok("data", &retainer))
+}
+
+// ===== POST /api/retainers/{id}/consume and …/replenish =====
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct NewMovement {
+    amount: Literal,
+    #[serde(default)]
+    description: Option<String>,
+}
+
+impl NewMovement {
+    fn check(self) -> Result<Movement, AppError> {
+        let amount = self.amount.positive("amount")?;
+        Span::current().record("amount", display(amount));
+        Ok(Movement::new(amount, short("description", self.description.unwrap_or_default())?))
+    }
+}
+
+#[tracing::instrument(
+    level = "error",
+    skip_all,
+    fields(controller = "retainers", function = "consume", entity_id = %id, amount = Empty)
+)]
+pub(crate) async fn consume(
+    State(ledger): State<Ledger>,
+    EntityId(id): EntityId,
+    Posted { body, key }: Posted<NewMovement>,
+) -> Result<Reply, AppError> {
+    scope::attach_span(Span::current());
+    let movement = body.check()?;
+    ledger.write(key, Consume { data: ledger.data().clone(), id, movement }).await
+}
+
+#[derive(Clone)]
+struct Consume {
+    data: Collections,
+    id: ObjectId,
+    movement: Movement,
+}
+
+impl Work for Consume {
+    type Output = Reply;
+
+    async fn attempt(&self, session: &mut ClientSession) -> Result<Reply, Abort> {
+        let Self { data, id, movement } = self;
+        let amount = movement.amount.cents();
+        let guard =
+            doc! { "_id": id, "currentBalance": { "$gte": amount }, last_of("consumptions"): absent() };
+        let change = doc! {
+            "$inc": { "currentBalance": -amount },
+            "$push": { "consumptions": stored(movement)? },
+            "$max": { "updatedAt": movement.at.0 },
+        };
+        let retainer = data
+            .retainers
+            .find_one_and_update(guard, change)
+            .return_document(ReturnDocument::After)
+            .session(&mut *session)
+            .await?;
+        let Some(retainer) = retainer else {
+            let refused = look(data, *id, session).await?;
+            return Err(if refused.current_balance < movement.amount {
+                Rejection::INSUFFICIENT_BALANCE.into()
+            } else {
+                Rejection::RETAINER_FULL.into()
+            });
+        };
+        movement.post(*id, [Account::Retainer(*id), Account::Revenue], data, session).await?;
+        Ok(Reply::ok("retainer", &retainer))
+    }
+}
+
+#[tracing::instrument(
+    level = "error",
+    skip_all,
+    fields(controller = "retainers", function = "replenish", entity_id = %id, amount = Empty)
+)]
+pub(crate) async fn replenish(
+    State(ledger): State<Ledger>,
+    EntityId(id): EntityId,
+    Posted { body, key }: Posted<NewMovement>,
+) -> Result<Reply, AppError> {
+    scope::attach_span(Span::current());
+    let movement = body.check()?;
+    ledger.write(key, Replenish { data: ledger.data().clone(), id, movement }).await
+}
+
+#[derive(Clone)]
+struct Replenish {
+    data: Collections,
+    id: ObjectId,
+    movement: Movement,
+}
+
+impl Work for Replenish {
+    type Output = Reply;
+
+    async fn attempt(&self, session: &mut ClientSession) -> Result<Reply, Abort> {
+        let Self { data, id, movement } = self;
+        let most = movement.amount.largest_balance_before();
+        let guard =
+            doc! { "_id": id, "currentBalance": { "$lte": most.cents() }, last_of("deposits"): absent() };
+        let change = doc! {
+            "$inc": { "currentBalance": movement.amount.cents() },
+            "$push": { "deposits": stored(movement)? },
+            "$max": { "updatedAt": movement.at.0 },
+        };
+        let retainer = data
+            .retainers
+            .find_one_and_update(guard, change)
+            .return_document(ReturnDocument::After)
+            .session(&mut *session)
+            .await?;
+        let Some(retainer) = retainer else {
+            let refused = look(data, *id, session).await?;
+            return Err(if refused.current_balance > most {
+                Rejection::BALANCE_LIMIT.into()
+            } else {
+                Rejection::RETAINER_FULL.into()
+            });
+        };
+        movement.post(*id, [Account::Cash, Account::Retainer(*id)], data, session).await?;
+        Ok(Reply::ok("retainer", &retainer))
+    }
+}
+
+/// What the retainer holds that a guard did not let pass.
+async fn look(data: &Collections, id: ObjectId, session: &mut ClientSession) -> Result<Retainer, Abort> {
+    let found = data.retainers.find_one(doc! { "_id": id }).session(session).await?;
+    found.ok_or(Rejection::RETAINER_NOT_FOUND.into())
+}
+
+/// The last element that an array of movements takes; there is room while it is absent.
+fn last_of(array: &str) -> String {
+    format!("{array}.{}", MAX_MOVEMENTS - 1)
+}
+
+fn absent() -> Document {
+    doc! { "$exists": false }
+}

@@ -1,0 +1,121 @@
+//! Serving, and the orderly end of it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::serve::ListenerExt;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use txnscope::Metrics;
+
+use crate::app::app;
+use crate::state::Ledger;
+
+/// What a shutdown grants beyond the deadline of a transaction.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// A ledger that listens. Dropping it begins an orderly end, without waiting for it.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    stop: CancellationToken,
+    task: JoinHandle<Result<(), ServeError>>,
+}
+
+impl Server {
+    /// Serves on that listener, in a task of its own.
+    ///
+    /// # Errors
+    ///
+    /// If the listener has no address.
+    pub fn start(listener: TcpListener, ledger: Ledger, metrics: &Metrics) -> io::Result<Self> {
+        let (address, stop) = (listener.local_addr()?, CancellationToken::new());
+        let task = tokio::spawn(serve(listener, ledger, metrics.clone(), stop.clone().cancelled_owned()));
+        Ok(Self { address, stop, task })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops accepting, and returns when what is in flight is answered.
+    ///
+    /// # Errors
+    ///
+    /// If it takes longer than the deadline of a transaction and some seconds.
+    pub async fn shutdown(mut self) -> Result<(), ServeError> {
+        self.stop.cancel();
+        (&mut self.task).await.unwrap_or_else(|end| std::panic::resume_unwind(end.into_panic()))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Serves on that listener until the future is ready; then stops accepting, and returns when what is in flight is
+/// answered and every transaction is ended.
+///
+/// # Errors
+///
+/// If that takes longer than the deadline of a transaction and some seconds.
+pub async fn serve(
+    listener: TcpListener,
+    ledger: Ledger,
+    metrics: Metrics,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), ServeError> {
+    let router = app(ledger.clone(), &metrics);
+    // An answer is one small write: waiting for more to send with it only costs the client time.
+    let listener = listener.tap_io(|connection| {
+        let _ = connection.set_nodelay(true);
+    });
+    let stopping = CancellationToken::new();
+    let signal = {
+        let stopping = stopping.clone();
+        async move {
+            stop.await;
+            stopping.cancel();
+        }
+    };
+    let patience = ledger.transactions().deadline() + GRACE;
+    let late = async {
+        stopping.cancelled().await;
+        tokio::time::sleep(patience).await;
+    };
+    let finish = async {
+        axum::serve(listener, router).with_graceful_shutdown(signal).await?;
+        ledger.transactions().tasks().close();
+        ledger.transactions().tasks().wait().await;
+        Ok(())
+    };
+    tokio::select! {
+        result = finish => result,
+        () = late => Err(ServeError::Late { patience, left: ledger.transactions().tasks().len() }),
+    }
+}
+
+/// Why serving did not end well.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The listener failed.
+    #[error("cannot serve")]
+    Io(#[from] io::Error),
+    /// Something in flight did not end.
+    #[error(
+        "gave up waiting after {patience:?}, with {left} transactions unfinished; the server will abort them"
+    )]
+    Late {
+        /// How long.
+        patience: Duration,
+        /// How many transactions; none if a client kept its connection busy.
+        left: usize,
+    },
+}

@@ -1,0 +1,191 @@
+//! A database that is away, refuses, or does not say what became of a commit.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use mongodb::bson::{Document, doc};
+use serde_json::{Value, json};
+use testkit::ReplicaSet;
+use testkit::wait::until;
+
+use crate::support::{Answer, Bench, block_on, with_deadline};
+
+const CONSUME: &str = "POST /api/retainers/{id}/consume";
+/// Long enough for retries, short enough for a test.
+const DEADLINE: Duration = Duration::from_millis(1500);
+
+const UNAVAILABLE: &str = "The database is not available; nothing was changed, try again";
+
+fn consumption(cents: i64) -> Value {
+    json!({ "amount": cents, "description": "" })
+}
+
+/// Consumes 1 from 1,000 while commands fail in that way, and returns the answer and the balance after.
+async fn consume_while(bench: &Bench, times: Option<i32>, failure: Document) -> Result<(Answer, Value)> {
+    let id = bench.retainer(json!(1000)).await?;
+    let failing = bench.fail(times, failure).await?;
+    let answer = bench.post(&format!("/api/retainers/{id}/consume"), consumption(1)).await;
+    failing.off().await?;
+    let answer = answer?;
+    bench.no_transaction_is_open().await?;
+    Ok((answer, bench.retainer_balance(&id).await?))
+}
+
+#[test]
+fn what_is_transient_is_tried_again() -> Result<()> {
+    with_deadline(DEADLINE, async |bench| {
+        for data in [
+            doc! { "failCommands": ["findAndModify"], "errorCode": 112, "errorLabels": ["TransientTransactionError"] },
+            doc! { "failCommands": ["insert"], "errorCode": 251, "errorLabels": ["TransientTransactionError"] },
+            doc! { "failCommands": ["findAndModify"], "closeConnection": true },
+            doc! { "failCommands": ["commitTransaction"], "errorCode": 112, "errorLabels": ["TransientTransactionError"] },
+            doc! { "failCommands": ["commitTransaction"], "closeConnection": true },
+        ] {
+            let (answer, balance) = consume_while(bench, Some(2), data.clone()).await?;
+            answer.expect(200)?;
+            ensure!(balance == 999, "{balance} after {data}");
+        }
+        bench.assert_books_balance().await
+    })
+}
+
+#[test]
+fn what_stays_transient_ends_with_the_deadline() -> Result<()> {
+    with_deadline(DEADLINE, async |bench| {
+        let conflict = doc! { "failCommands": ["findAndModify"], "errorCode": 112, "errorLabels": ["TransientTransactionError"] };
+        let (answer, balance) = consume_while(bench, None, conflict).await?;
+        let answer = answer.expect_error(503, UNAVAILABLE)?;
+        ensure!(answer.header("retry-after") == Some("1"));
+        ensure!(balance == 1000);
+        ensure!(bench.failures(CONSUME, "failed", "write_conflict").await? == 1.0);
+        bench.assert_books_balance().await
+    })
+}
+
+#[test]
+fn what_will_not_help_is_not_tried_again() -> Result<()> {
+    with_deadline(DEADLINE, async |bench| {
+        for (code, reason) in
+            [(257, "transaction_too_large"), (290, "transaction_expired"), (225, "transaction_too_old")]
+        {
+            let failure =
+                doc! { "failCommands": ["insert"], "errorCode": code, "errorLabels": Vec::<String>::new() };
+            let (answer, balance) = consume_while(bench, None, failure).await?;
+            answer.expect_error(500, "Internal error; nothing was changed")?;
+            ensure!(balance == 1000);
+            ensure!(bench.failures(CONSUME, "failed", reason).await? == 1.0, "{reason}");
+        }
+        bench.assert_books_balance().await
+    })
+}
+
+#[test]
+fn a_commit_without_a_result_is_called_unknown() -> Result<()> {
+    with_deadline(DEADLINE, async |bench| {
+        let mut unknown = 0.0;
+        for (data, expected) in [
+            // The server's own limit of time: asking again would wait as long again.
+            (doc! { "failCommands": ["commitTransaction"], "errorCode": 50 }, Some(1000)),
+            // Nobody answers until the deadline. The last try may still be under way, and be heard.
+            (doc! { "failCommands": ["commitTransaction"], "closeConnection": true }, None),
+            // Committed, but not as widely as was asked for.
+            (
+                doc! { "failCommands": ["commitTransaction"], "writeConcernError": { "code": 100, "errmsg": "too few" } },
+                Some(999),
+            ),
+        ] {
+            let (answer, balance) = consume_while(bench, None, data.clone()).await?;
+            let answer =
+                answer.expect_error_about(503, "repeating it is safe with the same Idempotency-Key")?;
+            ensure!(answer.header("retry-after") == Some("1"));
+            ensure!(expected.is_none_or(|expected| balance == expected), "{balance} after {data}");
+            unknown += 1.0;
+            ensure!(bench.failures(CONSUME, "failed", "commit_unknown").await? == unknown, "{data}");
+        }
+        bench.assert_books_balance().await
+    })
+}
+
+#[test]
+fn a_repeat_after_an_unknown_commit_has_one_effect() -> Result<()> {
+    with_deadline(DEADLINE, async |bench| {
+        let id = bench.retainer(json!(1000)).await?;
+        let path = format!("/api/retainers/{id}/consume");
+        // This one is committed, and the client is not told.
+        let data = doc! { "failCommands": ["commitTransaction"], "writeConcernError": { "code": 100, "errmsg": "too few" } };
+        let failing = bench.fail(Some(1), data).await?;
+        bench.post_with_key(&path, "k", consumption(800)).await?.expect(503)?;
+        failing.off().await?;
+        let again = bench.post_with_key(&path, "k", consumption(800)).await?.expect(200)?;
+        ensure!(again.header("idempotency-replayed") == Some("true"));
+        ensure!(bench.retainer_balance(&id).await? == 200);
+        bench.assert_books_balance().await
+    })
+}
+
+#[test]
+fn the_databases_own_words_stay_inside() -> Result<()> {
+    with_deadline(DEADLINE, async |bench| {
+        let id = bench.retainer(json!(1000)).await?;
+        let data = doc! { "failCommands": ["find", "findAndModify", "insert"], "errorCode": 8 };
+        let failing = bench.fail(None, data).await?;
+        let answers = [
+            bench.post(&format!("/api/retainers/{id}/consume"), consumption(1)).await?,
+            bench.get(&format!("/api/retainers/{id}")).await?,
+            bench.payment("pending", None).await?,
+        ];
+        failing.off().await?;
+        for answer in answers {
+            answer.expect_error(500, "Internal error; nothing was changed")?;
+        }
+        ensure!(bench.failures(CONSUME, "failed", "other").await? == 1.0);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_frozen_mongod_is_survived() -> Result<()> {
+    block_on(async {
+        // Its own: everything else on it freezes too.
+        let replica_set = Arc::new(ReplicaSet::start(1).await?);
+        let options = "&serverSelectionTimeoutMS=1000&heartbeatFrequencyMS=500&connectTimeoutMS=1000";
+        let bench = Bench::start(Arc::clone(&replica_set), DEADLINE, options).await?;
+        let id = bench.retainer(json!(1000)).await?;
+        let path = format!("/api/retainers/{id}/consume");
+        bench.post(&path, consumption(100)).await?.expect(200)?;
+        let mongod = &replica_set.members()[0];
+        mongod.freeze()?;
+
+        let answer = bench.post_with_key(&path, "k", consumption(100)).await?.expect(503)?;
+        ensure!(answer.header("retry-after") == Some("1"));
+        ensure!(!answer.text.contains("127.0.0.1"), "{}", answer.text);
+        let read = bench.get(&format!("/api/retainers/{id}")).await?.expect_error(503, UNAVAILABLE)?;
+        ensure!(read.header("retry-after") == Some("1"));
+        ensure!(bench.get("/-/ready").await?.status == 503);
+        ensure!(bench.get("/-/healthy").await?.status == 200);
+        // Sooner or later the driver sees that the server is away, and says so without waiting for it.
+        until("the driver has missed the server", async || {
+            let answer = bench.post(&path, consumption(100)).await?.expect(503)?;
+            let found = bench.failures(CONSUME, "failed", "server_selection").await?;
+            ensure!(found > 0.0, "{}", answer.text);
+            Ok(())
+        })
+        .await?;
+
+        mongod.thaw()?;
+        until("the ledger is ready again", async || {
+            ensure!(bench.get("/-/ready").await?.status == 200);
+            Ok(())
+        })
+        .await?;
+        bench.no_transaction_is_open().await?;
+        // Whether the first try took effect when mongod woke up or did not: the repeat has the one effect.
+        let before = bench.retainer_balance(&id).await?;
+        let again = bench.post_with_key(&path, "k", consumption(100)).await?.expect(200)?;
+        ensure!(again.json["retainer"]["currentBalance"] == 800, "{before} before {}", again.text);
+        bench.assert_attempts_are_accounted_for().await?;
+        bench.assert_books_balance().await?;
+        bench.end().await
+    })
+}

@@ -1,0 +1,12 @@
+//! The ledger over real HTTP on a real replica set.
+
+mod books;
+mod cancelled;
+mod contention;
+mod faults;
+mod idempotency;
+mod process;
+mod rules;
+mod service;
+mod shutdown;
+mod support;

@@ -1,0 +1,52 @@
+//! The orderly end: what is in flight is answered, nothing new is taken.
+
+use anyhow::{Result, ensure};
+use mongodb::bson::doc;
+use serde_json::json;
+use testkit::wait::until;
+
+use crate::support::{Answer, Bench, block_on, shared};
+
+#[test]
+fn what_is_in_flight_is_finished() -> Result<()> {
+    block_on(async {
+        let bench = Bench::start(shared().await?, ledger::Settings::DEADLINE, "").await?;
+        let id = bench.retainer(json!(1000)).await?;
+        let block =
+            doc! { "failCommands": ["commitTransaction"], "blockConnection": true, "blockTimeMS": 1000 };
+        let slow = bench.fail(Some(1), block).await?;
+        let request = bench
+            .request(reqwest::Method::POST, &format!("/api/retainers/{id}/consume"))
+            .json(&json!({ "amount": 800, "description": "" }));
+        let answer = tokio::spawn(Answer::to(request));
+        until("the request is in flight", async || {
+            let page = bench.metrics.render();
+            let line = r#"concurrent_operations{operation="POST /api/retainers/{id}/consume"} 1"#;
+            ensure!(page.contains(line), "{page}");
+            Ok(())
+        })
+        .await?;
+        let (http, url, database) = (bench.http.clone(), bench.url("/-/healthy"), bench.database());
+        let _alive = bench.replica_set.clone();
+        bench.shutdown().await?;
+        answer.await??.expect(200)?;
+        ensure!(http.get(url).send().await.is_err(), "it still listens");
+        slow.off().await?;
+        let retainer = database.collection::<mongodb::bson::Document>("retainers").find_one(doc! {}).await?;
+        ensure!(retainer.is_some_and(|retainer| retainer.get_i64("currentBalance").ok() == Some(20_000)));
+        Ok(database.drop().await?)
+    })
+}
+
+#[test]
+fn an_idle_connection_does_not_hold_it_up() -> Result<()> {
+    block_on(async {
+        let bench = Bench::start(shared().await?, ledger::Settings::DEADLINE, "").await?;
+        bench.retainer(json!(1)).await?;
+        let database = bench.database();
+        // The client's connection is kept alive; `shutdown` would fail if it were waited for.
+        let _client = bench.http.clone();
+        bench.shutdown().await?;
+        Ok(database.drop().await?)
+    })
+}
