@@ -97,7 +97,7 @@ impl Serialize for Money {
 }
 
 impl<'de> Deserialize<'de> for Money {
-    /// Reads what MongoDB holds. Requests bring a [`Literal`] instead.
+    /// Reads what MongoDB holds. Requests bring a literal instead.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         i64::deserialize(deserializer).map(Self)
     }
