@@ -1,0 +1,136 @@
+//! Reading a reply by field.
+//!
+//! Servers differ in what they send and in the type of a number. A field that is missing or odd costs itself
+//! and nothing else; so nothing here returns an error.
+
+use mongodb::bson::{Bson, Document};
+
+/// What was found at a path.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Found<T> {
+    /// Nothing: this server does not say.
+    Missing,
+    /// Something else than expected.
+    Odd,
+    /// This.
+    Value(T),
+}
+
+impl<T> Found<T> {
+    pub(crate) fn ok(self) -> Option<T> {
+        match self {
+            Self::Value(value) => Some(value),
+            Self::Missing | Self::Odd => None,
+        }
+    }
+
+    pub(crate) fn map<U>(self, with: impl FnOnce(T) -> U) -> Found<U> {
+        match self {
+            Self::Missing => Found::Missing,
+            Self::Odd => Found::Odd,
+            Self::Value(value) => Found::Value(with(value)),
+        }
+    }
+}
+
+/// The field at that path of nested documents.
+pub(crate) fn field<'a>(document: &'a Document, path: &[&str]) -> Found<&'a Bson> {
+    let Some((last, parents)) = path.split_last() else { return Found::Missing };
+    let mut document = document;
+    for parent in parents {
+        document = match document.get(parent) {
+            None | Some(Bson::Null) => return Found::Missing,
+            Some(Bson::Document(inner)) => inner,
+            Some(_) => return Found::Odd,
+        };
+    }
+    match document.get(last) {
+        None | Some(Bson::Null | Bson::Undefined) => Found::Missing,
+        Some(value) => Found::Value(value),
+    }
+}
+
+/// The finite number, of any of BSON's types, that is not negative. Nothing that we read can be.
+pub(crate) fn number(document: &Document, path: &[&str]) -> Found<f64> {
+    match field(document, path) {
+        Found::Value(value) => as_number(value).map_or(Found::Odd, Found::Value),
+        Found::Missing => Found::Missing,
+        Found::Odd => Found::Odd,
+    }
+}
+
+/// The text.
+pub(crate) fn text<'a>(document: &'a Document, path: &[&str]) -> Found<&'a str> {
+    match field(document, path) {
+        Found::Value(Bson::String(text)) => Found::Value(text),
+        Found::Missing => Found::Missing,
+        Found::Value(_) | Found::Odd => Found::Odd,
+    }
+}
+
+/// The documents of the array. What is no document is left out.
+pub(crate) fn documents<'a>(document: &'a Document, path: &[&str]) -> Found<Vec<&'a Document>> {
+    match field(document, path) {
+        Found::Value(Bson::Array(elements)) => {
+            Found::Value(elements.iter().filter_map(Bson::as_document).collect())
+        }
+        Found::Missing => Found::Missing,
+        Found::Value(_) | Found::Odd => Found::Odd,
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "Prometheus has no other number than f64")]
+fn as_number(value: &Bson) -> Option<f64> {
+    let number = match value {
+        Bson::Int32(number) => f64::from(*number),
+        Bson::Int64(number) => *number as f64,
+        Bson::Double(number) => *number,
+        Bson::Decimal128(number) => number.to_string().parse().ok()?,
+        _ => return None,
+    };
+    (number.is_finite() && number >= 0.0).then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::str::FromStr;
+
+    use mongodb::bson::{Decimal128, doc};
+
+    use super::*;
+
+    #[test]
+    fn a_number_may_have_any_type_that_holds_one() {
+        let decimal = Decimal128::from_str("1.25E+1").unwrap();
+        let document = doc! {"a": {"int": 3_i32, "long": 1_i64 << 40, "double": 2.5, "decimal": decimal}};
+        assert_eq!(number(&document, &["a", "int"]), Found::Value(3.0));
+        assert_eq!(number(&document, &["a", "long"]), Found::Value(1_099_511_627_776.0));
+        assert_eq!(number(&document, &["a", "double"]), Found::Value(2.5));
+        assert_eq!(number(&document, &["a", "decimal"]), Found::Value(12.5));
+    }
+
+    #[test]
+    fn what_is_missing_and_what_is_odd_are_told_apart() {
+        let document =
+            doc! {"a": {"text": "7", "nan": f64::NAN, "minus": -1, "yes": true, "null": Bson::Null}};
+        for missing in [&["b"][..], &["b", "c"], &["a", "b"], &["a", "null"], &["a", "null", "b"], &[]] {
+            assert_eq!(number(&document, missing), Found::Missing, "{missing:?}");
+        }
+        for odd in ["text", "nan", "minus", "yes"] {
+            assert_eq!(number(&document, &["a", odd]), Found::Odd, "{odd}");
+            assert_eq!(number(&document, &["a", odd, "below"]), Found::Odd, "{odd}");
+        }
+        assert_eq!(number(&document, &["a"]), Found::Odd);
+        let huge = doc! {"a": Decimal128::from_str("9E+6000").unwrap()};
+        assert_eq!(number(&huge, &["a"]), Found::Odd, "more than an f64 holds");
+    }
+
+    #[test]
+    fn an_odd_element_costs_itself_only() {
+        let document = doc! {"list": [{"a": 1}, 2, {"a": 3}], "text": "list"};
+        assert_eq!(documents(&document, &["list"]).ok().unwrap().len(), 2);
+        assert_eq!(documents(&document, &["text"]), Found::Odd);
+        assert_eq!(text(&document, &["text"]), Found::Value("list"));
+        assert_eq!(text(&document, &["list"]), Found::Odd);
+    }
+}

@@ -1,0 +1,171 @@
+//! What can go wrong: at the start, and at a poll.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use mongodb::error::{Error as DriverError, ErrorKind};
+
+/// Why a sidecar did not start.
+///
+/// A database that is away is not among them: the sidecar starts, says so on its page, and waits for it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The URI is malformed, or asks for what cannot be had.
+    #[error("{0}")]
+    Uri(String),
+    /// The driver refuses the URI's options: a certificate that is not there, say.
+    #[error("the driver refuses the URI's options: {0}")]
+    Options(String),
+    /// The path of the metrics cannot be served.
+    #[error(
+        "{0:?} is no path for metrics: begin with / and use letters, digits, _ . and -, as in /metrics; / and /-/ are taken"
+    )]
+    TelemetryPath(String),
+    /// An interval or a timeout is out of bounds.
+    #[error("a poll {name} of {duration:?} is out of bounds: 50ms to 1h")]
+    Duration {
+        /// `interval` or `timeout`.
+        name: &'static str,
+        /// What it was.
+        duration: Duration,
+    },
+    /// The catalogue has an entry that Prometheus does not accept.
+    #[error("the metrics cannot be registered; this is a bug of txnscope")]
+    Metrics(#[from] prometheus::Error),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}; is another process there?")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl StartError {
+    /// Whether the configuration is at fault, and not the machine.
+    #[must_use]
+    pub fn is_misuse(&self) -> bool {
+        match self {
+            Self::Uri(_) | Self::Options(_) | Self::TelemetryPath(_) | Self::Duration { .. } => true,
+            Self::Metrics(_) | Self::Listen { .. } => false,
+        }
+    }
+}
+
+/// Why a poll failed: one of the catalogue's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reason {
+    Timeout,
+    Network,
+    ServerSelection,
+    Authentication,
+    PermissionDenied,
+    CommandFailed,
+    MalformedReply,
+    Other,
+}
+
+impl Reason {
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Timeout,
+        Self::Network,
+        Self::ServerSelection,
+        Self::Authentication,
+        Self::PermissionDenied,
+        Self::CommandFailed,
+        Self::MalformedReply,
+        Self::Other,
+    ];
+
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::Network => "network",
+            Self::ServerSelection => "server_selection",
+            Self::Authentication => "authentication",
+            Self::PermissionDenied => "permission_denied",
+            Self::CommandFailed => "command_failed",
+            Self::MalformedReply => "malformed_reply",
+            Self::Other => "other",
+        }
+    }
+
+    /// Whether the member itself answered, if only to say no.
+    pub(crate) const fn is_an_answer(self) -> bool {
+        match self {
+            Self::PermissionDenied | Self::CommandFailed | Self::MalformedReply => true,
+            Self::Timeout | Self::Network | Self::ServerSelection | Self::Authentication | Self::Other => {
+                false
+            }
+        }
+    }
+}
+
+/// A poll that failed. The message is for the log: it goes to no label and no page.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct PollError {
+    pub(crate) reason: Reason,
+    message: String,
+}
+
+impl PollError {
+    pub(crate) fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+
+    pub(crate) fn malformed(message: impl Into<String>) -> Self {
+        Self::new(Reason::MalformedReply, message)
+    }
+
+    pub(crate) fn timeout(limit: Duration) -> Self {
+        Self::new(Reason::Timeout, format!("no answer within {limit:?}"))
+    }
+}
+
+const UNAUTHORIZED: i32 = 13;
+const AUTHENTICATION_FAILED: i32 = 18;
+const MAX_TIME_MS_EXPIRED: i32 = 50;
+
+impl From<DriverError> for PollError {
+    fn from(error: DriverError) -> Self {
+        let reason = match error.kind.as_ref() {
+            ErrorKind::Authentication { .. } => Reason::Authentication,
+            ErrorKind::Command(command) => match command.code {
+                UNAUTHORIZED => Reason::PermissionDenied,
+                AUTHENTICATION_FAILED => Reason::Authentication,
+                MAX_TIME_MS_EXPIRED => Reason::Timeout,
+                _ => Reason::CommandFailed,
+            },
+            ErrorKind::ServerSelection { .. } => Reason::ServerSelection,
+            ErrorKind::Io(io) if io.kind() == io::ErrorKind::TimedOut => Reason::Timeout,
+            ErrorKind::Io(_) | ErrorKind::ConnectionPoolCleared { .. } | ErrorKind::DnsResolve { .. } => {
+                Reason::Network
+            }
+            ErrorKind::InvalidResponse { .. } | ErrorKind::BsonDeserialization(_) | ErrorKind::Bson(_) => {
+                Reason::MalformedReply
+            }
+            _ => Reason::Other,
+        };
+        // The kind alone: the error's own form repeats the server's whole reply.
+        Self::new(reason, error.kind.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use txnscope_catalog::POLL_ERROR_REASONS;
+
+    use super::*;
+
+    #[test]
+    fn the_reasons_are_the_catalogue_s() {
+        assert_eq!(Reason::ALL.map(Reason::as_str).as_slice(), POLL_ERROR_REASONS);
+        for (index, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index, "the order is that of the declaration");
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! What Prometheus reads: the snapshot as metric families, with the catalogue's names, types and help texts.
+//!
+//! A [`Collector`] of our own, and no vector of counters: these counters belong to MongoDB, so they are set and not
+//! incremented, and a member that is gone leaves nothing behind.
+
+use std::collections::{BTreeMap, HashMap};
+
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::{self, LabelPair, MetricFamily, MetricType};
+use prometheus::{Registry, TextEncoder};
+use tokio::time::Instant;
+use txnscope_catalog as catalog;
+use txnscope_catalog::{Emitter, Kind, Metric};
+
+use crate::error::Reason;
+use crate::reading::{Histogram, Value};
+use crate::snapshot::{MemberState, Snapshot, SourceState};
+
+/// The page of metrics.
+#[derive(Debug, Clone)]
+pub(crate) struct Page(Registry);
+
+impl Page {
+    /// # Errors
+    ///
+    /// If the catalogue has an entry that Prometheus does not accept.
+    pub(crate) fn new(snapshot: Snapshot) -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let entries = catalog::emitted_by(Emitter::Sidecar);
+        let described = entries.map(describe).collect::<prometheus::Result<_>>()?;
+        registry.register(Box::new(Families { snapshot, described }))?;
+        Ok(Self(registry))
+    }
+
+    /// Its text, as of now. Asks nobody, waits for nobody.
+    ///
+    /// # Errors
+    ///
+    /// If a family is malformed.
+    pub(crate) fn render(&self) -> prometheus::Result<String> {
+        TextEncoder::new().encode_to_string(&self.0.gather())
+    }
+}
+
+fn describe(metric: &'static Metric) -> prometheus::Result<Desc> {
+    let labels = metric.labels.iter().map(|label| label.name.to_owned()).collect();
+    Desc::new(metric.name.to_owned(), metric.help.to_owned(), labels, HashMap::new())
+}
+
+struct Families {
+    snapshot: Snapshot,
+    described: Vec<Desc>,
+}
+
+impl Collector for Families {
+    fn desc(&self) -> Vec<&Desc> {
+        self.described.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let (mut families, now) = (Builder::default(), Instant::now());
+        families.number(&catalog::TXNSCOPE_BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1.0);
+        for member in self.snapshot.members() {
+            of_member(&mut families, &member, now);
+        }
+        families.0.into_values().collect()
+    }
+}
+
+fn of_member(families: &mut Builder, member: &MemberState, now: Instant) {
+    let rs = member.rs();
+    let who = [rs.as_str(), member.address()];
+    if let Some(up) = member.up(now) {
+        families.number(&catalog::MONGODB_UP, &who, f64::from(u8::from(up)));
+    }
+    for source in member.sources() {
+        of_source(families, who, source, now);
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "Prometheus has no other number than f64")]
+fn of_source(families: &mut Builder, who: [&str; 2], source: &SourceState, now: Instant) {
+    let record = source.record();
+    let own = [who[0], who[1], source.name()];
+    if let Some(last) = record.last {
+        let success = last.failure.is_none();
+        families.number(&catalog::TXNSCOPE_POLL_SUCCESS, &own, f64::from(u8::from(success)));
+        families.number(&catalog::TXNSCOPE_POLL_DURATION, &own, last.took.as_secs_f64());
+    }
+    if let Some(age) = record.age(now) {
+        families.number(&catalog::TXNSCOPE_POLL_AGE, &own, age.as_secs_f64());
+    }
+    for (reason, failures) in Reason::ALL.into_iter().zip(record.failures) {
+        let labels = [own[0], own[1], own[2], reason.as_str()];
+        families.number(&catalog::TXNSCOPE_POLL_ERRORS, &labels, failures as f64);
+    }
+    families.number(&catalog::TXNSCOPE_SERIES_DROPPED, &own, record.dropped as f64);
+    for sample in record.fresh(now).iter().flat_map(|reading| reading.samples()) {
+        let labels: Vec<_> = who.into_iter().chain(sample.labels.iter().map(AsRef::as_ref)).collect();
+        match &sample.value {
+            Value::Number(number) => families.number(sample.metric, &labels, *number),
+            Value::Histogram(histogram) => families.histogram(sample.metric, &labels, histogram),
+        }
+    }
+}
+
+/// Families by name.
+#[derive(Default)]
+struct Builder(BTreeMap<&'static str, MetricFamily>);
+
+impl Builder {
+    fn number(&mut self, metric: &'static Metric, labels: &[&str], value: f64) {
+        let mut sample = labelled(metric, labels);
+        match metric.kind {
+            Kind::Counter => {
+                let mut counter = proto::Counter::default();
+                counter.set_value(value);
+                sample.set_counter(counter);
+            }
+            Kind::Gauge | Kind::Histogram => {
+                let mut gauge = proto::Gauge::default();
+                gauge.set_value(value);
+                sample.set_gauge(gauge);
+            }
+        }
+        self.family(metric).mut_metric().push(sample);
+    }
+
+    fn histogram(&mut self, metric: &'static Metric, labels: &[&str], histogram: &Histogram) {
+        let Histogram { cumulative, count, sum } = histogram;
+        let buckets = metric.buckets.iter().zip(cumulative).map(|(bound, cumulative)| {
+            let mut bucket = proto::Bucket::default();
+            bucket.set_upper_bound(*bound);
+            bucket.set_cumulative_count(*cumulative);
+            bucket
+        });
+        let mut encoded = proto::Histogram::default();
+        encoded.set_bucket(buckets.collect());
+        encoded.set_sample_count(*count);
+        encoded.set_sample_sum(*sum);
+        let mut sample = labelled(metric, labels);
+        sample.set_histogram(encoded);
+        self.family(metric).mut_metric().push(sample);
+    }
+
+    fn family(&mut self, metric: &'static Metric) -> &mut MetricFamily {
+        self.0.entry(metric.name).or_insert_with(|| {
+            let mut family = MetricFamily::default();
+            family.set_name(metric.name.to_owned());
+            family.set_help(metric.help.to_owned());
+            family.set_field_type(match metric.kind {
+                Kind::Counter => MetricType::COUNTER,
+                Kind::Gauge => MetricType::GAUGE,
+                Kind::Histogram => MetricType::HISTOGRAM,
+            });
+            family
+        })
+    }
+}
+
+fn labelled(metric: &Metric, values: &[&str]) -> proto::Metric {
+    debug_assert_eq!(metric.labels.len(), values.len(), "{}", metric.name);
+    let pairs = metric.labels.iter().zip(values).map(|(label, value)| {
+        let mut pair = LabelPair::default();
+        pair.set_name(label.name.to_owned());
+        pair.set_value((*value).to_owned());
+        pair
+    });
+    proto::Metric::from_label(pairs.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use testkit::Scrape;
+
+    use super::*;
+    use crate::decode::Found;
+    use crate::reading::Reading;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn snapshot(address: &str) -> (Snapshot, Arc<MemberState>) {
+        let snapshot = Snapshot::default();
+        let names = ["server_status", "current_op"].into_iter();
+        let member = Arc::new(MemberState::new(address.to_owned(), "rs0".into(), names));
+        snapshot.insert(Arc::clone(&member));
+        (snapshot, member)
+    }
+
+    fn scrape(snapshot: &Snapshot) -> Scrape {
+        Scrape::parse(&Page::new(snapshot.clone()).unwrap().render().unwrap()).unwrap()
+    }
+
+    fn uptime() -> Reading {
+        let mut reading = Reading::default();
+        reading.number(&catalog::MONGODB_UPTIME, &[], Found::Value(7.5));
+        reading
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn stale_families_are_dropped_and_the_books_about_ourselves_stay() {
+        let (snapshot, member) = snapshot("db1:27017");
+        let page = scrape(&snapshot);
+        assert!(page.family("mongodb_up").is_none(), "nobody has asked the member yet");
+        assert_eq!(page.matching("txnscope_poll_errors_total", &[("source", "current_op")]).count(), 8);
+
+        member.sources()[0].note(Instant::now(), SECOND, Ok(uptime()));
+        let page = scrape(&snapshot);
+        let who = [("rs", "rs0"), ("member", "db1:27017")];
+        assert_eq!(page.value("mongodb_uptime_seconds", &who), Some(7.5));
+        assert_eq!(page.value("mongodb_up", &who), Some(1.0));
+
+        tokio::time::advance(4 * SECOND).await;
+        let page = scrape(&snapshot);
+        assert!(page.family("mongodb_uptime_seconds").is_none());
+        assert_eq!(page.value("mongodb_up", &who), Some(0.0));
+        assert_eq!(page.value("txnscope_poll_age_seconds", &who), Some(4.0));
+    }
+
+    #[tokio::test]
+    async fn a_hostile_address_stays_inside_its_label() {
+        let hostile = "a\"} 1\n# evil{x=\"\\";
+        let (snapshot, member) = snapshot(hostile);
+        member.sources()[0].note(Instant::now(), SECOND, Ok(uptime()));
+        assert_eq!(scrape(&snapshot).value("mongodb_up", &[("member", hostile)]), Some(1.0));
+    }
+}

@@ -1,0 +1,333 @@
+//! The polls of one member: a task for each source, so that none waits for another.
+
+use std::any::Any;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use mongodb::Database;
+use tokio::sync::watch;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use txnscope_catalog::MONGODB_TRANSACTIONS_OPEN;
+
+use crate::error::{PollError, Reason};
+use crate::reading::Reading;
+use crate::snapshot::{Last, MemberState};
+use crate::source::{Ask, Schedule, Source};
+
+/// How often, and how long at most.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    pub(crate) interval: Duration,
+    pub(crate) timeout: Duration,
+}
+
+/// What the first source has just learned, for those that follow it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Status {
+    /// The member did not answer, and why.
+    silent: Option<Reason>,
+    open_transactions: Option<f64>,
+}
+
+/// Begins to poll a member, with these sources, until it is cancelled. `state` has one record for each source, in the
+/// same order; the first source is the status.
+pub(crate) fn watch_member(
+    state: &Arc<MemberState>,
+    admin: &Database,
+    sources: Vec<Box<dyn Source>>,
+    pace: Pace,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) {
+    let (status, _) = watch::channel(Status::default());
+    let status = Arc::new(status);
+    for (index, source) in sources.into_iter().enumerate() {
+        let poller = Poller {
+            wake: Wake::new(source.schedule(), pace.interval, state.address(), source.name(), &status),
+            tells: (index == 0).then(|| Arc::clone(&status)),
+            index,
+            source,
+            state: Arc::clone(state),
+            admin: admin.clone(),
+            pace,
+        };
+        tasks.spawn(stop.clone().run_until_cancelled_owned(poller.run()));
+    }
+}
+
+struct Poller {
+    source: Box<dyn Source>,
+    index: usize,
+    state: Arc<MemberState>,
+    admin: Database,
+    pace: Pace,
+    wake: Wake,
+    tells: Option<Arc<watch::Sender<Status>>>,
+}
+
+impl Poller {
+    async fn run(mut self) {
+        while let Some(status) = self.wake.next().await {
+            let began = Instant::now();
+            let Some(result) = self.poll(status).await else { continue };
+            if let Some(tells) = &self.tells {
+                tells.send_replace(Status {
+                    silent: result.as_ref().err().map(|e| e.reason).filter(|reason| !reason.is_an_answer()),
+                    open_transactions: result.as_ref().ok().and_then(|r| r.total(&MONGODB_TRANSACTIONS_OPEN)),
+                });
+            }
+            self.note(began, result, status);
+        }
+    }
+
+    /// Asks once. A panic of the source is a failure like any other.
+    async fn poll(&mut self, status: Status) -> Option<Result<Reading, PollError>> {
+        if let Some(reason) = status.silent {
+            self.source.forget();
+            return Some(Err(PollError::new(reason, "the member does not answer")));
+        }
+        let limit = self.pace.timeout;
+        let ask = Ask::new(&self.admin, limit, status.open_transactions);
+        let asking = AssertUnwindSafe(self.source.poll(ask)).catch_unwind();
+        match timeout(limit, asking).await {
+            Ok(Ok(result)) => result.transpose(),
+            Ok(Err(panic)) => Some(Err(PollError::new(Reason::Other, said(panic.as_ref())))),
+            Err(_) => Some(Err(PollError::timeout(limit))),
+        }
+    }
+
+    fn note(&self, began: Instant, result: Result<Reading, PollError>, status: Status) {
+        let interval = self.wake.period().max(self.source.pace().unwrap_or_default());
+        let error = result.as_ref().err().cloned();
+        let before = self.state.sources()[self.index].note(began, interval, result.map_err(|e| e.reason));
+        // Who follows a silent status has nothing to add to what its poller has logged.
+        if status.silent.is_none() {
+            self.log(before, error.as_ref());
+        }
+    }
+
+    /// Logs a change, and not every poll.
+    fn log(&self, before: Option<Last>, error: Option<&PollError>) {
+        let (member, source) = (self.state.address(), self.source.name());
+        let before = before.map(|last| last.failure);
+        match error {
+            Some(error) if before != Some(Some(error.reason)) => {
+                let reason = error.reason.as_str();
+                let hint = hint(error.reason);
+                tracing::warn!(member, source, reason, %error, hint, "polls fail");
+            }
+            None if before.is_some_and(|failure| failure.is_some()) => {
+                tracing::info!(member, source, "polls succeed again");
+            }
+            None if before.is_none() => tracing::debug!(member, source, "polls succeed"),
+            Some(_) | None => {}
+        }
+    }
+}
+
+fn hint(reason: Reason) -> &'static str {
+    match reason {
+        Reason::PermissionDenied => {
+            "grant the user the actions serverStatus and inprog on the cluster, or the role clusterMonitor"
+        }
+        Reason::Authentication => "check user, password and authSource of the URI",
+        Reason::Timeout | Reason::Network | Reason::ServerSelection => {
+            "is it running, and does its name, as the replica set has it, lead to it from here? directConnection=true \
+             in the URI watches one member under the address that you give"
+        }
+        Reason::CommandFailed | Reason::MalformedReply | Reason::Other => "",
+    }
+}
+
+fn said(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("the source panicked: {}", text.unwrap_or("without a message"))
+}
+
+/// What a poller waits for. Neither lets polls pile up: what was missed meanwhile is skipped.
+enum Wake {
+    /// At once, and then regularly.
+    Ticks { first: bool, then: Interval },
+    /// When the status was polled.
+    Status { polled: watch::Receiver<Status>, period: Duration },
+}
+
+impl Wake {
+    /// The regular ticks begin somewhere within the next period, elsewhere for each member and source, so that a
+    /// fleet is not asked all at the same moment.
+    fn new(
+        schedule: Schedule,
+        interval: Duration,
+        member: &str,
+        source: &str,
+        status: &watch::Sender<Status>,
+    ) -> Self {
+        match schedule {
+            Schedule::Every(times) => {
+                let period = interval * times;
+                let mut then = interval_at(Instant::now() + period.mul_f64(phase(member, source)), period);
+                then.set_missed_tick_behavior(MissedTickBehavior::Skip);
+                Self::Ticks { first: true, then }
+            }
+            Schedule::AfterStatus => Self::Status { polled: status.subscribe(), period: interval },
+        }
+    }
+
+    async fn next(&mut self) -> Option<Status> {
+        match self {
+            Self::Ticks { first, then } => {
+                if !std::mem::take(first) {
+                    then.tick().await;
+                }
+                Some(Status::default())
+            }
+            Self::Status { polled, .. } => {
+                polled.changed().await.ok()?;
+                Some(*polled.borrow_and_update())
+            }
+        }
+    }
+
+    fn period(&self) -> Duration {
+        match self {
+            Self::Ticks { then, .. } => then.period(),
+            Self::Status { period, .. } => *period,
+        }
+    }
+}
+
+/// Between a tenth and the whole of a period, always the same for the same source of the same member.
+fn phase(member: &str, source: &str) -> f64 {
+    let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one((member, source));
+    #[allow(clippy::cast_precision_loss, reason = "any fraction will do")]
+    let fraction = hash as f64 / u64::MAX as f64;
+    0.1 + 0.9 * fraction
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use mongodb::Client;
+
+    use super::*;
+    use crate::decode::Found;
+
+    const PACE: Pace = Pace { interval: Duration::from_secs(1), timeout: Duration::from_millis(500) };
+
+    /// Does as its script says, and begins again. Asks nobody.
+    #[derive(Debug)]
+    struct Scripted {
+        name: &'static str,
+        schedule: Schedule,
+        script: &'static [Act],
+        at: usize,
+    }
+
+    #[derive(Debug, Clone, Copy)]
+    enum Act {
+        Read(f64),
+        Refuse(Reason),
+        Hang,
+        Panic,
+    }
+
+    #[async_trait]
+    impl Source for Scripted {
+        fn name(&self) -> &'static str {
+            self.name
+        }
+
+        fn schedule(&self) -> Schedule {
+            self.schedule
+        }
+
+        async fn poll(&mut self, _ask: Ask<'_>) -> Result<Option<Reading>, PollError> {
+            let act = self.script[self.at % self.script.len()];
+            self.at += 1;
+            match act {
+                Act::Read(open) => {
+                    let mut reading = Reading::default();
+                    reading.number(&MONGODB_TRANSACTIONS_OPEN, &["active"], Found::Value(open));
+                    Ok(Some(reading))
+                }
+                Act::Refuse(reason) => Err(PollError::new(reason, "as scripted")),
+                Act::Hang => std::future::pending().await,
+                Act::Panic => panic!("as scripted"),
+            }
+        }
+    }
+
+    async fn watched(scripts: [(Schedule, &'static [Act]); 2]) -> Arc<MemberState> {
+        let names = ["server_status", "current_op"];
+        let state = Arc::new(MemberState::new("db1:27017".into(), "rs0".into(), names.into_iter()));
+        let sources = names.into_iter().zip(scripts).map(|(name, (schedule, script))| {
+            Box::new(Scripted { name, schedule, script, at: 0 }) as Box<dyn Source>
+        });
+        let client = Client::with_uri_str("mongodb://127.0.0.1:1/?directConnection=true").await.unwrap();
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        watch_member(&state, &client.database("admin"), sources.collect(), PACE, &tasks, &stop);
+        state
+    }
+
+    /// The failures of a source, by reason, after that many of its polls.
+    async fn failures(state: &MemberState, index: usize, polls: u64) -> Vec<(Reason, u64)> {
+        loop {
+            let record = state.sources()[index].record();
+            let all: u64 = record.failures.iter().sum();
+            if all >= polls {
+                let each = Reason::ALL.into_iter().zip(record.failures);
+                return each.filter(|(_, count)| *count > 0).collect();
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_that_panics_or_hangs_harms_no_other() {
+        let state = watched([
+            (Schedule::Every(1), &[Act::Read(0.0)]),
+            (Schedule::Every(1), &[Act::Panic, Act::Hang, Act::Refuse(Reason::PermissionDenied)]),
+        ])
+        .await;
+        assert_eq!(
+            failures(&state, 1, 6).await,
+            [(Reason::Timeout, 2), (Reason::PermissionDenied, 2), (Reason::Other, 2)]
+        );
+        let status = state.sources()[0].record();
+        assert_eq!(status.failures.iter().sum::<u64>(), 0);
+        assert!(status.fresh(Instant::now()).is_some());
+        assert_eq!(state.up(Instant::now()), Some(true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_member_that_does_not_answer_its_status_is_asked_nothing_after_it() {
+        let state =
+            watched([(Schedule::Every(1), &[Act::Hang]), (Schedule::AfterStatus, &[Act::Panic])]).await;
+        assert_eq!(failures(&state, 1, 3).await, [(Reason::Timeout, 3)], "it was asked, and panicked");
+        assert_eq!(state.up(Instant::now()), Some(false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_status_that_is_refused_is_followed_all_the_same() {
+        let state = watched([
+            (Schedule::Every(1), &[Act::Refuse(Reason::PermissionDenied)]),
+            (Schedule::AfterStatus, &[Act::Refuse(Reason::CommandFailed)]),
+        ])
+        .await;
+        assert_eq!(failures(&state, 1, 3).await, [(Reason::CommandFailed, 3)]);
+        assert_eq!(state.up(Instant::now()), Some(true));
+    }
+
+    #[test]
+    fn phases_lie_within_a_period_and_differ() {
+        let phases = ["db1:27017", "db2:27017", "db3:27017"].map(|member| phase(member, "server_status"));
+        assert!(phases.iter().all(|phase| (0.1..=1.0).contains(phase)), "{phases:?}");
+        assert!(phases[0] != phases[1] && phases[1] != phases[2], "{phases:?}");
+    }
+}

@@ -1,0 +1,221 @@
+//! What is known now, shared by the polls that write it and the scrapes that read it.
+//!
+//! A lock is held for a copy or a swap, never while anybody waits.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::error::Reason;
+use crate::reading::Reading;
+
+/// After so many intervals without a new reading, the old one is no longer shown.
+const STALE_AFTER: u32 = 3;
+
+/// Every member that is watched.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Snapshot(Arc<Mutex<Members>>);
+
+type Members = BTreeMap<String, Arc<MemberState>>;
+
+impl Snapshot {
+    pub(crate) fn insert(&self, member: Arc<MemberState>) {
+        locked(&self.0).insert(member.address.clone(), member);
+    }
+
+    pub(crate) fn remove(&self, address: &str) {
+        locked(&self.0).remove(address);
+    }
+
+    /// The members, in the order of their addresses.
+    pub(crate) fn members(&self) -> Vec<Arc<MemberState>> {
+        locked(&self.0).values().cloned().collect()
+    }
+}
+
+/// One member: its identity, and what each source said last.
+#[derive(Debug)]
+pub(crate) struct MemberState {
+    address: String,
+    rs: Mutex<String>,
+    sources: Vec<SourceState>,
+}
+
+impl MemberState {
+    pub(crate) fn new(address: String, rs: String, sources: impl Iterator<Item = &'static str>) -> Self {
+        Self { address, rs: Mutex::new(rs), sources: sources.map(SourceState::new).collect() }
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The name of its replica set; empty while unknown.
+    pub(crate) fn rs(&self) -> String {
+        locked(&self.rs).clone()
+    }
+
+    pub(crate) fn set_rs(&self, rs: &str) {
+        rs.clone_into(&mut locked(&self.rs));
+    }
+
+    pub(crate) fn sources(&self) -> &[SourceState] {
+        &self.sources
+    }
+
+    /// Whether it answered its last status poll in time. `None` before the first has ended.
+    pub(crate) fn up(&self, now: Instant) -> Option<bool> {
+        let record = self.sources.first()?.record();
+        let last = record.last?;
+        let answered = last.failure.is_none_or(Reason::is_an_answer);
+        let in_time = now.saturating_duration_since(last.ended) <= last.interval * STALE_AFTER;
+        Some(answered && in_time)
+    }
+
+    /// Whether every source has been asked at least once.
+    pub(crate) fn polled(&self) -> bool {
+        self.sources.iter().all(|source| source.record().last.is_some())
+    }
+}
+
+/// One source of one member.
+#[derive(Debug)]
+pub(crate) struct SourceState {
+    name: &'static str,
+    record: Mutex<Record>,
+}
+
+/// How the polls of a source went.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Record {
+    pub(crate) last: Option<Last>,
+    reading: Option<Dated>,
+    pub(crate) failures: [u64; Reason::ALL.len()],
+    pub(crate) dropped: u64,
+}
+
+/// A reading, when it was made, and when the next was to follow.
+#[derive(Debug, Clone)]
+struct Dated {
+    reading: Arc<Reading>,
+    at: Instant,
+    interval: Duration,
+}
+
+/// The last poll.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Last {
+    pub(crate) ended: Instant,
+    interval: Duration,
+    pub(crate) took: Duration,
+    pub(crate) failure: Option<Reason>,
+}
+
+impl SourceState {
+    fn new(name: &'static str) -> Self {
+        Self { name, record: Mutex::default() }
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    pub(crate) fn record(&self) -> Record {
+        locked(&self.record).clone()
+    }
+
+    /// Notes a poll that began then, and that the next is to follow after that interval. Returns how the one before
+    /// it ended.
+    pub(crate) fn note(
+        &self,
+        began: Instant,
+        interval: Duration,
+        result: Result<Reading, Reason>,
+    ) -> Option<Last> {
+        let ended = Instant::now();
+        let mut record = locked(&self.record);
+        let failure = match result {
+            Ok(reading) => {
+                record.dropped += reading.dropped();
+                record.reading = Some(Dated { reading: Arc::new(reading), at: ended, interval });
+                None
+            }
+            Err(reason) => {
+                record.failures[reason as usize] += 1;
+                Some(reason)
+            }
+        };
+        record.last.replace(Last { ended, interval, took: ended - began, failure })
+    }
+}
+
+impl Record {
+    /// The last reading, if it is fresh.
+    pub(crate) fn fresh(&self, now: Instant) -> Option<&Reading> {
+        let Dated { reading, at, interval } = self.reading.as_ref()?;
+        let age = now.saturating_duration_since(*at);
+        (age <= *interval * STALE_AFTER).then_some(reading.as_ref())
+    }
+
+    /// Since when there is no newer reading.
+    pub(crate) fn age(&self, now: Instant) -> Option<Duration> {
+        self.reading.as_ref().map(|dated| now.saturating_duration_since(dated.at))
+    }
+}
+
+/// A panic while a lock was held leaves nothing half done here: each holder makes one change.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn member() -> MemberState {
+        MemberState::new("db1:27017".into(), "rs0".into(), ["server_status", "current_op"].into_iter())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reading_older_than_three_intervals_is_not_shown() {
+        let member = member();
+        let status = &member.sources()[0];
+        assert_eq!(member.up(Instant::now()), None, "nobody has asked yet");
+        status.note(Instant::now(), SECOND, Ok(Reading::default()));
+        tokio::time::advance(3 * SECOND).await;
+        assert!(status.record().fresh(Instant::now()).is_some());
+        assert_eq!(member.up(Instant::now()), Some(true));
+        tokio::time::advance(SECOND / 10).await;
+        assert!(status.record().fresh(Instant::now()).is_none());
+        assert_eq!(member.up(Instant::now()), Some(false));
+        assert_eq!(status.record().age(Instant::now()), Some(3 * SECOND + SECOND / 10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_makes_no_reading_last_longer() {
+        let member = member();
+        let source = &member.sources()[1];
+        source.note(Instant::now(), SECOND, Ok(Reading::default()));
+        source.note(Instant::now(), 100 * SECOND, Err(Reason::Timeout));
+        tokio::time::advance(4 * SECOND).await;
+        assert!(source.record().fresh(Instant::now()).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_is_an_answer_and_silence_is_none() {
+        let member = member();
+        let note = |reason| member.sources()[0].note(Instant::now(), SECOND, Err(reason));
+        note(Reason::PermissionDenied);
+        assert_eq!(member.up(Instant::now()), Some(true));
+        assert!(note(Reason::Timeout).is_some_and(|before| before.failure == Some(Reason::PermissionDenied)));
+        assert_eq!(member.up(Instant::now()), Some(false));
+        let record = member.sources()[0].record();
+        assert_eq!(record.failures[Reason::Timeout as usize], 1);
+        assert_eq!(record.failures.iter().sum::<u64>(), 2);
+        assert!(!member.polled(), "the other source has not been asked");
+    }
+}

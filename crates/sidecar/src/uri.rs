@@ -1,0 +1,135 @@
+//! The deployment's URI: read once, and never shown.
+
+use std::fmt;
+use std::time::Duration;
+
+use mongodb::Client;
+use mongodb::error::Error as DriverError;
+use mongodb::options::{
+    ClientOptions, ConnectionString, DriverInfo, HostInfo, ServerAddress, ServerMonitoringMode,
+};
+
+use crate::error::StartError;
+
+/// The name under which the server's log and `$currentOp` know us.
+pub(crate) const APP_NAME: &str = "txnscope";
+
+/// All that is ever open to a member, besides the connection of the driver's monitor.
+const MAX_POOL_SIZE: u32 = 2;
+
+/// A URI that has the right form.
+#[derive(Clone)]
+pub(crate) struct Uri {
+    text: String,
+    /// The name behind `mongodb+srv://`, whose members DNS knows.
+    pub(crate) dns_name: Option<String>,
+    /// Watch the one member that is named, and no other.
+    pub(crate) direct: bool,
+    /// The name that the replica set should have.
+    pub(crate) rs: Option<String>,
+}
+
+impl Uri {
+    pub(crate) fn parse(text: &str) -> Result<Self, StartError> {
+        let parsed = ConnectionString::parse(text).map_err(|error| malformed(text, &error))?;
+        if parsed.load_balanced == Some(true) {
+            return Err(StartError::Uri(
+                "a URI with loadBalanced=true reaches one server or another: name the members instead".into(),
+            ));
+        }
+        let dns_name = match parsed.host_info {
+            HostInfo::DnsRecord(name) => Some(name),
+            _ => None,
+        };
+        let direct = parsed.direct_connection == Some(true);
+        Ok(Self { text: text.to_owned(), dns_name, direct, rs: parsed.replica_set })
+    }
+
+    /// The options that all members share, with the hosts that the URI names. Asks DNS if there is a name.
+    pub(crate) async fn resolve(&self) -> Result<ClientOptions, StartError> {
+        ClientOptions::parse(&self.text).await.map_err(|error| malformed(&self.text, &error))
+    }
+}
+
+/// Without the URI itself.
+impl fmt::Debug for Uri {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Uri").field("rs", &self.rs).field("direct", &self.direct).finish_non_exhaustive()
+    }
+}
+
+/// The driver may quote a piece of the URI. Where there is an `@`, the piece may be one of the password.
+fn malformed(text: &str, error: &DriverError) -> StartError {
+    StartError::Uri(if text.contains('@') {
+        "the URI is malformed. It should read mongodb://user:password@host:port/?replicaSet=name; in the user and \
+         the password, each of : / ? # [ ] @ % must be percent-encoded. (More cannot be said without quoting it.)"
+            .to_owned()
+    } else {
+        format!("the URI is malformed: {}", error.kind)
+    })
+}
+
+/// A client of that member alone: two pooled connections at most, and as little of the driver's own traffic as
+/// possible. It connects when it is first used.
+///
+/// Of the URI's options, those that say who we are and how to connect are kept; the pool and the timeouts are ours.
+pub(crate) fn client(
+    of: &ClientOptions,
+    address: ServerAddress,
+    timeout: Duration,
+) -> Result<Client, DriverError> {
+    let mut options = ClientOptions::default();
+    options.hosts = vec![address];
+    options.direct_connection = Some(true);
+    options.app_name = Some(APP_NAME.to_owned());
+    options.driver_info =
+        Some(DriverInfo::builder().name(APP_NAME).version(env!("CARGO_PKG_VERSION").to_owned()).build());
+    options.credential.clone_from(&of.credential);
+    options.tls.clone_from(&of.tls);
+    options.server_api.clone_from(&of.server_api);
+    options.max_pool_size = Some(MAX_POOL_SIZE);
+    options.min_pool_size = Some(0);
+    // Half of what a poll may take: then a member that is away is told from one that does not answer.
+    options.connect_timeout = Some(timeout / 2);
+    options.server_selection_timeout = Some(timeout / 2);
+    options.server_monitoring_mode = Some(ServerMonitoringMode::Poll);
+    options.retry_reads = Some(false);
+    Client::with_options(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_malformed_uri_with_credentials_is_not_quoted() {
+        for text in [
+            "mongodb://user:hunter2/x@host/",
+            "mongodb://user:hunter2?x@host/",
+            "mongodb://user:hun:ter2@host/",
+            "mongodb://user:hunter2@host:port/",
+            "mongo://user:hunter2@host/",
+            "mongodb://user:hunter2@host/?authMechanism=hunter2",
+        ] {
+            let error = Uri::parse(text).expect_err(text).to_string();
+            assert!(!error.contains("hun") && error.contains("percent-encoded"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn without_credentials_the_driver_says_what_is_wrong() {
+        let error = Uri::parse("mongodb://host:port/").unwrap_err().to_string();
+        assert!(error.contains("port"), "{error}");
+    }
+
+    #[test]
+    fn the_uri_says_which_members() {
+        let uri = Uri::parse("mongodb://u:hunter2@db1,db2/?replicaSet=rs0").unwrap();
+        assert_eq!((uri.rs.as_deref(), uri.direct, &uri.dns_name), (Some("rs0"), false, &None));
+        assert!(!format!("{uri:?}").contains("hunter2"));
+        assert!(Uri::parse("mongodb://db1/?directConnection=true").unwrap().direct);
+        let uri = Uri::parse("mongodb+srv://cluster.example.net/").unwrap();
+        assert_eq!(uri.dns_name.as_deref(), Some("cluster.example.net"));
+        assert!(Uri::parse("mongodb://db1/?loadBalanced=true").is_err());
+    }
+}

@@ -1,0 +1,71 @@
+//! A sidecar inside the test's own process, and its page.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(dead_code, reason = "not every suite uses all of it")]
+
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+use mongodb::bson::{Document, doc};
+use mongodb::{Client, ClientSession};
+use testkit::{Scrape, wait};
+use txnscope_sidecar::{Config, Sidecar};
+
+/// A sidecar that polls often.
+pub(crate) async fn sidecar(uri: &str) -> Sidecar {
+    let mut config = Config::new(uri);
+    config.listen_address = "127.0.0.1:0".parse().unwrap();
+    config.poll_interval = Duration::from_millis(200);
+    Sidecar::start(config).await.unwrap()
+}
+
+pub(crate) fn url(sidecar: &Sidecar, path: &str) -> String {
+    format!("http://{}{path}", sidecar.local_addr())
+}
+
+pub(crate) async fn scrape(sidecar: &Sidecar) -> Result<Scrape> {
+    Scrape::get(&url(sidecar, "/metrics")).await
+}
+
+/// Waits until the page is as it should be, and returns it.
+pub(crate) async fn page_where(sidecar: &Sidecar, what: &str, holds: impl Fn(&Scrape) -> bool) -> Scrape {
+    wait::until(what, async || {
+        let page = scrape(sidecar).await?;
+        if holds(&page) { Ok(page) } else { Err(anyhow!("{}", summary(&page))) }
+    })
+    .await
+    .unwrap()
+}
+
+/// The page without buckets and zeros, for the near miss.
+fn summary(page: &Scrape) -> String {
+    let series = page.families().iter().flat_map(|family| &family.series);
+    let told = series.filter(|series| series.value != 0.0 && !series.name.ends_with("_bucket"));
+    told.map(|series| format!("\n{}{:?} {}", series.name, series.labels, series.value)).collect()
+}
+
+/// The sum of a metric over the members.
+pub(crate) fn total(page: &Scrape, name: &str) -> f64 {
+    page.sum(name, &[])
+}
+
+/// Begins a transaction that has written a document of its own.
+pub(crate) async fn open_transaction(client: &Client) -> ClientSession {
+    let mut session = client.start_session().await.unwrap();
+    session.start_transaction().await.unwrap();
+    write(client, &mut session, doc! {"a": 1}).await.unwrap();
+    session
+}
+
+pub(crate) async fn write(
+    client: &Client,
+    session: &mut ClientSession,
+    document: Document,
+) -> mongodb::error::Result<()> {
+    client.database("test").collection("c").insert_one(document).session(session).await.map(|_| ())
+}
+
+/// Makes the collection, so that the first transaction need not.
+pub(crate) async fn prepare(client: &Client) {
+    client.database("test").collection("c").insert_one(doc! {"_id": "hot", "n": 0}).await.unwrap();
+}

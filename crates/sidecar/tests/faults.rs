@@ -1,0 +1,193 @@
+//! Members that hang, die, are away, or say no. The page stays up, fast and truthful all the while.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::time::Duration;
+
+use mongodb::bson::doc;
+use testkit::{Mongod, ReplicaSet, ReplicaSetOptions, free_port, promtool};
+
+use crate::common::{open_transaction, page_where, prepare, scrape, sidecar, total, url};
+
+const STARTED: &str = "mongodb_transactions_started_total";
+const OLDEST: &str = "mongodb_transactions_oldest_open_seconds";
+const ERRORS: &str = "txnscope_poll_errors_total";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hung_member_is_down_and_its_numbers_are_gone_until_it_goes_on() {
+    let set = ReplicaSet::start(1).await.unwrap();
+    let sidecar = sidecar(&set.uri()).await;
+    page_where(&sidecar, "the member up", |page| total(page, "mongodb_up") == 1.0).await;
+    let member = &set.members()[0];
+
+    member.freeze().unwrap();
+    let page = page_where(&sidecar, "down, and nothing stale", |page| {
+        total(page, "mongodb_up") == 0.0 && page.family(STARTED).is_none()
+    })
+    .await;
+    let address = member.address();
+    let who = [("rs", set.name()), ("member", address.as_str())];
+    assert_eq!(page.value("mongodb_up", &who), Some(0.0), "it is still known by name");
+    assert!(page.family("mongodb_info").is_none());
+    page_where(&sidecar, "the reason", |page| page.sum(ERRORS, &[("reason", "timeout")]) > 0.0).await;
+    // Nothing on the way of a scrape waits for the member: many at once are answered while every poll hangs.
+    let scrapes = (0..50).map(|_| scrape(&sidecar));
+    let pages = futures_util::future::try_join_all(scrapes);
+    tokio::time::timeout(Duration::from_secs(5), pages).await.expect("scrapes wait for MongoDB").unwrap();
+    let ready = reqwest::get(url(&sidecar, "/-/ready")).await.unwrap();
+    assert!(ready.status().is_success());
+    assert!(ready.text().await.unwrap().contains("down"));
+
+    member.thaw().unwrap();
+    page_where(&sidecar, "all of it again", |page| {
+        total(page, "mongodb_up") == 1.0
+            && page.family(STARTED).is_some()
+            && page.sum("txnscope_poll_success", &[]) == 3.0
+    })
+    .await;
+    sidecar.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_died_comes_back_with_counters_from_zero() {
+    let mut set = ReplicaSet::start(1).await.unwrap();
+    let client = set.client().await.unwrap();
+    prepare(&client).await;
+    open_transaction(&client).await.commit_transaction().await.unwrap();
+    let sidecar = sidecar(&set.uri()).await;
+    page_where(&sidecar, "a transaction", |page| total(page, STARTED) > 0.0).await;
+
+    set.member_mut(0).kill().await.unwrap();
+    page_where(&sidecar, "down, and every source failed", |page| {
+        page.value("mongodb_up", &[]) == Some(0.0)
+            && page.sum("txnscope_poll_success", &[]) == 0.0
+            && page.family(STARTED).is_none()
+    })
+    .await;
+    promtool::check_metrics(&reqwest::get(url(&sidecar, "/metrics")).await.unwrap().text().await.unwrap())
+        .await
+        .unwrap();
+
+    set.member_mut(0).restart().await.unwrap();
+    let page = page_where(&sidecar, "up again", |page| {
+        total(page, "mongodb_up") == 1.0 && page.family(STARTED).is_some()
+    })
+    .await;
+    assert_eq!(total(&page, STARTED), 0.0, "a reset is a reset");
+    sidecar.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_away_at_the_start_is_waited_for() {
+    let mut set = ReplicaSet::start(1).await.unwrap();
+    set.member_mut(0).kill().await.unwrap();
+    let sidecar = sidecar(&set.uri()).await;
+    let page =
+        page_where(&sidecar, "a member that is down", |page| page.family("mongodb_up").is_some()).await;
+    let (name, address) = (set.name().to_owned(), set.members()[0].address());
+    let who = [("rs", name.as_str()), ("member", address.as_str())];
+    assert_eq!(page.value("mongodb_up", &who), Some(0.0), "the URI names the set and the member");
+    set.member_mut(0).restart().await.unwrap();
+    page_where(&sidecar, "up", |page| page.value("mongodb_up", &who) == Some(1.0)).await;
+    sidecar.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standalone_has_no_replica_set_and_no_transactions() {
+    let mongod = Mongod::standalone().await.unwrap();
+    let sidecar = sidecar(&format!("mongodb://{}/", mongod.address())).await;
+    let page =
+        page_where(&sidecar, "every source", |page| page.sum("txnscope_poll_success", &[]) == 3.0).await;
+    let address = mongod.address();
+    assert_eq!(page.value("mongodb_up", &[("rs", ""), ("member", &address)]), Some(1.0));
+    assert_eq!(total(&page, STARTED), 0.0);
+    sidecar.shutdown().await;
+}
+
+/// With `serverStatus` and without `inprog`, only what `$currentOp` tells is missing, and the page says why; this is
+/// known before any transaction is open. The privilege is enough, once it is granted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_privilege_costs_its_own_families_and_is_named() {
+    let set = ReplicaSetOptions::new(1).auth().start().await.unwrap();
+    let client = set.client().await.unwrap();
+    prepare(&client).await;
+    let admin = client.database("admin");
+    let actions = |actions: &[&str]| vec![doc! {"resource": {"cluster": true}, "actions": actions.to_vec()}];
+    let role = doc! {"createRole": "poller", "privileges": actions(&["serverStatus"]), "roles": []};
+    admin.run_command(role).await.unwrap();
+    admin
+        .run_command(doc! {"createUser": "txnscope", "pwd": "pass-of-ours", "roles": ["poller"]})
+        .await
+        .unwrap();
+
+    let hosts = set.members()[0].address();
+    let sidecar =
+        sidecar(&format!("mongodb://txnscope:pass-of-ours@{hosts}/?replicaSet={}", set.name())).await;
+    let denied = [("source", "current_op"), ("reason", "permission_denied")];
+    let page = page_where(&sidecar, "the refusal", |page| page.sum(ERRORS, &denied) > 1.0).await;
+    assert_eq!(page.sum(ERRORS, &[]), page.sum(ERRORS, &denied), "nothing else has failed");
+    assert_eq!(page.sum("txnscope_poll_success", &[]), 2.0);
+    assert!(page.family(OLDEST).is_none() && page.family(STARTED).is_some());
+    assert_eq!(total(&page, "mongodb_up"), 1.0);
+
+    let more = doc! {"updateRole": "poller", "privileges": actions(&["serverStatus", "inprog"])};
+    admin.run_command(more).await.unwrap();
+    let mut open = open_transaction(&client).await;
+    page_where(&sidecar, "the age", |page| total(page, OLDEST) > 0.0).await;
+
+    // The other way round: the status is refused, which is an answer, and what needs it not goes on.
+    let other = doc! {"updateRole": "poller", "privileges": actions(&["inprog"])};
+    admin.run_command(other).await.unwrap();
+    let page = page_where(&sidecar, "the status gone", |page| page.family(STARTED).is_none()).await;
+    assert_eq!(total(&page, "mongodb_up"), 1.0);
+    page_where(&sidecar, "the age all the same", |page| total(page, OLDEST) > 0.0).await;
+    open.abort_transaction().await.unwrap();
+
+    for path in ["/metrics", "/", "/-/ready"] {
+        let text = reqwest::get(url(&sidecar, path)).await.unwrap().text().await.unwrap();
+        assert!(!text.contains("pass-of-ours"), "{path}");
+    }
+    sidecar.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_password_is_named() {
+    let set = ReplicaSetOptions::new(1).auth().start().await.unwrap();
+    let uri = set.uri().replace("the-password-of-root", "wrong");
+    let sidecar = sidecar(&uri).await;
+    let reason = [("source", "server_status"), ("reason", "authentication")];
+    let page = page_where(&sidecar, "the refusal", |page| page.sum(ERRORS, &reason) > 1.0).await;
+    assert_eq!(total(&page, "mongodb_up"), 0.0);
+    assert_eq!(page.value("mongodb_up", &[("rs", set.name())]), Some(0.0));
+    sidecar.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_dns_does_not_know_is_down_and_asked_for_again() {
+    let sidecar = sidecar("mongodb+srv://cluster.txnscope.invalid/").await;
+    let page = page_where(&sidecar, "the name, down", |page| page.family("mongodb_up").is_some()).await;
+    assert_eq!(page.value("mongodb_up", &[("member", "cluster.txnscope.invalid")]), Some(0.0));
+    page_where(&sidecar, "another try", |page| page.sum(ERRORS, &[("source", "server_status")]) > 1.0).await;
+    sidecar.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_cannot_work_is_refused_at_the_start() {
+    use txnscope_sidecar::{Config, Sidecar};
+    let refused = async |uri: &str| {
+        let mut config = Config::new(uri);
+        config.listen_address = "127.0.0.1:0".parse().unwrap();
+        let error = Sidecar::start(config).await.expect_err(uri);
+        assert!(error.is_misuse(), "{uri}: {error}");
+        let text = error.to_string();
+        assert!(!text.contains("hunter2"), "{text}");
+        text
+    };
+    let port = free_port().unwrap();
+    refused("mongodb://user:hunter2/@host/").await;
+    refused("mongodb://user:hunter2@a,b/?directConnection=true").await;
+    let text = refused(&format!("mongodb://127.0.0.1:{port}/?tls=true&tlsCAFile=/nowhere/ca.pem")).await;
+    assert!(text.contains("driver"), "{text}");
+}

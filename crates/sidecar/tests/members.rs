@@ -1,0 +1,133 @@
+//! From one URI to every member that is there now.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use mongodb::Client;
+use mongodb::bson::{Document, doc};
+use testkit::{ReplicaSet, Scrape, wait};
+
+use crate::common::{open_transaction, page_where, prepare, sidecar, total};
+
+/// Each member that the page knows, and whether it is up.
+fn members(page: &Scrape) -> Vec<(String, bool)> {
+    let series = page.matching("mongodb_up", &[("rs", "rs0")]);
+    series.map(|series| (series.labels["member"].clone(), series.value == 1.0)).collect()
+}
+
+fn sorted(set: &ReplicaSet, is_up: impl Fn(&str) -> bool) -> Vec<(String, bool)> {
+    let addresses = set.members().iter().map(testkit::Mongod::address);
+    let mut members: Vec<_> = addresses.map(|address| (address.clone(), is_up(&address))).collect();
+    members.sort();
+    members
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_seed_leads_to_all_members_and_one_that_hangs_stays_known() {
+    let set = ReplicaSet::start(3).await.unwrap();
+    let client = set.client().await.unwrap();
+    prepare(&client).await;
+    // Under another name than the set has for it.
+    let seed = set.members()[0].address().replace("127.0.0.1", "localhost");
+    let sidecar = sidecar(&format!("mongodb://{seed}/")).await;
+    let all = sorted(&set, |_| true);
+    page_where(&sidecar, "three members", |page| members(page) == all).await;
+
+    let mut open = open_transaction(&client).await;
+    let primary = set.members()[set.primary().await.unwrap()].address();
+    let page =
+        page_where(&sidecar, "the transaction", |page| total(page, "mongodb_transactions_open") == 1.0).await;
+    let on_primary = page.sum("mongodb_transactions_open", &[("member", &primary)]);
+    assert_eq!(on_primary, 1.0, "only the primary counts");
+    open.abort_transaction().await.unwrap();
+
+    let hung = set.members().iter().find(|member| member.address() != primary).unwrap();
+    hung.freeze().unwrap();
+    let all_but_one = sorted(&set, |address| address != hung.address());
+    page_where(&sidecar, "one of them down", |page| members(page) == all_but_one).await;
+    hung.thaw().unwrap();
+    page_where(&sidecar, "three members again", |page| members(page) == all).await;
+    sidecar.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_direct_connection_watches_one_member_under_the_given_name() {
+    let set = ReplicaSet::start(3).await.unwrap();
+    let given = set.members()[1].address().replace("127.0.0.1", "localhost");
+    let sidecar = sidecar(&format!("mongodb://{given}/?directConnection=true")).await;
+    page_where(&sidecar, "the member, with its set", |page| members(page) == [(given.clone(), true)]).await;
+    sidecar.shutdown().await;
+}
+
+fn is_at(member: &Document, address: &str) -> bool {
+    member.get_str("host").is_ok_and(|host| host == address)
+}
+
+/// Changes the members of the set.
+async fn reconfigure(client: &Client, change: impl Fn(&mut Vec<Document>)) {
+    let admin = client.database("admin");
+    wait::until("the new configuration", async || {
+        let current = admin.run_command(doc! {"replSetGetConfig": 1}).await?;
+        let mut config = current.get_document("config")?.clone();
+        let members = config.get_array("members")?.iter().filter_map(|member| member.as_document().cloned());
+        let mut members: Vec<_> = members.collect();
+        change(&mut members);
+        config.insert("members", members);
+        config.insert("version", config.get_i32("version")? + 1);
+        admin.run_command(doc! {"replSetReconfig": config}).await?;
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_that_leave_and_join_are_followed() {
+    let set = ReplicaSet::start(3).await.unwrap();
+    let client = set.client().await.unwrap();
+    // Only a member that stays is named.
+    let primary = set.members()[set.primary().await.unwrap()].address();
+    let sidecar = sidecar(&format!("mongodb://{primary}/?replicaSet=rs0")).await;
+    let all = sorted(&set, |_| true);
+    page_where(&sidecar, "three members", |page| members(page) == all).await;
+
+    let leaver = all.iter().map(|(address, _)| address).find(|address| **address != primary).unwrap();
+    reconfigure(&client, |members| members.retain(|member| !is_at(member, leaver))).await;
+    let page = page_where(&sidecar, "two members", |page| members(page).len() == 2).await;
+    assert!(page.matching("txnscope_poll_errors_total", &[("member", leaver)]).next().is_none());
+
+    let returns = doc! {"_id": 7, "host": leaver};
+    reconfigure(&client, |members| members.push(returns.clone())).await;
+    page_where(&sidecar, "three members again", |page| members(page) == all).await;
+    sidecar.shutdown().await;
+}
+
+/// Not named by the other members, but listed in the URI.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hidden_member_is_watched_if_the_uri_lists_it() {
+    let set = ReplicaSet::start(3).await.unwrap();
+    let client = set.client().await.unwrap();
+    let primary = set.members()[set.primary().await.unwrap()].address();
+    let hidden = set.members().iter().map(testkit::Mongod::address).find(|one| *one != primary).unwrap();
+    reconfigure(&client, |members| {
+        let member = members.iter_mut().find(|member| is_at(member, &hidden)).unwrap();
+        member.extend(doc! {"hidden": true, "priority": 0});
+    })
+    .await;
+    wait::until("a hidden member", async || {
+        let hello = client.database("admin").run_command(doc! {"hello": 1}).await?;
+        anyhow::ensure!(hello.get_array("hosts")?.len() == 2, "{hello}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let listed = sidecar(&set.uri()).await;
+    let all = sorted(&set, |_| true);
+    page_where(&listed, "three members", |page| members(page) == all).await;
+    let unlisted = sidecar(&format!("mongodb://{primary}/")).await;
+    let but_for_one: Vec<_> = all.into_iter().filter(|(address, _)| *address != hidden).collect();
+    page_where(&unlisted, "two members", |page| members(page) == but_for_one).await;
+    listed.shutdown().await;
+    unlisted.shutdown().await;
+}
