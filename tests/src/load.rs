@@ -2,6 +2,7 @@
 //! earlier ones have been answered, as they do in life.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,18 +11,18 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::client::Client;
 
 /// What the load touches. Few of each, so that transactions meet.
 #[derive(Debug, Clone)]
-pub struct Books {
+pub struct Targets {
     retainers: Vec<String>,
     accounts: Vec<String>,
 }
 
-impl Books {
+impl Targets {
     /// Opens retainers and accounts.
     ///
     /// # Errors
@@ -47,20 +48,30 @@ pub struct Load {
 }
 
 impl Load {
-    /// Sends `rate` requests a second for that long, then waits for the last answers.
+    /// Sends `rate` requests a second until that future is ready, then waits for the last answers.
     ///
     /// # Panics
     ///
     /// If `rate` is zero.
-    pub async fn run(&self, client: &Client, books: &Books, rate: u32, length: Duration, seed: u64) {
+    pub async fn run(
+        &self,
+        client: &Client,
+        targets: &Targets,
+        rate: u32,
+        until: impl Future<Output = ()>,
+        seed: u64,
+    ) {
         let mut dice = StdRng::seed_from_u64(seed);
         let mut arrivals = interval(Duration::from_secs(1) / rate);
         arrivals.set_missed_tick_behavior(MissedTickBehavior::Burst);
-        let end = Instant::now() + length;
+        let mut until = pin!(until);
         let mut callers = JoinSet::new();
-        while Instant::now() < end {
-            arrivals.tick().await;
-            callers.spawn(call(client.clone(), books.clone(), self.tally.clone(), dice.random()));
+        loop {
+            tokio::select! {
+                () = &mut until => break,
+                _ = arrivals.tick() => {}
+            }
+            callers.spawn(call(client.clone(), targets.clone(), self.tally.clone(), dice.random()));
             while callers.try_join_next().is_some() {}
         }
         while callers.join_next().await.is_some() {}
@@ -74,14 +85,17 @@ impl Load {
 }
 
 /// One caller. Half of the requests go to the first retainer and the first two accounts.
-async fn call(client: Client, books: Books, tally: Arc<Mutex<Tally>>, seed: u64) {
+async fn call(client: Client, targets: Targets, tally: Arc<Mutex<Tally>>, seed: u64) {
     let mut dice = StdRng::seed_from_u64(seed);
     let hot = dice.random_bool(0.5);
-    let retainer =
-        if hot { &books.retainers[0] } else { &books.retainers[dice.random_range(1..books.retainers.len())] };
-    let from = if hot { 0 } else { dice.random_range(0..books.accounts.len()) };
-    let to = (from + 1 + if hot { 0 } else { dice.random_range(0..books.accounts.len() - 1) })
-        % books.accounts.len();
+    let retainer = if hot {
+        &targets.retainers[0]
+    } else {
+        &targets.retainers[dice.random_range(1..targets.retainers.len())]
+    };
+    let from = if hot { 0 } else { dice.random_range(0..targets.accounts.len()) };
+    let to = (from + 1 + if hot { 0 } else { dice.random_range(0..targets.accounts.len() - 1) })
+        % targets.accounts.len();
     let amount = json!(dice.random_range(1..=120));
     let movement = json!({"amount": amount, "description": "load"});
     let note = |operation: &'static str, answer: String| {
@@ -115,7 +129,7 @@ async fn call(client: Client, books: Books, tally: Arc<Mutex<Tally>>, seed: u64)
             post("POST /api/retainers/{id}/replenish", &path, &movement, patient).await;
         }
         60..80 => {
-            let (from, to) = (&books.accounts[from], &books.accounts[to]);
+            let (from, to) = (&targets.accounts[from], &targets.accounts[to]);
             let body =
                 json!({"fromAccountId": from, "toAccountId": to, "amount": amount, "description": "load"});
             post("POST /api/bank-transfers", "/api/bank-transfers", &body, patient).await;

@@ -1,0 +1,75 @@
+//! Grafana, if one is installed: with Prometheus as its data source, and nobody has to log in.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use tempfile::TempDir;
+use testkit::{Process, wait};
+
+pub(crate) struct Grafana {
+    url: String,
+    _process: Process,
+    _folder: TempDir,
+}
+
+impl Grafana {
+    pub(crate) async fn start_if_installed(port: u16, prometheus: &str) -> Result<Option<Self>> {
+        let Some((program, home)) = installation() else { return Ok(None) };
+        let folder = tempfile::Builder::new().prefix("txnscope-grafana-").tempdir()?;
+        let at = |name: &str| folder.path().join(name);
+        let sources = at("provisioning/datasources");
+        std::fs::create_dir_all(&sources)?;
+        std::fs::write(
+            sources.join("prometheus.yml"),
+            format!(
+                "apiVersion: 1\ndatasources:\n- {{name: Prometheus, type: prometheus, uid: prometheus, access: proxy, \
+                 url: {prometheus:?}, isDefault: true, jsonData: {{timeInterval: 1s}}}}\n"
+            ),
+        )?;
+        let arguments = ["server".to_owned(), format!("--homepath={}", home.display())];
+        let url = format!("http://127.0.0.1:{port}");
+        let mut process = Process::spawn_with(&program, &arguments, at("log"), |command| {
+            command
+                .env("GF_SERVER_HTTP_ADDR", "127.0.0.1")
+                .env("GF_SERVER_HTTP_PORT", port.to_string())
+                .env("GF_PATHS_DATA", at("data"))
+                .env("GF_PATHS_LOGS", at("logs"))
+                .env("GF_PATHS_PROVISIONING", at("provisioning"))
+                .env("GF_AUTH_ANONYMOUS_ENABLED", "true")
+                .env("GF_AUTH_ANONYMOUS_ORG_ROLE", "Editor")
+                .env("GF_ANALYTICS_REPORTING_ENABLED", "false")
+                .env("GF_ANALYTICS_CHECK_FOR_UPDATES", "false");
+        })
+        .await?;
+        let health = format!("{url}/api/health");
+        wait::until("Grafana to be ready", async || {
+            if let Err(ended) = process.check() {
+                return Ok(Err(ended));
+            }
+            reqwest::get(&health).await?.error_for_status()?;
+            Ok(Ok(()))
+        })
+        .await?
+        .context("GRAFANA_HOME may point at the wrong folder")?;
+        Ok(Some(Self { url, _process: process, _folder: folder }))
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+}
+
+/// The program `grafana` on the `PATH`, and the folder with its public files.
+fn installation() -> Option<(PathBuf, PathBuf)> {
+    let path = std::env::var_os("PATH")?;
+    let program =
+        std::env::split_paths(&path).map(|folder| folder.join("grafana")).find(|file| file.is_file())?;
+    let home = std::env::var_os("GRAFANA_HOME").map(PathBuf::from).into_iter();
+    // As an unpacked archive has it, and as the packages have it.
+    let unpacked = program.canonicalize().ok().and_then(|file| Some(file.parent()?.parent()?.to_owned()));
+    let home = home
+        .chain(unpacked)
+        .chain([PathBuf::from("/usr/share/grafana")])
+        .find(|folder| Path::new(folder).join("conf/defaults.ini").is_file())?;
+    Some((program, home))
+}
