@@ -94,6 +94,31 @@ fn the_four_caller_names_are_to_the_letter() {
     );
 }
 
+/// The members whose page has the most series are those of a replica set with everything on; a scrape of them must
+/// stay small, so no entry may multiply its closed labels without anybody noticing.
+#[test]
+fn one_member_s_closed_series_are_few() {
+    let series = |metric: &crate::Metric| -> usize {
+        let of_labels = metric.labels.iter().map(|label| match label.values {
+            Values::Closed(values) | Values::Declared(values) => values.len(),
+            Values::Bounded { .. } | Values::Deployment => 1,
+        });
+        of_labels.product::<usize>() * if metric.buckets.is_empty() { 1 } else { metric.buckets.len() + 3 }
+    };
+    let all: usize = crate::emitted_by(crate::Emitter::Sidecar).map(series).sum();
+    assert!(all < 600, "{all} series");
+}
+
+#[test]
+fn the_ages_are_those_of_the_label_and_grow() {
+    let Values::Closed(values) = crate::MONGODB_TRANSACTIONS_OPEN_BY_AGE.labels[2].values else {
+        panic!("the ages are closed")
+    };
+    let ages: Vec<_> = crate::AGE_BUCKETS.iter().map(|(_, name)| *name).collect();
+    assert_eq!(values, ages);
+    assert!(crate::AGE_BUCKETS.is_sorted());
+}
+
 #[test]
 fn the_page_in_docs_is_current() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");

@@ -50,7 +50,15 @@ pub const UNMATCHED: &str = "unmatched";
 pub const UNREADY: &str = "unready";
 
 /// What the sidecar asks MongoDB, one word for each source.
-pub const POLL_SOURCES: &[&str] = &["server_status", "current_op", "storage_engine"];
+pub const POLL_SOURCES: &[&str] = &[
+    "server_status",
+    "current_op",
+    "storage_engine",
+    "replication",
+    "parameters",
+    "profile",
+    "slow_transactions",
+];
 
 /// Why a poll failed.
 pub const POLL_ERROR_REASONS: &[&str] = &[

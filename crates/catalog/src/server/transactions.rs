@@ -1,68 +1,7 @@
-//! What `mongod` says in its own books, polled by the sidecar.
+//! Transactions in the server's own books.
 
+use super::{MEMBER, RS, SERVER_DURATION_BUCKETS, STATE, count, server};
 use crate::{Emitter, Kind, Label, Metric, Stability, Unit, Values};
-
-pub(crate) const RS: Label =
-    Label { name: "rs", help: "name of the replica set; empty when unknown", values: Values::Deployment };
-pub(crate) const MEMBER: Label =
-    Label { name: "member", help: "host and port of the member", values: Values::Deployment };
-
-const STATE: Label = Label {
-    name: "state",
-    help: "`active`: running a statement; `inactive`: between two statements",
-    values: Values::Closed(&["active", "inactive"]),
-};
-
-/// Upper bounds, in seconds, of `opLatencies.transactions`: a subset of the server's own bounds (powers of two
-/// of a microsecond), so that no count is split between two buckets.
-pub const SERVER_DURATION_BUCKETS: &[f64] = &[
-    0.000_128,
-    0.000_256,
-    0.000_512,
-    0.001_024,
-    0.002_048,
-    0.004_096,
-    0.008_192,
-    0.016_384,
-    0.032_768,
-    0.065_536,
-    0.131_072,
-    0.262_144,
-    0.524_288,
-    1.048_576,
-    2.097_152,
-    4.194_304,
-    8.388_608,
-    16.777_216,
-    33.554_432,
-    67.108_864,
-    134.217_728,
-];
-
-const fn server(
-    name: &'static str,
-    kind: Kind,
-    unit: Unit,
-    help: &'static str,
-    labels: &'static [Label],
-    source: &'static str,
-) -> Metric {
-    Metric {
-        name,
-        kind,
-        unit,
-        help,
-        labels,
-        buckets: &[],
-        emitter: Emitter::Sidecar,
-        source,
-        stability: Stability::Stable,
-    }
-}
-
-const fn count(name: &'static str, help: &'static str, source: &'static str) -> Metric {
-    server(name, Kind::Counter, Unit::Count, help, &[RS, MEMBER], source)
-}
 
 /// Whether the member answers.
 pub const MONGODB_UP: Metric = server(
@@ -232,24 +171,4 @@ pub const MONGODB_WIREDTIGER_UPDATE_CONFLICTS: Metric = count(
     "mongodb_wiredtiger_update_conflicts_total",
     "Write conflicts that WiredTiger detected, inside transactions and outside. Less mongodb_operation_write_conflicts_total, it gives those inside.",
     "serverStatus.wiredTiger.transaction.\"update conflicts\"",
-);
-
-/// Age of the oldest open transaction.
-pub const MONGODB_TRANSACTIONS_OLDEST_OPEN: Metric = server(
-    "mongodb_transactions_oldest_open_seconds",
-    Kind::Gauge,
-    Unit::Seconds,
-    "Age of the oldest open transaction in each state; 0 when there is none.",
-    &[RS, MEMBER, STATE],
-    "$currentOp, asked only while transactions are open",
-);
-
-/// Transactions that wait for a lock.
-pub const MONGODB_TRANSACTIONS_WAITING_FOR_LOCK: Metric = server(
-    "mongodb_transactions_waiting_for_lock",
-    Kind::Gauge,
-    Unit::Count,
-    "Open transactions whose statement waits for a lock.",
-    &[RS, MEMBER],
-    "$currentOp, asked only while transactions are open",
 );

@@ -1,0 +1,56 @@
+//! Which metrics a page has, and which it has only at times.
+
+use crate::Metric;
+use crate::server::*;
+
+/// When a metric of the sidecar is on the page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// From every member of a replica set on which a transaction has committed.
+    Always,
+    /// Only from servers from 7.0 on.
+    From7,
+    /// Only from a mongos.
+    Mongos,
+    /// Only if its source is asked for.
+    OnRequest,
+}
+
+impl Metric {
+    /// When the metric is on the page.
+    #[must_use]
+    pub fn presence(&self) -> Presence {
+        let is_in = |metrics: &[&Metric]| metrics.iter().any(|metric| metric.name == self.name);
+        if is_in(FROM_7) {
+            Presence::From7
+        } else if is_in(MONGOS) {
+            Presence::Mongos
+        } else if is_in(ON_REQUEST) {
+            Presence::OnRequest
+        } else {
+            Presence::Always
+        }
+    }
+}
+
+const FROM_7: &[&Metric] = &[&MONGODB_TICKET_QUEUE, &MONGODB_TICKET_WAIT_SECONDS];
+
+const MONGOS: &[&Metric] = &[
+    &MONGODB_TRANSACTION_COMMITS_INITIATED,
+    &MONGODB_TRANSACTION_COMMITS_SUCCESSFUL,
+    &MONGODB_TRANSACTION_COMMITS_SUCCESSFUL_SECONDS,
+    &MONGODB_TRANSACTION_ABORTS_BY_CAUSE,
+    &MONGODB_TRANSACTION_PARTICIPANTS_CONTACTED,
+    &MONGODB_TRANSACTION_PARTICIPANTS_AT_COMMIT,
+    &MONGODB_TRANSACTION_REQUESTS_TARGETED,
+];
+
+const ON_REQUEST: &[&Metric] = &[
+    &MONGODB_PROFILED_OPERATIONS,
+    &MONGODB_PROFILED_OPERATIONS_SECONDS,
+    &MONGODB_PROFILED_WRITE_CONFLICTS,
+    &MONGODB_PROFILE_GAPS,
+    &MONGODB_SLOW_TRANSACTION_DURATION,
+    &MONGODB_SLOW_TRANSACTION_INACTIVE_SECONDS,
+    &MONGODB_LOG_LINES_LOST,
+];
