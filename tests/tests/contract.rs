@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use anyhow::ensure;
 use mongodb::bson::doc;
 use testkit::{ReplicaSet, Scrape, promtool, wait};
-use txnscope_catalog::{self as catalog, Emitter, Metric, Values};
+use txnscope_catalog::{self as catalog, Emitter, Metric, Presence, Values};
 
 use crate::common::{Backend, metrics_url, sidecar};
 
@@ -52,7 +52,8 @@ async fn the_pages_are_the_catalogue() {
 }
 
 fn missing(scrape: &Scrape, emitter: Emitter) -> Vec<&'static str> {
-    let promised = catalog::emitted_by(emitter).map(|metric| metric.name);
+    let promised = catalog::emitted_by(emitter).filter(|metric| metric.presence() == Presence::Always);
+    let promised = promised.map(|metric| metric.name);
     promised.filter(|name| scrape.family(name).is_none_or(|family| family.series.is_empty())).collect()
 }
 

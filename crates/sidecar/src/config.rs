@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::error::StartError;
+use crate::source::SourceSettings;
 
 /// The port that the sidecar listens on unless told otherwise.
 pub const DEFAULT_PORT: u16 = 9917;
@@ -24,6 +25,8 @@ pub struct Config {
     pub poll_interval: Duration,
     /// How long a member may take to answer. What takes longer has failed.
     pub poll_timeout: Duration,
+    /// Which sources are asked, and how.
+    pub sources: SourceSettings,
 }
 
 impl Config {
@@ -36,6 +39,7 @@ impl Config {
             telemetry_path: "/metrics".to_owned(),
             poll_interval: Duration::from_secs(5),
             poll_timeout: Duration::from_secs(3),
+            sources: SourceSettings::default(),
         }
     }
 
@@ -48,7 +52,7 @@ impl Config {
                 return Err(StartError::Duration { name, duration });
             }
         }
-        Ok(())
+        self.sources.validate().map_err(StartError::Sources)
     }
 }
 
@@ -65,12 +69,13 @@ fn is_telemetry_path(path: &str) -> bool {
 /// Without the URI, which may hold a password.
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { uri: _, listen_address, telemetry_path, poll_interval, poll_timeout } = self;
+        let Self { uri: _, listen_address, telemetry_path, poll_interval, poll_timeout, sources } = self;
         f.debug_struct("Config")
             .field("listen_address", listen_address)
             .field("telemetry_path", telemetry_path)
             .field("poll_interval", poll_interval)
             .field("poll_timeout", poll_timeout)
+            .field("sources", sources)
             .finish_non_exhaustive()
     }
 }

@@ -24,6 +24,15 @@ impl<T> Found<T> {
         }
     }
 
+    /// Both, if both are there: the sum, a difference. One that is odd makes both odd.
+    pub(crate) fn with<U, V>(self, other: Found<U>, with: impl FnOnce(T, U) -> V) -> Found<V> {
+        match (self, other) {
+            (Self::Value(one), Found::Value(other)) => Found::Value(with(one, other)),
+            (Self::Odd, _) | (_, Found::Odd) => Found::Odd,
+            (Self::Missing, _) | (_, Found::Missing) => Found::Missing,
+        }
+    }
+
     pub(crate) fn map<U>(self, with: impl FnOnce(T) -> U) -> Found<U> {
         match self {
             Self::Missing => Found::Missing,
@@ -56,6 +65,40 @@ pub(crate) fn number(document: &Document, path: &[&str]) -> Found<f64> {
         Found::Value(value) => as_number(value).map_or(Found::Odd, Found::Value),
         Found::Missing => Found::Missing,
         Found::Odd => Found::Odd,
+    }
+}
+
+/// The truth: a boolean, or a number as the server's older versions have it.
+pub(crate) fn flag(document: &Document, path: &[&str]) -> Found<bool> {
+    match field(document, path) {
+        Found::Value(Bson::Boolean(flag)) => Found::Value(*flag),
+        Found::Value(value) => as_number(value).map_or(Found::Odd, |number| Found::Value(number != 0.0)),
+        Found::Missing => Found::Missing,
+        Found::Odd => Found::Odd,
+    }
+}
+
+/// The moment, in seconds since 1970: of a date, or of a timestamp of the oplog. The epoch itself stands for "never".
+pub(crate) fn moment(document: &Document, path: &[&str]) -> Found<f64> {
+    let seconds = match field(document, path) {
+        Found::Value(Bson::DateTime(date)) => {
+            #[allow(clippy::cast_precision_loss, reason = "milliseconds since 1970 fit for ages to come")]
+            let millis = date.timestamp_millis() as f64;
+            millis / 1e3
+        }
+        Found::Value(Bson::Timestamp(timestamp)) => f64::from(timestamp.time),
+        Found::Missing => return Found::Missing,
+        Found::Value(_) | Found::Odd => return Found::Odd,
+    };
+    if seconds > 0.0 { Found::Value(seconds) } else { Found::Missing }
+}
+
+/// The document.
+pub(crate) fn document<'a>(document: &'a Document, path: &[&str]) -> Found<&'a Document> {
+    match field(document, path) {
+        Found::Value(Bson::Document(inner)) => Found::Value(inner),
+        Found::Missing => Found::Missing,
+        Found::Value(_) | Found::Odd => Found::Odd,
     }
 }
 
@@ -123,6 +166,24 @@ mod tests {
         assert_eq!(number(&document, &["a"]), Found::Odd);
         let huge = doc! {"a": Decimal128::from_str("9E+6000").unwrap()};
         assert_eq!(number(&huge, &["a"]), Found::Odd, "more than an f64 holds");
+    }
+
+    #[test]
+    fn truths_and_moments_have_more_than_one_form() {
+        use mongodb::bson::{DateTime, Timestamp};
+        let document = doc! {
+            "yes": true, "one": 1.0, "text": "true",
+            "date": DateTime::from_millis(1_500), "oplog": Timestamp { time: 7, increment: 3 },
+            "never": DateTime::from_millis(0),
+        };
+        assert_eq!(["yes", "one"].map(|name| flag(&document, &[name])), [Found::Value(true); 2]);
+        assert_eq!((flag(&document, &["text"]), flag(&document, &["no"])), (Found::Odd, Found::Missing));
+        assert_eq!(moment(&document, &["date"]), Found::Value(1.5));
+        assert_eq!(moment(&document, &["oplog"]), Found::Value(7.0));
+        assert_eq!(
+            (moment(&document, &["never"]), moment(&document, &["one"])),
+            (Found::Missing, Found::Odd)
+        );
     }
 
     #[test]

@@ -31,6 +31,9 @@ pub enum StartError {
         /// What it was.
         duration: Duration,
     },
+    /// A setting of the sources is wrong.
+    #[error("{0}")]
+    Sources(String),
     /// The catalogue has an entry that Prometheus does not accept.
     #[error("the metrics cannot be registered; this is a bug of txnscope")]
     Metrics(#[from] prometheus::Error),
@@ -49,7 +52,11 @@ impl StartError {
     #[must_use]
     pub fn is_misuse(&self) -> bool {
         match self {
-            Self::Uri(_) | Self::Options(_) | Self::TelemetryPath(_) | Self::Duration { .. } => true,
+            Self::Uri(_)
+            | Self::Options(_)
+            | Self::TelemetryPath(_)
+            | Self::Duration { .. }
+            | Self::Sources(_) => true,
             Self::Metrics(_) | Self::Listen { .. } => false,
         }
     }
@@ -109,12 +116,14 @@ impl Reason {
 #[error("{message}")]
 pub(crate) struct PollError {
     pub(crate) reason: Reason,
+    /// The server's code, if it said no.
+    code: Option<i32>,
     message: String,
 }
 
 impl PollError {
     pub(crate) fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
+        Self { reason, code: None, message: message.into() }
     }
 
     pub(crate) fn malformed(message: impl Into<String>) -> Self {
@@ -123,6 +132,20 @@ impl PollError {
 
     pub(crate) fn timeout(limit: Duration) -> Self {
         Self::new(Reason::Timeout, format!("no answer within {limit:?}"))
+    }
+}
+
+impl PollError {
+    /// The server does not have what was asked for: it is a standalone, a mongos, or of another version. This is no
+    /// failure; there is nothing to be had.
+    pub(crate) fn is_unsupported(&self) -> bool {
+        const COMMAND_NOT_FOUND: i32 = 59;
+        const INVALID_OPTIONS: i32 = 72;
+        const NO_REPLICATION_ENABLED: i32 = 76;
+        const COMMAND_NOT_SUPPORTED: i32 = 115;
+        const ALL: [i32; 4] =
+            [COMMAND_NOT_FOUND, INVALID_OPTIONS, NO_REPLICATION_ENABLED, COMMAND_NOT_SUPPORTED];
+        self.code.is_some_and(|code| ALL.contains(&code))
     }
 }
 
@@ -150,8 +173,12 @@ impl From<DriverError> for PollError {
             }
             _ => Reason::Other,
         };
+        let code = match error.kind.as_ref() {
+            ErrorKind::Command(command) => Some(command.code),
+            _ => None,
+        };
         // The kind alone: the error's own form repeats the server's whole reply.
-        Self::new(reason, error.kind.to_string())
+        Self { reason, code, message: error.kind.to_string() }
     }
 }
 

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::error::{PollError, Reason, StartError};
 use crate::poller::{Pace, watch_member};
 use crate::snapshot::{MemberState, Snapshot};
-use crate::source;
+use crate::source::{self, SourceSettings};
 use crate::topology::{Hello, Membership, hello};
 use crate::uri::{Uri, client};
 
@@ -30,6 +30,7 @@ pub(crate) struct Fleet {
     /// What all clients have in common, and the hosts of the URI. Missing while DNS does not say.
     options: Option<ClientOptions>,
     pace: Pace,
+    sources: SourceSettings,
     snapshot: Snapshot,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -60,6 +61,7 @@ impl Fleet {
     pub(crate) async fn new(
         uri: Uri,
         pace: Pace,
+        sources: SourceSettings,
         snapshot: Snapshot,
         tasks: TaskTracker,
         stop: CancellationToken,
@@ -81,6 +83,7 @@ impl Fleet {
             uri,
             options,
             pace,
+            sources,
             snapshot,
             tasks,
             stop,
@@ -166,7 +169,7 @@ impl Fleet {
     }
 
     fn state(&self, address: String) -> MemberState {
-        let names = source::all().into_iter().map(|source| source.name());
+        let names = source::all(&self.sources).into_iter().map(|source| source.name());
         MemberState::new(address, self.rs.clone(), names)
     }
 
@@ -305,7 +308,8 @@ impl Fleet {
         let Some(client) = self.client(address, &host) else { return };
         let state = Arc::new(self.state(address.to_owned()));
         let stop = self.stop.child_token();
-        watch_member(&state, &client.database("admin"), source::all(), self.pace, &self.tasks, &stop);
+        let sources = source::all(&self.sources);
+        watch_member(&state, &client.database("admin"), sources, self.pace, &self.tasks, &stop);
         self.snapshot.insert(Arc::clone(&state));
         tracing::info!(member = address, "watching a member");
         self.watched.insert(address.to_owned(), Watched { client, state, stop });

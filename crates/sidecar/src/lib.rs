@@ -46,6 +46,10 @@ use tokio_util::task::TaskTracker;
 
 pub use crate::config::{Config, DEFAULT_PORT};
 pub use crate::error::StartError;
+pub use crate::source::{
+    CurrentOpSettings, ParameterSettings, Privilege, ProfileSettings, ReplicationSettings, Resource,
+    SlowTransactionSettings, SourceSettings, StorageEngineSettings, privileges, privileges_by_source,
+};
 
 use crate::export::Page;
 use crate::fleet::Fleet;
@@ -76,7 +80,8 @@ impl Sidecar {
         let uri = Uri::parse(&config.uri)?;
         let (snapshot, tasks, stop) = (Snapshot::default(), TaskTracker::new(), CancellationToken::new());
         let pace = Pace { interval: config.poll_interval, timeout: config.poll_timeout };
-        let fleet = Fleet::new(uri, pace, snapshot.clone(), tasks.clone(), stop.clone()).await?;
+        let fleet =
+            Fleet::new(uri, pace, config.sources, snapshot.clone(), tasks.clone(), stop.clone()).await?;
         let page = Page::new(snapshot.clone())?;
         let address = config.listen_address;
         let refused = |source| StartError::Listen { address, source };

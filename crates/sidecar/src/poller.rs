@@ -12,12 +12,14 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use txnscope_catalog::MONGODB_TRANSACTIONS_OPEN;
+use txnscope_catalog::{
+    MONGODB_TRANSACTIONS_ABORTED, MONGODB_TRANSACTIONS_COMMITTED, MONGODB_TRANSACTIONS_OPEN,
+};
 
 use crate::error::{PollError, Reason};
 use crate::reading::Reading;
 use crate::snapshot::{Last, MemberState};
-use crate::source::{Ask, Schedule, Source};
+use crate::source::{Ask, Books, Schedule, Source};
 
 /// How often, and how long at most.
 #[derive(Debug, Clone, Copy)]
@@ -31,7 +33,25 @@ pub(crate) struct Pace {
 struct Status {
     /// The member did not answer, and why.
     silent: Option<Reason>,
-    open_transactions: Option<f64>,
+    books: Books,
+}
+
+impl Status {
+    fn of(result: &Result<Reading, PollError>) -> Self {
+        match result {
+            Ok(reading) => {
+                let committed = reading.total(&MONGODB_TRANSACTIONS_COMMITTED);
+                let aborted = reading.total(&MONGODB_TRANSACTIONS_ABORTED);
+                let ended = committed.zip(aborted).map(|(committed, aborted)| committed + aborted);
+                let books = Books { open: reading.total(&MONGODB_TRANSACTIONS_OPEN), ended };
+                Self { silent: None, books }
+            }
+            Err(error) => {
+                let silent = Some(error.reason).filter(|reason| !reason.is_an_answer());
+                Self { silent, books: Books::default() }
+            }
+        }
+    }
 }
 
 /// Begins to poll a member, with these sources, until it is cancelled. `state` has one record for each source, in the
@@ -76,10 +96,7 @@ impl Poller {
             let began = Instant::now();
             let Some(result) = self.poll(status).await else { continue };
             if let Some(tells) = &self.tells {
-                tells.send_replace(Status {
-                    silent: result.as_ref().err().map(|e| e.reason).filter(|reason| !reason.is_an_answer()),
-                    open_transactions: result.as_ref().ok().and_then(|r| r.total(&MONGODB_TRANSACTIONS_OPEN)),
-                });
+                tells.send_replace(Status::of(&result));
             }
             self.note(began, result, status);
         }
@@ -92,7 +109,7 @@ impl Poller {
             return Some(Err(PollError::new(reason, "the member does not answer")));
         }
         let limit = self.pace.timeout;
-        let ask = Ask::new(&self.admin, limit, status.open_transactions);
+        let ask = Ask::new(&self.admin, self.state.address(), limit, status.books);
         let asking = AssertUnwindSafe(self.source.poll(ask)).catch_unwind();
         match timeout(limit, asking).await {
             Ok(Ok(result)) => result.transpose(),
@@ -118,7 +135,7 @@ impl Poller {
         match error {
             Some(error) if before != Some(Some(error.reason)) => {
                 let reason = error.reason.as_str();
-                let hint = hint(error.reason);
+                let hint = self.hint(error.reason);
                 tracing::warn!(member, source, reason, %error, hint, "polls fail");
             }
             None if before.is_some_and(|failure| failure.is_some()) => {
@@ -128,19 +145,21 @@ impl Poller {
             Some(_) | None => {}
         }
     }
-}
 
-fn hint(reason: Reason) -> &'static str {
-    match reason {
-        Reason::PermissionDenied => {
-            "grant the user the actions serverStatus and inprog on the cluster, or the role clusterMonitor"
+    fn hint(&self, reason: Reason) -> String {
+        match reason {
+            Reason::PermissionDenied => {
+                let needed: Vec<_> = self.source.privileges().iter().map(ToString::to_string).collect();
+                format!("grant the user {}, or the role clusterMonitor", needed.join(" and "))
+            }
+            Reason::Authentication => "check user, password and authSource of the URI".to_owned(),
+            Reason::Timeout | Reason::Network | Reason::ServerSelection => {
+                "is it running, and does its name, as the replica set has it, lead to it from here? \
+                 directConnection=true in the URI watches one member under the address that you give"
+                    .to_owned()
+            }
+            Reason::CommandFailed | Reason::MalformedReply | Reason::Other => String::new(),
         }
-        Reason::Authentication => "check user, password and authSource of the URI",
-        Reason::Timeout | Reason::Network | Reason::ServerSelection => {
-            "is it running, and does its name, as the replica set has it, lead to it from here? directConnection=true \
-             in the URI watches one member under the address that you give"
-        }
-        Reason::CommandFailed | Reason::MalformedReply | Reason::Other => "",
     }
 }
 
@@ -217,6 +236,7 @@ mod tests {
 
     use super::*;
     use crate::decode::Found;
+    use crate::source::Privilege;
 
     const PACE: Pace = Pace { interval: Duration::from_secs(1), timeout: Duration::from_millis(500) };
 
@@ -245,6 +265,10 @@ mod tests {
 
         fn schedule(&self) -> Schedule {
             self.schedule
+        }
+
+        fn privileges(&self) -> Vec<Privilege> {
+            Vec::new()
         }
 
         async fn poll(&mut self, _ask: Ask<'_>) -> Result<Option<Reading>, PollError> {

@@ -4,8 +4,9 @@
 //! fit the entry is dropped and counted, never exported.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
-use txnscope_catalog::{Kind, Metric, Values};
+use txnscope_catalog::{Kind, Label, Metric, Values};
 
 use crate::decode::Found;
 
@@ -50,6 +51,23 @@ impl Reading {
         &self.samples
     }
 
+    /// Every number with its metric and labels, for tests.
+    #[cfg(test)]
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = (&'static Metric, &[Cow<'static, str>], f64)> {
+        self.samples.iter().filter_map(|sample| match sample.value {
+            Value::Number(number) => Some((sample.metric, sample.labels.as_slice(), number)),
+            Value::Histogram(_) => None,
+        })
+    }
+
+    /// The number of that series, for tests.
+    #[cfg(test)]
+    pub(crate) fn find(&self, name: &str, labels: &[&str]) -> Option<f64> {
+        let is =
+            |(metric, own, _): &(&Metric, &[Cow<'static, str>], f64)| metric.name == name && *own == labels;
+        self.numbers().find(is).map(|(_, _, value)| value)
+    }
+
     /// How many series were offered and not taken.
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped
@@ -72,15 +90,27 @@ impl Reading {
         labels: &[&'static str],
         found: Found<f64>,
     ) -> &mut Self {
+        self.labelled(metric, labels.iter().copied().map(Cow::Borrowed).collect(), found)
+    }
+
+    /// Adds a number whose labels are not constants of ours.
+    pub(crate) fn labelled(
+        &mut self,
+        metric: &'static Metric,
+        labels: Vec<Cow<'static, str>>,
+        found: Found<f64>,
+    ) -> &mut Self {
         match found {
-            Found::Value(value) => {
-                let labels = labels.iter().copied().map(Cow::Borrowed).collect();
-                self.push(Sample { metric, labels, value: Value::Number(value) });
-            }
+            Found::Value(value) => self.push(Sample { metric, labels, value: Value::Number(value) }),
             Found::Odd => self.dropped += 1,
             Found::Missing => {}
         }
         self
+    }
+
+    /// Counts a series that was offered in a form that cannot be read.
+    pub(crate) fn drop_one(&mut self) {
+        self.dropped += 1;
     }
 
     /// Adds a fact: a series of the value 1 whose labels say it.
@@ -90,10 +120,16 @@ impl Reading {
     }
 
     /// Adds a histogram.
-    pub(crate) fn histogram(&mut self, metric: &'static Metric, found: Found<Histogram>) -> &mut Self {
+    pub(crate) fn histogram(
+        &mut self,
+        metric: &'static Metric,
+        labels: &[&'static str],
+        found: Found<Histogram>,
+    ) -> &mut Self {
         match found {
             Found::Value(histogram) => {
-                self.push(Sample { metric, labels: Vec::new(), value: Value::Histogram(histogram) });
+                let labels = labels.iter().copied().map(Cow::Borrowed).collect();
+                self.push(Sample { metric, labels, value: Value::Histogram(histogram) });
             }
             Found::Odd => self.dropped += 1,
             Found::Missing => {}
@@ -102,8 +138,9 @@ impl Reading {
     }
 
     fn push(&mut self, sample: Sample) {
-        let twice = |other: &Sample| other.metric.name == sample.metric.name && other.labels == sample.labels;
-        if self.samples.len() < MAX_SERIES && fits(&sample) && !self.samples.iter().any(twice) {
+        let of_metric = || self.samples.iter().filter(|other| other.metric.name == sample.metric.name);
+        let twice = of_metric().any(|other| other.labels == sample.labels);
+        if self.samples.len() < MAX_SERIES && fits(&sample) && !twice && within_bounds(&sample, of_metric()) {
             self.samples.push(sample);
         } else {
             self.dropped += 1;
@@ -111,8 +148,26 @@ impl Reading {
     }
 }
 
+/// The labels that a source gives.
+fn own(metric: &Metric) -> impl Iterator<Item = &Label> {
+    metric.labels.iter().filter(|label| !ADDED.contains(&label.name))
+}
+
+/// A label with a bound has no more values than that, besides the one for the rest.
+fn within_bounds<'a>(sample: &Sample, others: impl Iterator<Item = &'a Sample> + Clone) -> bool {
+    own(sample.metric).zip(&sample.labels).enumerate().all(|(index, (label, value))| {
+        let Values::Bounded { most, overflow } = label.values else { return true };
+        if overflow == Some(value.as_ref()) {
+            return true;
+        }
+        let known = others.clone().filter_map(|other| other.labels.get(index));
+        let distinct: HashSet<_> = known.filter(|known| overflow != Some(known.as_ref())).collect();
+        distinct.len() < most || distinct.contains(value)
+    })
+}
+
 fn fits(sample: &Sample) -> bool {
-    let own: Vec<_> = sample.metric.labels.iter().filter(|label| !ADDED.contains(&label.name)).collect();
+    let own: Vec<_> = own(sample.metric).collect();
     let labels_fit = own.len() == sample.labels.len()
         && own.iter().zip(&sample.labels).all(|(label, value)| match label.values {
             Values::Closed(values) => values.contains(&value.as_ref()),
@@ -133,7 +188,8 @@ fn fits(sample: &Sample) -> bool {
 #[cfg(test)]
 mod tests {
     use txnscope_catalog::{
-        MONGODB_INFO, MONGODB_TRANSACTION_DURATION, MONGODB_TRANSACTIONS_OPEN, MONGODB_UPTIME,
+        MONGODB_INFO, MONGODB_TRANSACTION_DURATION, MONGODB_TRANSACTIONS_OPEN,
+        MONGODB_TRANSACTIONS_OPEN_BY_APPLICATION, MONGODB_UPTIME,
     };
 
     use super::*;
@@ -151,8 +207,23 @@ mod tests {
         reading.number(&MONGODB_TRANSACTION_DURATION, &[], Found::Value(2.0));
         reading.info(&MONGODB_INFO, vec!["8.0".into(), "mongodb".into(), "".into()]);
         let histogram = Histogram { cumulative: vec![1], count: 1, sum: 1.0 };
-        reading.histogram(&MONGODB_TRANSACTION_DURATION, Found::Value(histogram));
+        reading.histogram(&MONGODB_TRANSACTION_DURATION, &[], Found::Value(histogram));
         assert_eq!((reading.samples().len(), reading.dropped()), (1, 7));
+    }
+
+    #[test]
+    fn a_bounded_label_is_held_to_its_bound() {
+        let mut reading = Reading::default();
+        for index in 0..30 {
+            let application = vec![format!("app{index}").into()];
+            reading.labelled(&MONGODB_TRANSACTIONS_OPEN_BY_APPLICATION, application, Found::Value(1.0));
+        }
+        reading.labelled(
+            &MONGODB_TRANSACTIONS_OPEN_BY_APPLICATION,
+            vec!["overflow".into()],
+            Found::Value(1.0),
+        );
+        assert_eq!((reading.samples().len(), reading.dropped()), (21, 10));
     }
 
     #[test]

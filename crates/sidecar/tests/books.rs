@@ -8,9 +8,11 @@ use anyhow::ensure;
 use mongodb::Collection;
 use mongodb::bson::{Document, doc};
 use testkit::{FailPoint, ReplicaSet, ReplicaSetOptions, Scrape, promtool, wait};
-use txnscope_catalog::{self as catalog, Emitter, Values};
+use txnscope_catalog::{self as catalog, Emitter, Presence, Values};
 
-use crate::common::{open_transaction, page_where, prepare, scrape, sidecar, total, url};
+use crate::common::{
+    SOURCES, everything, open_transaction, page_where, prepare, scrape, sidecar, sidecar_with, total, url,
+};
 
 const STARTED: &str = "mongodb_transactions_started_total";
 const COMMITTED: &str = "mongodb_transactions_committed_total";
@@ -63,9 +65,21 @@ async fn the_page_is_the_catalogue() {
     prepare(&client).await;
     open_transaction(&client).await.commit_transaction().await.unwrap();
     let mut open = open_transaction(&client).await;
-    let sidecar = sidecar(&set.uri()).await;
-    let promised: Vec<_> = catalog::emitted_by(Emitter::Sidecar).collect();
+    // With an entry in the profiler of each member, the families by namespace have a series.
+    let sidecar = sidecar_with(&set.uri(), everything()).await;
+    let mut members = Vec::new();
+    for member in set.members() {
+        let client = member.client().await.unwrap();
+        client.database("test").run_command(doc! {"profile": 2}).await.unwrap();
+        members.push(client);
+    }
+    let promised = catalog::emitted_by(Emitter::Sidecar)
+        .filter(|metric| matches!(metric.presence(), Presence::Always | Presence::OnRequest));
+    let promised: Vec<_> = promised.collect();
     let text = wait::until("every metric of three members", async || {
+        for member in &members {
+            member.database("test").collection::<Document>("c").find_one(doc! {}).await?;
+        }
         let text = reqwest::get(url(&sidecar, "/metrics")).await?.text().await?;
         let page = Scrape::parse(&text)?;
         let missing: Vec<_> = promised.iter().filter(|metric| page.family(metric.name).is_none()).collect();
@@ -211,7 +225,7 @@ async fn polling_opens_no_connections() {
     prepare(&client).await;
     let mut open = open_transaction(&client).await;
     let sidecar = sidecar(&set.uri()).await;
-    page_where(&sidecar, "every source", |page| page.sum("txnscope_poll_success", &[]) == 3.0).await;
+    page_where(&sidecar, "every source", |page| page.sum("txnscope_poll_success", &[]) == SOURCES).await;
     let connections = async |what: &str| {
         let status = client.database("admin").run_command(doc! {"serverStatus": 1}).await.unwrap();
         let connections = status.get_document("connections").unwrap();

@@ -3,8 +3,17 @@
 //! A source has its own schedule, timeout, success, age and error reason, and costs only its own families when it
 //! fails: the poller sees to that, and a source knows nothing of it.
 
+mod command;
 mod current_op;
+mod fields;
+mod names;
+mod parameters;
+mod privileges;
+mod profile;
+mod replication;
 mod server_status;
+mod settings;
+mod slow_transactions;
 mod storage_engine;
 
 use std::fmt;
@@ -12,7 +21,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use mongodb::Database;
-use mongodb::bson::{Document, doc};
+use mongodb::bson::Document;
+
+pub use privileges::{Privilege, Resource, privileges, privileges_by_source};
+pub use settings::{
+    CurrentOpSettings, ParameterSettings, ProfileSettings, ReplicationSettings, SlowTransactionSettings,
+    SourceSettings, StorageEngineSettings,
+};
 
 use crate::error::PollError;
 use crate::reading::Reading;
@@ -27,6 +42,9 @@ pub(crate) trait Source: fmt::Debug + Send {
     fn schedule(&self) -> Schedule {
         Schedule::Every(1)
     }
+
+    /// What the user must be allowed to do.
+    fn privileges(&self) -> Vec<Privilege>;
 
     /// Asks the member. `None`: it is not due yet by its own account, and what was read last stands.
     ///
@@ -53,18 +71,32 @@ pub(crate) enum Schedule {
     AfterStatus,
 }
 
+/// What the status has just said of transactions, as far as it said so.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Books {
+    /// How many are open.
+    pub(crate) open: Option<f64>,
+    /// How many have ended, one way or the other.
+    pub(crate) ended: Option<f64>,
+}
+
 /// The means by which a source asks.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ask<'a> {
     admin: &'a Database,
+    member: &'a str,
     timeout: Duration,
-    /// How many transactions the status has just said to be open, if it said so.
-    pub(crate) open_transactions: Option<f64>,
+    pub(crate) books: Books,
 }
 
 impl<'a> Ask<'a> {
-    pub(crate) fn new(admin: &'a Database, timeout: Duration, open_transactions: Option<f64>) -> Self {
-        Self { admin, timeout, open_transactions }
+    pub(crate) fn new(admin: &'a Database, member: &'a str, timeout: Duration, books: Books) -> Self {
+        Self { admin, member, timeout, books }
+    }
+
+    /// The member's address, for the log.
+    pub(crate) fn member(&self) -> &str {
+        self.member
     }
 
     pub(crate) fn timeout(&self) -> Duration {
@@ -73,119 +105,50 @@ impl<'a> Ask<'a> {
 
     /// Runs a command on `admin`. The server gives up a little before we do: an answer, even that one, keeps the
     /// connection, while our own timeout closes it.
-    pub(crate) async fn run(&self, mut command: Document) -> Result<Document, PollError> {
+    pub(crate) async fn run(&self, command: Document) -> Result<Document, PollError> {
+        self.run_on(self.admin, command).await
+    }
+
+    /// Runs a command on another database.
+    pub(crate) async fn run_in(&self, database: &str, command: Document) -> Result<Document, PollError> {
+        self.run_on(&self.admin.client().database(database), command).await
+    }
+
+    async fn run_on(&self, database: &Database, mut command: Document) -> Result<Document, PollError> {
         let patience = i64::try_from(self.timeout.as_millis() * 4 / 5).unwrap_or(i64::MAX);
         command.insert("maxTimeMS", patience.max(1));
-        Ok(self.admin.run_command(command).await?)
+        Ok(database.run_command(command).await?)
     }
 }
 
-/// The sources of one member. The first is the status, which others follow.
-pub(crate) fn all() -> Vec<Box<dyn Source>> {
-    vec![
-        Box::new(server_status::ServerStatus),
-        Box::<current_op::CurrentOp>::default(),
-        Box::new(storage_engine::StorageEngine),
-    ]
+/// The sources of one member that are on, in the order of the catalogue. The first is the status, which others follow.
+pub(crate) fn all(settings: &SourceSettings) -> Vec<Box<dyn Source>> {
+    let SourceSettings { current_op, storage_engine, replication, parameters, profile, slow_transactions } =
+        settings;
+    let mut sources: Vec<Box<dyn Source>> = vec![Box::new(server_status::ServerStatus)];
+    if current_op.enabled {
+        sources.push(Box::new(current_op::CurrentOp::new(current_op)));
+    }
+    if storage_engine.enabled {
+        sources.push(Box::new(storage_engine::StorageEngine { every: storage_engine.every }));
+    }
+    if replication.enabled {
+        sources.push(Box::new(replication::Replication { every: replication.every }));
+    }
+    if parameters.enabled {
+        sources.push(Box::new(parameters::Parameters { every: parameters.every }));
+    }
+    if profile.enabled {
+        sources.push(Box::new(profile::Profile::new(profile)));
+    }
+    if slow_transactions.enabled {
+        sources.push(Box::new(slow_transactions::SlowTransactions::new(slow_transactions.every)));
+    }
+    sources
 }
 
 /// The source that says whether the member is up, and how many transactions are open.
 pub(crate) const STATUS: &str = "server_status";
-
-/// `serverStatus` with these sections only. It sends all that are not refused by name, so what a newer server adds
-/// is sent, and ignored. The whole is 63 kB and takes the server twice as long.
-fn server_status_with(sections: &[&str]) -> Document {
-    const ALL: &[&str] = &[
-        "activeIndexBuilds",
-        "asserts",
-        "batchedDeletes",
-        "catalogStats",
-        "changeStreamPreImages",
-        "collectionCatalog",
-        "connections",
-        "defaultRWConcern",
-        "electionMetrics",
-        "encryptionAtRest",
-        "extra_info",
-        "featureCompatibilityVersion",
-        "flowControl",
-        "freeMonitoring",
-        "globalLock",
-        "health",
-        "hedgingMetrics",
-        "indexBuilds",
-        "indexBulkBuilder",
-        "indexStats",
-        "ingressSessionEstablishmentQueues",
-        "internalTransactions",
-        "locks",
-        "logicalSessionRecordCache",
-        "metrics",
-        "mirroredReads",
-        "network",
-        "opLatencies",
-        "opWorkingTime",
-        "opWriteConcernCounters",
-        "opcounters",
-        "opcountersRepl",
-        "oplogTruncation",
-        "planCache",
-        "queryAnalyzers",
-        "querySettings",
-        "queues",
-        "readConcernCounters",
-        "readPreferenceCounters",
-        "repl",
-        "scramCache",
-        "security",
-        "service",
-        "shardSplits",
-        "shardedIndexConsistency",
-        "sharding",
-        "shardingStatistics",
-        "spillWiredTiger",
-        "storageEngine",
-        "tcmalloc",
-        "tenantMigrations",
-        "trafficRecording",
-        "transactions",
-        "transportSecurity",
-        "twoPhaseCommitCoordinator",
-        "watchdog",
-        "wiredTiger",
-    ];
-    let mut command = doc! {"serverStatus": 1};
-    let refused = ALL.iter().filter(|section| !sections.contains(section));
-    command.extend(refused.map(|section| ((*section).to_owned(), 0.into())));
-    command
-}
-
-/// The part of `metrics` that we read. Its filter can only leave out, and wants booleans.
-fn metrics_but_for_operation() -> Document {
-    const REST: &[&str] = &[
-        "aggStageCounters",
-        "apiVersions",
-        "changeStreams",
-        "commands",
-        "cursor",
-        "diskSpillingStats",
-        "document",
-        "dotsAndDollarsFields",
-        "getLastError",
-        "mongos",
-        "network",
-        "operatorCounters",
-        "query",
-        "queryExecutor",
-        "queryFramework",
-        "record",
-        "repl",
-        "serviceExecutor",
-        "storage",
-        "ttl",
-    ];
-    REST.iter().map(|group| ((*group).to_owned(), false.into())).collect()
-}
 
 #[cfg(test)]
 mod tests {
@@ -195,8 +158,17 @@ mod tests {
 
     #[test]
     fn the_sources_are_the_catalogue_s_and_the_status_is_first() {
-        let names: Vec<_> = all().iter().map(|source| source.name()).collect();
+        let mut settings = SourceSettings::default();
+        settings.profile.enabled = true;
+        settings.slow_transactions.enabled = true;
+        let names: Vec<_> = all(&settings).iter().map(|source| source.name()).collect();
         assert_eq!(names, POLL_SOURCES);
         assert_eq!(names[0], STATUS);
+    }
+
+    #[test]
+    fn what_is_off_is_not_asked() {
+        let names: Vec<_> = all(&SourceSettings::default()).iter().map(|source| source.name()).collect();
+        assert!(!names.contains(&"profile") && !names.contains(&"slow_transactions"), "{names:?}");
     }
 }

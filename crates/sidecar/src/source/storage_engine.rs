@@ -1,4 +1,4 @@
-//! The storage engine's statistics in `serverStatus`: write conflicts.
+//! The storage engine's statistics in `serverStatus`: write conflicts and tickets.
 //!
 //! They weigh 25 kB and cost the server more than all the rest, and no filter makes them smaller; so they have
 //! their own, slower schedule. Both counters of conflicts come from one reply, for only then is the difference
@@ -7,14 +7,18 @@
 use async_trait::async_trait;
 use mongodb::bson::Document;
 use txnscope_catalog as catalog;
+use txnscope_catalog::Metric;
 
-use super::{Ask, Schedule, Source, metrics_but_for_operation, server_status_with};
-use crate::decode::number;
+use super::command::{metrics_but_for_operation, server_status_with};
+use super::{Ask, Privilege, Schedule, Source};
+use crate::decode::{Found, document, number};
 use crate::error::PollError;
 use crate::reading::Reading;
 
 #[derive(Debug)]
-pub(super) struct StorageEngine;
+pub(super) struct StorageEngine {
+    pub(super) every: u32,
+}
 
 #[async_trait]
 impl Source for StorageEngine {
@@ -23,11 +27,15 @@ impl Source for StorageEngine {
     }
 
     fn schedule(&self) -> Schedule {
-        Schedule::Every(3)
+        Schedule::Every(self.every)
+    }
+
+    fn privileges(&self) -> Vec<Privilege> {
+        vec![Privilege::on_cluster("serverStatus")]
     }
 
     async fn poll(&mut self, ask: Ask<'_>) -> Result<Option<Reading>, PollError> {
-        let mut command = server_status_with(&["wiredTiger"]);
+        let mut command = server_status_with(&["queues", "wiredTiger"]);
         command.insert("metrics", metrics_but_for_operation());
         Ok(Some(decode(&ask.run(command).await?)))
     }
@@ -39,7 +47,35 @@ fn decode(reply: &Document) -> Reading {
     reading.number(&catalog::MONGODB_OPERATION_WRITE_CONFLICTS, &[], retried);
     let detected = number(reply, &["wiredTiger", "transaction", "update conflicts"]);
     reading.number(&catalog::MONGODB_WIREDTIGER_UPDATE_CONFLICTS, &[], detected);
+    tickets(&mut reading, reply);
     reading
+}
+
+/// What is said of tickets, the field below `read` or `write`, and how many of it make the metric's unit.
+const TICKETS: [(&Metric, &[&str], f64); 5] = [
+    (&catalog::MONGODB_TICKETS_IN_USE, &["out"], 1.0),
+    (&catalog::MONGODB_TICKETS_AVAILABLE, &["available"], 1.0),
+    (&catalog::MONGODB_TICKETS_LIMIT, &["totalTickets"], 1.0),
+    (&catalog::MONGODB_TICKET_QUEUE, &["normalPriority", "queueLength"], 1.0),
+    (&catalog::MONGODB_TICKET_WAIT_SECONDS, &["normalPriority", "totalTimeQueuedMicros"], 1e6),
+];
+
+/// Up to 7.0 the tickets belong to the storage engine, later they are one of the server's queues; within them the
+/// fields are the same.
+fn tickets(reading: &mut Reading, reply: &Document) {
+    let places: [&[&str]; 2] = [&["queues", "execution"], &["wiredTiger", "concurrentTransactions"]];
+    let found = places.into_iter().map(|place| document(reply, place)).find(|found| *found != Found::Missing);
+    let tickets = match found {
+        Some(Found::Value(tickets)) => tickets,
+        Some(Found::Odd) => return reading.drop_one(),
+        Some(Found::Missing) | None => return,
+    };
+    for kind in ["read", "write"] {
+        for (metric, field, scale) in TICKETS {
+            let path: Vec<_> = [kind].into_iter().chain(field.iter().copied()).collect();
+            reading.number(metric, &[kind], number(tickets, &path).map(|number| number / scale));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -48,11 +84,35 @@ mod tests {
 
     use super::*;
 
+    fn numbers(reading: &Reading, metric: &Metric) -> Vec<f64> {
+        reading.numbers().filter(|(of, _, _)| of.name == metric.name).map(|found| found.2).collect()
+    }
+
     #[test]
     fn a_server_without_the_engine_has_one_counter_less() {
         let operation = doc! {"operation": {"writeConflicts": 3_i64}};
         let both = doc! {"metrics": &operation, "wiredTiger": {"transaction": {"update conflicts": 5}}};
         assert_eq!(decode(&both).samples().len(), 2);
         assert_eq!(decode(&doc! {"metrics": operation}).samples().len(), 1);
+    }
+
+    #[test]
+    fn tickets_have_one_name_wherever_the_server_keeps_them() {
+        let old = doc! {"read": {"out": 1, "available": 127, "totalTickets": 128},
+        "write": {"out": 2, "available": 126, "totalTickets": 128}};
+        let mut new = old.clone();
+        new.get_document_mut("write")
+            .unwrap()
+            .insert("normalPriority", doc! {"queueLength": 7_i64, "totalTimeQueuedMicros": 2_500_000_i64});
+        let old = decode(&doc! {"wiredTiger": {"concurrentTransactions": old}});
+        let new = decode(&doc! {"queues": {"execution": new}, "wiredTiger": {"cache": {}}});
+        for reading in [&old, &new] {
+            assert_eq!(numbers(reading, &catalog::MONGODB_TICKETS_IN_USE), [1.0, 2.0]);
+            assert_eq!(numbers(reading, &catalog::MONGODB_TICKETS_LIMIT), [128.0, 128.0]);
+            assert_eq!(reading.dropped(), 0);
+        }
+        assert_eq!(numbers(&old, &catalog::MONGODB_TICKET_QUEUE), [0.0; 0]);
+        assert_eq!(numbers(&new, &catalog::MONGODB_TICKET_QUEUE), [7.0]);
+        assert_eq!(numbers(&new, &catalog::MONGODB_TICKET_WAIT_SECONDS), [2.5]);
     }
 }

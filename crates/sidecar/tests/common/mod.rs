@@ -9,14 +9,36 @@ use anyhow::{Result, anyhow};
 use mongodb::bson::{Document, doc};
 use mongodb::{Client, ClientSession};
 use testkit::{Scrape, wait};
-use txnscope_sidecar::{Config, Sidecar};
+use txnscope_sidecar::{Config, Sidecar, SourceSettings};
+
+/// How many sources are on by default.
+pub(crate) const SOURCES: f64 = 5.0;
 
 /// A sidecar that polls often.
 pub(crate) async fn sidecar(uri: &str) -> Sidecar {
+    sidecar_with(uri, SourceSettings::default()).await
+}
+
+/// The same with other settings of its sources.
+pub(crate) async fn sidecar_with(uri: &str, sources: SourceSettings) -> Sidecar {
     let mut config = Config::new(uri);
     config.listen_address = "127.0.0.1:0".parse().unwrap();
     config.poll_interval = Duration::from_millis(200);
+    config.sources = sources;
     Sidecar::start(config).await.unwrap()
+}
+
+/// Every source on, each at every interval; the profiler of the database `test` is read.
+pub(crate) fn everything() -> SourceSettings {
+    let mut sources = SourceSettings::default();
+    sources.storage_engine.every = 1;
+    sources.parameters.every = 1;
+    sources.profile.enabled = true;
+    sources.profile.every = 1;
+    sources.profile.databases = vec!["test".to_owned()];
+    sources.slow_transactions.enabled = true;
+    sources.slow_transactions.every = 1;
+    sources
 }
 
 pub(crate) fn url(sidecar: &Sidecar, path: &str) -> String {

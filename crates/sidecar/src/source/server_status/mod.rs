@@ -1,20 +1,27 @@
-//! `serverStatus`: the server's own count of transactions, and how long they took.
+//! `serverStatus`: the server's own count of transactions, how long they took, and where they wait.
 //!
 //! Its poll also says whether the member is up, and whether [`current_op`](super::current_op) has anything to ask.
+
+mod latencies;
+mod locks;
+mod sharding;
 
 use std::borrow::Cow;
 
 use async_trait::async_trait;
 use mongodb::bson::{Document, doc};
 use txnscope_catalog as catalog;
-use txnscope_catalog::{Metric, SERVER_DURATION_BUCKETS};
 
-use super::{Ask, STATUS, Source, server_status_with};
-use crate::decode::{Found, documents, number, text};
+use super::command::server_status_with;
+use super::fields::{self, Field, micros, plain, truth};
+use super::{Ask, Privilege, STATUS, Source};
+use crate::decode::{number, text};
 use crate::error::PollError;
-use crate::reading::{Histogram, Reading};
+use crate::reading::Reading;
 
-const MICROS: f64 = 1e6;
+/// All that is read at every poll; a few kB. What weighs more has a source of its own.
+const SECTIONS: &[&str] =
+    &["flowControl", "globalLock", "locks", "storageEngine", "transactions", "twoPhaseCommitCoordinator"];
 
 #[derive(Debug)]
 pub(super) struct ServerStatus;
@@ -25,37 +32,48 @@ impl Source for ServerStatus {
         STATUS
     }
 
+    fn privileges(&self) -> Vec<Privilege> {
+        vec![Privilege::on_cluster("serverStatus")]
+    }
+
     async fn poll(&mut self, ask: Ask<'_>) -> Result<Option<Reading>, PollError> {
-        let mut command = server_status_with(&["storageEngine", "transactions"]);
+        let mut command = server_status_with(SECTIONS);
         command.insert("opLatencies", doc! {"histograms": true});
         Ok(Some(decode(&ask.run(command).await?)))
     }
 }
 
-/// Fields that become a number as they are.
-const TRANSACTIONS: &[(&Metric, &[&str], &[&str])] = &[
-    (&catalog::MONGODB_TRANSACTIONS_STARTED, &[], &["totalStarted"]),
-    (&catalog::MONGODB_TRANSACTIONS_COMMITTED, &[], &["totalCommitted"]),
-    (&catalog::MONGODB_TRANSACTIONS_ABORTED, &[], &["totalAborted"]),
-    (&catalog::MONGODB_TRANSACTIONS_OPEN, &["active"], &["currentActive"]),
-    (&catalog::MONGODB_TRANSACTIONS_OPEN, &["inactive"], &["currentInactive"]),
-    (&catalog::MONGODB_TRANSACTIONS_PREPARED_TOTAL, &[], &["totalPrepared"]),
-    (&catalog::MONGODB_TRANSACTIONS_PREPARED_COMMITTED, &[], &["totalPreparedThenCommitted"]),
-    (&catalog::MONGODB_TRANSACTIONS_PREPARED_ABORTED, &[], &["totalPreparedThenAborted"]),
-    (&catalog::MONGODB_TRANSACTIONS_PREPARED, &[], &["currentPrepared"]),
-    (&catalog::MONGODB_RETRIED_WRITE_COMMANDS, &[], &["retriedCommandsCount"]),
-    (&catalog::MONGODB_RETRIED_WRITE_STATEMENTS, &[], &["retriedStatementsCount"]),
-    (&catalog::MONGODB_TRANSACTIONS_TABLE_WRITES, &[], &["transactionsCollectionWriteCount"]),
-    (
+const FIELDS: &[Field] = &[
+    plain(&catalog::MONGODB_TRANSACTIONS_STARTED, &["transactions", "totalStarted"]),
+    plain(&catalog::MONGODB_TRANSACTIONS_COMMITTED, &["transactions", "totalCommitted"]),
+    plain(&catalog::MONGODB_TRANSACTIONS_ABORTED, &["transactions", "totalAborted"]),
+    plain(&catalog::MONGODB_TRANSACTIONS_OPEN, &["transactions", "currentActive"]).of(&["active"]),
+    plain(&catalog::MONGODB_TRANSACTIONS_OPEN, &["transactions", "currentInactive"]).of(&["inactive"]),
+    plain(&catalog::MONGODB_TRANSACTIONS_PREPARED_TOTAL, &["transactions", "totalPrepared"]),
+    plain(&catalog::MONGODB_TRANSACTIONS_PREPARED_COMMITTED, &["transactions", "totalPreparedThenCommitted"]),
+    plain(&catalog::MONGODB_TRANSACTIONS_PREPARED_ABORTED, &["transactions", "totalPreparedThenAborted"]),
+    plain(&catalog::MONGODB_TRANSACTIONS_PREPARED, &["transactions", "currentPrepared"]),
+    plain(&catalog::MONGODB_RETRIED_WRITE_COMMANDS, &["transactions", "retriedCommandsCount"]),
+    plain(&catalog::MONGODB_RETRIED_WRITE_STATEMENTS, &["transactions", "retriedStatementsCount"]),
+    plain(&catalog::MONGODB_TRANSACTIONS_TABLE_WRITES, &["transactions", "transactionsCollectionWriteCount"]),
+    plain(
         &catalog::MONGODB_LAST_COMMITTED_TRANSACTION_OPERATIONS,
-        &[],
-        &["lastCommittedTransaction", "operationCount"],
+        &["transactions", "lastCommittedTransaction", "operationCount"],
     ),
-    (
+    plain(
         &catalog::MONGODB_LAST_COMMITTED_TRANSACTION_OPLOG_BYTES,
-        &[],
-        &["lastCommittedTransaction", "oplogOperationBytes"],
+        &["transactions", "lastCommittedTransaction", "oplogOperationBytes"],
     ),
+    plain(&catalog::MONGODB_GLOBAL_LOCK_QUEUE, &["globalLock", "currentQueue", "readers"]).of(&["read"]),
+    plain(&catalog::MONGODB_GLOBAL_LOCK_QUEUE, &["globalLock", "currentQueue", "writers"]).of(&["write"]),
+    plain(&catalog::MONGODB_GLOBAL_LOCK_ACTIVE_CLIENTS, &["globalLock", "activeClients", "readers"])
+        .of(&["read"]),
+    plain(&catalog::MONGODB_GLOBAL_LOCK_ACTIVE_CLIENTS, &["globalLock", "activeClients", "writers"])
+        .of(&["write"]),
+    truth(&catalog::MONGODB_FLOW_CONTROL_LAGGED, &["flowControl", "isLagged"]),
+    plain(&catalog::MONGODB_FLOW_CONTROL_LAGGED_TOTAL, &["flowControl", "isLaggedCount"]),
+    micros(&catalog::MONGODB_FLOW_CONTROL_LAGGED_SECONDS, &["flowControl", "isLaggedTimeMicros"]),
+    micros(&catalog::MONGODB_FLOW_CONTROL_WAIT_SECONDS, &["flowControl", "timeAcquiringMicros"]),
 ];
 
 fn decode(reply: &Document) -> Reading {
@@ -63,11 +81,10 @@ fn decode(reply: &Document) -> Reading {
     reading.info(&catalog::MONGODB_INFO, info(reply));
     let uptime = number(reply, &["uptimeMillis"]).map(|millis| millis / 1e3);
     reading.number(&catalog::MONGODB_UPTIME, &[], uptime);
-    for (metric, labels, path) in TRANSACTIONS {
-        let path: Vec<_> = ["transactions"].into_iter().chain(path.iter().copied()).collect();
-        reading.number(metric, labels, number(reply, &path));
-    }
-    reading.histogram(&catalog::MONGODB_TRANSACTION_DURATION, durations(reply));
+    fields::read(&mut reading, reply, FIELDS);
+    latencies::read(&mut reading, reply);
+    locks::read(&mut reading, reply);
+    sharding::read(&mut reading, reply);
     reading
 }
 
@@ -85,42 +102,11 @@ fn info(reply: &Document) -> Vec<Cow<'static, str>> {
     vec![version.into(), process.into(), engine.into()]
 }
 
-/// The server names each bucket by its lower bound and leaves out the empty ones. Each bound of ours is one of its
-/// bounds, so what begins below a bound lies below it whole.
-fn durations(reply: &Document) -> Found<Histogram> {
-    let section = ["opLatencies", "transactions"];
-    let at = |field| [section[0], section[1], field];
-    let buckets = match documents(reply, &at("histogram")) {
-        Found::Value(buckets) => buckets,
-        Found::Missing => return Found::Missing,
-        Found::Odd => return Found::Odd,
-    };
-    let mut cumulative = vec![0_u64; SERVER_DURATION_BUCKETS.len()];
-    let mut all = 0;
-    for bucket in buckets {
-        let (Found::Value(micros), Found::Value(count)) =
-            (number(bucket, &["micros"]), number(bucket, &["count"]))
-        else {
-            return Found::Odd;
-        };
-        let count = whole(count);
-        all += count;
-        let begins_below = SERVER_DURATION_BUCKETS.partition_point(|bound| *bound <= micros / MICROS);
-        for of_bound in &mut cumulative[begins_below..] {
-            *of_bound += count;
-        }
-    }
-    number(reply, &at("latency")).map(|micros| Histogram { cumulative, count: all, sum: micros / MICROS })
-}
-
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count, not negative")]
-fn whole(count: f64) -> u64 {
-    count as u64
-}
-
 #[cfg(test)]
 mod tests {
     use mongodb::bson::Bson;
+
+    use txnscope_catalog::Metric;
 
     use super::*;
     use crate::reading::Value;
@@ -161,21 +147,14 @@ mod tests {
     }
 
     #[test]
-    fn the_server_s_buckets_are_added_up_below_each_bound() {
-        let Found::Value(histogram) = durations(&reply()) else { panic!("no histogram") };
-        // 64 µs lies below 128 µs; what begins at 128 µs lies below 256 µs; 3072 µs below 4096 µs.
-        assert_eq!(histogram.cumulative[..6], [1, 3, 3, 3, 3, 7]);
-        assert_eq!((histogram.count, histogram.sum), (7, 2.5));
-    }
-
-    #[test]
     fn an_odd_field_costs_itself_only() {
         let mut odd = reply();
         odd.get_document_mut("transactions").unwrap().insert("totalStarted", "ten");
         odd.insert("uptimeMillis", doc! {"floor": 1});
         odd.insert("opLatencies", Bson::Array(vec![]));
         let reading = decode(&odd);
-        assert_eq!(reading.dropped(), 3);
+        // The count, the uptime, and a histogram for each of four kinds.
+        assert_eq!(reading.dropped(), 6);
         assert_eq!(value(&reading, &catalog::MONGODB_TRANSACTIONS_STARTED, &[]), None);
         assert_eq!(value(&reading, &catalog::MONGODB_TRANSACTIONS_ABORTED, &[]), Some(2.0));
     }

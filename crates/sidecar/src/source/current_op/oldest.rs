@@ -1,0 +1,177 @@
+//! The oldest open transactions one by one: for the log, and for whoever knows which operation a session belongs to.
+//!
+//! An idle transaction carries no command, no namespace and no comment, so its session's id and its number are all
+//! that leads to the code that holds it. They are for the log and for a join, never for a label.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use mongodb::bson::{Bson, Document};
+use tokio::time::Instant;
+
+use super::pipeline;
+use crate::decode::{Found, documents, field, flag, number, text};
+use crate::error::PollError;
+use crate::source::Ask;
+
+/// An open transaction, as the server tells of it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct OpenTransaction {
+    /// The id of its session, in the form of a UUID.
+    pub(crate) session: String,
+    /// Its number in its session.
+    pub(crate) number: i64,
+    /// Time since it began.
+    pub(crate) age: Duration,
+    /// It runs a statement now.
+    pub(crate) active: bool,
+    /// `appName` of its client; empty if it has none.
+    pub(crate) application: String,
+    /// Host and port of its client.
+    pub(crate) client: String,
+}
+
+/// Asks for the oldest transactions that are older than that, at most so many, the oldest first. The server walks all
+/// its sessions for the answer: not to be asked at every poll.
+pub(crate) async fn oldest(
+    ask: Ask<'_>,
+    older_than: Duration,
+    most: u16,
+) -> Result<Vec<OpenTransaction>, PollError> {
+    let reply = ask.run(pipeline::oldest(older_than, most)).await?;
+    match documents(&reply, &["cursor", "firstBatch"]) {
+        Found::Value(found) => Ok(found.into_iter().filter_map(decode).collect()),
+        Found::Missing | Found::Odd => {
+            Err(PollError::malformed("the reply of $currentOp has no cursor.firstBatch"))
+        }
+    }
+}
+
+/// What has no session, number or age can neither be joined nor told apart.
+fn decode(operation: &Document) -> Option<OpenTransaction> {
+    let session = match field(operation, &["lsid", "id"]) {
+        Found::Value(Bson::Binary(binary)) => binary.to_uuid().ok()?.to_string(),
+        _ => return None,
+    };
+    let number_of = |path: &[&str]| number(operation, path).ok();
+    let text_of = |name| text(operation, &[name]).ok().unwrap_or_default().to_owned();
+    #[allow(clippy::cast_possible_truncation, reason = "the driver counts up from one")]
+    let number = number_of(&["transaction", "parameters", "txnNumber"])? as i64;
+    Some(OpenTransaction {
+        session,
+        number,
+        age: Duration::try_from_secs_f64(number_of(&["transaction", "timeOpenMicros"])? / 1e6).ok()?,
+        active: flag(operation, &["active"]) == Found::Value(true),
+        application: text_of("appName"),
+        client: text_of("client"),
+    })
+}
+
+/// Logs each long-running transaction once, and not too many of them.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    /// Those that were logged and are still open.
+    logged: BTreeSet<(String, i64)>,
+    /// When the minute began to which the following belongs.
+    minute: Option<Instant>,
+    lines: u32,
+    /// Those that were not logged because there were too many.
+    unsaid: u64,
+}
+
+impl Watch {
+    /// The most that are asked for and known at once.
+    pub(super) const MOST: u16 = 100;
+
+    /// The most lines in a minute.
+    const LINES: u32 = 10;
+
+    /// Nothing is long-running.
+    pub(super) fn all_gone(&mut self) {
+        self.logged.clear();
+    }
+
+    /// Logs those that are new.
+    pub(super) fn see(&mut self, member: &str, transactions: &[OpenTransaction], now: Instant) {
+        let open: BTreeSet<_> = transactions.iter().map(|of| (of.session.clone(), of.number)).collect();
+        self.logged.retain(|key| open.contains(key));
+        if self.minute.is_none_or(|began| now.duration_since(began) >= Duration::from_secs(60)) {
+            if self.unsaid > 0 {
+                tracing::warn!(member, count = self.unsaid, "more transactions have been open for too long");
+            }
+            (self.minute, self.lines, self.unsaid) = (Some(now), 0, 0);
+        }
+        for of in transactions {
+            if !self.logged.insert((of.session.clone(), of.number)) {
+                continue;
+            }
+            if self.lines == Self::LINES {
+                self.unsaid += 1;
+                continue;
+            }
+            self.lines += 1;
+            tracing::warn!(
+                member,
+                session = of.session,
+                txn_number = of.number,
+                age_seconds = of.age.as_secs_f64(),
+                active = of.active,
+                application = of.application,
+                client = of.client,
+                "a transaction has been open for too long"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mongodb::bson::{Uuid, doc};
+
+    use super::*;
+
+    fn of(number: i64) -> OpenTransaction {
+        OpenTransaction {
+            session: "s".to_owned(),
+            number,
+            age: Duration::from_secs(40),
+            active: false,
+            application: String::new(),
+            client: String::new(),
+        }
+    }
+
+    #[test]
+    fn an_operation_is_read() {
+        let session = Uuid::new();
+        let operation = doc! {
+            "lsid": {"id": session}, "active": false, "appName": "shop", "client": "127.0.0.1:5",
+            "transaction": {"parameters": {"txnNumber": 3_i64}, "timeOpenMicros": 1_500_000_i64},
+        };
+        let read = decode(&operation).unwrap();
+        assert_eq!(
+            (read.session, read.number, read.age),
+            (session.to_string(), 3, Duration::from_millis(1_500))
+        );
+        assert_eq!((read.application.as_str(), read.active), ("shop", false));
+        for (path, odd) in [("lsid", Bson::Int32(1)), ("transaction", Bson::Null)] {
+            let mut other = operation.clone();
+            other.insert(path, odd);
+            assert_eq!(decode(&other), None, "{path}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_is_logged_once_and_not_too_many_in_a_minute() {
+        let mut watch = Watch::default();
+        watch.see("db1", &[of(1)], Instant::now());
+        watch.see("db1", &[of(1)], Instant::now());
+        assert_eq!(watch.lines, 1);
+        let many: Vec<_> = (0..20).map(of).collect();
+        watch.see("db1", &many, Instant::now());
+        assert_eq!((watch.lines, watch.unsaid), (10, 10));
+        tokio::time::advance(Duration::from_secs(61)).await;
+        watch.see("db1", &[of(30)], Instant::now());
+        assert_eq!((watch.lines, watch.unsaid, watch.logged.len()), (1, 0, 1));
+    }
+}

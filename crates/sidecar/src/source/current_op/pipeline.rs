@@ -1,0 +1,107 @@
+//! What is asked of `$currentOp`: an aggregation on the server, whose answer is small however many are open.
+
+use std::time::Duration;
+
+use mongodb::bson::{Bson, Document, doc};
+use txnscope_catalog::AGE_BUCKETS;
+
+/// The most applications of one state that the server tells; the oldest transactions decide which. What is over it is
+/// in the sums all the same.
+const APPLICATIONS: i32 = 100;
+
+const OPEN_MICROS: &str = "$transaction.timeOpenMicros";
+
+/// Transactions alone have `autocommit: false` (a retryable write has no `autocommit`), so none of our own operations
+/// is among them. A commit that waits for the majority is no longer a transaction to the server, only a command; and
+/// who is blocked by a prepared transaction need not be one.
+fn of_interest() -> Document {
+    doc! {"$match": {"$or": [
+        {"transaction.parameters.autocommit": false},
+        {"command.commitTransaction": {"$exists": true}},
+        {"command.abortTransaction": {"$exists": true}},
+        {"prepareReadConflicts": {"$gt": 0}},
+    ]}}
+}
+
+fn stage() -> Document {
+    doc! {"$currentOp": {"allUsers": true, "idleSessions": true, "localOps": true}}
+}
+
+fn count_if(condition: impl Into<Bson>) -> Document {
+    doc! {"$sum": {"$cond": [condition.into(), 1, 0]}}
+}
+
+/// From which ages on open transactions are counted; the first is all of them.
+fn ages() -> impl Iterator<Item = (String, f64)> {
+    AGE_BUCKETS.iter().skip(1).map(|(from, name)| ((*name).to_owned(), f64::from(*from) * 1e6))
+}
+
+/// One document for each state that has something in it, with sums over its transactions, and its applications.
+pub(super) fn summary(long_running: Duration) -> Document {
+    let open = doc! {"$eq": ["$transaction.parameters.autocommit", false]};
+    let ending = |command: &str| doc! {"$ne": [{"$type": format!("$command.{command}")}, "missing"]};
+    let running =
+        |command: &str| doc! {"$max": {"$cond": [ending(command), "$microsecs_running", Bson::Null]}};
+    let waiting = doc! {"$and": [&open, {"$eq": ["$waitingForLock", true]}]};
+    let mut each = doc! {
+        "_id": {"active": {"$eq": ["$active", true]}, "application": "$appName"},
+        "open": count_if(open),
+        "oldest": {"$max": OPEN_MICROS},
+        "oldest_prepared": {"$max": "$transaction.timePreparedMicros"},
+        "waiting": count_if(waiting),
+        "blocked": count_if(doc! {"$gt": ["$prepareReadConflicts", 0]}),
+        "long_running": count_if(doc! {"$gt": [OPEN_MICROS, micros(long_running)]}),
+        "commit": count_if(ending("commitTransaction")),
+        "abort": count_if(ending("abortTransaction")),
+        "oldest_commit": running("commitTransaction"),
+        "oldest_abort": running("abortTransaction"),
+    };
+    let mut all = doc! {
+        "_id": "$_id.active",
+        "applications": {"$push": {"name": "$_id.application", "open": "$open", "oldest": "$oldest"}},
+    };
+    for (name, from) in ages() {
+        each.insert(&name, count_if(doc! {"$gte": [OPEN_MICROS, from]}));
+    }
+    let fields: Vec<_> = each.keys().filter(|name| *name != "_id").cloned().collect();
+    for name in fields {
+        let sum = if name.starts_with("oldest") { "$max" } else { "$sum" };
+        all.insert(&name, doc! {sum: format!("${name}")});
+    }
+    let pipeline = vec![
+        stage(),
+        of_interest(),
+        doc! {"$group": each},
+        doc! {"$sort": {"oldest": -1}},
+        doc! {"$group": all},
+        doc! {"$addFields": {"applications": {"$slice": ["$applications", APPLICATIONS]}}},
+    ];
+    doc! {"aggregate": 1, "pipeline": pipeline, "cursor": {}}
+}
+
+/// The oldest open transactions one by one, if they are older than that.
+pub(super) fn oldest(older_than: Duration, most: u16) -> Document {
+    let pipeline = vec![
+        stage(),
+        doc! {"$match": {
+            "transaction.parameters.autocommit": false,
+            "transaction.timeOpenMicros": {"$gt": micros(older_than)},
+        }},
+        doc! {"$sort": {"transaction.timeOpenMicros": -1}},
+        doc! {"$limit": i32::from(most)},
+        doc! {"$project": {
+            "_id": 0,
+            "lsid.id": 1,
+            "transaction.parameters.txnNumber": 1,
+            "transaction.timeOpenMicros": 1,
+            "active": 1,
+            "appName": 1,
+            "client": 1,
+        }},
+    ];
+    doc! {"aggregate": 1, "pipeline": pipeline, "cursor": {}}
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}

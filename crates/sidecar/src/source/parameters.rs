@@ -1,0 +1,47 @@
+//! The server's own limit on transactions, as it is set now.
+
+use async_trait::async_trait;
+use mongodb::bson::{Document, doc};
+use txnscope_catalog as catalog;
+
+use super::{Ask, Privilege, Schedule, Source};
+use crate::decode::number;
+use crate::error::PollError;
+use crate::reading::Reading;
+
+const LIFETIME: &str = "transactionLifetimeLimitSeconds";
+
+#[derive(Debug)]
+pub(super) struct Parameters {
+    pub(super) every: u32,
+}
+
+#[async_trait]
+impl Source for Parameters {
+    fn name(&self) -> &'static str {
+        "parameters"
+    }
+
+    fn schedule(&self) -> Schedule {
+        Schedule::Every(self.every)
+    }
+
+    fn privileges(&self) -> Vec<Privilege> {
+        vec![Privilege::on_cluster("getParameter")]
+    }
+
+    async fn poll(&mut self, ask: Ask<'_>) -> Result<Option<Reading>, PollError> {
+        match ask.run(doc! {"getParameter": 1, LIFETIME: 1}).await {
+            Ok(reply) => Ok(Some(decode(&reply))),
+            // A mongos leaves the limit to its shards.
+            Err(error) if error.is_unsupported() => Ok(Some(Reading::default())),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn decode(reply: &Document) -> Reading {
+    let mut reading = Reading::default();
+    reading.number(&catalog::MONGODB_TRANSACTION_LIFETIME_LIMIT, &[], number(reply, &[LIFETIME]));
+    reading
+}

@@ -1,0 +1,119 @@
+//! What the user must be allowed to do, for the sources that are on: the least that a role must hold.
+
+use std::fmt;
+
+use super::settings::SourceSettings;
+
+/// Actions on a resource, in MongoDB's words. Its text is an element of `privileges` in `createRole`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Privilege {
+    /// What the actions are allowed on.
+    pub resource: Resource,
+    /// The actions, sorted.
+    pub actions: Vec<&'static str>,
+}
+
+/// What a privilege is about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Resource {
+    /// The whole deployment.
+    Cluster,
+    /// One collection.
+    Collection {
+        /// Its database.
+        database: String,
+        /// Its name.
+        collection: String,
+    },
+}
+
+impl Privilege {
+    pub(super) fn on_cluster(action: &'static str) -> Self {
+        Self { resource: Resource::Cluster, actions: vec![action] }
+    }
+
+    pub(super) fn find(database: &str, collection: &str) -> Self {
+        let resource =
+            Resource::Collection { database: database.to_owned(), collection: collection.to_owned() };
+        Self { resource, actions: vec!["find"] }
+    }
+}
+
+/// The privileges that the sources need which these settings turn on, each resource once.
+///
+/// ```
+/// let privileges = txnscope_sidecar::privileges(&txnscope_sidecar::SourceSettings::default());
+/// assert_eq!(
+///     privileges[0].to_string(),
+///     r#"{"resource": {"cluster": true}, "actions": ["getParameter", "inprog", "replSetGetStatus", "serverStatus"]}"#,
+/// );
+/// ```
+#[must_use]
+pub fn privileges(settings: &SourceSettings) -> Vec<Privilege> {
+    let mut merged: Vec<Privilege> = Vec::new();
+    for (_, privilege) in privileges_by_source(settings) {
+        match merged.iter_mut().find(|known| known.resource == privilege.resource) {
+            Some(known) => known.actions.extend(privilege.actions),
+            None => merged.push(privilege),
+        }
+    }
+    for privilege in &mut merged {
+        privilege.actions.sort_unstable();
+        privilege.actions.dedup();
+    }
+    merged.sort_by(|one, other| one.resource.cmp(&other.resource));
+    merged
+}
+
+/// The same, source by source: which source fails without which privilege.
+#[must_use]
+pub fn privileges_by_source(settings: &SourceSettings) -> Vec<(&'static str, Privilege)> {
+    let mut all = Vec::new();
+    for source in super::all(settings) {
+        all.extend(source.privileges().into_iter().map(|privilege| (source.name(), privilege)));
+    }
+    all
+}
+
+/// JSON, which the shell reads as it is.
+impl fmt::Display for Privilege {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{{\"resource\": ")?;
+        match &self.resource {
+            Resource::Cluster => write!(f, "{{\"cluster\": true}}")?,
+            Resource::Collection { database, collection } => write!(
+                f,
+                "{{\"db\": {}, \"collection\": {}}}",
+                serde_json::json!(database),
+                serde_json::json!(collection)
+            )?,
+        }
+        let actions: Vec<_> = self.actions.iter().map(|action| format!("\"{action}\"")).collect();
+        write!(f, ", \"actions\": [{}]}}", actions.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_on_decides() {
+        let mut settings = SourceSettings::default();
+        settings.current_op.enabled = false;
+        settings.parameters.enabled = false;
+        settings.slow_transactions.enabled = true;
+        settings.profile.enabled = true;
+        settings.profile.databases = vec!["sh\u{e4}p".to_owned(), "bank".to_owned()];
+        let texts: Vec<_> = privileges(&settings).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            texts,
+            [
+                r#"{"resource": {"cluster": true}, "actions": ["getLog", "replSetGetStatus", "serverStatus"]}"#,
+                r#"{"resource": {"db": "bank", "collection": "system.profile"}, "actions": ["find"]}"#,
+                "{\"resource\": {\"db\": \"sh\u{e4}p\", \"collection\": \"system.profile\"}, \"actions\": [\"find\"]}",
+            ],
+        );
+        assert!(texts.iter().all(|text| serde_json::from_str::<serde_json::Value>(text).is_ok()));
+    }
+}

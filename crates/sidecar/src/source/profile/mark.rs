@@ -1,0 +1,106 @@
+//! How far a profiler's collection has been read.
+//!
+//! Its entries have a time and no id, several may have the same time, and the oldest are overwritten. So the mark is
+//! the time of the last entry, and how many entries of that time were read; the next reading begins at that time and
+//! must find these entries again. If it does not, they were overwritten, and perhaps others that nobody has read.
+
+use mongodb::bson::{Bson, DateTime, Document};
+
+use crate::decode::{Found, field};
+
+/// The last entry that was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// Its time, in milliseconds since 1970.
+    at: i64,
+    /// How many entries of that time were read.
+    entries: usize,
+}
+
+impl Mark {
+    /// Before the first entry of an empty collection.
+    pub(super) const START: Self = Self { at: 0, entries: 0 };
+
+    pub(super) fn at(self) -> DateTime {
+        DateTime::from_millis(self.at)
+    }
+
+    /// Those of the entries, the oldest first and none older than the mark, that have not been read; and whether some
+    /// were overwritten. The mark moves behind them.
+    pub(super) fn advance<'a>(&mut self, entries: &[&'a Document]) -> (Vec<&'a Document>, bool) {
+        let known = entries.iter().take_while(|entry| time(entry) == Some(self.at)).count().min(self.entries);
+        let lost = known < self.entries;
+        if lost {
+            self.entries = known;
+        }
+        let new = entries[known..].to_vec();
+        for entry in &new {
+            match time(entry) {
+                Some(at) if at > self.at => *self = Self { at, entries: 1 },
+                // The same time; or none, which the filter does not let through.
+                Some(_) => self.entries += 1,
+                None => {}
+            }
+        }
+        (new, lost)
+    }
+
+    /// Gives up on the rest of this moment: it has more entries than are read at once.
+    pub(super) fn skip_moment(&mut self) {
+        *self = Self { at: self.at.saturating_add(1), entries: 0 };
+    }
+}
+
+pub(super) fn time(entry: &Document) -> Option<i64> {
+    match field(entry, &["ts"]) {
+        Found::Value(Bson::DateTime(date)) => Some(date.timestamp_millis()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mongodb::bson::doc;
+
+    use super::*;
+
+    fn entries(times: &[i64]) -> Vec<Document> {
+        let entry = |(index, at): (usize, &i64)| doc! {"n": index as i64, "ts": DateTime::from_millis(*at)};
+        times.iter().enumerate().map(entry).collect()
+    }
+
+    fn advance(mark: &mut Mark, times: &[i64]) -> (usize, bool) {
+        let entries = entries(times);
+        let (new, lost) = mark.advance(&entries.iter().collect::<Vec<_>>());
+        (new.len(), lost)
+    }
+
+    #[test]
+    fn each_entry_is_read_once_also_when_several_have_one_time() {
+        let mut mark = Mark::START;
+        assert_eq!(advance(&mut mark, &[5, 7, 7]), (3, false));
+        assert_eq!(mark.at(), DateTime::from_millis(7));
+        assert_eq!(advance(&mut mark, &[7, 7]), (0, false));
+        assert_eq!(advance(&mut mark, &[7, 7, 7, 9]), (2, false));
+        assert_eq!(advance(&mut mark, &[9]), (0, false));
+    }
+
+    #[test]
+    fn a_mark_that_is_gone_is_a_loss_once() {
+        let mut mark = Mark::START;
+        advance(&mut mark, &[5, 7, 7]);
+        assert_eq!(advance(&mut mark, &[7, 8]), (1, true), "one of the two at 7 is gone");
+        assert_eq!(advance(&mut mark, &[12, 13]), (2, true));
+        assert_eq!(advance(&mut mark, &[13]), (0, false));
+        assert_eq!(advance(&mut mark, &[]), (0, true));
+        assert_eq!(advance(&mut mark, &[]), (0, false));
+    }
+
+    #[test]
+    fn an_entry_without_a_time_does_not_move_the_mark() {
+        let mut mark = Mark::START;
+        let odd = doc! {"ts": "now"};
+        assert_eq!(mark.advance(&[&odd]).0.len(), 1);
+        assert_eq!(mark, Mark::START);
+    }
+}

@@ -1,0 +1,231 @@
+//! The replica set as the member sees it: states, lag, elections, the oplog's window.
+//!
+//! Two commands, because no one of them tells all: `replSetGetStatus`, and the parts of `serverStatus` that belong to
+//! it. Neither reads the oplog's collection, so no privilege on `local` is needed.
+
+use async_trait::async_trait;
+use mongodb::bson::{Document, doc};
+use txnscope_catalog as catalog;
+use txnscope_catalog::MEMBER_STATES;
+
+use super::command::server_status_with;
+use super::fields::{self, Field, plain};
+use super::{Ask, Privilege, Schedule, Source};
+use crate::decode::{Found, documents, flag, moment, number, text};
+use crate::error::PollError;
+use crate::reading::Reading;
+
+const PRIMARY: f64 = 1.0;
+const ARBITER: f64 = 7.0;
+
+#[derive(Debug)]
+pub(super) struct Replication {
+    pub(super) every: u32,
+}
+
+#[async_trait]
+impl Source for Replication {
+    fn name(&self) -> &'static str {
+        "replication"
+    }
+
+    fn schedule(&self) -> Schedule {
+        Schedule::Every(self.every)
+    }
+
+    fn privileges(&self) -> Vec<Privilege> {
+        vec![Privilege::on_cluster("replSetGetStatus"), Privilege::on_cluster("serverStatus")]
+    }
+
+    async fn poll(&mut self, ask: Ask<'_>) -> Result<Option<Reading>, PollError> {
+        let set = match ask.run(doc! {"replSetGetStatus": 1, "initialSync": 0}).await {
+            Ok(reply) => reply,
+            // A standalone and a mongos belong to no set.
+            Err(error) if error.is_unsupported() => return Ok(Some(Reading::default())),
+            Err(error) => return Err(error),
+        };
+        let mut command = server_status_with(&["electionMetrics"]);
+        command.insert("oplog", 1);
+        let status = ask.run(command).await?;
+        let mut reading = Reading::default();
+        of_set(&mut reading, &set);
+        of_status(&mut reading, &status);
+        Ok(Some(reading))
+    }
+}
+
+fn of_set(reading: &mut Reading, reply: &Document) {
+    state(reading, reply);
+    reading.number(&catalog::MONGODB_REPLICATION_TERM, &[], number(reply, &["term"]));
+    let applied = moment(reply, &["optimes", "lastAppliedWallTime"]);
+    let committed = moment(reply, &["optimes", "lastCommittedWallTime"]);
+    reading.number(&catalog::MONGODB_REPLICATION_MAJORITY_LAG, &[], applied.with(committed, behind));
+    match documents(reply, &["members"]) {
+        Found::Value(members) => peers(reading, &members),
+        Found::Odd => reading.drop_one(),
+        Found::Missing => {}
+    }
+}
+
+fn state(reading: &mut Reading, reply: &Document) {
+    let state = match number(reply, &["myState"]) {
+        Found::Value(state) => state,
+        Found::Odd => return reading.drop_one(),
+        Found::Missing => return,
+    };
+    for (number, name) in (0_u8..).zip(MEMBER_STATES) {
+        let is = f64::from(u8::from(f64::from(number) == state));
+        reading.number(&catalog::MONGODB_REPLICATION_MEMBER_STATE, &[name], Found::Value(is));
+    }
+}
+
+/// The member itself is behind the primary; all others are behind it, if it is the primary.
+fn peers(reading: &mut Reading, members: &[&Document]) {
+    let is_self = |member: &Document| flag(member, &["self"]) == Found::Value(true);
+    let is_primary = |member: &Document| number(member, &["state"]) == Found::Value(PRIMARY);
+    let reached = |member: &Document| moment(member, &["optimeDate"]);
+    let Some(own) = members.iter().find(|member| is_self(member)) else { return };
+    if let Some(primary) = members.iter().find(|member| is_primary(member)) {
+        let lag = reached(primary).with(reached(own), behind);
+        reading.number(&catalog::MONGODB_REPLICATION_LAG, &[], lag);
+    }
+    for peer in members.iter().filter(|member| !is_self(member)) {
+        let Found::Value(name) = text(peer, &["name"]) else {
+            reading.drop_one();
+            continue;
+        };
+        let up = number(peer, &["health"]);
+        reading.labelled(&catalog::MONGODB_REPLICATION_PEER_UP, vec![name.to_owned().into()], up);
+        if is_primary(own) && number(peer, &["state"]) != Found::Value(ARBITER) {
+            let lag = reached(own).with(reached(peer), behind);
+            reading.labelled(&catalog::MONGODB_REPLICATION_PEER_LAG, vec![name.to_owned().into()], lag);
+        }
+    }
+}
+
+/// What is known of another member is as old as its last heartbeat: the first may seem to be behind the second.
+fn behind(ahead: f64, behind: f64) -> f64 {
+    (ahead - behind).max(0.0)
+}
+
+macro_rules! elections {
+    ($($label:literal, $field:literal;)*) => {
+        &[$(
+            plain(&catalog::MONGODB_REPLICATION_ELECTIONS_CALLED, &["electionMetrics", $field, "called"])
+                .of(&[$label]),
+            plain(&catalog::MONGODB_REPLICATION_ELECTIONS_WON, &["electionMetrics", $field, "successful"])
+                .of(&[$label]),
+        )*]
+    };
+}
+
+const ELECTIONS: &[Field] = elections! {
+    "step_up_command", "stepUpCmd";
+    "priority_takeover", "priorityTakeover";
+    "catch_up_takeover", "catchUpTakeover";
+    "election_timeout", "electionTimeout";
+    "freeze_timeout", "freezeTimeout";
+};
+
+fn of_status(reading: &mut Reading, reply: &Document) {
+    fields::read(reading, reply, ELECTIONS);
+    let step_downs = number(reply, &["electionMetrics", "numStepDownsCausedByHigherTerm"]);
+    reading.number(&catalog::MONGODB_REPLICATION_STEP_DOWNS, &[], step_downs);
+    let (latest, earliest) =
+        (moment(reply, &["oplog", "latestOptime"]), moment(reply, &["oplog", "earliestOptime"]));
+    reading.number(&catalog::MONGODB_REPLICATION_OPLOG_WINDOW, &[], latest.with(earliest, behind));
+}
+
+#[cfg(test)]
+mod tests {
+    use mongodb::bson::{DateTime, Timestamp};
+
+    use super::*;
+
+    fn at(second: i64) -> DateTime {
+        DateTime::from_millis(second * 1_000)
+    }
+
+    fn set(own_state: i32) -> Document {
+        let other_state = if own_state == 1 { 2 } else { 1 };
+        doc! {
+            "set": "rs0", "myState": own_state, "term": 3_i64,
+            "optimes": {"lastAppliedWallTime": at(100), "lastCommittedWallTime": at(98)},
+            "members": [
+                {"name": "db1:27017", "health": 1.0, "state": own_state, "optimeDate": at(100), "self": true},
+                {"name": "db2:27017", "health": 1.0, "state": other_state, "optimeDate": at(103)},
+                {"name": "db3:27017", "health": 0.0, "state": 8, "optimeDate": at(40)},
+                {"name": "db4:27017", "health": 0.0, "state": 8, "optimeDate": at(0)},
+                {"name": "db5:27017", "health": 1.0, "state": 7},
+            ],
+        }
+    }
+
+    fn read(reply: &Document) -> Reading {
+        let mut reading = Reading::default();
+        of_set(&mut reading, reply);
+        reading
+    }
+
+    fn values(reading: &Reading, name: &str) -> Vec<(String, f64)> {
+        let of = reading.numbers().filter(|(metric, _, _)| metric.name == name);
+        of.map(|(_, labels, value)| (labels.join(","), value)).collect()
+    }
+
+    #[test]
+    fn a_secondary_says_how_far_it_is_behind_and_nothing_of_others() {
+        let reading = read(&set(2));
+        assert_eq!(values(&reading, "mongodb_replication_lag_seconds"), [(String::new(), 3.0)]);
+        assert_eq!(values(&reading, "mongodb_replication_peer_lag_seconds"), []);
+        assert_eq!(values(&reading, "mongodb_replication_peer_up").len(), 4);
+        assert_eq!(values(&reading, "mongodb_replication_majority_lag_seconds"), [(String::new(), 2.0)]);
+        let state = values(&reading, "mongodb_replication_member_state");
+        assert_eq!(
+            state.iter().filter(|(_, is)| *is == 1.0).map(|(state, _)| state.as_str()).collect::<Vec<_>>(),
+            ["secondary"]
+        );
+        assert_eq!(reading.dropped(), 0);
+    }
+
+    #[test]
+    fn a_primary_says_how_far_the_others_are_behind() {
+        let reading = read(&set(1));
+        assert_eq!(values(&reading, "mongodb_replication_lag_seconds"), [(String::new(), 0.0)]);
+        // One that was never heard of has no lag, an arbiter neither; one that seems to be ahead is not behind.
+        assert_eq!(
+            values(&reading, "mongodb_replication_peer_lag_seconds"),
+            [("db2:27017".to_owned(), 0.0), ("db3:27017".to_owned(), 60.0)]
+        );
+    }
+
+    #[test]
+    fn without_a_primary_there_is_no_lag() {
+        let mut reply = set(2);
+        reply.get_array_mut("members").unwrap().remove(1);
+        assert_eq!(values(&read(&reply), "mongodb_replication_lag_seconds"), []);
+    }
+
+    #[test]
+    fn an_odd_member_costs_itself() {
+        let mut reply = set(1);
+        reply.get_array_mut("members").unwrap().push(doc! {"name": 7, "health": 1.0}.into());
+        let reading = read(&reply);
+        assert_eq!(reading.dropped(), 1);
+        assert_eq!(values(&reading, "mongodb_replication_peer_up").len(), 4);
+    }
+
+    #[test]
+    fn the_oplog_s_window_is_the_time_between_its_ends() {
+        let mut reading = Reading::default();
+        let ends = doc! {"latestOptime": Timestamp { time: 500, increment: 1 }, "earliestOptime": Timestamp { time: 200, increment: 9 }};
+        of_status(
+            &mut reading,
+            &doc! {"oplog": ends, "electionMetrics": {"stepUpCmd": {"called": 2_i64, "successful": 1_i64}}},
+        );
+        assert_eq!(values(&reading, "mongodb_replication_oplog_window_seconds"), [(String::new(), 300.0)]);
+        assert_eq!(
+            values(&reading, "mongodb_replication_elections_called_total"),
+            [("step_up_command".to_owned(), 2.0)]
+        );
+    }
+}

@@ -1,0 +1,84 @@
+//! `opLatencies` with its histograms: how long operations of each kind, and whole transactions, took.
+
+use mongodb::bson::Document;
+use txnscope_catalog as catalog;
+use txnscope_catalog::SERVER_DURATION_BUCKETS;
+
+use crate::decode::{Found, documents, number};
+use crate::reading::{Histogram, Reading};
+
+const MICROS: f64 = 1e6;
+
+pub(super) fn read(reading: &mut Reading, reply: &Document) {
+    reading.histogram(&catalog::MONGODB_TRANSACTION_DURATION, &[], histogram(reply, "transactions"));
+    for kind in ["reads", "writes", "commands"] {
+        reading.histogram(&catalog::MONGODB_OPERATION_LATENCY, &[kind], histogram(reply, kind));
+    }
+}
+
+/// The server names each bucket by its lower bound and leaves out the empty ones. Each bound of ours is one of its
+/// bounds, so what begins below a bound lies below it whole.
+fn histogram(reply: &Document, kind: &str) -> Found<Histogram> {
+    let at = |field| ["opLatencies", kind, field];
+    let buckets = match documents(reply, &at("histogram")) {
+        Found::Value(buckets) => buckets,
+        Found::Missing => return Found::Missing,
+        Found::Odd => return Found::Odd,
+    };
+    let mut cumulative = vec![0_u64; SERVER_DURATION_BUCKETS.len()];
+    let mut all = 0_u64;
+    for bucket in buckets {
+        let (Found::Value(micros), Found::Value(count)) =
+            (number(bucket, &["micros"]), number(bucket, &["count"]))
+        else {
+            return Found::Odd;
+        };
+        let count = whole(count);
+        all = all.saturating_add(count);
+        let begins_below = SERVER_DURATION_BUCKETS.partition_point(|bound| *bound <= micros / MICROS);
+        for of_bound in &mut cumulative[begins_below..] {
+            *of_bound = of_bound.saturating_add(count);
+        }
+    }
+    number(reply, &at("latency")).map(|micros| Histogram { cumulative, count: all, sum: micros / MICROS })
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count, not negative")]
+fn whole(count: f64) -> u64 {
+    count as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use mongodb::bson::{Bson, doc};
+
+    use super::*;
+
+    fn reply() -> Document {
+        doc! {"opLatencies": {"transactions": {
+            "histogram": [{"micros": 64_i64, "count": 1_i64}, {"micros": 128, "count": 2}, {"micros": 3072, "count": 4.0}],
+            "latency": 2_500_000_i64, "ops": 7_i64,
+        }}}
+    }
+
+    #[test]
+    fn the_server_s_buckets_are_added_up_below_each_bound() {
+        let Found::Value(histogram) = histogram(&reply(), "transactions") else { panic!("no histogram") };
+        // 64 µs lies below 128 µs; what begins at 128 µs lies below 256 µs; 3072 µs below 4096 µs.
+        assert_eq!(histogram.cumulative[..6], [1, 3, 3, 3, 3, 7]);
+        assert_eq!((histogram.count, histogram.sum), (7, 2.5));
+    }
+
+    #[test]
+    fn an_odd_kind_costs_itself_only_and_counts_do_not_overflow() {
+        let mut reply = reply();
+        let kinds = reply.get_document_mut("opLatencies").unwrap();
+        let huge = doc! {"histogram": [{"micros": 1, "count": 1e300}, {"micros": 2, "count": i64::MAX}], "latency": 1};
+        kinds.insert("reads", huge);
+        kinds.insert("writes", Bson::Array(vec![]));
+        kinds.insert("commands", doc! {"histogram": [{"micros": "1", "count": 1}], "latency": 1});
+        let mut reading = Reading::default();
+        read(&mut reading, &reply);
+        assert_eq!((reading.samples().len(), reading.dropped()), (2, 2));
+    }
+}

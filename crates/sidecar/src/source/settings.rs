@@ -1,0 +1,178 @@
+//! Which sources are asked, how often, and from when on something is reported.
+
+use std::time::Duration;
+
+use txnscope_catalog::POLL_SOURCES;
+
+/// The settings of all sources. The status is always asked: it says whether the member is up.
+///
+/// ```
+/// let mut settings = txnscope_sidecar::SourceSettings::default();
+/// settings.profile.enabled = true;
+/// settings.profile.databases = vec!["shop".to_owned()];
+/// assert!(settings.validate().is_ok());
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SourceSettings {
+    /// `$currentOp`: what is open, since when, and what it waits for.
+    pub current_op: CurrentOpSettings,
+    /// Write conflicts and tickets: a part of `serverStatus` that is too heavy for every poll.
+    pub storage_engine: StorageEngineSettings,
+    /// Lag, states and elections of the replica set, and the oplog's window.
+    pub replication: ReplicationSettings,
+    /// The server's limit on the life of a transaction.
+    pub parameters: ParameterSettings,
+    /// Slow operations from the profiler. Off until asked for.
+    pub profile: ProfileSettings,
+    /// Slow transactions from the server's log. Off until asked for.
+    pub slow_transactions: SlowTransactionSettings,
+}
+
+/// Settings of `$currentOp`, which follows the status and sets its own pace by what it costs the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CurrentOpSettings {
+    /// Whether it is asked.
+    pub enabled: bool,
+    /// From which age on a transaction counts as long-running, and is logged once.
+    pub long_running: Duration,
+}
+
+impl Default for CurrentOpSettings {
+    /// On. Half of the server's default limit on a transaction is too long.
+    fn default() -> Self {
+        Self { enabled: true, long_running: Duration::from_secs(30) }
+    }
+}
+
+macro_rules! paced {
+    ($(#[$doc:meta])* $name:ident, enabled: $enabled:literal, every: $every:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct $name {
+            /// Whether it is asked.
+            pub enabled: bool,
+            /// After how many poll intervals it is asked again.
+            pub every: u32,
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { enabled: $enabled, every: $every }
+            }
+        }
+    };
+}
+
+paced!(
+    /// Settings of the storage engine's part of the status. On, every third interval: it weighs 25 kB.
+    StorageEngineSettings, enabled: true, every: 3
+);
+paced!(
+    /// Settings of the replica set's status. On, at every interval.
+    ReplicationSettings, enabled: true, every: 1
+);
+paced!(
+    /// Settings of the server's parameters. On, every twelfth interval: they change when a person changes them.
+    ParameterSettings, enabled: true, every: 12
+);
+paced!(
+    /// Settings of the server's log. Off, every sixth interval: a reply may weigh a megabyte.
+    SlowTransactionSettings, enabled: false, every: 6
+);
+
+/// Settings of the profiler's collections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ProfileSettings {
+    /// Whether they are read. The profiler itself is never turned on from here: that is the DBA's act.
+    pub enabled: bool,
+    /// After how many poll intervals they are read again.
+    pub every: u32,
+    /// The databases whose `system.profile` is read.
+    pub databases: Vec<String>,
+}
+
+impl Default for ProfileSettings {
+    fn default() -> Self {
+        Self { enabled: false, every: 2, databases: Vec::new() }
+    }
+}
+
+impl SourceSettings {
+    /// Checks the settings.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that names the setting, what is wrong with it and what is right.
+    pub fn validate(&self) -> Result<(), String> {
+        let Self { current_op, storage_engine, replication, parameters, profile, slow_transactions } = self;
+        let paces = [
+            ("storage_engine", storage_engine.every),
+            ("replication", replication.every),
+            ("parameters", parameters.every),
+            ("profile", profile.every),
+            ("slow_transactions", slow_transactions.every),
+        ];
+        for (name, every) in paces {
+            debug_assert!(POLL_SOURCES.contains(&name));
+            if !(1..=1_000).contains(&every) {
+                return Err(format!("{name} cannot be asked every {every} poll intervals: say 1 to 1000"));
+            }
+        }
+        let bounds = Duration::from_millis(100)..=Duration::from_secs(24 * 3600);
+        if !bounds.contains(&current_op.long_running) {
+            let given = current_op.long_running;
+            return Err(format!(
+                "a transaction cannot count as long-running from {given:?} on: say 100ms to 24h"
+            ));
+        }
+        databases(profile)
+    }
+}
+
+fn databases(profile: &ProfileSettings) -> Result<(), String> {
+    if profile.enabled && profile.databases.is_empty() {
+        return Err(
+            "the source profile is on and has no databases: name those whose profiler is on".to_owned()
+        );
+    }
+    for (index, name) in profile.databases.iter().enumerate() {
+        // The server's own rules for a name.
+        if name.is_empty() || name.len() > 63 || name.contains(['/', '\\', '.', ' ', '"', '$', '\0']) {
+            return Err(format!("{name:?} cannot be the name of a database whose profiler is read"));
+        }
+        if profile.databases[..index].contains(name) {
+            return Err(format!("the source profile names the database {name:?} twice"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid_and_ask_nothing_that_must_be_asked_for() {
+        let settings = SourceSettings::default();
+        assert_eq!(settings.validate(), Ok(()));
+        assert!(!settings.profile.enabled && !settings.slow_transactions.enabled);
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_by_name() {
+        let refused = |change: fn(&mut SourceSettings)| {
+            let mut settings = SourceSettings::default();
+            change(&mut settings);
+            settings.validate().expect_err("it cannot be")
+        };
+        assert!(refused(|s| s.replication.every = 0).contains("replication"));
+        assert!(refused(|s| s.current_op.long_running = Duration::ZERO).contains("long-running"));
+        assert!(refused(|s| s.profile.enabled = true).contains("no databases"));
+        assert!(refused(|s| s.profile.databases = vec!["a.b".into()]).contains("a.b"));
+        assert!(refused(|s| s.profile.databases = vec!["a".into(), "a".into()]).contains("twice"));
+    }
+}

@@ -1,0 +1,209 @@
+//! The server's own log of slow transactions: lines of id 51802, read through `getLog`.
+//!
+//! The server keeps its last 1,024 lines and says how many it has written; the difference to the last reading says
+//! which of them are new, and how many were dropped before anybody read them.
+
+use async_trait::async_trait;
+use mongodb::bson::{Bson, Document, doc};
+use serde_json::Value;
+use txnscope_catalog as catalog;
+use txnscope_catalog::TERMINATION_CAUSES;
+
+use super::{Ask, Privilege, Schedule, Source};
+use crate::decode::{Found, field, number};
+use crate::error::PollError;
+use crate::reading::{Histogram, Reading};
+
+/// The log's id of "transaction": one that ended and took longer than `slowms`.
+const TRANSACTION: u64 = 51_802;
+
+#[derive(Debug)]
+pub(super) struct SlowTransactions {
+    every: u32,
+    /// How many lines the server had written when we read last; `None` before.
+    written: Option<u64>,
+    counts: Counts,
+}
+
+#[async_trait]
+impl Source for SlowTransactions {
+    fn name(&self) -> &'static str {
+        "slow_transactions"
+    }
+
+    fn schedule(&self) -> Schedule {
+        Schedule::Every(self.every)
+    }
+
+    fn privileges(&self) -> Vec<Privilege> {
+        vec![Privilege::on_cluster("getLog")]
+    }
+
+    async fn poll(&mut self, ask: Ask<'_>) -> Result<Option<Reading>, PollError> {
+        let reply = ask.run(doc! {"getLog": "global"}).await?;
+        self.read(&reply)?;
+        Ok(Some(self.counts.reading()))
+    }
+}
+
+impl SlowTransactions {
+    pub(super) fn new(every: u32) -> Self {
+        Self { every, written: None, counts: Counts::default() }
+    }
+
+    fn read(&mut self, reply: &Document) -> Result<(), PollError> {
+        let (Found::Value(written), Found::Value(Bson::Array(lines))) =
+            (number(reply, &["totalLinesWritten"]), field(reply, &["log"]))
+        else {
+            return Err(PollError::malformed("the reply of getLog has no totalLinesWritten or no log"));
+        };
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count, not negative")]
+        let written = written as u64;
+        let new = match self.written.replace(written) {
+            // What is older than we are is not ours to count.
+            None => 0,
+            // The server has begun anew, and so has its log.
+            Some(before) if written < before => written,
+            Some(before) => written - before,
+        };
+        let kept = u64::try_from(lines.len()).unwrap_or(u64::MAX);
+        self.counts.lost = self.counts.lost.saturating_add(new.saturating_sub(kept));
+        let skip = usize::try_from(kept.saturating_sub(new)).unwrap_or(usize::MAX);
+        for line in lines.iter().skip(skip).filter_map(Bson::as_str) {
+            self.counts.add(line);
+        }
+        Ok(())
+    }
+}
+
+/// What was read since the sidecar began: counters of ours, which a restart of the server does not reset.
+#[derive(Debug, Default)]
+struct Counts {
+    causes: [OfCause; TERMINATION_CAUSES.len()],
+    lost: u64,
+    /// Lines that could not be read, since the last reading.
+    odd: u64,
+}
+
+#[derive(Debug, Clone)]
+struct OfCause {
+    duration: Histogram,
+    inactive: f64,
+}
+
+impl Default for OfCause {
+    fn default() -> Self {
+        let buckets = catalog::MONGODB_SLOW_TRANSACTION_DURATION.buckets.len();
+        Self { duration: Histogram { cumulative: vec![0; buckets], count: 0, sum: 0.0 }, inactive: 0.0 }
+    }
+}
+
+impl Counts {
+    fn add(&mut self, line: &str) {
+        // Most lines are of other things: a search of the text is much cheaper than reading it.
+        if !line.contains("51802") {
+            return;
+        }
+        let Ok(line) = serde_json::from_str::<Value>(line) else {
+            // A line that the server has cut short, or another that happens to have the number in it.
+            self.odd += u64::from(line.contains("\"id\":51802"));
+            return;
+        };
+        if line["id"].as_u64() != Some(TRANSACTION) {
+            return;
+        }
+        let attributes = &line["attr"];
+        let seconds = |field: &str, per: f64| {
+            attributes[field].as_f64().filter(|number| *number >= 0.0).map(|number| number / per)
+        };
+        let cause = TERMINATION_CAUSES
+            .iter()
+            .position(|cause| attributes["terminationCause"].as_str() == Some(*cause));
+        let (Some(cause), Some(duration)) = (cause, seconds("durationMillis", 1e3)) else {
+            self.odd += 1;
+            return;
+        };
+        let of = &mut self.causes[cause];
+        let buckets = catalog::MONGODB_SLOW_TRANSACTION_DURATION.buckets.iter();
+        for (bound, cumulative) in buckets.zip(&mut of.duration.cumulative) {
+            *cumulative += u64::from(duration <= *bound);
+        }
+        of.duration.count += 1;
+        of.duration.sum += duration;
+        of.inactive += seconds("timeInactiveMicros", 1e6).unwrap_or_default();
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "Prometheus has no other number than f64")]
+    fn reading(&mut self) -> Reading {
+        let mut reading = Reading::default();
+        (0..std::mem::take(&mut self.odd)).for_each(|_| reading.drop_one());
+        for (cause, of) in TERMINATION_CAUSES.iter().zip(&self.causes) {
+            reading.histogram(
+                &catalog::MONGODB_SLOW_TRANSACTION_DURATION,
+                &[cause],
+                Found::Value(of.duration.clone()),
+            );
+            reading.number(
+                &catalog::MONGODB_SLOW_TRANSACTION_INACTIVE_SECONDS,
+                &[cause],
+                Found::Value(of.inactive),
+            );
+        }
+        reading.number(&catalog::MONGODB_LOG_LINES_LOST, &[], Found::Value(self.lost as f64));
+        reading
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(cause: &str, millis: u64) -> String {
+        format!(
+            r#"{{"t":{{"$date":"2026-01-01T00:00:00.000+00:00"}},"s":"I","c":"TXN","id":51802,"ctx":"conn1","msg":"transaction","attr":{{"parameters":{{"txnNumber":1}},"terminationCause":"{cause}","timeActiveMicros":100,"timeInactiveMicros":2000000,"durationMillis":{millis}}}}}"#
+        )
+    }
+
+    fn log(written: i64, lines: &[String]) -> Document {
+        doc! {"totalLinesWritten": written, "log": lines.to_vec()}
+    }
+
+    #[test]
+    fn new_lines_are_counted_once_and_lost_ones_are_told() {
+        let mut source = SlowTransactions::new(1);
+        let old = vec![line("committed", 200), "{}".to_owned()];
+        source.read(&log(2, &old)).unwrap();
+        assert_eq!(source.counts.causes[0].duration.count, 0, "it was there before us");
+
+        let mut more = old.clone();
+        more.extend([line("committed", 200), line("aborted", 40_000), line("committed", 100)]);
+        source.read(&log(5, &more)).unwrap();
+        source.read(&log(5, &more)).unwrap();
+        let committed = &source.counts.causes[0];
+        assert_eq!((committed.duration.count, committed.inactive), (2, 4.0));
+        // Both bounds of a bucket: 100 ms is no more than 0.1 s.
+        assert_eq!(committed.duration.cumulative[..2], [1, 2]);
+        assert_eq!(source.counts.causes[1].duration.cumulative[7..], [0, 1, 1]);
+
+        source.read(&log(20, &more)).unwrap();
+        assert_eq!(source.counts.lost, 10);
+        // A restart of the server: all that it has written is new.
+        source.read(&log(2, &old)).unwrap();
+        assert_eq!((source.counts.causes[0].duration.count, source.counts.lost), (6, 10));
+        let reading = source.counts.reading();
+        assert_eq!((reading.samples().len(), reading.dropped()), (5, 0));
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_read_costs_itself() {
+        let mut counts = Counts::default();
+        let cut = line("committed", 200).split_at(150).0.to_owned();
+        let quoted = r#"{"id": 1, "msg": "51802"}"#.to_owned();
+        for odd in [cut, quoted, line("vanished", 200), line("aborted", 3)] {
+            counts.add(&odd);
+        }
+        assert_eq!(counts.causes[1].duration.count, 1);
+        assert_eq!((counts.reading().dropped(), counts.reading().dropped()), (2, 0));
+        assert!(SlowTransactions::new(1).read(&doc! {"log": "none"}).is_err());
+    }
+}
