@@ -7,7 +7,7 @@ mod common;
 use anyhow::ensure;
 use mongodb::Collection;
 use mongodb::bson::{Document, doc};
-use testkit::{FailPoint, ReplicaSet, ReplicaSetOptions, Scrape, promtool, wait};
+use testkit::{FailPoint, ReplicaSet, Scrape, promtool, wait};
 use txnscope_catalog::{self as catalog, Emitter, Presence, Values};
 
 use crate::common::{
@@ -174,46 +174,6 @@ async fn a_write_conflict_inside_a_transaction_is_told_from_one_outside() {
     outside.await.unwrap().unwrap();
     let page = page_where(&sidecar, "the retries", |page| moved(page, OUTSIDE) > 0.0).await;
     assert_eq!(moved(&page, INSIDE) - moved(&page, OUTSIDE), 1.0, "the one inside");
-    sidecar.shutdown().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_transaction_that_waits_for_a_lock_is_seen() {
-    const WAITING: &str = "mongodb_transactions_waiting_for_lock";
-    let patience = ReplicaSetOptions::new(1).parameter("maxTransactionLockRequestTimeoutMillis", 60_000);
-    let set = patience.start().await.unwrap();
-    let client = set.client().await.unwrap();
-    prepare(&client).await;
-    let sidecar = sidecar(&set.uri()).await;
-
-    // The first transaction holds its lock on the collection, a change of the collection waits for it, and the
-    // second transaction waits behind the change.
-    let mut first = open_transaction(&client).await;
-    let change = tokio::spawn({
-        let database = client.database("test");
-        async move { database.run_command(doc! {"collMod": "c", "validationLevel": "strict"}).await }
-    });
-    let waits = async || {
-        let stage = doc! {"$currentOp": {"allUsers": true}};
-        let matching = doc! {"$match": {"command.collMod": "c", "waitingForLock": true}};
-        let mut found = client.database("admin").aggregate([stage, matching]).await?;
-        ensure!(found.advance().await?, "the change does not wait yet");
-        Ok(())
-    };
-    wait::until("the change to wait", waits).await.unwrap();
-    let second = tokio::spawn({
-        let client = client.clone();
-        async move { open_transaction(&client).await.commit_transaction().await }
-    });
-    let page = page_where(&sidecar, "the waiter", |page| total(page, WAITING) == 1.0).await;
-    assert_eq!(page.sum(OPEN, &[("state", "active")]), 1.0);
-    first.commit_transaction().await.unwrap();
-    change.await.unwrap().unwrap();
-    second.await.unwrap().unwrap();
-    page_where(&sidecar, "nobody waiting", |page| {
-        page.family(WAITING).is_some() && total(page, WAITING) == 0.0
-    })
-    .await;
     sidecar.shutdown().await;
 }
 

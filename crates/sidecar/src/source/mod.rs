@@ -133,7 +133,7 @@ pub(crate) fn all(settings: &SourceSettings) -> Vec<Box<dyn Source>> {
         sources.push(Box::new(storage_engine::StorageEngine { every: storage_engine.every }));
     }
     if replication.enabled {
-        sources.push(Box::new(replication::Replication { every: replication.every }));
+        sources.push(Box::new(replication::Replication::new(replication.every)));
     }
     if parameters.enabled {
         sources.push(Box::new(parameters::Parameters { every: parameters.every }));

@@ -3,6 +3,8 @@
 //! Two commands, because no one of them tells all: `replSetGetStatus`, and the parts of `serverStatus` that belong to
 //! it. Neither reads the oplog's collection, so no privilege on `local` is needed.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use mongodb::bson::{Document, doc};
 use txnscope_catalog as catalog;
@@ -20,7 +22,18 @@ const ARBITER: f64 = 7.0;
 
 #[derive(Debug)]
 pub(super) struct Replication {
-    pub(super) every: u32,
+    every: u32,
+    heard: Heard,
+}
+
+/// How far each other member had come when it was last heard of. The server forgets this once it takes the member for
+/// down, just when it matters.
+type Heard = BTreeMap<String, f64>;
+
+impl Replication {
+    pub(super) fn new(every: u32) -> Self {
+        Self { every, heard: Heard::new() }
+    }
 }
 
 #[async_trait]
@@ -48,20 +61,20 @@ impl Source for Replication {
         command.insert("oplog", 1);
         let status = ask.run(command).await?;
         let mut reading = Reading::default();
-        of_set(&mut reading, &set);
+        of_set(&mut reading, &set, &mut self.heard);
         of_status(&mut reading, &status);
         Ok(Some(reading))
     }
 }
 
-fn of_set(reading: &mut Reading, reply: &Document) {
+fn of_set(reading: &mut Reading, reply: &Document, heard: &mut Heard) {
     state(reading, reply);
     reading.number(&catalog::MONGODB_REPLICATION_TERM, &[], number(reply, &["term"]));
     let applied = moment(reply, &["optimes", "lastAppliedWallTime"]);
     let committed = moment(reply, &["optimes", "lastCommittedWallTime"]);
     reading.number(&catalog::MONGODB_REPLICATION_MAJORITY_LAG, &[], applied.with(committed, behind));
     match documents(reply, &["members"]) {
-        Found::Value(members) => peers(reading, &members),
+        Found::Value(members) => peers(reading, &members, heard),
         Found::Odd => reading.drop_one(),
         Found::Missing => {}
     }
@@ -80,7 +93,7 @@ fn state(reading: &mut Reading, reply: &Document) {
 }
 
 /// The member itself is behind the primary; all others are behind it, if it is the primary.
-fn peers(reading: &mut Reading, members: &[&Document]) {
+fn peers(reading: &mut Reading, members: &[&Document], heard: &mut Heard) {
     let is_self = |member: &Document| flag(member, &["self"]) == Found::Value(true);
     let is_primary = |member: &Document| number(member, &["state"]) == Found::Value(PRIMARY);
     let reached = |member: &Document| moment(member, &["optimeDate"]);
@@ -89,6 +102,7 @@ fn peers(reading: &mut Reading, members: &[&Document]) {
         let lag = reached(primary).with(reached(own), behind);
         reading.number(&catalog::MONGODB_REPLICATION_LAG, &[], lag);
     }
+    heard.retain(|name, _| members.iter().any(|member| text(member, &["name"]) == Found::Value(name)));
     for peer in members.iter().filter(|member| !is_self(member)) {
         let Found::Value(name) = text(peer, &["name"]) else {
             reading.drop_one();
@@ -97,7 +111,15 @@ fn peers(reading: &mut Reading, members: &[&Document]) {
         let up = number(peer, &["health"]);
         reading.labelled(&catalog::MONGODB_REPLICATION_PEER_UP, vec![name.to_owned().into()], up);
         if is_primary(own) && number(peer, &["state"]) != Found::Value(ARBITER) {
-            let lag = reached(own).with(reached(peer), behind);
+            let reached_last = match (reached(peer), heard.get(name)) {
+                (Found::Value(now), _) => {
+                    heard.insert(name.to_owned(), now);
+                    Found::Value(now)
+                }
+                (Found::Missing, Some(last)) => Found::Value(*last),
+                (nothing, _) => nothing,
+            };
+            let lag = reached(own).with(reached_last, behind);
             reading.labelled(&catalog::MONGODB_REPLICATION_PEER_LAG, vec![name.to_owned().into()], lag);
         }
     }
@@ -163,7 +185,7 @@ mod tests {
 
     fn read(reply: &Document) -> Reading {
         let mut reading = Reading::default();
-        of_set(&mut reading, reply);
+        of_set(&mut reading, reply, &mut Heard::new());
         reading
     }
 
@@ -196,6 +218,21 @@ mod tests {
             values(&reading, "mongodb_replication_peer_lag_seconds"),
             [("db2:27017".to_owned(), 0.0), ("db3:27017".to_owned(), 60.0)]
         );
+    }
+
+    #[test]
+    fn a_member_that_is_taken_for_down_is_remembered() {
+        let (mut heard, mut reading) = (Heard::new(), Reading::default());
+        of_set(&mut Reading::default(), &set(1), &mut heard);
+        let mut later = set(1);
+        let members = later.get_array_mut("members").unwrap();
+        members[0].as_document_mut().unwrap().insert("optimeDate", at(130));
+        members[2].as_document_mut().unwrap().insert("optimeDate", at(0));
+        members.remove(1);
+        of_set(&mut reading, &later, &mut heard);
+        let lag = values(&reading, "mongodb_replication_peer_lag_seconds");
+        assert_eq!(lag, [("db3:27017".to_owned(), 90.0)]);
+        assert_eq!(heard.len(), 1, "who has left is forgotten");
     }
 
     #[test]

@@ -1,0 +1,83 @@
+//! The role that is printed is enough for every source, and no part of it is too much.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::collections::BTreeSet;
+
+use mongodb::Database;
+use mongodb::bson::{Bson, doc};
+use testkit::{ReplicaSetOptions, Scrape};
+use txnscope_catalog::POLL_SOURCES;
+use txnscope_sidecar::{Privilege, privileges, privileges_by_source};
+
+use crate::common::{everything, open_transaction, page_where, prepare, sidecar_with};
+
+const ERRORS: &str = "txnscope_poll_errors_total";
+const DENIED: (&str, &str) = ("reason", "permission_denied");
+
+/// As a person would paste it.
+async fn grant(admin: &Database, verb: &str, privileges: &[Privilege]) {
+    let printed: Vec<_> = privileges.iter().map(ToString::to_string).collect();
+    let printed: serde_json::Value = serde_json::from_str(&format!("[{}]", printed.join(","))).unwrap();
+    let privileges = mongodb::bson::serialize_to_bson(&printed).unwrap();
+    let mut command = doc! {verb: "txnscope", "privileges": privileges};
+    if verb == "createRole" {
+        command.insert("roles", Vec::<Bson>::new());
+    }
+    admin.run_command(command).await.unwrap();
+}
+
+fn failing(page: &Scrape) -> BTreeSet<&'static str> {
+    let fails = |source: &&&str| page.value("txnscope_poll_success", &[("source", **source)]) == Some(0.0);
+    POLL_SOURCES.iter().filter(fails).copied().collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_printed_role_is_enough_and_each_part_of_it_is_needed_by_the_sources_that_name_it() {
+    let set = ReplicaSetOptions::new(1).auth().start().await.unwrap();
+    let client = set.client().await.unwrap();
+    prepare(&client).await;
+    let (admin, settings) = (client.database("admin"), everything());
+    let whole = privileges(&settings);
+    grant(&admin, "createRole", &whole).await;
+    let user = doc! {"createUser": "txnscope", "pwd": "pass-of-ours", "roles": ["txnscope"]};
+    admin.run_command(user).await.unwrap();
+    // While a transaction is open, every source asks at every poll.
+    let mut open = open_transaction(&client).await;
+
+    let hosts = set.members()[0].address();
+    let uri = format!("mongodb://txnscope:pass-of-ours@{hosts}/?replicaSet={}", set.name());
+    let sidecar = sidecar_with(&uri, settings.clone()).await;
+    let all: BTreeSet<_> = privileges_by_source(&settings).into_iter().map(|(source, _)| source).collect();
+    let succeed = |page: &Scrape| {
+        let outcomes = page.matching("txnscope_poll_success", &[]);
+        outcomes.filter(|series| series.value == 1.0).count() == all.len()
+    };
+    let page = page_where(&sidecar, "every source", succeed).await;
+    assert_eq!(page.sum(ERRORS, &[]), 0.0, "nothing was ever refused");
+
+    for (index, privilege) in whole.iter().enumerate() {
+        for action in &privilege.actions {
+            let mut part = whole.clone();
+            part[index].actions.retain(|other| other != action);
+            part.retain(|privilege| !privilege.actions.is_empty());
+            grant(&admin, "updateRole", &part).await;
+            let needs = |(_, needed): &&(&str, Privilege)| {
+                needed.resource == privilege.resource && needed.actions.contains(action)
+            };
+            let by_source = privileges_by_source(&settings);
+            let expected: BTreeSet<_> = by_source.iter().filter(needs).map(|(source, _)| *source).collect();
+            assert!(!expected.is_empty(), "nobody needs {action}");
+            let what = format!("without {action}: {expected:?}");
+            page_where(&sidecar, &what, |page| failing(page) == expected).await;
+            grant(&admin, "updateRole", &whole).await;
+            let page = page_where(&sidecar, "every source again", succeed).await;
+            assert_eq!(page.sum(ERRORS, &[]), page.sum(ERRORS, &[DENIED]), "all failures were refusals");
+            assert!(expected.iter().all(|source| page.sum(ERRORS, &[("source", source), DENIED]) > 0.0));
+        }
+    }
+    open.abort_transaction().await.unwrap();
+    sidecar.shutdown().await;
+}
