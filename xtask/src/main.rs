@@ -34,6 +34,9 @@ enum Command {
         /// Print the names of the checks and run none.
         #[arg(long)]
         list: bool,
+        /// Run the sidecar's tests and the books on each older version of the server instead.
+        #[arg(long, conflicts_with_all = ["only", "list"])]
+        matrix: bool,
     },
     /// Write what is printed from the catalogue: docs/metrics.md.
     Gen,
@@ -54,7 +57,8 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Demo { arguments } => demo::run(&arguments),
-        Command::Test { only, list } => checks::run(&only, list),
+        Command::Test { matrix: true, .. } => checks::matrix(),
+        Command::Test { only, list, matrix: false } => checks::run(&only, list),
         Command::Gen => {
             let page = root().join("docs/metrics.md");
             std::fs::write(&page, txnscope_catalog::markdown())

@@ -54,6 +54,19 @@ impl Binary {
     }
 }
 
+/// The `mongod` of an older version that `cargo xtask fetch` brings.
+///
+/// # Errors
+///
+/// If it is not there.
+pub(crate) fn older_mongod(version: &str) -> Result<PathBuf> {
+    let path = workspace().join(".tools").join(format!("mongod-{version}")).join("mongod");
+    if path.is_file() {
+        return Ok(path);
+    }
+    bail!("there is no mongod {version}; run `cargo xtask fetch`")
+}
+
 /// The root of the workspace.
 #[must_use]
 pub fn workspace() -> PathBuf {

@@ -9,7 +9,7 @@ use mongodb::options::ClientOptions;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::binaries::Binary;
+use crate::binaries::{Binary, older_mongod};
 use crate::process::{Process, free_port};
 
 /// How a `mongod` is started.
@@ -18,6 +18,8 @@ pub struct MongodOptions {
     pub(crate) set: Option<String>,
     pub(crate) key: Option<String>,
     pub(crate) arguments: Vec<String>,
+    /// An older version than the one that tests run on.
+    pub(crate) version: Option<String>,
 }
 
 /// A running `mongod`, with failpoints enabled.
@@ -162,7 +164,11 @@ async fn spawn(options: &MongodOptions, folder: &TempDir, port: u16) -> Result<P
         arguments.extend(["--keyFile".into(), at("key")]);
     }
     arguments.extend(options.arguments.iter().cloned());
-    Process::spawn(&Binary::Mongod.path()?, &arguments, folder.path().join("log")).await
+    let program = match &options.version {
+        Some(version) => older_mongod(version)?,
+        None => Binary::Mongod.path()?,
+    };
+    Process::spawn(&program, &arguments, folder.path().join("log")).await
 }
 
 /// A client with short patience, so that a test sees trouble soon.

@@ -14,6 +14,7 @@ pub struct ReplicaSetOptions {
     members: u8,
     arguments: Vec<String>,
     auth: bool,
+    version: Option<String>,
 }
 
 /// The user that a set with authentication has.
@@ -23,7 +24,7 @@ impl ReplicaSetOptions {
     /// A set of that many members (1 or 3).
     #[must_use]
     pub fn new(members: u8) -> Self {
-        Self { members, arguments: Vec::new(), auth: false }
+        Self { members, arguments: Vec::new(), auth: false, version: None }
     }
 
     /// Sets a server parameter on every member.
@@ -40,6 +41,13 @@ impl ReplicaSetOptions {
         self
     }
 
+    /// Runs an older version of the server, one of those that `cargo xtask fetch` brings: `4.4.2`.
+    #[must_use]
+    pub fn version(mut self, version: &str) -> Self {
+        self.version = Some(version.to_owned());
+        self
+    }
+
     /// Starts it, and waits until its primary takes writes.
     ///
     /// # Errors
@@ -51,6 +59,7 @@ impl ReplicaSetOptions {
             set: Some(name.clone()),
             key: self.auth.then(|| "a key that all members share".replace(' ', "")),
             arguments: self.arguments,
+            version: self.version,
         };
         let members = try_join_all((0..self.members).map(|_| Mongod::start(options.clone()))).await?;
         let mut set = ReplicaSet { name, members, user: None };
