@@ -6,6 +6,10 @@
 mod command;
 mod current_op;
 mod fields;
+#[cfg(test)]
+mod fixtures;
+#[cfg(test)]
+mod hostile;
 mod names;
 mod parameters;
 mod privileges;

@@ -40,7 +40,7 @@ impl Source for Parameters {
     }
 }
 
-fn decode(reply: &Document) -> Reading {
+pub(super) fn decode(reply: &Document) -> Reading {
     let mut reading = Reading::default();
     reading.number(&catalog::MONGODB_TRANSACTION_LIFETIME_LIMIT, &[], number(reply, &[LIFETIME]));
     reading

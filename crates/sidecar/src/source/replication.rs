@@ -67,6 +67,15 @@ impl Source for Replication {
     }
 }
 
+/// What a first poll makes of two replies.
+#[cfg(test)]
+pub(super) fn decode(set: &Document, status: &Document) -> Reading {
+    let mut reading = Reading::default();
+    of_set(&mut reading, set, &mut Heard::new());
+    of_status(&mut reading, status);
+    reading
+}
+
 fn of_set(reading: &mut Reading, reply: &Document, heard: &mut Heard) {
     state(reading, reply);
     reading.number(&catalog::MONGODB_REPLICATION_TERM, &[], number(reply, &["term"]));

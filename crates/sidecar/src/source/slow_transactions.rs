@@ -76,6 +76,14 @@ impl SlowTransactions {
     }
 }
 
+/// What a poll makes of a reply, when nothing of it was read before.
+#[cfg(test)]
+pub(super) fn decode(reply: &Document) -> Reading {
+    let mut source = SlowTransactions { written: Some(0), ..SlowTransactions::new(1) };
+    let _ = source.read(reply);
+    source.counts.reading()
+}
+
 /// What was read since the sidecar began: counters of ours, which a restart of the server does not reset.
 #[derive(Debug, Default)]
 struct Counts {

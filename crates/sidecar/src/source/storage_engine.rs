@@ -41,7 +41,7 @@ impl Source for StorageEngine {
     }
 }
 
-fn decode(reply: &Document) -> Reading {
+pub(super) fn decode(reply: &Document) -> Reading {
     let mut reading = Reading::default();
     let retried = number(reply, &["metrics", "operation", "writeConflicts"]);
     reading.number(&catalog::MONGODB_OPERATION_WRITE_CONFLICTS, &[], retried);

@@ -69,13 +69,14 @@ impl Source for CurrentOp {
     }
 
     async fn poll(&mut self, ask: Ask<'_>) -> Result<Option<Reading>, PollError> {
-        if self.known.nothing_to_ask(ask.books) {
+        let asked = Instant::now();
+        let due = self.known.next.is_none_or(|next| asked >= next);
+        if self.known.nothing_to_ask(ask.books, due) {
             self.known.pause = Duration::ZERO;
             self.watch.all_gone();
             return Ok(Some(summary::decode(&[], self.long_running, &mut self.names)));
         }
-        let asked = Instant::now();
-        if self.known.next.is_some_and(|next| asked < next) {
+        if !due {
             return Ok(None);
         }
         // This stands if the poll is dropped at its timeout.
@@ -93,6 +94,18 @@ impl Source for CurrentOp {
     fn forget(&mut self) {
         self.known = Known::default();
     }
+}
+
+/// What a poll makes of a reply.
+#[cfg(test)]
+pub(super) fn decode(reply: &mongodb::bson::Document, long_running: Duration, names: &mut Names) -> Reading {
+    let groups = documents(reply, &["cursor", "firstBatch"]).ok().unwrap_or_default();
+    summary::endings(&groups);
+    summary::long_running(&groups);
+    for group in &groups {
+        oldest::decode(group);
+    }
+    summary::decode(&groups, long_running, names)
 }
 
 impl CurrentOp {
@@ -128,9 +141,11 @@ impl CurrentOp {
 
 impl Known {
     /// No transaction is open, and none has ended since we asked last, so none can be waiting for the majority either:
-    /// to the server a commit is done before that wait begins.
-    fn nothing_to_ask(&self, books: Books) -> bool {
-        self.answers && books.open == Some(0.0) && books.ended == self.ended && !self.ending
+    /// to the server a commit is done before that wait begins. Some may wait if it is too early to ask again, but that
+    /// none is open need not be asked, and is shown at once.
+    fn nothing_to_ask(&self, books: Books, due: bool) -> bool {
+        let none_is_waiting = books.ended == self.ended || !due;
+        self.answers && books.open == Some(0.0) && none_is_waiting && !self.ending
     }
 
     fn rest(&mut self, asked: Instant, pause: Duration) {
@@ -166,12 +181,17 @@ mod tests {
     fn an_ended_transaction_is_asked_after_until_its_commit_is_through() {
         let books = |open, ended| Books { open: Some(open), ended: Some(ended) };
         let mut known = Known { answers: true, ended: Some(5.0), ..Known::default() };
-        assert!(known.nothing_to_ask(books(0.0, 5.0)));
-        assert!(!known.nothing_to_ask(books(1.0, 5.0)));
-        assert!(!known.nothing_to_ask(books(0.0, 6.0)));
+        assert!(known.nothing_to_ask(books(0.0, 5.0), true));
+        assert!(!known.nothing_to_ask(books(1.0, 5.0), true));
+        assert!(!known.nothing_to_ask(books(0.0, 6.0), true));
+        assert!(
+            known.nothing_to_ask(books(0.0, 6.0), false),
+            "none is open, and it is too early to ask more"
+        );
         known.ending = true;
-        assert!(!known.nothing_to_ask(books(0.0, 5.0)));
-        assert!(!Known::default().nothing_to_ask(books(0.0, 5.0)), "it has never answered");
-        assert!(!known.nothing_to_ask(Books::default()), "the status does not say");
+        assert!(!known.nothing_to_ask(books(0.0, 5.0), true));
+        assert!(!known.nothing_to_ask(books(0.0, 5.0), false), "what was in progress stands");
+        assert!(!Known::default().nothing_to_ask(books(0.0, 5.0), true), "it has never answered");
+        assert!(!known.nothing_to_ask(Books::default(), true), "the status does not say");
     }
 }

@@ -48,7 +48,7 @@ pub(crate) async fn oldest(
 }
 
 /// What has no session, number or age can neither be joined nor told apart.
-fn decode(operation: &Document) -> Option<OpenTransaction> {
+pub(super) fn decode(operation: &Document) -> Option<OpenTransaction> {
     let session = match field(operation, &["lsid", "id"]) {
         Found::Value(Bson::Binary(binary)) => binary.to_uuid().ok()?.to_string(),
         _ => return None,

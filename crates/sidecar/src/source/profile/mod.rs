@@ -85,7 +85,7 @@ impl Database {
             self.mark = Some(end(ask, &self.name).await?);
             return Ok(());
         };
-        let reply = ask.run_in(&self.name, command(&self.name, *mark)).await?;
+        let reply = ask.run_in(&self.name, command(*mark)).await?;
         let entries = entries(&reply)?;
         let (new, lost) = mark.advance(&entries);
         counts.gaps += u64::from(lost);
@@ -103,7 +103,7 @@ impl Database {
 /// The mark behind all that is there now.
 async fn end(ask: Ask<'_>, database: &str) -> Result<Mark, PollError> {
     let newest = doc! {
-        "find": COLLECTION, "filter": filter(database, Mark::START), "sort": {"$natural": -1},
+        "find": COLLECTION, "sort": {"$natural": -1},
         "projection": {"ts": 1}, "limit": 1, "singleBatch": true,
     };
     let reply = ask.run_in(database, newest).await?;
@@ -111,20 +111,17 @@ async fn end(ask: Ask<'_>, database: &str) -> Result<Mark, PollError> {
     let Some(newest) = entries(&reply)?.first().and_then(|entry| time(entry)) else { return Ok(mark) };
     let mut from = Mark::START;
     from.advance(&[&doc! {"ts": mongodb::bson::DateTime::from_millis(newest)}]);
-    let reply = ask.run_in(database, command(database, from)).await?;
+    let reply = ask.run_in(database, command(from)).await?;
     mark.advance(&entries(&reply)?);
     Ok(mark)
 }
 
-/// Our own reading of the collection, if it is recorded, is not counted.
-fn filter(database: &str, from: Mark) -> Document {
-    doc! {"ts": {"$gte": from.at()}, "ns": {"$ne": format!("{database}.{COLLECTION}")}}
-}
-
-fn command(database: &str, from: Mark) -> Document {
+/// Our own readings of the collection, if they are recorded, are read like all others, though not counted: on a quiet
+/// server nothing else moves the mark, and they would overwrite it in the end.
+fn command(from: Mark) -> Document {
     let batch = i32::try_from(BATCH).unwrap_or(i32::MAX);
     doc! {
-        "find": COLLECTION, "filter": filter(database, from), "sort": {"$natural": 1},
+        "find": COLLECTION, "filter": {"ts": {"$gte": from.at()}}, "sort": {"$natural": 1},
         "projection": {"ts": 1, "ns": 1, "millis": 1, "planSummary": 1, "errCode": 1, "writeConflicts": 1},
         "limit": batch, "batchSize": batch, "singleBatch": true,
     }
@@ -137,6 +134,18 @@ fn entries(reply: &Document) -> Result<Vec<&Document>, PollError> {
             Err(PollError::malformed("the reply of find has no cursor.firstBatch"))
         }
     }
+}
+
+/// What a poll makes of a reply, when nothing was read before.
+#[cfg(test)]
+pub(super) fn decode(reply: &Document) -> Reading {
+    let mut counts = Counts::new();
+    let entries = entries(reply).unwrap_or_default();
+    let mut mark = Mark::START;
+    for entry in mark.advance(&entries).0 {
+        counts.add(entry);
+    }
+    counts.reading()
 }
 
 /// What was read since the sidecar began: counters of ours, which a restart of the server does not reset.
@@ -171,6 +180,9 @@ impl Counts {
             self.odd += 1;
             return;
         };
+        if namespace.split_once('.').is_some_and(|(_, collection)| collection == COLLECTION) {
+            return;
+        }
         let namespace = self.names.admit(namespace).into_owned();
         let of = self.namespaces.entry(namespace).or_default();
         let plan = &mut of.plans[Plan::of(text(entry, &["planSummary"]).ok().unwrap_or_default()) as usize];
@@ -222,11 +234,12 @@ mod tests {
             doc! {"ns": "shop.orders", "planSummary": "COLLSCAN", "millis": 500, "writeConflicts": 3_i64},
             doc! {"ns": "shop.orders", "planSummary": "IDHACK", "errCode": 112, "millis": "long"},
             doc! {"ns": 7},
+            doc! {"ns": "shop.system.profile", "planSummary": "COLLSCAN"},
         ] {
             counts.add(&entry);
         }
         let reading = counts.reading();
-        assert_eq!(reading.dropped(), 1);
+        assert_eq!((reading.dropped(), reading.samples().len()), (1, 10));
         let of = |name, labels: &[&str]| reading.find(name, labels);
         assert_eq!(of("mongodb_profiled_operations_total", &["shop.orders", "collscan"]), Some(2.0));
         assert_eq!(of("mongodb_profiled_operations_seconds_total", &["shop.orders", "collscan"]), Some(2.0));

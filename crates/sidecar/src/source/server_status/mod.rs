@@ -76,7 +76,7 @@ const FIELDS: &[Field] = &[
     micros(&catalog::MONGODB_FLOW_CONTROL_WAIT_SECONDS, &["flowControl", "timeAcquiringMicros"]),
 ];
 
-fn decode(reply: &Document) -> Reading {
+pub(super) fn decode(reply: &Document) -> Reading {
     let mut reading = Reading::default();
     reading.info(&catalog::MONGODB_INFO, info(reply));
     let uptime = number(reply, &["uptimeMillis"]).map(|millis| millis / 1e3);

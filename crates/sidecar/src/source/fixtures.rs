@@ -1,0 +1,76 @@
+//! Replies of servers that do not run in the tests; `fixtures/README.md` names the source of each.
+
+use mongodb::bson::{Document, serialize_to_document};
+
+use super::{server_status, storage_engine};
+use crate::reading::Reading;
+
+const NAMES: [&str; 5] = ["mongod-4.2", "mongod-7.0", "mongod-8.0", "mongod-8.3", "mongos"];
+
+pub(super) fn fixture(name: &str) -> Document {
+    let path = format!("{}/fixtures/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(path).expect("the fixture is in the repository");
+    let value: serde_json::Value = serde_json::from_str(&text).expect("the fixture is JSON");
+    serialize_to_document(&value).expect("the fixture is a document")
+}
+
+fn read(name: &str) -> [Reading; 2] {
+    let reply = fixture(name);
+    [server_status::decode(&reply), storage_engine::decode(&reply)]
+}
+
+fn value(readings: &[Reading], name: &str, labels: &[&str]) -> Option<f64> {
+    readings.iter().find_map(|reading| reading.find(name, labels))
+}
+
+#[test]
+fn every_version_is_read_without_a_loss() {
+    for name in NAMES {
+        let readings = read(name);
+        // The kinds of operations without a histogram are not there, which is no oddity.
+        assert_eq!(readings.iter().map(Reading::dropped).sum::<u64>(), 0, "{name}");
+        let started = value(&readings, "mongodb_transactions_started_total", &[]);
+        assert_eq!(started, Some(if name == "mongos" { 20.0 } else { 10.0 }), "{name}");
+    }
+}
+
+#[test]
+fn a_ticket_has_one_name_in_all_versions() {
+    for (name, queue) in [("mongod-4.2", None), ("mongod-7.0", Some(5.0)), ("mongod-8.0", Some(5.0))] {
+        let readings = read(name);
+        assert_eq!(value(&readings, "mongodb_tickets_in_use", &["write"]), Some(2.0), "{name}");
+        assert_eq!(value(&readings, "mongodb_ticket_queue", &["write"]), queue, "{name}");
+        let waited = value(&readings, "mongodb_ticket_wait_seconds_total", &["write"]);
+        assert_eq!(waited, queue.map(|_| 2.5), "{name}");
+    }
+}
+
+#[test]
+fn a_lock_of_a_newer_server_is_counted_with_the_others() {
+    let waits = "mongodb_lock_waits_total";
+    assert_eq!(value(&read("mongod-7.0"), waits, &["other", "exclusive"]), Some(2.0));
+    assert_eq!(value(&read("mongod-4.2"), waits, &["collection", "exclusive"]), Some(6.0));
+}
+
+#[test]
+fn histograms_that_come_unasked_are_one_series_each() {
+    let [status, _] = read("mongod-8.3");
+    let histograms = status.samples().iter().filter(|sample| !sample.metric.buckets.is_empty());
+    let histograms: Vec<_> = histograms.map(|sample| (sample.metric.name, sample.labels.join(","))).collect();
+    let of = |kind: &str| ("mongodb_operation_latency_seconds", kind.to_owned());
+    let transactions = ("mongodb_transaction_duration_seconds", String::new());
+    assert_eq!(histograms, [transactions, of("reads"), of("writes"), of("commands")]);
+}
+
+#[test]
+fn a_mongos_says_how_it_commits_and_why_it_aborts() {
+    let readings = read("mongos");
+    let of = |name, labels: &[&str]| value(&readings, name, labels);
+    assert_eq!(of("mongodb_info", &["7.0.14", "mongos", ""]), Some(1.0));
+    assert_eq!(of("mongodb_transaction_commits_initiated_total", &["two_phase_commit"]), Some(4.0));
+    assert_eq!(of("mongodb_transaction_commits_successful_total", &["two_phase_commit"]), Some(3.0));
+    assert_eq!(of("mongodb_transaction_commits_successful_seconds_total", &["single_shard"]), Some(1.5));
+    assert_eq!(of("mongodb_transaction_aborts_by_cause_total", &["NoSuchTransaction"]), Some(2.0));
+    assert_eq!(of("mongodb_transaction_requests_targeted_total", &[]), Some(77.0));
+    assert_eq!(of("mongodb_lock_waits_total", &["global", "shared"]), None, "a mongos has no locks");
+}
