@@ -37,6 +37,26 @@ pub const TXNSCOPE_BUILD_INFO: Metric = itself(
     "the binary",
 );
 
+/// Whether the configuration in force is the one in the files.
+pub const TXNSCOPE_CONFIG_RELOAD_SUCCESSFUL: Metric = itself(
+    "txnscope_config_last_reload_successful",
+    Kind::Gauge,
+    Unit::Boolean,
+    "Whether the configuration was accepted when it was read last, or re-read. If not, the one before is in force.",
+    &[],
+    "the sidecar",
+);
+
+/// When the configuration in force was read.
+pub const TXNSCOPE_CONFIG_RELOAD_TIMESTAMP: Metric = itself(
+    "txnscope_config_last_reload_success_timestamp_seconds",
+    Kind::Gauge,
+    Unit::Seconds,
+    "When the configuration in force was read, in seconds since 1970.",
+    &[],
+    "the sidecar",
+);
+
 /// Whether the last poll of a source succeeded.
 pub const TXNSCOPE_POLL_SUCCESS: Metric = itself(
     "txnscope_poll_success",

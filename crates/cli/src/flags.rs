@@ -1,10 +1,12 @@
 //! The command line.
 
-use std::net::SocketAddr;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::OsStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Deserialize;
 use tracing_subscriber::filter::LevelFilter;
 use txnscope_catalog as catalog;
 
@@ -19,53 +21,170 @@ pub(crate) struct Flags {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Poll a deployment and serve what it says.
-    Serve(ServeFlags),
+    Serve(Box<ServeFlags>),
+    /// Print the role and the user that txnscope needs, for mongosh.
+    Role(RoleFlags),
     /// Print every metric that txnscope emits.
     Catalog(CatalogFlags),
 }
 
-/// The URI's text is in no field that is printed: its value is hidden from help and errors.
-#[derive(Args)]
+/// What is not given here or by a variable is in the configuration file, or has a default. Values of variables are
+/// in no help text and no error: one may be a password.
+///
+/// The flag `--a.b-c` is the variable `TXNSCOPE_A_B_C` and the file's key `a.b_c`. Lists in variables are separated
+/// by spaces.
+#[derive(Clone, Args)]
 pub(crate) struct ServeFlags {
-    /// The deployment: mongodb://host:port/?replicaSet=name. Every member is found from it, unless it says
-    /// directConnection=true. A password belongs into the variable or the file: flags are seen in ps.
+    /// The configuration file, in TOML.
+    #[arg(long = "config.file", value_name = "FILE", env = "TXNSCOPE_CONFIG_FILE", hide_env_values = true)]
+    pub(crate) config_file: Option<PathBuf>,
+
+    /// Check the configuration and all files that it names, say what is wrong, and end.
+    #[arg(long = "check-config")]
+    pub(crate) check_config: bool,
+
+    /// A deployment: mongodb://host:port/?replicaSet=name. Every member is found from it, unless it says
+    /// directConnection=true. Repeat it for more. Without password: flags are seen in ps. MONGODB_URI is read as well.
     #[arg(
         id = "uri",
         long = "mongodb.uri",
         value_name = "URI",
-        env = "MONGODB_URI",
+        env = "TXNSCOPE_MONGODB_URI",
         hide_env_values = true,
-        value_parser = clap::builder::OsStringValueParser::new()
+        value_delimiter = ' ',
+        value_parser = OsStringValueParser::new()
     )]
-    pub(crate) uri: Option<std::ffi::OsString>,
+    pub(crate) uris: Vec<OsString>,
 
-    /// A file with the URI and nothing else. Goes before the variable.
-    #[arg(long = "mongodb.uri-file", value_name = "FILE")]
-    pub(crate) uri_file: Option<PathBuf>,
+    /// A file with a URI and nothing else. Repeat it for more.
+    #[arg(
+        id = "uri-file",
+        long = "mongodb.uri-file",
+        value_name = "FILE",
+        env = "TXNSCOPE_MONGODB_URI_FILE",
+        hide_env_values = true,
+        value_delimiter = ' '
+    )]
+    pub(crate) uri_files: Vec<PathBuf>,
 
-    /// Where to listen; port 0 takes any free one.
-    #[arg(long = "web.listen-address", value_name = "ADDRESS", default_value = "127.0.0.1:9917")]
-    pub(crate) listen_address: SocketAddr,
+    /// Who to be where the URI names nobody.
+    #[arg(
+        long = "mongodb.username",
+        value_name = "NAME",
+        env = "TXNSCOPE_MONGODB_USERNAME",
+        hide_env_values = true
+    )]
+    pub(crate) username: Option<String>,
 
-    /// The path of the metrics.
-    #[arg(long = "web.telemetry-path", value_name = "PATH", default_value = "/metrics")]
-    pub(crate) telemetry_path: String,
+    /// A file with the password of that user and nothing else. TXNSCOPE_MONGODB_PASSWORD is the password itself.
+    #[arg(
+        id = "password-file",
+        long = "mongodb.password-file",
+        value_name = "FILE",
+        env = "TXNSCOPE_MONGODB_PASSWORD_FILE",
+        hide_env_values = true
+    )]
+    pub(crate) password_file: Option<PathBuf>,
 
-    /// How often to ask each member: 500ms, 5s, 1m.
-    #[arg(long = "poll.interval", value_name = "TIME", default_value = "5s", value_parser = duration)]
-    pub(crate) interval: Duration,
+    /// Where to listen: host:port, or :port for every address. Repeat it for more; port 0 takes any free one.
+    /// Default: 127.0.0.1:9917.
+    #[arg(
+        long = "web.listen-address",
+        value_name = "ADDRESS",
+        env = "TXNSCOPE_WEB_LISTEN_ADDRESS",
+        hide_env_values = true,
+        value_delimiter = ' '
+    )]
+    pub(crate) listen_addresses: Vec<String>,
 
-    /// How long a member may take to answer.
-    #[arg(long = "poll.timeout", value_name = "TIME", default_value = "3s", value_parser = duration)]
-    pub(crate) timeout: Duration,
+    /// Listen on the sockets that systemd hands over, and on no address.
+    #[arg(
+        long = "web.systemd-socket",
+        value_name = "BOOL",
+        env = "TXNSCOPE_WEB_SYSTEMD_SOCKET",
+        hide_env_values = true,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub(crate) systemd_socket: Option<bool>,
 
-    /// The least important messages to log.
-    #[arg(long = "log.level", value_name = "LEVEL", value_enum, default_value_t = Level::Info)]
-    pub(crate) level: Level,
+    /// The path of the metrics. Default: /metrics.
+    #[arg(
+        long = "web.telemetry-path",
+        value_name = "PATH",
+        env = "TXNSCOPE_WEB_TELEMETRY_PATH",
+        hide_env_values = true
+    )]
+    pub(crate) telemetry_path: Option<String>,
 
-    /// How to log.
-    #[arg(long = "log.format", value_name = "FORMAT", value_enum, default_value_t = LogFormat::Logfmt)]
-    pub(crate) format: LogFormat,
+    /// TLS and users, in the format of Prometheus's exporter toolkit. Re-read when it changes.
+    #[arg(
+        long = "web.config.file",
+        value_name = "FILE",
+        env = "TXNSCOPE_WEB_CONFIG_FILE",
+        hide_env_values = true
+    )]
+    pub(crate) web_config_file: Option<PathBuf>,
+
+    /// Requests that are served at once; more get 503. 0: no limit. Default: 40.
+    #[arg(
+        long = "web.max-requests",
+        value_name = "NUMBER",
+        env = "TXNSCOPE_WEB_MAX_REQUESTS",
+        hide_env_values = true
+    )]
+    pub(crate) max_requests: Option<usize>,
+
+    /// How often to ask each member: 500ms, 5s, 1m. Default: 5s.
+    #[arg(
+        long = "poll.interval",
+        value_name = "TIME",
+        env = "TXNSCOPE_POLL_INTERVAL",
+        hide_env_values = true,
+        value_parser = duration
+    )]
+    pub(crate) interval: Option<Duration>,
+
+    /// How long a member may take to answer. Default: 3s.
+    #[arg(
+        long = "poll.timeout",
+        value_name = "TIME",
+        env = "TXNSCOPE_POLL_TIMEOUT",
+        hide_env_values = true,
+        value_parser = duration
+    )]
+    pub(crate) timeout: Option<Duration>,
+
+    /// After how long without a probe a target is no longer watched. Default: 5m.
+    #[arg(
+        long = "probe.idle-timeout",
+        value_name = "TIME",
+        env = "TXNSCOPE_PROBE_IDLE_TIMEOUT",
+        hide_env_values = true,
+        value_parser = duration
+    )]
+    pub(crate) idle_timeout: Option<Duration>,
+
+    /// The least important messages to log. Default: info.
+    #[arg(
+        long = "log.level",
+        value_name = "LEVEL",
+        env = "TXNSCOPE_LOG_LEVEL",
+        hide_env_values = true,
+        value_enum
+    )]
+    pub(crate) level: Option<Level>,
+
+    /// How to log. Default: logfmt.
+    #[arg(
+        long = "log.format",
+        value_name = "FORMAT",
+        env = "TXNSCOPE_LOG_FORMAT",
+        hide_env_values = true,
+        value_enum
+    )]
+    pub(crate) format: Option<LogFormat>,
 }
 
 impl std::fmt::Debug for ServeFlags {
@@ -74,7 +193,8 @@ impl std::fmt::Debug for ServeFlags {
     }
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Level {
     Error,
     Warn,
@@ -95,10 +215,22 @@ impl From<Level> for LevelFilter {
     }
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum LogFormat {
     Logfmt,
     Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RoleFlags {
+    /// The name of the user.
+    #[arg(long, value_name = "NAME", default_value = "txnscope")]
+    pub(crate) user: String,
+
+    /// The name of the role.
+    #[arg(long, value_name = "NAME", default_value = "txnscope")]
+    pub(crate) role: String,
 }
 
 #[derive(Debug, Args)]
@@ -126,7 +258,7 @@ impl CatalogFormat {
 }
 
 /// A whole number with a unit. What the sidecar does with it has bounds, which it tells.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
     let number: u64 = digits.parse().map_err(|_| "a whole number with ms, s or m, such as 5s".to_owned())?;
     match &text[digits.len()..] {
@@ -146,6 +278,65 @@ mod tests {
     #[test]
     fn the_flags_are_consistent() {
         Flags::command().debug_assert();
+    }
+
+    /// One row for each flag. `docs/sidecar.md` has the table as this prints it.
+    fn table() -> String {
+        let mut table = "| flag | variable | in the file | meaning |\n| --- | --- | --- | --- |\n".to_owned();
+        let command = Flags::command();
+        let serve = command.find_subcommand("serve").unwrap();
+        for argument in serve.get_arguments().filter(|argument| argument.get_id() != "help") {
+            let long = argument.get_long().unwrap();
+            let variable = argument.get_env().map(|name| format!("`{}`", name.to_str().unwrap()));
+            let in_the_file = !["config.file", "check-config"].contains(&long);
+            let key = if in_the_file { format!("`{}`", long.replace('-', "_")) } else { String::new() };
+            let help =
+                argument.get_long_help().or(argument.get_help()).unwrap().to_string().replace('\n', " ");
+            let row = format!("| `--{long}` | {} | {key} | {help} |\n", variable.unwrap_or_default());
+            table += &row;
+        }
+        table
+    }
+
+    #[test]
+    fn the_documentation_has_every_flag_as_it_is() {
+        let documentation = include_str!("../../../docs/sidecar.md");
+        assert!(documentation.contains(&table()), "docs/sidecar.md should have this table:\n{}", table());
+    }
+
+    #[test]
+    fn the_defaults_are_those_that_help_names() {
+        let defaults = txnscope_sidecar::Config::default();
+        let help = |id: &str| {
+            let command = Flags::command();
+            let arguments = command.find_subcommand("serve").unwrap().get_arguments();
+            let argument = arguments.into_iter().find(|argument| argument.get_long() == Some(id)).unwrap();
+            argument.get_help().unwrap().to_string()
+        };
+        let address = defaults.listen_addresses[0].to_string();
+        assert!(help("web.listen-address").ends_with(&format!("Default: {address}")));
+        assert!(help("web.telemetry-path").ends_with(&format!("Default: {}", defaults.telemetry_path)));
+        assert!(help("web.max-requests").ends_with(&format!("Default: {}", defaults.max_requests)));
+        for (flag, default) in [
+            ("poll.interval", defaults.poll_interval),
+            ("poll.timeout", defaults.poll_timeout),
+            ("probe.idle-timeout", defaults.probe_idle_timeout),
+        ] {
+            let (_, told) =
+                help(flag).rsplit_once("Default: ").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+            assert_eq!(duration(&told), Ok(default), "{flag}");
+        }
+    }
+
+    #[test]
+    fn each_flag_is_a_variable_of_the_same_name() {
+        let command = Flags::command();
+        for argument in command.find_subcommand("serve").unwrap().get_arguments() {
+            let Some(variable) = argument.get_env().map(|name| name.to_str().unwrap()) else { continue };
+            let expected = argument.get_long().unwrap().to_uppercase().replace(['.', '-'], "_");
+            assert_eq!(variable, format!("TXNSCOPE_{expected}"));
+            assert!(argument.is_hide_env_values_set(), "{variable}");
+        }
     }
 
     #[test]

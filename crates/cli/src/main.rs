@@ -1,8 +1,11 @@
 //! The binary `txnscope`.
 
+mod file;
 mod flags;
 mod logging;
+mod role;
 mod serve;
+mod settings;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -26,16 +29,21 @@ fn main() -> ExitCode {
         Ok(flags) => flags,
         Err(error) => return explain(&error),
     };
-    match (&flags.command, matches.subcommand()) {
-        (Command::Serve(flags), Some((_, matches))) => serve::run(flags, matches),
+    match (flags.command, matches.subcommand()) {
+        (Command::Serve(flags), Some((_, matches))) => serve::run(*flags, matches),
         (Command::Serve(_), None) => unreachable!("clap has parsed the subcommand that it has matched"),
-        (Command::Catalog(flags), _) => match print(&flags.format.render()) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                let _ = writeln!(io::stderr().lock(), "txnscope: {error:#}");
-                ExitCode::from(FAILURE)
-            }
-        },
+        (Command::Role(flags), _) => printed(&role::render(&flags)),
+        (Command::Catalog(flags), _) => printed(&flags.format.render()),
+    }
+}
+
+fn printed(text: &str) -> ExitCode {
+    match print(text) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr().lock(), "txnscope: {error:#}");
+            ExitCode::from(FAILURE)
+        }
     }
 }
 

@@ -7,15 +7,23 @@ use std::path::Path;
 use std::process::Output;
 
 use anyhow::{Context, Result, ensure};
+use mongodb::bson::{self, doc};
 use tempfile::TempDir;
-use testkit::{Process, ReplicaSet, ReplicaSetOptions, Scrape, Signal, wait};
+use testkit::{
+    Mongod, Process, Prometheus, ReplicaSet, ReplicaSetOptions, Scrape, ScrapeJob, Signal, promtool, wait,
+};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_txnscope");
 
 /// Runs it to its end.
 async fn run(arguments: &[&str]) -> Output {
+    run_with(arguments, &[]).await
+}
+
+async fn run_with(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     let mut command = tokio::process::Command::new(PROGRAM);
     command.args(arguments).env_remove("MONGODB_URI").kill_on_drop(true);
+    command.envs(environment.iter().copied());
     tokio::time::timeout(wait::LIMIT, command.output()).await.expect("it does not end").unwrap()
 }
 
@@ -57,6 +65,13 @@ impl Serving {
         Ok(reqwest::get(url).await?.error_for_status()?.text().await?)
     }
 
+    /// What ps shows of it to everybody.
+    fn seen(&self) -> String {
+        let shown = std::fs::read(format!("/proc/{}/cmdline", self.process.pid())).unwrap();
+        assert!(!shown.is_empty());
+        String::from_utf8_lossy(&shown).into_owned()
+    }
+
     async fn up(&self) -> Result<()> {
         wait::until("the member up", async || {
             let page = self.get("/metrics").await?;
@@ -79,17 +94,31 @@ fn address(log: &str) -> Option<String> {
 async fn a_wrong_command_line_is_told_apart_and_no_password_with_it() {
     for (arguments, complaint) in [
         (&["serve"][..], "which deployment?"),
-        (&["serve", "--mongodb.uri=mongodb://user:hunter2/@host/"], "percent-encoded"),
+        (&["serve", "--mongodb.uri=mongodb://user:hunter2@host/"], "--mongodb.uri-file"),
+        (&["serve", "--mongodb.uri=mongodb://user:hunter2/@host/"], "--mongodb.uri-file"),
+        (&["serve", "--mongodb.uri=mongo://user:hunter2@host/"], "--mongodb.uri-file"),
+        (
+            &["serve", "--mongodb.uri=mongodb://host/", "--mongodb.uri=mongodb://user:hunter2@host/"],
+            "ps shows",
+        ),
         (&["serve", "--mongodb.uri=mongodb://host:port/"], "port"),
-        (&["serve", "--mongodb.uri=mongo://user:hunter2@host/"], "malformed"),
         (&["serve", "mongodb://user:hunter2@host/"], "unexpected argument"),
         (&["serve", "--mongodb.url=mongodb://user:hunter2@host/"], "--mongodb.uri"),
         (&["serve", "--mongodb.uri-file=/nowhere/uri"], "/nowhere/uri"),
-        (&["serve", "--mongodb.uri=mongodb://host", "--mongodb.uri-file=/nowhere/uri"], "give one of them"),
+        (&["serve", "--mongodb.uri=mongodb://host", "--mongodb.uri-file=/nowhere/uri"], "/nowhere/uri"),
+        (&["serve", "--mongodb.uri=mongodb://host", "--mongodb.username=txnscope"], "mongodb.password_file"),
+        (&["serve", "--mongodb.uri=mongodb://host", "--mongodb.password-file=/nowhere/pw"], "/nowhere/pw"),
         (&["serve", "--mongodb.uri=mongodb://host", "--poll.interval=5"], "such as in 5s"),
         (&["serve", "--mongodb.uri=mongodb://host", "--poll.interval=0s"], "out of bounds"),
         (&["serve", "--mongodb.uri=mongodb://host", "--web.telemetry-path=metrics"], "begin with /"),
         (&["serve", "--mongodb.uri=mongodb://host", "--web.listen-address=nowhere"], "listen-address"),
+        (&["serve", "--mongodb.uri=mongodb://host", "--web.listen-address=:70000"], "listen-address"),
+        (&["serve", "--mongodb.uri=mongodb://host", "--web.max-requests=many"], "max-requests"),
+        (
+            &["serve", "--mongodb.uri=mongodb://host", "--web.config.file=/nowhere/web.yml"],
+            "/nowhere/web.yml",
+        ),
+        (&["serve", "--config.file=/nowhere/txnscope.toml"], "/nowhere/txnscope.toml"),
         (&["serve", "--mongodb.uri=mongodb://host/?tls=true&tlsCAFile=/nowhere/ca.pem"], "options"),
         (&["swerve"], "swerve"),
     ] {
@@ -98,6 +127,64 @@ async fn a_wrong_command_line_is_told_apart_and_no_password_with_it() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
         assert!(said.contains(complaint), "{arguments:?}: {said}");
         assert!(!said.contains("hunter2") && !said.contains("panicked"), "{arguments:?}: {said}");
+    }
+}
+
+/// What comes by a variable or a file is as secret as it can be, also when it is wrong.
+#[tokio::test]
+async fn a_wrong_variable_or_file_is_told_apart_and_no_password_with_it() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("txnscope.toml");
+    let by_file = format!("--config.file={}", file.display());
+    for (name, value, complaint) in [
+        ("MONGODB_URI", "mongodb://user:hunter2/@host/", "percent-encoded"),
+        ("MONGODB_URI", "mongo://user:hunter2@host/", "malformed"),
+        ("TXNSCOPE_MONGODB_URI", "mongodb://a/ mongodb://user:hunter2/@host/", "URI 2: the URI is malformed"),
+        ("TXNSCOPE_MONGODB_PASSWORD", "hunter2", "mongodb.username"),
+        ("TXNSCOPE_POLL_INTERVAL", "hunter2", "--poll.interval"),
+    ] {
+        let output = run_with(&["serve", "--check-config"], &[(name, value)]).await;
+        let said = said(&output);
+        assert_eq!(output.status.code(), Some(2), "{name}={value}: {said}");
+        assert!(said.contains(complaint), "{name}={value}: {said}");
+        assert!(name.ends_with("INTERVAL") || !said.contains("hunter2"), "{said}");
+    }
+    for (text, complaint) in [
+        (
+            "[mongodb]\nuri = [\"mongodb://user:hunter2/@host/\"]\n",
+            "txnscope.toml:2: mongodb.uri: the URI is malformed",
+        ),
+        (
+            "[mongodb]\nuri = [\"mongodb://a/\",\n\"mongodb://user:hunter2/@b/\"]\n",
+            "txnscope.toml:3: mongodb.uri",
+        ),
+        ("[mongodb]\nuri_file = [\"uri\"]\n", "txnscope.toml:2: cannot use"),
+        (
+            "[targets.orders]\nuri = \"mongodb://user:hunter2/@b/\"\n",
+            "txnscope.toml:2: targets.orders: the URI is malformed",
+        ),
+        ("[targets.orders]\nauth_module = \"a\"\n", "targets.orders: give uri or uri_file"),
+        (
+            "[targets.orders]\nuri = \"mongodb://b/\"\nauth_module = \"monitr\"\n[auth_modules.monitor]\nusername = \"a\"\npassword = \"hunter2\"\n",
+            "txnscope.toml:3: there is no auth module `monitr`; did you mean `monitor`?",
+        ),
+        (
+            "[targets.orders]\nuri = \"mongodb://u:hunter2@b/\"\nauth_module = \"m\"\n[auth_modules.m]\nusername = \"a\"\npassword = \"hunter2\"\n",
+            "txnscope.toml:2: targets.orders: the URI names a user",
+        ),
+        (
+            "[mongodb]\nuri = [\"mongodb://a/\"]\n[web]\nlisten_address = [\"nowhere\"]\n",
+            "txnscope.toml:4: web.listen_address",
+        ),
+        ("[mongodb]\nuri = [\"mongodb://a/\"]\n[web]\nconfig.file = \"web.yml\"\n", "web.yml"),
+        ("[pol]\ninterval = \"5s\"\n", "txnscope.toml:1: unknown key `pol`; did you mean `poll`?"),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let output = run(&["serve", "--check-config", &by_file]).await;
+        let said = said(&output);
+        assert_eq!(output.status.code(), Some(2), "{text}: {said}");
+        assert!(said.contains(complaint), "{text}: {said}");
+        assert!(!said.contains("hunter2") && !said.contains("panicked"), "{text}: {said}");
     }
 }
 
@@ -142,7 +229,7 @@ async fn without_a_database_it_serves_and_a_signal_ends_it() {
     }
 }
 
-/// Whichever way the URI comes, its password is in no log at any level and on no page.
+/// Whichever way the URI comes, its password is in no log at any level, on no page, and not in ps.
 #[tokio::test]
 async fn the_password_stays_where_it_came_from() {
     const SECRET: &str = "the-password-of-root";
@@ -150,29 +237,243 @@ async fn the_password_stays_where_it_came_from() {
     let uri = set.uri();
     assert!(uri.contains(SECRET), "the set wants no password");
     let folder = TempDir::new().unwrap();
-    let file = folder.path().join("uri");
-    std::fs::write(&file, format!("{uri}\n")).unwrap();
-    let by_flag = format!("--mongodb.uri={uri}");
-    let by_file = format!("--mongodb.uri-file={}", file.display());
+    let write = |name: &str, text: &str| {
+        let file = folder.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        file.display().to_string()
+    };
+    let by_file = format!("--mongodb.uri-file={}", write("uri", &format!("{uri}\n")));
+    let plain = format!("--mongodb.uri={}", uri.replace(&format!("root:{SECRET}@"), ""));
+    let password = format!("--mongodb.password-file={}", write("password", SECRET));
+    let toml = format!("[mongodb]\nuri = [\"{uri}\"]\n");
+    let toml = format!("--config.file={}", write("txnscope.toml", &toml));
+    let files = "[mongodb]\nuri_file = [\"uri\"]\n";
+    let files = format!("--config.file={}", write("files.toml", files));
     let other = "mongodb://user:another-password@127.0.0.1:1/";
-    for (arguments, environment, warned) in [
-        (&[by_flag.as_str()][..], &[][..], true),
-        (&[by_file.as_str()], &[], false),
-        (&[], &[("MONGODB_URI", uri.as_str())], false),
-        (&[by_file.as_str()], &[("MONGODB_URI", other)], false),
-        (&[by_flag.as_str()], &[("MONGODB_URI", other)], true),
+    for (arguments, environment) in [
+        (&[by_file.as_str()][..], &[][..]),
+        (&[], &[("MONGODB_URI", uri.as_str())]),
+        (&[], &[("TXNSCOPE_MONGODB_URI", uri.as_str()), ("MONGODB_URI", other)]),
+        (&[by_file.as_str()], &[("MONGODB_URI", other)]),
+        (&[plain.as_str(), "--mongodb.username=root", password.as_str()], &[("MONGODB_URI", other)]),
+        (&[plain.as_str(), "--mongodb.username=root"], &[("TXNSCOPE_MONGODB_PASSWORD", SECRET)]),
+        (&[toml.as_str()], &[]),
+        (&[files.as_str()], &[]),
     ] {
         let mut serving = Serving::start(arguments, environment).await;
         serving.up().await.unwrap();
-        let mut told = String::new();
-        for path in ["/metrics", "/", "/-/ready"] {
-            told += &serving.get(path).await.unwrap();
+        let mut told = serving.seen();
+        for path in ["/metrics", "/", "/-/ready", "/probe?target=x"] {
+            told += &reqwest::get(format!("http://{}{path}", serving.address))
+                .await
+                .unwrap()
+                .text()
+                .await
+                .unwrap();
         }
         serving.process.signal(Signal::TERM).unwrap();
         assert!(serving.process.wait().await.unwrap().success());
-        let log = serving.process.log();
-        assert_eq!(log.contains("ps shows"), warned, "{log}");
-        told += &log;
+        told += &serving.process.log();
+        assert!(told.contains("TRACE") || told.contains("level=trace"), "not at trace level: {told}");
         assert!(!told.contains(SECRET) && !told.contains("another-password"), "{told}");
+    }
+
+    let wrong = uri.replace(SECRET, "hunter2");
+    let serving = Serving::start(&[], &[("MONGODB_URI", wrong.as_str())]).await;
+    wait::until("the refusal", async || {
+        let page = Scrape::parse(&serving.get("/metrics").await?)?;
+        let refused = page.sum("txnscope_poll_errors_total", &[("reason", "authentication")]);
+        ensure!(refused > 0.0, "none");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let landing = serving.get("/").await.unwrap();
+    assert!(landing.contains("authentication"), "{landing}");
+    let told = serving.seen() + &landing + &serving.process.log() + &serving.get("/metrics").await.unwrap();
+    assert!(!told.contains("hunter2"), "{told}");
+}
+
+#[tokio::test]
+async fn a_flag_goes_before_a_variable_and_a_variable_before_the_file() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("txnscope.toml");
+    let text = "mongodb.uri = [\"mongodb://127.0.0.1:1/\"]\nweb.telemetry_path = \"/file\"\n";
+    std::fs::write(&file, text).unwrap();
+    let file = format!("--config.file={}", file.display());
+    let variable = ("TXNSCOPE_WEB_TELEMETRY_PATH", "/variable");
+    for (arguments, environment, path) in [
+        (&[file.as_str()][..], &[][..], "/file"),
+        (&[file.as_str()], &[variable], "/variable"),
+        (
+            &[file.as_str(), "--web.telemetry-path=/flag"],
+            &[variable, ("TXNSCOPE_POL_INTERVAL", "1s")],
+            "/flag",
+        ),
+    ] {
+        let serving = Serving::start(arguments, environment).await;
+        serving.get(path).await.unwrap();
+        let warned = serving.process.log().contains("TXNSCOPE_POLL_INTERVAL");
+        assert_eq!(warned, path == "/flag", "{}", serving.process.log());
+    }
+}
+
+#[tokio::test]
+async fn a_signal_reads_the_file_again_and_what_is_broken_changes_nothing() {
+    let (one, other) = tokio::try_join!(Mongod::standalone(), Mongod::standalone()).unwrap();
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("txnscope.toml");
+    let write = |members: &[&Mongod], more: &str| {
+        let uris: Vec<_> = members.iter().map(|member| format!("mongodb://{}/", member.address())).collect();
+        std::fs::write(&file, format!("[mongodb]\nuri = {uris:?}\n{more}")).unwrap();
+    };
+    write(&[&one], "");
+    let serving = Serving::start(&[&format!("--config.file={}", file.display())], &[]).await;
+    let up = async |members: f64, reloaded: f64| {
+        wait::until("the members", async || {
+            let page = Scrape::parse(&serving.get("/metrics").await?)?;
+            let found =
+                (page.sum("mongodb_up", &[]), page.sum("txnscope_config_last_reload_successful", &[]));
+            ensure!(found == (members, reloaded), "{found:?}");
+            Ok(())
+        })
+        .await
+        .unwrap();
+    };
+    up(1.0, 1.0).await;
+    write(&[&one, &other], "");
+    serving.process.signal(Signal::HUP).unwrap();
+    up(2.0, 1.0).await;
+    write(&[&one], "[wep]\n");
+    serving.process.signal(Signal::HUP).unwrap();
+    up(2.0, 0.0).await;
+    let log = serving.process.log();
+    assert!(log.contains("txnscope.toml:3: unknown key `wep`; did you mean `web`?"), "{log}");
+    write(&[&other], "[web]\ntelemetry_path = \"/elsewhere\"\n");
+    serving.process.signal(Signal::HUP).unwrap();
+    up(1.0, 1.0).await;
+    let log = serving.process.log();
+    assert!(log.contains("takes a restart") && log.contains("web.telemetry-path"), "{log}");
+}
+
+/// As systemd does it: the socket is there before the process, as its file descriptor 3.
+#[tokio::test]
+async fn a_socket_that_systemd_hands_over_is_served() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\"";
+    let arguments =
+        ["-c", script, PROGRAM, "serve", "--mongodb.uri=mongodb://127.0.0.1:1/", "--web.systemd-socket"];
+    let arguments = arguments.map(str::to_owned);
+    let folder = TempDir::new().unwrap();
+    let handed = std::process::Stdio::from(std::os::fd::OwnedFd::from(listener));
+    let process = Process::spawn_with(Path::new("sh"), &arguments, folder.path().join("log"), |command| {
+        command.env_remove("MONGODB_URI").stdin(handed);
+    });
+    let mut process = process.await.unwrap();
+    wait::until("an answer", async || {
+        if let Err(ended) = process.check() {
+            return Ok(Err(ended));
+        }
+        Ok(Ok(reqwest::get(format!("http://{address}/-/healthy")).await?.error_for_status()?))
+    })
+    .await
+    .unwrap()
+    .unwrap();
+
+    let output = run(&["serve", "--mongodb.uri=mongodb://127.0.0.1:1/", "--web.systemd-socket"]).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains(".socket"), "{}", said(&output));
+}
+
+/// Prometheus reads the protobuf format, compressed, as well as it reads the text.
+#[tokio::test]
+async fn prometheus_reads_protobuf() {
+    let mongod = Mongod::standalone().await.unwrap();
+    let serving = Serving::start(&[&format!("--mongodb.uri=mongodb://{}/", mongod.address())], &[]).await;
+    serving.up().await.unwrap();
+    let job = ScrapeJob { name: "txnscope".to_owned(), target: serving.address.clone() };
+    let prometheus = Prometheus::start_with_protobuf(&[job]).await.unwrap();
+    wait::until("the member in Prometheus", async || {
+        let up = prometheus.value("mongodb_up{job=\"txnscope\"}").await?;
+        ensure!(up == 1.0, "{up}");
+        let buckets = prometheus.query("mongodb_transaction_duration_seconds_bucket").await?.len();
+        ensure!(buckets > 5, "{buckets} buckets");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let log = serving.process.log();
+    assert!(log.contains("format=Protobuf"), "it was not asked for protobuf: {log}");
+
+    let answer = reqwest::Client::new().get(format!("http://{}/metrics", serving.address));
+    let answer = answer.header("accept-encoding", "gzip").send().await.unwrap();
+    assert_eq!(answer.headers()["content-encoding"], "gzip");
+    assert_eq!(answer.bytes().await.unwrap()[..2], [0x1f, 0x8b]);
+}
+
+/// What `txnscope role` prints is enough for every source, and for nothing else.
+#[tokio::test]
+async fn the_printed_role_is_enough() {
+    let set = ReplicaSetOptions::new(1).auth().start().await.unwrap();
+    let text = String::from_utf8(run(&["role", "--user=poller"]).await.stdout).unwrap();
+    let admin = set.client().await.unwrap().database("admin");
+    for (call, name, command) in
+        [("admin.createRole(", "role", "createRole"), ("admin.createUser(", "user", "createUser")]
+    {
+        let (_, rest) = text.split_once(call).unwrap();
+        let (arguments, _) = rest.split_once("\n)").or_else(|| rest.split_once(")\n")).unwrap();
+        let json = arguments.replace("passwordPrompt()", "\"pass-of-ours\"");
+        let json: serde_json::Value = serde_json::from_str(json.trim_end_matches(')')).unwrap();
+        let mut document = doc! {command: json[name].as_str().unwrap()};
+        let rest = bson::serialize_to_document(&json).unwrap();
+        document.extend(rest.into_iter().filter(|(key, _)| key != name));
+        admin.run_command(document).await.unwrap();
+    }
+    let uri = set.uri().replace("root:the-password-of-root@", "poller:pass-of-ours@");
+    let serving = Serving::start(&[], &[("MONGODB_URI", &uri)]).await;
+    wait::until("every source", async || {
+        let page = Scrape::parse(&serving.get("/metrics").await?)?;
+        let success: Vec<_> = page.matching("txnscope_poll_success", &[]).map(|one| one.value).collect();
+        ensure!(!success.is_empty() && success.iter().all(|success| *success == 1.0), "{success:?}");
+        ensure!(page.sum("txnscope_poll_errors_total", &[]) == 0.0, "some failed");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let ours = mongodb::Client::with_uri_str(&uri).await.unwrap();
+    let read = ours.database("test").collection::<bson::Document>("c").find_one(doc! {}).await;
+    assert!(read.is_err(), "it may do more than it needs");
+}
+
+/// The blocks of that language in the documentation.
+fn blocks(language: &str) -> Vec<&'static str> {
+    let text = include_str!("../../../docs/sidecar.md");
+    let fence = format!("```{language}\n");
+    text.split(fence.as_str()).skip(1).filter_map(|rest| Some(rest.split_once("```")?.0)).collect()
+}
+
+#[tokio::test]
+async fn the_examples_of_the_documentation_are_accepted() {
+    let folder = TempDir::new().unwrap();
+    for (name, text) in [("orders.uri", "mongodb://db1/"), ("password", "hunter2"), ("web.yml", "")] {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    let file = folder.path().join("txnscope.toml");
+    let examples = blocks("toml");
+    assert!(!examples.is_empty());
+    for example in examples {
+        std::fs::write(&file, example.replace("/etc/txnscope/", "")).unwrap();
+        let output = run(&["serve", "--check-config", &format!("--config.file={}", file.display())]).await;
+        assert!(output.status.success(), "{example}\n{}", said(&output));
+    }
+    let configs: Vec<_> =
+        blocks("yaml").into_iter().filter(|block| block.contains("scrape_configs")).collect();
+    assert!(!configs.is_empty());
+    for config in configs {
+        let file = folder.path().join("prometheus.yml");
+        std::fs::write(&file, config.replace("/etc/prometheus/", "")).unwrap();
+        std::fs::write(folder.path().join("txnscope.password"), "hunter2").unwrap();
+        promtool::check_config(&file).await.unwrap();
     }
 }

@@ -1,26 +1,42 @@
 //! What to watch, how often, and where to serve it.
 
-use std::fmt;
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::StartError;
+use crate::poller::Pace;
 use crate::source::SourceSettings;
+use crate::target::{Credentials, Target};
 
 /// The port that the sidecar listens on unless told otherwise.
 pub const DEFAULT_PORT: u16 = 9917;
 
-/// How a sidecar is started. [`Config::new`] has a default for everything but the URI.
-#[derive(Clone)]
+/// How a sidecar is started. [`Config::new`] has a default for everything but what to watch.
+///
+/// Its `Debug` form holds no secret.
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Config {
-    /// The deployment, in MongoDB's form. Every member of its replica set is found from it, unless it says
-    /// `directConnection=true`: then this one member is watched, under the address that stands here.
-    pub uri: String,
+    /// The deployments that are watched always. Their members share the page of metrics.
+    pub targets: Vec<Target>,
+    /// The deployments that are watched while `/probe?target=` asks for them by these names.
+    pub probes: BTreeMap<String, Target>,
+    /// Who else to be at a probed deployment, when `&auth_module=` says so by these names.
+    pub auth_modules: BTreeMap<String, Credentials>,
+    /// A probed deployment that nobody has asked for this long is no longer watched.
+    pub probe_idle_timeout: Duration,
     /// Where to serve; port 0 takes any free one.
-    pub listen_address: SocketAddr,
+    pub listen_addresses: Vec<SocketAddr>,
+    /// Serve on the sockets that systemd hands over, and on no address.
+    pub systemd_socket: bool,
     /// The path of the metrics.
     pub telemetry_path: String,
+    /// TLS and users of the web side, in the format of Prometheus's exporter toolkit.
+    pub web_config_file: Option<PathBuf>,
+    /// How many requests are served at once; more are refused with 503. 0: no limit.
+    pub max_requests: usize,
     /// How often a source asks a member, if it has no slower pace of its own.
     pub poll_interval: Duration,
     /// How long a member may take to answer. What takes longer has failed.
@@ -32,52 +48,66 @@ pub struct Config {
 impl Config {
     /// Watches that deployment, every five seconds, and serves `127.0.0.1:9917/metrics`.
     #[must_use]
-    pub fn new(uri: impl Into<String>) -> Self {
-        Self {
-            uri: uri.into(),
-            listen_address: (Ipv4Addr::LOCALHOST, DEFAULT_PORT).into(),
-            telemetry_path: "/metrics".to_owned(),
-            poll_interval: Duration::from_secs(5),
-            poll_timeout: Duration::from_secs(3),
-            sources: SourceSettings::default(),
-        }
+    pub fn new(target: impl Into<Target>) -> Self {
+        Self { targets: vec![target.into()], ..Self::default() }
+    }
+
+    pub(crate) fn pace(&self) -> Pace {
+        Pace { interval: self.poll_interval, timeout: self.poll_timeout }
     }
 
     pub(crate) fn validate(&self) -> Result<(), StartError> {
+        if self.targets.is_empty() && self.probes.is_empty() {
+            return Err(StartError::NoTarget);
+        }
+        if self.listen_addresses.is_empty() && !self.systemd_socket {
+            return Err(StartError::NoAddress);
+        }
         if !is_telemetry_path(&self.telemetry_path) {
             return Err(StartError::TelemetryPath(self.telemetry_path.clone()));
         }
-        for (name, duration) in [("interval", self.poll_interval), ("timeout", self.poll_timeout)] {
-            if !(Duration::from_millis(50)..=Duration::from_secs(3600)).contains(&duration) {
-                return Err(StartError::Duration { name, duration });
+        for (name, duration, least) in [
+            ("poll interval", self.poll_interval, Duration::from_millis(50)),
+            ("poll timeout", self.poll_timeout, Duration::from_millis(50)),
+            ("probe idle timeout", self.probe_idle_timeout, Duration::from_secs(1)),
+        ] {
+            let most = Duration::from_secs(24 * 3600);
+            if !(least..=most).contains(&duration) {
+                return Err(StartError::Duration { name, duration, least, most });
             }
         }
         self.sources.validate().map_err(StartError::Sources)
     }
 }
 
-/// Letters, digits and `_.-` between slashes; neither the landing page nor one of the probes.
+impl Default for Config {
+    /// Watches nothing yet.
+    fn default() -> Self {
+        Self {
+            targets: Vec::new(),
+            probes: BTreeMap::new(),
+            auth_modules: BTreeMap::new(),
+            probe_idle_timeout: Duration::from_secs(300),
+            listen_addresses: vec![(Ipv4Addr::LOCALHOST, DEFAULT_PORT).into()],
+            systemd_socket: false,
+            telemetry_path: "/metrics".to_owned(),
+            web_config_file: None,
+            max_requests: 40,
+            poll_interval: Duration::from_secs(5),
+            poll_timeout: Duration::from_secs(3),
+            sources: SourceSettings::default(),
+        }
+    }
+}
+
+/// Letters, digits and `_.-` between slashes; neither the landing page nor one of our own paths.
 fn is_telemetry_path(path: &str) -> bool {
     let segment = |segment: &str| {
         !segment.is_empty()
             && segment != "-"
             && segment.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
     };
-    path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(segment))
-}
-
-/// Without the URI, which may hold a password.
-impl fmt::Debug for Config {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { uri: _, listen_address, telemetry_path, poll_interval, poll_timeout, sources } = self;
-        f.debug_struct("Config")
-            .field("listen_address", listen_address)
-            .field("telemetry_path", telemetry_path)
-            .field("poll_interval", poll_interval)
-            .field("poll_timeout", poll_timeout)
-            .field("sources", sources)
-            .finish_non_exhaustive()
-    }
+    path != "/probe" && path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(segment))
 }
 
 #[cfg(test)]
@@ -86,25 +116,29 @@ mod tests {
 
     #[test]
     fn the_password_is_not_in_the_debug_form() {
-        let config = Config::new("mongodb://user:hunter2@db1/");
+        let mut config = Config::new("mongodb://user:hunter2@db1/");
+        config.probes.insert("orders".into(), Target::new("mongodb://user:hunter2@db2/"));
+        config.auth_modules.insert("monitor".into(), Credentials::new("user", "hunter2"));
         assert!(!format!("{config:?}").contains("hunter2"));
     }
 
     #[test]
     fn paths_that_the_router_would_misread_are_refused() {
-        for good in ["/metrics", "/mongodb/metrics", "/m_1.txt"] {
+        for good in ["/metrics", "/mongodb/metrics", "/m_1.txt", "/probe/metrics"] {
             assert!(is_telemetry_path(good), "{good}");
         }
-        for bad in ["", "/", "metrics", "/-/healthy", "/a//b", "/metrics/", "/{path}", "/a b", "/*"] {
+        for bad in ["", "/", "metrics", "/-/healthy", "/a//b", "/metrics/", "/{path}", "/a b", "/*", "/probe"]
+        {
             assert!(!is_telemetry_path(bad), "{bad}");
         }
     }
 
     #[test]
-    fn intervals_have_bounds() {
+    fn intervals_have_bounds_and_there_is_something_to_watch() {
         let mut config = Config::new("mongodb://db1/");
         assert!(config.validate().is_ok());
         config.poll_interval = Duration::ZERO;
         assert!(config.validate().unwrap_err().to_string().contains("interval"));
+        assert!(matches!(Config::default().validate(), Err(StartError::NoTarget)));
     }
 }

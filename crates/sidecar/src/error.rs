@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use mongodb::error::{Error as DriverError, ErrorKind};
 
+use crate::web::WebConfigError;
+
 /// Why a sidecar did not start.
 ///
 /// A database that is away is not among them: the sidecar starts, says so on its page, and waits for it.
@@ -18,18 +20,40 @@ pub enum StartError {
     /// The driver refuses the URI's options: a certificate that is not there, say.
     #[error("the driver refuses the URI's options: {0}")]
     Options(String),
+    /// Nothing is to be watched.
+    #[error("there is no deployment to watch: name one at least")]
+    NoTarget,
+    /// Nowhere is to be listened.
+    #[error("there is no address to listen on: name one at least")]
+    NoAddress,
+    /// Of the deployments, this one is at fault.
+    #[error("{which}: {error}")]
+    Target {
+        /// Which: its place in the list, or its name.
+        which: String,
+        /// What is wrong with it.
+        #[source]
+        error: Box<StartError>,
+    },
+    /// The file for TLS and users is missing, malformed, or asks for what cannot be had.
+    #[error("{0}")]
+    Web(#[from] WebConfigError),
     /// The path of the metrics cannot be served.
     #[error(
         "{0:?} is no path for metrics: begin with / and use letters, digits, _ . and -, as in /metrics; / and /-/ are taken"
     )]
     TelemetryPath(String),
     /// An interval or a timeout is out of bounds.
-    #[error("a poll {name} of {duration:?} is out of bounds: 50ms to 1h")]
+    #[error("a {name} of {duration:?} is out of bounds: {least:?} to {most:?}")]
     Duration {
-        /// `interval` or `timeout`.
+        /// Which one.
         name: &'static str,
         /// What it was.
         duration: Duration,
+        /// The least that is accepted.
+        least: Duration,
+        /// The most that is accepted.
+        most: Duration,
     },
     /// A setting of the sources is wrong.
     #[error("{0}")]
@@ -45,6 +69,9 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// The sockets that systemd should have handed over are not there, or cannot be used.
+    #[error("{0}")]
+    Socket(String),
 }
 
 impl StartError {
@@ -58,6 +85,13 @@ impl StartError {
             | Self::Duration { .. }
             | Self::Sources(_) => true,
             Self::Metrics(_) | Self::Listen { .. } => false,
+            | Self::NoTarget
+            | Self::NoAddress
+            | Self::Web(_)
+            | Self::TelemetryPath(_)
+            | Self::Duration { .. } => true,
+            Self::Target { error, .. } => error.is_misuse(),
+            Self::Metrics(_) | Self::Listen { .. } | Self::Socket(_) => false,
         }
     }
 }

@@ -5,16 +5,17 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use prometheus::Registry;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{self, LabelPair, MetricFamily, MetricType};
-use prometheus::{Registry, TextEncoder};
 use tokio::time::Instant;
 use txnscope_catalog as catalog;
 use txnscope_catalog::{Emitter, Kind, Metric};
 
+use crate::board::Board;
 use crate::error::Reason;
 use crate::reading::{Histogram, Value};
-use crate::snapshot::{MemberState, Snapshot, SourceState};
+use crate::snapshot::{MemberState, SourceState};
 
 /// The page of metrics.
 #[derive(Debug, Clone)]
@@ -24,21 +25,17 @@ impl Page {
     /// # Errors
     ///
     /// If the catalogue has an entry that Prometheus does not accept.
-    pub(crate) fn new(snapshot: Snapshot) -> prometheus::Result<Self> {
+    pub(crate) fn new(board: impl Into<Board>) -> prometheus::Result<Self> {
         let registry = Registry::new();
         let entries = catalog::emitted_by(Emitter::Sidecar);
         let described = entries.map(describe).collect::<prometheus::Result<_>>()?;
-        registry.register(Box::new(Families { snapshot, described }))?;
+        registry.register(Box::new(Families { board: board.into(), described }))?;
         Ok(Self(registry))
     }
 
-    /// Its text, as of now. Asks nobody, waits for nobody.
-    ///
-    /// # Errors
-    ///
-    /// If a family is malformed.
-    pub(crate) fn render(&self) -> prometheus::Result<String> {
-        TextEncoder::new().encode_to_string(&self.0.gather())
+    /// Its families, as of now. Asks nobody, waits for nobody.
+    pub(crate) fn families(&self) -> Vec<MetricFamily> {
+        self.0.gather()
     }
 }
 
@@ -48,7 +45,7 @@ fn describe(metric: &'static Metric) -> prometheus::Result<Desc> {
 }
 
 struct Families {
-    snapshot: Snapshot,
+    board: Board,
     described: Vec<Desc>,
 }
 
@@ -60,7 +57,16 @@ impl Collector for Families {
     fn collect(&self) -> Vec<MetricFamily> {
         let (mut families, now) = (Builder::default(), Instant::now());
         families.number(&catalog::TXNSCOPE_BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1.0);
-        for member in self.snapshot.members() {
+        if let Some(reloads) = self.board.reloads() {
+            let (successful, at) = reloads.last();
+            families.number(
+                &catalog::TXNSCOPE_CONFIG_RELOAD_SUCCESSFUL,
+                &[],
+                f64::from(u8::from(successful)),
+            );
+            families.number(&catalog::TXNSCOPE_CONFIG_RELOAD_TIMESTAMP, &[], at);
+        }
+        for member in self.board.members() {
             of_member(&mut families, &member, now);
         }
         families.0.into_values().collect()
@@ -174,11 +180,13 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
+    use prometheus::TextEncoder;
     use testkit::Scrape;
 
     use super::*;
     use crate::decode::Found;
     use crate::reading::Reading;
+    use crate::snapshot::Snapshot;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -191,7 +199,8 @@ mod tests {
     }
 
     fn scrape(snapshot: &Snapshot) -> Scrape {
-        Scrape::parse(&Page::new(snapshot.clone()).unwrap().render().unwrap()).unwrap()
+        let families = Page::new(snapshot.clone()).unwrap().families();
+        Scrape::parse(&TextEncoder::new().encode_to_string(&families).unwrap()).unwrap()
     }
 
     fn uptime() -> Reading {

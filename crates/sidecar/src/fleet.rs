@@ -122,11 +122,19 @@ impl Fleet {
         if seeds.is_empty() {
             return;
         }
-        match self.ask_anyone(&seeds).await {
-            Some(Hello::Member(membership)) if self.uri.direct => self.rename(&membership.rs),
-            Some(Hello::Member(membership)) => self.accept(membership),
-            Some(Hello::Alone | Hello::Unsure) | None => {}
-        }
+        let began = Instant::now();
+        let silent = match self.ask_anyone(&seeds).await {
+            Ok(Hello::Member(membership)) => {
+                if self.uri.direct {
+                    self.rename(&membership.rs)
+                } else {
+                    self.accept(membership)
+                }
+                None
+            }
+            Ok(Hello::Alone | Hello::Mongos | Hello::Unsure) => None,
+            Err(reason) => Some(reason),
+        };
         let mut wanted = match &self.known {
             Some(known) => known.members.clone(),
             // Nobody has told us better: the hosts of the URI it is.
@@ -135,7 +143,15 @@ impl Fleet {
         if self.known.is_some() {
             wanted.extend(self.hidden(&seeds, &wanted).await);
         }
-        self.watch_exactly(&wanted);
+        let joined = self.watch_exactly(&wanted);
+        // Who is new and has just said nothing is down already: that shows before the first poll has ended.
+        if let Some(reason) = silent {
+            for state in joined {
+                for source in state.sources() {
+                    source.note(began, self.pace.interval, Err(reason));
+                }
+            }
+        }
     }
 
     /// The hosts of the URI, in the form in which addresses are shown.
@@ -174,14 +190,15 @@ impl Fleet {
     }
 
     /// The account of whoever gives one first: the member that gave it last; else all others, and the hosts of the
-    /// URI, at once.
-    async fn ask_anyone(&mut self, seeds: &BTreeMap<String, ServerAddress>) -> Option<Hello> {
+    /// URI, at once. If nobody says anything, why.
+    async fn ask_anyone(&mut self, seeds: &BTreeMap<String, ServerAddress>) -> Result<Hello, Reason> {
         if let Some(preferred) = self.preferred.take()
             && let Some(watched) = self.watched.get(&preferred)
-            && let Ok(hello @ (Hello::Member(_) | Hello::Alone)) = self.ask(watched.client.clone()).await
+            && let Ok(hello @ (Hello::Member(_) | Hello::Alone | Hello::Mongos)) =
+                self.ask(watched.client.clone()).await
         {
             self.preferred = Some(preferred);
-            return Some(hello);
+            return Ok(hello);
         }
         let mut others: BTreeMap<_, _> =
             self.watched.iter().map(|(address, watched)| (address.clone(), watched.client.clone())).collect();
@@ -193,14 +210,19 @@ impl Fleet {
         let fleet = &*self;
         let mut answers: FuturesUnordered<_> =
             others.into_iter().map(async |(address, client)| (address, fleet.ask(client).await)).collect();
+        let mut last = Err(Reason::ServerSelection);
         while let Some((address, answer)) = answers.next().await {
-            if let Ok(hello @ (Hello::Member(_) | Hello::Alone)) = answer {
-                drop(answers);
-                self.preferred = Some(address);
-                return Some(hello);
+            match answer {
+                Ok(hello @ (Hello::Member(_) | Hello::Alone | Hello::Mongos)) => {
+                    drop(answers);
+                    self.preferred = Some(address);
+                    return Ok(hello);
+                }
+                Ok(Hello::Unsure) => last = Ok(Hello::Unsure),
+                Err(error) => last = last.map_err(|_| error.reason),
             }
         }
-        None
+        last
     }
 
     async fn ask(&self, client: Client) -> Result<Hello, PollError> {
@@ -265,7 +287,7 @@ impl Fleet {
             let Some(client) = self.client(address, host) else { continue };
             let is_hidden = match self.ask(client).await {
                 Ok(Hello::Member(account)) => account.rs == self.rs && account.is_of_a_hidden_member(),
-                Ok(Hello::Alone | Hello::Unsure) => false,
+                Ok(Hello::Alone | Hello::Mongos | Hello::Unsure) => false,
                 // No answer changes nothing, and it is asked again.
                 Err(_) if self.watched.contains_key(address) => true,
                 Err(_) => continue,
@@ -279,17 +301,15 @@ impl Fleet {
         hidden
     }
 
-    fn watch_exactly(&mut self, wanted: &BTreeSet<String>) {
+    /// Returns who has joined.
+    fn watch_exactly(&mut self, wanted: &BTreeSet<String>) -> Vec<Arc<MemberState>> {
         let gone: Vec<_> =
             self.watched.keys().filter(|address| !wanted.contains(*address)).cloned().collect();
         for address in gone {
             self.leave(&address);
         }
-        for address in wanted {
-            if !self.watched.contains_key(address) {
-                self.join(address);
-            }
-        }
+        let new: Vec<_> = wanted.iter().filter(|address| !self.watched.contains_key(*address)).collect();
+        let joined = new.into_iter().filter_map(|address| self.join(address)).collect();
         // What is watched has its client now; what is settled needs none.
         for (address, client) in std::mem::take(&mut self.asked) {
             if self.settled.contains(&address) {
@@ -298,21 +318,23 @@ impl Fleet {
                 self.asked.insert(address, client);
             }
         }
+        joined
     }
 
-    fn join(&mut self, address: &str) {
+    fn join(&mut self, address: &str) -> Option<Arc<MemberState>> {
         let Ok(host) = ServerAddress::parse(address) else {
             tracing::error!(member = address, "the set names a member by an address that makes no sense");
-            return;
+            return None;
         };
-        let Some(client) = self.client(address, &host) else { return };
+        let client = self.client(address, &host)?;
         let state = Arc::new(self.state(address.to_owned()));
         let stop = self.stop.child_token();
         let sources = source::all(&self.sources);
         watch_member(&state, &client.database("admin"), sources, self.pace, &self.tasks, &stop);
         self.snapshot.insert(Arc::clone(&state));
         tracing::info!(member = address, "watching a member");
-        self.watched.insert(address.to_owned(), Watched { client, state, stop });
+        self.watched.insert(address.to_owned(), Watched { client, state: Arc::clone(&state), stop });
+        Some(state)
     }
 
     fn leave(&mut self, address: &str) {

@@ -6,11 +6,13 @@
 //!
 //! | module | what |
 //! | --- | --- |
+//! | `config`, `target`, `reload` | what is wanted, and what of it can change while it runs |
+//! | `targets` | the deployments that are followed, always or while they are probed |
 //! | `uri`, `topology`, `fleet` | from one URI to the members that are there now |
 //! | `source` | what a member is asked: one file each |
 //! | `decode`, `reading` | from a reply, field by field, to samples of catalogued metrics |
 //! | `poller` | when, how long at most, and what a failure costs |
-//! | `snapshot` | what is known now, and how old it is |
+//! | `snapshot`, `board` | what is known now, and how old it is |
 //! | `export`, `web` | the page |
 //!
 //! ```no_run
@@ -24,6 +26,7 @@
 //! # }
 //! ```
 
+mod board;
 mod config;
 mod decode;
 mod error;
@@ -31,16 +34,19 @@ mod export;
 mod fleet;
 mod poller;
 mod reading;
+mod reload;
 mod snapshot;
 mod source;
+mod target;
+mod targets;
 mod topology;
 mod uri;
 mod web;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -50,13 +56,15 @@ pub use crate::source::{
     CurrentOpSettings, ParameterSettings, Privilege, ProfileSettings, ReplicationSettings, Resource,
     SlowTransactionSettings, SourceSettings, StorageEngineSettings, privileges, privileges_by_source,
 };
+pub use crate::reload::{LoadError, ReloadError};
+pub use crate::target::{Credentials, Target};
+pub use crate::web::WebConfigError;
 
+use crate::board::Board;
 use crate::export::Page;
-use crate::fleet::Fleet;
-use crate::poller::Pace;
-use crate::snapshot::Snapshot;
-use crate::uri::Uri;
-use crate::web::Web;
+use crate::reload::{Loader, ReloadRecord, Reloader};
+use crate::targets::Targets;
+use crate::web::{Access, Web, listeners};
 
 /// How long a shutdown waits for scrapes in flight and connections to close.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -64,7 +72,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// A running sidecar. Dropping it begins an orderly end, without waiting for it.
 #[derive(Debug)]
 pub struct Sidecar {
-    address: SocketAddr,
+    addresses: Vec<SocketAddr>,
+    reloader: Arc<Reloader>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -72,38 +81,100 @@ pub struct Sidecar {
 impl Sidecar {
     /// Listens and begins to poll, in tasks of its own. Does not wait for the database, nor need it.
     ///
+    /// A reload reads the files again that the configuration names, and no more.
+    ///
     /// # Errors
     ///
-    /// If the configuration is wrong or the address cannot be listened on.
+    /// If the configuration is wrong or an address cannot be listened on.
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_with(config, None).await
+    }
+
+    /// As [`start`](Self::start). A reload asks `load` for the configuration, on a thread where it may block.
+    ///
+    /// # Errors
+    ///
+    /// If the configuration is wrong or an address cannot be listened on.
+    pub async fn start_reloadable(
+        config: Config,
+        load: impl Fn() -> Result<Config, LoadError> + Send + Sync + 'static,
+    ) -> Result<Self, StartError> {
+        Self::start_with(config, Some(Arc::new(load))).await
+    }
+
+    async fn start_with(config: Config, load: Option<Arc<Loader>>) -> Result<Self, StartError> {
         config.validate()?;
-        let uri = Uri::parse(&config.uri)?;
-        let (snapshot, tasks, stop) = (Snapshot::default(), TaskTracker::new(), CancellationToken::new());
-        let pace = Pace { interval: config.poll_interval, timeout: config.poll_timeout };
-        let fleet =
-            Fleet::new(uri, pace, config.sources, snapshot.clone(), tasks.clone(), stop.clone()).await?;
-        let page = Page::new(snapshot.clone())?;
-        let address = config.listen_address;
-        let refused = |source| StartError::Listen { address, source };
-        let listener = TcpListener::bind(address).await.map_err(refused)?;
-        let address = listener.local_addr().map_err(refused)?;
-        let web = Web::new(page, snapshot, &config.telemetry_path);
-        tasks.spawn(fleet.run());
-        let stopped = stop.clone().cancelled_owned();
-        tasks.spawn(async move {
-            if let Err(error) = web.serve(listener, stopped).await {
-                tracing::error!(%error, "the web side has failed");
-            }
-        });
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let record = Arc::new(ReloadRecord::new());
+        let board = Board::of_main_page(Arc::clone(&record));
+        let targets = Arc::new(Targets::new(board.clone(), tasks.clone(), stop.clone()));
+        let plan = targets.plan(&config).await?;
+        let access =
+            Access::new(config.web_config_file.as_deref(), config.max_requests, Arc::clone(&record))?;
+        let access = Arc::new(access);
+        let page = Page::new(board.clone())?;
+        let (addresses, listeners): (Vec<_>, Vec<_>) = listeners(&config).await?.into_iter().unzip();
+
+        targets.follow(plan).await;
+        let path = config.telemetry_path.clone();
+        let reloader = Reloader::new(config, load, Arc::clone(&targets), Arc::clone(&access), record);
+        let reloader = Arc::new(reloader);
+        let web = Web::new(page, board, Arc::clone(&targets), Arc::clone(&reloader), &path);
+        let server = web.server(Arc::clone(&access), tasks.clone(), stop.clone());
+        for listener in listeners {
+            tasks.spawn(server.clone().run(listener));
+        }
+        tasks.spawn(stop.clone().run_until_cancelled_owned(targets.sweep()));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(access.follow_files()));
         tasks.close();
-        tracing::info!(%address, path = config.telemetry_path, version = env!("CARGO_PKG_VERSION"), "listening");
-        Ok(Self { address, tasks, stop })
+        for address in &addresses {
+            tracing::info!(%address, path, version = env!("CARGO_PKG_VERSION"), "listening");
+        }
+        Ok(Self { addresses, reloader, tasks, stop })
+    }
+
+    /// Checks a configuration as [`start`](Self::start) does, with the files that it names, without listening or
+    /// speaking to any server.
+    ///
+    /// # Errors
+    ///
+    /// If it is wrong.
+    pub async fn check(config: &Config) -> Result<(), StartError> {
+        config.validate()?;
+        let (board, stop) = (Board::default(), CancellationToken::new());
+        Targets::new(board, TaskTracker::new(), stop).plan(config).await?;
+        Access::new(config.web_config_file.as_deref(), config.max_requests, Arc::new(ReloadRecord::new()))?;
+        Ok(())
     }
 
     /// Where it listens.
+    ///
+    /// # Panics
+    ///
+    /// Never: it listens somewhere.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        self.address
+        self.addresses[0]
+    }
+
+    /// Everywhere it listens.
+    #[must_use]
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Reads the configuration again, and puts it in force if all of it is accepted. What has not changed goes on
+    /// undisturbed. Addresses and the path of the metrics stay: these take a restart.
+    ///
+    /// # Errors
+    ///
+    /// If it is not accepted. Nothing has changed then.
+    ///
+    /// # Cancellation
+    ///
+    /// Until all of it is checked, nothing has changed.
+    pub async fn reload(&self) -> Result<(), ReloadError> {
+        self.reloader.reload().await
     }
 
     /// Stops polling and listening, answers the scrapes in flight, and closes its connections.

@@ -22,7 +22,7 @@ use crate::snapshot::{Last, MemberState};
 use crate::source::{Ask, Books, Schedule, Source};
 
 /// How often, and how long at most.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pace {
     pub(crate) interval: Duration,
     pub(crate) timeout: Duration,

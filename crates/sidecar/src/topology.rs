@@ -14,8 +14,10 @@ use crate::error::PollError;
 pub(crate) enum Hello {
     /// It is a member of a replica set.
     Member(Membership),
-    /// It belongs to none: a standalone, or a mongos.
+    /// It belongs to none.
     Alone,
+    /// It routes for a sharded cluster. It names no other: each that the URI names is watched.
+    Mongos,
     /// It does not know: its set is not initiated, or it was removed from it.
     Unsure,
 }
@@ -74,6 +76,7 @@ fn decode(reply: &Document) -> Hello {
             primary: is("isWritablePrimary"),
             version: number(reply, &["setVersion"]).ok().unwrap_or_default(),
         }),
+        Found::Missing if text(reply, &["msg"]).ok() == Some("isdbgrid") => Hello::Mongos,
         Found::Missing if !is("isreplicaset") => Hello::Alone,
         Found::Value(_) | Found::Missing | Found::Odd => Hello::Unsure,
     }
@@ -129,7 +132,7 @@ mod tests {
     #[test]
     fn servers_of_other_kinds_are_recognised() {
         assert_eq!(decode(&doc! {"isWritablePrimary": true}), Hello::Alone);
-        assert_eq!(decode(&doc! {"msg": "isdbgrid"}), Hello::Alone);
+        assert_eq!(decode(&doc! {"msg": "isdbgrid", "isWritablePrimary": true}), Hello::Mongos);
         assert_eq!(decode(&doc! {"isreplicaset": true}), Hello::Unsure);
         assert_eq!(decode(&doc! {"setName": "rs0"}), Hello::Unsure);
         assert_eq!(decode(&doc! {"setName": 7, "hosts": ["db1"]}), Hello::Unsure);

@@ -6,10 +6,11 @@ use std::time::Duration;
 use mongodb::Client;
 use mongodb::error::Error as DriverError;
 use mongodb::options::{
-    ClientOptions, ConnectionString, DriverInfo, HostInfo, ServerAddress, ServerMonitoringMode,
+    ClientOptions, ConnectionString, Credential, DriverInfo, HostInfo, ServerAddress, ServerMonitoringMode,
 };
 
 use crate::error::StartError;
+use crate::target::{Credentials, Target};
 
 /// The name under which the server's log and `$currentOp` know us.
 pub(crate) const APP_NAME: &str = "txnscope";
@@ -21,6 +22,7 @@ const MAX_POOL_SIZE: u32 = 2;
 #[derive(Clone)]
 pub(crate) struct Uri {
     text: String,
+    credentials: Option<Credentials>,
     /// The name behind `mongodb+srv://`, whose members DNS knows.
     pub(crate) dns_name: Option<String>,
     /// Watch the one member that is named, and no other.
@@ -30,11 +32,19 @@ pub(crate) struct Uri {
 }
 
 impl Uri {
-    pub(crate) fn parse(text: &str) -> Result<Self, StartError> {
+    pub(crate) fn parse(target: &Target) -> Result<Self, StartError> {
+        let text = target.uri();
         let parsed = ConnectionString::parse(text).map_err(|error| malformed(text, &error))?;
         if parsed.load_balanced == Some(true) {
             return Err(StartError::Uri(
                 "a URI with loadBalanced=true reaches one server or another: name the members instead".into(),
+            ));
+        }
+        let credentials = target.credentials().cloned();
+        let named = parsed.credential.as_ref().is_some_and(|credential| credential.username.is_some());
+        if named && credentials.is_some() {
+            return Err(StartError::Uri(
+                "the URI names a user, and so does what goes with it: say in one place who to be".into(),
             ));
         }
         let dns_name = match parsed.host_info {
@@ -42,12 +52,22 @@ impl Uri {
             _ => None,
         };
         let direct = parsed.direct_connection == Some(true);
-        Ok(Self { text: text.to_owned(), dns_name, direct, rs: parsed.replica_set })
+        Ok(Self { text: text.to_owned(), credentials, dns_name, direct, rs: parsed.replica_set })
     }
 
     /// The options that all members share, with the hosts that the URI names. Asks DNS if there is a name.
     pub(crate) async fn resolve(&self) -> Result<ClientOptions, StartError> {
-        ClientOptions::parse(&self.text).await.map_err(|error| malformed(&self.text, &error))
+        let mut options =
+            ClientOptions::parse(&self.text).await.map_err(|error| malformed(&self.text, &error))?;
+        if let Some(Credentials { username, password, source }) = &self.credentials {
+            // Without a user, the driver drops what the URI says about where the user is.
+            let source = source.clone().or_else(|| auth_source(&self.text));
+            let mut credential = Credential::builder().username(username.clone()).build();
+            credential.password = Some(password.clone());
+            credential.source = source;
+            options.credential = Some(credential);
+        }
+        Ok(options)
     }
 }
 
@@ -56,6 +76,12 @@ impl fmt::Debug for Uri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Uri").field("rs", &self.rs).field("direct", &self.direct).finish_non_exhaustive()
     }
+}
+
+fn auth_source(uri: &str) -> Option<String> {
+    let (_, options) = uri.split_once('?')?;
+    let mut options = options.split('&').filter_map(|option| option.split_once('='));
+    options.find(|(name, _)| name.eq_ignore_ascii_case("authSource")).map(|(_, source)| source.to_owned())
 }
 
 /// The driver may quote a piece of the URI. Where there is an `@`, the piece may be one of the password.
@@ -101,6 +127,10 @@ pub(crate) fn client(
 mod tests {
     use super::*;
 
+    fn parse(text: &str) -> Result<Uri, StartError> {
+        Uri::parse(&Target::new(text))
+    }
+
     #[test]
     fn a_malformed_uri_with_credentials_is_not_quoted() {
         for text in [
@@ -111,25 +141,42 @@ mod tests {
             "mongo://user:hunter2@host/",
             "mongodb://user:hunter2@host/?authMechanism=hunter2",
         ] {
-            let error = Uri::parse(text).expect_err(text).to_string();
+            let error = parse(text).expect_err(text).to_string();
             assert!(!error.contains("hun") && error.contains("percent-encoded"), "{text}: {error}");
         }
     }
 
     #[test]
     fn without_credentials_the_driver_says_what_is_wrong() {
-        let error = Uri::parse("mongodb://host:port/").unwrap_err().to_string();
+        let error = parse("mongodb://host:port/").unwrap_err().to_string();
         assert!(error.contains("port"), "{error}");
     }
 
     #[test]
     fn the_uri_says_which_members() {
-        let uri = Uri::parse("mongodb://u:hunter2@db1,db2/?replicaSet=rs0").unwrap();
+        let uri = parse("mongodb://u:hunter2@db1,db2/?replicaSet=rs0").unwrap();
         assert_eq!((uri.rs.as_deref(), uri.direct, &uri.dns_name), (Some("rs0"), false, &None));
         assert!(!format!("{uri:?}").contains("hunter2"));
-        assert!(Uri::parse("mongodb://db1/?directConnection=true").unwrap().direct);
-        let uri = Uri::parse("mongodb+srv://cluster.example.net/").unwrap();
+        assert!(parse("mongodb://db1/?directConnection=true").unwrap().direct);
+        let uri = parse("mongodb+srv://cluster.example.net/").unwrap();
         assert_eq!(uri.dns_name.as_deref(), Some("cluster.example.net"));
-        assert!(Uri::parse("mongodb://db1/?loadBalanced=true").is_err());
+        assert!(parse("mongodb://db1/?loadBalanced=true").is_err());
+    }
+
+    #[tokio::test]
+    async fn credentials_come_from_one_place() {
+        let who = Credentials::new("txnscope", "hunter2");
+        let options = async |uri: &str, who: Credentials| {
+            let target = Target::new(uri).with_credentials(who);
+            Uri::parse(&target).unwrap().resolve().await.unwrap().credential.unwrap()
+        };
+        let found = options("mongodb://db1/?authSource=users", who.clone()).await;
+        assert_eq!((found.username.as_deref(), found.source.as_deref()), (Some("txnscope"), Some("users")));
+        assert_eq!(found.password.as_deref(), Some("hunter2"));
+        let found = options("mongodb://db1/", who.clone().of_database("other")).await;
+        assert_eq!(found.source.as_deref(), Some("other"));
+        let both = Target::new("mongodb://user:hunter2@db1/").with_credentials(who);
+        let error = Uri::parse(&both).unwrap_err().to_string();
+        assert!(error.contains("one place") && !error.contains("hunter2"), "{error}");
     }
 }

@@ -179,7 +179,7 @@ async fn what_cannot_work_is_refused_at_the_start() {
     use txnscope_sidecar::{Config, Sidecar};
     let refused = async |uri: &str| {
         let mut config = Config::new(uri);
-        config.listen_address = "127.0.0.1:0".parse().unwrap();
+        config.listen_addresses = vec!["127.0.0.1:0".parse().unwrap()];
         let error = Sidecar::start(config).await.expect_err(uri);
         assert!(error.is_misuse(), "{uri}: {error}");
         let text = error.to_string();

@@ -53,6 +53,19 @@ impl Prometheus {
     ///
     /// If it does not come up, because the port is taken, say.
     pub async fn start_on(port: u16, jobs: &[ScrapeJob]) -> Result<Self> {
+        Self::start_with(port, jobs, &[]).await
+    }
+
+    /// Starts it on a free port. It scrapes in protobuf where a target offers that.
+    ///
+    /// # Errors
+    ///
+    /// If it does not come up.
+    pub async fn start_with_protobuf(jobs: &[ScrapeJob]) -> Result<Self> {
+        Self::start_with(free_port()?, jobs, &["--enable-feature=native-histograms"]).await
+    }
+
+    async fn start_with(port: u16, jobs: &[ScrapeJob], more: &[&str]) -> Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("txnscope-prometheus-")
             .tempdir()
@@ -67,12 +80,13 @@ impl Prometheus {
         }
         let at = |name: &str| folder.path().join(name);
         std::fs::write(at("prometheus.yml"), config)?;
-        let arguments = [
+        let mut arguments = vec![
             format!("--config.file={}", at("prometheus.yml").display()),
             format!("--storage.tsdb.path={}", at("data").display()),
             format!("--web.listen-address=127.0.0.1:{port}"),
             "--log.level=warn".to_owned(),
         ];
+        arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
         let process = Process::spawn(&Binary::Prometheus.path()?, &arguments, at("log")).await?;
         let mut prometheus = Self { process, port, http: reqwest::Client::new(), _folder: folder };
         let ready = format!("{}/-/ready", prometheus.url());

@@ -1,5 +1,6 @@
 //! Prometheus's own checker.
 
+use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
@@ -30,6 +31,25 @@ pub async fn check_metrics(page: &str) -> Result<()> {
         [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
     if !output.status.success() || !complaints.trim().is_empty() {
         bail!("promtool complains:\n{}", complaints.trim());
+    }
+    Ok(())
+}
+
+/// Checks a configuration of Prometheus: `promtool check config`.
+///
+/// # Errors
+///
+/// With promtool's complaints, if it has any.
+pub async fn check_config(file: &Path) -> Result<()> {
+    let output = Command::new(Binary::Promtool.path()?)
+        .args(["check", "config"])
+        .arg(file)
+        .kill_on_drop(true)
+        .output()
+        .await
+        .context("cannot start promtool")?;
+    if !output.status.success() {
+        bail!("promtool complains:\n{}", String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(())
 }

@@ -57,7 +57,7 @@ impl Backend {
 /// A sidecar that polls often.
 pub(crate) async fn sidecar(uri: &str) -> Sidecar {
     let mut config = Config::new(uri);
-    config.listen_address = "127.0.0.1:0".parse().unwrap();
+    config.listen_addresses = vec!["127.0.0.1:0".parse().unwrap()];
     config.poll_interval = Duration::from_millis(200);
     Sidecar::start(config).await.unwrap()
 }

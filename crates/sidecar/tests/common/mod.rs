@@ -22,7 +22,7 @@ pub(crate) async fn sidecar(uri: &str) -> Sidecar {
 /// The same with other settings of its sources.
 pub(crate) async fn sidecar_with(uri: &str, sources: SourceSettings) -> Sidecar {
     let mut config = Config::new(uri);
-    config.listen_address = "127.0.0.1:0".parse().unwrap();
+    config.listen_addresses = vec!["127.0.0.1:0".parse().unwrap()];
     config.poll_interval = Duration::from_millis(200);
     config.sources = sources;
     Sidecar::start(config).await.unwrap()

@@ -1,0 +1,277 @@
+//! The deployments that are followed: those of the configuration always, those of `/probe` while somebody asks.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::board::Board;
+use crate::config::Config;
+use crate::error::StartError;
+use crate::export::Page;
+use crate::fleet::Fleet;
+use crate::poller::Pace;
+use crate::snapshot::Snapshot;
+use crate::target::{Credentials, Target};
+use crate::uri::Uri;
+
+/// How much longer than a poll a probe waits for the first one: it is to see how that ended.
+const GRACE: Duration = Duration::from_millis(250);
+
+/// How often a probe looks whether the first poll has ended. Nobody is asked then.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Why a probe has no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProbeError {
+    #[error("there is no target {0:?} in the configuration")]
+    Target(String),
+    #[error("there is no auth module {0:?} in the configuration")]
+    AuthModule(String),
+    #[error("the target cannot be watched; see the log")]
+    Start,
+}
+
+/// Follows deployments, and changes which.
+#[derive(Debug)]
+pub(crate) struct Targets {
+    state: Mutex<State>,
+    board: Board,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    followed: Vec<Followed>,
+    probed: BTreeMap<Key, Probed>,
+    definitions: Definitions,
+}
+
+/// A target's name, and that of the auth module if there is one.
+type Key = (String, Option<String>);
+
+/// What can be probed, and how.
+#[derive(Debug, Default)]
+struct Definitions {
+    probes: BTreeMap<String, Target>,
+    auth_modules: BTreeMap<String, Credentials>,
+    pace: Option<Pace>,
+    idle_timeout: Duration,
+}
+
+/// A deployment with its fleet. Dropping it ends the fleet.
+#[derive(Debug)]
+struct Followed {
+    target: Target,
+    pace: Pace,
+    snapshot: Snapshot,
+    stop: CancellationToken,
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+#[derive(Debug)]
+struct Probed {
+    followed: Followed,
+    board: Board,
+    page: Page,
+    asked: Instant,
+}
+
+/// A checked configuration that can be put in force without failing.
+pub(crate) struct Plan {
+    /// One for each target: a fleet, where there is none yet that does the same.
+    fleets: Vec<(Target, Option<(Followed, Fleet)>)>,
+    definitions: Definitions,
+}
+
+impl Targets {
+    pub(crate) fn new(board: Board, tasks: TaskTracker, stop: CancellationToken) -> Self {
+        Self { state: Mutex::default(), board, tasks, stop }
+    }
+
+    /// Checks what the configuration wants followed, without speaking to any server.
+    ///
+    /// # Errors
+    ///
+    /// If a URI is malformed, or the driver does not accept its options.
+    pub(crate) async fn plan(&self, config: &Config) -> Result<Plan, StartError> {
+        let state = self.state.lock().await;
+        let pace = config.pace();
+        let mut fleets = Vec::new();
+        for (index, target) in config.targets.iter().enumerate() {
+            if fleets.iter().any(|(other, _)| other == target) {
+                continue;
+            }
+            let is_there = state.followed.iter().any(|followed| followed.is(target, pace));
+            let fleet = match is_there {
+                true => None,
+                false => {
+                    let which =
+                        if config.targets.len() > 1 { Some(format!("URI {}", index + 1)) } else { None };
+                    Some(self.fleet(target, pace).await.map_err(|error| named(which, error))?)
+                }
+            };
+            fleets.push((target.clone(), fleet));
+        }
+        for (name, target) in &config.probes {
+            let uri = Uri::parse(target).map_err(|error| named(Some(format!("target {name:?}")), error))?;
+            if uri.dns_name.is_none() {
+                uri.resolve().await.map_err(|error| named(Some(format!("target {name:?}")), error))?;
+            }
+        }
+        let definitions = Definitions {
+            probes: config.probes.clone(),
+            auth_modules: config.auth_modules.clone(),
+            pace: Some(pace),
+            idle_timeout: config.probe_idle_timeout,
+        };
+        Ok(Plan { fleets, definitions })
+    }
+
+    async fn fleet(&self, target: &Target, pace: Pace) -> Result<(Followed, Fleet), StartError> {
+        let (snapshot, stop) = (Snapshot::default(), self.stop.child_token());
+        let uri = Uri::parse(target)?;
+        let fleet = Fleet::new(uri, pace, snapshot.clone(), self.tasks.clone(), stop.clone()).await?;
+        Ok((Followed { target: target.clone(), pace, snapshot, stop }, fleet))
+    }
+
+    /// Follows what the plan says. What is followed already, in the same way, goes on undisturbed.
+    pub(crate) async fn follow(&self, plan: Plan) {
+        let mut state = self.state.lock().await;
+        let mut before = std::mem::take(&mut state.followed);
+        for (target, fleet) in plan.fleets {
+            match fleet {
+                Some((followed, fleet)) => {
+                    self.tasks.spawn(fleet.run());
+                    state.followed.push(followed);
+                }
+                None => {
+                    let pace = plan.definitions.pace;
+                    let same = before.iter().position(|one| pace.is_some_and(|pace| one.is(&target, pace)));
+                    state.followed.extend(same.map(|index| before.swap_remove(index)));
+                }
+            }
+        }
+        self.board.show(state.followed.iter().map(|followed| followed.snapshot.clone()).collect());
+        drop(before);
+        let State { probed, definitions, .. } = &mut *state;
+        *definitions = plan.definitions;
+        probed.retain(|key, probed| {
+            let target = definitions.target(key).ok();
+            target.zip(definitions.pace).is_some_and(|(target, pace)| probed.followed.is(&target, pace))
+        });
+    }
+
+    /// The page of a deployment that is watched on demand. The first probe begins to watch it, and waits until each
+    /// member has been asked once, but no longer than that: a member that hangs is down on the page.
+    ///
+    /// # Errors
+    ///
+    /// If no such target or auth module is configured.
+    pub(crate) async fn probe(
+        &self,
+        target: &str,
+        auth_module: Option<&str>,
+        patience: Option<Duration>,
+    ) -> Result<Page, ProbeError> {
+        let key = (target.to_owned(), auth_module.map(str::to_owned));
+        let (page, board, limit) = {
+            let mut state = self.state.lock().await;
+            let State { probed, definitions, .. } = &mut *state;
+            let target = definitions.target(&key)?;
+            let pace = definitions.pace.ok_or(ProbeError::Start)?;
+            if !probed.contains_key(&key) {
+                probed.insert(key.clone(), self.start(&key, &target, pace).await?);
+            }
+            let probed = probed.get_mut(&key).ok_or(ProbeError::Start)?;
+            probed.asked = Instant::now();
+            (probed.page.clone(), probed.board.clone(), pace.timeout + GRACE)
+        };
+        let limit = patience.map_or(limit, |patience| patience.min(limit));
+        let first_polls = async {
+            while !board.polled() {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        let _ = timeout(limit, first_polls).await;
+        Ok(page)
+    }
+
+    async fn start(&self, key: &Key, target: &Target, pace: Pace) -> Result<Probed, ProbeError> {
+        let failed = |error: &dyn fmt::Display| {
+            tracing::error!(probe = key.0, auth_module = key.1, %error, "the target cannot be watched");
+            ProbeError::Start
+        };
+        let (followed, fleet) = self.fleet(target, pace).await.map_err(|error| failed(&error))?;
+        let board = Board::from(followed.snapshot.clone());
+        let page = Page::new(board.clone()).map_err(|error| failed(&error))?;
+        tracing::info!(probe = key.0, auth_module = key.1, "watching a target that is probed");
+        self.tasks.spawn(fleet.run());
+        Ok(Probed { followed, board, page, asked: Instant::now() })
+    }
+
+    /// The names that can be probed.
+    pub(crate) async fn names(&self) -> Vec<String> {
+        self.state.lock().await.definitions.probes.keys().cloned().collect()
+    }
+
+    /// Forgets, from time to time, the targets that nobody probes any longer.
+    pub(crate) async fn sweep(self: Arc<Self>) {
+        loop {
+            let idle = self.state.lock().await.definitions.idle_timeout;
+            tokio::time::sleep((idle / 4).clamp(Duration::from_millis(100), Duration::from_secs(30))).await;
+            let mut state = self.state.lock().await;
+            let idle = state.definitions.idle_timeout;
+            state.probed.retain(|(target, _), probed| {
+                let wanted = probed.asked.elapsed() < idle;
+                if !wanted {
+                    tracing::info!(probe = target, "nobody probes the target any longer");
+                }
+                wanted
+            });
+        }
+    }
+}
+
+impl Followed {
+    fn is(&self, target: &Target, pace: Pace) -> bool {
+        self.target == *target && self.pace == pace
+    }
+}
+
+impl Definitions {
+    fn target(&self, (name, auth_module): &Key) -> Result<Target, ProbeError> {
+        let target = self.probes.get(name).ok_or_else(|| ProbeError::Target(name.clone()))?;
+        let credentials = match auth_module {
+            None => None,
+            Some(name) => {
+                let found = self.auth_modules.get(name);
+                Some(found.ok_or_else(|| ProbeError::AuthModule(name.clone()))?)
+            }
+        };
+        Ok(with(target, credentials))
+    }
+}
+
+fn with(target: &Target, credentials: Option<&Credentials>) -> Target {
+    credentials
+        .map_or_else(|| target.clone(), |credentials| target.clone().with_credentials(credentials.clone()))
+}
+
+fn named(which: Option<String>, error: StartError) -> StartError {
+    match which {
+        Some(which) => StartError::Target { which, error: Box::new(error) },
+        None => error,
+    }
+}

@@ -1,0 +1,47 @@
+//! Where requests come in: addresses of ours, or sockets that systemd hands over.
+
+use std::net::SocketAddr;
+
+use listenfd::ListenFd;
+use tokio::net::TcpListener;
+
+use crate::config::Config;
+use crate::error::StartError;
+
+/// # Errors
+///
+/// If an address cannot be listened on, or systemd's sockets are not there.
+pub(crate) async fn listeners(config: &Config) -> Result<Vec<(SocketAddr, TcpListener)>, StartError> {
+    if config.systemd_socket {
+        return handed_over();
+    }
+    let mut listeners = Vec::new();
+    for address in config.listen_addresses.iter().copied() {
+        let refused = |source| StartError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(refused)?;
+        listeners.push((listener.local_addr().map_err(refused)?, listener));
+    }
+    Ok(listeners)
+}
+
+fn handed_over() -> Result<Vec<(SocketAddr, TcpListener)>, StartError> {
+    let mut handed = ListenFd::from_env();
+    if handed.len() == 0 {
+        return Err(StartError::Socket(
+            "systemd has handed over no socket: --web.systemd-socket wants a unit of type .socket that starts this \
+             service (it sets LISTEN_FDS and LISTEN_PID)"
+                .into(),
+        ));
+    }
+    let odd = |error: std::io::Error| {
+        StartError::Socket(format!("a socket from systemd is no TCP socket that listens: {error}"))
+    };
+    let mut listeners = Vec::new();
+    for index in 0..handed.len() {
+        let Some(listener) = handed.take_tcp_listener(index).map_err(odd)? else { continue };
+        listener.set_nonblocking(true).map_err(odd)?;
+        let address = listener.local_addr().map_err(odd)?;
+        listeners.push((address, TcpListener::from_std(listener).map_err(odd)?));
+    }
+    Ok(listeners)
+}

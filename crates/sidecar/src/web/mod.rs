@@ -1,0 +1,230 @@
+//! What is served: the metrics, probes of targets, two probes of ourselves, and a page for people.
+
+mod access;
+mod encode;
+mod file;
+mod landing;
+mod listen;
+mod serve;
+mod tls;
+mod users;
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower_http::compression::CompressionLayer;
+
+pub(crate) use self::access::Access;
+pub use self::file::WebConfigError;
+pub(crate) use self::listen::listeners;
+pub(crate) use self::serve::Server;
+use crate::board::Board;
+use crate::export::Page;
+use crate::reload::Reloader;
+use crate::snapshot::MemberState;
+use crate::targets::{ProbeError, Targets};
+
+/// By when Prometheus wants its answer, in seconds.
+const SCRAPE_TIMEOUT: &str = "x-prometheus-scrape-timeout-seconds";
+
+/// What of it is left for the way back.
+const WAY_BACK: Duration = Duration::from_millis(500);
+
+/// What the handlers share.
+#[derive(Debug, Clone)]
+pub(crate) struct Web {
+    page: Page,
+    board: Board,
+    targets: Arc<Targets>,
+    reloader: Arc<Reloader>,
+    telemetry_path: Arc<str>,
+    ready: Arc<AtomicBool>,
+}
+
+impl Web {
+    pub(crate) fn new(
+        page: Page,
+        board: Board,
+        targets: Arc<Targets>,
+        reloader: Arc<Reloader>,
+        telemetry_path: &str,
+    ) -> Self {
+        let telemetry_path = telemetry_path.into();
+        Self { page, board, targets, reloader, telemetry_path, ready: Arc::default() }
+    }
+
+    fn router(self) -> Router {
+        Router::new()
+            .route(&self.telemetry_path, get(metrics))
+            .route("/probe", get(probe))
+            .layer(CompressionLayer::new())
+            .route("/-/healthy", get(healthy))
+            .route("/-/ready", get(ready))
+            .route("/-/reload", post(reload).put(reload))
+            .route("/", get(landing::page))
+            .with_state(self)
+    }
+
+    /// What listens for it, under those rules.
+    pub(crate) fn server(self, access: Arc<Access>, tasks: TaskTracker, stop: CancellationToken) -> Server {
+        let guard = middleware::from_fn_with_state(Arc::clone(&access), access::guard);
+        Server::new(self.router().layer(guard), access, tasks, stop)
+    }
+
+    /// Every source of every member has been asked once. It stays so: who joins later makes nobody wait.
+    fn is_ready(&self) -> bool {
+        if !self.ready.load(Ordering::Relaxed) && self.board.polled() {
+            self.ready.store(true, Ordering::Relaxed);
+        }
+        self.ready.load(Ordering::Relaxed)
+    }
+}
+
+async fn metrics(State(web): State<Web>, headers: HeaderMap) -> Response {
+    encode::page(&web.page, &headers)
+}
+
+/// A target of the configuration, by its name. A URI or a password has no place in a query: it would be in every
+/// log on the way, and whoever may ask could have our credentials sent anywhere.
+async fn probe(
+    State(web): State<Web>,
+    Query(query): Query<HashMap<String, String>>,
+    headers: HeaderMap,
+) -> Response {
+    let bad = |text: String| (StatusCode::BAD_REQUEST, text).into_response();
+    if query.keys().any(|name| name != "target" && name != "auth_module") {
+        return bad("only target and auth_module can be asked for\n".to_owned());
+    }
+    let Some(target) = query.get("target").filter(|target| !target.is_empty()) else {
+        return bad("which target? /probe?target=NAME, with a name from the configuration\n".to_owned());
+    };
+    if target.contains("://") || target.contains('@') {
+        return bad(
+            "target is a name from the configuration, never a URI: that has a place in the configuration alone\n"
+                .to_owned(),
+        );
+    }
+    let patience = headers.get(SCRAPE_TIMEOUT).and_then(|value| value.to_str().ok()?.parse().ok());
+    let patience = patience.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let patience = patience.map(|patience| patience.saturating_sub(WAY_BACK));
+    match web.targets.probe(target, query.get("auth_module").map(String::as_str), patience).await {
+        Ok(page) => encode::page(&page, &headers),
+        Err(error) => {
+            let status = match &error {
+                ProbeError::Target(_) | ProbeError::AuthModule(_) => StatusCode::NOT_FOUND,
+                ProbeError::Start => StatusCode::INTERNAL_SERVER_ERROR,
+            };
+            (status, format!("{error}\n")).into_response()
+        }
+    }
+}
+
+/// The process answers.
+async fn healthy() -> &'static str {
+    "txnscope is healthy\n"
+}
+
+/// The page says what there is to say. A database that is away does not make the sidecar unready: that is
+/// just what its page has to tell.
+async fn ready(State(web): State<Web>) -> (StatusCode, String) {
+    if !web.is_ready() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "the first polls have not ended\n".to_owned());
+    }
+    let mut text = "txnscope is ready\n".to_owned();
+    let now = Instant::now();
+    for member in web.board.members() {
+        let _ = writeln!(text, "{}: {}", member.address(), state(&member, now));
+    }
+    (StatusCode::OK, text)
+}
+
+async fn reload(State(web): State<Web>) -> (StatusCode, String) {
+    match web.reloader.reload().await {
+        Ok(()) => (StatusCode::OK, "the configuration has been read again\n".to_owned()),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    }
+}
+
+fn state(member: &MemberState, now: Instant) -> &'static str {
+    match member.up(now) {
+        Some(true) => "up",
+        Some(false) => "down",
+        None => "not asked yet",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, to_bytes};
+    use axum::http::Request;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::error::Reason;
+    use crate::reading::Reading;
+    use crate::reload::ReloadRecord;
+    use crate::snapshot::Snapshot;
+
+    async fn get(web: &Web, path: &str) -> (StatusCode, String) {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let response = web.clone().router().oneshot(request).await.unwrap();
+        let status = response.status();
+        let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    fn web() -> (Web, Snapshot) {
+        let (snapshot, record) = (Snapshot::default(), Arc::new(ReloadRecord::new()));
+        let board = Board::from(snapshot.clone());
+        let page = Page::new(board.clone()).unwrap();
+        let targets = Targets::new(board.clone(), TaskTracker::new(), CancellationToken::new());
+        let (targets, access) = (Arc::new(targets), Access::new(None, 0, Arc::clone(&record)).unwrap());
+        let reloader = Reloader::new(Config::default(), None, Arc::clone(&targets), Arc::new(access), record);
+        (Web::new(page, board, targets, Arc::new(reloader), "/metrics"), snapshot)
+    }
+
+    #[tokio::test]
+    async fn it_is_ready_when_the_first_polls_have_ended_however_they_ended() {
+        let (web, snapshot) = web();
+        assert_eq!(get(&web, "/-/healthy").await.0, StatusCode::OK);
+        assert_eq!(get(&web, "/-/ready").await.0, StatusCode::SERVICE_UNAVAILABLE, "no member is known");
+        let member = MemberState::new("db1:27017".into(), String::new(), ["server_status"].into_iter());
+        let member = Arc::new(member);
+        snapshot.insert(Arc::clone(&member));
+        assert_eq!(get(&web, "/-/ready").await.0, StatusCode::SERVICE_UNAVAILABLE, "nobody has asked it");
+        let second = std::time::Duration::from_secs(1);
+        member.sources()[0].note(Instant::now(), second, Err(Reason::Network));
+        let (status, body) = get(&web, "/-/ready").await;
+        assert_eq!(status, StatusCode::OK);
+        assert!(body.contains("db1:27017: down"), "{body}");
+        member.sources()[0].note(Instant::now(), second, Ok(Reading::default()));
+        assert!(get(&web, "/-/ready").await.1.contains("db1:27017: up"));
+        snapshot.insert(Arc::new(MemberState::new("db2:27017".into(), String::new(), ["x"].into_iter())));
+        assert_eq!(get(&web, "/-/ready").await.0, StatusCode::OK, "a member that joins makes nobody wait");
+    }
+
+    #[tokio::test]
+    async fn the_landing_page_escapes_what_the_set_says() {
+        let (web, snapshot) = web();
+        let evil = "<script>alert('&')</script>";
+        snapshot.insert(Arc::new(MemberState::new(evil.into(), evil.into(), ["server_status"].into_iter())));
+        let (status, page) = get(&web, "/").await;
+        assert_eq!(status, StatusCode::OK);
+        assert!(!page.contains("<script") && page.contains("&lt;script&gt;"), "{page}");
+        assert!(page.contains("href=\"/metrics\"") && page.contains(env!("CARGO_PKG_VERSION")));
+        assert_eq!(get(&web, "/nowhere").await.0, StatusCode::NOT_FOUND);
+    }
+}
