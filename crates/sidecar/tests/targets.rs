@@ -1,0 +1,213 @@
+//! Several deployments, deployments on demand, and changes of both while it runs.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::ensure;
+use futures_util::TryStreamExt;
+use mongodb::bson::{Bson, doc};
+use testkit::{Mongod, ReplicaSetOptions, Scrape, wait};
+use txnscope_sidecar::{Config, Credentials, Sidecar, Target};
+
+use crate::common::{page_where, total, url};
+
+fn config(targets: &[&Mongod]) -> Config {
+    let mut config = Config::default();
+    config.targets = targets.iter().map(|mongod| target(mongod)).collect();
+    config.listen_addresses = vec!["127.0.0.1:0".parse().unwrap()];
+    config.poll_interval = Duration::from_millis(200);
+    config
+}
+
+fn target(mongod: &Mongod) -> Target {
+    Target::new(format!("mongodb://{}/", mongod.address()))
+}
+
+fn up(page: &Scrape) -> BTreeSet<String> {
+    page.matching("mongodb_up", &[])
+        .filter(|series| series.value == 1.0)
+        .map(|series| series.labels["member"].clone())
+        .collect()
+}
+
+fn addresses(mongods: &[&Mongod]) -> BTreeSet<String> {
+    mongods.iter().map(|mongod| mongod.address()).collect()
+}
+
+/// The connections that the sidecar has to that server, by the server's account.
+async fn connections(mongod: &Mongod) -> BTreeSet<i64> {
+    let admin = mongod.client().await.unwrap().database("admin");
+    let stages = [
+        doc! {"$currentOp": {"allUsers": true, "idleConnections": true}},
+        doc! {"$match": {"appName": "txnscope", "connectionId": {"$exists": true}}},
+    ];
+    let found: Vec<_> = admin.aggregate(stages).await.unwrap().try_collect().await.unwrap();
+    let number = |value: &Bson| value.as_i64().or(value.as_i32().map(i64::from)).unwrap();
+    found.iter().map(|operation| number(operation.get("connectionId").unwrap())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_changes_what_has_changed_and_nothing_else() {
+    let (stays, goes, comes) =
+        tokio::try_join!(Mongod::standalone(), Mongod::standalone(), Mongod::standalone()).unwrap();
+    let wanted = Arc::new(Mutex::new(config(&[&stays, &goes])));
+    let load = Arc::clone(&wanted);
+    let first = wanted.lock().unwrap().clone();
+    let sidecar = Sidecar::start_reloadable(first, move || Ok(load.lock().unwrap().clone())).await.unwrap();
+    page_where(&sidecar, "two deployments", |page| {
+        up(page) == addresses(&[&stays, &goes]) && page.sum("txnscope_poll_success", &[]) >= 6.0
+    })
+    .await;
+    let before = connections(&stays).await;
+    assert!(!before.is_empty());
+
+    wanted.lock().unwrap().targets = vec![target(&comes), target(&stays), target(&stays)];
+    let answer = reqwest::Client::new().post(url(&sidecar, "/-/reload")).send().await.unwrap();
+    assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap());
+    let both = addresses(&[&stays, &comes]);
+    page_where(&sidecar, "the other two", |page| up(page) == both).await;
+    let after = connections(&stays).await;
+    assert!(before.is_subset(&after), "what has not changed was disturbed: {before:?}, {after:?}");
+    wait::until("no connection to what has gone", async || {
+        let left = connections(&goes).await;
+        ensure!(left.is_empty(), "{left:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+
+    wanted.lock().unwrap().targets.push(Target::new("mongodb://user:hunter2@:port/"));
+    let answer = reqwest::Client::new().put(url(&sidecar, "/-/reload")).send().await.unwrap();
+    assert_eq!(answer.status(), 500);
+    let text = answer.text().await.unwrap();
+    assert!(text.contains("URI 4") && text.contains("stays in force") && !text.contains("hunter2"), "{text}");
+    let page = page_where(&sidecar, "the refusal", |page| {
+        page.value("txnscope_config_last_reload_successful", &[]) == Some(0.0)
+    })
+    .await;
+    assert_eq!(up(&page), both);
+    assert!(before.is_subset(&connections(&stays).await));
+    sidecar.shutdown().await;
+}
+
+/// Two URIs that lead to one member make no series twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_two_uris_lead_to_is_on_the_page_once() {
+    let mongod = Mongod::standalone().await.unwrap();
+    let mut config = config(&[&mongod]);
+    config.targets.push(Target::new(format!("mongodb://{}/?directConnection=true", mongod.address())));
+    let sidecar = Sidecar::start(config).await.unwrap();
+    page_where(&sidecar, "the member", |page| up(page) == addresses(&[&mongod])).await;
+    sidecar.shutdown().await;
+}
+
+async fn get(sidecar: &Sidecar, path: &str) -> (u16, String) {
+    let answer = reqwest::get(url(sidecar, path)).await.unwrap();
+    (answer.status().as_u16(), answer.text().await.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_is_watched_while_it_is_probed() {
+    let set = ReplicaSetOptions::new(1).auth().start().await.unwrap();
+    let idle = Mongod::standalone().await.unwrap();
+    let member = &set.members()[0];
+    let mut config = config(&[]);
+    let who = Credentials::new("root", "the-password-of-root");
+    let uri = format!("mongodb://{}/?replicaSet={}", member.address(), set.name());
+    config.probes.insert("orders".into(), Target::new(&uri).with_credentials(who.clone()));
+    config.probes.insert("anonymous".into(), Target::new(&uri));
+    config.probes.insert("idle".into(), target(&idle));
+    config.auth_modules.insert("root".into(), who);
+    config.auth_modules.insert("nobody".into(), Credentials::new("root", "hunter2"));
+    config.probe_idle_timeout = Duration::from_secs(1);
+    let sidecar = Sidecar::start(config).await.unwrap();
+    let address = member.address();
+    let who = [("rs", set.name()), ("member", address.as_str())];
+    let success = |page: &Scrape| page.sum("txnscope_poll_success", &[]);
+
+    // The first answer has what the first polls have said.
+    let (status, page) = get(&sidecar, "/probe?target=orders").await;
+    assert_eq!(status, 200, "{page}");
+    let page = Scrape::parse(&page).unwrap();
+    assert_eq!((page.value("mongodb_up", &who), success(&page)), (Some(1.0), 3.0));
+    assert!(page.family("mongodb_transactions_started_total").is_some());
+    let main = Scrape::get(&url(&sidecar, "/metrics")).await.unwrap();
+    assert!(main.family("mongodb_up").is_none(), "a probed target is on its own page alone");
+
+    let page = Scrape::parse(&get(&sidecar, "/probe?target=anonymous&auth_module=root").await.1).unwrap();
+    assert_eq!(success(&page), 3.0);
+    let (_, text) = get(&sidecar, "/probe?target=anonymous&auth_module=nobody").await;
+    let page = Scrape::parse(&text).unwrap();
+    assert!(page.sum("txnscope_poll_errors_total", &[("reason", "authentication")]) > 0.0);
+    assert_eq!(page.value("mongodb_up", &who), Some(0.0));
+
+    for (path, status, told) in [
+        ("/probe", 400, "which target?"),
+        ("/probe?target=", 400, "which target?"),
+        ("/probe?target=nowhere", 404, "no target \"nowhere\""),
+        ("/probe?target=orders&auth_module=x", 404, "no auth module \"x\""),
+        ("/probe?target=mongodb%3A%2F%2Fu%3Ahunter2%40db1%2F", 400, "never a URI"),
+        ("/probe?target=orders&password=hunter2", 400, "only target and auth_module"),
+    ] {
+        let (found, text) = get(&sidecar, path).await;
+        assert!(
+            found == status && text.contains(told) && !text.contains("hunter2"),
+            "{path}: {found} {text}"
+        );
+    }
+    let (_, landing) = get(&sidecar, "/").await;
+    assert!(
+        landing.contains("/probe?target=orders") && !landing.contains("the-password-of-root"),
+        "{landing}"
+    );
+
+    get(&sidecar, "/probe?target=idle").await;
+    assert!(!connections(&idle).await.is_empty());
+    wait::until("nobody watching what nobody probes", async || {
+        let left = connections(&idle).await;
+        ensure!(left.is_empty(), "{left:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(get(&sidecar, "/probe?target=idle").await.0, 200, "and again");
+    sidecar.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_hangs_is_down_and_holds_up_its_own_probe_alone() {
+    let mongod = Mongod::standalone().await.unwrap();
+    mongod.freeze().unwrap();
+    let mut config = config(&[]);
+    config.probes.insert("hung".into(), target(&mongod));
+    config.max_requests = 1;
+    // Long enough that the others come meanwhile.
+    config.poll_timeout = Duration::from_secs(5);
+    let sidecar = Sidecar::start(config).await.unwrap();
+    let probe = tokio::spawn(reqwest::get(url(&sidecar, "/probe?target=hung")));
+    // Who takes the only place waits for the target; more are told to come again.
+    wait::until("the probe under way", async || {
+        let (status, text) = get(&sidecar, "/metrics").await;
+        ensure!(status == 503 && text.contains("--web.max-requests"), "{status} {text}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let page = Scrape::parse(&probe.await.unwrap().unwrap().text().await.unwrap()).unwrap();
+    assert_eq!(page.value("mongodb_up", &[("member", &mongod.address())]), Some(0.0));
+    assert!(total(&page, "txnscope_poll_errors_total") > 0.0);
+    // The second has nothing to wait for.
+    let (status, page) = get(&sidecar, "/probe?target=hung").await;
+    assert!(status == 200 && page.contains("mongodb_up"), "{page}");
+    // By the scraper's own account it has no time: it gets what there is.
+    let request = reqwest::Client::new().get(url(&sidecar, "/probe?target=hung"));
+    let answer = request.header("X-Prometheus-Scrape-Timeout-Seconds", "0.1").send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    mongod.thaw().unwrap();
+    sidecar.shutdown().await;
+}

@@ -1,0 +1,287 @@
+//! The web side as its callers see it: TLS, users, limits, and changes while it runs.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rcgen::{
+    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, date_time_ymd,
+};
+use rustls_pki_types::{PrivateKeyDer, ServerName};
+use tempfile::TempDir;
+use testkit::{Scrape, promtool, wait};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
+use txnscope_sidecar::{Config, Sidecar};
+
+use crate::common::{page_where, url};
+
+const NOWHERE: &str = "mongodb://127.0.0.1:1/";
+const RELOADED: &str = "txnscope_config_last_reload_successful";
+
+/// Signs certificates.
+struct Authority {
+    params: CertificateParams,
+    key: KeyPair,
+    der: rustls_pki_types::CertificateDer<'static>,
+    pem: String,
+}
+
+struct Signed {
+    certificate: rcgen::Certificate,
+    key: KeyPair,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        Self { params, key, der: certificate.der().clone(), pem: certificate.pem() }
+    }
+
+    /// For `localhost`, good until that year.
+    fn sign(&self, until: i32) -> Signed {
+        let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.not_before = date_time_ymd(2000, 1, 1);
+        params.not_after = date_time_ymd(until, 1, 1);
+        let key = KeyPair::generate().unwrap();
+        let issuer = Issuer::from_params(&self.params, &self.key);
+        let certificate = params.signed_by(&key, &issuer).unwrap();
+        Signed { certificate, key }
+    }
+
+    /// A client that trusts this authority.
+    fn client(&self, own: Option<&Signed>) -> ClientConfig {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.der.clone()).unwrap();
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let builder = builder.with_safe_default_protocol_versions().unwrap().with_root_certificates(roots);
+        match own {
+            None => builder.with_no_client_auth(),
+            Some(own) => {
+                let key = PrivateKeyDer::try_from(own.key.serialize_der()).unwrap();
+                builder.with_client_auth_cert(vec![own.certificate.der().clone()], key).unwrap()
+            }
+        }
+    }
+}
+
+impl Signed {
+    fn write(&self, folder: &Path) {
+        std::fs::write(folder.join("key.pem"), self.key.serialize_pem()).unwrap();
+        std::fs::write(folder.join("cert.pem"), self.certificate.pem()).unwrap();
+    }
+}
+
+async fn start(folder: &Path, web: &str) -> Sidecar {
+    Sidecar::start(config(folder, web)).await.unwrap()
+}
+
+fn config(folder: &Path, web: &str) -> Config {
+    std::fs::write(folder.join("web.yml"), web).unwrap();
+    let mut config = Config::new(NOWHERE);
+    config.listen_addresses = vec!["127.0.0.1:0".parse().unwrap()];
+    config.web_config_file = Some(folder.join("web.yml"));
+    config
+}
+
+/// One request over TLS, and the whole answer.
+async fn https(sidecar: &Sidecar, client: &ClientConfig, request: &str) -> Result<String> {
+    let stream = TcpStream::connect(sidecar.local_addr()).await?;
+    let name = ServerName::try_from("localhost")?;
+    let mut stream = TlsConnector::from(Arc::new(client.clone())).connect(name, stream).await?;
+    stream
+        .write_all(format!("{request} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").as_bytes())
+        .await?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await?;
+    Ok(String::from_utf8(answer)?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_is_spoken_and_certificates_are_renewed_without_a_restart() {
+    let (folder, authority) = (TempDir::new().unwrap(), Authority::new());
+    authority.sign(3000).write(folder.path());
+    let tls = "tls_server_config:\n  cert_file: cert.pem\n  key_file: key.pem\n";
+    let sidecar = start(folder.path(), tls).await;
+    let client = authority.client(None);
+    let answer = https(&sidecar, &client, "GET /metrics").await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(&format!("{RELOADED} 1\n")), "{answer}");
+    assert!(reqwest::get(url(&sidecar, "/-/healthy")).await.is_err(), "it speaks plainly as well");
+    assert!(
+        https(&sidecar, &Authority::new().client(None), "GET /").await.is_err(),
+        "anybody may have signed"
+    );
+
+    // Half written: what was there holds, the page says so, and whoever reloads is told where.
+    std::fs::write(folder.path().join("cert.pem"), "-----BEGIN CERTIFICATE-----\nhalf").unwrap();
+    wait::until("the refusal on the page", async || {
+        let answer = https(&sidecar, &client, "GET /metrics").await?;
+        ensure!(answer.contains(&format!("{RELOADED} 0\n")), "{answer}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let answer = https(&sidecar, &client, "POST /-/reload").await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 500") && answer.contains("cert_file"), "{answer}");
+
+    // Expired: we serve what we are given; the client refuses it.
+    authority.sign(2001).write(folder.path());
+    wait::until("an expired certificate", async || {
+        let error = https(&sidecar, &client, "GET /").await.err().context("it is accepted")?;
+        let text = format!("{error:#}");
+        ensure!(text.to_lowercase().contains("expired"), "{text}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+
+    authority.sign(3000).write(folder.path());
+    wait::until("the renewed certificate", async || {
+        let answer = https(&sidecar, &client, "GET /metrics").await?;
+        ensure!(answer.contains(&format!("{RELOADED} 1\n")), "{answer}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    sidecar.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_clients_with_a_certificate_of_the_authority_may_ask() {
+    let (folder, authority) = (TempDir::new().unwrap(), Authority::new());
+    authority.sign(3000).write(folder.path());
+    std::fs::write(folder.path().join("ca.pem"), &authority.pem).unwrap();
+    let tls = "tls_server_config:\n  cert_file: cert.pem\n  key_file: key.pem\n  client_ca_file: ca.pem\n  \
+               client_auth_type: RequireAndVerifyClientCert\n  min_version: TLS13\n";
+    let sidecar = start(folder.path(), tls).await;
+    let ask = async |own: Option<&Signed>| https(&sidecar, &authority.client(own), "GET /metrics").await;
+    assert!(ask(Some(&authority.sign(3000))).await.unwrap().starts_with("HTTP/1.1 200"));
+    assert!(ask(None).await.is_err(), "no certificate");
+    assert!(ask(Some(&Authority::new().sign(3000))).await.is_err(), "somebody else's certificate");
+    assert!(ask(Some(&authority.sign(2001))).await.is_err(), "an expired certificate");
+    sidecar.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_used_is_refused_at_the_start() {
+    let (folder, authority) = (TempDir::new().unwrap(), Authority::new());
+    authority.sign(3000).write(folder.path());
+    let other = KeyPair::generate().unwrap();
+    std::fs::write(folder.path().join("other.pem"), other.serialize_pem()).unwrap();
+    for (web, told) in [
+        ("tls_server_config:\n  cert_file: cert.pem\n", "both needed"),
+        ("tls_server_config:\n  cert_file: cert.pem\n  key_file: nowhere.pem\n", "nowhere.pem"),
+        ("tls_server_config:\n  cert_file: cert.pem\n  key_file: cert.pem\n", "no private key"),
+        ("tls_server_config:\n  cert_file: cert.pem\n  key_file: other.pem\n", "cert_file and key_file"),
+        (
+            "tls_server_config:\n  cert_file: cert.pem\n  key_file: key.pem\n  client_ca_file: cert.pem\n",
+            "client_auth_type",
+        ),
+        (
+            "tls_server_config:\n  cert_file: cert.pem\n  key_file: key.pem\n  cipher_suites: [TLS_RSA_WITH_RC4]\n",
+            "TLS_RSA_WITH_RC4",
+        ),
+        ("basic_auth_users:\n  prometheus: hunter2\n", "no bcrypt hash"),
+        ("basic_auth_user:\n  prometheus: hunter2\n", "web.yml:1"),
+    ] {
+        let error = Sidecar::start(config(folder.path(), web)).await.expect_err(web);
+        let text = error.to_string();
+        assert!(error.is_misuse() && text.contains(told), "{web}: {text}");
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_path_wants_the_password_and_a_new_user_needs_no_restart() {
+    let folder = TempDir::new().unwrap();
+    let user = |name: &str, password: &str| format!("  {name}: {}\n", bcrypt::hash(password, 4).unwrap());
+    let headers = "http_server_config:\n  headers:\n    X-Frame-Options: deny\n";
+    let web = format!("{headers}basic_auth_users:\n{}", user("prometheus", "hunter2"));
+    let sidecar = start(folder.path(), &web).await;
+    let ask = async |path: &str, who: Option<&str>| {
+        let mut request = reqwest::Client::new().get(url(&sidecar, path));
+        if let Some(who) = who {
+            request = request.header("authorization", format!("Basic {}", STANDARD.encode(who)));
+        }
+        request.send().await.unwrap()
+    };
+    for path in ["/metrics", "/", "/-/healthy", "/-/ready", "/probe?target=x", "/nowhere"] {
+        for who in [None, Some("prometheus:wrong"), Some("nobody:hunter2"), Some("prometheus:")] {
+            let answer = ask(path, who).await;
+            assert_eq!(answer.status(), 401, "{path} {who:?}");
+            assert_eq!(answer.headers()["www-authenticate"], "Basic");
+        }
+        assert_ne!(ask(path, Some("prometheus:hunter2")).await.status(), 401, "{path}");
+    }
+    let answer = ask("/metrics", Some("prometheus:hunter2")).await;
+    assert_eq!(answer.headers()["x-frame-options"], "deny");
+    assert!(!answer.text().await.unwrap().contains("hunter2"));
+
+    let web = format!("{web}{}", user("grafana", "other"));
+    std::fs::write(folder.path().join("web.yml"), &web).unwrap();
+    wait::until("the new user", async || {
+        let status = ask("/metrics", Some("grafana:other")).await.status();
+        ensure!(status == 200, "{status}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    sidecar.shutdown().await;
+}
+
+/// Each answer is a whole page, or says that there are too many requests; and all is well afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_scrapes_at_once_leave_it_whole() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut files = getrlimit(Resource::Nofile);
+    files.current = files.maximum;
+    setrlimit(Resource::Nofile, files).unwrap();
+    for max_requests in [0, 40] {
+        let mut config = Config::new(NOWHERE);
+        config.listen_addresses = vec!["127.0.0.1:0".parse().unwrap()];
+        config.max_requests = max_requests;
+        let sidecar = Sidecar::start(config).await.unwrap();
+        page_where(&sidecar, "the first poll", |page| page.family("mongodb_up").is_some()).await;
+        let client = reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap();
+        let scrapes = (0..1000).map(|_| async {
+            let answer = client.get(url(&sidecar, "/metrics")).send().await.unwrap();
+            let status = answer.status();
+            let page = answer.text().await.unwrap();
+            if status == 200 {
+                Scrape::parse(&page).unwrap();
+            } else {
+                assert!(status == 503 && max_requests > 0, "{status}: {page}");
+            }
+        });
+        futures_util::future::join_all(scrapes).await;
+        let page = reqwest::get(url(&sidecar, "/metrics")).await.unwrap().text().await.unwrap();
+        promtool::check_metrics(&page).await.unwrap();
+        sidecar.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn it_listens_wherever_it_is_told_to() {
+    let mut config = Config::new(NOWHERE);
+    config.listen_addresses = vec!["127.0.0.1:0".parse().unwrap(); 2];
+    config.telemetry_path = "/mongodb/metrics".into();
+    let sidecar = Sidecar::start(config).await.unwrap();
+    for address in sidecar.local_addrs() {
+        Scrape::get(&format!("http://{address}/mongodb/metrics")).await.unwrap();
+    }
+    assert_ne!(sidecar.local_addrs()[0], sidecar.local_addrs()[1]);
+    sidecar.shutdown().await;
+}
