@@ -14,6 +14,7 @@ use crate::file::{File, nearest};
 use crate::flags::{Level, LogFormat, ServeFlags};
 
 const URI: &str = "MONGODB_URI";
+const PREFIX: &str = "TXNSCOPE_";
 const PASSWORD: &str = "TXNSCOPE_MONGODB_PASSWORD";
 
 /// What was given at the start, from which the configuration can be read again.
@@ -266,8 +267,13 @@ pub(crate) fn misspelt_variables() -> Vec<(String, String)> {
     let mut known: Vec<_> = arguments.filter_map(|argument| argument.get_env()?.to_str()).collect();
     known.push(PASSWORD);
     let ours = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-    let ours = ours.filter(|name| name.starts_with("TXNSCOPE_") && !known.contains(&name.as_str()));
-    ours.filter_map(|name| nearest(&name, &known).map(|meant| (name.clone(), meant.to_owned()))).collect()
+    let ours = ours.filter(|name| !known.contains(&name.as_str()));
+    let known: Vec<_> = known.iter().filter_map(|name| name.strip_prefix(PREFIX)).collect();
+    ours.filter_map(|name| {
+        let meant = nearest(name.strip_prefix(PREFIX)?, &known)?;
+        Some((name.clone(), format!("{PREFIX}{meant}")))
+    })
+    .collect()
 }
 
 fn utf8(uri: &OsStr) -> Result<String> {

@@ -66,6 +66,9 @@ impl Config {
         if !is_telemetry_path(&self.telemetry_path) {
             return Err(StartError::TelemetryPath(self.telemetry_path.clone()));
         }
+        if let Some(name) = self.probes.keys().chain(self.auth_modules.keys()).find(|name| !is_name(name)) {
+            return Err(StartError::Name(name.clone()));
+        }
         for (name, duration, least) in [
             ("poll interval", self.poll_interval, Duration::from_millis(50)),
             ("poll timeout", self.poll_timeout, Duration::from_millis(50)),
@@ -100,13 +103,14 @@ impl Default for Config {
     }
 }
 
+/// What a query can carry as it is.
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
+}
+
 /// Letters, digits and `_.-` between slashes; neither the landing page nor one of our own paths.
 fn is_telemetry_path(path: &str) -> bool {
-    let segment = |segment: &str| {
-        !segment.is_empty()
-            && segment != "-"
-            && segment.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
-    };
+    let segment = |segment: &str| segment != "-" && is_name(segment);
     path != "/probe" && path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(segment))
 }
 
@@ -140,5 +144,14 @@ mod tests {
         config.poll_interval = Duration::ZERO;
         assert!(config.validate().unwrap_err().to_string().contains("interval"));
         assert!(matches!(Config::default().validate(), Err(StartError::NoTarget)));
+    }
+
+    #[test]
+    fn names_fit_into_a_query() {
+        let mut config = Config::new("mongodb://db1/");
+        config.probes.insert("orders-1.eu_west".into(), Target::new("mongodb://db2/"));
+        assert!(config.validate().is_ok());
+        config.auth_modules.insert("a&b".into(), Credentials::new("user", "hunter2"));
+        assert!(config.validate().unwrap_err().to_string().contains("a&b"));
     }
 }

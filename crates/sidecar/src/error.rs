@@ -26,6 +26,9 @@ pub enum StartError {
     /// Nowhere is to be listened.
     #[error("there is no address to listen on: name one at least")]
     NoAddress,
+    /// A target or an auth module has a name that no query can carry.
+    #[error("{0:?} is no name for a target or an auth module: use letters, digits, _ . and -")]
+    Name(String),
     /// Of the deployments, this one is at fault.
     #[error("{which}: {error}")]
     Target {
@@ -87,6 +90,7 @@ impl StartError {
             Self::Metrics(_) | Self::Listen { .. } => false,
             | Self::NoTarget
             | Self::NoAddress
+            | Self::Name(_)
             | Self::Web(_)
             | Self::TelemetryPath(_)
             | Self::Duration { .. } => true,

@@ -95,6 +95,12 @@ pub(crate) struct Plan {
     definitions: Definitions,
 }
 
+/// A deployment of a plan.
+enum Wanted {
+    New(Followed),
+    Followed(Target),
+}
+
 impl Targets {
     pub(crate) fn new(board: Board, tasks: TaskTracker, stop: CancellationToken) -> Self {
         Self { state: Mutex::default(), board, tasks, stop }
@@ -146,27 +152,45 @@ impl Targets {
         Ok((Followed { target: target.clone(), pace, snapshot, stop }, fleet))
     }
 
-    /// Follows what the plan says. What is followed already, in the same way, goes on undisturbed.
+    /// Follows what the plan says. What is followed already, in the same way, goes on undisturbed; what is replaced
+    /// stays on the page until what comes instead has been asked once, but no longer than a poll may take.
     pub(crate) async fn follow(&self, plan: Plan) {
-        let mut state = self.state.lock().await;
-        let mut before = std::mem::take(&mut state.followed);
-        for (target, fleet) in plan.fleets {
-            match fleet {
+        let Plan { fleets, definitions } = plan;
+        let mut wanted = Vec::new();
+        let mut new = Vec::new();
+        for (target, fleet) in fleets {
+            wanted.push(match fleet {
+                None => Wanted::Followed(target),
                 Some((followed, fleet)) => {
                     self.tasks.spawn(fleet.run());
-                    state.followed.push(followed);
+                    new.push(followed.snapshot.clone());
+                    Wanted::New(followed)
                 }
-                None => {
-                    let pace = plan.definitions.pace;
-                    let same = before.iter().position(|one| pace.is_some_and(|pace| one.is(&target, pace)));
-                    state.followed.extend(same.map(|index| before.swap_remove(index)));
+            });
+        }
+        let is_first = self.state.lock().await.definitions.pace.is_none();
+        if let Some(pace) = definitions.pace.filter(|_| !is_first) {
+            let arrivals = Board::default();
+            arrivals.show(new);
+            first_polls(&arrivals, pace.timeout + GRACE).await;
+        }
+
+        let mut state = self.state.lock().await;
+        let mut before = std::mem::take(&mut state.followed);
+        for wanted in wanted {
+            match wanted {
+                Wanted::New(followed) => state.followed.push(followed),
+                Wanted::Followed(target) => {
+                    let same = |one: &Followed| definitions.pace.is_some_and(|pace| one.is(&target, pace));
+                    let index = before.iter().position(same);
+                    state.followed.extend(index.map(|index| before.swap_remove(index)));
                 }
             }
         }
         self.board.show(state.followed.iter().map(|followed| followed.snapshot.clone()).collect());
         drop(before);
+        state.definitions = definitions;
         let State { probed, definitions, .. } = &mut *state;
-        *definitions = plan.definitions;
         probed.retain(|key, probed| {
             let target = definitions.target(key).ok();
             target.zip(definitions.pace).is_some_and(|(target, pace)| probed.followed.is(&target, pace))
@@ -199,12 +223,7 @@ impl Targets {
             (probed.page.clone(), probed.board.clone(), pace.timeout + GRACE)
         };
         let limit = patience.map_or(limit, |patience| patience.min(limit));
-        let first_polls = async {
-            while !board.polled() {
-                tokio::time::sleep(LOOK).await;
-            }
-        };
-        let _ = timeout(limit, first_polls).await;
+        first_polls(&board, limit).await;
         Ok(page)
     }
 
@@ -242,6 +261,17 @@ impl Targets {
             });
         }
     }
+}
+
+/// Waits until each source has been asked once, but no longer than that.
+async fn first_polls(board: &Board, limit: Duration) {
+    let polled = async {
+        while !board.polled() {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    // Who is late is on the page when he comes.
+    let _ = timeout(limit, polled).await;
 }
 
 impl Followed {

@@ -95,6 +95,40 @@ async fn a_reload_changes_what_has_changed_and_nothing_else() {
     sidecar.shutdown().await;
 }
 
+/// Another interval: the same deployments, watched anew. Their members are on every page on the way.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_replaced_stays_on_the_page_until_what_comes_instead_is_there() {
+    let mongod = Mongod::standalone().await.unwrap();
+    let wanted = Arc::new(Mutex::new(config(&[&mongod])));
+    let load = Arc::clone(&wanted);
+    let first = wanted.lock().unwrap().clone();
+    let sidecar = Sidecar::start_reloadable(first, move || Ok(load.lock().unwrap().clone())).await.unwrap();
+    page_where(&sidecar, "the member", |page| up(page) == addresses(&[&mongod])).await;
+    let before = connections(&mongod).await;
+    wanted.lock().unwrap().poll_interval = Duration::from_millis(300);
+    let mut reload = Box::pin(sidecar.reload());
+    loop {
+        let page = Scrape::get(&url(&sidecar, "/metrics")).await.unwrap();
+        assert_eq!(up(&page), addresses(&[&mongod]));
+        tokio::select! {
+            biased;
+            reloaded = &mut reload => break reloaded.unwrap(),
+            () = tokio::time::sleep(Duration::from_millis(1)) => {}
+        }
+    }
+    drop(reload);
+    let page = Scrape::get(&url(&sidecar, "/metrics")).await.unwrap();
+    assert_eq!(up(&page), addresses(&[&mongod]));
+    wait::until("no connection of before", async || {
+        let now = connections(&mongod).await;
+        ensure!(now.is_disjoint(&before) && !now.is_empty(), "{before:?}, {now:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    sidecar.shutdown().await;
+}
+
 /// Two URIs that lead to one member make no series twice.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_that_two_uris_lead_to_is_on_the_page_once() {

@@ -114,7 +114,8 @@ async fn https(sidecar: &Sidecar, client: &ClientConfig, request: &str) -> Resul
 async fn tls_is_spoken_and_certificates_are_renewed_without_a_restart() {
     let (folder, authority) = (TempDir::new().unwrap(), Authority::new());
     authority.sign(3000).write(folder.path());
-    let tls = "tls_server_config:\n  cert_file: cert.pem\n  key_file: key.pem\n";
+    let tls = "tls_server_config:\n  cert_file: cert.pem\n  key_file: key.pem\n  max_version: TLS12\n  \
+               cipher_suites: [TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256]\n  curve_preferences: [X25519, CurveP256]\n";
     let sidecar = start(folder.path(), tls).await;
     let client = authority.client(None);
     let answer = https(&sidecar, &client, "GET /metrics").await.unwrap();
