@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use crate::flags::{Level, LogFormat, duration};
+use crate::sources::Sources;
 
 /// The file, checked for its form.
 #[derive(Debug, Default, Deserialize)]
@@ -19,6 +20,7 @@ pub(crate) struct File {
     pub(crate) auth_modules: BTreeMap<String, AuthModule>,
     pub(crate) web: Web,
     pub(crate) poll: Poll,
+    pub(crate) sources: Sources,
     pub(crate) probe: Probe,
     pub(crate) log: Log,
     /// Where it is, and its text.
@@ -133,7 +135,7 @@ impl File {
         Self::parse(path, text)
     }
 
-    fn parse(path: &Path, text: String) -> Result<Self, FileError> {
+    pub(crate) fn parse(path: &Path, text: String) -> Result<Self, FileError> {
         match toml::from_str::<Self>(&text) {
             Ok(file) => Ok(Self { origin: Some((path.to_owned(), text)), ..file }),
             Err(error) => {

@@ -224,6 +224,10 @@ pub(crate) enum LogFormat {
 
 #[derive(Debug, Args)]
 pub(crate) struct RoleFlags {
+    /// The configuration file, which says which sources are on. Without it, those that are on by default.
+    #[arg(long = "config.file", value_name = "FILE", env = "TXNSCOPE_CONFIG_FILE", hide_env_values = true)]
+    pub(crate) config_file: Option<PathBuf>,
+
     /// The name of the user.
     #[arg(long, value_name = "NAME", default_value = "txnscope")]
     pub(crate) user: String,

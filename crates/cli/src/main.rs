@@ -6,6 +6,7 @@ mod logging;
 mod role;
 mod serve;
 mod settings;
+mod sources;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -32,7 +33,13 @@ fn main() -> ExitCode {
     match (flags.command, matches.subcommand()) {
         (Command::Serve(flags), Some((_, matches))) => serve::run(*flags, matches),
         (Command::Serve(_), None) => unreachable!("clap has parsed the subcommand that it has matched"),
-        (Command::Role(flags), _) => printed(&role::render(&flags)),
+        (Command::Role(flags), _) => match role::run(&flags) {
+            Ok(text) => printed(&text),
+            Err(error) => {
+                let _ = writeln!(io::stderr().lock(), "txnscope: {error:#}");
+                ExitCode::from(MISUSE)
+            }
+        },
         (Command::Catalog(flags), _) => printed(&flags.format.render()),
     }
 }

@@ -12,6 +12,7 @@ use txnscope_sidecar::{Config, Credentials, Target};
 
 use crate::file::{File, nearest};
 use crate::flags::{Level, LogFormat, ServeFlags};
+use crate::sources;
 
 const URI: &str = "MONGODB_URI";
 const PREFIX: &str = "TXNSCOPE_";
@@ -121,6 +122,7 @@ impl Given {
             found.check().map_err(wrong)?;
             config.probes.insert(name.clone(), found);
         }
+        config.sources = sources::settings(&file)?;
         self.web(&file, &mut config)?;
         let time = |flag: Option<_>, key: Option<crate::file::Time>| flag.or(key.map(|time| time.0));
         if let Some(interval) = time(flags.interval, file.poll.interval) {

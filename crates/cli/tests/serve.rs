@@ -415,9 +415,27 @@ async fn prometheus_reads_protobuf() {
 /// What `txnscope role` prints is enough for every source, and for nothing else.
 #[tokio::test]
 async fn the_printed_role_is_enough() {
+    role_is_enough("").await;
+}
+
+#[tokio::test]
+async fn the_role_that_is_printed_for_all_sources_is_enough() {
+    role_is_enough(
+        "[sources]\nprofile = { enabled = true, databases = [\"shop\"] }\nslow_transactions.enabled = true\n",
+    )
+    .await;
+}
+
+async fn role_is_enough(sources: &str) {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("txnscope.toml");
+    std::fs::write(&file, sources).unwrap();
+    let by_file = format!("--config.file={}", file.display());
     let set = ReplicaSetOptions::new(1).auth().start().await.unwrap();
-    let text = String::from_utf8(run(&["role", "--user=poller"]).await.stdout).unwrap();
-    let admin = set.client().await.unwrap().database("admin");
+    let text = String::from_utf8(run(&["role", "--user=poller", &by_file]).await.stdout).unwrap();
+    let client = set.client().await.unwrap();
+    client.database("shop").run_command(doc! {"profile": 1}).await.unwrap();
+    let admin = client.database("admin");
     for (call, name, command) in
         [("admin.createRole(", "role", "createRole"), ("admin.createUser(", "user", "createUser")]
     {
@@ -431,7 +449,7 @@ async fn the_printed_role_is_enough() {
         admin.run_command(document).await.unwrap();
     }
     let uri = set.uri().replace("root:the-password-of-root@", "poller:pass-of-ours@");
-    let serving = Serving::start(&[], &[("MONGODB_URI", &uri)]).await;
+    let serving = Serving::start(&[&by_file], &[("MONGODB_URI", &uri)]).await;
     wait::until("every source", async || {
         let page = Scrape::parse(&serving.get("/metrics").await?)?;
         let success: Vec<_> = page.matching("txnscope_poll_success", &[]).map(|one| one.value).collect();

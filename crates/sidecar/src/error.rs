@@ -84,16 +84,13 @@ impl StartError {
         match self {
             Self::Uri(_)
             | Self::Options(_)
-            | Self::TelemetryPath(_)
-            | Self::Duration { .. }
-            | Self::Sources(_) => true,
-            Self::Metrics(_) | Self::Listen { .. } => false,
             | Self::NoTarget
             | Self::NoAddress
             | Self::Name(_)
             | Self::Web(_)
             | Self::TelemetryPath(_)
-            | Self::Duration { .. } => true,
+            | Self::Duration { .. }
+            | Self::Sources(_) => true,
             Self::Target { error, .. } => error.is_misuse(),
             Self::Metrics(_) | Self::Listen { .. } | Self::Socket(_) => false,
         }

@@ -17,6 +17,7 @@ use crate::export::Page;
 use crate::fleet::Fleet;
 use crate::poller::Pace;
 use crate::snapshot::Snapshot;
+use crate::source::SourceSettings;
 use crate::target::{Credentials, Target};
 use crate::uri::Uri;
 
@@ -61,15 +62,22 @@ type Key = (String, Option<String>);
 struct Definitions {
     probes: BTreeMap<String, Target>,
     auth_modules: BTreeMap<String, Credentials>,
-    pace: Option<Pace>,
+    manner: Option<Manner>,
     idle_timeout: Duration,
+}
+
+/// How a deployment is followed: what differs here is followed anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Manner {
+    pace: Pace,
+    sources: SourceSettings,
 }
 
 /// A deployment with its fleet. Dropping it ends the fleet.
 #[derive(Debug)]
 struct Followed {
     target: Target,
-    pace: Pace,
+    manner: Manner,
     snapshot: Snapshot,
     stop: CancellationToken,
 }
@@ -113,19 +121,19 @@ impl Targets {
     /// If a URI is malformed, or the driver does not accept its options.
     pub(crate) async fn plan(&self, config: &Config) -> Result<Plan, StartError> {
         let state = self.state.lock().await;
-        let pace = config.pace();
+        let manner = Manner { pace: config.pace(), sources: config.sources.clone() };
         let mut fleets = Vec::new();
         for (index, target) in config.targets.iter().enumerate() {
             if fleets.iter().any(|(other, _)| other == target) {
                 continue;
             }
-            let is_there = state.followed.iter().any(|followed| followed.is(target, pace));
+            let is_there = state.followed.iter().any(|followed| followed.is(target, &manner));
             let fleet = match is_there {
                 true => None,
                 false => {
                     let which =
                         if config.targets.len() > 1 { Some(format!("URI {}", index + 1)) } else { None };
-                    Some(self.fleet(target, pace).await.map_err(|error| named(which, error))?)
+                    Some(self.fleet(target, &manner).await.map_err(|error| named(which, error))?)
                 }
             };
             fleets.push((target.clone(), fleet));
@@ -139,17 +147,19 @@ impl Targets {
         let definitions = Definitions {
             probes: config.probes.clone(),
             auth_modules: config.auth_modules.clone(),
-            pace: Some(pace),
+            manner: Some(manner),
             idle_timeout: config.probe_idle_timeout,
         };
         Ok(Plan { fleets, definitions })
     }
 
-    async fn fleet(&self, target: &Target, pace: Pace) -> Result<(Followed, Fleet), StartError> {
+    async fn fleet(&self, target: &Target, manner: &Manner) -> Result<(Followed, Fleet), StartError> {
         let (snapshot, stop) = (Snapshot::default(), self.stop.child_token());
         let uri = Uri::parse(target)?;
-        let fleet = Fleet::new(uri, pace, snapshot.clone(), self.tasks.clone(), stop.clone()).await?;
-        Ok((Followed { target: target.clone(), pace, snapshot, stop }, fleet))
+        let Manner { pace, sources } = manner.clone();
+        let (tasks, until) = (self.tasks.clone(), stop.clone());
+        let fleet = Fleet::new(uri, pace, sources, snapshot.clone(), tasks, until).await?;
+        Ok((Followed { target: target.clone(), manner: manner.clone(), snapshot, stop }, fleet))
     }
 
     /// Follows what the plan says. What is followed already, in the same way, goes on undisturbed; what is replaced
@@ -168,11 +178,11 @@ impl Targets {
                 }
             });
         }
-        let is_first = self.state.lock().await.definitions.pace.is_none();
-        if let Some(pace) = definitions.pace.filter(|_| !is_first) {
+        let is_first = self.state.lock().await.definitions.manner.is_none();
+        if let Some(manner) = definitions.manner.as_ref().filter(|_| !is_first) {
             let arrivals = Board::default();
             arrivals.show(new);
-            first_polls(&arrivals, pace.timeout + GRACE).await;
+            first_polls(&arrivals, manner.pace.timeout + GRACE).await;
         }
 
         let mut state = self.state.lock().await;
@@ -181,7 +191,8 @@ impl Targets {
             match wanted {
                 Wanted::New(followed) => state.followed.push(followed),
                 Wanted::Followed(target) => {
-                    let same = |one: &Followed| definitions.pace.is_some_and(|pace| one.is(&target, pace));
+                    let manner = definitions.manner.as_ref();
+                    let same = |one: &Followed| manner.is_some_and(|manner| one.is(&target, manner));
                     let index = before.iter().position(same);
                     state.followed.extend(index.map(|index| before.swap_remove(index)));
                 }
@@ -193,7 +204,9 @@ impl Targets {
         let State { probed, definitions, .. } = &mut *state;
         probed.retain(|key, probed| {
             let target = definitions.target(key).ok();
-            target.zip(definitions.pace).is_some_and(|(target, pace)| probed.followed.is(&target, pace))
+            target
+                .zip(definitions.manner.as_ref())
+                .is_some_and(|(target, manner)| probed.followed.is(&target, manner))
         });
     }
 
@@ -214,25 +227,25 @@ impl Targets {
             let mut state = self.state.lock().await;
             let State { probed, definitions, .. } = &mut *state;
             let target = definitions.target(&key)?;
-            let pace = definitions.pace.ok_or(ProbeError::Start)?;
+            let manner = definitions.manner.clone().ok_or(ProbeError::Start)?;
             if !probed.contains_key(&key) {
-                probed.insert(key.clone(), self.start(&key, &target, pace).await?);
+                probed.insert(key.clone(), self.start(&key, &target, &manner).await?);
             }
             let probed = probed.get_mut(&key).ok_or(ProbeError::Start)?;
             probed.asked = Instant::now();
-            (probed.page.clone(), probed.board.clone(), pace.timeout + GRACE)
+            (probed.page.clone(), probed.board.clone(), manner.pace.timeout + GRACE)
         };
         let limit = patience.map_or(limit, |patience| patience.min(limit));
         first_polls(&board, limit).await;
         Ok(page)
     }
 
-    async fn start(&self, key: &Key, target: &Target, pace: Pace) -> Result<Probed, ProbeError> {
+    async fn start(&self, key: &Key, target: &Target, manner: &Manner) -> Result<Probed, ProbeError> {
         let failed = |error: &dyn fmt::Display| {
             tracing::error!(probe = key.0, auth_module = key.1, %error, "the target cannot be watched");
             ProbeError::Start
         };
-        let (followed, fleet) = self.fleet(target, pace).await.map_err(|error| failed(&error))?;
+        let (followed, fleet) = self.fleet(target, manner).await.map_err(|error| failed(&error))?;
         let board = Board::from(followed.snapshot.clone());
         let page = Page::new(board.clone()).map_err(|error| failed(&error))?;
         tracing::info!(probe = key.0, auth_module = key.1, "watching a target that is probed");
@@ -275,8 +288,8 @@ async fn first_polls(board: &Board, limit: Duration) {
 }
 
 impl Followed {
-    fn is(&self, target: &Target, pace: Pace) -> bool {
-        self.target == *target && self.pace == pace
+    fn is(&self, target: &Target, manner: &Manner) -> bool {
+        self.target == *target && self.manner == *manner
     }
 }
 
