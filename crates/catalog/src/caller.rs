@@ -5,9 +5,9 @@ use crate::{
     Unit, Values,
 };
 
-const OPERATION: Label = Label {
+pub(crate) const OPERATION: Label = Label {
     name: "operation",
-    help: "method and route template, a name given by the application, or a constant (`unmatched`, `unready`, `overflow`)",
+    help: "method and route template, a name given by the application, or a constant (`unmatched`, `unready`, `unscoped`, `overflow`)",
     values: Values::Bounded { most: MAX_OPERATIONS, overflow: Some(OVERFLOW) },
 };
 

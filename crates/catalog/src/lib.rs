@@ -9,6 +9,7 @@
 //! ```
 
 mod caller;
+mod driver;
 mod itself;
 mod markdown;
 mod metric;
@@ -17,6 +18,7 @@ mod server;
 mod words;
 
 pub use caller::*;
+pub use driver::*;
 pub use itself::*;
 pub use markdown::markdown;
 pub use metric::{Emitter, Kind, Label, Metric, Stability, Unit, Values};
@@ -30,6 +32,21 @@ pub const METRICS: &[&Metric] = &[
     &TRANSACTION_FAILURES,
     &TRANSACTION_DURATION,
     &CONCURRENT_OPERATIONS,
+    &CLIENT_TRANSACTIONS_STARTED,
+    &CLIENT_TRANSACTIONS_COMMITTED,
+    &CLIENT_TRANSACTIONS_ABORTED,
+    &CLIENT_TRANSACTIONS_UNKNOWN,
+    &CLIENT_TRANSACTIONS_UNBEGUN,
+    &CLIENT_TRANSACTIONS_OPEN,
+    &CLIENT_TRANSACTION_DURATION,
+    &CLIENT_TRANSACTION_COMMIT_DURATION,
+    &CLIENT_TRANSACTION_COMMIT_RETRIES,
+    &CLIENT_TRANSACTION_BACKOFF,
+    &CLIENT_TRANSACTION_WASTED,
+    &CLIENT_TRANSACTION_CLEANUPS,
+    &CLIENT_TRANSACTION_QUEUED,
+    &CLIENT_TRANSACTION_QUEUE_WAIT,
+    &CLIENT_TRANSACTIONS_ABANDONED,
     &MONGODB_UP,
     &MONGODB_INFO,
     &MONGODB_UPTIME,

@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 
 use crate::{
-    FAILURE_OUTCOMES, Kind, METRICS, OUTCOMES, POLL_ERROR_REASONS, POLL_SOURCES, REASONS, Unit, Values,
+    ATTEMPT_OUTCOMES, CLEANUP_RESULTS, FAILURE_OUTCOMES, Kind, METRICS, OUTCOMES, POLL_ERROR_REASONS,
+    POLL_SOURCES, REASONS, UNBEGUN_CAUSES, Unit, Values,
 };
 
 fn is_snake_case(word: &str) -> bool {
@@ -74,7 +75,16 @@ fn labels_are_legal_unique_and_their_closed_values_are_snake_case() {
 
 #[test]
 fn closed_sets_have_no_duplicates() {
-    for set in [OUTCOMES, FAILURE_OUTCOMES, REASONS, POLL_SOURCES, POLL_ERROR_REASONS] {
+    for set in [
+        OUTCOMES,
+        FAILURE_OUTCOMES,
+        REASONS,
+        ATTEMPT_OUTCOMES,
+        UNBEGUN_CAUSES,
+        CLEANUP_RESULTS,
+        POLL_SOURCES,
+        POLL_ERROR_REASONS,
+    ] {
         assert_eq!(set.iter().collect::<HashSet<_>>().len(), set.len(), "{set:?}");
     }
     assert!(FAILURE_OUTCOMES.iter().all(|outcome| OUTCOMES.contains(outcome)));

@@ -34,8 +34,18 @@ pub const REASONS: &[&str] = &[
     "cancelled",
     "panic",
     "timeout",
+    "queue_full",
     "other",
 ];
+
+/// How an attempt at a transaction ended, as the driver sees it.
+pub const ATTEMPT_OUTCOMES: &[&str] = &["committed", "aborted", "unknown"];
+
+/// Why the server's books lack an attempt.
+pub const UNBEGUN_CAUSES: &[&str] = &["unsent", "refused", "lost"];
+
+/// What became of a transaction that was ended aside from its request.
+pub const CLEANUP_RESULTS: &[&str] = &["aborted", "fenced", "committed", "gave_up"];
 
 /// The most operations that one process tells apart.
 pub const MAX_OPERATIONS: usize = 200;
@@ -48,6 +58,9 @@ pub const UNMATCHED: &str = "unmatched";
 
 /// The operation of a service that failed before it took a request, so that nothing names the request.
 pub const UNREADY: &str = "unready";
+
+/// The operation of a transaction that belongs to no operation and was given no name.
+pub const UNSCOPED: &str = "unscoped";
 
 /// What the sidecar asks MongoDB, one word for each source.
 pub const POLL_SOURCES: &[&str] = &[

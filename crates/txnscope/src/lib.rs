@@ -61,6 +61,7 @@
 //!
 //! - `axum` (default): route templates, [`Verdict`] as a part of a response, a `/metrics` router
 //! - `http`: operations and outcomes of `http` requests, with names that you give
+//! - `mongodb`: the [transaction runner](transaction) and the listener, on the `mongodb` driver
 //!
 //! Without either, the layer wraps any tower service.
 
@@ -75,6 +76,8 @@ pub mod recorder;
 mod registry;
 pub mod scope;
 mod service;
+#[cfg(feature = "mongodb")]
+pub mod transaction;
 mod verdict;
 
 #[cfg(feature = "axum")]
@@ -94,6 +97,10 @@ pub use crate::recorder::{InstallError, Metrics};
 pub use crate::registry::Registry;
 pub use crate::scope::OperationHandle;
 pub use crate::service::TransactionService;
+#[cfg(feature = "mongodb")]
+pub use crate::transaction::{
+    Abort, ApplicationError, Committed, Transaction, TransactionError, TransactionRunner,
+};
 pub use crate::verdict::Verdict;
 
 /// The examples of the README compile.

@@ -74,6 +74,8 @@ reasons! {
     PANIC = "panic";
     /// A deadline of ours passed.
     TIMEOUT = "timeout";
+    /// Too many transactions wait for the same key.
+    QUEUE_FULL = "queue_full";
     /// None of the others.
     OTHER = "other";
 }

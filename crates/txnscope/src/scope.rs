@@ -39,6 +39,18 @@ pub fn operation() -> Option<&'static str> {
     SCOPE.try_with(|scope| scope.operation.name).ok()
 }
 
+/// The metrics of the current operation, if there is one.
+#[cfg(feature = "mongodb")]
+pub(crate) fn metrics() -> Option<&'static OperationMetrics> {
+    SCOPE.try_with(|scope| scope.operation).ok()
+}
+
+/// The span that the current operation was given, if it was.
+#[cfg(feature = "mongodb")]
+pub(crate) fn span() -> Option<Span> {
+    SCOPE.try_with(|scope| scope.pad.borrow().read(|notes| notes.span.clone())).ok().flatten()
+}
+
 /// A handle on the current operation, if there is one, for code that spawns.
 #[must_use]
 pub fn current() -> Option<OperationHandle> {
@@ -85,6 +97,15 @@ impl Pad {
             }
             Self::Own(notes) => f(notes),
             Self::Shared(notes) => f(&mut notes.lock().unwrap_or_else(PoisonError::into_inner)),
+        }
+    }
+
+    #[cfg(feature = "mongodb")]
+    fn read<T>(&self, f: impl FnOnce(&Notes) -> T) -> T {
+        match self {
+            Self::Empty => f(&Notes::default()),
+            Self::Own(notes) => f(notes),
+            Self::Shared(notes) => f(&notes.lock().unwrap_or_else(PoisonError::into_inner)),
         }
     }
 

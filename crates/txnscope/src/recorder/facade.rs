@@ -6,7 +6,7 @@ use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, SharedString, U
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use txnscope_catalog::{Emitter, Metric};
 
-use super::families::Families;
+use super::families::{Families, is_derived};
 
 /// Forwards to the exporter, and keeps the catalogue's metrics itself.
 pub(super) struct Recorder {
@@ -61,8 +61,8 @@ impl metrics::Recorder for Recorder {
 
     fn register_gauge(&self, key: &Key, metadata: &Metadata<'_>) -> Gauge {
         match catalogued(key.name()) {
-            // The page derives it: see `Families`.
-            Some(_) => Gauge::noop(),
+            Some(metric) if is_derived(metric) => Gauge::noop(),
+            Some(metric) => Gauge::from_arc(self.families.gauge(metric, key)),
             None => self.exporter.register_gauge(key, metadata),
         }
     }

@@ -1,17 +1,21 @@
 //! The catalogue's own metrics, in memory and on the page.
 //!
-//! What is in flight is not counted at all: it is what was admitted less what ended. So a request spares two
-//! atomic additions, no gauge can drift, and on every page, also under load, attempts are exactly the durations'
-//! counts and what is in flight.
+//! What is in flight is not counted at all: it is what began less what ended. So a request spares two atomic
+//! additions, no gauge can drift, and on every page, also under load, what began is exactly what ended and what is in
+//! flight.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use metrics::Key;
 use metrics_exporter_prometheus::formatting::{sanitize_label_value, write_help_line, write_type_line};
-use txnscope_catalog::{CONCURRENT_OPERATIONS, Metric, TRANSACTION_ATTEMPTS, TRANSACTION_DURATION};
+use txnscope_catalog::{
+    CLIENT_TRANSACTIONS_ABORTED, CLIENT_TRANSACTIONS_COMMITTED, CLIENT_TRANSACTIONS_OPEN,
+    CLIENT_TRANSACTIONS_STARTED, CLIENT_TRANSACTIONS_UNKNOWN, CONCURRENT_OPERATIONS, Metric,
+    TRANSACTION_ATTEMPTS, TRANSACTION_DURATION, Unit,
+};
 
 use super::histogram::{FixedHistogram, Reading};
 
@@ -21,9 +25,33 @@ type Series<T> = BTreeMap<String, T>;
 /// Families of one kind, by name.
 type ByName<T> = BTreeMap<&'static str, (&'static Metric, Series<Arc<T>>)>;
 
+/// A gauge that is what began less what ended.
+struct InFlight {
+    gauge: &'static Metric,
+    began: &'static Metric,
+    ended: &'static [&'static Metric],
+}
+
+const IN_FLIGHT: [InFlight; 2] = [
+    InFlight { gauge: &CONCURRENT_OPERATIONS, began: &TRANSACTION_ATTEMPTS, ended: &[&TRANSACTION_DURATION] },
+    InFlight {
+        gauge: &CLIENT_TRANSACTIONS_OPEN,
+        began: &CLIENT_TRANSACTIONS_STARTED,
+        ended: &[&CLIENT_TRANSACTIONS_COMMITTED, &CLIENT_TRANSACTIONS_ABORTED, &CLIENT_TRANSACTIONS_UNKNOWN],
+    },
+];
+
+/// Whether the page derives that gauge.
+pub(super) fn is_derived(metric: &Metric) -> bool {
+    IN_FLIGHT.iter().any(|derived| derived.gauge.name == metric.name)
+}
+
 #[derive(Debug, Default)]
-pub(super) struct Families {
+pub(crate) struct Families {
+    /// Of seconds, a counter holds nanoseconds.
     counters: RwLock<ByName<AtomicU64>>,
+    /// The bits of an `f64`, as the facade's own gauges have them.
+    gauges: RwLock<ByName<AtomicU64>>,
     histograms: RwLock<ByName<FixedHistogram>>,
 }
 
@@ -36,57 +64,104 @@ fn labels(key: &Key) -> String {
     pairs.join(",")
 }
 
+/// The series of that key, which is made if there is none.
+fn series<T>(
+    families: &RwLock<ByName<T>>,
+    metric: &'static Metric,
+    key: &Key,
+    new: impl FnOnce() -> T,
+) -> Arc<T> {
+    let mut families = families.write().unwrap_or_else(PoisonError::into_inner);
+    let (_, series) = families.entry(metric.name).or_insert_with(|| (metric, Series::new()));
+    Arc::clone(series.entry(labels(key)).or_insert_with(|| Arc::new(new())))
+}
+
+/// Handles out of the lock: a request that registers a series must not wait for a page.
+fn handles<T>(families: &RwLock<ByName<T>>) -> ByName<T> {
+    families.read().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+fn read<T, R>(series: Series<Arc<T>>, read: impl Fn(&T) -> R) -> Series<R> {
+    series.into_iter().map(|(labels, value)| (labels, read(&value))).collect()
+}
+
 impl Families {
-    pub(super) fn counter(&self, metric: &'static Metric, key: &Key) -> Arc<AtomicU64> {
-        let mut families = self.counters.write().unwrap_or_else(PoisonError::into_inner);
-        let (_, series) = families.entry(metric.name).or_insert_with(|| (metric, Series::new()));
-        Arc::clone(series.entry(labels(key)).or_default())
+    pub(crate) fn counter(&self, metric: &'static Metric, key: &Key) -> Arc<AtomicU64> {
+        series(&self.counters, metric, key, AtomicU64::default)
+    }
+
+    pub(super) fn gauge(&self, metric: &'static Metric, key: &Key) -> Arc<AtomicU64> {
+        series(&self.gauges, metric, key, AtomicU64::default)
     }
 
     pub(super) fn histogram(&self, metric: &'static Metric, key: &Key) -> Arc<FixedHistogram> {
-        let mut families = self.histograms.write().unwrap_or_else(PoisonError::into_inner);
-        let (_, series) = families.entry(metric.name).or_insert_with(|| (metric, Series::new()));
-        let new = || Arc::new(FixedHistogram::new(metric.buckets));
-        Arc::clone(series.entry(labels(key)).or_insert_with(new))
+        series(&self.histograms, metric, key, || FixedHistogram::new(metric.buckets))
     }
 
     pub(super) fn render(&self, page: &mut String) {
-        // Handles out of the locks first: a request that registers a series must not wait for a page. And what
-        // ended is read before what was admitted, so that nothing is ever less than zero in flight.
-        let histograms = self.histograms.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let ended: BTreeMap<_, _> = histograms
+        // What ended is read before what began, so that nothing is ever less than zero in flight.
+        let distributions: BTreeMap<_, _> = handles(&self.histograms)
             .into_iter()
-            .map(|(name, (metric, series))| {
-                let read = |(labels, histogram): (String, Arc<FixedHistogram>)| (labels, histogram.read());
-                (name, (metric, series.into_iter().map(read).collect::<Series<_>>()))
-            })
+            .map(|(name, (metric, series))| (name, (metric, read(series, FixedHistogram::read))))
             .collect();
-        let counters = self.counters.read().unwrap_or_else(PoisonError::into_inner).clone();
-        for (name, (metric, series)) in counters {
-            let values: Series<_> =
-                series.into_iter().map(|(labels, count)| (labels, count.load(Relaxed))).collect();
-            if name == TRANSACTION_ATTEMPTS.name {
-                let durations = ended.get(TRANSACTION_DURATION.name).map(|(_, series)| series);
-                scalars(page, &CONCURRENT_OPERATIONS, &in_flight(&values, durations));
+        let begins = |name| IN_FLIGHT.iter().any(|derived| derived.began.name == name);
+        let load = |(name, (metric, series))| {
+            (name, (metric, read(series, |count: &AtomicU64| count.load(Relaxed))))
+        };
+        let (began, others): (ByName<_>, ByName<_>) =
+            handles(&self.counters).into_iter().partition(|(name, _)| begins(*name));
+        let mut counts: BTreeMap<_, (&Metric, Series<u64>)> = others.into_iter().map(load).collect();
+        counts.extend(began.into_iter().map(load));
+
+        for derived in &IN_FLIGHT {
+            if let Some((_, began)) = counts.get(derived.began.name) {
+                scalars(page, derived.gauge, &in_flight(began, derived.ended, &counts, &distributions));
             }
-            scalars(page, metric, &values);
         }
-        for (metric, series) in ended.into_values() {
-            distributions(page, metric, &series);
+        for (metric, series) in counts.into_values() {
+            match metric.unit {
+                Unit::Seconds => scalars(page, metric, &read_seconds(series)),
+                Unit::Count | Unit::Bytes | Unit::Boolean | Unit::Info => scalars(page, metric, &series),
+            }
+        }
+        for (metric, series) in handles(&self.gauges).into_values() {
+            scalars(page, metric, &read(series, |bits| f64::from_bits(bits.load(Relaxed))));
+        }
+        for (metric, series) in distributions.into_values() {
+            histograms(page, metric, &series);
         }
     }
 }
 
-/// What was admitted less what ended, for each operation.
-fn in_flight(admitted: &Series<u64>, ended: Option<&Series<Reading>>) -> Series<u64> {
-    let ended_of = |operation: &str| -> u64 {
-        let Some(ended) = ended else { return 0 };
-        let outcomes =
-            ended.range(operation.to_owned()..).take_while(|(labels, _)| labels.starts_with(operation));
-        outcomes.map(|(_, reading)| reading.count).sum()
-    };
+#[allow(clippy::cast_precision_loss, reason = "2^53 ns are 104 days of work; then the last digit rounds")]
+fn read_seconds(series: Series<u64>) -> Series<f64> {
+    series.into_iter().map(|(labels, nanos)| (labels, nanos as f64 / 1e9)).collect()
+}
+
+/// What began less what ended, for each operation.
+fn in_flight(
+    began: &Series<u64>,
+    ended: &[&Metric],
+    counts: &BTreeMap<&'static str, (&Metric, Series<u64>)>,
+    distributions: &BTreeMap<&'static str, (&Metric, Series<Reading>)>,
+) -> Series<u64> {
     // The operation's closing quote ends the prefix, so that no other operation begins with it.
-    admitted.iter().map(|(labels, count)| (labels.clone(), count.saturating_sub(ended_of(labels)))).collect()
+    fn sum<T>(series: &Series<T>, operation: &str, count: impl Fn(&T) -> u64) -> u64 {
+        let of_operation =
+            series.range(operation.to_owned()..).take_while(|(labels, _)| labels.starts_with(operation));
+        of_operation.map(|(_, value)| count(value)).sum()
+    }
+    let ended_of = |operation: &str| -> u64 {
+        ended
+            .iter()
+            .map(|metric| match (counts.get(metric.name), distributions.get(metric.name)) {
+                (Some((_, series)), _) => sum(series, operation, |count| *count),
+                (_, Some((_, series))) => sum(series, operation, |reading| reading.count),
+                (None, None) => 0,
+            })
+            .sum()
+    };
+    began.iter().map(|(labels, count)| (labels.clone(), count.saturating_sub(ended_of(labels)))).collect()
 }
 
 fn head(page: &mut String, metric: &Metric) {
@@ -94,7 +169,7 @@ fn head(page: &mut String, metric: &Metric) {
     write_type_line(page, metric.name, None, None, metric.kind.as_str());
 }
 
-fn scalars(page: &mut String, metric: &Metric, series: &Series<u64>) {
+fn scalars<T: Display>(page: &mut String, metric: &Metric, series: &Series<T>) {
     head(page, metric);
     for (labels, value) in series {
         let _ = writeln!(page, "{}{{{labels}}} {value}", metric.name);
@@ -102,7 +177,7 @@ fn scalars(page: &mut String, metric: &Metric, series: &Series<u64>) {
     page.push('\n');
 }
 
-fn distributions(page: &mut String, metric: &Metric, series: &Series<Reading>) {
+fn histograms(page: &mut String, metric: &Metric, series: &Series<Reading>) {
     head(page, metric);
     let name = metric.name;
     for (labels, reading) in series {

@@ -26,18 +26,27 @@ mod histogram;
 mod upkeep;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use txnscope_catalog::{Emitter, Kind, emitted_by};
 
 use self::facade::Recorder;
-use self::families::Families;
+pub(crate) use self::families::Families;
 use self::upkeep::Upkeep;
 use crate::Registry;
 
 /// The content type of the text format that [`Metrics::render`] writes.
 pub const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The families of the process's recorder, if it is ours.
+static INSTALLED: OnceLock<Arc<Families>> = OnceLock::new();
+
+/// The families of the process's recorder, if it is ours.
+#[cfg(feature = "mongodb")]
+pub(crate) fn installed() -> Option<&'static Arc<Families>> {
+    INSTALLED.get()
+}
 
 /// The recorder of this process, and the page that Prometheus reads.
 ///
@@ -63,6 +72,7 @@ impl Metrics {
         let registry = Registry::global();
         let counted_before = registry.is_used();
         metrics::set_global_recorder(recorder).map_err(|_| InstallError::AlreadyInstalled)?;
+        let _ = INSTALLED.set(Arc::clone(&families));
         if counted_before {
             return Err(InstallError::TooLate);
         }
@@ -79,7 +89,8 @@ impl Metrics {
     pub fn isolated() -> Result<Self, InstallError> {
         let recorder = Recorder::new();
         let (exporter, families) = (recorder.exporter(), recorder.families());
-        Self::assemble(exporter, families, Registry::new(recorder))
+        let registry = Registry::of_ours(recorder, Arc::clone(&families));
+        Self::assemble(exporter, families, registry)
     }
 
     fn assemble(

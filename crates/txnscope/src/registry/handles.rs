@@ -3,12 +3,15 @@
 use std::fmt;
 use std::sync::{PoisonError, RwLock};
 
-use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, SharedString};
+use metrics::{Counter, Gauge, Histogram};
 use txnscope_catalog::{
-    CONCURRENT_OPERATIONS, Emitter, Kind, Metric, TRANSACTION_ATTEMPTS, TRANSACTION_DURATION,
-    TRANSACTION_FAILURES, Unit, emitted_by,
+    CONCURRENT_OPERATIONS, TRANSACTION_ATTEMPTS, TRANSACTION_DURATION, TRANSACTION_FAILURES,
 };
 
+use super::Inner;
+use super::sink::{Sink, label, operation};
+#[cfg(feature = "mongodb")]
+use crate::transaction::{Books, OpenTransactions};
 use crate::{Operation, OperationName, Outcome, Reason};
 
 /// The handles of one operation.
@@ -21,10 +24,20 @@ pub(crate) struct OperationMetrics {
     pub(crate) concurrent: Gauge,
     durations: [Histogram; Outcome::ALL.len()],
     failures: RwLock<Vec<(Outcome, Reason, Counter)>>,
+    /// The table of open transactions that its own are in.
+    #[cfg(feature = "mongodb")]
+    open: &'static OpenTransactions,
+    /// The driver's side, from the first transaction on.
+    #[cfg(feature = "mongodb")]
+    books: std::sync::OnceLock<Books>,
+    /// The reasons of declared operations, for books that are opened later.
+    #[cfg(feature = "mongodb")]
+    declared: std::sync::Mutex<Vec<Reason>>,
 }
 
 impl OperationMetrics {
-    pub(super) fn leak(sink: &'static Sink, name: String) -> &'static Self {
+    pub(super) fn leak(inner: &'static Inner, name: String) -> &'static Self {
+        let sink = &inner.recorder;
         let name: &'static str = name.leak();
         let metrics: &'static Self = Box::leak(Box::new(Self {
             name,
@@ -39,6 +52,12 @@ impl OperationMetrics {
                 )
             }),
             failures: RwLock::default(),
+            #[cfg(feature = "mongodb")]
+            open: &inner.open,
+            #[cfg(feature = "mongodb")]
+            books: std::sync::OnceLock::new(),
+            #[cfg(feature = "mongodb")]
+            declared: std::sync::Mutex::default(),
         }));
         metrics.declare(&Operation::new(name));
         metrics
@@ -60,6 +79,25 @@ impl OperationMetrics {
         }
         let _ = self.failure(Outcome::Cancelled, Reason::CANCELLED);
         let _ = self.failure(Outcome::Panicked, Reason::PANIC);
+        #[cfg(feature = "mongodb")]
+        {
+            let reasons = operation.rejects.iter().chain(operation.fails);
+            let mut declared = self.declared.lock().unwrap_or_else(PoisonError::into_inner);
+            declared.extend(reasons.copied());
+            if let Some(books) = self.books.get() {
+                books.declare(&declared);
+            }
+        }
+    }
+
+    /// The driver's side of this operation. Allocates only the first time.
+    #[cfg(feature = "mongodb")]
+    pub(crate) fn books(&'static self) -> &'static Books {
+        self.books.get_or_init(|| {
+            let books = Books::open(self.sink, self.name, self.open);
+            books.declare(&self.declared.lock().unwrap_or_else(PoisonError::into_inner));
+            books
+        })
     }
 
     pub(crate) fn duration(&self, outcome: Outcome) -> &Histogram {
@@ -94,59 +132,5 @@ impl OperationMetrics {
 impl fmt::Debug for OperationMetrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OperationMetrics").field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
-const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, None);
-
-fn label(name: &'static str, value: &'static str) -> Label {
-    Label::from_static_parts(name, value)
-}
-
-fn operation(name: &'static str) -> Label {
-    label("operation", name)
-}
-
-/// Where handles come from.
-pub(super) enum Sink {
-    Global,
-    Own(Box<dyn Recorder + Send + Sync>),
-}
-
-impl Sink {
-    fn with<T>(&self, f: impl FnOnce(&dyn Recorder) -> T) -> T {
-        match self {
-            Self::Global => metrics::with_recorder(f),
-            Self::Own(recorder) => f(recorder),
-        }
-    }
-
-    fn counter(&self, metric: &Metric, labels: Vec<Label>) -> Counter {
-        self.with(|recorder| recorder.register_counter(&Key::from_parts(metric.name, labels), &METADATA))
-    }
-
-    fn gauge(&self, metric: &Metric, labels: Vec<Label>) -> Gauge {
-        self.with(|recorder| recorder.register_gauge(&Key::from_parts(metric.name, labels), &METADATA))
-    }
-
-    fn histogram(&self, metric: &Metric, labels: Vec<Label>) -> Histogram {
-        self.with(|recorder| recorder.register_histogram(&Key::from_parts(metric.name, labels), &METADATA))
-    }
-
-    pub(super) fn describe(&self) {
-        for metric in emitted_by(Emitter::Library) {
-            let (name, help) = (metric.name.into(), SharedString::const_str(metric.help));
-            let unit = match metric.unit {
-                Unit::Seconds => Some(metrics::Unit::Seconds),
-                Unit::Bytes => Some(metrics::Unit::Bytes),
-                Unit::Count => Some(metrics::Unit::Count),
-                Unit::Boolean | Unit::Info => None,
-            };
-            self.with(|recorder| match metric.kind {
-                Kind::Counter => recorder.describe_counter(name, unit, help),
-                Kind::Gauge => recorder.describe_gauge(name, unit, help),
-                Kind::Histogram => recorder.describe_histogram(name, unit, help),
-            });
-        }
     }
 }

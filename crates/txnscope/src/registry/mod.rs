@@ -1,16 +1,20 @@
 //! The operations of a process, each resolved once.
 
 mod handles;
+mod sink;
 
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
-use std::sync::{Mutex, Once, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 
 use metrics::Recorder;
 use txnscope_catalog::{MAX_OPERATIONS, OVERFLOW};
 
 pub(crate) use self::handles::OperationMetrics;
-use self::handles::Sink;
+pub(crate) use self::sink::Sink;
+#[cfg(feature = "mongodb")]
+pub(crate) use self::sink::{SecondsCounter, label, operation};
+use crate::recorder::Families;
 use crate::{Operation, OperationName};
 
 /// The operations that one recorder counts: at most 200 distinct ones, then `overflow`.
@@ -29,6 +33,12 @@ struct Inner {
     admission: Mutex<Admission>,
     overflow: OnceLock<&'static OperationMetrics>,
     described: Once,
+    /// Whether transactions are run or listened to: then each operation has books from the start.
+    #[cfg(feature = "mongodb")]
+    keeps_books: std::sync::atomic::AtomicBool,
+    /// The transactions that are open.
+    #[cfg(feature = "mongodb")]
+    open: crate::transaction::OpenTransactions,
 }
 
 #[derive(Default)]
@@ -50,7 +60,16 @@ impl Registry {
     /// A registry that records into a recorder of its own.
     #[must_use]
     pub fn new(recorder: impl Recorder + Send + Sync + 'static) -> Self {
-        let registry = Self::build(Sink::Own(Box::new(recorder)));
+        Self::own(recorder, None)
+    }
+
+    /// A registry that records into a recorder of ours.
+    pub(crate) fn of_ours(recorder: impl Recorder + Send + Sync + 'static, families: Arc<Families>) -> Self {
+        Self::own(recorder, Some(families))
+    }
+
+    fn own(recorder: impl Recorder + Send + Sync + 'static, families: Option<Arc<Families>>) -> Self {
+        let registry = Self::build(Sink::Own { recorder: Box::new(recorder), families });
         registry.flush();
         registry
     }
@@ -66,7 +85,29 @@ impl Registry {
             admission: Mutex::default(),
             overflow: OnceLock::new(),
             described: Once::new(),
+            #[cfg(feature = "mongodb")]
+            keeps_books: std::sync::atomic::AtomicBool::new(false),
+            #[cfg(feature = "mongodb")]
+            open: crate::transaction::OpenTransactions::default(),
         })))
+    }
+
+    /// Gives every operation, those to come included, books of its transactions.
+    #[cfg(feature = "mongodb")]
+    pub(crate) fn keep_books(&self) {
+        let admission = self.0.admission.lock().unwrap_or_else(PoisonError::into_inner);
+        self.0.keeps_books.store(true, std::sync::atomic::Ordering::Relaxed);
+        for metrics in self.0.slots.iter().filter_map(OnceLock::get) {
+            let _ = metrics.books();
+        }
+        drop(admission);
+    }
+
+    /// The transactions that are open in this process, as far as they are counted here.
+    #[cfg(feature = "mongodb")]
+    #[must_use]
+    pub fn open_transactions(&self) -> &'static crate::transaction::OpenTransactions {
+        &self.0.open
     }
 
     /// Declares operations: their series are there, as zero, before the first request.
@@ -146,13 +187,15 @@ impl Registry {
             Err(index) => index,
         };
         if admission.admitted == MAX_OPERATIONS {
-            return self
-                .0
-                .overflow
-                .get_or_init(|| OperationMetrics::leak(&self.0.recorder, OVERFLOW.to_owned()));
+            return self.0.overflow.get_or_init(|| OperationMetrics::leak(self.0, OVERFLOW.to_owned()));
         }
         admission.admitted += 1;
-        self.0.slots[index].get_or_init(|| OperationMetrics::leak(&self.0.recorder, name.label()))
+        let metrics = *self.0.slots[index].get_or_init(|| OperationMetrics::leak(self.0, name.label()));
+        #[cfg(feature = "mongodb")]
+        if self.0.keeps_books.load(std::sync::atomic::Ordering::Relaxed) {
+            let _ = metrics.books();
+        }
+        metrics
     }
 }
 

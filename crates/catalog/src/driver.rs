@@ -1,0 +1,201 @@
+//! What the backend's code sees of the driver: each attempt at a transaction, measured by the transaction runner, and
+//! by the listener for code that does not use it.
+
+use crate::caller::{DURATION_BUCKETS, OPERATION};
+use crate::{
+    ATTEMPT_OUTCOMES, CLEANUP_RESULTS, Emitter, Kind, Label, Metric, REASONS, Stability, UNBEGUN_CAUSES,
+    Unit, Values,
+};
+
+/// Seconds from 0.25 ms to 10 s: a commit on an idle replica set takes about 2 ms, one that waits for a majority far
+/// away some hundred.
+pub const COMMIT_BUCKETS: &[f64] =
+    &[0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+const RUNNER: &str = "transaction runner";
+const BOTH: &str = "transaction runner, and the listener for what bypasses it";
+
+const fn driver(
+    name: &'static str,
+    kind: Kind,
+    unit: Unit,
+    help: &'static str,
+    labels: &'static [Label],
+    buckets: &'static [f64],
+    source: &'static str,
+) -> Metric {
+    Metric {
+        name,
+        kind,
+        unit,
+        help,
+        labels,
+        buckets,
+        emitter: Emitter::Library,
+        source,
+        stability: Stability::Stable,
+    }
+}
+
+const fn count(name: &'static str, help: &'static str, source: &'static str) -> Metric {
+    driver(name, Kind::Counter, Unit::Count, help, &[OPERATION], &[], source)
+}
+
+/// Attempts begun.
+pub const CLIENT_TRANSACTIONS_STARTED: Metric = count(
+    "mongodb_client_transactions_started_total",
+    "Attempts at a transaction whose first statement was handed to the driver. Retries count anew.",
+    BOTH,
+);
+
+/// Attempts that committed.
+pub const CLIENT_TRANSACTIONS_COMMITTED: Metric =
+    count("mongodb_client_transactions_committed_total", "Attempts that are known to have committed.", BOTH);
+
+/// Attempts that were aborted.
+pub const CLIENT_TRANSACTIONS_ABORTED: Metric = driver(
+    "mongodb_client_transactions_aborted_total",
+    Kind::Counter,
+    Unit::Count,
+    "Attempts that changed nothing, by reason.",
+    &[OPERATION, Label { name: "reason", help: "why", values: Values::Declared(REASONS) }],
+    &[],
+    BOTH,
+);
+
+/// Attempts of which nobody knows whether they committed.
+pub const CLIENT_TRANSACTIONS_UNKNOWN: Metric = count(
+    "mongodb_client_transactions_unknown_total",
+    "Attempts whose commit was sent and whose result was not learnt, or not as widely written as was asked.",
+    BOTH,
+);
+
+/// Attempts of which the server knows nothing.
+pub const CLIENT_TRANSACTIONS_UNBEGUN: Metric = driver(
+    "mongodb_client_transactions_unbegun_total",
+    Kind::Counter,
+    Unit::Count,
+    "Aborted attempts that the server never began, so that its own books lack them.",
+    &[
+        OPERATION,
+        Label {
+            name: "cause",
+            help: "`unsent`: the first statement was not sent; `refused`: the server refused it before it began a transaction; `lost`: no reply came, it may have begun",
+            values: Values::Closed(UNBEGUN_CAUSES),
+        },
+    ],
+    &[],
+    BOTH,
+);
+
+/// Attempts that have not ended.
+pub const CLIENT_TRANSACTIONS_OPEN: Metric = driver(
+    "mongodb_client_transactions_open",
+    Kind::Gauge,
+    Unit::Count,
+    "Attempts that have begun and not ended.",
+    &[OPERATION],
+    &[],
+    BOTH,
+);
+
+/// Duration of attempts.
+pub const CLIENT_TRANSACTION_DURATION: Metric = driver(
+    "mongodb_client_transaction_duration_seconds",
+    Kind::Histogram,
+    Unit::Seconds,
+    "Time from the first statement of an attempt to its end, for each attempt.",
+    &[
+        OPERATION,
+        Label { name: "outcome", help: "how the attempt ended", values: Values::Closed(ATTEMPT_OUTCOMES) },
+    ],
+    DURATION_BUCKETS,
+    BOTH,
+);
+
+/// Duration of commits.
+pub const CLIENT_TRANSACTION_COMMIT_DURATION: Metric = driver(
+    "mongodb_client_transaction_commit_duration_seconds",
+    Kind::Histogram,
+    Unit::Seconds,
+    "Time from the first commit command of an attempt to its result, retries and pauses included.",
+    &[OPERATION],
+    COMMIT_BUCKETS,
+    BOTH,
+);
+
+/// Commits that were sent again.
+pub const CLIENT_TRANSACTION_COMMIT_RETRIES: Metric = count(
+    "mongodb_client_transaction_commit_retries_total",
+    "Commit commands sent again because the result of the one before was not known.",
+    BOTH,
+);
+
+/// Time spent waiting between attempts.
+pub const CLIENT_TRANSACTION_BACKOFF: Metric = driver(
+    "mongodb_client_transaction_backoff_seconds_total",
+    Kind::Counter,
+    Unit::Seconds,
+    "Time spent in pauses between attempts and between commits.",
+    &[OPERATION],
+    &[],
+    RUNNER,
+);
+
+/// Time spent for nothing.
+pub const CLIENT_TRANSACTION_WASTED: Metric = driver(
+    "mongodb_client_transaction_wasted_seconds_total",
+    Kind::Counter,
+    Unit::Seconds,
+    "Time in attempts that did not commit.",
+    &[OPERATION],
+    &[],
+    BOTH,
+);
+
+/// Transactions that were ended aside from their request.
+pub const CLIENT_TRANSACTION_CLEANUPS: Metric = driver(
+    "mongodb_client_transaction_cleanups_total",
+    Kind::Counter,
+    Unit::Count,
+    "Transactions that were ended aside from their request: its future was dropped, it panicked, or its connection was lost.",
+    &[
+        OPERATION,
+        Label {
+            name: "result",
+            help: "`aborted`: killed on the server; `fenced`: killed, and a later transaction of the session keeps a late first statement out; `committed`: a commit that had been sent was brought to its end; `gave_up`: the server will end it by itself",
+            values: Values::Closed(CLEANUP_RESULTS),
+        },
+    ],
+    &[],
+    RUNNER,
+);
+
+/// Transactions that wait for their turn.
+pub const CLIENT_TRANSACTION_QUEUED: Metric = driver(
+    "mongodb_client_transactions_queued",
+    Kind::Gauge,
+    Unit::Count,
+    "Transactions that wait, in this process, for another one with the same key. They hold neither connection nor session.",
+    &[OPERATION],
+    &[],
+    RUNNER,
+);
+
+/// Time that transactions waited for their turn.
+pub const CLIENT_TRANSACTION_QUEUE_WAIT: Metric = driver(
+    "mongodb_client_transaction_queue_wait_seconds",
+    Kind::Histogram,
+    Unit::Seconds,
+    "Time that transactions with a key waited for their turn, those that gave up included.",
+    &[OPERATION],
+    DURATION_BUCKETS,
+    RUNNER,
+);
+
+/// Transactions that the listener gave up on.
+pub const CLIENT_TRANSACTIONS_ABANDONED: Metric = count(
+    "mongodb_client_transactions_abandoned_total",
+    "Transactions outside the runner of which no more was heard for longer than the server lets one live; counted as aborted with the reason transaction_expired.",
+    "listener",
+);

@@ -1,0 +1,419 @@
+//! One attempt: the session that it runs in, what is counted of it, and what a drop means.
+
+use std::fmt::{self, Write as _};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use mongodb::ClientSession;
+use mongodb::error::Error;
+use mongodb::options::TransactionOptions;
+use quanta::Instant;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+
+use super::books::{AttemptOutcome, Books, Unbegun};
+use super::classify::{Reached, reached, refuses_to_begin};
+use super::cleanup;
+use super::open::{Lsid, Owner};
+use super::runner::Shared;
+use crate::Reason;
+
+/// A transaction, as the work sees it: it takes the place of the driver's `ClientSession` in every call that wants one.
+///
+/// ```no_run
+/// # use mongodb::{Collection, bson::{doc, Document}};
+/// # use txnscope::{Abort, Transaction};
+/// # async fn work(mut tx: Transaction, accounts: &Collection<Document>) -> Result<(), Abort> {
+/// accounts.update_one(doc! {"_id": 1}, doc! {"$inc": {"balance": -8}}).session(&mut tx).await?;
+/// let mut cursor = accounts.find(doc! {}).session(&mut tx).await?;
+/// while cursor.next(tx.session()).await.transpose()?.is_some() {}
+/// # Ok(())
+/// # }
+/// ```
+///
+/// It ends with the work: dropping it, which the end of the work does, gives the session back to the runner, who then
+/// commits. Work that hands it to another task is waited for.
+///
+/// Errors of the driver belong to the runner: work that swallows one goes on in a transaction that the server may
+/// have aborted.
+pub struct Transaction {
+    live: Option<Box<Live>>,
+    slot: Arc<Slot>,
+}
+
+/// The session and what is counted of it.
+pub(super) struct Live {
+    pub(super) session: ClientSession,
+    pub(super) tally: Tally,
+}
+
+impl Transaction {
+    /// The driver's session, for the calls that want it by that name, such as a cursor's `next`. Ask for it anew for
+    /// each statement.
+    pub fn session(&mut self) -> &mut ClientSession {
+        let live = self.live();
+        live.tally.statement(&live.session);
+        &mut live.session
+    }
+
+    #[allow(clippy::expect_used, reason = "only the drop takes it")]
+    fn live(&mut self) -> &mut Live {
+        self.live.as_mut().expect("a transaction has its session until it is dropped")
+    }
+}
+
+/// What `.session(…)` of the driver's actions takes.
+impl<'a> From<&'a mut Transaction> for &'a mut ClientSession {
+    fn from(transaction: &'a mut Transaction) -> Self {
+        transaction.session()
+    }
+}
+
+/// Back to the runner; or, if nobody waits there any more, to an end.
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        let Some(live) = self.live.take() else { return };
+        let mut place = self.slot.place();
+        if let Place::Left(reason) = *place {
+            drop(place);
+            self.slot.kill(live, reason);
+        } else {
+            *place = Place::Back(live);
+            drop(place);
+            self.slot.back.notify_one();
+        }
+    }
+}
+
+impl fmt::Debug for Transaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transaction").finish_non_exhaustive()
+    }
+}
+
+/// Where the session is while the work has it, and what ends it if nobody else does.
+struct Slot {
+    place: Mutex<Place>,
+    back: Notify,
+    shared: Arc<Shared>,
+    runtime: Handle,
+}
+
+enum Place {
+    /// The work has it.
+    Out,
+    /// The runner may take it.
+    Back(Box<Live>),
+    /// The runner is gone, and why.
+    Left(Reason),
+}
+
+impl Slot {
+    fn place(&self) -> MutexGuard<'_, Place> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has it ended on the server, if it has begun there.
+    fn kill(&self, mut live: Box<Live>, reason: Reason) {
+        if live.tally.has_begun() {
+            live.tally.dropped = AttemptOutcome::Aborted(reason);
+            let kill = cleanup::kill(Arc::clone(&self.shared), live, reason);
+            self.shared.tasks.spawn_on(kill, &self.runtime);
+        }
+    }
+}
+
+/// What is counted of one attempt, exactly once, whatever becomes of it: if nobody says how it ended, its drop does.
+pub(super) struct Tally {
+    pub(super) books: &'static Books,
+    lsid: Option<Lsid>,
+    txn_number: Option<i64>,
+    /// When the first statement was handed to the driver. Without one there is no transaction, and nothing is counted.
+    begun: Option<Instant>,
+    /// Whether the server had answered before the last statement was handed over.
+    answered: bool,
+    /// What it means if this is dropped.
+    pub(super) dropped: AttemptOutcome,
+}
+
+impl Tally {
+    fn new(books: &'static Books) -> Self {
+        Self {
+            books,
+            lsid: None,
+            txn_number: None,
+            begun: None,
+            answered: false,
+            dropped: AttemptOutcome::Aborted(Reason::CANCELLED),
+        }
+    }
+
+    /// A statement is about to be handed to the driver.
+    fn statement(&mut self, session: &ClientSession) {
+        // The session is this attempt's own: it has a time only if the server has answered in it.
+        self.answered = session.operation_time().is_some();
+        if self.begun.is_none() {
+            let now = Instant::now();
+            self.begun = Some(now);
+            self.books.start();
+            self.txn_number = txn_number(session);
+            self.lsid = Lsid::of(session.id());
+            if let Some(lsid) = self.lsid {
+                self.books.table.insert(lsid, Owner::Runner, self.txn_number, self.books.operation(), now);
+            }
+        }
+    }
+
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun.is_some()
+    }
+
+    /// For the log.
+    pub(super) fn identity(&self) -> Identity {
+        Identity { lsid: self.lsid, txn_number: self.txn_number }
+    }
+
+    /// The last statement failed, and that was the end of the attempt.
+    pub(super) fn failed_with(&self, error: &Error) {
+        if self.answered || self.begun.is_none() {
+            return;
+        }
+        match reached(error) {
+            Reached::Nobody => self.books.unbegun(Unbegun::Unsent),
+            Reached::Perhaps => self.books.unbegun(Unbegun::Lost),
+            Reached::Server if refuses_to_begin(error) => self.books.unbegun(Unbegun::Refused),
+            Reached::Server => {}
+        }
+    }
+
+    /// Counts how it ended.
+    pub(super) fn end(mut self, outcome: AttemptOutcome) {
+        self.count(outcome);
+    }
+
+    fn count(&mut self, outcome: AttemptOutcome) {
+        let Some(begun) = self.begun.take() else { return };
+        // First out of the table: whoever sees the gauge at zero finds no row.
+        if let Some(lsid) = self.lsid {
+            self.books.table.remove(lsid);
+        }
+        self.books.end(outcome, begun.elapsed());
+    }
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        self.count(self.dropped);
+    }
+}
+
+/// What the server's log and `$currentOp` know a transaction by.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Identity {
+    pub(super) lsid: Option<Lsid>,
+    pub(super) txn_number: Option<i64>,
+}
+
+/// An attempt whose work is under way. Dropped, it has the transaction ended by a task of its own.
+pub(super) struct Attempt(Arc<Slot>);
+
+impl Attempt {
+    /// A session, and a transaction in it of which the server knows nothing yet.
+    pub(super) async fn begin(
+        shared: &Arc<Shared>,
+        books: &'static Books,
+        options: TransactionOptions,
+    ) -> Result<(Self, Transaction), Error> {
+        let mut session = shared.client.start_session().await?;
+        session.start_transaction().with_options(options).await?;
+        let tally = Tally::new(books);
+        let slot = Arc::new(Slot {
+            place: Mutex::new(Place::Out),
+            back: Notify::new(),
+            shared: Arc::clone(shared),
+            runtime: Handle::current(),
+        });
+        let live = Some(Box::new(Live { session, tally }));
+        Ok((Self(Arc::clone(&slot)), Transaction { live, slot }))
+    }
+
+    /// The end of the work: takes the session back. Waits for it if the work has handed it on.
+    pub(super) async fn worked(self) -> Worked {
+        loop {
+            let back = self.0.back.notified();
+            let place = std::mem::replace(&mut *self.0.place(), Place::Out);
+            if let Place::Back(live) = place {
+                return Worked { live: Some(live), slot: Arc::clone(&self.0), committing: false };
+            }
+            back.await;
+        }
+    }
+
+    /// It is given up, with a statement under way perhaps.
+    pub(super) fn give_up(self, reason: Reason) {
+        self.leave(reason);
+    }
+
+    fn leave(&self, reason: Reason) {
+        let place = std::mem::replace(&mut *self.0.place(), Place::Left(reason));
+        if let Place::Back(live) = place {
+            self.0.kill(live, reason);
+        }
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        // Whoever has left before has said why.
+        if !matches!(*self.0.place(), Place::Left(_)) {
+            self.leave(why_dropped());
+        }
+    }
+}
+
+fn why_dropped() -> Reason {
+    if std::thread::panicking() { Reason::PANIC } else { Reason::CANCELLED }
+}
+
+/// An attempt whose work is done, to be committed or aborted. Dropped, it has that ended by a task of its own.
+pub(super) struct Worked {
+    live: Option<Box<Live>>,
+    slot: Arc<Slot>,
+    committing: bool,
+}
+
+impl Worked {
+    #[allow(clippy::expect_used, reason = "it is taken by what consumes this, and by its drop")]
+    pub(super) fn live(&mut self) -> &mut Live {
+        self.live.as_mut().expect("it has its session until it ends")
+    }
+
+    /// From here on, a drop no longer aborts.
+    pub(super) fn committing(&mut self) {
+        self.committing = true;
+        self.live().tally.dropped = AttemptOutcome::Unknown;
+    }
+
+    /// It ended so, and nothing is left to do on the server.
+    pub(super) fn end(mut self, outcome: AttemptOutcome) {
+        if let Some(live) = self.live.take() {
+            live.tally.end(outcome);
+        }
+    }
+
+    /// It changed nothing; the server, which has answered, is told aside from the caller.
+    pub(super) fn abort_aside(mut self, reason: Reason) {
+        let Some(live) = self.live.take() else { return };
+        let Live { mut session, tally } = *live;
+        if tally.has_begun() {
+            let abort = async move {
+                // The driver tells no errors here; a server that has aborted already answers with one.
+                let _ = session.abort_transaction().await;
+            };
+            self.slot.shared.tasks.spawn_on(abort, &self.slot.runtime);
+        }
+        tally.end(AttemptOutcome::Aborted(reason));
+    }
+
+    /// It is given up, with a statement under way perhaps.
+    pub(super) fn give_up(mut self, reason: Reason) {
+        if let Some(live) = self.live.take() {
+            self.slot.kill(live, reason);
+        }
+    }
+
+    /// Its commit was sent and its result is not known: it is learnt, if it can be, by a task of its own. `told`: the
+    /// caller has been told that it is unknown.
+    pub(super) fn settle_aside(mut self, told: bool) {
+        if let Some(live) = self.live.take() {
+            self.settle(live, told);
+        }
+    }
+
+    fn settle(&self, live: Box<Live>, told: bool) {
+        let Live { session, tally } = *live;
+        let books = tally.books;
+        let tally = if told {
+            tally.end(AttemptOutcome::Unknown);
+            None
+        } else {
+            Some(tally)
+        };
+        self.slot.shared.tasks.spawn_on(cleanup::settle(session, tally, books), &self.slot.runtime);
+    }
+}
+
+impl Drop for Worked {
+    fn drop(&mut self) {
+        let Some(live) = self.live.take() else { return };
+        if self.committing {
+            self.settle(live, false);
+        } else {
+            self.slot.kill(live, why_dropped());
+        }
+    }
+}
+
+/// The number of the session's transaction. The driver shows it only in the debug form of the session, which is read
+/// up to there and no further; a driver that writes it otherwise costs the number and nothing else.
+fn txn_number(session: &ClientSession) -> Option<i64> {
+    let mut probe = Probe { matched: 0, digits: 0, value: None };
+    // The end that the probe asks for by an error is what is wanted.
+    let _ = write!(probe, "{session:?}");
+    probe.value
+}
+
+/// Reads the number behind a field's name, and ends the formatting there.
+struct Probe {
+    matched: usize,
+    digits: u32,
+    value: Option<i64>,
+}
+
+impl Probe {
+    const FIELD: &[u8] = b"txn_number: ";
+}
+
+impl fmt::Write for Probe {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for byte in text.bytes() {
+            if self.matched == Self::FIELD.len() {
+                if !byte.is_ascii_digit() || self.digits == 18 {
+                    return Err(fmt::Error);
+                }
+                self.digits += 1;
+                self.value = Some(self.value.unwrap_or(0) * 10 + i64::from(byte - b'0'));
+            } else if byte == Self::FIELD[self.matched] {
+                self.matched += 1;
+            } else {
+                self.matched = usize::from(byte == Self::FIELD[0]);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_number_is_read_from_the_drivers_own_account() {
+        let client = mongodb::Client::with_uri_str("mongodb://127.0.0.1:1/").await.unwrap();
+        let session = client.start_session().await.unwrap();
+        assert_eq!(txn_number(&session), Some(0));
+    }
+
+    #[test]
+    fn a_form_without_the_number_costs_the_number_only() {
+        let probe = |text: &str| {
+            let mut probe = Probe { matched: 0, digits: 0, value: None };
+            let _ = probe.write_str(text);
+            probe.value
+        };
+        assert_eq!(probe("ServerSession { dirty: false, txn_number: 42, more: 7 }"), Some(42));
+        assert_eq!(probe("ttxn_number: 7}"), Some(7));
+        assert_eq!(probe("txn_number: -1"), None);
+        assert_eq!(probe("txn: 3"), None);
+        assert_eq!(probe("txn_number: 99999999999999999999"), Some(999_999_999_999_999_999));
+    }
+}

@@ -1,0 +1,210 @@
+//! The driver's side of one operation: its metric handles, and what each way to end does to them.
+
+use std::fmt;
+use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Histogram};
+use txnscope_catalog as catalog;
+use txnscope_catalog::{ATTEMPT_OUTCOMES, CLEANUP_RESULTS, Metric, UNBEGUN_CAUSES};
+
+use super::open::OpenTransactions;
+use crate::Reason;
+use crate::registry::{SecondsCounter, Sink, label, operation};
+
+/// How an attempt ended, in the catalogue's order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AttemptOutcome {
+    Committed,
+    Aborted(Reason),
+    Unknown,
+}
+
+impl AttemptOutcome {
+    const fn index(self) -> usize {
+        match self {
+            Self::Committed => 0,
+            Self::Aborted(_) => 1,
+            Self::Unknown => 2,
+        }
+    }
+}
+
+/// Why the server's books lack an attempt, in the catalogue's order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unbegun {
+    Unsent,
+    Refused,
+    Lost,
+}
+
+/// What became of a transaction that was ended aside from its request, in the catalogue's order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cleaned {
+    Aborted,
+    Fenced,
+    Committed,
+    GaveUp,
+}
+
+/// The handles of one operation's transactions.
+pub(crate) struct Books {
+    sink: &'static Sink,
+    name: &'static str,
+    /// Where its transactions are found while they are open.
+    pub(crate) table: &'static OpenTransactions,
+    started: Counter,
+    committed: Counter,
+    unknown: Counter,
+    aborted: RwLock<Vec<(Reason, Counter)>>,
+    unbegun: [Counter; UNBEGUN_CAUSES.len()],
+    open: Gauge,
+    durations: [Histogram; ATTEMPT_OUTCOMES.len()],
+    pub(super) commit_duration: Histogram,
+    pub(super) commit_retries: Counter,
+    pub(super) backoff: SecondsCounter,
+    wasted: SecondsCounter,
+    cleanups: [Counter; CLEANUP_RESULTS.len()],
+    pub(super) queued: Gauge,
+    pub(super) queue_wait: Histogram,
+    pub(crate) abandoned: Counter,
+}
+
+impl Books {
+    pub(crate) fn open(sink: &'static Sink, name: &'static str, table: &'static OpenTransactions) -> Self {
+        let of_operation = || vec![operation(name)];
+        let counter = |metric| sink.counter(metric, of_operation());
+        let with = |key, value| vec![operation(name), label(key, value)];
+        let books = Self {
+            sink,
+            name,
+            table,
+            started: counter(&catalog::CLIENT_TRANSACTIONS_STARTED),
+            committed: counter(&catalog::CLIENT_TRANSACTIONS_COMMITTED),
+            unknown: counter(&catalog::CLIENT_TRANSACTIONS_UNKNOWN),
+            aborted: RwLock::default(),
+            unbegun: each(UNBEGUN_CAUSES, |cause| {
+                sink.counter(&catalog::CLIENT_TRANSACTIONS_UNBEGUN, with("cause", cause))
+            }),
+            open: sink.gauge(&catalog::CLIENT_TRANSACTIONS_OPEN, of_operation()),
+            durations: each(ATTEMPT_OUTCOMES, |outcome| {
+                sink.histogram(&catalog::CLIENT_TRANSACTION_DURATION, with("outcome", outcome))
+            }),
+            commit_duration: sink.histogram(&catalog::CLIENT_TRANSACTION_COMMIT_DURATION, of_operation()),
+            commit_retries: counter(&catalog::CLIENT_TRANSACTION_COMMIT_RETRIES),
+            backoff: seconds(sink, name, &catalog::CLIENT_TRANSACTION_BACKOFF),
+            wasted: seconds(sink, name, &catalog::CLIENT_TRANSACTION_WASTED),
+            cleanups: each(CLEANUP_RESULTS, |result| {
+                sink.counter(&catalog::CLIENT_TRANSACTION_CLEANUPS, with("result", result))
+            }),
+            queued: sink.gauge(&catalog::CLIENT_TRANSACTION_QUEUED, of_operation()),
+            queue_wait: sink.histogram(&catalog::CLIENT_TRANSACTION_QUEUE_WAIT, of_operation()),
+            abandoned: counter(&catalog::CLIENT_TRANSACTIONS_ABANDONED),
+        };
+        // What can befall any transaction.
+        books.declare(&[
+            Reason::WRITE_CONFLICT,
+            Reason::NO_SUCH_TRANSACTION,
+            Reason::NOT_PRIMARY,
+            Reason::NETWORK,
+            Reason::CANCELLED,
+            Reason::PANIC,
+            Reason::TIMEOUT,
+            Reason::OTHER,
+        ]);
+        books
+    }
+
+    /// Exports the counter of each reason as zero.
+    pub(crate) fn declare(&self, reasons: &[Reason]) {
+        for reason in reasons {
+            let _ = self.aborted_for(*reason);
+        }
+    }
+
+    pub(crate) fn operation(&self) -> &'static str {
+        self.name
+    }
+
+    /// An attempt's first statement is handed to the driver.
+    pub(crate) fn start(&self) {
+        self.started.increment(1);
+        self.open.increment(1.0);
+    }
+
+    /// An attempt that had been started ended so.
+    pub(crate) fn end(&self, outcome: AttemptOutcome, elapsed: Duration) {
+        self.durations[outcome.index()].record(elapsed.as_secs_f64());
+        match outcome {
+            AttemptOutcome::Committed => self.committed.increment(1),
+            AttemptOutcome::Aborted(reason) => {
+                self.wasted.add(elapsed);
+                self.aborted_for(reason).increment(1);
+            }
+            AttemptOutcome::Unknown => {
+                self.wasted.add(elapsed);
+                self.unknown.increment(1);
+            }
+        }
+        self.open.decrement(1.0);
+    }
+
+    pub(crate) fn unbegun(&self, cause: Unbegun) {
+        self.unbegun[cause as usize].increment(1);
+    }
+
+    pub(crate) fn cleaned(&self, result: Cleaned) {
+        self.cleanups[result as usize].increment(1);
+    }
+
+    /// The counter of one reason, resolved the first time.
+    fn aborted_for(&self, reason: Reason) -> Counter {
+        let known = |aborted: &[(Reason, Counter)]| {
+            aborted.iter().find(|(known, _)| *known == reason).map(|(_, counter)| counter.clone())
+        };
+        if let Some(counter) = known(&self.aborted.read().unwrap_or_else(PoisonError::into_inner)) {
+            return counter;
+        }
+        let mut aborted = self.aborted.write().unwrap_or_else(PoisonError::into_inner);
+        known(&aborted).unwrap_or_else(|| {
+            let labels = vec![operation(self.name), label("reason", reason.as_str())];
+            let counter = self.sink.counter(&catalog::CLIENT_TRANSACTIONS_ABORTED, labels);
+            aborted.push((reason, counter.clone()));
+            counter
+        })
+    }
+}
+
+fn seconds(sink: &Sink, name: &'static str, metric: &'static Metric) -> SecondsCounter {
+    sink.seconds(metric, vec![operation(name)])
+}
+
+/// One handle for each word of a closed set.
+fn each<T, const N: usize>(words: &[&'static str], handle: impl Fn(&'static str) -> T) -> [T; N] {
+    std::array::from_fn(|index| handle(words[index]))
+}
+
+impl fmt::Debug for Books {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Books").field("operation", &self.name).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_is_the_catalogues() {
+        assert_eq!(ATTEMPT_OUTCOMES[AttemptOutcome::Committed.index()], "committed");
+        assert_eq!(ATTEMPT_OUTCOMES[AttemptOutcome::Aborted(Reason::OTHER).index()], "aborted");
+        assert_eq!(ATTEMPT_OUTCOMES[AttemptOutcome::Unknown.index()], "unknown");
+        assert_eq!(UNBEGUN_CAUSES[Unbegun::Unsent as usize], "unsent");
+        assert_eq!(UNBEGUN_CAUSES[Unbegun::Refused as usize], "refused");
+        assert_eq!(UNBEGUN_CAUSES[Unbegun::Lost as usize], "lost");
+        assert_eq!(CLEANUP_RESULTS[Cleaned::Aborted as usize], "aborted");
+        assert_eq!(CLEANUP_RESULTS[Cleaned::Fenced as usize], "fenced");
+        assert_eq!(CLEANUP_RESULTS[Cleaned::Committed as usize], "committed");
+        assert_eq!(CLEANUP_RESULTS[Cleaned::GaveUp as usize], "gave_up");
+    }
+}

@@ -1,0 +1,225 @@
+//! From a driver's error to one of the closed reasons.
+
+use std::fmt;
+
+use mongodb::error::{Error, ErrorKind, WriteFailure};
+
+use crate::Reason;
+
+impl Reason {
+    /// Why, of a driver's error: from the code of the server's reply, wherever in the reply it stands, or from what
+    /// happened on the way to one. An error that only says that time ran out is asked for the one behind it.
+    ///
+    /// ```
+    /// use mongodb::error::Error;
+    /// use txnscope::Reason;
+    ///
+    /// let reset = Error::from(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
+    /// assert_eq!(Reason::of(&reset), Reason::NETWORK);
+    /// ```
+    #[must_use]
+    pub fn of(error: &Error) -> Self {
+        if is_write_concern_error(error) {
+            return Self::WRITE_CONCERN;
+        }
+        match error.kind.as_ref() {
+            ErrorKind::Io(_) | ErrorKind::ConnectionPoolCleared { .. } | ErrorKind::DnsResolve { .. } => {
+                Self::NETWORK
+            }
+            ErrorKind::ServerSelection { .. } => Self::SERVER_SELECTION,
+            ErrorKind::Authentication { .. } => Self::UNAUTHORIZED,
+            ErrorKind::InvalidArgument { .. } => Self::INVALID_REQUEST,
+            ErrorKind::Custom(_) => Self::APPLICATION,
+            // What the driver says when its own time is over: the last real error is behind it.
+            ErrorKind::Transaction { .. } => source(error).map_or(Self::OTHER, Self::of),
+            _ => code(error).map_or(Self::OTHER, Self::of_code),
+        }
+    }
+
+    /// Why, of a server's error code.
+    fn of_code(code: i32) -> Self {
+        match code {
+            112 => Self::WRITE_CONFLICT,
+            251 => Self::NO_SUCH_TRANSACTION,
+            24 | 46 => Self::LOCK_TIMEOUT,
+            239 | 246 => Self::SNAPSHOT_UNAVAILABLE,
+            225 => Self::TRANSACTION_TOO_OLD,
+            290 => Self::TRANSACTION_EXPIRED,
+            257 | 388 => Self::TRANSACTION_TOO_LARGE,
+            50 | 262 => Self::MAX_TIME_EXPIRED,
+            11000 | 11001 | 12582 => Self::DUPLICATE_KEY,
+            121 => Self::DOCUMENT_VALIDATION,
+            91 | 189 | 10058 | 10107 | 13435 | 13436 => Self::NOT_PRIMARY,
+            11600..=11602 => Self::INTERRUPTED,
+            6 | 7 | 89 | 9001 => Self::NETWORK,
+            64 | 79 | 100 => Self::WRITE_CONCERN,
+            13 | 18 => Self::UNAUTHORIZED,
+            133 | 134 => Self::SERVER_SELECTION,
+            2 | 9 | 14 | 59 | 72 | 263 | 267 => Self::INVALID_REQUEST,
+            _ => Self::OTHER,
+        }
+    }
+}
+
+/// The error behind this one.
+fn source(error: &Error) -> Option<&Error> {
+    std::error::Error::source(error)?.downcast_ref()
+}
+
+/// The code of a server's error, from whichever place of the reply it came.
+pub(super) fn code(error: &Error) -> Option<i32> {
+    match error.kind.as_ref() {
+        ErrorKind::Command(error) => Some(error.code),
+        ErrorKind::Write(WriteFailure::WriteError(error)) => Some(error.code),
+        ErrorKind::Write(WriteFailure::WriteConcernError(error)) => Some(error.code),
+        ErrorKind::InsertMany(error) => {
+            let write_error = error.write_errors.iter().flatten().next().map(|error| error.code);
+            write_error.or_else(|| error.write_concern_error.as_ref().map(|error| error.code))
+        }
+        ErrorKind::BulkWrite(failure) => {
+            let write_error = failure.write_errors.values().next().map(|error| error.code);
+            let concern = || failure.write_concern_errors.first().map(|error| error.code);
+            write_error.or_else(concern).or_else(|| source(error).and_then(code))
+        }
+        ErrorKind::Transaction { .. } => source(error).and_then(code),
+        _ => None,
+    }
+}
+
+/// The name that the server gives that code.
+pub(super) fn code_name(error: &Error) -> Option<&str> {
+    let name = match error.kind.as_ref() {
+        ErrorKind::Command(error) => error.code_name.as_str(),
+        ErrorKind::Write(WriteFailure::WriteError(error)) => error.code_name.as_deref()?,
+        ErrorKind::Write(WriteFailure::WriteConcernError(error)) => error.code_name.as_str(),
+        ErrorKind::Transaction { .. } => source(error).and_then(code_name)?,
+        _ => return None,
+    };
+    (!name.is_empty()).then_some(name)
+}
+
+/// Whether a commit with this error was applied, though not as widely as was asked.
+pub(super) fn is_write_concern_error(error: &Error) -> bool {
+    matches!(error.kind.as_ref(), ErrorKind::Write(WriteFailure::WriteConcernError(_)))
+}
+
+/// How far a statement with this error came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reached {
+    /// It was not sent.
+    Nobody,
+    /// It may have been sent; nobody answered.
+    Perhaps,
+    /// The server answered.
+    Server,
+}
+
+pub(super) fn reached(error: &Error) -> Reached {
+    match error.kind.as_ref() {
+        ErrorKind::InvalidArgument { .. }
+        | ErrorKind::ServerSelection { .. }
+        | ErrorKind::ConnectionPoolCleared { .. }
+        | ErrorKind::DnsResolve { .. }
+        | ErrorKind::Authentication { .. }
+        | ErrorKind::SessionsNotSupported
+        | ErrorKind::Transaction { .. }
+        | ErrorKind::IncompatibleServer { .. }
+        | ErrorKind::InvalidTlsConfig { .. }
+        | ErrorKind::Shutdown => Reached::Nobody,
+        ErrorKind::Io(_) => Reached::Perhaps,
+        _ if error.server_response().is_some() || code(error).is_some() => Reached::Server,
+        // A document that cannot be written as BSON, or an error of the application's own, that is.
+        _ => Reached::Nobody,
+    }
+}
+
+/// Whether a first statement that the server answered so never began a transaction: the member does not take it, or
+/// the command is none that a transaction may begin with.
+pub(super) fn refuses_to_begin(error: &Error) -> bool {
+    matches!(code(error), Some(59 | 72 | 91 | 189 | 263 | 10058 | 10107 | 11600 | 11602 | 13 | 13435 | 13436))
+}
+
+/// An error in words, without the server's whole reply, which the driver's own `Display` adds as bytes.
+#[derive(Debug)]
+pub(super) struct Brief<'a>(pub(super) &'a Error);
+
+impl fmt::Display for Brief<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.kind)?;
+        if let Some(source) = source(self.0) {
+            write!(f, ": {}", Brief(source))?;
+        }
+        Ok(())
+    }
+}
+
+/// The labels, in a fixed order.
+pub(super) fn labels(error: &Error) -> String {
+    let mut labels: Vec<_> = error.labels().iter().map(String::as_str).collect();
+    labels.sort_unstable();
+    labels.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use txnscope_catalog::REASONS;
+
+    use super::*;
+
+    /// Every code for which the server or the driver has a label, those without one that end a transaction, and what
+    /// each is counted as.
+    const TABLE: &[(&[i32], Reason)] = &[
+        (&[112], Reason::WRITE_CONFLICT),
+        (&[251], Reason::NO_SUCH_TRANSACTION),
+        (&[24], Reason::LOCK_TIMEOUT),
+        (&[246, 239], Reason::SNAPSHOT_UNAVAILABLE),
+        (&[267, 263], Reason::INVALID_REQUEST),
+        (&[262, 50], Reason::MAX_TIME_EXPIRED),
+        (&[10107, 13435, 13436, 189, 91], Reason::NOT_PRIMARY),
+        (&[11600, 11601, 11602], Reason::INTERRUPTED),
+        (&[6, 7, 89, 9001], Reason::NETWORK),
+        (&[64, 100], Reason::WRITE_CONCERN),
+        (&[225], Reason::TRANSACTION_TOO_OLD),
+        (&[257, 388], Reason::TRANSACTION_TOO_LARGE),
+        (&[290], Reason::TRANSACTION_EXPIRED),
+        (&[133, 134], Reason::SERVER_SELECTION),
+        (&[11000], Reason::DUPLICATE_KEY),
+        (&[121], Reason::DOCUMENT_VALIDATION),
+        (&[13, 18], Reason::UNAUTHORIZED),
+        (&[63, 279, 8000], Reason::OTHER),
+    ];
+
+    #[test]
+    fn every_code_has_its_reason() {
+        for (codes, reason) in TABLE {
+            for code in *codes {
+                assert_eq!(Reason::of_code(*code), *reason, "{code}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_reason_is_the_catalogues() {
+        for (_, reason) in TABLE {
+            assert!(REASONS.contains(&reason.as_str()), "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn what_happens_on_the_way_has_reasons_too() {
+        let reset = Error::from(io::Error::from(io::ErrorKind::ConnectionReset));
+        assert_eq!((Reason::of(&reset), reached(&reset)), (Reason::NETWORK, Reached::Perhaps));
+        let ours = Error::custom("ours");
+        assert_eq!((Reason::of(&ours), reached(&ours)), (Reason::APPLICATION, Reached::Nobody));
+        assert_eq!(code(&ours), None);
+    }
+
+    #[test]
+    fn words_are_brief() {
+        let reset = Error::from(io::Error::from(io::ErrorKind::ConnectionReset));
+        assert_eq!(Brief(&reset).to_string(), "I/O error: connection reset");
+        assert_eq!(labels(&reset), "");
+    }
+}

@@ -1,0 +1,244 @@
+//! How a transaction ends other than with a commit.
+
+use std::convert::Infallible;
+use std::error::Error as StdError;
+use std::fmt;
+use std::time::Duration;
+
+use mongodb::error::Error;
+
+use super::classify::Brief;
+use crate::{Reason, Verdict};
+
+/// An error of the application that ends a transaction: the transaction is aborted and not tried again.
+///
+/// ```
+/// use txnscope::{ApplicationError, Reason};
+///
+/// #[derive(Debug)]
+/// enum ConsumeError {
+///     InsufficientBalance,
+///     LedgerIsBroken,
+/// }
+///
+/// impl ApplicationError for ConsumeError {
+///     fn reason(&self) -> Reason {
+///         match self {
+///             Self::InsufficientBalance => const { Reason::declare("insufficient_balance") },
+///             Self::LedgerIsBroken => Reason::APPLICATION,
+///         }
+///     }
+///     fn is_fault(&self) -> bool {
+///         matches!(self, Self::LedgerIsBroken)
+///     }
+/// }
+/// ```
+pub trait ApplicationError: fmt::Debug {
+    /// Why, as the books count it.
+    fn reason(&self) -> Reason;
+
+    /// Whether something is broken, so that the operation has failed. Otherwise a rule said no, and it is rejected:
+    /// the data is right, and nobody is paged.
+    fn is_fault(&self) -> bool {
+        false
+    }
+}
+
+/// A bare reason is a rejection: `return Err(INSUFFICIENT_BALANCE.into())`.
+impl ApplicationError for Reason {
+    fn reason(&self) -> Reason {
+        *self
+    }
+}
+
+/// Of work that never says no by itself.
+impl ApplicationError for Infallible {
+    fn reason(&self) -> Reason {
+        match *self {}
+    }
+}
+
+/// Why one attempt at the work is given up. The `?` operator makes it of a driver's error, and of an application's.
+#[derive(Debug)]
+pub enum Abort<E = Infallible> {
+    /// The driver's: the whole transaction is tried again where that may help.
+    Driver(Error),
+    /// The application's: that is the end of it.
+    Application(E),
+}
+
+impl<E> From<Error> for Abort<E> {
+    fn from(error: Error) -> Self {
+        Self::Driver(error)
+    }
+}
+
+impl<E: ApplicationError> From<E> for Abort<E> {
+    fn from(error: E) -> Self {
+        Self::Application(error)
+    }
+}
+
+/// What a transaction that committed brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Committed<T> {
+    /// What the work returned in the attempt that committed.
+    pub value: T,
+    /// How many attempts it took.
+    pub attempts: u32,
+}
+
+/// How a transaction ended other than with a commit.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum TransactionError<E = Infallible> {
+    /// The application said no. Nothing was changed.
+    Rejected {
+        /// In its own words.
+        error: E,
+        /// In those of the books.
+        reason: Reason,
+    },
+    /// It failed. Nothing was changed.
+    Failed(Failure<E>),
+    /// A commit was sent, and nobody knows what became of it; or it is known, and was not written as widely as was
+    /// asked. Ask the data before doing it again, or do it under an idempotency key.
+    CommitUnknown(Failure<E>),
+}
+
+impl<E> TransactionError<E> {
+    /// Why, as the books count it.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Rejected { reason, .. } => *reason,
+            Self::Failed(failure) => failure.reason,
+            Self::CommitUnknown(_) => Reason::COMMIT_UNKNOWN,
+        }
+    }
+
+    /// What the [layer](crate::TransactionLayer) shall count, with the error behind it for the log.
+    pub fn verdict(&self) -> Verdict {
+        match self {
+            Self::Rejected { reason, .. } => Verdict::rejected(*reason),
+            Self::Failed(failure) | Self::CommitUnknown(failure) => {
+                Verdict::failed(self.reason()).with_source(failure.to_string())
+            }
+        }
+    }
+}
+
+impl<E> fmt::Display for TransactionError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rejected { reason, .. } => write!(f, "the transaction was rejected: {}", reason.as_str()),
+            Self::Failed(_) => f.write_str("the transaction failed; nothing was changed"),
+            Self::CommitUnknown(_) => f.write_str("it is not known whether the transaction committed"),
+        }
+    }
+}
+
+impl<E: fmt::Debug + 'static> StdError for TransactionError<E> {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::Rejected { .. } => None,
+            Self::Failed(failure) | Self::CommitUnknown(failure) => Some(failure),
+        }
+    }
+}
+
+/// A failure of a transaction, with the last real error behind it.
+#[derive(Debug)]
+pub struct Failure<E = Infallible> {
+    pub(super) reason: Reason,
+    pub(super) attempts: u32,
+    pub(super) elapsed: Duration,
+    pub(super) cause: Cause<E>,
+}
+
+/// What is behind a failure.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Cause<E = Infallible> {
+    /// An error of the driver or the server.
+    Driver(Error),
+    /// A fault of the application.
+    Application(E),
+    /// The time limit or the caller's deadline passed. If an attempt had failed before, with that error.
+    Deadline(Option<Error>),
+    /// Too many transactions wait for the same key already.
+    QueueFull,
+}
+
+impl<E> Failure<E> {
+    /// Why, as the books count it: of the last attempt.
+    pub fn reason(&self) -> Reason {
+        self.reason
+    }
+
+    /// How many attempts were made.
+    pub fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// How long it took, pauses and queues included.
+    pub fn elapsed(&self) -> Duration {
+        self.elapsed
+    }
+
+    /// What is behind it.
+    pub fn cause(&self) -> &Cause<E> {
+        &self.cause
+    }
+
+    /// The last error of the driver.
+    pub fn driver_error(&self) -> Option<&Error> {
+        match &self.cause {
+            Cause::Driver(error) => Some(error),
+            Cause::Deadline(error) => error.as_ref(),
+            Cause::Application(_) | Cause::QueueFull => None,
+        }
+    }
+
+    /// Whether the database was away or too busy, so that the same may work a little later.
+    pub fn is_transient(&self) -> bool {
+        match self.cause {
+            Cause::Deadline(_) | Cause::QueueFull => true,
+            Cause::Application(_) => false,
+            Cause::Driver(_) => [
+                Reason::WRITE_CONFLICT,
+                Reason::NO_SUCH_TRANSACTION,
+                Reason::LOCK_TIMEOUT,
+                Reason::SNAPSHOT_UNAVAILABLE,
+                Reason::MAX_TIME_EXPIRED,
+                Reason::NOT_PRIMARY,
+                Reason::INTERRUPTED,
+                Reason::NETWORK,
+                Reason::SERVER_SELECTION,
+                Reason::POOL_TIMEOUT,
+            ]
+            .contains(&self.reason),
+        }
+    }
+}
+
+impl<E> fmt::Display for Failure<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (attempts, elapsed) = (self.attempts, self.elapsed);
+        let times = if attempts == 1 { "attempt" } else { "attempts" };
+        write!(f, "{} after {attempts} {times} in {elapsed:.1?}", self.reason.as_str())?;
+        match &self.cause {
+            Cause::Driver(error) => write!(f, ": {}", Brief(error)),
+            Cause::Deadline(Some(error)) => write!(f, ": out of time; the last error: {}", Brief(error)),
+            Cause::Deadline(None) => f.write_str(": out of time"),
+            Cause::QueueFull => f.write_str(": too many transactions wait for the same key"),
+            Cause::Application(_) => Ok(()),
+        }
+    }
+}
+
+impl<E: fmt::Debug + 'static> StdError for Failure<E> {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.driver_error().map(|error| error as _)
+    }
+}

@@ -1,0 +1,65 @@
+//! Transactions on the `mongodb` driver, run so that every attempt is known.
+//!
+//! The driver's own `and_run` hides its attempts, waits between them and not between commits, and leaves a transaction
+//! open on the server if its future is dropped at the wrong moment. [`TransactionRunner`] owns the loop:
+//!
+//! ```no_run
+//! use mongodb::bson::doc;
+//! use txnscope::{Abort, Reason, TransactionRunner};
+//!
+//! const INSUFFICIENT_BALANCE: Reason = Reason::declare("insufficient_balance");
+//!
+//! # async fn consume(client: &mongodb::Client, id: i32, amount: i64) -> Result<(), txnscope::TransactionError<Reason>> {
+//! let runner = TransactionRunner::new(client);
+//! let retainers = client.database("shop").collection::<mongodb::bson::Document>("retainers");
+//! let committed = runner
+//!     .run(async |mut tx| {
+//!         let enough = doc! {"_id": id, "balance": {"$gte": amount}};
+//!         let taken = retainers.update_one(enough, doc! {"$inc": {"balance": -amount}}).session(&mut tx).await?;
+//!         if taken.matched_count == 0 {
+//!             return Err(INSUFFICIENT_BALANCE.into()); // aborts, and counts as rejected
+//!         }
+//!         Ok(())
+//!     })
+//!     .await?;
+//! println!("committed after {} attempts", committed.attempts);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Inside a request that the [layer](crate::TransactionLayer) counts, the transaction belongs to its operation; a job
+//! is given a name with [`run_as`](TransactionRunner::run_as).
+//!
+//! # What is retried
+//!
+//! As MongoDB's specification of the convenient API has it: the whole transaction on `TransientTransactionError`; the
+//! commit on `UnknownTransactionCommitResult`, but not when the server's own time for it was over; for 120 s, or until
+//! the caller's deadline; with growing pauses at random, also between commits.
+//!
+//! # What is counted
+//!
+//! An attempt begins with its first statement: without one there is no transaction, on either side. It commits, is
+//! aborted for a reason, or nobody knows. So, for each operation and at any time,
+//!
+//! - started = committed + aborted + unknown + open, and
+//! - what the server started = started − unbegun, but for first statements that were `lost`, and + the cleanups that
+//!   were `fenced`, each of which is one short transaction of its own.
+
+mod attempt;
+mod books;
+mod classify;
+mod cleanup;
+mod error;
+mod event;
+mod open;
+mod pause;
+mod queue;
+#[cfg(feature = "axum")]
+mod route;
+mod runner;
+
+pub use self::attempt::Transaction;
+pub(crate) use self::books::Books;
+pub use self::error::{Abort, ApplicationError, Cause, Committed, Failure, TransactionError};
+pub use self::open::{OpenTransaction, OpenTransactions};
+pub use self::runner::{Run, TransactionRunner};

@@ -1,0 +1,201 @@
+//! The transactions of this process that are open: which operation holds which session.
+//!
+//! A transaction that idles on the server shows there neither namespace nor command nor comment. Its session's id is
+//! the only thing that leads back to the code that began it, and this table is where it leads.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use mongodb::bson::spec::BinarySubtype;
+use mongodb::bson::{Bson, Document};
+use quanta::Instant;
+use serde::Serialize;
+
+/// Two requests seldom want the same part of the table at the same time.
+const SHARDS: usize = 16;
+
+/// The id of a session: the UUID that the server and the driver know it by.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Lsid([u8; 16]);
+
+impl Lsid {
+    /// From the document that the driver and the server use: `{"id": UUID}`.
+    pub(crate) fn of(document: &Document) -> Option<Self> {
+        match document.get("id") {
+            Some(Bson::Binary(binary)) if binary.subtype == BinarySubtype::Uuid => {
+                Some(Self(binary.bytes.as_slice().try_into().ok()?))
+            }
+            _ => None,
+        }
+    }
+
+    fn shard(self) -> usize {
+        usize::from(self.0[15]) % SHARDS
+    }
+}
+
+/// As UUIDs are written.
+impl fmt::Display for Lsid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, byte) in self.0.iter().enumerate() {
+            if matches!(index, 4 | 6 | 8 | 10) {
+                f.write_str("-")?;
+            }
+            write!(f, "{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Lsid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// Who counts a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owner {
+    Runner,
+    Listener,
+}
+
+#[derive(Debug)]
+struct Entry {
+    owner: Owner,
+    txn_number: Option<i64>,
+    operation: &'static str,
+    since: Instant,
+}
+
+/// The transactions of this process that are open, as the runner and the listener know them.
+#[derive(Debug, Default)]
+pub struct OpenTransactions {
+    shards: [Mutex<HashMap<Lsid, Entry>>; SHARDS],
+}
+
+impl OpenTransactions {
+    pub(crate) fn insert(
+        &self,
+        lsid: Lsid,
+        owner: Owner,
+        txn_number: Option<i64>,
+        operation: &'static str,
+        since: Instant,
+    ) {
+        self.shard(lsid).insert(lsid, Entry { owner, txn_number, operation, since });
+    }
+
+    pub(crate) fn remove(&self, lsid: Lsid) {
+        self.shard(lsid).remove(&lsid);
+    }
+
+    /// Whether the runner counts what happens in that session.
+    pub(crate) fn is_the_runners(&self, lsid: Lsid) -> bool {
+        self.shard(lsid).get(&lsid).is_some_and(|entry| entry.owner == Owner::Runner)
+    }
+
+    fn shard(&self, lsid: Lsid) -> MutexGuard<'_, HashMap<Lsid, Entry>> {
+        self.shards[lsid.shard()].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All of them as of now, the oldest first.
+    #[must_use]
+    pub fn list(&self) -> Vec<OpenTransaction> {
+        let (now, clock) = (Instant::now(), SystemTime::now());
+        let mut list: Vec<_> = self
+            .shards
+            .iter()
+            .flat_map(|shard| {
+                let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+                let entry = |(lsid, entry): (&Lsid, &Entry)| {
+                    let open = now.duration_since(entry.since);
+                    OpenTransaction {
+                        lsid: lsid.to_string(),
+                        txn_number: entry.txn_number,
+                        operation: entry.operation,
+                        since_seconds: unix_seconds(clock, open),
+                        open_seconds: open.as_secs_f64(),
+                    }
+                };
+                shard.iter().map(entry).collect::<Vec<_>>()
+            })
+            .collect();
+        list.sort_by(|a, b| b.open_seconds.total_cmp(&a.open_seconds));
+        list
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+fn unix_seconds(clock: SystemTime, ago: Duration) -> f64 {
+    clock.duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(ago).as_secs_f64()
+}
+
+/// One open transaction.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct OpenTransaction {
+    /// The session's id, as a UUID is written: `lsid.id` in `$currentOp`.
+    pub lsid: String,
+    /// The transaction's number in its session, if the driver let us know.
+    pub txn_number: Option<i64>,
+    /// The operation that began it.
+    pub operation: &'static str,
+    /// When its first statement was handed to the driver, in seconds since 1970, by this machine's clock.
+    pub since_seconds: f64,
+    /// How long ago that was, in seconds.
+    pub open_seconds: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use mongodb::bson::{Binary, doc};
+
+    use super::*;
+
+    fn lsid(last: u8) -> Lsid {
+        let bytes: Vec<u8> = (0..15).chain([last]).collect();
+        Lsid::of(&doc! { "id": Binary { subtype: BinarySubtype::Uuid, bytes } }).unwrap()
+    }
+
+    #[test]
+    fn an_id_is_written_as_a_uuid() {
+        assert_eq!(lsid(255).to_string(), "00010203-0405-0607-0809-0a0b0c0d0eff");
+        for odd in
+            [doc! {}, doc! {"id": 7}, doc! {"id": Binary { subtype: BinarySubtype::Uuid, bytes: vec![1] }}]
+        {
+            assert_eq!(Lsid::of(&odd), None, "{odd}");
+        }
+    }
+
+    #[test]
+    fn the_oldest_is_first_and_what_ended_is_gone() {
+        let open = OpenTransactions::default();
+        let now = Instant::now();
+        open.insert(lsid(1), Owner::Runner, Some(3), "young", now);
+        open.insert(lsid(2), Owner::Listener, None, "old", now - Duration::from_secs(5));
+        let list = open.list();
+        assert_eq!(list.iter().map(|entry| entry.operation).collect::<Vec<_>>(), ["old", "young"]);
+        assert!(list[0].open_seconds >= 5.0 && list[1].since_seconds - list[0].since_seconds > 4.9);
+        assert!(
+            open.is_the_runners(lsid(1)) && !open.is_the_runners(lsid(2)) && !open.is_the_runners(lsid(3))
+        );
+        open.remove(lsid(1));
+        open.remove(lsid(2));
+        assert!(open.is_empty());
+    }
+}

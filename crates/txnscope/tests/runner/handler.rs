@@ -1,0 +1,101 @@
+//! The runner inside an axum handler: what borrows compiles, and the operation is the request's.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{Request, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use mongodb::Collection;
+use mongodb::bson::{Document, doc};
+use tower::ServiceExt;
+use txnscope::{Abort, Reason, Transaction, TransactionLayer, TransactionRunner};
+
+use crate::stage::{NO, Stage};
+
+struct App {
+    runner: TransactionRunner,
+    items: Collection<Document>,
+}
+
+/// Borrows its arguments for as long as the transaction takes.
+async fn take(
+    items: &Collection<Document>,
+    id: &str,
+    amount: i32,
+    tx: &mut Transaction,
+) -> Result<(), Abort<Reason>> {
+    let enough = doc! {"_id": id, "n": {"$gte": amount}};
+    let taken = items.update_one(enough, doc! {"$inc": {"n": -amount}}).session(tx).await?;
+    if taken.matched_count == 0 { Err(NO.into()) } else { Ok(()) }
+}
+
+async fn consume(State(app): State<Arc<App>>, Path(id): Path<String>) -> Response {
+    let (items, id, amount) = (&app.items, id.as_str(), 800);
+    let done = app.runner.contend_on(id).run(async |mut tx| take(items, id, amount, &mut tx).await).await;
+    match done {
+        Ok(_) => StatusCode::OK.into_response(),
+        Err(error) => (StatusCode::BAD_REQUEST, error.verdict(), "no").into_response(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_consumptions_of_eight_hundred_from_a_thousand_are_one_success_and_nine_rejections() {
+    let stage = Stage::set().await;
+    stage.items_of_others().insert_one(doc! {"_id": "r", "n": 1_000}).await.unwrap();
+    let app = App { runner: stage.runner.clone(), items: stage.items() };
+    let router = axum::Router::new()
+        .route("/items/{id}/consume", post(consume))
+        .layer(TransactionLayer::with_registry(stage.metrics.registry()))
+        .with_state(Arc::new(app));
+    let mut callers = tokio::task::JoinSet::new();
+    for _ in 0..10 {
+        let request = Request::post("/items/r/consume").body(Body::empty()).unwrap();
+        callers.spawn(router.clone().oneshot(request));
+    }
+    let mut succeeded = 0;
+    while let Some(answer) = callers.join_next().await {
+        succeeded += usize::from(answer.unwrap().unwrap().status() == StatusCode::OK);
+    }
+    assert_eq!(succeeded, 1);
+    stage.settled().await;
+    let page = stage.metrics.render();
+    let operation = "operation=\"POST /items/{id}/consume\"";
+    for line in [
+        format!("transaction_failures_total{{{operation},outcome=\"rejected\",reason=\"no\"}} 9"),
+        format!("mongodb_client_transactions_started_total{{{operation}}} 10"),
+        format!("mongodb_client_transactions_committed_total{{{operation}}} 1"),
+        format!("mongodb_client_transactions_aborted_total{{{operation},reason=\"no\"}} 9"),
+        format!("mongodb_client_transactions_aborted_total{{{operation},reason=\"write_conflict\"}} 0"),
+        format!("mongodb_client_transaction_queue_wait_seconds_count{{{operation}}} 10"),
+    ] {
+        assert!(page.lines().any(|l| l == line), "{line} is not on the page:\n{page}");
+    }
+    let left = stage.items_of_others().find_one(doc! {"_id": "r"}).await.unwrap().unwrap();
+    assert_eq!(left.get_i32("n").unwrap(), 200);
+}
+
+#[tokio::test]
+async fn the_table_of_open_transactions_is_for_this_machine() {
+    let metrics = txnscope::Metrics::isolated().unwrap();
+    let router: axum::Router = metrics.registry().open_transactions_router();
+    let ask = async |peer: Option<&str>| {
+        let mut request = Request::get("/-/transactions").body(Body::empty()).unwrap();
+        if let Some(peer) = peer {
+            let peer: std::net::SocketAddr = peer.parse().unwrap();
+            request.extensions_mut().insert(axum::extract::ConnectInfo(peer));
+        }
+        let answer = router.clone().oneshot(request).await.unwrap();
+        let (status, body) =
+            (answer.status(), axum::body::to_bytes(answer.into_body(), 1_000).await.unwrap());
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    };
+    for local in ["127.0.0.1:9", "[::1]:9", "[::ffff:127.0.0.1]:9"] {
+        assert_eq!(ask(Some(local)).await, (StatusCode::OK, r#"{"transactions":[]}"#.to_owned()), "{local}");
+    }
+    assert_eq!(ask(Some("10.0.0.1:9")).await.0, StatusCode::FORBIDDEN);
+    let (status, advice) = ask(None).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    assert!(advice.contains("into_make_service_with_connect_info"), "{advice}");
+}
