@@ -13,7 +13,8 @@ use crate::operations::OPERATIONS;
 use crate::state::Ledger;
 use crate::{bank_accounts, bank_transfers, payments, probes, retainers};
 
-/// The whole service as a router: `/api` behind the token, `/metrics`, `/-/healthy` and `/-/ready` without it.
+/// The whole service as a router: `/api` behind the token, `/metrics`, `/-/healthy` and `/-/ready` without it, and
+/// `/-/transactions` for callers on this machine.
 ///
 /// The layer counts into the registry of those metrics.
 pub fn app(ledger: Ledger, metrics: &Metrics) -> Router {
@@ -39,6 +40,7 @@ pub fn app(ledger: Ledger, metrics: &Metrics) -> Router {
         .route("/-/healthy", get(probes::healthy))
         .route("/-/ready", get(probes::ready))
         .merge(metrics.router())
+        .merge(metrics.registry().open_transactions_router())
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(no_such_route)
         // Outermost, so that what the token or the router refuses is counted as well.

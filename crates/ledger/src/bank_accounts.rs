@@ -1,13 +1,12 @@
 //! Bank accounts, between which transfers move money.
 
 use axum::extract::State;
-use mongodb::ClientSession;
 use mongodb::bson::doc;
 use mongodb::bson::oid::ObjectId;
 use serde::{Deserialize, Serialize};
 use tracing::Span;
 use tracing::field::{Empty, display};
-use txnscope::scope;
+use txnscope::{Transaction, scope};
 
 use crate::Money;
 use crate::database::Collections;
@@ -18,7 +17,7 @@ use crate::money::Literal;
 use crate::operations::Rejection;
 use crate::reply::Reply;
 use crate::state::Ledger;
-use crate::transaction::{Abort, Work};
+use crate::transaction::{Abort, Denial, Work};
 use crate::wire::{At, Id};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -91,9 +90,9 @@ struct Create {
 impl Work for Create {
     type Output = Reply;
 
-    async fn attempt(&self, session: &mut ClientSession) -> Result<Reply, Abort> {
+    async fn attempt(&self, tx: &mut Transaction) -> Result<Reply, Abort> {
         let Self { data, movement, account } = self;
-        data.bank_accounts.insert_one(account).session(&mut *session).await?;
+        data.bank_accounts.insert_one(account).session(&mut *tx).await?;
         if account.available_balance > Money::ZERO {
             let entry = Entry {
                 movement: *movement,
@@ -105,7 +104,7 @@ impl Work for Create {
                 description: "Opening balance",
                 at: account.created_at,
             };
-            entry.post(data, session).await?;
+            entry.post(data, tx).await?;
         }
         Ok(Reply::created("account", account))
     }
@@ -124,12 +123,12 @@ pub(crate) async fn read(State(ledger): State<Ledger>, EntityId(id): EntityId) -
 pub(crate) async fn both(
     [first, second]: [ObjectId; 2],
     data: &Collections,
-    session: &mut ClientSession,
+    tx: &mut Transaction,
 ) -> Result<[Option<BankAccount>; 2], Abort> {
     let filter = doc! { "_id": { "$in": [first, second] } };
-    let mut cursor = data.bank_accounts.find(filter).session(&mut *session).await?;
+    let mut cursor = data.bank_accounts.find(filter).session(&mut *tx).await?;
     let mut found = [None, None];
-    while let Some(account) = cursor.next(&mut *session).await.transpose()? {
+    while let Some(account) = cursor.next(tx.session()).await.transpose()? {
         let place = usize::from(account.id.0 != first);
         found[place] = Some(account);
     }
@@ -145,7 +144,7 @@ pub(crate) async fn move_money(
     [from, to]: [ObjectId; 2],
     at: At,
     data: &Collections,
-    session: &mut ClientSession,
+    tx: &mut Transaction,
 ) -> Result<(), Abort> {
     let cents = amount.cents();
     let debit = (from, doc! { "_id": from, "availableBalance": { "$gte": cents } }, -cents);
@@ -155,10 +154,10 @@ pub(crate) async fn move_money(
     changes.sort_unstable_by_key(|(id, ..)| *id);
     for (_, guard, cents) in changes {
         let change = doc! { "$inc": { "availableBalance": cents }, "$max": { "updatedAt": at.0 } };
-        let result = data.bank_accounts.update_one(guard, change).session(&mut *session).await?;
+        let result = data.bank_accounts.update_one(guard, change).session(&mut *tx).await?;
         // What the snapshot showed cannot have changed under the transaction: that would be a write conflict.
         if result.matched_count != 1 {
-            return Err(Abort::Inconsistent("an account is not as it was read in the same transaction"));
+            return Err(Denial::inconsistent("an account is not as it was read in the same transaction"));
         }
     }
     Ok(())

@@ -1,14 +1,14 @@
 //! Transfers between bank accounts, and their cancellation.
 
 use axum::extract::State;
-use mongodb::ClientSession;
 use mongodb::bson::doc;
 use mongodb::bson::oid::ObjectId;
 use mongodb::options::ReturnDocument;
 use serde::{Deserialize, Serialize};
 use tracing::Span;
 use tracing::field::{Empty, display};
-use txnscope::scope;
+use txnscope::transaction::Run;
+use txnscope::{Transaction, scope};
 
 use crate::Money;
 use crate::bank_accounts::{both, move_money};
@@ -20,7 +20,7 @@ use crate::money::Literal;
 use crate::operations::Rejection;
 use crate::reply::Reply;
 use crate::state::Ledger;
-use crate::transaction::{Abort, Work};
+use crate::transaction::{Abort, Denial, Work, document};
 use crate::wire::{At, Id};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -48,6 +48,10 @@ enum Status {
 }
 
 impl BankTransfer {
+    fn accounts(&self) -> [ObjectId; 2] {
+        [self.from_account_id.0, self.to_account_id.0]
+    }
+
     fn entry<'a>(
         &'a self,
         movement: ObjectId,
@@ -118,10 +122,15 @@ struct Create {
 impl Work for Create {
     type Output = Reply;
 
-    async fn attempt(&self, session: &mut ClientSession) -> Result<Reply, Abort> {
+    fn meets_others_at<'a>(&self, run: Run<'a>) -> Run<'a> {
+        let account = |id| document("bankAccounts", id);
+        run.contend_on(account(self.from)).contend_on(account(self.to))
+    }
+
+    async fn attempt(&self, tx: &mut Transaction) -> Result<Reply, Abort> {
         let Self { data, id, from, to, amount, description, at } = self;
         let (accounts, amount, at) = ([*from, *to], *amount, *at);
-        let [payer, receiver] = both(accounts, data, session).await?;
+        let [payer, receiver] = both(accounts, data, tx).await?;
         let payer = payer.ok_or(Rejection::FROM_ACCOUNT_NOT_FOUND)?;
         let receiver = receiver.ok_or(Rejection::TO_ACCOUNT_NOT_FOUND)?;
         if payer.currency != receiver.currency {
@@ -133,7 +142,7 @@ impl Work for Create {
         if receiver.available_balance > amount.largest_balance_before() {
             return Err(Rejection::BALANCE_LIMIT.into());
         }
-        move_money(amount, accounts, at, data, session).await?;
+        move_money(amount, accounts, at, data, tx).await?;
         let transfer = BankTransfer {
             id: Id(*id),
             from_account_id: Id(*from),
@@ -146,9 +155,9 @@ impl Work for Create {
             updated_at: at,
             cancelled_at: None,
         };
-        data.bank_transfers.insert_one(&transfer).session(&mut *session).await?;
+        data.bank_transfers.insert_one(&transfer).session(&mut *tx).await?;
         // The transfer is one movement, and its cancellation another.
-        transfer.entry(*id, accounts, description, at).post(data, session).await?;
+        transfer.entry(*id, accounts, description, at).post(data, tx).await?;
         Ok(Reply::created("transfer", &transfer))
     }
 }
@@ -166,7 +175,9 @@ pub(crate) async fn cancel(
     Posted { body: Nothing, key }: Posted<Nothing>,
 ) -> Result<Reply, AppError> {
     scope::attach_span(Span::current());
-    let work = Cancel { data: ledger.data().clone(), id, movement: ObjectId::new(), at: At::now() };
+    // Whose accounts it moves never changes: known beforehand, they are where it takes its turn.
+    let accounts = ledger.find(&ledger.data().bank_transfers, id).await?.map(|transfer| transfer.accounts());
+    let work = Cancel { data: ledger.data().clone(), id, accounts, movement: ObjectId::new(), at: At::now() };
     ledger.write(key, work).await
 }
 
@@ -174,6 +185,7 @@ pub(crate) async fn cancel(
 struct Cancel {
     data: Collections,
     id: ObjectId,
+    accounts: Option<[ObjectId; 2]>,
     movement: ObjectId,
     at: At,
 }
@@ -181,10 +193,16 @@ struct Cancel {
 impl Work for Cancel {
     type Output = Reply;
 
-    async fn attempt(&self, session: &mut ClientSession) -> Result<Reply, Abort> {
-        const GONE: Abort = Abort::Inconsistent("a transfer names an account that does not exist");
-        let Self { data, id, movement, at } = self;
-        let found = data.bank_transfers.find_one(doc! { "_id": id }).session(&mut *session).await?;
+    fn meets_others_at<'a>(&self, run: Run<'a>) -> Run<'a> {
+        let run = run.contend_on(document("bankTransfers", self.id));
+        let accounts = self.accounts.into_iter().flatten();
+        accounts.fold(run, |run, id| run.contend_on(document("bankAccounts", id)))
+    }
+
+    async fn attempt(&self, tx: &mut Transaction) -> Result<Reply, Abort> {
+        const GONE: Abort = Denial::inconsistent("a transfer names an account that does not exist");
+        let Self { data, id, accounts: _, movement, at } = self;
+        let found = data.bank_transfers.find_one(doc! { "_id": id }).session(&mut *tx).await?;
         let transfer = found.ok_or(Rejection::TRANSFER_NOT_FOUND)?;
         Span::current().record("amount", display(transfer.amount));
         if transfer.status == Status::Cancelled {
@@ -192,7 +210,7 @@ impl Work for Cancel {
         }
         // The money goes back.
         let accounts = [transfer.to_account_id.0, transfer.from_account_id.0];
-        let [payer, receiver] = both(accounts, data, session).await?;
+        let [payer, receiver] = both(accounts, data, tx).await?;
         if payer.ok_or(GONE)?.available_balance < transfer.amount {
             return Err(Rejection::INSUFFICIENT_BALANCE.into());
         }
@@ -207,11 +225,11 @@ impl Work for Cancel {
             .bank_transfers
             .find_one_and_update(guard, change)
             .return_document(ReturnDocument::After)
-            .session(&mut *session)
+            .session(&mut *tx)
             .await?
             .ok_or(Rejection::TRANSFER_ALREADY_CANCELLED)?;
-        move_money(transfer.amount, accounts, *at, data, session).await?;
-        transfer.entry(*movement, accounts, "Transfer cancelled", *at).post(data, session).await?;
+        move_money(transfer.amount, accounts, *at, data, tx).await?;
+        transfer.entry(*movement, accounts, "Transfer cancelled", *at).post(data, tx).await?;
         Ok(Reply::ok("transfer", &transfer))
     }
 }

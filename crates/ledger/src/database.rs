@@ -9,7 +9,7 @@ use mongodb::{Client, Collection, Database, IndexModel};
 
 use crate::bank_accounts::BankAccount;
 use crate::bank_transfers::BankTransfer;
-use crate::fault::{Fault, code_of};
+use crate::fault::Fault;
 use crate::general_ledger::Line;
 use crate::idempotency::Record;
 use crate::payments::Payment;
@@ -163,9 +163,11 @@ async fn open<T: Send + Sync>(
     indexes: impl IntoIterator<Item = IndexModel>,
 ) -> Result<Collection<T>, OpenError> {
     const NAMESPACE_EXISTS: i32 = 48;
-    match database.create_collection(name).await {
-        Err(error) if code_of(&error) != Some(NAMESPACE_EXISTS) => return Err(error.into()),
-        _ => {}
+    if let Err(error) = database.create_collection(name).await {
+        match error.kind.as_ref() {
+            ErrorKind::Command(refusal) if refusal.code == NAMESPACE_EXISTS => {}
+            _ => return Err(error.into()),
+        }
     }
     let collection = database.collection(name);
     for index in indexes {

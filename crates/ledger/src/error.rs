@@ -5,11 +5,11 @@ use std::fmt;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use txnscope::{Reason, Verdict};
+use txnscope::{Reason, TransactionError, Verdict};
 
 use crate::fault::Fault;
 use crate::operations::Rejection;
-use crate::transaction::TransactionError;
+use crate::transaction::Denial;
 
 /// Anything but a success. The client gets a status and one sentence; the database's own words go to the log.
 #[derive(Debug)]
@@ -83,14 +83,20 @@ impl fmt::Display for AppError {
     }
 }
 
-impl From<TransactionError> for AppError {
-    fn from(error: TransactionError) -> Self {
-        match error {
-            TransactionError::Rejected(rejection) => Self::Rejected(rejection),
-            TransactionError::Unavailable(fault) => Self::Unavailable(fault),
-            TransactionError::CommitUnknown(fault) => Self::CommitUnknown(fault),
-            TransactionError::Failed(fault) => Self::Failed(fault),
-        }
+impl From<TransactionError<Denial>> for AppError {
+    fn from(error: TransactionError<Denial>) -> Self {
+        let fault = match error {
+            TransactionError::Rejected { error: Denial::Rejected(rejection), .. } => {
+                return Self::Rejected(rejection);
+            }
+            TransactionError::CommitUnknown(failure) => {
+                return Self::CommitUnknown(Fault::from(failure).counted_as(Reason::COMMIT_UNKNOWN));
+            }
+            TransactionError::Failed(failure) => Fault::from(failure),
+            // Of its kinds, the runner calls only those a rejection that are none of ours to mend.
+            other => Fault::unexpected(&other),
+        };
+        if fault.is_away() { Self::Unavailable(fault) } else { Self::Failed(fault) }
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use clap::{Parser, ValueEnum};
+use clap::{ArgAction, Parser, ValueEnum};
 use ledger::Token;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -43,6 +43,10 @@ pub(crate) struct Flags {
     /// How long one request may try to get its transaction through: 500ms, 10s.
     #[arg(long = "transaction.deadline", value_name = "TIME", default_value = "10s", value_parser = duration)]
     pub(crate) deadline: Duration,
+
+    /// Let transactions that will meet at one document take turns. Otherwise they conflict, and are tried again.
+    #[arg(long = "transaction.take-turns", value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
+    pub(crate) take_turns: bool,
 
     /// The least important messages to log.
     #[arg(long = "log.level", value_name = "LEVEL", value_enum, default_value_t = Level::Info)]

@@ -3,10 +3,10 @@
 
 use std::fmt;
 
-use mongodb::ClientSession;
 use mongodb::bson::oid::ObjectId;
 use mongodb::error::Error;
 use serde::{Deserialize, Serialize};
+use txnscope::Transaction;
 
 use crate::Money;
 use crate::database::Collections;
@@ -112,8 +112,8 @@ pub(crate) struct Line {
 
 impl Entry<'_> {
     /// Writes both lines.
-    pub(crate) async fn post(&self, data: &Collections, session: &mut ClientSession) -> Result<(), Error> {
-        data.general_ledger.insert_many(self.lines()).session(session).await.map(drop)
+    pub(crate) async fn post(&self, data: &Collections, tx: &mut Transaction) -> Result<(), Error> {
+        data.general_ledger.insert_many(self.lines()).session(tx).await.map(drop)
     }
 
     fn lines(&self) -> [Line; 2] {

@@ -4,16 +4,17 @@
 //! Two requests with one key at the same time conflict on the record: the later one starts over and finds it.
 
 use axum::http::{HeaderMap, StatusCode};
-use mongodb::ClientSession;
 use mongodb::bson::doc;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use txnscope::Transaction;
+use txnscope::transaction::Run;
 
 use crate::database::Collections;
 use crate::error::AppError;
 use crate::operations::Rejection;
 use crate::reply::Reply;
-use crate::transaction::{Abort, Work};
+use crate::transaction::{Abort, Denial, Work, document};
 use crate::wire::At;
 
 /// The longest key.
@@ -91,7 +92,7 @@ impl Record {
         }
         Ok(Reply {
             status: StatusCode::from_u16(self.status)
-                .map_err(|_| Abort::Inconsistent("a record without a status"))?,
+                .map_err(|_| Denial::inconsistent("a record without a status"))?,
             body: self.body,
             rejected: self.rejected.as_deref().map(Rejection::reason_named),
             replayed: true,
@@ -109,17 +110,21 @@ pub(crate) struct Once<W> {
 impl<W: Work<Output = Reply>> Work for Once<W> {
     type Output = Reply;
 
-    async fn attempt(&self, session: &mut ClientSession) -> Result<Reply, Abort> {
+    fn meets_others_at<'a>(&self, run: Run<'a>) -> Run<'a> {
+        self.work.meets_others_at(run).contend_on(document("idempotencyKeys", &self.key.id))
+    }
+
+    async fn attempt(&self, tx: &mut Transaction) -> Result<Reply, Abort> {
         let records = &self.data.idempotency_keys;
-        if let Some(record) = records.find_one(doc! { "_id": &self.key.id }).session(&mut *session).await? {
+        if let Some(record) = records.find_one(doc! { "_id": &self.key.id }).session(&mut *tx).await? {
             return record.replay(&self.key);
         }
-        let reply = match self.work.attempt(&mut *session).await {
+        let reply = match self.work.attempt(&mut *tx).await {
             // Rules are checked before the first write: the record is all that this transaction changes.
-            Err(Abort::Rejected(rejection)) => rejection.into(),
+            Err(Abort::Application(Denial::Rejected(rejection))) => rejection.into(),
             other => other?,
         };
-        records.insert_one(Record::of(&self.key, &reply)).session(session).await?;
+        records.insert_one(Record::of(&self.key, &reply)).session(tx).await?;
         Ok(reply)
     }
 }

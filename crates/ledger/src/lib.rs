@@ -23,7 +23,6 @@ mod app;
 mod auth;
 mod bank_accounts;
 mod bank_transfers;
-mod cleanup;
 mod database;
 mod error;
 mod extract;

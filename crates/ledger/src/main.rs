@@ -25,7 +25,13 @@ fn main() -> ExitCode {
     let flags = Flags::parse();
     start_logging(&flags);
     let settings = match flags.token() {
-        Ok(token) => Settings { database: flags.database.clone(), deadline: flags.deadline, token },
+        Ok(token) => {
+            let mut settings = Settings::new(token);
+            settings.database.clone_from(&flags.database);
+            settings.deadline = flags.deadline;
+            settings.take_turns = flags.take_turns;
+            settings
+        }
         Err(error) => return fail(&error, MISUSE),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

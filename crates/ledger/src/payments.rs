@@ -1,14 +1,14 @@
 //! Payments: money that customers owe until they are completed.
 
 use axum::extract::State;
-use mongodb::ClientSession;
 use mongodb::bson::doc;
 use mongodb::bson::oid::ObjectId;
 use mongodb::options::ReturnDocument;
 use serde::{Deserialize, Serialize};
 use tracing::Span;
 use tracing::field::{Empty, display};
-use txnscope::scope;
+use txnscope::transaction::Run;
+use txnscope::{Transaction, scope};
 
 use crate::Money;
 use crate::database::Collections;
@@ -19,7 +19,7 @@ use crate::money::Literal;
 use crate::operations::Rejection;
 use crate::reply::Reply;
 use crate::state::Ledger;
-use crate::transaction::{Abort, Work};
+use crate::transaction::{Abort, Work, document};
 use crate::wire::{At, Id};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -52,7 +52,7 @@ enum Status {
 
 impl Payment {
     /// Money moves when a payment is completed, whether that is at once or later.
-    async fn post(&self, data: &Collections, session: &mut ClientSession) -> Result<(), Abort> {
+    async fn post(&self, data: &Collections, tx: &mut Transaction) -> Result<(), Abort> {
         let entry = Entry {
             // One payment is one movement.
             movement: self.id.0,
@@ -64,14 +64,14 @@ impl Payment {
             description: "Payment completed",
             at: self.completed_at.unwrap_or(self.updated_at),
         };
-        Ok(entry.post(data, session).await?)
+        Ok(entry.post(data, tx).await?)
     }
 
     /// An invoice is paid once. The unique index holds that too, but it would abort the transaction.
-    async fn check_invoice(&self, data: &Collections, session: &mut ClientSession) -> Result<(), Abort> {
+    async fn check_invoice(&self, data: &Collections, tx: &mut Transaction) -> Result<(), Abort> {
         let Some(invoice) = &self.invoice_id else { return Ok(()) };
         let paid = doc! { "invoiceId": invoice, "status": "completed" };
-        match data.payments.find_one(paid).session(session).await? {
+        match data.payments.find_one(paid).session(tx).await? {
             Some(_) => Err(Rejection::INVOICE_ALREADY_PAID.into()),
             None => Ok(()),
         }
@@ -128,14 +128,14 @@ struct Create {
 impl Work for Create {
     type Output = Reply;
 
-    async fn attempt(&self, session: &mut ClientSession) -> Result<Reply, Abort> {
+    async fn attempt(&self, tx: &mut Transaction) -> Result<Reply, Abort> {
         let Self { data, payment } = self;
         if payment.status == Status::Completed {
-            payment.check_invoice(data, session).await?;
-            data.payments.insert_one(payment).session(&mut *session).await?;
-            payment.post(data, session).await?;
+            payment.check_invoice(data, tx).await?;
+            data.payments.insert_one(payment).session(&mut *tx).await?;
+            payment.post(data, tx).await?;
         } else {
-            data.payments.insert_one(payment).session(session).await?;
+            data.payments.insert_one(payment).session(tx).await?;
         }
         Ok(Reply::created("payment", payment))
     }
@@ -174,13 +174,17 @@ struct Complete {
 impl Work for Complete {
     type Output = Reply;
 
-    async fn attempt(&self, session: &mut ClientSession) -> Result<Reply, Abort> {
+    fn meets_others_at<'a>(&self, run: Run<'a>) -> Run<'a> {
+        run.contend_on(document("payments", self.id))
+    }
+
+    async fn attempt(&self, tx: &mut Transaction) -> Result<Reply, Abort> {
         let Self { data, id, at } = self;
-        let found = data.payments.find_one(doc! { "_id": id }).session(&mut *session).await?;
+        let found = data.payments.find_one(doc! { "_id": id }).session(&mut *tx).await?;
         let payment = found.ok_or(Rejection::PAYMENT_NOT_FOUND)?;
         Span::current().record("amount", display(payment.amount));
         match payment.status {
-            Status::Pending | Status::Processing => payment.check_invoice(data, session).await?,
+            Status::Pending | Status::Processing => payment.check_invoice(data, tx).await?,
             Status::Completed => return Err(Rejection::PAYMENT_ALREADY_COMPLETED.into()),
             Status::Failed => return Err(Rejection::PAYMENT_FAILED.into()),
             Status::Cancelled => return Err(Rejection::PAYMENT_CANCELLED.into()),
@@ -193,10 +197,10 @@ impl Work for Complete {
             .payments
             .find_one_and_update(guard, change)
             .return_document(ReturnDocument::After)
-            .session(&mut *session)
+            .session(&mut *tx)
             .await?
             .ok_or(Rejection::PAYMENT_ALREADY_COMPLETED)?;
-        payment.post(data, session).await?;
+        payment.post(data, tx).await?;
         Ok(Reply::ok("payment", &payment))
     }
 }

@@ -1,14 +1,14 @@
 //! Retainers: money that a client pays ahead and that services consume.
 
 use axum::extract::State;
-use mongodb::ClientSession;
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Document, doc};
 use mongodb::options::ReturnDocument;
 use serde::{Deserialize, Serialize};
 use tracing::Span;
 use tracing::field::{Empty, display};
-use txnscope::scope;
+use txnscope::transaction::Run;
+use txnscope::{Transaction, scope};
 
 use crate::Money;
 use crate::database::Collections;
@@ -19,7 +19,7 @@ use crate::money::Literal;
 use crate::operations::Rejection;
 use crate::reply::Reply;
 use crate::state::Ledger;
-use crate::transaction::{Abort, Work};
+use crate::transaction::{Abort, Work, document};
 use crate::wire::{At, Id, stored};
 
 /// How many deposits, and how many consumptions, one document takes: with the longest descriptions they stay
@@ -61,7 +61,7 @@ impl Movement {
         retainer: ObjectId,
         [debit, credit]: [Account; 2],
         data: &Collections,
-        session: &mut ClientSession,
+        tx: &mut Transaction,
     ) -> Result<(), Abort> {
         let entry = Entry {
             movement: self.movement_id.0,
@@ -73,7 +73,7 @@ impl Movement {
             description: &self.description,
             at: self.at,
         };
-        Ok(entry.post(data, session).await?)
+        Ok(entry.post(data, tx).await?)
     }
 }
 
@@ -123,12 +123,12 @@ struct Create {
 impl Work for Create {
     type Output = Reply;
 
-    async fn attempt(&self, session: &mut ClientSession) -> Result<Reply, Abort> {
+    async fn attempt(&self, tx: &mut Transaction) -> Result<Reply, Abort> {
         let Self { data, retainer } = self;
-        data.retainers.insert_one(retainer).session(&mut *session).await?;
+        data.retainers.insert_one(retainer).session(&mut *tx).await?;
         for deposit in &retainer.deposits {
             let accounts = [Account::Cash, Account::Retainer(retainer.id.0)];
-            deposit.post(retainer.id.0, accounts, data, session).await?;
+            deposit.post(retainer.id.0, accounts, data, tx).await?;
         }
         Ok(Reply::created("retainer", retainer))
     }
@@ -183,7 +183,11 @@ struct Consume {
 impl Work for Consume {
     type Output = Reply;
 
-    async fn attempt(&self, session: &mut ClientSession) -> Result<Reply, Abort> {
+    fn meets_others_at<'a>(&self, run: Run<'a>) -> Run<'a> {
+        run.contend_on(document("retainers", self.id))
+    }
+
+    async fn attempt(&self, tx: &mut Transaction) -> Result<Reply, Abort> {
         let Self { data, id, movement } = self;
         let amount = movement.amount.cents();
         let guard =
@@ -197,17 +201,17 @@ impl Work for Consume {
             .retainers
             .find_one_and_update(guard, change)
             .return_document(ReturnDocument::After)
-            .session(&mut *session)
+            .session(&mut *tx)
             .await?;
         let Some(retainer) = retainer else {
-            let refused = look(data, *id, session).await?;
+            let refused = look(data, *id, tx).await?;
             return Err(if refused.current_balance < movement.amount {
                 Rejection::INSUFFICIENT_BALANCE.into()
             } else {
                 Rejection::RETAINER_FULL.into()
             });
         };
-        movement.post(*id, [Account::Retainer(*id), Account::Revenue], data, session).await?;
+        movement.post(*id, [Account::Retainer(*id), Account::Revenue], data, tx).await?;
         Ok(Reply::ok("retainer", &retainer))
     }
 }
@@ -237,7 +241,11 @@ struct Replenish {
 impl Work for Replenish {
     type Output = Reply;
 
-    async fn attempt(&self, session: &mut ClientSession) -> Result<Reply, Abort> {
+    fn meets_others_at<'a>(&self, run: Run<'a>) -> Run<'a> {
+        run.contend_on(document("retainers", self.id))
+    }
+
+    async fn attempt(&self, tx: &mut Transaction) -> Result<Reply, Abort> {
         let Self { data, id, movement } = self;
         let most = movement.amount.largest_balance_before();
         let guard =
@@ -251,24 +259,24 @@ impl Work for Replenish {
             .retainers
             .find_one_and_update(guard, change)
             .return_document(ReturnDocument::After)
-            .session(&mut *session)
+            .session(&mut *tx)
             .await?;
         let Some(retainer) = retainer else {
-            let refused = look(data, *id, session).await?;
+            let refused = look(data, *id, tx).await?;
             return Err(if refused.current_balance > most {
                 Rejection::BALANCE_LIMIT.into()
             } else {
                 Rejection::RETAINER_FULL.into()
             });
         };
-        movement.post(*id, [Account::Cash, Account::Retainer(*id)], data, session).await?;
+        movement.post(*id, [Account::Cash, Account::Retainer(*id)], data, tx).await?;
         Ok(Reply::ok("retainer", &retainer))
     }
 }
 
 /// What the retainer holds that a guard did not let pass.
-async fn look(data: &Collections, id: ObjectId, session: &mut ClientSession) -> Result<Retainer, Abort> {
-    let found = data.retainers.find_one(doc! { "_id": id }).session(session).await?;
+async fn look(data: &Collections, id: ObjectId, tx: &mut Transaction) -> Result<Retainer, Abort> {
+    let found = data.retainers.find_one(doc! { "_id": id }).session(tx).await?;
     found.ok_or(Rejection::RETAINER_NOT_FOUND.into())
 }
 

@@ -71,7 +71,7 @@ pub async fn serve(
     metrics: Metrics,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
-    let router = app(ledger.clone(), &metrics);
+    let router = app(ledger.clone(), &metrics).into_make_service_with_connect_info::<SocketAddr>();
     // An answer is one small write: waiting for more to send with it only costs the client time.
     let listener = listener.tap_io(|connection| {
         let _ = connection.set_nodelay(true);
@@ -84,20 +84,19 @@ pub async fn serve(
             stopping.cancel();
         }
     };
-    let patience = ledger.transactions().deadline() + GRACE;
+    let patience = ledger.deadline() + GRACE;
     let late = async {
         stopping.cancelled().await;
         tokio::time::sleep(patience).await;
     };
     let finish = async {
         axum::serve(listener, router).with_graceful_shutdown(signal).await?;
-        ledger.transactions().tasks().close();
-        ledger.transactions().tasks().wait().await;
+        ledger.runner().settled().await;
         Ok(())
     };
     tokio::select! {
         result = finish => result,
-        () = late => Err(ServeError::Late { patience, left: ledger.transactions().tasks().len() }),
+        () = late => Err(ServeError::Late { patience, left: ledger.runner().unsettled() }),
     }
 }
 

@@ -9,6 +9,7 @@ use mongodb::bson::oid::ObjectId;
 use mongodb::options::{ReadConcern, ReadPreference, SelectionCriteria};
 use mongodb::{Client, Collection};
 use serde::de::DeserializeOwned;
+use txnscope::{Reason, Registry, TransactionError, TransactionRunner};
 
 use crate::auth::Token;
 use crate::database::{Collections, OpenError};
@@ -16,7 +17,7 @@ use crate::error::AppError;
 use crate::fault::Fault;
 use crate::idempotency::{Key, Once};
 use crate::reply::Reply;
-use crate::transaction::{TransactionError, Transactions, Work};
+use crate::transaction::Work;
 
 /// What the ledger is told at start-up.
 #[derive(Debug, Clone)]
@@ -27,16 +28,26 @@ pub struct Settings {
     pub deadline: Duration,
     /// What a client must know.
     pub token: Token,
+    /// Whether transactions that will meet at one document take turns. Otherwise they conflict, and are tried again.
+    pub take_turns: bool,
+    /// Where transactions are counted.
+    pub registry: Registry,
 }
 
 impl Settings {
     /// The default of [`deadline`](Self::deadline).
     pub const DEADLINE: Duration = Duration::from_secs(10);
 
-    /// The default database and deadline.
+    /// The defaults, counting into the process's recorder.
     #[must_use]
     pub fn new(token: Token) -> Self {
-        Self { database: "ledger".to_owned(), deadline: Self::DEADLINE, token }
+        Self {
+            database: "ledger".to_owned(),
+            deadline: Self::DEADLINE,
+            token,
+            take_turns: true,
+            registry: Registry::global(),
+        }
     }
 }
 
@@ -48,8 +59,8 @@ pub struct Ledger(Arc<Inner>);
 struct Inner {
     client: Client,
     data: Collections,
-    transactions: Transactions,
-    token: Token,
+    runner: TransactionRunner,
+    settings: Settings,
 }
 
 impl Ledger {
@@ -59,10 +70,10 @@ impl Ledger {
     ///
     /// If no server is reached, or if it is one without transactions.
     pub async fn open(client: Client, settings: Settings) -> Result<Self, OpenError> {
-        let Settings { database, deadline, token } = settings;
-        let data = Collections::open(&client, &database).await?;
-        let transactions = Transactions::new(client.clone(), deadline);
-        Ok(Self(Arc::new(Inner { client, data, transactions, token })))
+        let data = Collections::open(&client, &settings.database).await?;
+        let runner =
+            TransactionRunner::with_registry(&client, settings.registry).time_limit(settings.deadline);
+        Ok(Self(Arc::new(Inner { client, data, runner, settings })))
     }
 
     pub(crate) fn client(&self) -> &Client {
@@ -73,34 +84,45 @@ impl Ledger {
         &self.0.data
     }
 
-    pub(crate) fn transactions(&self) -> &Transactions {
-        &self.0.transactions
+    pub(crate) fn runner(&self) -> &TransactionRunner {
+        &self.0.runner
+    }
+
+    pub(crate) fn deadline(&self) -> Duration {
+        self.0.settings.deadline
     }
 
     pub(crate) fn token(&self) -> &Token {
-        &self.0.token
+        &self.0.settings.token
     }
 
     /// Moves money, once for each key.
     pub(crate) async fn write<W>(&self, key: Option<Key>, work: W) -> Result<Reply, AppError>
     where
-        W: Work<Output = Reply> + Clone,
+        W: Work<Output = Reply>,
     {
+        match key {
+            Some(key) => self.transact(&Once { data: self.data().clone(), key, work }).await,
+            None => self.transact(&work).await,
+        }
+    }
+
+    async fn transact<W: Work<Output = Reply>>(&self, work: &W) -> Result<Reply, AppError> {
         // A unique index refused a write: the server has aborted the transaction already, and the one that won
         // is committed. The next try's own look finds it and says no in plain words, or replays its answer.
         const TRIES: usize = 4;
         let mut tries = 1;
         loop {
-            let (transactions, work) = (self.transactions(), work.clone());
-            let result = match key.clone() {
-                Some(key) => transactions.run(Once { data: self.data().clone(), key, work }).await,
-                None => transactions.run(work).await,
-            };
-            match result {
-                Err(TransactionError::Failed(fault)) if fault.is_duplicate_key() && tries < TRIES => {
-                    tries += 1
+            let run = self.runner().transaction();
+            let run = if self.0.settings.take_turns { work.meets_others_at(run) } else { run };
+            match run.run(async |mut tx| work.attempt(&mut tx).await).await {
+                Ok(committed) => return Ok(committed.value),
+                Err(TransactionError::Failed(failure))
+                    if failure.reason() == Reason::DUPLICATE_KEY && tries < TRIES =>
+                {
+                    tries += 1;
                 }
-                other => return other.map_err(AppError::from),
+                Err(error) => return Err(error.into()),
             }
         }
     }
@@ -118,7 +140,7 @@ impl Ledger {
     where
         T: DeserializeOwned + Send + Sync,
     {
-        let deadline = self.transactions().deadline();
+        let deadline = self.deadline();
         let find = collection
             .find_one(doc! { "_id": id })
             .read_concern(ReadConcern::majority())

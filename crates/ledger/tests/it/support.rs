@@ -76,9 +76,12 @@ impl Bench {
     ) -> Result<Self> {
         let name = format!("ledger_{}", DATABASES.fetch_add(1, Relaxed));
         let client = ledger::connect(&format!("{}&appName={name}{options}", replica_set.uri())).await?;
-        let settings = Settings { database: name.clone(), deadline, token: Token::new(TOKEN)? };
-        let ledger = Ledger::open(client, settings).await?;
         let metrics = Metrics::isolated()?;
+        let mut settings = Settings::new(Token::new(TOKEN)?);
+        settings.database.clone_from(&name);
+        settings.deadline = deadline;
+        settings.registry = metrics.registry();
+        let ledger = Ledger::open(client, settings).await?;
         let server = Server::start(TcpListener::bind("127.0.0.1:0").await?, ledger, &metrics)?;
         Ok(Self {
             root: format!("http://{}", server.address()),
