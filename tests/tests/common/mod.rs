@@ -24,8 +24,10 @@ pub(crate) struct Backend {
 impl Backend {
     pub(crate) async fn start(uri: &str) -> Self {
         let client = ledger::connect(uri).await.unwrap();
-        let ledger = Ledger::open(client, Settings::new(Token::new(TOKEN).unwrap())).await.unwrap();
         let metrics = Metrics::isolated().unwrap();
+        let mut settings = Settings::new(Token::new(TOKEN).unwrap());
+        settings.registry = metrics.registry();
+        let ledger = Ledger::open(client, settings).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         Self { server: Server::start(listener, ledger, &metrics).unwrap(), metrics }
     }
