@@ -24,7 +24,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
-fn target() -> std::path::PathBuf {
+/// The folder of what is built.
+pub(crate) fn target() -> std::path::PathBuf {
     std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| crate::root().join("target"), |folder| crate::root().join(folder))
 }

@@ -1,5 +1,6 @@
 //! The project's own commands: what `cargo test` cannot do by itself.
 
+mod bench;
 mod checks;
 mod demo;
 mod fetch;
@@ -38,6 +39,17 @@ enum Command {
         #[arg(long, conflicts_with_all = ["only", "list"])]
         matrix: bool,
     },
+    /// Measure, beside what it is compared with: all, or only those named.
+    Bench {
+        /// Names of benchmarks.
+        only: Vec<String>,
+        /// Put the report into docs/performance.md.
+        #[arg(long)]
+        write: bool,
+        /// What each benchmark takes.
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
     /// Write what is printed from the catalogue: docs/metrics.md.
     Gen,
     /// Bring the servers that tests and demo need into .tools, as far as they are not there.
@@ -59,6 +71,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Demo { arguments } => demo::run(&arguments),
         Command::Test { matrix: true, .. } => checks::matrix(),
         Command::Test { only, list, matrix: false } => checks::run(&only, list),
+        Command::Bench { only, write, arguments } => bench::run(&only, write, &arguments),
         Command::Gen => {
             let page = root().join("docs/metrics.md");
             std::fs::write(&page, txnscope_catalog::markdown())

@@ -1,0 +1,95 @@
+//! `cargo xtask bench`: measures, and with `--write` puts what was measured into `docs/performance.md`.
+//!
+//! Each benchmark is a program of its own that prints Markdown: whatever it is compared with runs in it too, on the
+//! same work.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::demo::target;
+use crate::fetch;
+use crate::run::{cargo, checked, output};
+
+/// A benchmark, and the example of the package `end-to-end` that runs it.
+struct Bench {
+    name: &'static str,
+    example: &'static str,
+}
+
+const BENCHES: &[Bench] = &[Bench { name: "runner", example: "bench_runner" }];
+
+const PAGE: &str = "docs/performance.md";
+
+/// Runs those benchmarks, or all. `arguments` go to each.
+pub(crate) fn run(only: &[String], write: bool, arguments: &[String]) -> Result<ExitCode> {
+    if let Some(unknown) = only.iter().find(|name| BENCHES.iter().all(|bench| bench.name != name.as_str())) {
+        let names: Vec<_> = BENCHES.iter().map(|bench| bench.name).collect();
+        bail!("there is no benchmark `{unknown}`; there are {}", names.join(", "));
+    }
+    fetch::all()?;
+    for bench in BENCHES.iter().filter(|bench| only.is_empty() || only.iter().any(|name| name == bench.name))
+    {
+        eprintln!("==> bench {}: building with optimisation", bench.name);
+        checked(cargo().args(["build", "--release", "--package", "end-to-end", "--example", bench.example]))?;
+        let report = measure(bench, arguments)?;
+        if write {
+            put(bench.name, &report)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs it, shows what it prints, and returns it.
+fn measure(bench: &Bench, arguments: &[String]) -> Result<String> {
+    let program = target().join("release/examples").join(bench.example);
+    let mut child = Command::new(&program)
+        .args(arguments)
+        .current_dir(crate::root())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot run {}", program.display()))?;
+    let printed = child.stdout.take().context("the benchmark's output is piped")?;
+    let mut report = String::new();
+    for line in BufReader::new(printed).lines() {
+        let line = line.context("the benchmark prints text")?;
+        let _ = writeln!(std::io::stdout().lock(), "{line}");
+        report.push_str(&line);
+        report.push('\n');
+    }
+    let status = child.wait()?;
+    if !status.success() {
+        bail!("bench {} ended with {status}", bench.name);
+    }
+    Ok(report)
+}
+
+/// Between the benchmark's two marks of the page.
+fn put(name: &str, report: &str) -> Result<()> {
+    let path = crate::root().join(PAGE);
+    let page = fs::read_to_string(&path).with_context(|| format!("cannot read {PAGE}"))?;
+    let (begin, end) = (format!("<!-- bench {name} -->\n"), format!("<!-- end of bench {name} -->"));
+    let missing = || format!("{PAGE} has no `{}` … `{end}`", begin.trim());
+    let (head, rest) = page.split_once(&begin).with_context(missing)?;
+    let (_, tail) = rest.split_once(&end).with_context(missing)?;
+    let machine = machine()?;
+    let section = format!("{head}{begin}\n{machine}\n\n{}\n\n{end}{tail}", report.trim());
+    fs::write(&path, section).with_context(|| format!("cannot write {PAGE}"))
+}
+
+/// What it was measured on.
+fn machine() -> Result<String> {
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let model = model.map_or("unknown processor", |(_, model)| model);
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let rustc = output(Command::new("rustc").arg("--version"))?;
+    let version = rustc.split(' ').nth(1).unwrap_or("unknown");
+    let date = output(Command::new("date").arg("+%Y-%m-%d"))?;
+    Ok(format!(
+        "Measured on {}: {model}, {cores} cores; rustc {version}, release profile; mongod 6.0.5.",
+        date.trim()
+    ))
+}
