@@ -199,3 +199,10 @@ pub const CLIENT_TRANSACTIONS_ABANDONED: Metric = count(
     "Transactions outside the runner of which no more was heard for longer than the server lets one live; counted as aborted with the reason transaction_expired.",
     "listener",
 );
+
+/// Transactions that the listener had no room for.
+pub const CLIENT_TRANSACTIONS_UNTRACKED: Metric = count(
+    "mongodb_client_transactions_untracked_total",
+    "Transactions outside the runner that are counted nowhere else here, because 10,000 were followed already.",
+    "listener",
+);

@@ -61,7 +61,7 @@
 //!
 //! - `axum` (default): route templates, [`Verdict`] as a part of a response, a `/metrics` router
 //! - `http`: operations and outcomes of `http` requests, with names that you give
-//! - `mongodb`: the [transaction runner](transaction) and the listener, on the `mongodb` driver
+//! - `mongodb`: the [transaction runner](transaction) and the [listener](transaction::listener), on the `mongodb` driver
 //!
 //! Without either, the layer wraps any tower service.
 
@@ -99,7 +99,7 @@ pub use crate::scope::OperationHandle;
 pub use crate::service::TransactionService;
 #[cfg(feature = "mongodb")]
 pub use crate::transaction::{
-    Abort, ApplicationError, Committed, Transaction, TransactionError, TransactionRunner,
+    Abort, ApplicationError, Committed, Transaction, TransactionError, TransactionListener, TransactionRunner,
 };
 pub use crate::verdict::Verdict;
 

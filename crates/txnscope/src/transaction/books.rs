@@ -67,7 +67,8 @@ pub(crate) struct Books {
     cleanups: [Counter; CLEANUP_RESULTS.len()],
     pub(super) queued: Gauge,
     pub(super) queue_wait: Histogram,
-    pub(crate) abandoned: Counter,
+    pub(super) abandoned: Counter,
+    pub(super) untracked: Counter,
 }
 
 impl Books {
@@ -100,6 +101,7 @@ impl Books {
             queued: sink.gauge(&catalog::CLIENT_TRANSACTION_QUEUED, of_operation()),
             queue_wait: sink.histogram(&catalog::CLIENT_TRANSACTION_QUEUE_WAIT, of_operation()),
             abandoned: counter(&catalog::CLIENT_TRANSACTIONS_ABANDONED),
+            untracked: counter(&catalog::CLIENT_TRANSACTIONS_UNTRACKED),
         };
         // What can befall any transaction.
         books.declare(&[

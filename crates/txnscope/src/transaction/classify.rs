@@ -37,7 +37,7 @@ impl Reason {
     }
 
     /// Why, of a server's error code.
-    fn of_code(code: i32) -> Self {
+    pub(super) fn of_code(code: i32) -> Self {
         match code {
             112 => Self::WRITE_CONFLICT,
             251 => Self::NO_SUCH_TRANSACTION,

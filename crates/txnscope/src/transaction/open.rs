@@ -3,7 +3,7 @@
 //! A transaction that idles on the server shows there neither namespace nor command nor comment. Its session's id is
 //! the only thing that leads back to the code that began it, and this table is where it leads.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map};
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -90,6 +90,17 @@ impl OpenTransactions {
 
     pub(crate) fn remove(&self, lsid: Lsid) {
         self.shard(lsid).remove(&lsid);
+    }
+
+    /// Removes the listener's row of that transaction. In the meantime the session may have been taken by another
+    /// transaction, whose row stays.
+    pub(crate) fn remove_listened(&self, lsid: Lsid, txn_number: i64) {
+        if let hash_map::Entry::Occupied(row) = self.shard(lsid).entry(lsid)
+            && row.get().owner == Owner::Listener
+            && row.get().txn_number == Some(txn_number)
+        {
+            row.remove();
+        }
     }
 
     /// Whether the runner counts what happens in that session.
@@ -197,5 +208,18 @@ mod tests {
         open.remove(lsid(1));
         open.remove(lsid(2));
         assert!(open.is_empty());
+    }
+
+    #[test]
+    fn the_listener_removes_its_own_rows_only() {
+        let open = OpenTransactions::default();
+        let now = Instant::now();
+        open.insert(lsid(1), Owner::Runner, Some(3), "the runner's", now);
+        open.insert(lsid(2), Owner::Listener, Some(4), "a later one", now);
+        open.remove_listened(lsid(1), 3);
+        open.remove_listened(lsid(2), 3);
+        assert_eq!(open.len(), 2);
+        open.remove_listened(lsid(2), 4);
+        assert_eq!(open.list()[0].operation, "the runner's");
     }
 }

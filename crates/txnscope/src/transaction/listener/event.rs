@@ -1,0 +1,220 @@
+//! What the driver's events say of transactions, read field by field.
+
+use mongodb::bson::{Bson, Document};
+use mongodb::error::{Error, RETRYABLE_WRITE_ERROR, TRANSIENT_TRANSACTION_ERROR};
+
+use super::super::classify::{Reached, code, reached, refuses_to_begin};
+use super::super::open::Lsid;
+use crate::Reason;
+
+/// What a command is to a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Command {
+    /// The statement that begins it.
+    First,
+    /// Another one.
+    Statement,
+    Commit,
+    Abort,
+    /// A retryable write: it belongs to no transaction, but its number ends an earlier one of its session.
+    Outside,
+}
+
+/// A command that is sent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Request {
+    pub(super) id: i32,
+    pub(super) lsid: Lsid,
+    pub(super) txn_number: i64,
+    pub(super) command: Command,
+    /// Whether somebody else counts it.
+    pub(super) foreign: bool,
+}
+
+impl Request {
+    /// Of a command that says something of a transaction.
+    pub(super) fn of(id: i32, name: &str, command: &Document) -> Option<Self> {
+        let txn_number = match command.get("txnNumber")? {
+            Bson::Int64(number) => *number,
+            Bson::Int32(number) => i64::from(*number),
+            _ => return None,
+        };
+        let lsid = Lsid::of(command.get("lsid")?.as_document()?)?;
+        let is = |field, value| command.get(field) == Some(&Bson::Boolean(value));
+        let command = match name {
+            _ if !is("autocommit", false) => Command::Outside,
+            "commitTransaction" => Command::Commit,
+            "abortTransaction" => Command::Abort,
+            _ if is("startTransaction", true) => Command::First,
+            _ => Command::Statement,
+        };
+        Some(Self { id, lsid, txn_number, command, foreign: false })
+    }
+}
+
+/// What came back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// It is done.
+    Done,
+    /// It is done, and not written as widely as was asked.
+    Narrowly,
+    /// The server said no.
+    Refused(Refusal),
+    /// Nobody answered.
+    Lost(Reason),
+}
+
+/// How the server said no.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) reason: Reason,
+    /// Whether a transaction that this is the first answer of was never begun.
+    pub(super) never_begins: bool,
+    /// Whether the transaction is no more, and the whole of it may be tried again.
+    pub(super) transient: bool,
+    /// Whether a commit that this is the answer to may have been applied all the same. The driver's label that says
+    /// so is put on the error after the event.
+    pub(super) may_be_applied: bool,
+}
+
+impl Answer {
+    /// Of a reply with `ok: 1`, which failed writes come with as well.
+    pub(super) fn of_reply(reply: &Document) -> Self {
+        if let Some(code) = write_error(reply) {
+            return Self::Refused(Refusal {
+                reason: Reason::of_code(code),
+                never_begins: false,
+                transient: false,
+                may_be_applied: false,
+            });
+        }
+        if reply.get("writeConcernError").is_some_and(|error| *error != Bson::Null) {
+            return Self::Narrowly;
+        }
+        Self::Done
+    }
+
+    /// Of an error: the server's, or one on the way.
+    pub(super) fn of_failure(error: &Error) -> Self {
+        let reason = Reason::of(error);
+        if reached(error) != Reached::Server {
+            return Self::Lost(reason);
+        }
+        Self::Refused(Refusal {
+            reason,
+            never_begins: refuses_to_begin(error),
+            transient: error.contains_label(TRANSIENT_TRANSACTION_ERROR),
+            may_be_applied: may_be_applied(error),
+        })
+    }
+}
+
+/// For which errors of a commit the driver says that its result is unknown, and those that interrupt its wait.
+fn may_be_applied(error: &Error) -> bool {
+    error.contains_label(RETRYABLE_WRITE_ERROR)
+        || matches!(
+            code(error),
+            Some(6 | 7 | 50 | 64 | 89 | 91 | 189 | 262 | 9001 | 10107 | 11600..=11602 | 13435 | 13436)
+        )
+}
+
+/// The code of the first write that failed: of a reply to `insert`, `update` and `delete`, or of one to `bulkWrite`,
+/// which says in a cursor what became of each write.
+fn write_error(reply: &Document) -> Option<i32> {
+    let first = |errors: &[Bson]| errors.iter().find_map(|error| number(error.as_document()?.get("code")?));
+    match reply.get("writeErrors") {
+        Some(Bson::Array(errors)) if !errors.is_empty() => Some(first(errors).unwrap_or(0)),
+        _ if reply.get("nErrors").and_then(number).is_some_and(|errors| errors > 0) => {
+            let batch =
+                reply.get_document("cursor").ok().and_then(|cursor| cursor.get_array("firstBatch").ok());
+            Some(batch.and_then(|batch| first(batch)).unwrap_or(0))
+        }
+        _ => None,
+    }
+}
+
+fn number(value: &Bson) -> Option<i32> {
+    match value {
+        Bson::Int32(number) => Some(*number),
+        Bson::Int64(number) => i32::try_from(*number).ok(),
+        #[allow(
+            clippy::cast_possible_truncation,
+            reason = "a cast of a float saturates, and codes are small"
+        )]
+        Bson::Double(number) => Some(*number as i32),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mongodb::bson::spec::BinarySubtype;
+    use mongodb::bson::{Binary, doc};
+
+    use super::*;
+
+    fn command(fields: Document) -> Document {
+        let id = Binary { subtype: BinarySubtype::Uuid, bytes: vec![7; 16] };
+        let mut command = doc! { "insert": "retainers", "lsid": { "id": id } };
+        command.extend(fields);
+        command
+    }
+
+    #[test]
+    fn commands_are_told_apart_by_their_fields() {
+        let begins = doc! { "txnNumber": 3_i64, "startTransaction": true, "autocommit": false };
+        let goes_on = doc! { "txnNumber": 3_i64, "autocommit": false };
+        for (name, fields, expected) in [
+            ("insert", begins.clone(), Some(Command::First)),
+            ("insert", goes_on.clone(), Some(Command::Statement)),
+            ("insert", doc! { "txnNumber": 3, "autocommit": false }, Some(Command::Statement)),
+            ("commitTransaction", goes_on.clone(), Some(Command::Commit)),
+            ("abortTransaction", goes_on, Some(Command::Abort)),
+            ("insert", doc! { "txnNumber": 3_i64 }, Some(Command::Outside)),
+            ("insert", doc! {}, None),
+            ("insert", doc! { "txnNumber": "three", "autocommit": false }, None),
+            ("insert", doc! { "txnNumber": 3_i64, "lsid": 7, "autocommit": false }, None),
+        ] {
+            let request = Request::of(1, name, &command(fields.clone()));
+            assert_eq!(request.map(|request| request.command), expected, "{name} {fields}");
+            assert!(request.is_none_or(|request| request.txn_number == 3 && request.id == 1));
+        }
+        // What the driver keeps from event handlers comes as an empty document.
+        assert!(Request::of(1, "saslStart", &doc! {}).is_none());
+    }
+
+    #[test]
+    fn a_reply_can_hold_failed_writes() {
+        let refused = |reason| {
+            let (never_begins, transient, may_be_applied) = (false, false, false);
+            Answer::Refused(Refusal { reason, never_begins, transient, may_be_applied })
+        };
+        let written = |code: i32| doc! { "ok": 0.0, "code": code };
+        for (reply, expected) in [
+            (doc! { "ok": 1.0, "n": 1 }, Answer::Done),
+            (doc! { "ok": 1.0, "writeErrors": [] }, Answer::Done),
+            (
+                doc! { "ok": 1.0, "writeErrors": [{ "index": 0, "code": 11000 }] },
+                refused(Reason::DUPLICATE_KEY),
+            ),
+            (doc! { "ok": 1.0, "writeErrors": [{ "code": 121_i64 }] }, refused(Reason::DOCUMENT_VALIDATION)),
+            (doc! { "ok": 1.0, "writeErrors": ["odd"] }, refused(Reason::OTHER)),
+            (doc! { "ok": 1.0, "writeConcernError": { "code": 64 } }, Answer::Narrowly),
+            (doc! { "ok": 1.0, "nErrors": 0 }, Answer::Done),
+            (
+                doc! { "ok": 1.0, "nErrors": 1, "cursor": { "firstBatch": [{ "ok": 1.0 }, written(11000)] } },
+                refused(Reason::DUPLICATE_KEY),
+            ),
+            (doc! { "ok": 1.0, "nErrors": 1.0 }, refused(Reason::OTHER)),
+        ] {
+            assert_eq!(Answer::of_reply(&reply), expected, "{reply}");
+        }
+    }
+
+    #[test]
+    fn an_error_on_the_way_is_no_answer() {
+        let reset = Error::from(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
+        assert_eq!(Answer::of_failure(&reset), Answer::Lost(Reason::NETWORK));
+    }
+}

@@ -1,0 +1,313 @@
+//! A listener for code that runs its transactions without the [runner](crate::TransactionRunner).
+//!
+//! The driver tells an event handler of each command that it sends, and of each answer. [`TransactionListener`] hears
+//! from that what becomes of every transaction, whoever runs it: `start_transaction` by hand, `and_run`, a library.
+//! It counts into the same metrics as the runner, and leaves to the runner what is the runner's.
+//!
+//! ```no_run
+//! use mongodb::{Client, options::ClientOptions};
+//! use txnscope::TransactionListener;
+//!
+//! # async fn connect() -> mongodb::error::Result<()> {
+//! let mut options = ClientOptions::parse("mongodb://db1,db2,db3/?replicaSet=rs0").await?;
+//! TransactionListener::new().install(&mut options);
+//! let client = Client::with_options(options)?;
+//! # drop(client);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Whose transaction it is
+//!
+//! A transaction belongs to the operation in whose [scope](crate::scope) its first statement was sent. A task that the
+//! handler spawns has no scope of its own: give it the handler's, or what it does is `unscoped`.
+//!
+//! ```
+//! # async fn settle() {}
+//! # async fn handler() {
+//! match txnscope::scope::current() {
+//!     Some(operation) => tokio::spawn(operation.scope(settle())),
+//!     None => tokio::spawn(settle()),
+//! };
+//! # }
+//! ```
+//!
+//! # What it can tell, and what not
+//!
+//! - A transaction counts as aborted for the reason of its first failure; if nothing failed and the code aborted it, or
+//!   dropped its session, as `application`. A statement whose future was dropped makes it `cancelled`.
+//! - A commit whose result is not known may be sent again, and its transaction is open as long as the driver looks for a
+//!   server by default (30 s), and some. Then it counts as unknown.
+//! - A future dropped in the first statement leaves a transaction open on the server, of which nothing more is heard.
+//!   It ends here with the next transaction or retryable write of its session, which ends it on the server, too. Failing
+//!   that, it is given up after a [time](TransactionListener::abandon_after) and counted as abandoned. The runner has
+//!   no such leak.
+//! - Pauses between attempts, queues and cleanups are the runner's alone.
+//! - At most 10,000 transactions are followed at a time. One more counts as untracked and as nothing else.
+//!
+//! Runner and listener must count into the same [registry](crate::Registry), as they do by default: what the runner
+//! owns, the listener learns there.
+//!
+//! # What it costs
+//!
+//! It is off unless it is installed, because of the driver: with any handler of command events it decodes every
+//! command and every reply once more, also of commands that belong to no transaction. What the listener itself does is
+//! small against that. See `docs/performance.md` for figures.
+
+mod event;
+mod handler;
+mod machine;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::thread;
+use std::time::Duration;
+
+use mongodb::event::EventHandler;
+use mongodb::event::command::CommandEvent;
+use mongodb::options::ClientOptions;
+use quanta::Instant;
+use txnscope_catalog::UNSCOPED;
+
+use self::event::{Answer, Command, Request};
+use self::machine::{End, Limits, Machine, Note};
+use super::books::Books;
+use super::open::Owner;
+use crate::{OperationName, Registry, scope};
+
+/// How often it is looked for abandoned transactions when there are no events.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Counts the transactions of a client's code that does not use the runner. See the
+/// [module's page](crate::transaction::listener) for examples, and for what it costs.
+///
+/// Cheap to clone; one listener may serve several clients.
+#[derive(Clone)]
+pub struct TransactionListener {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    registry: Registry,
+    machine: Mutex<Machine<&'static Books>>,
+    /// How many transactions the machine follows, to leave at once when there are none.
+    followed: AtomicUsize,
+    /// Ends the sweeper with the listener's last handler.
+    sweeper: OnceLock<Option<Sender<()>>>,
+}
+
+impl TransactionListener {
+    /// How many transactions are followed at a time.
+    pub const MAX_OPEN: usize = 10_000;
+
+    /// For how long a transaction may be silent by default. The server ends one after 60 s by default, looking every 30.
+    pub const ABANDON_AFTER: Duration = Duration::from_secs(90);
+
+    /// A listener that counts into the process's recorder.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_registry(Registry::global())
+    }
+
+    /// A listener that counts into that registry. Inside an operation, it counts where the operation does.
+    #[must_use]
+    pub fn with_registry(registry: Registry) -> Self {
+        registry.keep_books();
+        let limits = Limits { open: Self::MAX_OPEN, abandon_after: Self::ABANDON_AFTER };
+        let machine = Mutex::new(Machine::new(limits));
+        let shared = Shared { registry, machine, followed: AtomicUsize::new(0), sweeper: OnceLock::new() };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Gives up on a transaction of which nothing was heard for so long: by default, for 90 s. Where the server's
+    /// `transactionLifetimeLimitSeconds` is not 60, say one and a half times that.
+    #[must_use]
+    pub fn abandon_after(self, silence: Duration) -> Self {
+        self.shared.machine().set_abandon_after(silence);
+        self
+    }
+
+    /// Has a client that is made of these options listened to.
+    ///
+    /// If the options have a handler of command events already, it stays, and is given each event after the listener.
+    pub fn install(&self, options: &mut ClientOptions) {
+        let handler = match options.command_event_handler.take() {
+            None => self.handler(),
+            Some(theirs) => handler::before(theirs, self.ear()),
+        };
+        options.command_event_handler = Some(handler);
+    }
+
+    /// A handler for `ClientOptions::command_event_handler`.
+    ///
+    /// It is a callback, which the driver calls inside the task that runs the command: only so does it see the
+    /// operation's scope, and events in their order. It does not wait, and does not panic.
+    #[must_use]
+    pub fn handler(&self) -> EventHandler<CommandEvent> {
+        let hear = self.ear();
+        EventHandler::callback(move |event| hear(&event))
+    }
+
+    fn ear(&self) -> impl Fn(&CommandEvent) + Send + Sync + 'static {
+        self.shared.sweeper.get_or_init(|| sweep_at_times(&self.shared));
+        let shared = Arc::clone(&self.shared);
+        move |event| shared.hear(event)
+    }
+}
+
+impl Default for TransactionListener {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for TransactionListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TransactionListener")
+            .field("followed", &self.shared.followed.load(Relaxed))
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn machine(&self) -> MutexGuard<'_, Machine<&'static Books>> {
+        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hears one event. A panic in here, of a recorder or a log of the application's own, would end the caller's
+    /// command.
+    fn hear(&self, event: &CommandEvent) {
+        let _ = catch_unwind(AssertUnwindSafe(|| match event {
+            CommandEvent::Started(event) => {
+                if let Some(request) = Request::of(event.request_id, &event.command_name, &event.command) {
+                    self.sent(request);
+                }
+            }
+            CommandEvent::Succeeded(event) => {
+                self.answered(event.request_id, || Answer::of_reply(&event.reply));
+            }
+            CommandEvent::Failed(event) => {
+                self.answered(event.request_id, || Answer::of_failure(&event.failure));
+            }
+            _ => {}
+        }));
+    }
+
+    fn sent(&self, mut request: Request) {
+        if request.command == Command::Outside && self.followed.load(Relaxed) == 0 {
+            return;
+        }
+        if request.command == Command::First {
+            request.foreign = self.registry.open_transactions().is_the_runners(request.lsid);
+        }
+        let now = Instant::now();
+        let mut abandoned = Vec::new();
+        let mut machine = self.machine();
+        machine.sent(request, now, || self.books(), &mut |books, note| {
+            self.count(books, note, now, &mut abandoned);
+        });
+        machine.sweep(now, &mut |books, note| self.count(books, note, now, &mut abandoned));
+        self.release(machine, &abandoned);
+    }
+
+    fn answered(&self, request: i32, answer: impl FnOnce() -> Answer) {
+        if self.followed.load(Relaxed) == 0 {
+            return;
+        }
+        let now = Instant::now();
+        let mut abandoned = Vec::new();
+        let mut machine = self.machine();
+        machine.answered(request, now, answer, &mut |books, note| {
+            self.count(books, note, now, &mut abandoned);
+        });
+        self.release(machine, &abandoned);
+    }
+
+    fn sweep(&self) {
+        let now = Instant::now();
+        let mut abandoned = Vec::new();
+        let mut machine = self.machine();
+        machine.sweep(now, &mut |books, note| self.count(books, note, now, &mut abandoned));
+        self.release(machine, &abandoned);
+    }
+
+    /// Lets others go on, and logs what a log may take its time for.
+    fn release(&self, machine: MutexGuard<'_, Machine<&'static Books>>, abandoned: &[(&Books, End)]) {
+        self.followed.store(machine.len(), Relaxed);
+        drop(machine);
+        for (books, end) in abandoned {
+            tracing::warn!(
+                operation = books.operation(),
+                lsid = tracing::field::display(end.lsid),
+                txn_number = end.txn_number,
+                open_seconds = end.elapsed.as_secs_f64(),
+                "a transaction was abandoned: it kept its locks until the server ended it"
+            );
+        }
+    }
+
+    /// Whose transaction the current task begins.
+    fn books(&self) -> &'static Books {
+        scope::metrics().unwrap_or_else(|| self.registry.resolve(OperationName::named(UNSCOPED))).books()
+    }
+
+    fn count(
+        &self,
+        books: &'static Books,
+        note: Note,
+        now: Instant,
+        abandoned: &mut Vec<(&'static Books, End)>,
+    ) {
+        let open = self.registry.open_transactions();
+        match note {
+            Note::Started { lsid, txn_number } => {
+                books.start();
+                open.insert(lsid, Owner::Listener, Some(txn_number), books.operation(), now);
+            }
+            Note::CommitRetried => books.commit_retries.increment(1),
+            Note::Failed(reason) => scope::note_reason(reason),
+            Note::Untracked => books.untracked.increment(1),
+            Note::Ended(end) => {
+                // First out of the table: whoever sees the gauge at zero finds no row.
+                open.remove_listened(end.lsid, end.txn_number);
+                if let Some(commit) = end.commit {
+                    books.commit_duration.record(commit.as_secs_f64());
+                }
+                if let Some(cause) = end.unbegun {
+                    books.unbegun(cause);
+                }
+                if end.abandoned {
+                    books.abandoned.increment(1);
+                    abandoned.push((books, end));
+                }
+                books.end(end.outcome, end.elapsed);
+            }
+        }
+    }
+}
+
+/// A thread that sweeps when no event does, so that no runtime needs to be there. Without one, if it cannot be
+/// started, events still do.
+fn sweep_at_times(shared: &Arc<Shared>) -> Option<Sender<()>> {
+    let (alive, dropped) = channel::<()>();
+    let shared: Weak<Shared> = Arc::downgrade(shared);
+    let sweep = move || {
+        while let Some(interval) = shared.upgrade().map(|shared| {
+            let interval = shared.machine().abandon_after() / 4;
+            interval.min(SWEEP_INTERVAL)
+        }) {
+            if dropped.recv_timeout(interval) != Err(RecvTimeoutError::Timeout) {
+                break;
+            }
+            if let Some(shared) = shared.upgrade() {
+                let _ = catch_unwind(AssertUnwindSafe(|| shared.sweep()));
+            }
+        }
+    };
+    thread::Builder::new().name("txnscope-listener".to_owned()).spawn(sweep).ok().map(|_| alive)
+}

@@ -1,0 +1,379 @@
+//! Every way that a transaction can go, told as a story of events.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use mongodb::bson::spec::BinarySubtype;
+use mongodb::bson::{Binary, doc};
+use quanta::Instant;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::super::books::{AttemptOutcome, Unbegun};
+use super::super::open::Lsid;
+use super::event::{Answer, Command, Refusal, Request};
+use super::machine::{End, Limits, Machine, Note};
+use crate::Reason;
+
+const LIMITS: Limits = Limits { open: 3, abandon_after: Duration::from_secs(90) };
+
+fn lsid(number: u8) -> Lsid {
+    let id = Binary { subtype: BinarySubtype::Uuid, bytes: vec![number; 16] };
+    Lsid::of(&doc! { "id": id }).unwrap()
+}
+
+/// What happens next.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    /// That command of that transaction of the session is sent.
+    Sent(Command, i64),
+    /// The first statement of the runner's transaction of that number.
+    Runners(i64),
+    /// The last command is answered.
+    Answered(Answer),
+    /// So many seconds go by, and it is swept.
+    Wait(u64),
+}
+
+/// A session, what happens in it, and what is noted of it.
+struct Session {
+    machine: Machine<&'static str>,
+    now: Instant,
+    id: i32,
+    notes: Vec<Note>,
+}
+
+impl Session {
+    fn new() -> Self {
+        Self { machine: Machine::new(LIMITS), now: Instant::now(), id: 0, notes: Vec::new() }
+    }
+
+    fn play(&mut self, steps: &[Step]) {
+        for step in steps {
+            let notes = &mut self.notes;
+            let mut note = |who, note| {
+                assert_eq!(who, "op");
+                notes.push(note);
+            };
+            match *step {
+                Step::Sent(command, txn_number) => {
+                    self.id += 1;
+                    let request = Request { id: self.id, lsid: lsid(1), txn_number, command, foreign: false };
+                    self.machine.sent(request, self.now, || "op", &mut note);
+                }
+                Step::Runners(txn_number) => {
+                    self.id += 1;
+                    let command = Command::First;
+                    let request = Request { id: self.id, lsid: lsid(1), txn_number, command, foreign: true };
+                    self.machine.sent(request, self.now, || "op", &mut note);
+                }
+                Step::Answered(answer) => self.machine.answered(self.id, self.now, || answer, &mut note),
+                Step::Wait(seconds) => {
+                    self.now += Duration::from_secs(seconds);
+                    self.machine.sweep(self.now, &mut note);
+                }
+            }
+        }
+    }
+
+    fn ends(&self) -> Vec<End> {
+        let end = |note: &Note| if let Note::Ended(end) = note { Some(*end) } else { None };
+        self.notes.iter().filter_map(end).collect()
+    }
+}
+
+const fn sent(command: Command) -> Step {
+    Step::Sent(command, 1)
+}
+
+const fn refused(reason: Reason) -> Refusal {
+    Refusal { reason, never_begins: false, transient: false, may_be_applied: false }
+}
+
+const fn no(reason: Reason) -> Step {
+    Step::Answered(Answer::Refused(refused(reason)))
+}
+
+const FIRST: Step = sent(Command::First);
+const STATEMENT: Step = sent(Command::Statement);
+const COMMIT: Step = sent(Command::Commit);
+const ABORT: Step = sent(Command::Abort);
+const DONE: Step = Step::Answered(Answer::Done);
+const NARROWLY: Step = Step::Answered(Answer::Narrowly);
+const LOST: Step = Step::Answered(Answer::Lost(Reason::NETWORK));
+const CONFLICT: Step =
+    Step::Answered(Answer::Refused(Refusal { transient: true, ..refused(Reason::WRITE_CONFLICT) }));
+const NO_SUCH: Step =
+    Step::Answered(Answer::Refused(Refusal { transient: true, ..refused(Reason::NO_SUCH_TRANSACTION) }));
+const NOT_PRIMARY: Step = Step::Answered(Answer::Refused(Refusal {
+    never_begins: true,
+    may_be_applied: true,
+    ..refused(Reason::NOT_PRIMARY)
+}));
+const NOT_ALLOWED: Step =
+    Step::Answered(Answer::Refused(Refusal { never_begins: true, ..refused(Reason::INVALID_REQUEST) }));
+
+const COMMITTED: AttemptOutcome = AttemptOutcome::Committed;
+const UNKNOWN: AttemptOutcome = AttemptOutcome::Unknown;
+
+const fn aborted(reason: Reason) -> AttemptOutcome {
+    AttemptOutcome::Aborted(reason)
+}
+
+#[test]
+fn every_way_ends_once_and_as_it_should() {
+    let lost = Some(Unbegun::Lost);
+    #[rustfmt::skip]
+    let stories: &[(&[Step], AttemptOutcome, Option<Unbegun>)] = &[
+        // Commits.
+        (&[FIRST, DONE, COMMIT, DONE], COMMITTED, None),
+        (&[FIRST, DONE, STATEMENT, DONE, COMMIT, DONE], COMMITTED, None),
+        (&[FIRST, DONE, COMMIT, DONE, COMMIT, DONE], COMMITTED, None),
+        (&[FIRST, DONE, COMMIT, LOST, COMMIT, DONE], COMMITTED, None),
+        (&[FIRST, DONE, COMMIT, NOT_PRIMARY, COMMIT, DONE], COMMITTED, None),
+        (&[FIRST, DONE, COMMIT, NARROWLY, COMMIT, DONE], COMMITTED, None),
+        (&[FIRST, DONE, COMMIT, COMMIT, DONE], COMMITTED, None),
+        // Some commands are refused without harm to the transaction.
+        (&[FIRST, DONE, STATEMENT, NOT_ALLOWED, STATEMENT, DONE, COMMIT, DONE], COMMITTED, None),
+        (&[FIRST, DONE, STATEMENT, NOT_ALLOWED, COMMIT, DONE], COMMITTED, None),
+        // The server aborts, and what comes after the first failure is its echo.
+        (&[FIRST, CONFLICT, ABORT, NO_SUCH], aborted(Reason::WRITE_CONFLICT), None),
+        (&[FIRST, DONE, STATEMENT, CONFLICT, ABORT, NO_SUCH], aborted(Reason::WRITE_CONFLICT), None),
+        (&[FIRST, DONE, STATEMENT, CONFLICT, STATEMENT, NO_SUCH, COMMIT, NO_SUCH], aborted(Reason::WRITE_CONFLICT), None),
+        (&[FIRST, DONE, STATEMENT, no(Reason::DUPLICATE_KEY), ABORT, NO_SUCH], aborted(Reason::DUPLICATE_KEY), None),
+        (&[FIRST, no(Reason::DUPLICATE_KEY), ABORT, NO_SUCH], aborted(Reason::DUPLICATE_KEY), None),
+        (&[FIRST, DONE, ABORT, NO_SUCH], aborted(Reason::NO_SUCH_TRANSACTION), None),
+        (&[FIRST, DONE, STATEMENT, CONFLICT, ABORT, LOST], aborted(Reason::WRITE_CONFLICT), None),
+        (&[FIRST, DONE, COMMIT, CONFLICT], aborted(Reason::WRITE_CONFLICT), None),
+        (&[FIRST, DONE, COMMIT, no(Reason::TRANSACTION_TOO_LARGE)], aborted(Reason::TRANSACTION_TOO_LARGE), None),
+        (&[FIRST, DONE, COMMIT, LOST, COMMIT, NO_SUCH], aborted(Reason::NO_SUCH_TRANSACTION), None),
+        // The code aborts.
+        (&[FIRST, DONE, ABORT, DONE], aborted(Reason::APPLICATION), None),
+        (&[FIRST, DONE, STATEMENT, NOT_ALLOWED, ABORT, DONE], aborted(Reason::INVALID_REQUEST), None),
+        (&[FIRST, DONE, ABORT, LOST], aborted(Reason::APPLICATION), None),
+        (&[FIRST, DONE, ABORT, Step::Wait(90)], aborted(Reason::APPLICATION), None),
+        (&[FIRST, DONE, STATEMENT, ABORT, DONE], aborted(Reason::CANCELLED), None),
+        // A lost connection; an abort that the server takes shows that the transaction was there.
+        (&[FIRST, DONE, STATEMENT, LOST, ABORT, DONE], aborted(Reason::NETWORK), None),
+        (&[FIRST, LOST, ABORT, DONE], aborted(Reason::NETWORK), None),
+        (&[FIRST, LOST, ABORT, NO_SUCH], aborted(Reason::NETWORK), lost),
+        (&[FIRST, LOST, STATEMENT, DONE, COMMIT, DONE], COMMITTED, None),
+        (&[FIRST, LOST, Step::Wait(90)], aborted(Reason::NETWORK), lost),
+        // The server never began it.
+        (&[FIRST, NOT_PRIMARY, ABORT, NO_SUCH], aborted(Reason::NOT_PRIMARY), Some(Unbegun::Refused)),
+        (&[FIRST, NOT_ALLOWED, ABORT, NO_SUCH], aborted(Reason::INVALID_REQUEST), Some(Unbegun::Refused)),
+        (&[FIRST, NOT_PRIMARY, FIRST, DONE, COMMIT, DONE], COMMITTED, None),
+        (&[FIRST, DONE, STATEMENT, NOT_PRIMARY, ABORT, NOT_PRIMARY], aborted(Reason::NOT_PRIMARY), None),
+        // Nobody knows.
+        (&[FIRST, DONE, COMMIT, LOST, Step::Wait(40)], UNKNOWN, None),
+        (&[FIRST, DONE, COMMIT, NARROWLY, Step::Wait(40)], UNKNOWN, None),
+        (&[FIRST, DONE, COMMIT, no(Reason::OTHER).may_be_applied(), Step::Wait(40)], UNKNOWN, None),
+        (&[FIRST, DONE, COMMIT, LOST, COMMIT, no(Reason::UNAUTHORIZED), Step::Wait(40)], UNKNOWN, None),
+        (&[FIRST, DONE, COMMIT, Step::Wait(90)], UNKNOWN, None),
+        (&[FIRST, DONE, COMMIT, Step::Sent(Command::First, 2)], UNKNOWN, None),
+        (&[FIRST, DONE, COMMIT, LOST, Step::Sent(Command::First, 2)], UNKNOWN, None),
+        // The session goes on.
+        (&[FIRST, Step::Sent(Command::First, 2)], aborted(Reason::CANCELLED), lost),
+        (&[FIRST, DONE, Step::Sent(Command::First, 2)], aborted(Reason::CANCELLED), None),
+        (&[FIRST, DONE, STATEMENT, CONFLICT, Step::Sent(Command::First, 2)], aborted(Reason::WRITE_CONFLICT), None),
+        (&[FIRST, DONE, ABORT, Step::Sent(Command::First, 2)], aborted(Reason::APPLICATION), None),
+        (&[FIRST, DONE, Step::Runners(2)], aborted(Reason::CANCELLED), None),
+        (&[FIRST, DONE, Step::Sent(Command::Outside, 2)], aborted(Reason::CANCELLED), None),
+        // Silence.
+        (&[FIRST, Step::Wait(90)], aborted(Reason::TRANSACTION_EXPIRED), lost),
+        (&[FIRST, DONE, Step::Wait(90)], aborted(Reason::TRANSACTION_EXPIRED), None),
+        (&[FIRST, DONE, Step::Wait(89), STATEMENT, DONE, Step::Wait(90)], aborted(Reason::TRANSACTION_EXPIRED), None),
+        (&[FIRST, DONE, STATEMENT, CONFLICT, Step::Wait(90)], aborted(Reason::WRITE_CONFLICT), None),
+    ];
+    for (steps, outcome, unbegun) in stories {
+        let mut session = Session::new();
+        session.play(steps);
+        let ends = session.ends();
+        let first: Vec<_> = ends.iter().filter(|end| end.txn_number == 1).collect();
+        assert_eq!(first.len(), 1, "{steps:?} ended {} times", first.len());
+        assert_eq!((first[0].outcome, first[0].unbegun), (*outcome, *unbegun), "{steps:?}");
+        let expired = *outcome == aborted(Reason::TRANSACTION_EXPIRED);
+        assert_eq!(first[0].abandoned, expired, "{steps:?}");
+        assert!(session.machine.in_flight() <= session.machine.len(), "{steps:?}");
+    }
+}
+
+impl Step {
+    const fn may_be_applied(self) -> Self {
+        match self {
+            Self::Answered(Answer::Refused(refusal)) => {
+                Self::Answered(Answer::Refused(Refusal { may_be_applied: true, ..refusal }))
+            }
+            other => other,
+        }
+    }
+}
+
+#[test]
+fn what_was_not_begun_here_is_not_counted() {
+    let stories: &[&[Step]] = &[
+        // A runner's transaction, and what its cleanup sends after it.
+        &[Step::Runners(1), DONE, STATEMENT, DONE, COMMIT, DONE],
+        &[Step::Runners(1), LOST, ABORT, DONE, Step::Runners(2), DONE, Step::Sent(Command::Abort, 2), DONE],
+        // What was sent before there was a listener.
+        &[STATEMENT, DONE, COMMIT, DONE],
+        &[ABORT, NO_SUCH],
+        &[sent(Command::Outside), DONE],
+        &[DONE],
+    ];
+    for steps in stories {
+        let mut session = Session::new();
+        session.play(steps);
+        assert_eq!(session.notes, [], "{steps:?}");
+        assert_eq!((session.machine.len(), session.machine.in_flight()), (0, 0), "{steps:?}");
+    }
+}
+
+#[test]
+fn what_is_open_stays_open_until_it_ends() {
+    let stories: &[&[Step]] = &[
+        &[FIRST],
+        &[FIRST, CONFLICT],
+        &[FIRST, DONE, Step::Wait(89), STATEMENT, Step::Wait(89)],
+        &[FIRST, DONE, COMMIT, LOST, Step::Wait(39)],
+        &[FIRST, DONE, COMMIT, Step::Wait(89)],
+        // A retryable write of an earlier number, and a late answer to an earlier transaction.
+        &[FIRST, DONE, Step::Sent(Command::Outside, 0)],
+        &[FIRST, DONE, Step::Sent(Command::First, 0), DONE],
+    ];
+    for steps in stories {
+        let mut session = Session::new();
+        session.play(steps);
+        assert_eq!((session.ends(), session.machine.len()), (vec![], 1), "{steps:?}");
+    }
+}
+
+#[test]
+fn times_are_those_of_the_events() {
+    let mut session = Session::new();
+    let steps =
+        [FIRST, DONE, Step::Wait(2), COMMIT, LOST, Step::Wait(3), COMMIT, Step::Wait(1), DONE, Step::Wait(9)];
+    session.play(&steps);
+    let end = session.ends()[0];
+    assert_eq!((end.elapsed, end.commit), (Duration::from_secs(6), Some(Duration::from_secs(4))));
+    let retries = session.notes.iter().filter(|note| **note == Note::CommitRetried).count();
+    assert_eq!(retries, 1);
+
+    // The wait for a commit's result is not the transaction's own time.
+    let mut session = Session::new();
+    session.play(&[FIRST, DONE, Step::Wait(2), COMMIT, LOST, Step::Wait(50)]);
+    let end = session.ends()[0];
+    assert_eq!((end.elapsed, end.commit), (Duration::from_secs(2), Some(Duration::ZERO)));
+
+    // Of a commit without an answer there is no duration.
+    let mut session = Session::new();
+    session.play(&[FIRST, DONE, COMMIT, Step::Wait(90)]);
+    assert_eq!(session.ends()[0].commit, None);
+}
+
+#[test]
+fn the_operation_hears_of_the_first_failure_and_not_of_its_echo() {
+    let mut session = Session::new();
+    session.play(&[FIRST, DONE, STATEMENT, CONFLICT, STATEMENT, NO_SUCH, ABORT, NO_SUCH]);
+    let failures: Vec<_> = session
+        .notes
+        .iter()
+        .filter_map(|note| if let Note::Failed(reason) = note { Some(*reason) } else { None })
+        .collect();
+    assert_eq!(failures, [Reason::WRITE_CONFLICT, Reason::WRITE_CONFLICT]);
+}
+
+#[test]
+fn one_more_than_are_followed_is_counted_apart() {
+    let mut machine = Machine::new(LIMITS);
+    let now = Instant::now();
+    let mut notes = Vec::new();
+    for number in 1..=4 {
+        let request = Request {
+            id: i32::from(number),
+            lsid: lsid(number),
+            txn_number: 1,
+            command: Command::First,
+            foreign: false,
+        };
+        machine.sent(request, now, || (), &mut |(), note| notes.push(note));
+    }
+    assert_eq!((machine.len(), notes.len(), notes[3]), (3, 4, Note::Untracked));
+}
+
+/// Random events in five sessions: the books balance after each, nothing grows over its limit, and in the end nothing
+/// is left.
+#[test]
+fn books_balance_whatever_happens() {
+    for seed in 0..1_000 {
+        let mut dice = StdRng::seed_from_u64(seed);
+        let mut machine = Machine::new(LIMITS);
+        let mut now = Instant::now();
+        let mut counted: HashMap<&str, usize> = HashMap::new();
+        let mut numbers = [0_i64; 5];
+        for id in 0..dice.random_range(1..200) {
+            let mut note = |(), note: Note| {
+                *counted
+                    .entry(match note {
+                        Note::Started { .. } => "started",
+                        Note::Ended(End { outcome: AttemptOutcome::Committed, .. }) => "committed",
+                        Note::Ended(End { outcome: AttemptOutcome::Aborted(_), .. }) => "aborted",
+                        Note::Ended(End { outcome: AttemptOutcome::Unknown, .. }) => "unknown",
+                        Note::CommitRetried | Note::Failed(_) | Note::Untracked => "other",
+                    })
+                    .or_default() += 1;
+            };
+            match dice.random_range(0..10) {
+                0..5 => {
+                    let session = dice.random_range(0..5_usize);
+                    let command = [
+                        Command::First,
+                        Command::First,
+                        Command::Statement,
+                        Command::Commit,
+                        Command::Abort,
+                        Command::Outside,
+                    ][dice.random_range(0..6_usize)];
+                    if matches!(command, Command::First | Command::Outside) && dice.random_bool(0.7) {
+                        numbers[session] += 1;
+                    }
+                    let txn_number = numbers[session] - i64::from(dice.random_bool(0.1));
+                    let lsid = lsid(u8::try_from(session).unwrap());
+                    let foreign = dice.random_bool(0.2);
+                    let request = Request { id, lsid, txn_number, command, foreign };
+                    machine.sent(request, now, || (), &mut note);
+                }
+                5..9 => {
+                    // Mostly the last request, sometimes one that was answered or never sent.
+                    let to = id - dice.random_range(1..6);
+                    let reason = [Reason::WRITE_CONFLICT, Reason::NO_SUCH_TRANSACTION, Reason::NOT_PRIMARY]
+                        [dice.random_range(0..3_usize)];
+                    let refusal = Refusal {
+                        reason,
+                        never_begins: dice.random(),
+                        transient: dice.random(),
+                        may_be_applied: dice.random(),
+                    };
+                    let answer = match dice.random_range(0..6) {
+                        0..3 => Answer::Done,
+                        3 => Answer::Narrowly,
+                        4 => Answer::Lost(Reason::NETWORK),
+                        _ => Answer::Refused(refusal),
+                    };
+                    machine.answered(to, now, || answer, &mut note);
+                }
+                _ => {
+                    now += Duration::from_secs(dice.random_range(0..60));
+                    machine.sweep(now, &mut note);
+                }
+            }
+            let count = |what| counted.get(what).copied().unwrap_or_default();
+            let ended = count("committed") + count("aborted") + count("unknown");
+            assert_eq!(count("started"), ended + machine.len(), "seed {seed}, event {id}");
+            assert!(machine.len() <= LIMITS.open, "seed {seed}: {} open", machine.len());
+            assert!(machine.in_flight() <= machine.len(), "seed {seed}: {} in flight", machine.in_flight());
+        }
+        machine.sweep(now + Duration::from_secs(90), &mut |(), _| {});
+        assert_eq!((machine.len(), machine.in_flight()), (0, 0), "seed {seed}");
+    }
+}
