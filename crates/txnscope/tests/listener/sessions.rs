@@ -1,0 +1,217 @@
+//! Whose transaction it is, and those of which nothing more is heard.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use anyhow::ensure;
+use mongodb::Client;
+use mongodb::bson::doc;
+use mongodb::event::EventHandler;
+use mongodb::event::command::CommandEvent;
+use testkit::{FailPoint, ReplicaSet, wait};
+use txnscope::{TransactionListener, scope};
+use txnscope_catalog as catalog;
+use txnscope_catalog::UNSCOPED;
+
+use crate::support::{ClientBook, Listened, options, quiet};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_belongs_to_the_operation_that_began_it() {
+    let set = ReplicaSet::start(1).await.unwrap();
+    let listened = Listened::connect(&set).await;
+    let (client, orders) = (listened.client.clone(), listened.collection("orders"));
+    let transaction = async move || {
+        let mut session = client.start_session().await.unwrap();
+        session.start_transaction().await.unwrap();
+        orders.insert_one(doc! {"a": 1}).session(&mut session).await.unwrap();
+        session
+    };
+
+    // In the handler's own task; the driver aborts in one of its own, which has no scope.
+    let work = transaction.clone();
+    listened.within("dropped", async move { drop(work().await) }).await;
+    // In a task that was given the handle, and in one that was not.
+    let work = transaction.clone();
+    let spawns = async move {
+        let operation = scope::current().unwrap();
+        let with = work.clone();
+        tokio::spawn(operation.scope(async move { with().await.commit_transaction().await.unwrap() }))
+            .await
+            .unwrap();
+        tokio::spawn(async move { work().await.commit_transaction().await.unwrap() }).await.unwrap();
+    };
+    listened.within("spawns", spawns).await;
+    quiet(&set, &listened).await;
+
+    let scrape = listened.scrape();
+    let started =
+        |operation| scrape.value(catalog::CLIENT_TRANSACTIONS_STARTED.name, &[("operation", operation)]);
+    assert_eq!((started("dropped"), started("spawns"), started(UNSCOPED)), (Some(1.0), Some(1.0), Some(1.0)));
+    let labels = [("operation", "dropped"), ("reason", "application")];
+    assert_eq!(scrape.value(catalog::CLIENT_TRANSACTIONS_ABORTED.name, &labels), Some(1.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operation_that_fails_has_the_drivers_reason() {
+    let set = ReplicaSet::start(1).await.unwrap();
+    let listened = Listened::connect(&set).await;
+    let (client, orders) = (listened.client.clone(), listened.collection("orders"));
+    orders.insert_one(doc! {"_id": 1}).await.unwrap();
+    let work = async move {
+        let mut session = client.start_session().await.unwrap();
+        session.start_transaction().await.unwrap();
+        assert!(orders.insert_one(doc! {"_id": 1}).session(&mut session).await.is_err());
+        session.abort_transaction().await.unwrap();
+    };
+    listened.within("pays", work).await;
+    let labels = [("operation", "pays"), ("outcome", "failed"), ("reason", "duplicate_key")];
+    assert_eq!(listened.sum(&catalog::TRANSACTION_FAILURES, &labels), 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_tells_who_holds_a_session() {
+    let set = ReplicaSet::start(1).await.unwrap();
+    let listened = Listened::connect(&set).await;
+    let (client, orders) = (listened.client.clone(), listened.collection("orders"));
+    let work = async move {
+        let mut session = client.start_session().await.unwrap();
+        session.start_transaction().await.unwrap();
+        orders.insert_one(doc! {"a": 1}).session(&mut session).await.unwrap();
+        session
+    };
+    let mut session = listened.within("holds", work).await;
+    let rows = listened.metrics.registry().open_transactions().list();
+    assert_eq!(rows.iter().map(|row| row.operation).collect::<Vec<_>>(), ["holds"]);
+
+    // The server knows it by the same names.
+    let pipeline = [
+        doc! {"$currentOp": {"allUsers": true, "idleSessions": true}},
+        doc! {"$match": {"transaction.parameters.autocommit": false}},
+    ];
+    let mut cursor = listened.client.database("admin").aggregate(pipeline).await.unwrap();
+    assert!(cursor.advance().await.unwrap());
+    let op = cursor.deserialize_current().unwrap();
+    let lsid = op.get_document("lsid").unwrap().get("id").unwrap();
+    let mongodb::bson::Bson::Binary(lsid) = lsid else { panic!("{lsid} is no UUID") };
+    assert_eq!(lsid.to_uuid().unwrap().to_string(), rows[0].lsid);
+    let parameters = op.get_document("transaction").unwrap().get_document("parameters").unwrap();
+    assert_eq!(parameters.get_i64("txnNumber").ok(), rows[0].txn_number);
+
+    session.abort_transaction().await.unwrap();
+    assert!(listened.metrics.registry().open_transactions().is_empty());
+}
+
+/// Leaves a transaction in its first statement, as a request does whose caller leaves.
+async fn leave_in_the_first_statement(set: &ReplicaSet, listened: &Listened) {
+    // Once, and for longer than the test takes: turning it off would wait for the statement.
+    let blocks = doc! {"failCommands": ["insert"], "blockConnection": true, "blockTimeMS": 600_000};
+    FailPoint::fail_command_times(&set.client().await.unwrap(), "listened", 1, blocks).await.unwrap();
+    let (client, orders) = (listened.client.clone(), listened.collection("orders"));
+    let work = tokio::spawn(listened.within("leaves", async move {
+        let mut session = client.start_session().await.unwrap();
+        session.start_transaction().await.unwrap();
+        orders.insert_one(doc! {"a": 1}).session(&mut session).await
+    }));
+    wait::until("the statement to be under way", async || {
+        let open = listened.sum(&catalog::CLIENT_TRANSACTIONS_OPEN, &[("operation", "leaves")]);
+        ensure!(open == 1.0, "{open} open");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    work.abort();
+    assert!(work.await.unwrap_err().is_cancelled());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_left_is_given_up_without_another_event() {
+    let set = ReplicaSet::start(1).await.unwrap();
+    let silence = Duration::from_millis(400);
+    let listened = Listened::connect_with(&set, |listener| listener.abandon_after(silence)).await;
+    leave_in_the_first_statement(&set, &listened).await;
+    wait::until("it to be given up", async || {
+        let book = ClientBook::of(&listened.scrape());
+        ensure!(book.open == 0.0, "{book:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let scrape = listened.scrape();
+    let of = |metric: &catalog::Metric, labels| scrape.value(metric.name, labels);
+    assert_eq!(of(&catalog::CLIENT_TRANSACTIONS_ABANDONED, &[("operation", "leaves")]), Some(1.0));
+    let expired = [("operation", "leaves"), ("reason", "transaction_expired")];
+    assert_eq!(of(&catalog::CLIENT_TRANSACTIONS_ABORTED, &expired), Some(1.0));
+    let lost = [("operation", "leaves"), ("cause", "lost")];
+    assert_eq!(of(&catalog::CLIENT_TRANSACTIONS_UNBEGUN, &lost), Some(1.0));
+    assert!(listened.metrics.registry().open_transactions().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_left_ends_with_the_next_write_of_its_session() {
+    let set = ReplicaSet::start(1).await.unwrap();
+    let listened = Listened::connect(&set).await;
+    leave_in_the_first_statement(&set, &listened).await;
+    // The driver puts the session back into its pool in a task of its own; then a plain write takes it.
+    wait::until("the session to be used again", async || {
+        listened.collection("orders").insert_one(doc! {"b": 1}).await?;
+        let book = ClientBook::of(&listened.scrape());
+        ensure!(book.open == 0.0, "{book:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let cancelled = [("operation", "leaves"), ("reason", "cancelled")];
+    assert_eq!(listened.sum(&catalog::CLIENT_TRANSACTIONS_ABORTED, &cancelled), 1.0);
+    assert_eq!(listened.sum(&catalog::CLIENT_TRANSACTIONS_ABANDONED, &[]), 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_of_the_applications_own_goes_on() {
+    let set = ReplicaSet::start(1).await.unwrap();
+    let metrics = txnscope::Metrics::isolated().unwrap();
+    let heard = Arc::new(AtomicUsize::new(0));
+    let (callback, task) = (Arc::clone(&heard), Arc::clone(&heard));
+    let (sender, mut receiver) = tokio::sync::mpsc::channel(100);
+    let theirs = [
+        EventHandler::callback(move |event| {
+            if is_commit(&event) {
+                callback.fetch_add(1, Relaxed);
+            }
+        }),
+        EventHandler::async_callback(move |event| {
+            let heard = Arc::clone(&task);
+            Box::pin(async move {
+                if is_commit(&event) {
+                    heard.fetch_add(1, Relaxed);
+                }
+            })
+        }),
+        EventHandler::from(sender),
+    ];
+    for (index, handler) in theirs.into_iter().enumerate() {
+        let mut options = options(&set).await;
+        options.command_event_handler = Some(handler);
+        TransactionListener::with_registry(metrics.registry()).install(&mut options);
+        let client = Client::with_options(options).unwrap();
+        let mut session = client.start_session().await.unwrap();
+        session.start_transaction().await.unwrap();
+        let orders = client.database("shop").collection("orders");
+        orders.insert_one(doc! {"index": index as i64}).session(&mut session).await.unwrap();
+        session.commit_transaction().await.unwrap();
+    }
+    while !is_commit(&receiver.recv().await.unwrap()) {}
+    wait::until("what is heard in tasks of their own", async || {
+        let heard = heard.load(Relaxed);
+        ensure!(heard == 2, "{heard} commits");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let scrape = testkit::Scrape::parse(&metrics.render()).unwrap();
+    assert_eq!(scrape.sum(catalog::CLIENT_TRANSACTIONS_COMMITTED.name, &[]), 3.0);
+}
+
+fn is_commit(event: &CommandEvent) -> bool {
+    matches!(event, CommandEvent::Succeeded(event) if event.command_name == "commitTransaction")
+}
