@@ -19,7 +19,10 @@ struct Bench {
     example: &'static str,
 }
 
-const BENCHES: &[Bench] = &[Bench { name: "runner", example: "bench_runner" }];
+const BENCHES: &[Bench] = &[
+    Bench { name: "runner", example: "bench_runner" },
+    Bench { name: "listener", example: "bench_listener" },
+];
 
 const PAGE: &str = "docs/performance.md";
 

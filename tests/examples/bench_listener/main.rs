@@ -1,0 +1,176 @@
+//! What the transaction listener costs, by the size of the replies: the same statements in transactions, on a client
+//! without a handler of command events, on one whose handler does nothing, and on one that is listened to.
+//!
+//! `cargo run --release -p end-to-end --example bench_listener` prints Markdown.
+
+#![allow(clippy::print_stdout, reason = "a report is what it makes")]
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use futures_util::TryStreamExt;
+use mongodb::bson::{Document, doc};
+use mongodb::event::EventHandler;
+use mongodb::options::ClientOptions;
+use mongodb::{Client, ClientSession, Collection};
+use testkit::ReplicaSet;
+use txnscope::{Metrics, TransactionListener};
+
+/// Measures what the transaction listener costs.
+#[derive(Debug, Parser)]
+#[command(name = "bench_listener")]
+struct Flags {
+    /// How many rounds; the contenders take turns.
+    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+}
+
+/// A size of reply: how many documents of how many fields make it, and how many statements a round has.
+struct Size {
+    documents: i32,
+    fields: usize,
+    statements: u32,
+}
+
+const SIZES: [Size; 3] = [
+    Size { documents: 1, fields: 3, statements: 1_000 },
+    Size { documents: 68, fields: 20, statements: 300 },
+    Size { documents: 1_150, fields: 20, statements: 40 },
+];
+
+#[derive(Debug, Clone, Copy)]
+enum Contender {
+    Bare,
+    EmptyHandler,
+    Listener,
+}
+
+impl Contender {
+    const ALL: [Self; 3] = [Self::Bare, Self::EmptyHandler, Self::Listener];
+
+    async fn client(self, set: &ReplicaSet) -> Result<Client> {
+        let mut options = ClientOptions::parse(set.uri()).await?;
+        match self {
+            Self::Bare => {}
+            Self::EmptyHandler => options.command_event_handler = Some(EventHandler::callback(drop)),
+            Self::Listener => {
+                TransactionListener::with_registry(Metrics::isolated()?.registry()).install(&mut options);
+            }
+        }
+        Ok(Client::with_options(options)?)
+    }
+}
+
+/// One thread, so that its time on the processor is the client's.
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    match run(&Flags::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench_listener: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(flags: &Flags) -> Result<()> {
+    let set = ReplicaSet::start(1).await?;
+    let mut clients = Vec::new();
+    for contender in Contender::ALL {
+        clients.push(contender.client(&set).await?);
+    }
+    println!(
+        "Client's time on the processor for one statement of a transaction, the median of {} rounds:\n",
+        flags.rounds
+    );
+    println!(
+        "| reply | without | handler that does nothing | listener | added | of that, the listener itself |"
+    );
+    println!("| ---: | ---: | ---: | ---: | ---: | ---: |");
+    for size in &SIZES {
+        let bytes = size.fill(&clients[0]).await?;
+        let mut micros: [Vec<f64>; Contender::ALL.len()] = Default::default();
+        for _ in 0..flags.rounds {
+            for (client, micros) in clients.iter().zip(&mut micros) {
+                micros.push(size.measure(client).await?);
+            }
+        }
+        let [bare, empty, listener] = micros.map(median);
+        println!(
+            "| {} | {bare:.1} µs | {empty:.1} µs | {listener:.1} µs | {:.1} µs | {:.1} µs |",
+            in_words(bytes),
+            listener - bare,
+            listener - empty
+        );
+    }
+    Ok(())
+}
+
+impl Size {
+    fn collection(&self, client: &Client) -> Collection<Document> {
+        client.database("bench").collection(&format!("of_{}", self.documents))
+    }
+
+    /// Writes what is read, and returns how many bytes a reply has.
+    async fn fill(&self, client: &Client) -> Result<usize> {
+        let document = |id| {
+            let mut document = doc! { "_id": id };
+            for field in 0..self.fields {
+                document.insert(format!("field_{field}"), format!("{id:08} and some more text"));
+            }
+            document
+        };
+        self.collection(client).insert_many((0..self.documents).map(document)).await?;
+        let name = self.collection(client).name().to_owned();
+        let find = doc! { "find": name, "batchSize": self.documents + 1 };
+        let reply = client.database("bench").run_command(find).await?;
+        Ok(mongodb::bson::serialize_to_vec(&reply)?.len())
+    }
+
+    /// Microseconds on the processor for one statement.
+    async fn measure(&self, client: &Client) -> Result<f64> {
+        let mut session = client.start_session().await?;
+        session.start_transaction().await?;
+        let collection = self.collection(client);
+        // The first one may have to connect.
+        self.read(&collection, &mut session).await?;
+        let before = on_processor()?;
+        for _ in 0..self.statements {
+            self.read(&collection, &mut session).await?;
+        }
+        let spent = on_processor()? - before;
+        session.commit_transaction().await?;
+        Ok(spent / f64::from(self.statements))
+    }
+
+    async fn read(&self, collection: &Collection<Document>, session: &mut ClientSession) -> Result<()> {
+        let batch = u32::try_from(self.documents + 1)?;
+        let mut cursor = collection.find(doc! {}).batch_size(batch).session(&mut *session).await?;
+        let read: Vec<Document> = cursor.stream(session).try_collect().await?;
+        ensure!(read.len() == usize::try_from(self.documents)?, "{} documents", read.len());
+        Ok(())
+    }
+}
+
+/// Microseconds that this thread has run. Other programs on the machine do not count.
+fn on_processor() -> Result<f64> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").context("this needs Linux")?;
+    let nanos: f64 =
+        text.split(' ').next().unwrap_or_default().parse().context("schedstat begins with a number")?;
+    Ok(nanos / 1e3)
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+#[allow(clippy::cast_precision_loss, reason = "for people to read")]
+fn in_words(bytes: usize) -> String {
+    match bytes {
+        0..1_000 => format!("{bytes} B"),
+        1_000..1_000_000 => format!("{:.0} kB", bytes as f64 / 1e3),
+        _ => format!("{:.1} MB", bytes as f64 / 1e6),
+    }
+}
