@@ -3,6 +3,7 @@
 
 mod books;
 mod election;
+mod handlers;
 mod jobs;
 mod sessions;
 mod support;

@@ -1,20 +1,15 @@
 //! Whose transaction it is, and those of which nothing more is heard.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use anyhow::ensure;
-use mongodb::Client;
 use mongodb::bson::doc;
-use mongodb::event::EventHandler;
-use mongodb::event::command::CommandEvent;
 use testkit::{FailPoint, ReplicaSet, wait};
-use txnscope::{TransactionListener, scope};
+use txnscope::scope;
 use txnscope_catalog as catalog;
 use txnscope_catalog::UNSCOPED;
 
-use crate::support::{ClientBook, Listened, options, quiet};
+use crate::support::{ClientBook, Listened, quiet};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_belongs_to_the_operation_that_began_it() {
@@ -164,54 +159,4 @@ async fn what_was_left_ends_with_the_next_write_of_its_session() {
     let cancelled = [("operation", "leaves"), ("reason", "cancelled")];
     assert_eq!(listened.sum(&catalog::CLIENT_TRANSACTIONS_ABORTED, &cancelled), 1.0);
     assert_eq!(listened.sum(&catalog::CLIENT_TRANSACTIONS_ABANDONED, &[]), 0.0);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_handler_of_the_applications_own_goes_on() {
-    let set = ReplicaSet::start(1).await.unwrap();
-    let metrics = txnscope::Metrics::isolated().unwrap();
-    let heard = Arc::new(AtomicUsize::new(0));
-    let (callback, task) = (Arc::clone(&heard), Arc::clone(&heard));
-    let (sender, mut receiver) = tokio::sync::mpsc::channel(100);
-    let theirs = [
-        EventHandler::callback(move |event| {
-            if is_commit(&event) {
-                callback.fetch_add(1, Relaxed);
-            }
-        }),
-        EventHandler::async_callback(move |event| {
-            let heard = Arc::clone(&task);
-            Box::pin(async move {
-                if is_commit(&event) {
-                    heard.fetch_add(1, Relaxed);
-                }
-            })
-        }),
-        EventHandler::from(sender),
-    ];
-    for (index, handler) in theirs.into_iter().enumerate() {
-        let mut options = options(&set).await;
-        options.command_event_handler = Some(handler);
-        TransactionListener::with_registry(metrics.registry()).install(&mut options);
-        let client = Client::with_options(options).unwrap();
-        let mut session = client.start_session().await.unwrap();
-        session.start_transaction().await.unwrap();
-        let orders = client.database("shop").collection("orders");
-        orders.insert_one(doc! {"index": index as i64}).session(&mut session).await.unwrap();
-        session.commit_transaction().await.unwrap();
-    }
-    while !is_commit(&receiver.recv().await.unwrap()) {}
-    wait::until("what is heard in tasks of their own", async || {
-        let heard = heard.load(Relaxed);
-        ensure!(heard == 2, "{heard} commits");
-        Ok(())
-    })
-    .await
-    .unwrap();
-    let scrape = testkit::Scrape::parse(&metrics.render()).unwrap();
-    assert_eq!(scrape.sum(catalog::CLIENT_TRANSACTIONS_COMMITTED.name, &[]), 3.0);
-}
-
-fn is_commit(event: &CommandEvent) -> bool {
-    matches!(event, CommandEvent::Succeeded(event) if event.command_name == "commitTransaction")
 }
