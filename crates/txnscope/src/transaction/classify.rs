@@ -61,6 +61,9 @@ impl Reason {
     }
 }
 
+/// `maxTimeMS` ran out, as the server itself says it: with this code alone a commit is not sent again.
+pub(super) const MAX_TIME_MS_EXPIRED: i32 = 50;
+
 /// The error behind this one.
 fn source(error: &Error) -> Option<&Error> {
     std::error::Error::source(error)?.downcast_ref()

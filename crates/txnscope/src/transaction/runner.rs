@@ -15,7 +15,7 @@ use txnscope_catalog::UNSCOPED;
 
 use super::attempt::{Attempt, Identity, Transaction, Worked};
 use super::books::{AttemptOutcome, Books};
-use super::classify::{Reached, is_write_concern_error, reached};
+use super::classify::{MAX_TIME_MS_EXPIRED, Reached, code, is_write_concern_error, reached};
 use super::error::{Abort, ApplicationError, Cause, Committed, Failure, TransactionError};
 use super::event;
 use super::pause::Pauses;
@@ -455,7 +455,7 @@ impl Course {
             }
             if error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT) || reason == Reason::INTERRUPTED {
                 // A server whose time was over would only take as long again.
-                if reason != Reason::MAX_TIME_EXPIRED && self.pauses.take(self.books).await {
+                if code(&error) != Some(MAX_TIME_MS_EXPIRED) && self.pauses.take(self.books).await {
                     self.books.commit_retries.increment(1);
                     continue;
                 }
