@@ -462,7 +462,8 @@ impl Course {
                 worked.settle_aside(true);
                 break Ended::Unknown(Cause::Driver(error));
             }
-            worked.abort_aside(reason);
+            // The driver sends no abort after a commit. Most such errors end the transaction on the server, not all.
+            worked.give_up(reason);
             break Ended::Failed(Cause::Driver(error));
         };
         self.books.commit_duration.record(began.elapsed().as_secs_f64());
