@@ -139,7 +139,12 @@ pub(super) fn reached(error: &Error) -> Reached {
 /// Whether a first statement that the server answered so never began a transaction: the member does not take it, or
 /// the command is none that a transaction may begin with.
 pub(super) fn refuses_to_begin(error: &Error) -> bool {
-    matches!(code(error), Some(59 | 72 | 91 | 189 | 263 | 10058 | 10107 | 11600 | 11602 | 13 | 13435 | 13436))
+    // A write concern error follows a statement that was run.
+    !is_write_concern_error(error)
+        && matches!(
+            code(error),
+            Some(59 | 72 | 91 | 189 | 263 | 10058 | 10107 | 11600 | 11602 | 13 | 13435 | 13436)
+        )
 }
 
 /// An error in words, without the server's whole reply, which the driver's own `Display` adds as bytes.
