@@ -46,6 +46,17 @@ pub(super) struct Live {
     pub(super) tally: Tally,
 }
 
+impl Live {
+    /// Whether an answer was lost in the session. The driver knows it, tries an abort twice, and tells nobody that
+    /// both were lost; and it never uses the session again, so that no later transaction would end this one.
+    pub(super) fn lost_an_answer(&self) -> bool {
+        let mut probe = Probe::after(b"dirty: ");
+        // The end that the probe asks for by an error is what is wanted.
+        let _ = write!(probe, "{:?}", self.session);
+        probe.text.starts_with(b"true")
+    }
+}
+
 impl Transaction {
     /// The driver's session, for the calls that want it by that name, such as a cursor's `next`. Ask for it anew for
     /// each statement.
@@ -190,7 +201,8 @@ impl Tally {
         self.count(outcome);
     }
 
-    fn count(&mut self, outcome: AttemptOutcome) {
+    /// The same, of one that is still to be ended on the server.
+    pub(super) fn count(&mut self, outcome: AttemptOutcome) {
         let Some(begun) = self.begun.take() else { return };
         // First out of the table: whoever sees the gauge at zero finds no row.
         if let Some(lsid) = self.lsid {
@@ -302,16 +314,20 @@ impl Worked {
 
     /// It changed nothing; the server, which has answered, is told aside from the caller.
     pub(super) fn abort_aside(mut self, reason: Reason) {
-        let Some(live) = self.live.take() else { return };
-        let Live { mut session, tally } = *live;
-        if tally.has_begun() {
-            let abort = async move {
-                // The driver tells no errors here; a server that has aborted already answers with one.
-                let _ = session.abort_transaction().await;
-            };
-            self.slot.shared.tasks.spawn_on(abort, &self.slot.runtime);
+        let Some(mut live) = self.live.take() else { return };
+        if !live.tally.has_begun() {
+            return;
         }
-        tally.end(AttemptOutcome::Aborted(reason));
+        live.tally.count(AttemptOutcome::Aborted(reason));
+        let shared = Arc::clone(&self.slot.shared);
+        let abort = async move {
+            // The driver tells no errors here; a server that has aborted already answers with one.
+            let _ = live.session.abort_transaction().await;
+            if live.lost_an_answer() {
+                cleanup::kill(shared, live, reason).await;
+            }
+        };
+        self.slot.shared.tasks.spawn_on(abort, &self.slot.runtime);
     }
 
     /// It is given up, with a statement under way perhaps.
@@ -356,36 +372,43 @@ impl Drop for Worked {
 /// The number of the session's transaction. The driver shows it only in the debug form of the session, which is read
 /// up to there and no further; a driver that writes it otherwise costs the number and nothing else.
 fn txn_number(session: &ClientSession) -> Option<i64> {
-    let mut probe = Probe { matched: 0, digits: 0, value: None };
+    let mut probe = Probe::after(b"txn_number: ");
     // The end that the probe asks for by an error is what is wanted.
     let _ = write!(probe, "{session:?}");
-    probe.value
+    probe.number()
 }
 
-/// Reads the number behind a field's name, and ends the formatting there.
+/// Reads what stands behind a field's name, and ends the formatting there.
 struct Probe {
+    field: &'static [u8],
     matched: usize,
-    digits: u32,
-    value: Option<i64>,
+    text: [u8; 18],
+    len: usize,
 }
 
 impl Probe {
-    const FIELD: &[u8] = b"txn_number: ";
+    fn after(field: &'static [u8]) -> Self {
+        Self { field, matched: 0, text: [0; 18], len: 0 }
+    }
+
+    fn number(&self) -> Option<i64> {
+        std::str::from_utf8(&self.text[..self.len]).ok()?.parse().ok()
+    }
 }
 
 impl fmt::Write for Probe {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for byte in text.bytes() {
-            if self.matched == Self::FIELD.len() {
-                if !byte.is_ascii_digit() || self.digits == 18 {
+            if self.matched == self.field.len() {
+                if !byte.is_ascii_alphanumeric() || self.len == self.text.len() {
                     return Err(fmt::Error);
                 }
-                self.digits += 1;
-                self.value = Some(self.value.unwrap_or(0) * 10 + i64::from(byte - b'0'));
-            } else if byte == Self::FIELD[self.matched] {
+                self.text[self.len] = byte;
+                self.len += 1;
+            } else if byte == self.field[self.matched] {
                 self.matched += 1;
             } else {
-                self.matched = usize::from(byte == Self::FIELD[0]);
+                self.matched = usize::from(byte == self.field[0]);
             }
         }
         Ok(())
@@ -401,14 +424,17 @@ mod tests {
         let client = mongodb::Client::with_uri_str("mongodb://127.0.0.1:1/").await.unwrap();
         let session = client.start_session().await.unwrap();
         assert_eq!(txn_number(&session), Some(0));
+        let mut probe = Probe::after(b"dirty: ");
+        let _ = write!(probe, "{session:?}");
+        assert_eq!(&probe.text[..probe.len], b"false");
     }
 
     #[test]
     fn a_form_without_the_number_costs_the_number_only() {
         let probe = |text: &str| {
-            let mut probe = Probe { matched: 0, digits: 0, value: None };
+            let mut probe = Probe::after(b"txn_number: ");
             let _ = probe.write_str(text);
-            probe.value
+            probe.number()
         };
         assert_eq!(probe("ServerSession { dirty: false, txn_number: 42, more: 7 }"), Some(42));
         assert_eq!(probe("ttxn_number: 7}"), Some(7));

@@ -390,7 +390,8 @@ impl Course {
             Ok(value) => self.commit(worked, value).await,
             Err(Abort::Application(error)) => {
                 let abort = worked.live().session.abort_transaction();
-                if timeout_at(until, abort).await.is_ok() {
+                let in_time = timeout_at(until, abort).await.is_ok();
+                if in_time && !worked.live().lost_an_answer() {
                     worked.end(AttemptOutcome::Aborted(error.reason()));
                 } else {
                     worked.give_up(error.reason());
