@@ -47,6 +47,11 @@ pub(super) struct Live {
 }
 
 impl Live {
+    /// Whether no server has answered in the session: it is this attempt's own.
+    pub(super) fn was_never_answered(&self) -> bool {
+        self.session.operation_time().is_none()
+    }
+
     /// Whether an answer was lost in the session. The driver knows it, tries an abort twice, and tells nobody that
     /// both were lost; and it never uses the session again, so that no later transaction would end this one.
     pub(super) fn lost_an_answer(&self) -> bool {
@@ -60,6 +65,10 @@ impl Live {
 impl Transaction {
     /// The driver's session, for the calls that want it by that name, such as a cursor's `next`. Ask for it anew for
     /// each statement.
+    ///
+    /// The transaction is the runner's to begin and to end. Work that aborts it through the session has failed, with
+    /// the reason `invalid_request`; work that commits it and goes on has a result that nobody knows; and what it
+    /// begins there by itself is in no book.
     pub fn session(&mut self) -> &mut ClientSession {
         let live = self.live();
         live.tally.statement(&live.session);

@@ -30,8 +30,9 @@ impl Reason {
             ErrorKind::Authentication { .. } => Self::UNAUTHORIZED,
             ErrorKind::InvalidArgument { .. } => Self::INVALID_REQUEST,
             ErrorKind::Custom(_) => Self::APPLICATION,
-            // What the driver says when its own time is over: the last real error is behind it.
-            ErrorKind::Transaction { .. } => source(error).map_or(Self::OTHER, Self::of),
+            // What the driver says when its own time is over: the last real error is behind it. Otherwise it is asked
+            // for what it never does in a transaction.
+            ErrorKind::Transaction { .. } => source(error).map_or(Self::INVALID_REQUEST, Self::of),
             _ => code(error).map_or(Self::OTHER, Self::of_code),
         }
     }
@@ -104,6 +105,20 @@ pub(super) fn code_name(error: &Error) -> Option<&str> {
 /// Whether a commit with this error was applied, though not as widely as was asked.
 pub(super) fn is_write_concern_error(error: &Error) -> bool {
     matches!(error.kind.as_ref(), ErrorKind::Write(WriteFailure::WriteConcernError(_)))
+}
+
+/// Whether the driver refused to send a commit because the work has ended the transaction by itself.
+pub(super) fn was_ended_by_the_work(error: &Error) -> bool {
+    matches!(error.kind.as_ref(), ErrorKind::Transaction { .. })
+}
+
+/// Whether it then says that it was aborted. It has no other form for that than its words; in other words, it is not
+/// known.
+pub(super) fn was_aborted_by_the_work(error: &Error) -> bool {
+    match error.kind.as_ref() {
+        ErrorKind::Transaction { message, .. } => message.contains("abortTransaction"),
+        _ => false,
+    }
 }
 
 /// How far a statement with this error came.

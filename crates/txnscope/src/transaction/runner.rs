@@ -14,8 +14,11 @@ use tokio_util::task::TaskTracker;
 use txnscope_catalog::UNSCOPED;
 
 use super::attempt::{Attempt, Identity, Transaction, Worked};
-use super::books::{AttemptOutcome, Books};
-use super::classify::{MAX_TIME_MS_EXPIRED, Reached, code, is_write_concern_error, reached};
+use super::books::{AttemptOutcome, Books, Unbegun};
+use super::classify::{
+    MAX_TIME_MS_EXPIRED, Reached, code, is_write_concern_error, reached, was_aborted_by_the_work,
+    was_ended_by_the_work,
+};
 use super::error::{Abort, ApplicationError, Cause, Committed, Failure, TransactionError};
 use super::event;
 use super::pause::Pauses;
@@ -434,7 +437,13 @@ impl Course {
             let commit = worked.live().session.commit_transaction();
             let error = match timeout_at(self.pauses.until, commit).await {
                 Ok(Ok(())) => {
-                    worked.end(AttemptOutcome::Committed);
+                    if worked.live().was_never_answered() {
+                        // The session was asked for and not used, or the driver refused what it was used for.
+                        self.books.unbegun(Unbegun::Unsent);
+                        worked.end(AttemptOutcome::Aborted(Reason::OTHER));
+                    } else {
+                        worked.end(AttemptOutcome::Committed);
+                    }
                     break Ended::Committed(value);
                 }
                 Ok(Err(error)) => error,
@@ -445,6 +454,9 @@ impl Course {
             };
             let reason = Reason::of(&error);
             scope::note_reason(reason);
+            if was_ended_by_the_work(&error) {
+                break self.ended_by_the_work(worked, error);
+            }
             if error.contains_label(TRANSIENT_TRANSACTION_ERROR) {
                 worked.end(AttemptOutcome::Aborted(reason));
                 break Ended::Again(error);
@@ -469,6 +481,21 @@ impl Course {
         };
         self.books.commit_duration.record(began.elapsed().as_secs_f64());
         ended
+    }
+
+    /// The work has ended the transaction through the session, and the driver has sent no commit.
+    fn ended_by_the_work<T, E>(&self, mut worked: Worked, error: Error) -> Ended<T, E> {
+        let unsent = worked.live().was_never_answered();
+        if unsent {
+            self.books.unbegun(Unbegun::Unsent);
+        }
+        if unsent || was_aborted_by_the_work(&error) {
+            worked.end(AttemptOutcome::Aborted(Reason::of(&error)));
+            return Ended::Failed(Cause::Driver(error));
+        }
+        // It may just as well have committed it.
+        worked.end(AttemptOutcome::Unknown);
+        Ended::Unknown(Cause::Driver(error))
     }
 
     fn rejected<E: ApplicationError>(self, error: E) -> TransactionError<E> {
