@@ -1,5 +1,7 @@
 //! A replica set of one member, a runner on it, and both their books.
 
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
 use anyhow::ensure;
 use mongodb::bson::{Document, doc};
 use mongodb::options::{ClientOptions, ServerAddress};
@@ -70,6 +72,15 @@ impl Stage {
         };
         stage.before = stage.server().await;
         stage
+    }
+
+    /// On the same servers, a runner on another client, and empty books: for the next case of a table.
+    pub(crate) async fn anew(&mut self, client: &Client) {
+        self.items_of_others().delete_many(doc! {}).await.unwrap();
+        self.client = client.clone();
+        self.metrics = Metrics::isolated().unwrap();
+        self.runner = TransactionRunner::with_registry(client, self.metrics.registry());
+        self.before = self.server().await;
     }
 
     /// As the runner's client sees it.
