@@ -1,7 +1,9 @@
 //! The books through an election.
 
+use mongodb::bson::doc;
 use testkit::ReplicaSet;
 use tokio::sync::oneshot;
+use txnscope_catalog as catalog;
 
 use crate::jobs::Shop;
 use crate::support::{ClientBook, Listened, ServerBook, quiet};
@@ -31,9 +33,17 @@ async fn an_election_leaves_no_difference_but_the_refused() {
     let client = ClientBook::of(&listened.scrape());
     assert_eq!(client.lost, 0.0, "a step-up closes no connection: {client:?}");
     assert_eq!(server.started, client.started - client.refused, "{server:?} {client:?}");
+    // A commit that the old primary applied, and the set took back in the election, stays in that member's book. Its
+    // client sent it again and learnt from the new primary that there is no such transaction.
+    let sent_again = listened.sum(&catalog::CLIENT_TRANSACTION_COMMIT_RETRIES, &[]);
     assert!(
-        (client.committed..=client.committed + client.unknown).contains(&server.committed),
-        "{server:?} {client:?}"
+        (client.committed..=client.committed + client.unknown + sent_again).contains(&server.committed),
+        "{server:?} {client:?} {sent_again} commits sent again"
     );
     assert_eq!(server.aborted + server.committed, server.started);
+    // The data know what was committed: each job that goes on until it is has left its mark once.
+    let marks =
+        listened.collection("journal").count_documents(doc! {"took": {"$exists": true}}).await.unwrap();
+    assert_eq!(marks, 240);
+    assert!((240.0..=300.0).contains(&client.committed), "{client:?}");
 }

@@ -38,6 +38,8 @@
 //!   dropped its session, as `application`. A statement whose future was dropped makes it `cancelled`.
 //! - A commit whose result is not known may be sent again, and its transaction is open as long as the driver looks for a
 //!   server by default (30 s), and some. Then it counts as unknown.
+//! - A commit that an election takes back counts as aborted, as the data have it, once the new primary has said so. The
+//!   old one's book keeps it as committed: the two differ by no more than the commits that were sent again.
 //! - A future dropped in the first statement leaves a transaction open on the server, of which nothing more is heard.
 //!   It ends here with the next transaction or retryable write of its session, which ends it on the server, too. Failing
 //!   that, it is given up after a [time](TransactionListener::abandon_after) and counted as abandoned. The runner has
