@@ -81,7 +81,7 @@ async fn run(flags: &Flags) -> Result<()> {
         clients.push(contender.client(&set).await?);
     }
     println!(
-        "Client's time on the processor for one statement of a transaction, the median of {} rounds:\n",
+        "Client's time on the processor for one statement of a transaction, the least of {} rounds:\n",
         flags.rounds
     );
     println!(
@@ -96,7 +96,7 @@ async fn run(flags: &Flags) -> Result<()> {
                 micros.push(size.measure(client).await?);
             }
         }
-        let [bare, empty, listener] = micros.map(median);
+        let [bare, empty, listener] = micros.map(least);
         println!(
             "| {} | {bare:.1} µs | {empty:.1} µs | {listener:.1} µs | {:.1} µs | {:.1} µs |",
             in_words(bytes),
@@ -161,9 +161,9 @@ fn on_processor() -> Result<f64> {
     Ok(nanos / 1e3)
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+/// What else runs on the machine only ever adds.
+fn least(values: Vec<f64>) -> f64 {
+    values.into_iter().fold(f64::INFINITY, f64::min)
 }
 
 #[allow(clippy::cast_precision_loss, reason = "for people to read")]
