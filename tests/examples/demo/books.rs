@@ -1,4 +1,4 @@
-//! The caller's books (the ledger's page) and the server's (the sidecar's page), and whether they agree.
+//! The callers' and the driver's books (the ledger's page) and the server's (the sidecar's page), and whether they agree.
 
 use std::collections::BTreeMap;
 
@@ -159,6 +159,25 @@ impl Books {
             reasons.row([reason.to_owned(), outcome.to_owned(), count(times)]);
         }
 
+        let mut driver = Table::new(&[
+            "THE DRIVER'S BOOKS",
+            "started",
+            "committed",
+            "aborted",
+            "unknown",
+            "open",
+            "cleaned up",
+            "wasted",
+            "paused",
+        ]);
+        for operation in self.operations() {
+            let of = [("operation", operation)];
+            if self.caller(&catalog::CLIENT_TRANSACTIONS_STARTED, &of) > 0.0 {
+                driver.row([operation.to_owned()].into_iter().chain(self.driver_row(&of)));
+            }
+        }
+        driver.row(["all".to_owned()].into_iter().chain(self.driver_row(&[])));
+
         let mut server =
             Table::new(&["THE SERVER'S BOOKS", "started", "committed", "aborted", "open", "write conflicts"]);
         for series in self.server.matching(catalog::MONGODB_TRANSACTIONS_STARTED.name, &[]) {
@@ -166,7 +185,32 @@ impl Books {
             server.row([member.to_owned()].into_iter().chain(self.server_row(&[("member", member)])));
         }
         server.row(["all".to_owned()].into_iter().chain(self.server_row(&[])));
-        format!("{callers}\n{reasons}\n{server}")
+        format!("{callers}\n{reasons}\n{driver}\n{server}")
+    }
+
+    fn driver_row(&self, of: &[(&str, &str)]) -> Vec<String> {
+        let counts = [
+            catalog::CLIENT_TRANSACTIONS_STARTED,
+            catalog::CLIENT_TRANSACTIONS_COMMITTED,
+            catalog::CLIENT_TRANSACTIONS_ABORTED,
+            catalog::CLIENT_TRANSACTIONS_UNKNOWN,
+            catalog::CLIENT_TRANSACTIONS_OPEN,
+            catalog::CLIENT_TRANSACTION_CLEANUPS,
+        ];
+        let times = [catalog::CLIENT_TRANSACTION_WASTED, catalog::CLIENT_TRANSACTION_BACKOFF];
+        let counts = counts.map(|metric| count(self.caller(&metric, of)));
+        counts.into_iter().chain(times.map(|metric| seconds(self.caller(&metric, of)))).collect()
+    }
+
+    /// What the server must have begun, at least and at most, by the driver's account: not what never began, and one
+    /// more for each transaction that was fenced off. Of a first statement without a reply nobody can know.
+    fn begun(&self) -> std::ops::RangeInclusive<f64> {
+        let unbegun = |cause| self.caller(&catalog::CLIENT_TRANSACTIONS_UNBEGUN, &[("cause", cause)]);
+        let fenced = self.caller(&catalog::CLIENT_TRANSACTION_CLEANUPS, &[("result", "fenced")]);
+        let most =
+            self.caller(&catalog::CLIENT_TRANSACTIONS_STARTED, &[]) - unbegun("unsent") - unbegun("refused")
+                + fenced;
+        most - unbegun("lost")..=most
     }
 
     fn server_row(&self, of: &[(&str, &str)]) -> [String; 5] {
@@ -194,6 +238,7 @@ impl Books {
             catalog::MONGODB_TRANSACTIONS_ABORTED,
         ]
         .map(|metric| self.server(&metric));
+        let driver = |metric: Metric| self.caller(&metric, &[]);
         let [succeeded, _, failed, cancelled, panicked] = OUTCOMES.map(|outcome| self.outcome(outcome));
         let not_told = failed + cancelled + panicked;
         let database = stage.set.client().await?.database("ledger");
@@ -205,8 +250,20 @@ impl Books {
         Ok(vec![
             Check { holds: balanced, what: "attempts = ended + in flight, for every operation".to_owned() },
             Check {
+                holds: driver(catalog::CLIENT_TRANSACTIONS_STARTED)
+                    == driver(catalog::CLIENT_TRANSACTIONS_COMMITTED)
+                        + driver(catalog::CLIENT_TRANSACTIONS_ABORTED)
+                        + driver(catalog::CLIENT_TRANSACTIONS_UNKNOWN)
+                        + driver(catalog::CLIENT_TRANSACTIONS_OPEN),
+                what: "started = committed + aborted + unknown + open, in the driver".to_owned(),
+            },
+            Check {
                 holds: started == committed + aborted + self.open(),
                 what: "started = committed + aborted + open, on the server".to_owned(),
+            },
+            Check {
+                holds: self.begun().contains(&started),
+                what: "the server started what the driver says it did".to_owned(),
             },
             Check {
                 holds: (succeeded..=succeeded + not_told).contains(&committed),
