@@ -90,7 +90,7 @@ fn cargo_with(arguments: &str) -> Result<()> {
 
 /// `cargo check` without a lock on what the other steps built; the default features are the workspace's business.
 fn features() -> Result<()> {
-    for features in ["", "http", "axum"] {
+    for features in ["", "http", "axum", "mongodb"] {
         checked(cargo().args([
             "check",
             "--quiet",

@@ -104,6 +104,6 @@ pub use crate::transaction::{
 pub use crate::verdict::Verdict;
 
 /// The examples of the README compile.
-#[cfg(all(doctest, feature = "axum"))]
+#[cfg(all(doctest, feature = "axum", feature = "mongodb"))]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
