@@ -9,6 +9,7 @@
 //! ```
 
 mod caller;
+mod consistency;
 mod driver;
 mod itself;
 mod markdown;
@@ -18,6 +19,7 @@ mod server;
 mod words;
 
 pub use caller::*;
+pub use consistency::*;
 pub use driver::*;
 pub use itself::*;
 pub use markdown::markdown;
@@ -123,6 +125,12 @@ pub const METRICS: &[&Metric] = &[
     &MONGODB_SLOW_TRANSACTION_DURATION,
     &MONGODB_SLOW_TRANSACTION_INACTIVE_SECONDS,
     &MONGODB_LOG_LINES_LOST,
+    &MONGODB_CONSISTENCY_VIOLATIONS,
+    &MONGODB_CONSISTENCY_LAST_SUCCESS,
+    &MONGODB_CONSISTENCY_INTERVAL,
+    &MONGODB_CONSISTENCY_CHECK_DURATION,
+    &MONGODB_CONSISTENCY_DOCUMENTS_EXAMINED,
+    &MONGODB_CONSISTENCY_CHECK_ERRORS,
     &TXNSCOPE_BUILD_INFO,
     &TXNSCOPE_CONFIG_RELOAD_SUCCESSFUL,
     &TXNSCOPE_CONFIG_RELOAD_TIMESTAMP,

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use crate::{
-    ATTEMPT_OUTCOMES, CLEANUP_RESULTS, FAILURE_OUTCOMES, Kind, METRICS, OUTCOMES, POLL_ERROR_REASONS,
-    POLL_SOURCES, REASONS, UNBEGUN_CAUSES, Unit, Values,
+    ATTEMPT_OUTCOMES, CHECK_ERROR_REASONS, CLEANUP_RESULTS, FAILURE_OUTCOMES, Kind, METRICS, OUTCOMES,
+    POLL_ERROR_REASONS, POLL_SOURCES, REASONS, SEVERITIES, UNBEGUN_CAUSES, Unit, Values,
 };
 
 fn is_snake_case(word: &str) -> bool {
@@ -84,6 +84,8 @@ fn closed_sets_have_no_duplicates() {
         CLEANUP_RESULTS,
         POLL_SOURCES,
         POLL_ERROR_REASONS,
+        SEVERITIES,
+        CHECK_ERROR_REASONS,
     ] {
         assert_eq!(set.iter().collect::<HashSet<_>>().len(), set.len(), "{set:?}");
     }

@@ -84,3 +84,25 @@ pub const POLL_ERROR_REASONS: &[&str] = &[
     "malformed_reply",
     "other",
 ];
+
+/// The most checks that one file may hold.
+pub const MAX_CHECKS: usize = 200;
+
+/// How bad it is when a check finds something.
+pub const SEVERITIES: &[&str] = &["critical", "warning", "info"];
+
+/// Why a check on the data could not run to its end.
+pub const CHECK_ERROR_REASONS: &[&str] = &[
+    "timeout",
+    "network",
+    "server_selection",
+    "authentication",
+    "permission_denied",
+    "collection_missing",
+    "invalid_query",
+    "snapshot_unavailable",
+    "interrupted",
+    "command_failed",
+    "malformed_reply",
+    "other",
+];

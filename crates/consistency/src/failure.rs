@@ -1,0 +1,160 @@
+//! Why a check could not say whether the data is right.
+
+use std::io;
+use std::time::Duration;
+
+use mongodb::error::{Error, ErrorKind, WriteFailure};
+
+/// One of the catalogue's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// It took longer than `max_time`.
+    Timeout,
+    /// The connection broke.
+    Network,
+    /// No member was found that the read preference allows.
+    ServerSelection,
+    /// The credentials are wrong.
+    Authentication,
+    /// The user may not read there.
+    PermissionDenied,
+    /// A collection does not exist.
+    CollectionMissing,
+    /// The server does not accept the query.
+    InvalidQuery,
+    /// There is no consistent view of the data, or not any more.
+    SnapshotUnavailable,
+    /// An election, a shutdown or an operator came between.
+    Interrupted,
+    /// The server refused for another reason.
+    CommandFailed,
+    /// The server's reply is not what it should be.
+    MalformedReply,
+    /// Anything else.
+    Other,
+}
+
+impl Reason {
+    /// All of them, in the order of the catalogue.
+    pub const ALL: [Self; 12] = [
+        Self::Timeout,
+        Self::Network,
+        Self::ServerSelection,
+        Self::Authentication,
+        Self::PermissionDenied,
+        Self::CollectionMissing,
+        Self::InvalidQuery,
+        Self::SnapshotUnavailable,
+        Self::Interrupted,
+        Self::CommandFailed,
+        Self::MalformedReply,
+        Self::Other,
+    ];
+
+    /// The catalogue's word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::Network => "network",
+            Self::ServerSelection => "server_selection",
+            Self::Authentication => "authentication",
+            Self::PermissionDenied => "permission_denied",
+            Self::CollectionMissing => "collection_missing",
+            Self::InvalidQuery => "invalid_query",
+            Self::SnapshotUnavailable => "snapshot_unavailable",
+            Self::Interrupted => "interrupted",
+            Self::CommandFailed => "command_failed",
+            Self::MalformedReply => "malformed_reply",
+            Self::Other => "other",
+        }
+    }
+
+    fn of_code(code: i32) -> Self {
+        match code {
+            13 => Self::PermissionDenied,
+            18 => Self::Authentication,
+            26 => Self::CollectionMissing,
+            50 => Self::Timeout,
+            // NotAReplicaSet, ReadConcernMajorityNotAvailableYet, SnapshotTooOld, SnapshotUnavailable
+            123 | 134 | 239 | 246 => Self::SnapshotUnavailable,
+            // CursorNotFound, PrimarySteppedDown, QueryPlanKilled, CursorKilled, NotWritablePrimary and its kin
+            43 | 91 | 175 | 189 | 237 | 10107 | 11600 | 11601 | 11602 | 13435 | 13436 => Self::Interrupted,
+            // BadValue, FailedToParse, TypeMismatch, Overflow, InvalidLength, IllegalOperation, InvalidOptions,
+            // InvalidNamespace, InvalidPipelineOperator, ConversionFailure
+            2 | 9 | 14 | 15 | 16 | 20 | 72 | 73 | 168 | 241 => Self::InvalidQuery,
+            // The numbered places of the server's source: the parsers' complaints are among them.
+            15_000.. => Self::InvalidQuery,
+            _ => Self::CommandFailed,
+        }
+    }
+}
+
+/// A check that did not run, or a repair that was not made.
+///
+/// The message is for people: it may quote the query and so belongs to no label.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+#[non_exhaustive]
+pub struct Failure {
+    /// Why, in one of the catalogue's words.
+    pub reason: Reason,
+    /// Why, in a sentence.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure for that reason, with a sentence for people.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+
+    pub(crate) fn late(limit: Duration) -> Self {
+        Self::new(
+            Reason::Timeout,
+            format!(
+                "no answer within {}: give it an index, or a longer max_time",
+                humantime::format_duration(limit)
+            ),
+        )
+    }
+
+    pub(crate) fn malformed(what: &str) -> Self {
+        Self::new(Reason::MalformedReply, format!("the server's reply is not understood: {what}"))
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let reason = match error.kind.as_ref() {
+            ErrorKind::Authentication { .. } => Reason::Authentication,
+            ErrorKind::Command(command) => Reason::of_code(command.code),
+            ErrorKind::Write(WriteFailure::WriteError(error)) => Reason::of_code(error.code),
+            ErrorKind::ServerSelection { .. } => Reason::ServerSelection,
+            ErrorKind::Io(io) if io.kind() == io::ErrorKind::TimedOut => Reason::Timeout,
+            ErrorKind::Io(_) | ErrorKind::ConnectionPoolCleared { .. } | ErrorKind::DnsResolve { .. } => {
+                Reason::Network
+            }
+            ErrorKind::InvalidResponse { .. } | ErrorKind::BsonDeserialization(_) | ErrorKind::Bson(_) => {
+                Reason::MalformedReply
+            }
+            _ => Reason::Other,
+        };
+        // The kind alone: the error's own form repeats the server's whole reply.
+        Self::new(reason, error.kind.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reasons_are_the_catalogue_s() {
+        assert_eq!(Reason::ALL.map(Reason::as_str).as_slice(), txnscope_catalog::CHECK_ERROR_REASONS);
+        for (index, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index, "the order is that of the declaration");
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! One `[[check]]`, and the `[defaults]` that it falls back on.
+
+use std::time::Duration;
+
+use mongodb::options::ReadPreference;
+
+use crate::check::{Balance, Check, Derived, Rule, Severity, Side};
+use crate::file::table::{Table, nearest};
+use crate::file::{Mistakes, fields};
+
+const MAX_NAME: usize = 64;
+const RULES: [&str; 4] = ["forbid", "pipeline", "derived", "balance"];
+const INTERVALS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(7 * 24 * 3600));
+const TIMES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(24 * 3600));
+
+/// What holds for each check that does not say otherwise.
+#[derive(Debug, Default)]
+pub(crate) struct Defaults {
+    severity: Option<Severity>,
+    database: Option<String>,
+    interval: Option<Duration>,
+    max_time: Option<Duration>,
+    read_preference: Option<ReadPreference>,
+}
+
+impl Defaults {
+    const INTERVAL: Duration = Duration::from_secs(300);
+    const MAX_TIME: Duration = Duration::from_secs(60);
+
+    pub(crate) fn read(mut table: Table<'_>, mistakes: &mut Mistakes) -> Self {
+        let defaults = Self::shared(&mut table, mistakes);
+        table.finish(mistakes);
+        defaults
+    }
+
+    /// The keys that stand in `[defaults]` and in a `[[check]]` alike.
+    fn shared(table: &mut Table<'_>, mistakes: &mut Mistakes) -> Self {
+        Self {
+            severity: severity(table, mistakes),
+            database: database(table, mistakes),
+            interval: duration("interval", INTERVALS, table, mistakes),
+            max_time: duration("max_time", TIMES, table, mistakes),
+            read_preference: read_preference(table, mistakes),
+        }
+    }
+}
+
+pub(crate) fn read(mut table: Table<'_>, defaults: &Defaults, mistakes: &mut Mistakes) -> Option<Check> {
+    let name = name(&mut table, mistakes);
+    if let Some(name) = &name {
+        table.name = format!("check `{name}`");
+    }
+    let own = Defaults::shared(&mut table, mistakes);
+    let about = table.text("about", mistakes).map(|(_, text)| text.to_owned()).unwrap_or_default();
+    let collection = collection("collection", &mut table, mistakes);
+    if collection.is_none() && !table.has("collection") {
+        table.lacks("collection", "", mistakes);
+    }
+    let show = paths("show", &mut table, mistakes).unwrap_or_default();
+    let may_be_missing = table.flag("may_be_missing", mistakes).unwrap_or(false);
+    let rule = rule(&mut table, collection.as_deref().unwrap_or_default(), mistakes);
+    let severity = own.severity.or(defaults.severity);
+    if severity.is_none() && !table.has("severity") {
+        table.lacks("severity", " (critical, warning or info), and so does [defaults]", mistakes);
+    }
+    let database = own.database.or_else(|| defaults.database.clone());
+    if database.is_none() && !table.has("database") {
+        table.lacks("database", ", and so does [defaults]", mistakes);
+    }
+    table.finish(mistakes);
+    Some(Check {
+        name: name?,
+        about,
+        severity: severity?,
+        database: database?,
+        collection: collection?,
+        interval: own.interval.or(defaults.interval).unwrap_or(Defaults::INTERVAL),
+        max_time: own.max_time.or(defaults.max_time).unwrap_or(Defaults::MAX_TIME),
+        read_preference: own
+            .read_preference
+            .or_else(|| defaults.read_preference.clone())
+            .unwrap_or(ReadPreference::Primary),
+        show,
+        may_be_missing,
+        rule: rule?,
+    })
+}
+
+// ===== The rule =====
+
+fn rule(table: &mut Table<'_>, collection: &str, mistakes: &mut Mistakes) -> Option<Rule> {
+    let given: Vec<_> = RULES.into_iter().filter(|key| table.has(key)).collect();
+    // All four are read, so that each of them is a known key.
+    let forbid = table.document("forbid", mistakes).map(|(_, filter)| Rule::Forbid(filter));
+    let pipeline = pipeline("pipeline", table, mistakes).map(Rule::Pipeline);
+    let derived = table.table("derived", mistakes).and_then(|table| derived(table, mistakes));
+    let balance = table.table("balance", mistakes).and_then(|table| balance(table, collection, mistakes));
+    match given.as_slice() {
+        [_] => {
+            forbid.or(pipeline).or(derived.map(Rule::Derived)).or(balance.map(Box::new).map(Rule::Balance))
+        }
+        [] => {
+            table.lacks("forbid", ", `pipeline`, `derived` or `balance`: what must hold?", mistakes);
+            None
+        }
+        several => {
+            let line = table.line();
+            let name = &table.name;
+            mistakes.note(line, format!("{name} has {}: one check holds one thing", several.join(" and ")));
+            None
+        }
+    }
+}
+
+fn derived(mut table: Table<'_>, mistakes: &mut Mistakes) -> Option<Derived> {
+    let field =
+        table.text("field", mistakes).filter(|(line, field)| is_path(field, *line, "field", mistakes));
+    let field = field.filter(|(line, field)| {
+        let is_id = *field == "_id" || field.starts_with("_id.");
+        if is_id {
+            mistakes.note(*line, "`_id` is never derived: it cannot be changed");
+        }
+        !is_id
+    });
+    if !table.has("field") {
+        table.lacks("field", "", mistakes);
+    }
+    let expression = table.json("expression", mistakes);
+    if !table.has("expression") {
+        table.lacks("expression", ": MongoDB's expression for what the field must be", mistakes);
+    }
+    let filter = table.document("where", mistakes).map(|(_, filter)| filter);
+    let stages = pipeline("stages", &mut table, mistakes);
+    let history = paths("history", &mut table, mistakes);
+    let tolerance = table.number("tolerance", mistakes);
+    table.finish(mistakes);
+    let (_, expression) = expression?;
+    Some(Derived {
+        field: field?.1.to_owned(),
+        filter,
+        stages: stages.unwrap_or_default(),
+        history: history.unwrap_or_else(|| fields::of_expression(&expression)),
+        expression,
+        tolerance,
+    })
+}
+
+fn balance(mut table: Table<'_>, collection: &str, mistakes: &mut Mistakes) -> Option<Balance> {
+    let mut read = |key| {
+        let side = table.table(key, mistakes).map(|table| side(table, collection, mistakes));
+        if side.is_none() && !table.has(key) {
+            table.lacks(key, ": it needs a left and a right side", mistakes);
+        }
+        side.flatten()
+    };
+    let (left, right) = (read("left"), read("right"));
+    let tolerance = table.number("tolerance", mistakes);
+    let line = table.line();
+    table.finish(mistakes);
+    let (left, right) = (left?, right?);
+    if left.by.is_some() != right.by.is_some() {
+        mistakes
+            .note(line, "both sides of a balance have `by`, or none has: groups are compared with groups");
+        return None;
+    }
+    Some(Balance { left, right, tolerance })
+}
+
+fn side(mut table: Table<'_>, of_check: &str, mistakes: &mut Mistakes) -> Option<Side> {
+    let collection = collection("collection", &mut table, mistakes);
+    let filter = table.document("where", mistakes).map(|(_, filter)| filter);
+    let sum = table.json("sum", mistakes).map(|(_, sum)| sum);
+    if !table.has("sum") {
+        table.lacks("sum", ": MongoDB's expression for what is summed, as '\"$debit\"'", mistakes);
+    }
+    let by = table.json("by", mistakes).map(|(_, by)| by);
+    table.finish(mistakes);
+    Some(Side { collection: collection.unwrap_or_else(|| of_check.to_owned()), filter, sum: sum?, by })
+}
+
+fn pipeline(
+    key: &'static str,
+    table: &mut Table<'_>,
+    mistakes: &mut Mistakes,
+) -> Option<Vec<mongodb::bson::Document>> {
+    let (line, stages) = table.stages(key, mistakes)?;
+    if fields::writes(&stages) {
+        mistakes.note(line, format!("`{key}` of {} has $out or $merge: a check never writes", table.name));
+        return None;
+    }
+    Some(stages)
+}
+
+// ===== Words =====
+
+fn name(table: &mut Table<'_>, mistakes: &mut Mistakes) -> Option<String> {
+    let Some((line, name)) = table.text("name", mistakes) else {
+        if !table.has("name") {
+            table.lacks("name", "", mistakes);
+        }
+        return None;
+    };
+    let legal = name.len() <= MAX_NAME
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    if !legal {
+        mistakes.note(
+            line,
+            format!("{name:?} is no name for a check: a letter, then letters, digits and _, all small, at most {MAX_NAME}"),
+        );
+        return None;
+    }
+    Some(name.to_owned())
+}
+
+fn severity(table: &mut Table<'_>, mistakes: &mut Mistakes) -> Option<Severity> {
+    let (line, word) = table.text("severity", mistakes)?;
+    let severity = Severity::ALL.into_iter().find(|severity| severity.as_str() == word);
+    if severity.is_none() {
+        let known = Severity::ALL.map(Severity::as_str);
+        mistakes.note(line, format!("`{word}` is no severity{}", nearest(word, &known)));
+    }
+    severity
+}
+
+fn read_preference(table: &mut Table<'_>, mistakes: &mut Mistakes) -> Option<ReadPreference> {
+    const KNOWN: [&str; 5] = ["primary", "primaryPreferred", "secondary", "secondaryPreferred", "nearest"];
+    let (line, word) = table.text("read_preference", mistakes)?;
+    let options = None;
+    match word {
+        "primary" => Some(ReadPreference::Primary),
+        "primaryPreferred" => Some(ReadPreference::PrimaryPreferred { options }),
+        "secondary" => Some(ReadPreference::Secondary { options }),
+        "secondaryPreferred" => Some(ReadPreference::SecondaryPreferred { options }),
+        "nearest" => Some(ReadPreference::Nearest { options }),
+        _ => {
+            mistakes.note(line, format!("`{word}` is no read preference{}", nearest(word, &KNOWN)));
+            None
+        }
+    }
+}
+
+fn duration(
+    key: &'static str,
+    (least, most): (Duration, Duration),
+    table: &mut Table<'_>,
+    mistakes: &mut Mistakes,
+) -> Option<Duration> {
+    let (line, text) = table.text(key, mistakes)?;
+    match humantime::parse_duration(text) {
+        Ok(duration) if (least..=most).contains(&duration) => Some(duration),
+        Ok(_) => {
+            let (least, most) = (humantime::format_duration(least), humantime::format_duration(most));
+            mistakes.note(line, format!("`{key}` of {} is out of bounds: {least} to {most}", table.name));
+            None
+        }
+        Err(_) => {
+            mistakes
+                .note(line, format!("`{key}` of {} must be a time with its unit, as 30s or 5m", table.name));
+            None
+        }
+    }
+}
+
+fn database(table: &mut Table<'_>, mistakes: &mut Mistakes) -> Option<String> {
+    let (line, name) = table.text("database", mistakes)?;
+    if name.is_empty() || name.len() > 63 || name.contains(['/', '\\', '.', ' ', '"', '$', '\0']) {
+        mistakes.note(
+            line,
+            format!("{name:?} is no name of a database: 1 to 63 bytes, none of / \\ . \" $ or space"),
+        );
+        return None;
+    }
+    Some(name.to_owned())
+}
+
+fn collection(key: &'static str, table: &mut Table<'_>, mistakes: &mut Mistakes) -> Option<String> {
+    let (line, name) = table.text(key, mistakes)?;
+    if name.is_empty() || name.contains(['$', '\0']) {
+        mistakes.note(line, format!("{name:?} is no name of a collection"));
+        return None;
+    }
+    Some(name.to_owned())
+}
+
+fn paths(key: &'static str, table: &mut Table<'_>, mistakes: &mut Mistakes) -> Option<Vec<String>> {
+    let texts = table.texts(key, mistakes)?;
+    let legal = texts.into_iter().filter(|(line, path)| is_path(path, *line, key, mistakes));
+    Some(legal.map(|(_, path)| path).collect())
+}
+
+fn is_path(path: &str, line: usize, key: &str, mistakes: &mut Mistakes) -> bool {
+    let legal =
+        path.split('.').all(|part| !part.is_empty() && !part.starts_with('$') && !part.contains('\0'));
+    if !legal {
+        mistakes.note(
+            line,
+            format!("{path:?} in `{key}` is no field: write it as in clientId or customer.name, without $"),
+        );
+    }
+    legal
+}

@@ -1,0 +1,145 @@
+//! Which fields a filter or an expression names.
+
+use mongodb::bson::{Bson, Document};
+
+/// The paths that a filter compares: what is worth showing of a document that it matches.
+pub(crate) fn of_filter(filter: &Document) -> Vec<String> {
+    let mut paths = Vec::new();
+    filter_into(filter, &mut paths);
+    paths
+}
+
+fn filter_into(filter: &Document, paths: &mut Vec<String>) {
+    for (key, value) in filter {
+        match (key.as_str(), value) {
+            ("$expr", expression) => add(of_expression(expression), paths),
+            ("$and" | "$or" | "$nor", Bson::Array(filters)) => {
+                for filter in filters.iter().filter_map(Bson::as_document) {
+                    filter_into(filter, paths);
+                }
+            }
+            (operator, _) if operator.starts_with('$') => {}
+            (path, _) => add([path.to_owned()], paths),
+        }
+    }
+}
+
+/// The fields of the document that an expression reads: each `"$field.part"` of it, up to the first dot.
+pub(crate) fn of_expression(expression: &Bson) -> Vec<String> {
+    let mut paths = Vec::new();
+    expression_into(expression, &mut paths);
+    paths
+}
+
+fn expression_into(expression: &Bson, paths: &mut Vec<String>) {
+    match expression {
+        Bson::String(text) => {
+            let root = ["$$ROOT.", "$$CURRENT."].iter().find_map(|root| text.strip_prefix(root));
+            let path = root.or_else(|| text.strip_prefix('$').filter(|path| !path.starts_with('$')));
+            if let Some(field) =
+                path.and_then(|path| path.split('.').next()).filter(|field| !field.is_empty())
+            {
+                add([field.to_owned()], paths);
+            }
+        }
+        Bson::Array(elements) => elements.iter().for_each(|element| expression_into(element, paths)),
+        Bson::Document(document) if document.contains_key("$literal") => {}
+        Bson::Document(document) => document.values().for_each(|value| expression_into(value, paths)),
+        _ => {}
+    }
+}
+
+fn add(new: impl IntoIterator<Item = String>, paths: &mut Vec<String>) {
+    for path in new {
+        if !paths.contains(&path) {
+            paths.push(path);
+        }
+    }
+}
+
+/// Whether a pipeline writes, however deep the stage that does it.
+pub(crate) fn writes(stages: &[Document]) -> bool {
+    fn any(value: &Bson) -> bool {
+        match value {
+            Bson::Document(document) => writes_in(document),
+            Bson::Array(elements) => elements.iter().any(any),
+            _ => false,
+        }
+    }
+    fn writes_in(document: &Document) -> bool {
+        document.iter().any(|(key, value)| matches!(key.as_str(), "$out" | "$merge") || any(value))
+    }
+    stages.iter().any(writes_in)
+}
+
+/// The collections of the same database that stages read besides their own.
+pub(crate) fn collections(stages: &[Document]) -> Vec<String> {
+    fn into(value: &Bson, found: &mut Vec<String>) {
+        match value {
+            Bson::Array(elements) => elements.iter().for_each(|element| into(element, found)),
+            Bson::Document(document) => {
+                for (key, value) in document {
+                    let name = match (key.as_str(), value) {
+                        ("$unionWith", Bson::String(name)) => Some(name.clone()),
+                        ("$unionWith", Bson::Document(of)) => of.get_str("coll").ok().map(str::to_owned),
+                        ("$lookup" | "$graphLookup", Bson::Document(of)) => {
+                            of.get_str("from").ok().map(str::to_owned)
+                        }
+                        _ => None,
+                    };
+                    add(name, found);
+                    into(value, found);
+                }
+            }
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    for stage in stages {
+        into(&Bson::Document(stage.clone()), &mut found);
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use mongodb::bson::doc;
+
+    use super::*;
+
+    #[test]
+    fn a_filter_names_what_it_compares() {
+        let filter = doc! {
+            "a.b": 1,
+            "$or": [{"c": {"$lt": 0}}, {"$and": [{"d": 1}, {"a.b": 2}]}],
+            "$expr": {"$gt": ["$e.f", "$$NOW"]},
+            "$comment": "none",
+        };
+        assert_eq!(of_filter(&filter), ["a.b", "c", "d", "e"]);
+    }
+
+    #[test]
+    fn an_expression_names_what_it_reads() {
+        let expression = doc! {"$subtract": [
+            {"$sum": "$deposits.amount"},
+            {"$reduce": {"input": "$$ROOT.consumptions", "initialValue": {"$literal": "$no"}, "in": "$$this.amount"}},
+        ]};
+        assert_eq!(of_expression(&expression.into()), ["deposits", "consumptions"]);
+    }
+
+    #[test]
+    fn a_stage_that_writes_is_found_wherever_it_is() {
+        assert!(writes(&[doc! {"$match": {}}, doc! {"$out": "x"}]));
+        assert!(writes(&[doc! {"$facet": {"a": [{"$merge": {"into": "x"}}]}}]));
+        assert!(!writes(&[doc! {"$set": {"a": {"$mergeObjects": ["$b", "$c"]}}}]));
+    }
+
+    #[test]
+    fn the_collections_of_lookups_are_found() {
+        let stages = [
+            doc! {"$lookup": {"from": "lines", "pipeline": [{"$unionWith": "old"}], "as": "lines"}},
+            doc! {"$unionWith": {"coll": "more", "pipeline": []}},
+        ];
+        assert_eq!(collections(&stages), ["lines", "old", "more"]);
+    }
+}

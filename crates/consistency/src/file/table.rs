@@ -1,0 +1,254 @@
+//! A TOML table that knows which of its keys have been read, and says of the others what they may have meant.
+
+use std::collections::BTreeSet;
+
+use mongodb::bson::{Bson, Document};
+use serde_json::error::Category;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::file::Mistakes;
+
+/// From an offset to a line.
+#[derive(Debug)]
+pub(crate) struct Lines(Vec<usize>);
+
+impl Lines {
+    pub(crate) fn new(text: &str) -> Self {
+        Self(text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(offset, _)| offset).collect())
+    }
+
+    pub(crate) fn of(&self, offset: usize) -> usize {
+        self.0.partition_point(|end| *end < offset) + 1
+    }
+}
+
+/// The most alike of some names, as the end of a sentence.
+pub(crate) fn nearest(name: &str, known: &[&str]) -> String {
+    let alike = known.iter().map(|other| (strsim::jaro_winkler(name, other), *other));
+    match alike.max_by(|(a, _), (b, _)| a.total_cmp(b)) {
+        Some((likeness, other)) if likeness > 0.7 => format!("; did you mean `{other}`?"),
+        _ if known.is_empty() => String::new(),
+        _ => format!("; there are {}", known.join(", ")),
+    }
+}
+
+/// A table, while it is read.
+#[derive(Debug)]
+pub(crate) struct Table<'a> {
+    /// How a message names it: `[[check]] retainer_balance`.
+    pub(crate) name: String,
+    line: usize,
+    entries: &'a DeTable<'a>,
+    lines: &'a Lines,
+    known: BTreeSet<&'static str>,
+}
+
+/// A value, and the line on which it stands.
+type At<T> = (usize, T);
+
+impl<'a> Table<'a> {
+    pub(crate) fn root(entries: &'a DeTable<'a>, lines: &'a Lines) -> Self {
+        Self { name: "the file".into(), line: 1, entries, lines, known: BTreeSet::new() }
+    }
+
+    pub(crate) fn line(&self) -> usize {
+        self.line
+    }
+
+    /// Whether the key is there, without reading it.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.entries.iter().any(|(name, _)| name.get_ref() == key)
+    }
+
+    fn get(&mut self, key: &'static str) -> Option<At<&'a DeValue<'a>>> {
+        self.known.insert(key);
+        let (_, value) = self.entries.iter().find(|(name, _)| name.get_ref() == key)?;
+        Some((self.lines.of(value.span().start), value.get_ref()))
+    }
+
+    fn sub(&self, name: String, line: usize, entries: &'a DeTable<'a>) -> Table<'a> {
+        Table { name, line, entries, lines: self.lines, known: BTreeSet::new() }
+    }
+
+    fn odd(&self, key: &str, line: usize, wanted: &str, value: &DeValue<'_>, mistakes: &mut Mistakes) {
+        mistakes.note(line, format!("`{key}` of {} must be {wanted}, not {}", self.name, kind(value)));
+    }
+
+    /// Notes a key that must be there and is not.
+    pub(crate) fn lacks(&self, key: &str, hint: &str, mistakes: &mut Mistakes) {
+        mistakes.note(self.line, format!("{} lacks `{key}`{hint}", self.name));
+    }
+
+    // ===== Values =====
+
+    pub(crate) fn table(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Option<Table<'a>> {
+        let (line, value) = self.get(key)?;
+        match value {
+            DeValue::Table(entries) => {
+                let name =
+                    if self.line == 1 { format!("[{key}]") } else { format!("`{key}` of {}", self.name) };
+                Some(self.sub(name, line, entries))
+            }
+            other => {
+                self.odd(key, line, "a table", other, mistakes);
+                None
+            }
+        }
+    }
+
+    pub(crate) fn tables(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Vec<Table<'a>> {
+        let Some((line, value)) = self.get(key) else { return Vec::new() };
+        let DeValue::Array(elements) = value else {
+            self.odd(key, line, &format!("written as [[{key}]]"), value, mistakes);
+            return Vec::new();
+        };
+        let mut tables = Vec::new();
+        for element in elements.iter() {
+            let line = self.lines.of(element.span().start);
+            match element.get_ref() {
+                DeValue::Table(entries) => tables.push(self.sub(format!("this [[{key}]]"), line, entries)),
+                other => self.odd(key, line, &format!("written as [[{key}]]"), other, mistakes),
+            }
+        }
+        tables
+    }
+
+    pub(crate) fn text(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Option<At<&'a str>> {
+        let (line, value) = self.get(key)?;
+        match value {
+            DeValue::String(text) => Some((line, text.as_ref())),
+            other => {
+                self.odd(key, line, "a text in quotes", other, mistakes);
+                None
+            }
+        }
+    }
+
+    pub(crate) fn flag(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Option<bool> {
+        let (line, value) = self.get(key)?;
+        match value {
+            DeValue::Boolean(flag) => Some(*flag),
+            other => {
+                self.odd(key, line, "true or false", other, mistakes);
+                None
+            }
+        }
+    }
+
+    /// A number that is finite and not negative.
+    pub(crate) fn number(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Option<f64> {
+        let (line, value) = self.get(key)?;
+        let number = match value {
+            DeValue::Integer(number) => number.as_str().replace('_', "").parse().ok(),
+            DeValue::Float(number) => number.as_str().replace('_', "").parse().ok(),
+            _ => None,
+        };
+        let number = number.filter(|number: &f64| number.is_finite() && *number >= 0.0);
+        if number.is_none() {
+            self.odd(key, line, "a number that is not negative, as 0.005", value, mistakes);
+        }
+        number
+    }
+
+    pub(crate) fn texts(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Option<Vec<At<String>>> {
+        let (line, value) = self.get(key)?;
+        let DeValue::Array(elements) = value else {
+            self.odd(key, line, "a list of texts, as [\"clientId\"]", value, mistakes);
+            return None;
+        };
+        let mut texts = Vec::new();
+        for element in elements.iter() {
+            let line = self.lines.of(element.span().start);
+            match element.get_ref() {
+                DeValue::String(text) => texts.push((line, text.as_ref().to_owned())),
+                other => self.odd(key, line, "a list of texts, as [\"clientId\"]", other, mistakes),
+            }
+        }
+        Some(texts)
+    }
+
+    // ===== Extended JSON =====
+
+    /// Any value of MongoDB's, written as Extended JSON in a text.
+    pub(crate) fn json(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Option<At<Bson>> {
+        let (line, value) = self.get(key)?;
+        let DeValue::String(text) = value else {
+            self.odd(key, line, "Extended JSON in single quotes, as '{ \"$lt\": 0 }'", value, mistakes);
+            return None;
+        };
+        match serde_json::from_str::<Bson>(text) {
+            Ok(bson) => Some((line, bson)),
+            Err(error) => {
+                mistakes
+                    .note(line, format!("`{key}` of {} is no Extended JSON: {}", self.name, told(&error)));
+                None
+            }
+        }
+    }
+
+    pub(crate) fn document(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Option<At<Document>> {
+        match self.json(key, mistakes)? {
+            (line, Bson::Document(document)) => Some((line, document)),
+            (line, _) => {
+                mistakes
+                    .note(line, format!("`{key}` of {} must be a filter: a document in braces", self.name));
+                None
+            }
+        }
+    }
+
+    pub(crate) fn stages(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Option<At<Vec<Document>>> {
+        let (line, bson) = self.json(key, mistakes)?;
+        let stages = match bson {
+            Bson::Array(stages) => stages
+                .into_iter()
+                .map(|stage| match stage {
+                    Bson::Document(stage) if stage.len() == 1 => Some(stage),
+                    _ => None,
+                })
+                .collect::<Option<Vec<_>>>(),
+            _ => None,
+        };
+        if stages.is_none() {
+            mistakes.note(
+                line,
+                format!("`{key}` of {} must be a list of stages, each with one operator: [ {{ \"$match\": … }}, … ]", self.name),
+            );
+        }
+        Some((line, stages?))
+    }
+
+    // ===== The end =====
+
+    /// Notes every key that nobody has asked for.
+    pub(crate) fn finish(self, mistakes: &mut Mistakes) {
+        let known: Vec<_> = self.known.iter().copied().collect();
+        for (key, _) in self.entries.iter().filter(|(key, _)| !self.known.contains(key.get_ref().as_ref())) {
+            let key: &Spanned<_> = key;
+            let line = self.lines.of(key.span().start);
+            let name = key.get_ref();
+            mistakes.note(line, format!("{} has no key `{name}`{}", self.name, nearest(name, &known)));
+        }
+    }
+}
+
+fn kind(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a text",
+        DeValue::Integer(_) | DeValue::Float(_) => "this number",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+/// What is wrong with some JSON, with the place inside of it.
+fn told(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match error.classify() {
+        Category::Eof => format!("it ends too early ({text})"),
+        Category::Io | Category::Syntax | Category::Data => text,
+    }
+}

@@ -1,0 +1,174 @@
+//! Files that are right, and files that are wrong in every way that we know.
+
+use std::time::Duration;
+
+use mongodb::bson::{Bson, doc};
+use mongodb::options::ReadPreference;
+
+use super::*;
+use crate::check::{Rule, Severity};
+
+const HEAD: &str = "[[check]]\nname = \"a\"\nseverity = \"critical\"\ndatabase = \"d\"\ncollection = \"c\"\n";
+
+fn check(rule: &str) -> Result<Check, FileError> {
+    Checks::parse(&format!("{HEAD}{rule}")).map(|checks| checks.0.into_iter().next().unwrap())
+}
+
+#[test]
+fn what_a_check_does_not_say_comes_from_the_defaults() {
+    let text = r#"
+        [defaults]
+        database = "shop"
+        severity = "warning"
+        interval = "1h"
+        read_preference = "secondaryPreferred"
+
+        [[check]]
+        name = "first"
+        collection = "c"
+        forbid = '{}'
+
+        [[check]]
+        name = "second"
+        severity = "critical"
+        collection = "c"
+        interval = "1h 30m"
+        max_time = "5s"
+        read_preference = "primary"
+        forbid = '{}'
+    "#;
+    let checks = Checks::parse(text).unwrap();
+    let [first, second] = [checks.find("first").unwrap(), checks.find("second").unwrap()];
+    assert_eq!((first.severity, first.database.as_str()), (Severity::Warning, "shop"));
+    assert_eq!((first.interval, first.max_time), (Duration::from_secs(3600), Duration::from_secs(60)));
+    assert_eq!(first.read_preference, ReadPreference::SecondaryPreferred { options: None });
+    assert_eq!(second.severity, Severity::Critical);
+    assert_eq!((second.interval, second.max_time), (Duration::from_secs(5400), Duration::from_secs(5)));
+    assert_eq!(second.read_preference, ReadPreference::Primary);
+}
+
+/// A `$sort` by two fields is another one if its keys change places.
+#[test]
+fn the_order_of_keys_and_the_types_of_extended_json_are_kept() {
+    let json = r#"pipeline = '''[
+        { "$sort": { "z": 1, "a": -1 } },
+        { "$match": { "n": { "$numberDecimal": "0.10" }, "l": { "$numberLong": "7" }, "i": 3, "d": 2.5,
+                      "id": { "$oid": "0102030405060708090a0b0c" }, "t": { "$date": "2026-01-01T00:00:00Z" },
+                      "x": { "$type": "string", "$regex": "^a" } } }
+    ]'''"#;
+    let Rule::Pipeline(stages) = check(json).unwrap().rule else { panic!("another rule") };
+    let keys: Vec<_> = stages[0].get_document("$sort").unwrap().keys().collect();
+    assert_eq!(keys, ["z", "a"]);
+    let filter = stages[1].get_document("$match").unwrap();
+    assert!(matches!(filter.get("n"), Some(Bson::Decimal128(_))), "{filter}");
+    assert_eq!(filter.get("l"), Some(&Bson::Int64(7)));
+    assert_eq!(filter.get_f64("d").ok(), Some(2.5));
+    assert!(filter.get_object_id("id").is_ok() && filter.get_datetime("t").is_ok(), "{filter}");
+    assert_eq!(filter.get_document("x").ok(), Some(&doc! {"$type": "string", "$regex": "^a"}));
+}
+
+#[test]
+fn a_derived_field_is_computed_from_what_its_expression_reads() {
+    let rule = r#"[check.derived]
+        field = "balance"
+        expression = '{ "$subtract": [ { "$sum": "$in.amount" }, { "$sum": "$out.amount" } ] }'
+    "#;
+    let Rule::Derived(derived) = check(rule).unwrap().rule else { panic!("another rule") };
+    assert_eq!(derived.history, ["in", "out"]);
+    assert_eq!(derived.tolerance, None);
+}
+
+#[test]
+fn a_side_of_a_balance_is_in_the_collection_of_its_check_unless_it_says_otherwise() {
+    let rule = r#"[check.balance]
+        tolerance = 0.005
+        left = { sum = '"$debit"', by = '"$currency"' }
+        right = { collection = "other", sum = '"$credit"', by = '"$currency"', where = '{ "open": true }' }
+    "#;
+    let Rule::Balance(balance) = check(rule).unwrap().rule else { panic!("another rule") };
+    assert_eq!((balance.left.collection.as_str(), balance.right.collection.as_str()), ("c", "other"));
+    assert_eq!(balance.tolerance, Some(0.005));
+    assert_eq!(balance.right.filter, Some(doc! {"open": true}));
+}
+
+/// What stands on which line, and what is said of it.
+#[test]
+fn each_mistake_is_told_with_its_line_and_what_was_meant() {
+    for (rule, line, complaint) in [
+        ("forbit = '{}'", 6, "has no key `forbit`; did you mean `forbid`?"),
+        ("", 1, "check `a` lacks `forbid`, `pipeline`, `derived` or `balance`"),
+        ("forbid = '{}'\npipeline = '[]'", 1, "has forbid and pipeline: one check holds one thing"),
+        ("forbid = { balance = 1 }", 6, "must be Extended JSON in single quotes"),
+        ("forbid = '[]'", 6, "must be a filter"),
+        ("forbid = '{ \"a\": }'", 6, "is no Extended JSON: expected value"),
+        ("forbid = '{ \"a\": 1'", 6, "ends too early"),
+        ("forbid = '{ \"a\": { \"$oid\": \"xyz\" } }'", 6, "is no Extended JSON"),
+        ("pipeline = '{}'", 6, "must be a list of stages"),
+        (
+            "pipeline = '[ { \"$match\": {}, \"$limit\": 1 } ]'",
+            6,
+            "must be a list of stages, each with one operator",
+        ),
+        ("pipeline = '[ { \"$out\": \"x\" } ]'", 6, "a check never writes"),
+        ("forbid = '{}'\nshow = [\"$a\"]", 7, "without $"),
+        ("forbid = '{}'\nshow = \"a\"", 7, "must be a list of texts"),
+        ("forbid = '{}'\ninterval = \"5\"", 7, "must be a time with its unit"),
+        ("forbid = '{}'\ninterval = 5", 7, "must be a text in quotes, not this number"),
+        ("forbid = '{}'\ninterval = \"0s\"", 7, "out of bounds: 1s to 7days"),
+        ("forbid = '{}'\nread_preference = \"secondaryPrefered\"", 7, "did you mean `secondaryPreferred`?"),
+        ("forbid = '{}'\nmay_be_missing = 1", 7, "must be true or false"),
+        ("[check.derived]\nexpression = '1'", 6, "lacks `field`"),
+        ("[check.derived]\nfield = \"a\"", 6, "lacks `expression`"),
+        ("[check.derived]\nfield = \"_id\"\nexpression = '1'", 7, "cannot be changed"),
+        ("[check.derived]\nfield = \"a\"\nexpression = '1'\ntolerance = -1", 9, "not negative"),
+        ("[check.derived]\nfield = \"a\"\nexpresion = '1'", 8, "did you mean `expression`?"),
+        ("[check.balance]\nleft = { sum = '1' }", 6, "lacks `right`"),
+        ("[check.balance]\nleft = { sum = '1' }\nright = { by = '1' }", 8, "lacks `sum`"),
+        (
+            "[check.balance]\nleft = { sum = '1' }\nright = { sum = '1', by = '1' }",
+            6,
+            "groups are compared with groups",
+        ),
+        (
+            "forbid = '{}'\n[[check]]\nname = \"a\"\nseverity = \"info\"\ndatabase = \"d\"\ncollection = \"c\"\nforbid = '{}'",
+            7,
+            "a second check has the name `a`",
+        ),
+        ("forbid = '{}'\n[defaults]\nseverity = \"critcal\"", 8, "did you mean `critical`?"),
+        ("forbid = '{}'\n[default]\n", 7, "did you mean `defaults`?"),
+        ("forbid = '{}", 6, ""),
+    ] {
+        let error = check(rule).expect_err(rule);
+        let found = error
+            .mistakes()
+            .iter()
+            .any(|mistake| mistake.line == line && mistake.message.contains(complaint));
+        assert!(found, "{rule}\nline {line} {complaint:?} is not in\n{error}");
+    }
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_in_the_order_of_their_lines() {
+    let text = "[[check]]\nname = \"A b\"\nseverity = \"fatal\"\ndatabase = \"a.b\"\ncollection = \"\"\ninterval = \"x\"\nforbid = '{'\nextra = 1";
+    let lines: Vec<_> =
+        Checks::parse(text).unwrap_err().mistakes().iter().map(|mistake| mistake.line).collect();
+    assert_eq!(lines, [2, 3, 4, 5, 6, 7, 8]);
+}
+
+#[test]
+fn a_file_without_checks_is_refused() {
+    for text in ["", "# nothing\n", "[defaults]\ndatabase = \"a\"\n"] {
+        assert!(Checks::parse(text).unwrap_err().to_string().contains("no [[check]]"), "{text:?}");
+    }
+    let many: String =
+        (0..=MAX_CHECKS).map(|n| HEAD.replace("\"a\"", &format!("\"a{n}\"")) + "forbid = '{}'\n").collect();
+    assert!(Checks::parse(&many).unwrap_err().to_string().contains("more than the 200"));
+}
+
+#[test]
+fn a_check_is_picked_by_its_name() {
+    let checks = Checks::parse(&format!("{HEAD}forbid = '{{}}'")).unwrap();
+    assert_eq!(checks.clone().only(&[]).unwrap(), checks);
+    assert_eq!(checks.clone().only(&["a".into()]).unwrap(), checks);
+    assert!(checks.only(&["b".into()]).unwrap_err().contains("no check `b`"));
+}

@@ -1,0 +1,206 @@
+//! One repair: look again, correct, record, in one transaction.
+
+use mongodb::bson::oid::ObjectId;
+use mongodb::bson::{Bson, DateTime, Document, doc};
+use mongodb::error::{Error, ErrorKind, UNKNOWN_TRANSACTION_COMMIT_RESULT};
+use mongodb::options::{ReadConcern, ReadPreference, SelectionCriteria, WriteConcern};
+use mongodb::{Client, ClientSession, Collection, Database};
+
+use crate::check::Check;
+use crate::failure::{Failure, Reason};
+use crate::pipeline;
+use crate::repair::plan::derived;
+use crate::repair::{By, Record, Repair, Step};
+
+/// Where repairs are made and recorded.
+#[derive(Debug, Clone)]
+pub struct Workshop {
+    client: Client,
+    pub(crate) database: Database,
+    pub(crate) records: Collection<Document>,
+    pub(crate) by: By,
+    run: ObjectId,
+}
+
+/// How a repair, or its undoing, ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// It is made, and this is the record of it.
+    Done(Box<Record>),
+    /// The document is not any more as it was read, or is gone. Nothing was written.
+    Changed,
+    /// There was nothing to do, for this reason. Nothing was written.
+    Refused(&'static str),
+}
+
+/// Opens the collection of records of a database, and makes it if there is none: a transaction that makes a
+/// collection would get into the way of every other.
+///
+/// `name` is who repairs; what MongoDB knows of the connection is added.
+///
+/// # Errors
+///
+/// If the server does not answer, or does not let the user make the collection.
+pub async fn open(client: &Client, database: &str, records: &str, name: &str) -> Result<Workshop, Failure> {
+    const NAMESPACE_EXISTS: i32 = 48;
+    let status = client.database("admin").run_command(doc! {"connectionStatus": 1}).await?;
+    let database = client.database(database);
+    match database.create_collection(records).await.map_err(|error| *error.kind) {
+        Err(ErrorKind::Command(refused)) if refused.code == NAMESPACE_EXISTS => {}
+        Err(kind) => return Err(Error::from(kind).into()),
+        Ok(()) => {}
+    }
+    Ok(Workshop {
+        client: client.clone(),
+        records: database.collection(records),
+        database,
+        by: By { name: name.to_owned(), users: users(&status) },
+        run: ObjectId::new(),
+    })
+}
+
+fn users(status: &Document) -> Vec<String> {
+    let info = status.get_document("authInfo").and_then(|info| info.get_array("authenticatedUsers"));
+    let users = info.map(Vec::as_slice).unwrap_or_default().iter().filter_map(Bson::as_document);
+    users
+        .filter_map(|user| Some(format!("{}@{}", user.get_str("user").ok()?, user.get_str("db").ok()?)))
+        .collect()
+}
+
+/// What a document looks like to a repair, in a transaction.
+pub(crate) async fn look(
+    collection: &Collection<Document>,
+    id: &Bson,
+    stages: &[Document],
+    session: &mut ClientSession,
+) -> Result<Option<Document>, Error> {
+    let only = doc! {"$match": {"_id": {"$eq": id}}};
+    let stages = [only].into_iter().chain(stages.iter().cloned());
+    let mut cursor = collection.aggregate(stages).session(&mut *session).await?;
+    cursor.next(session).await.transpose()
+}
+
+impl Workshop {
+    /// What all records of this run have in common.
+    #[must_use]
+    pub fn run(&self) -> ObjectId {
+        self.run
+    }
+
+    /// Makes one repair of a plan, if the document is as it was read.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer or refuses: then nothing was written. If the result of the commit is not
+    /// known, the message says so, and the record, if there is one, that it was.
+    ///
+    /// # Cancellation
+    ///
+    /// A repair that is dropped is made whole, with its record, or not at all. A transaction that is left open is
+    /// ended by the server.
+    pub async fn repair(&self, check: &Check, step: &Step) -> Result<Outcome, Failure> {
+        let derived = derived(check)?;
+        let value = match &step.repair {
+            Repair::Set(value) => value,
+            Repair::Impossible(why) => return Ok(Outcome::Refused(why)),
+        };
+        let mut stages = pipeline::inputs(derived);
+        stages.push(pipeline::evidence(derived));
+        let record = Record {
+            id: ObjectId::new(),
+            run: self.run,
+            undoes: None,
+            undone_by: None,
+            at: DateTime::now(),
+            by: self.by.clone(),
+            check: check.name.clone(),
+            collection: check.collection.clone(),
+            document: step.id.clone(),
+            field: derived.field.clone(),
+            before: step.actual.clone(),
+            after: Some(value.clone()),
+            history: step.history.clone(),
+            look: serde_json::to_string(&stages)
+                .map_err(|_| Failure::malformed("stages that are no JSON"))?,
+        };
+        let collection = self.database.collection::<Document>(&check.collection);
+        let made = self.transact(async |session: &mut ClientSession| {
+            let Some(now) = look(&collection, &step.id, &stages, session).await? else {
+                return Ok(Outcome::Changed);
+            };
+            // Bytes and not values: NaN is no equal of itself, and 1 and 1.0 are not the same to everybody.
+            if now.to_vec()? != step.seen {
+                return Ok(Outcome::Changed);
+            }
+            let change = doc! {"$set": {&record.field: value}};
+            self.write(&collection, &record, change, session).await
+        });
+        self.told(made.await, record.id).await
+    }
+
+    /// Writes the change and its record.
+    pub(crate) async fn write(
+        &self,
+        collection: &Collection<Document>,
+        record: &Record,
+        change: Document,
+        session: &mut ClientSession,
+    ) -> Result<Outcome, Error> {
+        let this = doc! {"_id": {"$eq": &record.document}};
+        let result = collection.update_one(this, change).session(&mut *session).await?;
+        if result.matched_count != 1 {
+            return Ok(Outcome::Changed);
+        }
+        self.records.insert_one(record.to_document()).session(session).await?;
+        Ok(Outcome::Done(Box::new(record.clone())))
+    }
+
+    /// The driver's own loop: it starts over after a conflict or an election, and asks for the result of a commit
+    /// until it knows it, for up to two minutes.
+    pub(crate) async fn transact(
+        &self,
+        mut work: impl AsyncFnMut(&mut ClientSession) -> Result<Outcome, Error>,
+    ) -> Result<Outcome, Error> {
+        let mut session = self.client.start_session().await?;
+        let made = session
+            .start_transaction()
+            .read_concern(ReadConcern::snapshot())
+            .write_concern(WriteConcern::majority())
+            .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
+            .and_run2(async |session: &mut ClientSession| match work(session).await? {
+                done @ Outcome::Done(_) => Ok(done),
+                // An error makes the driver abort: a commit would wait for a majority, and there is nothing to commit.
+                nothing => Err(Error::custom(nothing)),
+            })
+            .await;
+        match made {
+            Err(error) => match error.get_custom::<Outcome>() {
+                Some(nothing) => Ok(nothing.clone()),
+                None => Err(error),
+            },
+            done => done,
+        }
+    }
+
+    /// A commit whose result is not known has been made if its record is there.
+    pub(crate) async fn told(&self, made: Result<Outcome, Error>, id: ObjectId) -> Result<Outcome, Failure> {
+        let error = match made {
+            Ok(outcome) => return Ok(outcome),
+            Err(error) => error,
+        };
+        if !error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT) {
+            return Err(error.into());
+        }
+        let record = self.records.find_one(doc! {"_id": id}).read_concern(ReadConcern::majority()).await;
+        match record {
+            Ok(Some(record)) => Ok(Outcome::Done(Box::new(Record::from_document(&record)?))),
+            Ok(None) | Err(_) => Err(Failure::new(
+                Reason::Interrupted,
+                format!(
+                    "the result of the commit is not known: it was made if {} has, or will have, a record {id}",
+                    self.records.namespace()
+                ),
+            )),
+        }
+    }
+}

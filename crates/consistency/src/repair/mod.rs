@@ -1,0 +1,32 @@
+//! Guarded repairs of derived fields: what can be recomputed is set right, once, on the record, and can be undone.
+//!
+//! A plan is read first and shown. Each repair is then a transaction of its own that reads the document anew and
+//! goes on only if the field, what it should be and all that it is computed from are byte for byte what the plan
+//! says. The correction and the record of it are written in that transaction, so there is never one without the other.
+//! A writer who changes the document at the same time conflicts with it: MongoDB lets one of the two through,
+//! and the loser looks again.
+//!
+//! What this cannot see is a writer who adds to the history in *another* collection without touching the document.
+//! Backends that write both in one transaction, as they should, do touch it.
+
+mod apply;
+mod plan;
+mod record;
+mod undo;
+
+pub use apply::{Outcome, Workshop, open};
+pub use plan::{Plan, Repair, Step, plan};
+pub use record::{By, Record};
+pub use undo::{Which, records, undo};
+
+use mongodb::bson::Bson;
+
+/// One value that a field was computed from.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Trace {
+    /// Its path.
+    pub path: String,
+    /// Its value; nothing if the document has none.
+    pub value: Option<Bson>,
+}

@@ -1,0 +1,164 @@
+//! The record of a repair: who changed what, when, from what to what, and what that was computed from.
+
+use mongodb::bson::oid::ObjectId;
+use mongodb::bson::{Bson, DateTime, Document, doc};
+
+use crate::failure::Failure;
+use crate::repair::Trace;
+
+/// Who repairs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct By {
+    /// A person, as the caller names them.
+    pub name: String,
+    /// The users as which MongoDB knows the connection.
+    pub users: Vec<String>,
+}
+
+/// One change, as it stands in the collection of records.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Record {
+    /// Its `_id`.
+    pub id: ObjectId,
+    /// What all changes of one run have in common.
+    pub run: ObjectId,
+    /// The record that this one undoes, if it does.
+    pub undoes: Option<ObjectId>,
+    /// The record by which this one was undone, if it was.
+    pub undone_by: Option<ObjectId>,
+    /// When, by the clock of whoever repaired.
+    pub at: DateTime,
+    /// Who.
+    pub by: By,
+    /// The check.
+    pub check: String,
+    /// The collection of the document.
+    pub collection: String,
+    /// The document's `_id`.
+    pub document: Bson,
+    /// The field that was changed.
+    pub field: String,
+    /// What it was; nothing if the document lacked it.
+    pub before: Option<Bson>,
+    /// What it has been since; nothing if the document has lacked it.
+    pub after: Option<Bson>,
+    /// What it was computed from.
+    pub history: Vec<Trace>,
+    /// The stages that show the field and its history, as Extended JSON: an undo looks with the same eyes.
+    pub(crate) look: String,
+}
+
+impl Record {
+    pub(crate) fn to_document(&self) -> Document {
+        let Self {
+            id,
+            run,
+            undoes,
+            undone_by,
+            at,
+            by,
+            check,
+            collection,
+            document,
+            field,
+            before,
+            after,
+            history,
+            look,
+        } = self;
+        let history: Vec<_> = history
+            .iter()
+            .map(|Trace { path, value }| {
+                let mut trace = doc! {"path": path};
+                trace.extend(value.clone().map(|value| ("value".to_owned(), value)));
+                trace
+            })
+            .collect();
+        let mut stored = doc! {
+            "_id": id,
+            "kind": if undoes.is_some() { "undo" } else { "repair" },
+            "run": run,
+            "at": at,
+            "by": {"name": &by.name, "users": &by.users},
+            "check": check,
+            "collection": collection,
+            "document": document,
+            "field": field,
+            "history": history,
+            "look": look,
+            "version": env!("CARGO_PKG_VERSION"),
+        };
+        // What the document lacked is lacking here as well, and is no null.
+        let optional = [
+            ("before", before.clone()),
+            ("after", after.clone()),
+            ("undoes", undoes.map(Bson::ObjectId)),
+            ("undoneBy", undone_by.map(Bson::ObjectId)),
+        ];
+        stored.extend(optional.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));
+        stored
+    }
+
+    pub(crate) fn from_document(stored: &Document) -> Result<Self, Failure> {
+        let odd = |_| Failure::malformed("a record of a repair lacks a field");
+        let text = |key| stored.get_str(key).map(str::to_owned).map_err(odd);
+        let by = stored.get_document("by").map_err(odd)?;
+        let users = by.get_array("users").map(Vec::as_slice).unwrap_or_default();
+        let users = users.iter().filter_map(|user| user.as_str().map(str::to_owned)).collect();
+        let history = stored.get_array("history").map_err(odd)?.iter().filter_map(Bson::as_document);
+        let history = history.map(|trace| Trace {
+            path: trace.get_str("path").unwrap_or_default().to_owned(),
+            value: trace.get("value").cloned(),
+        });
+        Ok(Self {
+            id: stored.get_object_id("_id").map_err(odd)?,
+            run: stored.get_object_id("run").map_err(odd)?,
+            undoes: stored.get_object_id("undoes").ok(),
+            undone_by: stored.get_object_id("undoneBy").ok(),
+            at: *stored.get_datetime("at").map_err(odd)?,
+            by: By { name: by.get_str("name").unwrap_or_default().to_owned(), users },
+            check: text("check")?,
+            collection: text("collection")?,
+            document: stored.get("document").cloned().unwrap_or(Bson::Null),
+            field: text("field")?,
+            before: stored.get("before").cloned(),
+            after: stored.get("after").cloned(),
+            history: history.collect(),
+            look: text("look")?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_comes_back_as_it_was_written() {
+        let mut record = Record {
+            id: ObjectId::new(),
+            run: ObjectId::new(),
+            undoes: None,
+            undone_by: None,
+            at: DateTime::now(),
+            by: By { name: "ann@host".into(), users: vec!["root@admin".into()] },
+            check: "balance".into(),
+            collection: "retainers".into(),
+            document: Bson::Int32(1),
+            field: "balance".into(),
+            before: None,
+            after: Some(Bson::Null),
+            history: vec![
+                Trace { path: "in".into(), value: Some(Bson::Array(Vec::new())) },
+                Trace { path: "out".into(), value: None },
+            ],
+            look: "[]".into(),
+        };
+        assert_eq!(Record::from_document(&record.to_document()).unwrap(), record);
+        record.undoes = Some(ObjectId::new());
+        record.undone_by = Some(ObjectId::new());
+        assert_eq!(Record::from_document(&record.to_document()).unwrap(), record);
+        assert_eq!(record.to_document().get_str("kind").ok(), Some("undo"));
+    }
+}

@@ -1,0 +1,272 @@
+//! Running one check: at one moment of the data, within its time, and with a bounded memory on both ends.
+
+use std::time::Duration;
+
+use mongodb::bson::{Document, doc};
+use mongodb::error::{Error, ErrorKind};
+use mongodb::options::{ReadConcern, SelectionCriteria};
+use mongodb::{Client, ClientSession, SessionCursor};
+use tokio::time::Instant;
+
+use crate::check::Check;
+use crate::failure::{Failure, Reason};
+use crate::pipeline;
+
+/// MongoDB 5.0, the first that reads a snapshot outside of a transaction.
+const SNAPSHOT_READS: i32 = 13;
+/// What the client allows on top of the server's `maxTimeMS`, for the way and for a server that hangs.
+const GRACE: Duration = Duration::from_secs(10);
+/// After a collection was made or indexed, there is no snapshot of it for a moment.
+const SNAPSHOT_TRIES: u32 = 5;
+const SNAPSHOT_PAUSE: Duration = Duration::from_millis(200);
+
+/// How much of the offending documents to bring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sample {
+    /// At most so many.
+    pub most: u32,
+    /// Whole documents, and not only ids and the fields that matter.
+    pub full: bool,
+}
+
+impl Sample {
+    /// None: the number alone.
+    pub const NONE: Self = Self { most: 0, full: false };
+}
+
+/// How a run went.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Report {
+    /// What it found.
+    pub verdict: Verdict,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl Report {
+    /// A run that found this.
+    #[must_use]
+    pub fn new(verdict: Verdict, took: Duration) -> Self {
+        Self { verdict, took }
+    }
+
+    /// A run that could not be.
+    #[must_use]
+    pub fn failed(failure: Failure, took: Duration) -> Self {
+        Self::new(Verdict::Failed(failure), took)
+    }
+}
+
+/// What a run found. A check that could not run is no clean one.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// Nothing wrong, in a collection of so many documents.
+    Clean {
+        /// By the collection's metadata.
+        documents: u64,
+    },
+    /// Something wrong.
+    Violated {
+        /// How much, exactly, as the server counted it.
+        count: u64,
+        /// Some of it.
+        sample: Vec<Document>,
+        /// By the collection's metadata.
+        documents: u64,
+    },
+    /// It is not known.
+    Failed(Failure),
+}
+
+impl Verdict {
+    /// How many violations, if that is known.
+    #[must_use]
+    pub fn violations(&self) -> Option<u64> {
+        match self {
+            Self::Clean { .. } => Some(0),
+            Self::Violated { count, .. } => Some(*count),
+            Self::Failed(_) => None,
+        }
+    }
+
+    /// How many documents the collection holds, if that is known.
+    #[must_use]
+    pub fn documents(&self) -> Option<u64> {
+        match self {
+            Self::Clean { documents } | Self::Violated { documents, .. } => Some(*documents),
+            Self::Failed(_) => None,
+        }
+    }
+}
+
+/// Runs a check once.
+///
+/// It reads at one moment of the data that a majority has (read concern `snapshot`), or, before MongoDB 5.0, what a
+/// majority has (`majority`). The server may spill to disk, and no more than the sample comes here.
+///
+/// # Cancellation
+///
+/// A run that is dropped changes nothing. The server ends what is left of it after the check's `max_time`.
+pub async fn run(client: &Client, check: &Check, sample: Sample) -> Report {
+    let began = Instant::now();
+    let look = tokio::time::timeout(check.max_time + GRACE, look(client, check, sample));
+    let verdict = match look.await {
+        Ok(Ok(verdict)) => verdict,
+        Ok(Err(failure)) if failure.reason == Reason::Timeout => {
+            Verdict::Failed(Failure::late(check.max_time))
+        }
+        Ok(Err(failure)) => Verdict::Failed(failure),
+        Err(_) => Verdict::Failed(Failure::late(check.max_time + GRACE)),
+    };
+    Report { verdict, took: began.elapsed() }
+}
+
+async fn look(client: &Client, check: &Check, sample: Sample) -> Result<Verdict, Failure> {
+    let eyes = Eyes { client, check };
+    if !eyes.collections_exist().await? {
+        return Ok(Verdict::Clean { documents: 0 });
+    }
+    let documents = eyes.documents().await?;
+    let mut tries = 1;
+    let (count, sample) = loop {
+        match eyes.violations(sample).await {
+            Err(failure) if failure.reason == Reason::SnapshotUnavailable && tries < SNAPSHOT_TRIES => {
+                tries += 1;
+                tokio::time::sleep(SNAPSHOT_PAUSE).await;
+            }
+            other => break other?,
+        }
+    };
+    Ok(match count {
+        0 => Verdict::Clean { documents },
+        count => Verdict::Violated { count, sample, documents },
+    })
+}
+
+/// What the data looked like at one moment, if the server can show that.
+struct View {
+    session: ClientSession,
+    snapshot: bool,
+}
+
+fn is_unknown_command(error: &Error) -> bool {
+    const COMMAND_NOT_FOUND: i32 = 59;
+    matches!(error.kind.as_ref(), ErrorKind::Command(command) if command.code == COMMAND_NOT_FOUND)
+}
+
+/// What one run reads with.
+struct Eyes<'a> {
+    client: &'a Client,
+    check: &'a Check,
+}
+
+impl Eyes<'_> {
+    fn criteria(&self) -> SelectionCriteria {
+        SelectionCriteria::ReadPreference(self.check.read_preference.clone())
+    }
+
+    /// A mistyped name would pass for an empty collection, in which all is well for ever. `false` if a collection
+    /// is missing that may be.
+    async fn collections_exist(&self) -> Result<bool, Failure> {
+        let names = pipeline::sources(self.check);
+        let list = doc! {
+            "listCollections": 1,
+            "filter": {"name": {"$in": &names}},
+            "nameOnly": true,
+            // Whoever may read a collection may learn that it exists.
+            "authorizedCollections": true,
+        };
+        let database = self.client.database(&self.check.database);
+        let reply = database.run_command(list).selection_criteria(self.criteria()).await?;
+        let batch = reply.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
+        let batch = batch.map_err(|_| Failure::malformed("listCollections brings no batch"))?;
+        let found: Vec<_> =
+            batch.iter().filter_map(|entry| entry.as_document()?.get_str("name").ok()).collect();
+        let Some(missing) = names.iter().find(|name| !found.contains(&name.as_str())) else {
+            return Ok(true);
+        };
+        if self.check.may_be_missing {
+            return Ok(false);
+        }
+        let database = &self.check.database;
+        Err(Failure::new(
+            Reason::CollectionMissing,
+            format!(
+                "there is no collection {missing} in {database}, or the user may not read it. If it is made later, \
+                 say may_be_missing = true"
+            ),
+        ))
+    }
+
+    async fn documents(&self) -> Result<u64, Failure> {
+        let collection =
+            self.client.database(&self.check.database).collection::<Document>(pipeline::source(self.check));
+        let count = collection.estimated_document_count().selection_criteria(self.criteria());
+        Ok(count.max_time(self.check.max_time).await?)
+    }
+
+    /// How many violations there are, and some of them. One pass if they are no more than the sample takes, which
+    /// they are not when all is well; else a second one, in the same snapshot, counts them.
+    async fn violations(&self, sample: Sample) -> Result<(u64, Vec<Document>), Failure> {
+        let mut view = self.view().await?;
+        let found = pipeline::violations(self.check);
+        let mut stages = found.clone();
+        stages.push(doc! {"$limit": i64::from(sample.most) + 1});
+        stages.extend(pipeline::shown(self.check, sample.full));
+        let mut cursor = self.aggregate(stages, &mut view).await?;
+        let (mut seen, mut kept) = (0_u64, Vec::new());
+        while let Some(document) = cursor.next(&mut view.session).await.transpose()? {
+            seen += 1;
+            if seen <= u64::from(sample.most) {
+                kept.push(document);
+            }
+        }
+        if seen <= u64::from(sample.most) {
+            return Ok((seen, kept));
+        }
+        let stages = found.into_iter().chain([doc! {"$count": "n"}]).collect();
+        let mut cursor = self.aggregate(stages, &mut view).await?;
+        let Some(counted) = cursor.next(&mut view.session).await.transpose()? else {
+            // Not at one moment before MongoDB 5.0: they may have gone meanwhile.
+            return Ok((0, Vec::new()));
+        };
+        let count = counted.get_i64("n").or_else(|_| counted.get_i32("n").map(i64::from));
+        let count = count.ok().and_then(|count| u64::try_from(count).ok());
+        Ok((count.ok_or_else(|| Failure::malformed("$count brings no number"))?, kept))
+    }
+
+    /// A session that reads a snapshot, if the server has them.
+    async fn view(&self) -> Result<View, Failure> {
+        let admin = self.client.database("admin");
+        let hello = admin.run_command(doc! {"hello": 1});
+        let snapshot = match hello.selection_criteria(self.criteria()).await {
+            Ok(hello) => hello.get_i32("maxWireVersion").is_ok_and(|version| version >= SNAPSHOT_READS),
+            // So old that it does not know the word.
+            Err(error) if is_unknown_command(&error) => false,
+            Err(error) => return Err(error.into()),
+        };
+        let start = self.client.start_session();
+        let session = if snapshot { start.snapshot(true).await? } else { start.await? };
+        Ok(View { session, snapshot })
+    }
+
+    async fn aggregate(
+        &self,
+        stages: Vec<Document>,
+        view: &mut View,
+    ) -> Result<SessionCursor<Document>, Failure> {
+        let collection =
+            self.client.database(&self.check.database).collection::<Document>(pipeline::source(self.check));
+        let mut aggregate = collection
+            .aggregate(stages)
+            .allow_disk_use(true)
+            .max_time(self.check.max_time)
+            .selection_criteria(self.criteria())
+            .comment(format!("txnscope check {}", self.check.name));
+        if !view.snapshot {
+            aggregate = aggregate.read_concern(ReadConcern::majority());
+        }
+        Ok(aggregate.session(&mut view.session).await?)
+    }
+}
