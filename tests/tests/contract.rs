@@ -11,14 +11,14 @@ use mongodb::bson::doc;
 use testkit::{ReplicaSet, Scrape, promtool, wait};
 use txnscope_catalog::{self as catalog, Emitter, Metric, Presence, Values};
 
-use crate::common::{Backend, metrics_url, sidecar};
+use crate::common::{Backend, frequent_checks, metrics_url, sidecar_with};
 
 /// What the pages promise, checked on a set where every series there is has been born.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_pages_are_the_catalogue() {
     let set = ReplicaSet::start(3).await.unwrap();
     let backend = Backend::start(&set.uri()).await;
-    let sidecar = sidecar(&set.uri()).await;
+    let sidecar = sidecar_with(&set.uri(), Some(frequent_checks(""))).await;
 
     let client = backend.client();
     let retainer = client.retainer(100).await.unwrap();

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use crate::consistency::Inspected;
 use crate::reload::ReloadRecord;
 use crate::snapshot::{MemberState, Snapshot};
 
@@ -10,18 +11,29 @@ use crate::snapshot::{MemberState, Snapshot};
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Board {
     snapshots: Arc<RwLock<Vec<Snapshot>>>,
+    inspected: Arc<RwLock<Vec<Inspected>>>,
     reloads: Option<Arc<ReloadRecord>>,
 }
 
 impl Board {
     /// The board of the page that also says how reloads went.
     pub(crate) fn of_main_page(reloads: Arc<ReloadRecord>) -> Self {
-        Self { snapshots: Arc::default(), reloads: Some(reloads) }
+        Self { reloads: Some(reloads), ..Self::default() }
     }
 
     /// From now on, these and no others.
     pub(crate) fn show(&self, snapshots: Vec<Snapshot>) {
         *self.snapshots.write().unwrap_or_else(PoisonError::into_inner) = snapshots;
+    }
+
+    /// From now on, the checks of these deployments and of no others.
+    pub(crate) fn inspect(&self, inspected: Vec<Inspected>) {
+        *self.inspected.write().unwrap_or_else(PoisonError::into_inner) = inspected;
+    }
+
+    /// The deployments that are under checks.
+    pub(crate) fn inspected(&self) -> Vec<Inspected> {
+        self.inspected.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The members of all deployments. One that two URIs lead to is there once: a page with a series twice is
@@ -50,7 +62,7 @@ impl Board {
 /// The board of one deployment.
 impl From<Snapshot> for Board {
     fn from(snapshot: Snapshot) -> Self {
-        Self { snapshots: Arc::new(RwLock::new(vec![snapshot])), reloads: None }
+        Self { snapshots: Arc::new(RwLock::new(vec![snapshot])), ..Self::default() }
     }
 }
 

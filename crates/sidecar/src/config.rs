@@ -5,6 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use txnscope_consistency::Checks;
+
 use crate::error::StartError;
 use crate::poller::Pace;
 use crate::source::SourceSettings;
@@ -43,6 +45,8 @@ pub struct Config {
     pub poll_timeout: Duration,
     /// Which sources are asked, and how.
     pub sources: SourceSettings,
+    /// The checks to run on the data of each target, each at its interval; none by default. Not on that of a probe.
+    pub checks: Option<Checks>,
 }
 
 impl Config {
@@ -59,6 +63,9 @@ impl Config {
     pub(crate) fn validate(&self) -> Result<(), StartError> {
         if self.targets.is_empty() && self.probes.is_empty() {
             return Err(StartError::NoTarget);
+        }
+        if self.targets.is_empty() && self.checks.is_some() {
+            return Err(StartError::NothingToCheck);
         }
         if self.listen_addresses.is_empty() && !self.systemd_socket {
             return Err(StartError::NoAddress);
@@ -99,6 +106,7 @@ impl Default for Config {
             poll_interval: Duration::from_secs(5),
             poll_timeout: Duration::from_secs(3),
             sources: SourceSettings::default(),
+            checks: None,
         }
     }
 }
@@ -144,6 +152,16 @@ mod tests {
         config.poll_interval = Duration::ZERO;
         assert!(config.validate().unwrap_err().to_string().contains("interval"));
         assert!(matches!(Config::default().validate(), Err(StartError::NoTarget)));
+    }
+
+    #[test]
+    fn checks_that_nothing_would_be_put_to_are_refused() {
+        let mut config = Config::default();
+        config.probes.insert("orders".into(), Target::new("mongodb://db2/"));
+        assert!(config.validate().is_ok());
+        let text = "[[check]]\nname = \"a\"\nseverity = \"info\"\ndatabase = \"d\"\ncollection = \"c\"\nforbid = '{}'";
+        config.checks = Some(Checks::parse(text).unwrap());
+        assert!(matches!(config.validate(), Err(StartError::NothingToCheck)));
     }
 
     #[test]

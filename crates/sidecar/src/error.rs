@@ -23,6 +23,11 @@ pub enum StartError {
     /// Nothing is to be watched.
     #[error("there is no deployment to watch: name one at least")]
     NoTarget,
+    /// There are checks, and no deployment that is watched always.
+    #[error(
+        "there are checks, and no deployment to run them on: name one that is watched always, since none runs on what is only probed"
+    )]
+    NothingToCheck,
     /// Nowhere is to be listened.
     #[error("there is no address to listen on: name one at least")]
     NoAddress,
@@ -85,6 +90,7 @@ impl StartError {
             Self::Uri(_)
             | Self::Options(_)
             | Self::NoTarget
+            | Self::NothingToCheck
             | Self::NoAddress
             | Self::Name(_)
             | Self::Web(_)

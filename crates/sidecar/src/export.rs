@@ -13,6 +13,7 @@ use txnscope_catalog as catalog;
 use txnscope_catalog::{Emitter, Kind, Metric};
 
 use crate::board::Board;
+use crate::consistency;
 use crate::error::Reason;
 use crate::reading::{Histogram, Value};
 use crate::snapshot::{MemberState, SourceState};
@@ -69,6 +70,7 @@ impl Collector for Families {
         for member in self.board.members() {
             of_member(&mut families, &member, now);
         }
+        consistency::show(&mut families, &self.board.inspected(), now);
         families.0.into_values().collect()
     }
 }
@@ -112,10 +114,10 @@ fn of_source(families: &mut Builder, who: [&str; 2], source: &SourceState, now: 
 
 /// Families by name.
 #[derive(Default)]
-struct Builder(BTreeMap<&'static str, MetricFamily>);
+pub(crate) struct Builder(BTreeMap<&'static str, MetricFamily>);
 
 impl Builder {
-    fn number(&mut self, metric: &'static Metric, labels: &[&str], value: f64) {
+    pub(crate) fn number(&mut self, metric: &'static Metric, labels: &[&str], value: f64) {
         let mut sample = labelled(metric, labels);
         match metric.kind {
             Kind::Counter => {

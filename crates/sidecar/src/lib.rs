@@ -13,6 +13,7 @@
 //! | `decode`, `reading` | from a reply, field by field, to samples of catalogued metrics |
 //! | `poller` | when, how long at most, and what a failure costs |
 //! | `snapshot`, `board` | what is known now, and how old it is |
+//! | `consistency` | the checks on the data, on a schedule |
 //! | `export`, `web` | the page |
 //!
 //! ```no_run
@@ -28,6 +29,7 @@
 
 mod board;
 mod config;
+mod consistency;
 mod decode;
 mod error;
 mod export;

@@ -33,6 +33,11 @@ impl Snapshot {
     pub(crate) fn members(&self) -> Vec<Arc<MemberState>> {
         locked(&self.0).values().cloned().collect()
     }
+
+    /// The name of the replica set; empty while no member has said it.
+    pub(crate) fn rs(&self) -> String {
+        self.members().iter().map(|member| member.rs()).find(|rs| !rs.is_empty()).unwrap_or_default()
+    }
 }
 
 /// One member: its identity, and what each source said last.

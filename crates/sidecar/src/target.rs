@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use mongodb::options::ClientOptions;
+
 use crate::error::StartError;
 use crate::uri::Uri;
 
@@ -53,6 +55,15 @@ impl Target {
     /// If the URI is malformed or asks for what cannot be had. The error quotes no secret.
     pub fn check(&self) -> Result<(), StartError> {
         Uri::parse(self).map(drop)
+    }
+
+    /// What the driver needs to reach the deployment as a whole. Asks DNS if the URI has a name that only DNS knows.
+    ///
+    /// # Errors
+    ///
+    /// If the URI is malformed, asks for what cannot be had, or DNS does not answer. The error quotes no secret.
+    pub async fn options(&self) -> Result<ClientOptions, StartError> {
+        Uri::parse(self)?.resolve().await
     }
 
     pub(crate) fn uri(&self) -> &str {

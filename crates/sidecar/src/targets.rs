@@ -9,9 +9,11 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use txnscope_consistency::Checks;
 
 use crate::board::Board;
 use crate::config::Config;
+use crate::consistency::{Inspected, Inspection};
 use crate::error::StartError;
 use crate::export::Page;
 use crate::fleet::Fleet;
@@ -79,6 +81,7 @@ struct Followed {
     target: Target,
     manner: Manner,
     snapshot: Snapshot,
+    inspection: Option<Inspection>,
     stop: CancellationToken,
 }
 
@@ -101,6 +104,8 @@ pub(crate) struct Plan {
     /// One for each target: a fleet, where there is none yet that does the same.
     fleets: Vec<(Target, Option<(Followed, Fleet)>)>,
     definitions: Definitions,
+    /// What to ask of the data of each target.
+    checks: Option<Checks>,
 }
 
 /// A deployment of a plan.
@@ -150,7 +155,7 @@ impl Targets {
             manner: Some(manner),
             idle_timeout: config.probe_idle_timeout,
         };
-        Ok(Plan { fleets, definitions })
+        Ok(Plan { fleets, definitions, checks: config.checks.clone() })
     }
 
     async fn fleet(&self, target: &Target, manner: &Manner) -> Result<(Followed, Fleet), StartError> {
@@ -159,13 +164,16 @@ impl Targets {
         let Manner { pace, sources } = manner.clone();
         let (tasks, until) = (self.tasks.clone(), stop.clone());
         let fleet = Fleet::new(uri, pace, sources, snapshot.clone(), tasks, until).await?;
-        Ok((Followed { target: target.clone(), manner: manner.clone(), snapshot, stop }, fleet))
+        Ok((
+            Followed { target: target.clone(), manner: manner.clone(), snapshot, inspection: None, stop },
+            fleet,
+        ))
     }
 
     /// Follows what the plan says. What is followed already, in the same way, goes on undisturbed; what is replaced
     /// stays on the page until what comes instead has been asked once, but no longer than a poll may take.
     pub(crate) async fn follow(&self, plan: Plan) {
-        let Plan { fleets, definitions } = plan;
+        let Plan { fleets, definitions, checks } = plan;
         let mut wanted = Vec::new();
         let mut new = Vec::new();
         for (target, fleet) in fleets {
@@ -198,7 +206,12 @@ impl Targets {
                 }
             }
         }
+        for followed in &mut state.followed {
+            let before = before.iter().find(|one| one.target == followed.target);
+            followed.inspect(checks.as_ref(), before, &self.tasks);
+        }
         self.board.show(state.followed.iter().map(|followed| followed.snapshot.clone()).collect());
+        self.board.inspect(state.followed.iter().filter_map(Followed::inspected).collect());
         drop(before);
         state.definitions = definitions;
         let State { probed, definitions, .. } = &mut *state;
@@ -290,6 +303,23 @@ async fn first_polls(board: &Board, limit: Duration) {
 impl Followed {
     fn is(&self, target: &Target, manner: &Manner) -> bool {
         self.target == *target && self.manner == *manner
+    }
+
+    /// Puts it under these checks and no others. What it, or the one that it replaces, knows of them goes on.
+    fn inspect(&mut self, checks: Option<&Checks>, before: Option<&Self>, tasks: &TaskTracker) {
+        let Some(checks) = checks else { return self.inspection = None };
+        if self.inspection.as_ref().is_some_and(|inspection| inspection.is_of(checks)) {
+            return;
+        }
+        let known = self.inspection.as_ref().or(before.and_then(|before| before.inspection.as_ref()));
+        let known = known.map(|inspection| inspection.books().clone()).unwrap_or_default();
+        let (target, snapshot, stop) = (self.target.clone(), self.snapshot.clone(), self.stop.child_token());
+        self.inspection = Some(Inspection::start(checks, target, snapshot, &known, tasks, stop));
+    }
+
+    fn inspected(&self) -> Option<Inspected> {
+        let books = self.inspection.as_ref()?.books().clone();
+        Some(Inspected { books, snapshot: self.snapshot.clone() })
     }
 }
 

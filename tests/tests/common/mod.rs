@@ -11,6 +11,7 @@ use testkit::{ReplicaSet, Scrape, wait};
 use tokio::net::TcpListener;
 use txnscope::Metrics;
 use txnscope_catalog::{self as catalog};
+use txnscope_consistency::Checks;
 use txnscope_sidecar::{Config, Sidecar};
 
 const TOKEN: &str = "token-for-tests";
@@ -58,10 +59,25 @@ impl Backend {
 
 /// A sidecar that polls often.
 pub(crate) async fn sidecar(uri: &str) -> Sidecar {
+    sidecar_with(uri, None).await
+}
+
+/// One that runs checks as well.
+pub(crate) async fn sidecar_with(uri: &str, checks: Option<Checks>) -> Sidecar {
     let mut config = Config::new(uri);
+    config.checks = checks;
     config.listen_addresses = vec!["127.0.0.1:0".parse().unwrap()];
     config.poll_interval = Duration::from_millis(200);
     Sidecar::start(config).await.unwrap()
+}
+
+/// The ledger's own checks and some more, so often that a test need not wait.
+pub(crate) fn frequent_checks(more: &str) -> Checks {
+    let path = testkit::workspace().join("crates/ledger/checks.toml");
+    let text = std::fs::read_to_string(path).unwrap();
+    let often = text.replace("interval = \"1m\"", "interval = \"1s\"");
+    assert_ne!(often, text, "the file has another interval");
+    Checks::parse(&format!("{often}\n{more}")).unwrap()
 }
 
 pub(crate) fn metrics_url(sidecar: &Sidecar) -> String {

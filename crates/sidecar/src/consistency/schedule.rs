@@ -1,0 +1,147 @@
+//! When the checks run.
+
+use std::future::pending;
+use std::time::Duration;
+
+use mongodb::Client;
+use mongodb::options::DriverInfo;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use txnscope_consistency::{Check, Checks, Failure, Reason, Report, Sample, run};
+
+use super::books::Books;
+use crate::snapshot::Snapshot;
+use crate::target::Target;
+use crate::uri::APP_NAME;
+
+/// The first run comes within this, or within the interval if that is shorter.
+const FIRST_WITHIN: Duration = Duration::from_secs(10);
+/// An interval is stretched by up to this part of itself, so that sidecars started together drift apart.
+const JITTER: f64 = 0.1;
+/// One for the run, and one for what is left of a run that was given up.
+const MAX_POOL_SIZE: u32 = 2;
+const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The checks that one deployment is under. Dropping it ends their schedule.
+#[derive(Debug)]
+pub(crate) struct Inspection {
+    checks: Checks,
+    books: Books,
+    stop: CancellationToken,
+}
+
+impl Inspection {
+    /// Begins to run the checks, in a task of its own. `before` is what is known of the deployment already.
+    pub(crate) fn start(
+        checks: &Checks,
+        target: Target,
+        snapshot: Snapshot,
+        before: &Books,
+        tasks: &TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
+        let books = Books::new(checks, before);
+        let schedule = Schedule { target, snapshot, books: books.clone(), client: None };
+        tasks.spawn(schedule.run(stop.clone()));
+        Self { checks: checks.clone(), books, stop }
+    }
+
+    pub(crate) fn is_of(&self, checks: &Checks) -> bool {
+        self.checks == *checks
+    }
+
+    pub(crate) fn books(&self) -> &Books {
+        &self.books
+    }
+}
+
+impl Drop for Inspection {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Runs the checks until it is stopped.
+struct Schedule {
+    target: Target,
+    /// Knows the name of the replica set.
+    snapshot: Snapshot,
+    books: Books,
+    client: Option<Client>,
+}
+
+impl Schedule {
+    async fn run(mut self, stop: CancellationToken) {
+        stop.run_until_cancelled(self.follow()).await;
+        if let Some(client) = self.client {
+            client.shutdown().immediate(true).await;
+        }
+    }
+
+    async fn follow(&mut self) {
+        let books = self.books.clone();
+        let start = Instant::now();
+        let mut due: Vec<_> = books
+            .entries()
+            .iter()
+            .map(|entry| start + entry.check.interval.min(FIRST_WITHIN).mul_f64(chance()))
+            .collect();
+        loop {
+            // The one that has waited longest: a slow check delays the others and starves none.
+            let Some((index, next)) = due.iter().copied().enumerate().min_by_key(|(_, at)| *at) else {
+                return pending().await;
+            };
+            sleep_until(next).await;
+            let entry = &books.entries()[index];
+            let report = self.check(&entry.check).await;
+            entry.note(&self.snapshot.rs(), &report);
+            due[index] = Instant::now() + entry.check.interval.mul_f64(1.0 + JITTER * (2.0 * chance() - 1.0));
+        }
+    }
+
+    async fn check(&mut self, check: &Check) -> Report {
+        let began = Instant::now();
+        match self.client().await {
+            Ok(client) => run(&client, check, Sample::NONE).await,
+            Err(failure) => Report::failed(failure, began.elapsed()),
+        }
+    }
+
+    /// The client of the deployment, made when it is first needed: before that, DNS may not know its name.
+    async fn client(&mut self) -> Result<Client, Failure> {
+        if let Some(client) = &self.client {
+            return Ok(client.clone());
+        }
+        let refused = |message: String| Failure::new(Reason::ServerSelection, message);
+        let mut options = self.target.options().await.map_err(|error| refused(error.to_string()))?;
+        options.app_name = Some(APP_NAME.to_owned());
+        options.driver_info =
+            Some(DriverInfo::builder().name(APP_NAME).version(env!("CARGO_PKG_VERSION").to_owned()).build());
+        options.max_pool_size = Some(MAX_POOL_SIZE);
+        options.min_pool_size = Some(0);
+        options.server_selection_timeout = Some(SERVER_SELECTION_TIMEOUT);
+        options.connect_timeout = Some(SERVER_SELECTION_TIMEOUT);
+        let client = Client::with_options(options).map_err(|error| refused(error.kind.to_string()))?;
+        Ok(self.client.insert(client).clone())
+    }
+}
+
+/// From 0 to 1, and not always the same: enough to part two sidecars, and nothing that must be unpredictable.
+fn chance() -> f64 {
+    use std::hash::{BuildHasher, RandomState};
+    let bits = RandomState::new().hash_one(0_u8) >> 32;
+    f64::from(u32::try_from(bits).unwrap_or(0)) / f64::from(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chances_are_between_zero_and_one_and_differ() {
+        let chances: Vec<_> = (0..100).map(|_| chance()).collect();
+        assert!(chances.iter().all(|chance| (0.0..=1.0).contains(chance)));
+        assert!(chances.iter().any(|chance| *chance < 0.5) && chances.iter().any(|chance| *chance > 0.5));
+    }
+}
