@@ -22,6 +22,7 @@ pub(crate) struct File {
     pub(crate) poll: Poll,
     pub(crate) sources: Sources,
     pub(crate) probe: Probe,
+    pub(crate) checks: Checks,
     pub(crate) log: Log,
     /// Where it is, and its text.
     #[serde(skip)]
@@ -84,6 +85,12 @@ pub(crate) struct Poll {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Probe {
     pub(crate) idle_timeout: Option<Time>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Checks {
+    pub(crate) file: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -1,14 +1,15 @@
 //! The command line.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::OsStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Deserialize;
 use tracing_subscriber::filter::LevelFilter;
 use txnscope_catalog as catalog;
+
+use crate::checks::{AuditFlags, RepairFlags};
+use crate::deployment::DeploymentFlags;
 
 /// MongoDB's transactions, made visible to Prometheus.
 #[derive(Debug, Parser)]
@@ -22,6 +23,10 @@ pub(crate) struct Flags {
 pub(crate) enum Command {
     /// Poll a deployment and serve what it says.
     Serve(Box<ServeFlags>),
+    /// Check the data now, and print what is wrong with it.
+    Audit(AuditFlags),
+    /// Show how derived fields would be set right, do it, or undo it.
+    Repair(RepairFlags),
     /// Print the role and the user that txnscope needs, for mongosh.
     Role(RoleFlags),
     /// Print every metric that txnscope emits.
@@ -43,48 +48,8 @@ pub(crate) struct ServeFlags {
     #[arg(long = "check-config")]
     pub(crate) check_config: bool,
 
-    /// A deployment: mongodb://host:port/?replicaSet=name. Every member is found from it, unless it says
-    /// directConnection=true. Repeat it for more. Without password: flags are seen in ps. MONGODB_URI is read as well.
-    #[arg(
-        id = "uri",
-        long = "mongodb.uri",
-        value_name = "URI",
-        env = "TXNSCOPE_MONGODB_URI",
-        hide_env_values = true,
-        value_delimiter = ' ',
-        value_parser = OsStringValueParser::new()
-    )]
-    pub(crate) uris: Vec<OsString>,
-
-    /// A file with a URI and nothing else. Repeat it for more.
-    #[arg(
-        id = "uri-file",
-        long = "mongodb.uri-file",
-        value_name = "FILE",
-        env = "TXNSCOPE_MONGODB_URI_FILE",
-        hide_env_values = true,
-        value_delimiter = ' '
-    )]
-    pub(crate) uri_files: Vec<PathBuf>,
-
-    /// Who to be where the URI names nobody.
-    #[arg(
-        long = "mongodb.username",
-        value_name = "NAME",
-        env = "TXNSCOPE_MONGODB_USERNAME",
-        hide_env_values = true
-    )]
-    pub(crate) username: Option<String>,
-
-    /// A file with the password of that user and nothing else. TXNSCOPE_MONGODB_PASSWORD is the password itself.
-    #[arg(
-        id = "password-file",
-        long = "mongodb.password-file",
-        value_name = "FILE",
-        env = "TXNSCOPE_MONGODB_PASSWORD_FILE",
-        hide_env_values = true
-    )]
-    pub(crate) password_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) deployment: DeploymentFlags,
 
     /// Where to listen: host:port, or :port for every address. Repeat it for more; port 0 takes any free one.
     /// Default: 127.0.0.1:9917.
@@ -165,6 +130,11 @@ pub(crate) struct ServeFlags {
         value_parser = duration
     )]
     pub(crate) idle_timeout: Option<Duration>,
+
+    /// A file of checks to run on the data of each deployment, each at its interval; docs/checks.md says how to write
+    /// one.
+    #[arg(long = "checks.file", value_name = "FILE", env = "TXNSCOPE_CHECKS_FILE", hide_env_values = true)]
+    pub(crate) checks_file: Option<PathBuf>,
 
     /// The least important messages to log. Default: info.
     #[arg(

@@ -1,5 +1,7 @@
 //! The binary `txnscope`.
 
+mod checks;
+mod deployment;
 mod file;
 mod flags;
 mod logging;
@@ -32,7 +34,11 @@ fn main() -> ExitCode {
     };
     match (flags.command, matches.subcommand()) {
         (Command::Serve(flags), Some((_, matches))) => serve::run(*flags, matches),
-        (Command::Serve(_), None) => unreachable!("clap has parsed the subcommand that it has matched"),
+        (Command::Audit(flags), Some((_, matches))) => checks::audit::audit(&flags, matches),
+        (Command::Repair(flags), Some((_, matches))) => checks::repair::repair(&flags, matches),
+        (Command::Serve(_) | Command::Audit(_) | Command::Repair(_), None) => {
+            unreachable!("clap has parsed the subcommand that it has matched")
+        }
         (Command::Role(flags), _) => match role::run(&flags) {
             Ok(text) => printed(&text),
             Err(error) => {
@@ -47,10 +53,7 @@ fn main() -> ExitCode {
 fn printed(text: &str) -> ExitCode {
     match print(text) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(io::stderr().lock(), "txnscope: {error:#}");
-            ExitCode::from(FAILURE)
-        }
+        Err(error) => complain(&error, FAILURE),
     }
 }
 
@@ -81,6 +84,12 @@ fn print(text: &str) -> anyhow::Result<()> {
         }
         Ok(()) | Err(_) => Ok(()),
     }
+}
+
+/// Says why, to whoever has called it.
+fn complain(error: &anyhow::Error, code: u8) -> ExitCode {
+    let _ = writeln!(io::stderr().lock(), "txnscope: {error:#}");
+    ExitCode::from(code)
 }
 
 /// Logs why, on one line, with what is behind it.

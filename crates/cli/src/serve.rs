@@ -46,9 +46,10 @@ async fn check(config: &Config) -> ExitCode {
         Ok(()) => {
             let _ = writeln!(
                 io::stdout().lock(),
-                "the configuration is valid: {} deployments, and {} on demand",
+                "the configuration is valid: {} deployments, and {} on demand; {} checks",
                 config.targets.len(),
-                config.probes.len()
+                config.probes.len(),
+                config.checks.as_ref().map_or(0, |checks| checks.iter().len())
             );
             ExitCode::SUCCESS
         }

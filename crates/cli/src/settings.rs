@@ -1,44 +1,25 @@
 //! Flags, variables and the file, in one: a flag goes before a variable, a variable before the file.
 
-use std::ffi::{OsStr, OsString};
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::ArgMatches;
-use clap::parser::ValueSource;
 use toml::Spanned;
 use txnscope_sidecar::{Config, Credentials, Target};
 
+use crate::checks;
+use crate::deployment::{Deployments, PASSWORD, WHICH, secret};
 use crate::file::{File, nearest};
 use crate::flags::{Level, LogFormat, ServeFlags};
 use crate::sources;
 
-const URI: &str = "MONGODB_URI";
 const PREFIX: &str = "TXNSCOPE_";
-const PASSWORD: &str = "TXNSCOPE_MONGODB_PASSWORD";
 
 /// What was given at the start, from which the configuration can be read again.
 #[derive(Debug, Clone)]
 pub(crate) struct Given {
     pub(crate) flags: ServeFlags,
-    uris: Option<ValueSource>,
-    uri_files: Option<ValueSource>,
-    password_file: Option<ValueSource>,
-    environment: Environment,
-}
-
-/// The variables that no flag stands for.
-#[derive(Clone, Default)]
-struct Environment {
-    uri: Option<OsString>,
-    password: Option<OsString>,
-}
-
-impl std::fmt::Debug for Environment {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Environment").finish_non_exhaustive()
-    }
+    deployments: Deployments,
 }
 
 /// How to log, and what to do.
@@ -51,14 +32,7 @@ pub(crate) struct Settings {
 
 impl Given {
     pub(crate) fn new(flags: ServeFlags, matches: &ArgMatches) -> Self {
-        let of = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-        Self {
-            flags,
-            uris: matches.value_source("uri"),
-            uri_files: matches.value_source("uri-file"),
-            password_file: matches.value_source("password-file"),
-            environment: Environment { uri: of(URI), password: of(PASSWORD) },
-        }
+        Self { deployments: Deployments::new(flags.deployment.clone(), matches), flags }
     }
 
     /// Reads all files anew.
@@ -73,7 +47,7 @@ impl Given {
             None => File::default(),
         };
         let mut config = Config::default();
-        config.targets = self.targets(&file)?;
+        config.targets = self.deployments.targets(&file)?;
         for (name, module) in &file.auth_modules {
             let password = match (&module.password, &module.password_file) {
                 (Some(password), None) => password.get_ref().clone(),
@@ -134,11 +108,10 @@ impl Given {
         if let Some(idle) = time(flags.idle_timeout, file.probe.idle_timeout) {
             config.probe_idle_timeout = idle;
         }
-        ensure!(
-            !config.targets.is_empty() || !config.probes.is_empty(),
-            "which deployment? Give --mongodb.uri=mongodb://host:port/?replicaSet=name, or a file that holds it with \
-             --mongodb.uri-file, or set MONGODB_URI"
-        );
+        let checks = flags.checks_file.clone();
+        let checks = checks.or(file.checks.file.as_ref().map(|path| file.beside(path)));
+        config.checks = checks.map(|path| checks::read(&path, "; ")).transpose()?;
+        ensure!(!config.targets.is_empty() || !config.probes.is_empty(), WHICH);
         Ok(Settings {
             level: flags.level.or(file.log.level).unwrap_or(Level::Info),
             format: flags.format.or(file.log.format).unwrap_or(LogFormat::Logfmt),
@@ -173,91 +146,6 @@ impl Given {
         }
         Ok(())
     }
-
-    /// The deployments that the first of flags, variables and file names, if it names any.
-    fn targets(&self, file: &File) -> Result<Vec<Target>> {
-        let mut targets = Vec::new();
-        for layer in [ValueSource::CommandLine, ValueSource::EnvVariable] {
-            if self.uris == Some(layer) {
-                for uri in &self.flags.uris {
-                    let target = Target::new(utf8(uri)?);
-                    ensure!(
-                        layer != ValueSource::CommandLine || !target.has_secret_in_uri(),
-                        "--mongodb.uri holds a password, which ps shows to everybody: put the URI into a file and \
-                         give that with --mongodb.uri-file, or into the variable MONGODB_URI; or give the password \
-                         alone with --mongodb.username and --mongodb.password-file"
-                    );
-                    targets.push(target);
-                }
-            }
-            if self.uri_files == Some(layer) {
-                for path in &self.flags.uri_files {
-                    let uri = read(path)
-                        .with_context(|| format!("--mongodb.uri-file: cannot use {}", path.display()))?;
-                    targets.push(Target::new(uri));
-                }
-            }
-            if layer == ValueSource::EnvVariable
-                && targets.is_empty()
-                && let Some(uri) = &self.environment.uri
-            {
-                targets.push(Target::new(utf8(uri)?));
-            }
-            if !targets.is_empty() {
-                break;
-            }
-        }
-        let credentials = self.credentials(file)?;
-        let complete = |target: Target| match &credentials {
-            Some(credentials) if !target.names_a_user() => target.with_credentials(credentials.clone()),
-            Some(_) | None => target,
-        };
-        if !targets.is_empty() {
-            return Ok(targets.into_iter().map(complete).collect());
-        }
-        for uri in &file.mongodb.uri {
-            let target = complete(Target::new(uri.get_ref().clone()));
-            target.check().map_err(|error| file.at(uri, format!("mongodb.uri: {error}")))?;
-            targets.push(target);
-        }
-        for path in &file.mongodb.uri_file {
-            let target = complete(Target::new(secret(file, path)?));
-            target.check().map_err(|error| file.at(path, format!("mongodb.uri_file: {error}")))?;
-            targets.push(target);
-        }
-        Ok(targets)
-    }
-
-    /// Who to be where the URI names nobody.
-    fn credentials(&self, file: &File) -> Result<Option<Credentials>> {
-        let (flags, section) = (&self.flags, &file.mongodb);
-        let given = |path: &Path| {
-            read(path).with_context(|| format!("--mongodb.password-file: cannot use {}", path.display()))
-        };
-        let password = match (&flags.password_file, &self.environment.password) {
-            (Some(path), _) if self.password_file == Some(ValueSource::CommandLine) => Some(given(path)?),
-            (Some(_), Some(_)) => bail!("give one of {PASSWORD} and {PASSWORD}_FILE"),
-            (Some(path), None) => Some(given(path)?),
-            (None, Some(password)) => {
-                let text = password.to_str().with_context(|| format!("{PASSWORD} is not UTF-8"))?;
-                Some(text.to_owned())
-            }
-            (None, None) => match (&section.password, &section.password_file) {
-                (Some(_), Some(path)) => {
-                    bail!(file.at(path, "mongodb: give one of password and password_file"))
-                }
-                (Some(password), None) => Some(password.get_ref().clone()),
-                (None, Some(path)) => Some(secret(file, path)?),
-                (None, None) => None,
-            },
-        };
-        match (flags.username.as_ref().or(section.username.as_ref()), password) {
-            (Some(username), Some(password)) => Ok(Some(Credentials::new(username, password))),
-            (None, None) => Ok(None),
-            (Some(_), None) => bail!("mongodb.username wants a password: give mongodb.password_file"),
-            (None, Some(_)) => bail!("a password is given, and not whose it is: give mongodb.username"),
-        }
-    }
 }
 
 /// Says which variables look like ours and are not. Others may have their reasons: an orchestrator sets variables
@@ -278,10 +166,6 @@ pub(crate) fn misspelt_variables() -> Vec<(String, String)> {
     .collect()
 }
 
-fn utf8(uri: &OsStr) -> Result<String> {
-    uri.to_str().map(str::to_owned).context("the URI is not UTF-8; percent-encode what is not ASCII")
-}
-
 /// `host:port`, `[::1]:port`, or `:port` for every address.
 fn addresses(text: &str) -> Result<Vec<SocketAddr>> {
     if let Some(port) = text.strip_prefix(':') {
@@ -295,17 +179,4 @@ fn addresses(text: &str) -> Result<Vec<SocketAddr>> {
     let mut found = text.to_socket_addrs().context("this is no host:port that can be listened on")?;
     // A name may have several addresses; the first is the one that others are given.
     Ok(vec![found.next().context("the name has no address")?])
-}
-
-fn secret(file: &File, path: &Spanned<std::path::PathBuf>) -> Result<String> {
-    let beside = file.beside(path.get_ref());
-    read(&beside).map_err(|error| file.at(path, format!("cannot use {}: {error:#}", beside.display())).into())
-}
-
-/// The one line that the file holds.
-fn read(file: &Path) -> Result<String> {
-    let text = String::from_utf8(std::fs::read(file)?).map_err(|_| anyhow!("it is not UTF-8"))?;
-    let line = text.trim();
-    ensure!(!line.is_empty(), "it is empty");
-    Ok(line.to_owned())
 }

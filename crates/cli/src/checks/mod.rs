@@ -1,0 +1,63 @@
+//! `txnscope audit` and `txnscope repair`.
+
+pub(crate) mod audit;
+mod confirm;
+mod flags;
+mod output;
+pub(crate) mod repair;
+mod table;
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use clap::ArgMatches;
+use mongodb::Client;
+use txnscope_consistency::Checks;
+
+pub(crate) use flags::{AuditFlags, RepairFlags};
+
+use crate::checks::flags::Common;
+use crate::deployment::Deployments;
+
+/// Everything is as it should be.
+const CLEAN: u8 = 0;
+/// Something is wrong with the data, or could not be repaired.
+const VIOLATED: u8 = 1;
+/// It is not known: the command line, the file, the server.
+const UNKNOWN: u8 = 2;
+
+const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Reads a file of checks. Everything that is wrong with it is told, with `separator` between the
+/// mistakes.
+pub(crate) fn read(file: &Path, separator: &str) -> anyhow::Result<Checks> {
+    let name = file.display();
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {name}"))?;
+    Checks::parse(&text).map_err(|error| {
+        let told: Vec<_> = error
+            .mistakes()
+            .iter()
+            .map(|mistake| format!("{name}:{}: {}", mistake.line, mistake.message))
+            .collect();
+        anyhow!("this is no file of checks: {}", told.join(separator))
+    })
+}
+
+/// The client and the checks that the flags ask for.
+async fn prepare(flags: &Common, matches: &ArgMatches) -> anyhow::Result<(Client, Checks)> {
+    let checks = read(&flags.checks, "\n  ")?.only(&flags.check).map_err(anyhow::Error::msg)?;
+    let target = Deployments::new(flags.deployment.clone(), matches).one()?;
+    let mut options = target.options().await?;
+    options.app_name.get_or_insert_with(|| "txnscope".to_owned());
+    options.server_selection_timeout.get_or_insert(SERVER_SELECTION_TIMEOUT);
+    let client = Client::with_options(options);
+    let client = client.map_err(|error| anyhow!("the driver refuses the URI's options: {}", error.kind))?;
+    Ok((client, checks))
+}
+
+/// Runs it to its end, or to a signal: what is left open on the server, the server ends.
+fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("cannot start the runtime")?.block_on(work)
+}

@@ -1,0 +1,217 @@
+//! `txnscope repair`: what can be recomputed is set right, or would be.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use anyhow::bail;
+use clap::ArgMatches;
+use mongodb::Client;
+use mongodb::bson::{Bson, doc};
+use txnscope_consistency::repair::{Outcome, Plan, Record, Repair, Step, Which, open, plan, records, undo};
+use txnscope_consistency::{Check, Checks, Failure, Rule};
+
+use crate::checks::confirm::confirm;
+use crate::checks::flags::RepairFlags;
+use crate::checks::output::line;
+use crate::checks::{CLEAN, UNKNOWN, VIOLATED, block_on, prepare};
+use crate::{complain, print};
+
+pub(crate) fn repair(flags: &RepairFlags, matches: &ArgMatches) -> ExitCode {
+    match block_on(work(flags, matches)) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => complain(&error, UNKNOWN),
+    }
+}
+
+async fn work(flags: &RepairFlags, matches: &ArgMatches) -> anyhow::Result<u8> {
+    let (client, checks) = prepare(&flags.common, matches).await?;
+    let derived: Vec<_> = checks.iter().filter(|check| matches!(check.rule, Rule::Derived(_))).collect();
+    if derived.is_empty() {
+        bail!("none of these checks derives a field, and nothing else can be recomputed");
+    }
+    match flags.undo.map(Which::Record).or(flags.run.map(Which::Run)) {
+        Some(which) => take_back(flags, &client, &checks, which).await,
+        None => set_right(flags, &client, &derived).await,
+    }
+}
+
+/// `ann@host`
+fn by(flags: &RepairFlags) -> String {
+    flags.by.clone().unwrap_or_else(|| {
+        let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname");
+        let host = host.ok().or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_default();
+        format!("{}@{}", user.unwrap_or_else(|_| "unknown".to_owned()), host.trim())
+    })
+}
+
+// ===== Repair =====
+
+async fn set_right(flags: &RepairFlags, client: &Client, checks: &[&Check]) -> anyhow::Result<u8> {
+    let mut plans = Vec::new();
+    for check in checks {
+        let planned =
+            plan(client, check, &flags.id, flags.limit).await.map_err(|failure| told(check, &failure))?;
+        print(&shown(check, &planned))?;
+        plans.push((*check, planned));
+    }
+    let possible = |(_, plan): &(&Check, Plan)| {
+        plan.steps.iter().filter(|step| matches!(step.repair, Repair::Set(_))).count()
+    };
+    let (steps, possible): (usize, usize) =
+        (plans.iter().map(|(_, plan)| plan.steps.len()).sum(), plans.iter().map(possible).sum());
+    if steps == 0 {
+        print("nothing to repair\n")?;
+        return Ok(CLEAN);
+    }
+    if !flags.apply {
+        print(&format!(
+            "{possible} of {steps} can be repaired; nothing was changed: --apply makes the repairs\n"
+        ))?;
+        return Ok(VIOLATED);
+    }
+    if possible == 0 || !confirm(&format!("Set {possible} fields as shown?"), flags.yes)? {
+        print("nothing was changed\n")?;
+        return Ok(VIOLATED);
+    }
+    apply(flags, client, &plans).await
+}
+
+async fn apply(flags: &RepairFlags, client: &Client, plans: &[(&Check, Plan)]) -> anyhow::Result<u8> {
+    let (name, mut made, mut left) = (by(flags), 0, 0);
+    for (check, plan) in plans.iter().filter(|(_, plan)| !plan.steps.is_empty()) {
+        let shop = open(client, &check.database, &flags.records, &name).await;
+        let shop = shop.map_err(|failure| told(check, &failure))?;
+        for step in &plan.steps {
+            let id = value(Some(&step.id));
+            let said = match shop.repair(check, step).await {
+                Ok(Outcome::Done(record)) => {
+                    made += 1;
+                    format!("{} {id}: set, record {}\n", check.name, record.id)
+                }
+                Ok(Outcome::Changed) => {
+                    left += 1;
+                    format!("{} {id}: left alone, it has changed since it was read; run again\n", check.name)
+                }
+                Ok(Outcome::Refused(why)) => {
+                    left += 1;
+                    format!("{} {id}: left alone: {why}\n", check.name)
+                }
+                Err(failure) => {
+                    print(&format!("{made} set before the failure; to undo them: --run={}\n", shop.run()))?;
+                    return Err(told(check, &failure));
+                }
+            };
+            print(&said)?;
+        }
+        left += usize::from(plan.more);
+        print(&format!(
+            "recorded in {}.{}; to undo all of it: --run={}\n",
+            check.database,
+            flags.records,
+            shop.run()
+        ))?;
+    }
+    print(&format!("{made} set, {left} left alone\n"))?;
+    Ok(if left == 0 { CLEAN } else { VIOLATED })
+}
+
+fn told(check: &Check, failure: &Failure) -> anyhow::Error {
+    anyhow::anyhow!("{}: {} ({})", check.name, failure, failure.reason.as_str())
+}
+
+fn value(value: Option<&Bson>) -> String {
+    value.map_or_else(
+        || "(missing)".to_owned(),
+        |value| serde_json::to_string(value).unwrap_or_else(|_| "(a value that is no JSON)".to_owned()),
+    )
+}
+
+/// The longest value of a history on one line; `--output` of an audit has the rest.
+const WIDEST: usize = 400;
+
+fn shown(check: &Check, plan: &Plan) -> String {
+    let Rule::Derived(derived) = &check.rule else { return String::new() };
+    let mut text = String::new();
+    for Step { id, actual, expected, history, repair, .. } in &plan.steps {
+        let _ = writeln!(text, "{} {}", check.name, value(Some(id)));
+        let _ = writeln!(text, "  {}: {}", derived.field, value(actual.as_ref()));
+        match repair {
+            Repair::Set(set) => _ = writeln!(text, "  should be: {}", value(Some(set))),
+            Repair::Impossible(why) => {
+                _ = writeln!(text, "  cannot be recomputed ({}): {why}", value(expected.as_ref()));
+            }
+        }
+        for trace in history {
+            let mut seen = value(trace.value.as_ref());
+            if seen.chars().count() > WIDEST {
+                seen = seen.chars().take(WIDEST).chain([' ', '…']).collect();
+            }
+            let _ = writeln!(text, "  from {}: {seen}", trace.path);
+        }
+    }
+    if plan.more {
+        let _ = writeln!(text, "{}: there are more; --limit takes more at once", check.name);
+    }
+    text
+}
+
+// ===== Undo =====
+
+async fn take_back(
+    flags: &RepairFlags,
+    client: &Client,
+    checks: &Checks,
+    which: Which,
+) -> anyhow::Result<u8> {
+    let mut databases: Vec<_> = checks.iter().map(|check| check.database.clone()).collect();
+    databases.sort_unstable();
+    databases.dedup();
+    let (name, mut found) = (by(flags), Vec::new());
+    for database in databases {
+        let shop = open(client, &database, &flags.records, &name).await?;
+        for record in records(&shop, which).await? {
+            print(&before_and_after(&record))?;
+            found.push((shop.clone(), record));
+        }
+    }
+    if found.is_empty() {
+        bail!(
+            "there is no record of such a repair in the databases of these checks, in the collection {}",
+            flags.records
+        );
+    }
+    if !confirm(&format!("Put back {} fields as shown?", found.len()), flags.yes)? {
+        print("nothing was changed\n")?;
+        return Ok(VIOLATED);
+    }
+    let mut left = 0;
+    for (shop, record) in &found {
+        let document = value(Some(&record.document));
+        print(&match undo(shop, record).await? {
+            Outcome::Done(undoing) => format!("{document}: put back, record {}\n", undoing.id),
+            Outcome::Changed => {
+                left += 1;
+                format!("{document}: left alone, it has changed since the repair\n")
+            }
+            Outcome::Refused(why) => {
+                left += 1;
+                format!("{document}: left alone: {why}\n")
+            }
+        })?;
+    }
+    Ok(if left == 0 { CLEAN } else { VIOLATED })
+}
+
+fn before_and_after(record: &Record) -> String {
+    let at = record.at.try_to_rfc3339_string().unwrap_or_default();
+    let who = &record.by.name;
+    format!(
+        "{}: {} of {} was set by {who} at {at}\n  is: {}\n  was: {}\n",
+        record.id,
+        record.field,
+        line(&doc! {"collection": &record.collection, "_id": &record.document}),
+        value(record.after.as_ref()),
+        value(record.before.as_ref()),
+    )
+}

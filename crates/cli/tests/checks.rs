@@ -1,0 +1,200 @@
+//! `txnscope audit` and `txnscope repair` as processes: what they print, how they end, and what they keep to themselves.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::PathBuf;
+use std::process::{Output, Stdio};
+
+use mongodb::bson::{Document, doc};
+use mongodb::{Client, Collection};
+use serde_json::Value;
+use tempfile::TempDir;
+use testkit::{ReplicaSet, wait};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_txnscope");
+
+const FILE: &str = r#"
+    [defaults]
+    database = "shop"
+    severity = "critical"
+
+    [[check]]
+    name = "negative"
+    about = "No balance is negative."
+    collection = "retainers"
+    show = ["client"]
+    forbid = '{ "balance": { "$lt": 0 } }'
+
+    [[check]]
+    name = "drift"
+    collection = "retainers"
+    [check.derived]
+    field = "balance"
+    expression = '{ "$sum": "$deposits" }'
+"#;
+
+struct Shop {
+    _set: ReplicaSet,
+    uri: String,
+    client: Client,
+    folder: TempDir,
+}
+
+impl Shop {
+    async fn open() -> Self {
+        let set = ReplicaSet::start(1).await.unwrap();
+        let client = set.client().await.unwrap();
+        let shop = Self { uri: set.uri(), _set: set, client, folder: TempDir::new().unwrap() };
+        std::fs::write(shop.file(), FILE).unwrap();
+        let documents = [
+            doc! {"_id": 1, "client": "c-1", "name": "Ann, \"A\"", "balance": 5_i64, "deposits": [2_i64, 3_i64]},
+            doc! {"_id": 2, "client": "c-2", "name": "Bob", "balance": 9_i64, "deposits": [9_i64]},
+        ];
+        shop.retainers().insert_many(documents).await.unwrap();
+        shop
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("checks.toml")
+    }
+
+    fn retainers(&self) -> Collection<Document> {
+        self.client.database("shop").collection("retainers")
+    }
+
+    async fn break_first(&self) {
+        let wrong = doc! {"$set": {"balance": -4_i64}};
+        self.retainers().update_one(doc! {"_id": 1}, wrong).await.unwrap();
+    }
+
+    async fn balance(&self) -> i64 {
+        self.retainers().find_one(doc! {"_id": 1}).await.unwrap().unwrap().get_i64("balance").unwrap()
+    }
+
+    async fn run(&self, arguments: &[&str]) -> (i32, String) {
+        let checks = format!("--checks={}", self.file().display());
+        let output = run(&self.uri, &[&[arguments[0], &checks], &arguments[1..]].concat()).await;
+        let told = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+        (output.status.code().unwrap(), told)
+    }
+}
+
+async fn run(uri: &str, arguments: &[&str]) -> Output {
+    let mut command = tokio::process::Command::new(PROGRAM);
+    command.args(arguments).env("MONGODB_URI", uri).stdin(Stdio::null()).kill_on_drop(true);
+    tokio::time::timeout(wait::LIMIT, command.output()).await.expect("it does not end").unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_audit_tells_clean_from_wrong_from_unknown() {
+    let shop = Shop::open().await;
+    let (code, told) = shop.run(&["audit"]).await;
+    assert_eq!(code, 0, "{told}");
+    assert!(told.contains("CHECK") && told.contains("clean"), "{told}");
+
+    shop.break_first().await;
+    let (code, told) = shop.run(&["audit"]).await;
+    assert_eq!(code, 1, "{told}");
+    assert!(told.contains(r#"{"_id":1,"client":"c-1","balance":-4}"#), "{told}");
+    assert!(told.contains(r#"{"_id":1,"actual":-4,"expected":5}"#), "{told}");
+    assert!(!told.contains("Ann"), "a field that nobody has asked for: {told}");
+    assert!(shop.run(&["audit", "--full"]).await.1.contains("Ann"));
+
+    let (code, told) = shop.run(&["audit", "--output=json"]).await;
+    let json: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(code, 1);
+    assert_eq!(json["checks"][0]["violations"], 1, "{json}");
+    assert_eq!(json["checks"][0]["sample"][0]["_id"], 1, "{json}");
+    let (_, told) = shop.run(&["audit", "--output=csv", "--full", "--check=negative"]).await;
+    let row = told.lines().nth(1).unwrap();
+    assert!(row.starts_with("negative,critical,violated,1,,\"{"), "{told}");
+    assert!(row.contains(r#"""name"":""Ann, \""A\"""""#), "{told}");
+
+    shop.retainers().drop().await.unwrap();
+    let (code, told) = shop.run(&["audit"]).await;
+    assert_eq!(code, 2, "{told}");
+    assert!(told.contains("failed: collection_missing"), "{told}");
+}
+
+#[tokio::test]
+async fn a_wrong_command_line_or_file_is_told_apart_and_no_password_with_it() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("checks.toml");
+    std::fs::write(&file, FILE.replace("forbid", "forbit")).unwrap();
+    let good = folder.path().join("good.toml");
+    std::fs::write(&good, FILE).unwrap();
+    let serve = format!("--checks.file={}", file.display());
+    let (bad, good) = (format!("--checks={}", file.display()), format!("--checks={}", good.display()));
+    for (arguments, complaint) in [
+        (&["audit"][..], "--checks"),
+        (&["audit", "--checks=/nowhere/checks.toml"], "cannot read /nowhere/checks.toml"),
+        (&["audit", &bad], "checks.toml:11: check `negative` has no key `forbit`; did you mean `forbid`?"),
+        (&["audit", &good, "--check=drift2"], "there is no check `drift2`; did you mean `drift`?"),
+        (&["audit", &good, "--mongodb.uri=mongodb://user:hunter2/@host/"], "which ps shows to everybody"),
+        (&["repair", &good, "--mongodb.uri=mongodb://user:hunter2@host/"], "which ps shows to everybody"),
+        (&["audit", &good, "--mongodb.uri=mongodb://a/", "--mongodb.uri=mongodb://b/"], "name one"),
+        (&["audit", &good, "--mongodb.uri-file=/nowhere/uri"], "/nowhere/uri"),
+        (&["audit", &good, "--mongodb.password-file=/nowhere/password"], "/nowhere/password"),
+        (&["audit", &good, "--output=xml"], "json"),
+        (&["serve", "--check-config", &serve], "checks.toml:11: check `negative` has no key `forbit`"),
+        (&["repair", &good, "--check=negative"], "nothing else can be recomputed"),
+        (&["repair", &good, "--undo=7"], "24 hexadecimal digits"),
+        (&["repair", &good, "--id={"], "Extended JSON"),
+    ] {
+        let output = run("mongodb://user:hunter2@127.0.0.1:1/", arguments).await;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+        assert!(said.contains(complaint), "{arguments:?}: {said}");
+        assert!(!said.contains("hunter2") && !said.contains("panicked"), "{arguments:?}: {said}");
+    }
+}
+
+/// The path is as seen from the configuration file, and a file of checks alone is no reason to start.
+#[tokio::test]
+async fn serve_finds_the_checks_that_its_file_names() {
+    let folder = TempDir::new().unwrap();
+    std::fs::write(folder.path().join("checks.toml"), FILE).unwrap();
+    let file = folder.path().join("txnscope.toml");
+    std::fs::write(&file, "[checks]\nfile = \"checks.toml\"").unwrap();
+    let arguments = ["serve", "--check-config", &format!("--config.file={}", file.display())];
+    let output = run("mongodb://127.0.0.1:1/", &arguments).await;
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(told.contains("1 deployments") && told.contains("2 checks"), "{told}");
+    let output = run("", &arguments).await;
+    assert_eq!(output.status.code(), Some(2), "checks, and no deployment to run them on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repair_is_shown_then_made_then_undone() {
+    let shop = Shop::open().await;
+    assert_eq!(shop.run(&["repair"]).await, (0, "nothing to repair\n".into()));
+    shop.break_first().await;
+    let (code, told) = shop.run(&["repair"]).await;
+    assert_eq!(code, 1, "{told}");
+    for part in ["drift 1", "balance: -4", "should be: 5", "from deposits: [2,3]", "nothing was changed"] {
+        assert!(told.contains(part), "{part:?} is not in {told}");
+    }
+    let (code, told) = shop.run(&["repair", "--apply"]).await;
+    assert_eq!(code, 2, "{told}");
+    assert!(told.contains("say --yes"), "{told}");
+    assert_eq!(shop.balance().await, -4);
+
+    assert_eq!(shop.run(&["repair", "--apply", "--yes", "--id=2"]).await.0, 0, "another document");
+    assert_eq!(shop.balance().await, -4);
+    let (code, told) = shop.run(&["repair", "--apply", "--yes", "--id=1", "--by=ann"]).await;
+    assert_eq!(code, 0, "{told}");
+    assert_eq!(shop.balance().await, 5);
+    let run = told.split("--run=").nth(1).unwrap().lines().next().unwrap().to_owned();
+
+    let (code, told) = shop.run(&["repair", "--yes", &format!("--run={run}")]).await;
+    assert_eq!(code, 0, "{told}");
+    assert!(told.contains("was set by ann at"), "{told}");
+    assert_eq!(shop.balance().await, -4);
+    let (code, told) = shop.run(&["repair", "--yes", &format!("--run={run}")]).await;
+    assert_eq!(code, 1, "{told}");
+    assert!(told.contains("it has been undone already"), "{told}");
+    let (code, told) = shop.run(&["repair", "--yes", "--undo=65a0b0c0d0e0f00102030405"]).await;
+    assert_eq!(code, 2, "{told}");
+    assert!(told.contains("there is no record"), "{told}");
+}
