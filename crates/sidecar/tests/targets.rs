@@ -168,7 +168,7 @@ async fn a_target_is_watched_while_it_is_probed() {
     let (status, page) = get(&sidecar, "/probe?target=orders").await;
     assert_eq!(status, 200, "{page}");
     let page = Scrape::parse(&page).unwrap();
-    assert_eq!((page.value("mongodb_up", &who), success(&page)), (Some(1.0), 3.0));
+    assert_eq!((page.value("mongodb_up", &who), success(&page)), (Some(1.0), 5.0));
     assert!(page.family("mongodb_transactions_started_total").is_some());
     let main = Scrape::get(&url(&sidecar, "/metrics")).await.unwrap();
     assert!(main.family("mongodb_up").is_none(), "a probed target is on its own page alone");
