@@ -71,6 +71,7 @@ pub const POLL_SOURCES: &[&str] = &[
     "parameters",
     "profile",
     "slow_transactions",
+    "open_by_operation",
 ];
 
 /// Why a poll failed.

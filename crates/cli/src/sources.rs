@@ -16,6 +16,7 @@ pub(crate) struct Sources {
     parameters: Option<Spanned<Paced>>,
     profile: Option<Spanned<Profile>>,
     slow_transactions: Option<Spanned<Paced>>,
+    open_by_operation: Option<Spanned<OpenByOperation>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -30,6 +31,12 @@ struct CurrentOp {
 struct Paced {
     enabled: Option<bool>,
     every: Option<u32>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct OpenByOperation {
+    backends: Option<Vec<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -52,8 +59,15 @@ fn set<T: Clone>(setting: &mut T, said: Option<&T>) {
 ///
 /// If a setting makes no sense, at the section that holds it.
 pub(crate) fn settings(file: &File) -> Result<SourceSettings, FileError> {
-    let Sources { current_op, storage_engine, replication, parameters, profile, slow_transactions } =
-        &file.sources;
+    let Sources {
+        current_op,
+        storage_engine,
+        replication,
+        parameters,
+        profile,
+        slow_transactions,
+        open_by_operation,
+    } = &file.sources;
     let mut settings = SourceSettings::default();
     if let Some(section) = current_op {
         let CurrentOp { enabled, long_running } = section.get_ref();
@@ -77,6 +91,10 @@ pub(crate) fn settings(file: &File) -> Result<SourceSettings, FileError> {
         set(&mut settings.profile.enabled, enabled.as_ref());
         set(&mut settings.profile.every, every.as_ref());
         set(&mut settings.profile.databases, databases.as_ref());
+        settings.validate().map_err(|error| file.at(section, error))?;
+    }
+    if let Some(section) = open_by_operation {
+        set(&mut settings.open_by_operation.backends, section.get_ref().backends.as_ref());
         settings.validate().map_err(|error| file.at(section, error))?;
     }
     Ok(settings)
@@ -117,6 +135,7 @@ mod tests {
             ("[sources.replication]\nevry = 2", "txnscope.toml:2: unknown key `evry`; did you mean `every`?"),
             ("\n[sources.replication]\nevery = 0", "txnscope.toml:2: replication cannot be asked"),
             ("[sources.profile]\nenabled = true", "txnscope.toml:1: the source profile is on and has no"),
+            ("[sources.open_by_operation]\nbackends = [\"shop\"]", "txnscope.toml:1: the backend no. 1"),
             ("[sources.current_op]\nlong_running = \"0s\"", "txnscope.toml:1: a transaction cannot count"),
         ] {
             let said = read(text).expect_err(text);

@@ -474,7 +474,10 @@ fn blocks(language: &str) -> Vec<&'static str> {
 #[tokio::test]
 async fn the_examples_of_the_documentation_are_accepted() {
     let folder = TempDir::new().unwrap();
-    for (name, text) in [("orders.uri", "mongodb://db1/"), ("password", "hunter2"), ("web.yml", "")] {
+    let checks = include_str!("../../ledger/checks.toml");
+    for (name, text) in
+        [("orders.uri", "mongodb://db1/"), ("password", "hunter2"), ("web.yml", ""), ("checks.toml", checks)]
+    {
         std::fs::write(folder.path().join(name), text).unwrap();
     }
     let file = folder.path().join("txnscope.toml");

@@ -56,8 +56,9 @@ pub use crate::config::{Config, DEFAULT_PORT};
 pub use crate::error::StartError;
 pub use crate::reload::{LoadError, ReloadError};
 pub use crate::source::{
-    CurrentOpSettings, ParameterSettings, Privilege, ProfileSettings, ReplicationSettings, Resource,
-    SlowTransactionSettings, SourceSettings, StorageEngineSettings, privileges, privileges_by_source,
+    CurrentOpSettings, OpenByOperationSettings, ParameterSettings, Privilege, ProfileSettings,
+    ReplicationSettings, Resource, SlowTransactionSettings, SourceSettings, StorageEngineSettings,
+    privileges, privileges_by_source,
 };
 pub use crate::target::{Credentials, Target};
 pub use crate::web::WebConfigError;

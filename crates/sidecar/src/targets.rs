@@ -110,7 +110,7 @@ pub(crate) struct Plan {
 
 /// A deployment of a plan.
 enum Wanted {
-    New(Followed),
+    New(Box<Followed>),
     Followed(Target),
 }
 
@@ -182,7 +182,7 @@ impl Targets {
                 Some((followed, fleet)) => {
                     self.tasks.spawn(fleet.run());
                     new.push(followed.snapshot.clone());
-                    Wanted::New(followed)
+                    Wanted::New(Box::new(followed))
                 }
             });
         }
@@ -197,7 +197,7 @@ impl Targets {
         let mut before = std::mem::take(&mut state.followed);
         for wanted in wanted {
             match wanted {
-                Wanted::New(followed) => state.followed.push(followed),
+                Wanted::New(followed) => state.followed.push(*followed),
                 Wanted::Followed(target) => {
                     let manner = definitions.manner.as_ref();
                     let same = |one: &Followed| manner.is_some_and(|manner| one.is(&target, manner));

@@ -34,9 +34,14 @@ impl Stage {
         let database = ("MONGODB_URI", uri.as_str());
         let environment = [database, ("LEDGER_TOKEN", TOKEN)];
         let ledger = Daemon::start("ledger", 3000, &folder, &[], &environment);
-        let every_second = ["--poll.interval=1s".to_owned()];
-        let sidecar = Daemon::start("txnscope", 9917, &folder, &every_second, &environment[..1]);
-        let (ledger, sidecar) = tokio::try_join!(ledger, sidecar)?;
+        let ledger = ledger.await?;
+        // Which operation holds what is open, the ledger knows.
+        let config = folder.path().join("txnscope.toml");
+        let backends =
+            format!("[sources.open_by_operation]\nbackends = [\"{}/-/transactions\"]\n", ledger.url());
+        std::fs::write(&config, backends)?;
+        let arguments = ["--poll.interval=1s".to_owned(), format!("--config.file={}", config.display())];
+        let sidecar = Daemon::start("txnscope", 9917, &folder, &arguments, &environment[..1]).await?;
         let jobs = [&ledger, &sidecar]
             .map(|daemon| ScrapeJob { name: daemon.name.to_owned(), target: daemon.address.clone() });
         let prometheus = Prometheus::start_on(port_near(9090)?, &jobs).await?;

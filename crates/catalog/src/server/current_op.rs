@@ -1,7 +1,7 @@
 //! Transactions that are open now, one by one: what `$currentOp` says.
 
 use super::{MEMBER, RS, STATE, by, gauge, server};
-use crate::{Kind, Label, Metric, OVERFLOW, Unit, Values};
+use crate::{Kind, Label, MAX_OPERATIONS, Metric, OVERFLOW, Unit, Values};
 
 /// The most applications that one member's `$currentOp` tells apart.
 pub const MAX_APPLICATIONS: usize = 20;
@@ -23,6 +23,17 @@ const BY_APPLICATION: &[Label] = &[
         help: "`appName` of the client; empty if it has none",
         values: Values::Bounded { most: MAX_APPLICATIONS, overflow: Some(OVERFLOW) },
     },
+];
+
+const BY_OPERATION: &[Label] = &[
+    RS,
+    MEMBER,
+    Label {
+        name: "operation",
+        help: "the operation that began the transaction, by the backend's own table; `unknown` if no table has it",
+        values: Values::Bounded { most: MAX_OPERATIONS, overflow: Some(OVERFLOW) },
+    },
+    STATE,
 ];
 
 const BY_ENDING: &[Label] = &[
@@ -156,4 +167,24 @@ pub const MONGODB_TRANSACTIONS_OLDEST_ENDING: Metric = by(
         SOURCE,
     ),
     BY_ENDING,
+);
+
+/// Open transactions by the operation that began them.
+pub const MONGODB_TRANSACTIONS_OPEN_BY_OPERATION: Metric = server(
+    "mongodb_transactions_open_by_operation",
+    Kind::Gauge,
+    Unit::Count,
+    "Open transactions, the oldest 1000 of a member, by the operation of the backend that began them.",
+    BY_OPERATION,
+    "$currentOp, joined by session with the backends' tables of open transactions",
+);
+
+/// Age of the oldest open transaction of an operation.
+pub const MONGODB_TRANSACTIONS_OLDEST_OPEN_BY_OPERATION: Metric = server(
+    "mongodb_transactions_oldest_open_by_operation_seconds",
+    Kind::Gauge,
+    Unit::Seconds,
+    "Age of the oldest open transaction of each operation; 0 when there is none.",
+    BY_OPERATION,
+    "$currentOp, joined by session with the backends' tables of open transactions",
 );

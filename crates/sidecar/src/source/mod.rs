@@ -11,6 +11,7 @@ mod fixtures;
 #[cfg(test)]
 mod hostile;
 mod names;
+mod open_by_operation;
 mod parameters;
 mod privileges;
 mod profile;
@@ -29,8 +30,8 @@ use mongodb::bson::Document;
 
 pub use privileges::{Privilege, Resource, privileges, privileges_by_source};
 pub use settings::{
-    CurrentOpSettings, ParameterSettings, ProfileSettings, ReplicationSettings, SlowTransactionSettings,
-    SourceSettings, StorageEngineSettings,
+    CurrentOpSettings, OpenByOperationSettings, ParameterSettings, ProfileSettings, ReplicationSettings,
+    SlowTransactionSettings, SourceSettings, StorageEngineSettings,
 };
 
 use crate::error::PollError;
@@ -127,8 +128,15 @@ impl<'a> Ask<'a> {
 
 /// The sources of one member that are on, in the order of the catalogue. The first is the status, which others follow.
 pub(crate) fn all(settings: &SourceSettings) -> Vec<Box<dyn Source>> {
-    let SourceSettings { current_op, storage_engine, replication, parameters, profile, slow_transactions } =
-        settings;
+    let SourceSettings {
+        current_op,
+        storage_engine,
+        replication,
+        parameters,
+        profile,
+        slow_transactions,
+        open_by_operation,
+    } = settings;
     let mut sources: Vec<Box<dyn Source>> = vec![Box::new(server_status::ServerStatus)];
     if current_op.enabled {
         sources.push(Box::new(current_op::CurrentOp::new(current_op)));
@@ -148,6 +156,9 @@ pub(crate) fn all(settings: &SourceSettings) -> Vec<Box<dyn Source>> {
     if slow_transactions.enabled {
         sources.push(Box::new(slow_transactions::SlowTransactions::new(slow_transactions.every)));
     }
+    if !open_by_operation.backends.is_empty() {
+        sources.push(Box::new(open_by_operation::OpenByOperation::new(open_by_operation)));
+    }
     sources
 }
 
@@ -165,6 +176,7 @@ mod tests {
         let mut settings = SourceSettings::default();
         settings.profile.enabled = true;
         settings.slow_transactions.enabled = true;
+        settings.open_by_operation.backends = vec!["http://127.0.0.1:3000/-/transactions".to_owned()];
         let names: Vec<_> = all(&settings).iter().map(|source| source.name()).collect();
         assert_eq!(names, POLL_SOURCES);
         assert_eq!(names[0], STATUS);

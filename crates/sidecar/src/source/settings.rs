@@ -27,6 +27,16 @@ pub struct SourceSettings {
     pub profile: ProfileSettings,
     /// Slow transactions from the server's log. Off until asked for.
     pub slow_transactions: SlowTransactionSettings,
+    /// Open transactions by the operation of the backend that began them. Off until a backend is named.
+    pub open_by_operation: OpenByOperationSettings,
+}
+
+/// Settings of the join with the backends' own tables of open transactions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OpenByOperationSettings {
+    /// Where the backends serve their tables: `http://127.0.0.1:3000/-/transactions`.
+    pub backends: Vec<String>,
 }
 
 /// Settings of `$currentOp`, which follows the status and sets its own pace by what it costs the server.
@@ -108,7 +118,15 @@ impl SourceSettings {
     ///
     /// A sentence that names the setting, what is wrong with it and what is right.
     pub fn validate(&self) -> Result<(), String> {
-        let Self { current_op, storage_engine, replication, parameters, profile, slow_transactions } = self;
+        let Self {
+            current_op,
+            storage_engine,
+            replication,
+            parameters,
+            profile,
+            slow_transactions,
+            open_by_operation,
+        } = self;
         let paces = [
             ("storage_engine", storage_engine.every),
             ("replication", replication.every),
@@ -129,7 +147,26 @@ impl SourceSettings {
                 "a transaction cannot count as long-running from {given:?} on: say 100ms to 24h"
             ));
         }
+        for (index, url) in open_by_operation.backends.iter().enumerate() {
+            backend(url).map_err(|wrong| {
+                format!(
+                    "the backend no. {} {wrong}: say http://127.0.0.1:3000/-/transactions, for example",
+                    index + 1
+                )
+            })?;
+        }
         databases(profile)
+    }
+}
+
+/// The text is not repeated: it may hold a password.
+fn backend(url: &str) -> Result<(), &'static str> {
+    let url: axum::http::Uri = url.parse().map_err(|_| "is no URL")?;
+    let authority = url.authority().ok_or("names no host")?;
+    match url.scheme_str() {
+        _ if authority.as_str().contains('@') => Err("has a user in its URL, which is not sent"),
+        Some("http") => Ok(()),
+        _ => Err("is not reached by plain http"),
     }
 }
 
@@ -173,6 +210,18 @@ mod tests {
         assert!(refused(|s| s.current_op.long_running = Duration::ZERO).contains("long-running"));
         assert!(refused(|s| s.profile.enabled = true).contains("no databases"));
         assert!(refused(|s| s.profile.databases = vec!["a.b".into()]).contains("a.b"));
+        for (url, wrong) in [
+            ("127.0.0.1:3000", "plain http"),
+            ("/-/transactions", "no host"),
+            ("https://shop/", "plain http"),
+            ("http://u:s3cret@shop/", "a user"),
+            ("http://a b/", "no URL"),
+        ] {
+            let mut settings = SourceSettings::default();
+            settings.open_by_operation.backends = vec![url.to_owned()];
+            let refused = settings.validate().expect_err(url);
+            assert!(refused.contains(wrong) && !refused.contains("s3cret"), "{url}: {refused}");
+        }
         assert!(refused(|s| s.profile.databases = vec!["a".into(), "a".into()]).contains("twice"));
     }
 }

@@ -163,17 +163,20 @@ async fn a_network_that_is_cut_leaves_nothing_open() {
 async fn storm(stage: &Stage, cancellations: usize, seed: u64) {
     const AT_ONCE: usize = 50;
     let mut dice = StdRng::seed_from_u64(seed);
+    // How long it takes here and now says which moments are in its middle.
+    let begin = tokio::time::Instant::now();
+    let whole =
+        (0..AT_ONCE).map(|_| stage.runner.run_as(OPERATION, async |mut tx| work(stage, &mut tx).await));
+    for ended in futures_util::future::join_all(whole).await {
+        ended.unwrap();
+    }
+    let length = u64::try_from(begin.elapsed().as_micros()).unwrap();
     for _ in 0..cancellations / AT_ONCE {
         let mut requests = Vec::new();
         for _ in 0..AT_ONCE {
             // The random moment is what is tested, not something that is waited for.
-            let moment = Duration::from_micros(dice.random_range(0..20_000));
-            let run = stage.runner.run_as(OPERATION, async |mut tx| {
-                work(stage, &mut tx).await?;
-                // Nobody gets through before he leaves, and some leave in the commit's place.
-                tokio::time::sleep(Duration::from_millis(5)).await;
-                Ok::<_, Abort>(())
-            });
+            let moment = Duration::from_micros(dice.random_range(0..length));
+            let run = stage.runner.run_as(OPERATION, async |mut tx| work(stage, &mut tx).await);
             requests.push(tokio::time::timeout(moment, run));
         }
         for ended in futures_util::future::join_all(requests).await.into_iter().flatten() {

@@ -4,7 +4,7 @@
 //! the status says that a transaction is open or has just ended, never more often than leaves it under one percent of
 //! a core, and sums on the server, however many are open.
 
-mod oldest;
+pub(super) mod oldest;
 mod pipeline;
 mod summary;
 

@@ -1,0 +1,200 @@
+//! Which operation of a backend holds the transactions that are open.
+//!
+//! An idle transaction shows on the server neither namespace nor command. The backend knows what it began, and serves
+//! the table (`GET /-/transactions` of the `txnscope` library); the session's id joins the two.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::body::{Body, to_bytes};
+use axum::http::{Request, Uri, header};
+use futures_util::future::try_join_all;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use txnscope_catalog as catalog;
+
+use super::current_op::oldest;
+use super::names::Names;
+use super::{Ask, OpenByOperationSettings, Privilege, Schedule, Source};
+use crate::decode::Found;
+use crate::error::{PollError, Reason};
+use crate::reading::Reading;
+
+/// The most transactions of one member that are joined, the oldest first.
+const MOST: u16 = 1_000;
+/// A table of ten thousand transactions is smaller than this.
+const MAX_BODY: usize = 4 * 1024 * 1024;
+/// A poll is followed by the next after this many times what it took the server: less than a hundredth of a core.
+const PAUSE: u32 = 100;
+/// The operation of a transaction that no table knows.
+const UNKNOWN: &str = "unknown";
+
+/// Each session's operation.
+type Table = HashMap<String, String>;
+
+#[derive(Debug)]
+pub(super) struct OpenByOperation {
+    backends: Vec<Uri>,
+    names: Names,
+    pause: Duration,
+    next: Option<Instant>,
+}
+
+impl OpenByOperation {
+    pub(super) fn new(settings: &OpenByOperationSettings) -> Self {
+        let backends = settings.backends.iter().filter_map(|url| url.parse().ok()).collect();
+        Self { backends, names: Names::new(catalog::MAX_OPERATIONS), pause: Duration::ZERO, next: None }
+    }
+}
+
+#[async_trait]
+impl Source for OpenByOperation {
+    fn name(&self) -> &'static str {
+        "open_by_operation"
+    }
+
+    fn schedule(&self) -> Schedule {
+        Schedule::AfterStatus
+    }
+
+    fn privileges(&self) -> Vec<Privilege> {
+        vec![Privilege::on_cluster("inprog")]
+    }
+
+    fn pace(&self) -> Option<Duration> {
+        Some(self.pause)
+    }
+
+    async fn poll(&mut self, ask: Ask<'_>) -> Result<Option<Reading>, PollError> {
+        if ask.books.open == Some(0.0) {
+            self.pause = Duration::ZERO;
+            return Ok(Some(joined(&[], &Table::new(), &mut self.names)));
+        }
+        let asked = Instant::now();
+        if self.next.is_some_and(|next| asked < next) {
+            return Ok(None);
+        }
+        // The server first: what begins between the two questions is in the table and not in its answer.
+        let open = oldest::oldest(ask, Duration::ZERO, MOST).await;
+        self.pause = asked.elapsed() * PAUSE;
+        self.next = Some(asked + self.pause);
+        let open = open?;
+        let tables = try_join_all(self.backends.iter().map(table)).await?;
+        let table = tables.into_iter().flatten().collect();
+        Ok(Some(joined(&open, &table, &mut self.names)))
+    }
+
+    fn forget(&mut self) {
+        (self.pause, self.next) = (Duration::ZERO, None);
+    }
+}
+
+/// Counts the open transactions by operation. Operations that were seen and hold none now are zero.
+fn joined(open: &[oldest::OpenTransaction], table: &Table, names: &mut Names) -> Reading {
+    let mut counted: BTreeMap<_, [(f64, f64); 2]> = BTreeMap::new();
+    for transaction in open {
+        let operation = names.admit(table.get(&transaction.session).map_or(UNKNOWN, String::as_str));
+        let (count, age) = &mut counted.entry(operation).or_default()[usize::from(transaction.active)];
+        *count += 1.0;
+        *age = age.max(transaction.age.as_secs_f64());
+    }
+    for name in names.admitted() {
+        counted.entry(name.to_owned().into()).or_default();
+    }
+    let mut reading = Reading::default();
+    for (operation, states) in counted {
+        for (state, (count, age)) in ["inactive", "active"].into_iter().zip(states) {
+            let labels = || vec![operation.clone(), state.into()];
+            reading.labelled(&catalog::MONGODB_TRANSACTIONS_OPEN_BY_OPERATION, labels(), Found::Value(count));
+            let oldest = &catalog::MONGODB_TRANSACTIONS_OLDEST_OPEN_BY_OPERATION;
+            reading.labelled(oldest, labels(), Found::Value(age));
+        }
+    }
+    reading
+}
+
+/// Asks one backend.
+async fn table(backend: &Uri) -> Result<Table, PollError> {
+    let away = |error: &dyn std::fmt::Display| {
+        PollError::new(Reason::Network, format!("the backend at {backend} does not give its table: {error}"))
+    };
+    let host = backend.host().unwrap_or_default();
+    let stream = TcpStream::connect((host.trim_matches(['[', ']']), backend.port_u16().unwrap_or(80)));
+    let stream = stream.await.map_err(|error| away(&error))?;
+    let (mut sender, connection) =
+        http1::handshake(TokioIo::new(stream)).await.map_err(|error| away(&error))?;
+    let request = Request::get(backend.path_and_query().map_or("/", |path| path.as_str()))
+        .header(header::HOST, host)
+        .body(Body::empty())
+        .map_err(|error| away(&error))?;
+    let answer = async {
+        let response = sender.send_request(request).await.map_err(|error| away(&error))?;
+        let status = response.status();
+        let body = to_bytes(Body::new(response.into_body()), MAX_BODY).await.map_err(|error| away(&error))?;
+        if !status.is_success() {
+            return Err(away(&format_args!("it answered {status}")));
+        }
+        decode(&body).ok_or_else(|| PollError::malformed(format!("the backend at {backend} gives no table")))
+    };
+    tokio::pin!(answer);
+    // The connection is driven here, and closed with the answer.
+    tokio::select! {
+        biased;
+        answer = &mut answer => answer,
+        _ = connection => answer.await,
+    }
+}
+
+/// `{"transactions": [{"lsid": …, "operation": …}]}`; a row that is odd costs itself.
+fn decode(body: &[u8]) -> Option<Table> {
+    let table: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let rows = table.get("transactions")?.as_array()?;
+    let text = |row: &serde_json::Value, name| Some(row.get(name)?.as_str()?.to_owned());
+    Some(rows.iter().filter_map(|row| Some((text(row, "lsid")?, text(row, "operation")?))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(session: &str, age: u64, active: bool) -> oldest::OpenTransaction {
+        oldest::OpenTransaction {
+            session: session.to_owned(),
+            number: 1,
+            age: Duration::from_secs(age),
+            active,
+            application: String::new(),
+            client: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_row_that_is_odd_costs_itself_and_no_table_is_none() {
+        let body =
+            br#"{"transactions":[{"lsid":"a","operation":"POST /x","more":1},{"lsid":7,"operation":"y"},8]}"#;
+        assert_eq!(decode(body), Some(Table::from([("a".to_owned(), "POST /x".to_owned())])));
+        for none in [&b""[..], b"[]", b"{}", br#"{"transactions":7}"#, b"\xff"] {
+            assert_eq!(decode(none), None);
+        }
+    }
+
+    #[test]
+    fn what_the_table_does_not_know_is_unknown_and_what_is_over_is_zero() {
+        let (mut names, table) = (Names::new(2), Table::from([("a".to_owned(), "POST /x".to_owned())]));
+        let reading =
+            joined(&[open("a", 3, false), open("a", 5, true), open("b", 9, false)], &table, &mut names);
+        let count = |reading: &Reading, operation, state| {
+            reading.find("mongodb_transactions_open_by_operation", &[operation, state])
+        };
+        let oldest = "mongodb_transactions_oldest_open_by_operation_seconds";
+        assert_eq!(count(&reading, "POST /x", "inactive"), Some(1.0));
+        assert_eq!(reading.find(oldest, &["POST /x", "active"]), Some(5.0));
+        assert_eq!(reading.find(oldest, &["unknown", "inactive"]), Some(9.0));
+        let reading = joined(&[], &table, &mut names);
+        assert_eq!(count(&reading, "POST /x", "inactive"), Some(0.0));
+        assert_eq!(reading.dropped(), 0);
+    }
+}
