@@ -52,7 +52,8 @@ async fn the_pages_are_the_catalogue() {
 }
 
 fn missing(scrape: &Scrape, emitter: Emitter) -> Vec<&'static str> {
-    let promised = catalog::emitted_by(emitter).filter(|metric| metric.presence() == Presence::Always);
+    let shown = |metric: &&Metric| matches!(metric.presence(), Presence::Always | Presence::Checks);
+    let promised = catalog::emitted_by(emitter).filter(shown);
     let promised = promised.map(|metric| metric.name);
     promised.filter(|name| scrape.family(name).is_none_or(|family| family.series.is_empty())).collect()
 }

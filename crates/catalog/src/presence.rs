@@ -1,6 +1,7 @@
 //! Which metrics a page has, and which it has only at times.
 
 use crate::Metric;
+use crate::consistency::*;
 use crate::server::*;
 
 /// When a metric of the sidecar is on the page.
@@ -14,6 +15,10 @@ pub enum Presence {
     Mongos,
     /// Only if its source is asked for.
     OnRequest,
+    /// Only if checks on the data are given.
+    Checks,
+    /// Only if backends are named that know which operation holds a transaction.
+    Backends,
 }
 
 impl Metric {
@@ -27,6 +32,10 @@ impl Metric {
             Presence::Mongos
         } else if is_in(ON_REQUEST) {
             Presence::OnRequest
+        } else if is_in(CHECKS) {
+            Presence::Checks
+        } else if is_in(BACKENDS) {
+            Presence::Backends
         } else {
             Presence::Always
         }
@@ -53,6 +62,16 @@ const ON_REQUEST: &[&Metric] = &[
     &MONGODB_SLOW_TRANSACTION_DURATION,
     &MONGODB_SLOW_TRANSACTION_INACTIVE_SECONDS,
     &MONGODB_LOG_LINES_LOST,
-    &MONGODB_TRANSACTIONS_OPEN_BY_OPERATION,
-    &MONGODB_TRANSACTIONS_OLDEST_OPEN_BY_OPERATION,
 ];
+
+const CHECKS: &[&Metric] = &[
+    &MONGODB_CONSISTENCY_VIOLATIONS,
+    &MONGODB_CONSISTENCY_LAST_SUCCESS,
+    &MONGODB_CONSISTENCY_INTERVAL,
+    &MONGODB_CONSISTENCY_CHECK_DURATION,
+    &MONGODB_CONSISTENCY_DOCUMENTS_EXAMINED,
+    &MONGODB_CONSISTENCY_CHECK_ERRORS,
+];
+
+const BACKENDS: &[&Metric] =
+    &[&MONGODB_TRANSACTIONS_OPEN_BY_OPERATION, &MONGODB_TRANSACTIONS_OLDEST_OPEN_BY_OPERATION];

@@ -174,7 +174,7 @@ async fn a_target_is_watched_while_it_is_probed() {
     assert!(main.family("mongodb_up").is_none(), "a probed target is on its own page alone");
 
     let page = Scrape::parse(&get(&sidecar, "/probe?target=anonymous&auth_module=root").await.1).unwrap();
-    assert_eq!(success(&page), 3.0);
+    assert_eq!(success(&page), 5.0);
     let (_, text) = get(&sidecar, "/probe?target=anonymous&auth_module=nobody").await;
     let page = Scrape::parse(&text).unwrap();
     assert!(page.sum("txnscope_poll_errors_total", &[("reason", "authentication")]) > 0.0);
