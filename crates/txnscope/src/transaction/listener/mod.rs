@@ -19,7 +19,7 @@
 //!
 //! # Whose transaction it is
 //!
-//! A transaction belongs to the operation in whose [scope](crate::scope) its first statement was sent. A task that the
+//! A transaction belongs to the operation in whose [scope] its first statement was sent. A task that the
 //! handler spawns has no scope of its own: give it the handler's, or what it does is `unscoped`.
 //!
 //! ```
