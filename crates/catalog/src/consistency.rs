@@ -3,10 +3,8 @@
 //! A check reads the deployment through whichever member the driver chooses, so its series name the replica set and
 //! no member: an election must not make a second series of them.
 
-use crate::server::RS;
-use crate::{
-    CHECK_ERROR_REASONS, Emitter, Kind, Label, MAX_CHECKS, Metric, SEVERITIES, Stability, Unit, Values,
-};
+use crate::server::{RS, server};
+use crate::{CHECK_ERROR_REASONS, Kind, Label, MAX_CHECKS, Metric, SEVERITIES, Unit, Values};
 
 const CHECK: Label = Label {
     name: "check",
@@ -20,29 +18,8 @@ const SEVERITY: Label =
 const REASON: Label =
     Label { name: "reason", help: "why a check did not run", values: Values::Closed(CHECK_ERROR_REASONS) };
 
-const fn consistency(
-    name: &'static str,
-    kind: Kind,
-    unit: Unit,
-    help: &'static str,
-    labels: &'static [Label],
-    source: &'static str,
-) -> Metric {
-    Metric {
-        name,
-        kind,
-        unit,
-        help,
-        labels,
-        buckets: &[],
-        emitter: Emitter::Sidecar,
-        source,
-        stability: Stability::Stable,
-    }
-}
-
 /// What a check found.
-pub const MONGODB_CONSISTENCY_VIOLATIONS: Metric = consistency(
+pub const MONGODB_CONSISTENCY_VIOLATIONS: Metric = server(
     "mongodb_consistency_violations",
     Kind::Gauge,
     Unit::Count,
@@ -52,7 +29,7 @@ pub const MONGODB_CONSISTENCY_VIOLATIONS: Metric = consistency(
 );
 
 /// When a check last ran to its end.
-pub const MONGODB_CONSISTENCY_LAST_SUCCESS: Metric = consistency(
+pub const MONGODB_CONSISTENCY_LAST_SUCCESS: Metric = server(
     "mongodb_consistency_last_success_timestamp_seconds",
     Kind::Gauge,
     Unit::Seconds,
@@ -62,7 +39,7 @@ pub const MONGODB_CONSISTENCY_LAST_SUCCESS: Metric = consistency(
 );
 
 /// How often a check is to run.
-pub const MONGODB_CONSISTENCY_INTERVAL: Metric = consistency(
+pub const MONGODB_CONSISTENCY_INTERVAL: Metric = server(
     "mongodb_consistency_interval_seconds",
     Kind::Gauge,
     Unit::Seconds,
@@ -72,7 +49,7 @@ pub const MONGODB_CONSISTENCY_INTERVAL: Metric = consistency(
 );
 
 /// How long a check took.
-pub const MONGODB_CONSISTENCY_CHECK_DURATION: Metric = consistency(
+pub const MONGODB_CONSISTENCY_CHECK_DURATION: Metric = server(
     "mongodb_consistency_check_duration_seconds",
     Kind::Gauge,
     Unit::Seconds,
@@ -82,7 +59,7 @@ pub const MONGODB_CONSISTENCY_CHECK_DURATION: Metric = consistency(
 );
 
 /// How much a check looked at.
-pub const MONGODB_CONSISTENCY_DOCUMENTS_EXAMINED: Metric = consistency(
+pub const MONGODB_CONSISTENCY_DOCUMENTS_EXAMINED: Metric = server(
     "mongodb_consistency_documents_examined",
     Kind::Gauge,
     Unit::Count,
@@ -92,7 +69,7 @@ pub const MONGODB_CONSISTENCY_DOCUMENTS_EXAMINED: Metric = consistency(
 );
 
 /// Runs that failed.
-pub const MONGODB_CONSISTENCY_CHECK_ERRORS: Metric = consistency(
+pub const MONGODB_CONSISTENCY_CHECK_ERRORS: Metric = server(
     "mongodb_consistency_check_errors_total",
     Kind::Counter,
     Unit::Count,

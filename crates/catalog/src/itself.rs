@@ -1,34 +1,13 @@
 //! What the sidecar says about itself.
 
-use crate::server::{MEMBER, RS};
-use crate::{Emitter, Kind, Label, Metric, POLL_ERROR_REASONS, POLL_SOURCES, Stability, Unit, Values};
+use crate::server::{MEMBER, RS, server};
+use crate::{Kind, Label, Metric, POLL_ERROR_REASONS, POLL_SOURCES, Unit, Values};
 
 const SOURCE: Label =
     Label { name: "source", help: "what was asked of the member", values: Values::Closed(POLL_SOURCES) };
 
-const fn itself(
-    name: &'static str,
-    kind: Kind,
-    unit: Unit,
-    help: &'static str,
-    labels: &'static [Label],
-    source: &'static str,
-) -> Metric {
-    Metric {
-        name,
-        kind,
-        unit,
-        help,
-        labels,
-        buckets: &[],
-        emitter: Emitter::Sidecar,
-        source,
-        stability: Stability::Stable,
-    }
-}
-
 /// The build.
-pub const TXNSCOPE_BUILD_INFO: Metric = itself(
+pub const TXNSCOPE_BUILD_INFO: Metric = server(
     "txnscope_build_info",
     Kind::Gauge,
     Unit::Info,
@@ -38,7 +17,7 @@ pub const TXNSCOPE_BUILD_INFO: Metric = itself(
 );
 
 /// Whether the configuration in force is the one in the files.
-pub const TXNSCOPE_CONFIG_RELOAD_SUCCESSFUL: Metric = itself(
+pub const TXNSCOPE_CONFIG_RELOAD_SUCCESSFUL: Metric = server(
     "txnscope_config_last_reload_successful",
     Kind::Gauge,
     Unit::Boolean,
@@ -48,7 +27,7 @@ pub const TXNSCOPE_CONFIG_RELOAD_SUCCESSFUL: Metric = itself(
 );
 
 /// When the configuration in force was read.
-pub const TXNSCOPE_CONFIG_RELOAD_TIMESTAMP: Metric = itself(
+pub const TXNSCOPE_CONFIG_RELOAD_TIMESTAMP: Metric = server(
     "txnscope_config_last_reload_success_timestamp_seconds",
     Kind::Gauge,
     Unit::Seconds,
@@ -58,7 +37,7 @@ pub const TXNSCOPE_CONFIG_RELOAD_TIMESTAMP: Metric = itself(
 );
 
 /// Whether the last poll of a source succeeded.
-pub const TXNSCOPE_POLL_SUCCESS: Metric = itself(
+pub const TXNSCOPE_POLL_SUCCESS: Metric = server(
     "txnscope_poll_success",
     Kind::Gauge,
     Unit::Boolean,
@@ -68,7 +47,7 @@ pub const TXNSCOPE_POLL_SUCCESS: Metric = itself(
 );
 
 /// How long the last poll of a source took.
-pub const TXNSCOPE_POLL_DURATION: Metric = itself(
+pub const TXNSCOPE_POLL_DURATION: Metric = server(
     "txnscope_poll_duration_seconds",
     Kind::Gauge,
     Unit::Seconds,
@@ -78,7 +57,7 @@ pub const TXNSCOPE_POLL_DURATION: Metric = itself(
 );
 
 /// Age of the data of a source.
-pub const TXNSCOPE_POLL_AGE: Metric = itself(
+pub const TXNSCOPE_POLL_AGE: Metric = server(
     "txnscope_poll_age_seconds",
     Kind::Gauge,
     Unit::Seconds,
@@ -88,7 +67,7 @@ pub const TXNSCOPE_POLL_AGE: Metric = itself(
 );
 
 /// Polls that failed.
-pub const TXNSCOPE_POLL_ERRORS: Metric = itself(
+pub const TXNSCOPE_POLL_ERRORS: Metric = server(
     "txnscope_poll_errors_total",
     Kind::Counter,
     Unit::Count,
@@ -98,7 +77,7 @@ pub const TXNSCOPE_POLL_ERRORS: Metric = itself(
 );
 
 /// Series that were not exported.
-pub const TXNSCOPE_SERIES_DROPPED: Metric = itself(
+pub const TXNSCOPE_SERIES_DROPPED: Metric = server(
     "txnscope_series_dropped_total",
     Kind::Counter,
     Unit::Count,
