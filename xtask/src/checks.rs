@@ -27,7 +27,8 @@ const CHECKS: &[Check] = &[
     Check {
         name: "test",
         what: "unit, documentation and end-to-end tests pass, on real servers",
-        run: || cargo_with("test --workspace --all-features"),
+        // One failure does not hide the next.
+        run: || cargo_with("test --workspace --all-features --no-fail-fast"),
     },
 ];
 
