@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 
 use crate::fetch;
 use crate::run::{cargo, checked};
+use crate::suites;
 
 struct Check {
     name: &'static str,
@@ -27,8 +28,7 @@ const CHECKS: &[Check] = &[
     Check {
         name: "test",
         what: "unit, documentation and end-to-end tests pass, on real servers",
-        // One failure does not hide the next.
-        run: || cargo_with("test --workspace --all-features --no-fail-fast"),
+        run: suites::run,
     },
 ];
 

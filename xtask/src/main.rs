@@ -5,6 +5,7 @@ mod checks;
 mod demo;
 mod fetch;
 mod run;
+mod suites;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
