@@ -1,20 +1,19 @@
 //! One attempt: the session that it runs in, what is counted of it, and what a drop means.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mongodb::ClientSession;
 use mongodb::error::Error;
 use mongodb::options::TransactionOptions;
-use quanta::Instant;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
-use super::books::{AttemptOutcome, Books, Unbegun};
-use super::classify::{Reached, reached, refuses_to_begin};
+use super::books::{AttemptOutcome, Books};
 use super::cleanup;
-use super::open::{Lsid, Owner};
+use super::driver_session;
 use super::runner::Shared;
+use super::tally::Tally;
 use crate::Reason;
 
 /// A transaction, as the work sees it: it takes the place of the driver's `ClientSession` in every call that wants one.
@@ -55,10 +54,7 @@ impl Live {
     /// Whether an answer was lost in the session. The driver knows it, tries an abort twice, and tells nobody that
     /// both were lost; and it never uses the session again, so that no later transaction would end this one.
     pub(super) fn lost_an_answer(&self) -> bool {
-        let mut probe = Probe::after(b"dirty: ");
-        // The end that the probe asks for by an error is what is wanted.
-        let _ = write!(probe, "{:?}", self.session);
-        probe.text.starts_with(b"true")
+        driver_session::is_dirty(&self.session)
     }
 }
 
@@ -140,98 +136,6 @@ impl Slot {
             self.shared.tasks.spawn_on(kill, &self.runtime);
         }
     }
-}
-
-/// What is counted of one attempt, exactly once, whatever becomes of it: if nobody says how it ended, its drop does.
-pub(super) struct Tally {
-    pub(super) books: &'static Books,
-    lsid: Option<Lsid>,
-    txn_number: Option<i64>,
-    /// When the first statement was handed to the driver. Without one there is no transaction, and nothing is counted.
-    begun: Option<Instant>,
-    /// Whether the server had answered before the last statement was handed over.
-    answered: bool,
-    /// What it means if this is dropped.
-    pub(super) dropped: AttemptOutcome,
-}
-
-impl Tally {
-    fn new(books: &'static Books) -> Self {
-        Self {
-            books,
-            lsid: None,
-            txn_number: None,
-            begun: None,
-            answered: false,
-            dropped: AttemptOutcome::Aborted(Reason::CANCELLED),
-        }
-    }
-
-    /// A statement is about to be handed to the driver.
-    fn statement(&mut self, session: &ClientSession) {
-        // The session is this attempt's own: it has a time only if the server has answered in it.
-        self.answered = session.operation_time().is_some();
-        if self.begun.is_none() {
-            let now = Instant::now();
-            self.begun = Some(now);
-            self.books.start();
-            self.txn_number = txn_number(session);
-            self.lsid = Lsid::of(session.id());
-            if let Some(lsid) = self.lsid {
-                self.books.table.insert(lsid, Owner::Runner, self.txn_number, self.books.operation(), now);
-            }
-        }
-    }
-
-    pub(super) fn has_begun(&self) -> bool {
-        self.begun.is_some()
-    }
-
-    /// For the log.
-    pub(super) fn identity(&self) -> Identity {
-        Identity { lsid: self.lsid, txn_number: self.txn_number }
-    }
-
-    /// The last statement failed, and that was the end of the attempt.
-    pub(super) fn failed_with(&self, error: &Error) {
-        if self.answered || self.begun.is_none() {
-            return;
-        }
-        match reached(error) {
-            Reached::Nobody => self.books.unbegun(Unbegun::Unsent),
-            Reached::Perhaps => self.books.unbegun(Unbegun::Lost),
-            Reached::Server if refuses_to_begin(error) => self.books.unbegun(Unbegun::Refused),
-            Reached::Server => {}
-        }
-    }
-
-    /// Counts how it ended.
-    pub(super) fn end(mut self, outcome: AttemptOutcome) {
-        self.count(outcome);
-    }
-
-    /// The same, of one that is still to be ended on the server.
-    pub(super) fn count(&mut self, outcome: AttemptOutcome) {
-        let Some(begun) = self.begun.take() else { return };
-        // First out of the table: whoever sees the gauge at zero finds no row.
-        if let Some(lsid) = self.lsid {
-            self.books.table.remove(lsid);
-        }
-        self.books.end(outcome, begun.elapsed());
-    }
-}
-
-impl Drop for Tally {
-    fn drop(&mut self) {
-        self.count(self.dropped);
-    }
-}
-
-/// What the server's log and `$currentOp` know a transaction by.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Identity {
-    pub(super) lsid: Option<Lsid>,
-    pub(super) txn_number: Option<i64>,
 }
 
 /// An attempt whose work is under way. Dropped, it has the transaction ended by a task of its own.
@@ -375,80 +279,5 @@ impl Drop for Worked {
         } else {
             self.slot.kill(live, why_dropped());
         }
-    }
-}
-
-/// The number of the session's transaction. The driver shows it only in the debug form of the session, which is read
-/// up to there and no further; a driver that writes it otherwise costs the number and nothing else.
-fn txn_number(session: &ClientSession) -> Option<i64> {
-    let mut probe = Probe::after(b"txn_number: ");
-    // The end that the probe asks for by an error is what is wanted.
-    let _ = write!(probe, "{session:?}");
-    probe.number()
-}
-
-/// Reads what stands behind a field's name, and ends the formatting there.
-struct Probe {
-    field: &'static [u8],
-    matched: usize,
-    text: [u8; 18],
-    len: usize,
-}
-
-impl Probe {
-    fn after(field: &'static [u8]) -> Self {
-        Self { field, matched: 0, text: [0; 18], len: 0 }
-    }
-
-    fn number(&self) -> Option<i64> {
-        std::str::from_utf8(&self.text[..self.len]).ok()?.parse().ok()
-    }
-}
-
-impl fmt::Write for Probe {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for byte in text.bytes() {
-            if self.matched == self.field.len() {
-                if !byte.is_ascii_alphanumeric() || self.len == self.text.len() {
-                    return Err(fmt::Error);
-                }
-                self.text[self.len] = byte;
-                self.len += 1;
-            } else if byte == self.field[self.matched] {
-                self.matched += 1;
-            } else {
-                self.matched = usize::from(byte == self.field[0]);
-            }
-        }
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn the_number_is_read_from_the_drivers_own_account() {
-        let client = mongodb::Client::with_uri_str("mongodb://127.0.0.1:1/").await.unwrap();
-        let session = client.start_session().await.unwrap();
-        assert_eq!(txn_number(&session), Some(0));
-        let mut probe = Probe::after(b"dirty: ");
-        let _ = write!(probe, "{session:?}");
-        assert_eq!(&probe.text[..probe.len], b"false");
-    }
-
-    #[test]
-    fn a_form_without_the_number_costs_the_number_only() {
-        let probe = |text: &str| {
-            let mut probe = Probe::after(b"txn_number: ");
-            let _ = probe.write_str(text);
-            probe.number()
-        };
-        assert_eq!(probe("ServerSession { dirty: false, txn_number: 42, more: 7 }"), Some(42));
-        assert_eq!(probe("ttxn_number: 7}"), Some(7));
-        assert_eq!(probe("txn_number: -1"), None);
-        assert_eq!(probe("txn: 3"), None);
-        assert_eq!(probe("txn_number: 99999999999999999999"), Some(999_999_999_999_999_999));
     }
 }

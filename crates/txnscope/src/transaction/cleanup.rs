@@ -13,10 +13,11 @@ use mongodb::options::{ReadConcern, WriteConcern};
 use mongodb::{Client, ClientSession};
 use tokio::time::{Instant, timeout};
 
-use super::attempt::{Live, Tally};
+use super::attempt::Live;
 use super::books::{AttemptOutcome, Books, Cleaned, Unbegun};
 use super::classify::{Brief, Reached, code, is_write_concern_error, reached};
 use super::runner::Shared;
+use super::tally::Tally;
 use crate::Reason;
 
 /// After this the server has ended the transaction by itself: `transactionLifetimeLimitSeconds` is 60 by default, and

@@ -1,8 +1,8 @@
 //! What the log is told of transactions.
 
 use super::classify::{Brief, code, code_name, labels};
+use super::course::Course;
 use super::error::Failure;
-use super::runner::Course;
 use crate::{Reason, scope};
 use mongodb::error::Error;
 

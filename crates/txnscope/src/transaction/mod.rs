@@ -49,6 +49,8 @@ mod attempt;
 mod books;
 mod classify;
 mod cleanup;
+mod course;
+mod driver_session;
 mod error;
 mod event;
 pub mod listener;
@@ -57,11 +59,14 @@ mod pause;
 mod queue;
 #[cfg(feature = "axum")]
 mod route;
+mod run;
 mod runner;
+mod tally;
 
 pub use self::attempt::Transaction;
 pub(crate) use self::books::Books;
 pub use self::error::{Abort, ApplicationError, Cause, Committed, Failure, TransactionError};
 pub use self::listener::TransactionListener;
 pub use self::open::{OpenTransaction, OpenTransactions};
-pub use self::runner::{Run, TransactionRunner};
+pub use self::run::Run;
+pub use self::runner::TransactionRunner;

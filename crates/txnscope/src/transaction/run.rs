@@ -1,0 +1,107 @@
+//! One call of the runner: what it was told, and the loop over attempts.
+
+use std::hash::Hash;
+
+use tokio::time::Instant;
+
+use super::attempt::Transaction;
+use super::course::{Course, Ended};
+use super::error::{Abort, ApplicationError, Cause, Committed, TransactionError};
+use super::event;
+use super::queue::Key;
+use super::runner::TransactionRunner;
+
+/// A transaction that is about to be run. Made by [`TransactionRunner::transaction`].
+#[derive(Debug)]
+#[must_use = "nothing happens before `run`"]
+pub struct Run<'a> {
+    pub(super) runner: &'a TransactionRunner,
+    pub(super) operation: Option<&'static str>,
+    pub(super) deadline: Option<Instant>,
+    pub(super) keys: Vec<Key>,
+}
+
+impl<'a> Run<'a> {
+    pub(super) fn new(runner: &'a TransactionRunner) -> Self {
+        Self { runner, operation: None, deadline: None, keys: Vec::new() }
+    }
+
+    /// Counts it under that name in place of the current operation's. The name must come from a bounded set.
+    pub fn named(mut self, operation: &'static str) -> Self {
+        self.operation = Some(operation);
+        self
+    }
+
+    /// Gives up at that time: what the caller has left.
+    pub fn deadline(mut self, deadline: Instant) -> Self {
+        self.deadline = Some(self.deadline.map_or(deadline, |known| known.min(deadline)));
+        self
+    }
+
+    /// Takes turns, in this process and in the order of arrival, with the transactions of the same key: those that
+    /// write the same document, and would only undo each other's work. Say it once for each such document; keys of
+    /// different kinds of things want different types or a prefix.
+    ///
+    /// What waits holds neither a session nor a connection, and counts in
+    /// `mongodb_client_transactions_queued`. Other processes know nothing of the queue: with them the server still
+    /// decides, and the work is tried again.
+    pub fn contend_on(mut self, key: impl Hash) -> Self {
+        self.keys.push(Key::of(&key));
+        self
+    }
+
+    /// Runs the work in a transaction, and again where the server says that this may help, until it commits, the
+    /// application says no, or the time is over.
+    ///
+    /// The work is called once for each attempt, and what an attempt did is undone before the next one begins; so it
+    /// must do nothing outside of the transaction that may not be done twice. An `async` closure that borrows does; it
+    /// wants no `move`.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejected`](TransactionError::Rejected) if the application said no, [`Failed`](TransactionError::Failed) if
+    /// nothing was changed for another reason, [`CommitUnknown`](TransactionError::CommitUnknown) if it may have
+    /// been.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropped at any point, and also if the work panics, it leaves no transaction open: what was begun is ended by a
+    /// task of its own, and counts as `aborted` with the reason `cancelled` or `panic`. A commit that was sent is not
+    /// taken back: that task learns its result.
+    ///
+    /// # Panics
+    ///
+    /// If called outside of a tokio runtime.
+    pub async fn run<T, E, F, U>(self, mut work: F) -> Result<Committed<T>, TransactionError<E>>
+    where
+        E: ApplicationError,
+        F: FnMut(Transaction) -> U,
+        U: Future<Output = Result<T, Abort<E>>>,
+    {
+        let mut course = Course::begin(&self);
+        let _turns = match course.turns(&self).await {
+            Ok(turns) => turns,
+            Err(cause) => return Err(course.failed(cause)),
+        };
+        loop {
+            let ended = course.attempt(&self.runner.shared, &self.runner.options, &mut work).await;
+            match ended {
+                Ended::Committed(value) => return Ok(Committed { value, attempts: course.attempts }),
+                Ended::Rejected(error) => return Err(course.rejected(error)),
+                Ended::Failed(cause) => return Err(course.failed(cause)),
+                Ended::Unknown(cause) => return Err(course.unknown(cause)),
+                Ended::Again(error) => {
+                    let out_of_attempts = course.attempts >= self.runner.options.max_attempts;
+                    if out_of_attempts {
+                        return Err(course.failed(Cause::Driver(error)));
+                    }
+                    event::to_be_tried_again(&course, &error);
+                    if !course.pauses.take(course.books).await {
+                        return Err(course.failed(Cause::Deadline(Some(error))));
+                    }
+                    course.last = Some(error);
+                }
+            }
+        }
+    }
+}
