@@ -39,7 +39,7 @@ async fn two_hundred_disconnects_are_two_hundred_cancelled_operations() {
     let slow = doc! {
         "failCommands": ["find", "findAndModify", "update", "insert", "aggregate", "commitTransaction"],
         "blockConnection": true,
-        "blockTimeMS": 500,
+        "blockTimeMS": 1_000,
     };
     let failpoint = FailPoint::fail_command(&set.client().await.unwrap(), "ledger", slow).await.unwrap();
     let operation = [("operation", "POST /api/retainers/{id}/consume")];
@@ -63,7 +63,7 @@ async fn two_hundred_disconnects_are_two_hundred_cancelled_operations() {
         .unwrap();
         // The random moment is what is tested, not something that is waited for.
         let leave = callers.into_iter().map(|caller| {
-            let moment = Duration::from_millis(dice.random_range(0..1_200));
+            let moment = Duration::from_millis(dice.random_range(0..2_400));
             async move {
                 tokio::time::sleep(moment).await;
                 let answered = caller.try_read(&mut [0]).is_ok();

@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use std::sync::mpsc::{Sender, channel};
 
 use anyhow::{Context, Result, anyhow, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use tokio::sync::oneshot;
 
 /// A running server. Dropping it kills and reaps it.
@@ -63,14 +63,20 @@ impl Process {
         self.child.id()
     }
 
-    /// Sends it a signal.
+    /// Sends it a signal. After SIGSTOP, it has stopped when this returns: the system stops thread after thread, and a
+    /// busy machine takes its time.
     ///
     /// # Errors
     ///
     /// If it is no longer there.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).context("a process has an id")?;
-        kill_process(pid, signal).with_context(|| format!("cannot signal {}", self.name))
+        kill_process(pid, signal).with_context(|| format!("cannot signal {}", self.name))?;
+        if signal == Signal::STOP {
+            let stopped = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+            waitid(WaitId::Pid(pid), stopped).with_context(|| format!("cannot wait for {}", self.name))?;
+        }
+        Ok(())
     }
 
     /// How it ended, if it has.
