@@ -30,6 +30,8 @@ mod fault;
 mod general_ledger;
 mod idempotency;
 mod money;
+#[cfg(feature = "mutants")]
+mod mutants;
 pub mod operations;
 mod payments;
 mod probes;
@@ -44,5 +46,7 @@ pub use crate::app::app;
 pub use crate::auth::{Token, TokenError};
 pub use crate::database::{OpenError, UriError, connect};
 pub use crate::money::{Money, MoneyError};
+#[cfg(feature = "mutants")]
+pub use crate::mutants::Mutant;
 pub use crate::server::{ServeError, Server, serve};
 pub use crate::state::{Ledger, Settings};

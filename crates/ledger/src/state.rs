@@ -16,6 +16,8 @@ use crate::database::{Collections, OpenError};
 use crate::error::AppError;
 use crate::fault::Fault;
 use crate::idempotency::{Key, Once};
+#[cfg(feature = "mutants")]
+use crate::mutants::{self, Mutant};
 use crate::reply::Reply;
 use crate::transaction::Work;
 
@@ -61,6 +63,8 @@ struct Inner {
     data: Collections,
     runner: TransactionRunner,
     settings: Settings,
+    #[cfg(feature = "mutants")]
+    mutant: Option<Mutant>,
 }
 
 impl Ledger {
@@ -73,7 +77,34 @@ impl Ledger {
         let data = Collections::open(&client, &settings.database).await?;
         let runner =
             TransactionRunner::with_registry(&client, settings.registry).time_limit(settings.deadline);
-        Ok(Self(Arc::new(Inner { client, data, runner, settings })))
+        Ok(Self(Arc::new(Inner {
+            client,
+            data,
+            runner,
+            settings,
+            #[cfg(feature = "mutants")]
+            mutant: None,
+        })))
+    }
+
+    /// A ledger with that fault, on its database. It lets transactions meet: taking turns would hide most faults
+    /// from a race in one process.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    #[cfg(feature = "mutants")]
+    pub async fn open_mutant(client: Client, settings: Settings, mutant: Mutant) -> Result<Self, OpenError> {
+        let mut ledger = Self::open(client, Settings { take_turns: false, ..settings }).await?;
+        if let Some(inner) = Arc::get_mut(&mut ledger.0) {
+            inner.mutant = Some(mutant);
+        }
+        Ok(ledger)
+    }
+
+    #[cfg(feature = "mutants")]
+    pub(crate) fn mutant(&self) -> Option<Mutant> {
+        self.0.mutant
     }
 
     pub(crate) fn client(&self) -> &Client {
@@ -115,6 +146,8 @@ impl Ledger {
         loop {
             let run = self.runner().transaction();
             let run = if self.0.settings.take_turns { work.meets_others_at(run) } else { run };
+            #[cfg(feature = "mutants")]
+            let work = &mutants::Mutated { work, mutant: self.0.mutant };
             match run.run(async |mut tx| work.attempt(&mut tx).await).await {
                 Ok(committed) => return Ok(committed.value),
                 Err(TransactionError::Failed(failure))
