@@ -10,6 +10,7 @@ use txnscope_catalog as catalog;
 
 use crate::checks::{AuditFlags, RepairFlags};
 use crate::deployment::DeploymentFlags;
+use crate::drill::DrillFlags;
 
 /// MongoDB's transactions, made visible to Prometheus.
 #[derive(Debug, Parser)]
@@ -17,6 +18,22 @@ use crate::deployment::DeploymentFlags;
 pub(crate) struct Flags {
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Flags {
+    /// The command line as it is parsed. One deployment is all that any command but `serve` takes, and the same flags
+    /// say so there.
+    pub(crate) fn grammar() -> clap::Command {
+        const MORE: &str = ". Repeat it for more";
+        let one = |argument: clap::Arg| match argument.get_help().map(ToString::to_string) {
+            Some(help) if help.contains(MORE) => argument.help(help.replace(MORE, "")),
+            _ => argument,
+        };
+        let command = <Self as clap::CommandFactory>::command();
+        let names: Vec<_> = command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
+        let others = names.into_iter().filter(|name| name != "serve");
+        others.fold(command, |command, name| command.mut_subcommand(name, |command| command.mut_args(one)))
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -27,6 +44,8 @@ pub(crate) enum Command {
     Audit(AuditFlags),
     /// Show how derived fields would be set right, do it, or undo it.
     Repair(RepairFlags),
+    /// Send real requests to a backend, and see what becomes of them.
+    Drill(Box<DrillFlags>),
     /// Print the role and the user that txnscope needs, for mongosh.
     Role(RoleFlags),
     /// Print every metric that txnscope emits.
@@ -251,7 +270,20 @@ mod tests {
 
     #[test]
     fn the_flags_are_consistent() {
-        Flags::command().debug_assert();
+        Flags::grammar().debug_assert();
+    }
+
+    #[test]
+    fn who_takes_one_deployment_does_not_ask_for_more() {
+        let help = |name: &str| {
+            let grammar = Flags::grammar();
+            grammar.find_subcommand(name).unwrap().clone().render_long_help().to_string()
+        };
+        assert!(help("serve").contains("Repeat it for more"));
+        for name in ["audit", "repair"] {
+            let help = help(name);
+            assert!(help.contains("--mongodb.uri-file") && !help.contains("Repeat it"), "{help}");
+        }
     }
 
     /// One row for each flag. `docs/sidecar.md` has the table as this prints it.

@@ -2,6 +2,7 @@
 
 mod checks;
 mod deployment;
+mod drill;
 mod file;
 mod flags;
 mod logging;
@@ -14,7 +15,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{CommandFactory, FromArgMatches};
+use clap::FromArgMatches;
 
 use crate::flags::{Command, Flags};
 
@@ -24,7 +25,7 @@ const FAILURE: u8 = 1;
 const MISUSE: u8 = 2;
 
 fn main() -> ExitCode {
-    let matches = match Flags::command().try_get_matches() {
+    let matches = match Flags::grammar().try_get_matches() {
         Ok(matches) => matches,
         Err(error) => return explain(&error),
     };
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         (Command::Serve(flags), Some((_, matches))) => serve::run(*flags, matches),
         (Command::Audit(flags), Some((_, matches))) => checks::audit::audit(&flags, matches),
         (Command::Repair(flags), Some((_, matches))) => checks::repair::repair(&flags, matches),
+        (Command::Drill(flags), _) => drill::run(*flags),
         (Command::Serve(_) | Command::Audit(_) | Command::Repair(_), None) => {
             unreachable!("clap has parsed the subcommand that it has matched")
         }

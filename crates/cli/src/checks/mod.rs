@@ -5,7 +5,7 @@ mod confirm;
 mod flags;
 mod output;
 pub(crate) mod repair;
-mod table;
+pub(crate) mod table;
 
 use std::path::Path;
 use std::time::Duration;

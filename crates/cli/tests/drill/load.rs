@@ -1,0 +1,130 @@
+//! Load on a real ledger, and on backends that would deceive a generator that waits for them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+use axum::http::StatusCode;
+use axum::routing::post;
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use testkit::wait;
+use tokio::sync::Notify;
+
+use crate::refusals::interrupt;
+use crate::stage::{Stage, command, drill, ended, serve};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_arrival_is_sent_once_and_counted_as_the_ledger_counts_it() {
+    let stage = Stage::with(None, true).await;
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("result.json");
+    let (url, result) = (format!("--url={}", stage.url()), format!("--result-file={}", file.display()));
+    let (code, told) =
+        drill(&["load", &url, "--rate=20", "--duration=4s", "--entities=8", "--timeout=120s", &result]).await;
+    assert_eq!(code, 0, "{told}");
+    assert!(told.contains("80 arrivals at 20 a second"), "{told}");
+    assert!(!told.contains('\r'), "progress is for terminals: {told}");
+    let result: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let scrape = stage.scrape();
+    for (operation, arrivals) in [
+        ("POST /api/retainers/{id}/consume", 32),
+        ("POST /api/payments/{id}/complete", 16),
+        ("POST /api/bank-transfers", 32),
+    ] {
+        let told = &result["operations"][operation];
+        assert_eq!(told["arrivals"], arrivals, "{told:#}");
+        assert_eq!(told["outcomes"]["succeeded"], arrivals, "{told:#}");
+        let attempts = scrape.value("transaction_attempts_total", &[("operation", operation)]);
+        assert_eq!(attempts, Some(f64::from(arrivals)), "{operation}");
+        let latency = |name: &str| told["latency_seconds"][name].as_f64().unwrap();
+        assert!(0.0 < latency("p50") && latency("p50") <= latency("p99") && latency("p99") <= latency("max"));
+        let buckets = told["histogram_seconds"].as_array().unwrap().iter();
+        assert_eq!(buckets.map(|bucket| bucket[1].as_i64().unwrap()).sum::<i64>(), i64::from(arrivals));
+    }
+    assert_eq!(result["all"]["arrivals"], 80);
+    assert_eq!(stage.violated().await, [""; 0]);
+}
+
+/// What the load needs before it begins.
+fn preparing() -> Router {
+    let made = |what: &'static str| {
+        post(async move || (StatusCode::CREATED, Json(json!({what: {"_id": "65a0b0c0d0e0f00102030405"}}))))
+    };
+    Router::new()
+        .route("/api/retainers", made("retainer"))
+        .route("/api/bank-accounts", made("account"))
+        .route("/api/payments", made("payment"))
+        .fallback(async || StatusCode::NOT_FOUND)
+}
+
+fn answered_by<F: Future<Output = StatusCode> + Send + 'static>(
+    handler: impl Fn() -> F + Clone + Send + Sync + 'static,
+) -> Router {
+    let handler = || post(handler.clone());
+    preparing()
+        .route("/api/retainers/{id}/consume", handler())
+        .route("/api/payments/{id}/complete", handler())
+        .route("/api/bank-transfers", handler())
+}
+
+/// This backend answers nobody before fifty have asked. Whoever waits for its answers before asking again, waits for
+/// ever.
+#[tokio::test]
+async fn requests_arrive_whether_or_not_the_earlier_ones_are_answered() {
+    const ENOUGH: usize = 50;
+    let (waiting, all) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+    let routes = answered_by(move || {
+        let (waiting, all) = (Arc::clone(&waiting), Arc::clone(&all));
+        async move {
+            let there = all.notified();
+            if waiting.fetch_add(1, SeqCst) + 1 < ENOUGH {
+                there.await;
+            } else {
+                all.notify_waiters();
+            }
+            StatusCode::OK
+        }
+    });
+    let url = format!("--url={}", serve(routes).await);
+    let (code, told) =
+        drill(&["load", &url, "--rate=50", "--duration=1s", "--timeout=60s", "--output=json"]).await;
+    let result: Value = serde_json::from_str(&told).expect(&told);
+    assert_eq!(code, 0, "{result:#}");
+    assert_eq!(result["all"]["outcomes"]["succeeded"], 50, "{result:#}");
+}
+
+#[tokio::test]
+async fn what_finds_no_room_is_counted_as_dropped_and_slows_nobody() {
+    let url = format!("--url={}", serve(answered_by(std::future::pending)).await);
+    let arguments = ["load", &url, "--rate=100", "--duration=1s", "--timeout=5s", "--max-in-flight=5"];
+    let (code, told) = drill(&arguments).await;
+    assert_eq!(code, 1, "{told}");
+    assert!(told.contains("95 were not sent, because 5 were under way"), "{told}");
+    let all = told.lines().find(|line| line.starts_with("all")).unwrap();
+    let columns: Vec<_> = all.split_whitespace().take(7).collect();
+    assert_eq!(columns, ["all", "100", "0", "0", "0", "5", "95"], "{told}");
+}
+
+#[tokio::test]
+async fn an_interrupted_load_tells_what_it_has_measured() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("result.json");
+    let answered = Arc::new(Notify::new());
+    let notified = Arc::clone(&answered);
+    let routes = answered_by(move || {
+        notified.notify_one();
+        std::future::ready(StatusCode::OK)
+    });
+    let (url, result) =
+        (format!("--url={}", serve(routes).await), format!("--result-file={}", file.display()));
+    let child = command(&["load", &url, "--rate=10", "--duration=60m", &result]).spawn().unwrap();
+    tokio::time::timeout(wait::LIMIT, answered.notified()).await.unwrap();
+    interrupt(child.id().unwrap());
+    let (code, told) = ended(child.wait_with_output()).await;
+    assert_eq!(code, 2, "{told}");
+    assert!(told.contains("it was interrupted"), "{told}");
+    let result: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    assert_eq!(result["interrupted"], true);
+    assert!(result["all"]["outcomes"]["succeeded"].as_u64() >= Some(1), "{result:#}");
+}

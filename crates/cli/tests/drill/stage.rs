@@ -1,0 +1,99 @@
+//! A ledger inside the test's own process, right or mutated, and the program that drills it.
+
+use std::process::{Output, Stdio};
+
+use axum::Router;
+use ledger::{Ledger, Mutant, Server, Settings, Token};
+use mongodb::Client;
+use serde_json::Value;
+use testkit::{ReplicaSet, Scrape, wait};
+use tokio::net::TcpListener;
+use tokio::process::Command;
+use txnscope::Metrics;
+use txnscope_consistency::{Checks, Sample, Verdict, run};
+
+pub(crate) const TOKEN: &str = "t0p-s3cret";
+/// Failpoints fire for it alone.
+pub(crate) const APP: &str = "drilled";
+
+pub(crate) struct Stage {
+    _set: ReplicaSet,
+    pub(crate) client: Client,
+    pub(crate) metrics: Metrics,
+    server: Server,
+}
+
+impl Stage {
+    pub(crate) async fn with(mutant: Option<Mutant>, take_turns: bool) -> Self {
+        let set = ReplicaSet::start(1).await.unwrap();
+        let backend = ledger::connect(&format!("{}&appName={APP}", set.uri())).await.unwrap();
+        let metrics = Metrics::isolated().unwrap();
+        let mut settings = Settings::new(Token::new(TOKEN).unwrap());
+        settings.registry = metrics.registry();
+        settings.take_turns = take_turns;
+        // A busy machine is no reason for the ledger to give up.
+        settings.deadline = wait::LIMIT;
+        let ledger = match mutant {
+            Some(mutant) => Ledger::open_mutant(backend, settings, mutant).await.unwrap(),
+            None => Ledger::open(backend, settings).await.unwrap(),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = Server::start(listener, ledger, &metrics).unwrap();
+        Self { client: set.client().await.unwrap(), _set: set, metrics, server }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.server.address())
+    }
+
+    pub(crate) fn scrape(&self) -> Scrape {
+        Scrape::parse(&self.metrics.render()).unwrap()
+    }
+
+    /// The names of the ledger's own checks that its data does not pass.
+    pub(crate) async fn violated(&self) -> Vec<String> {
+        let path = testkit::workspace().join("crates/ledger/checks.toml");
+        let checks = Checks::parse(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let mut violated = Vec::new();
+        for check in checks.iter() {
+            match run(&self.client, check, Sample::NONE).await.verdict {
+                Verdict::Clean { .. } => {}
+                Verdict::Violated { .. } => violated.push(check.name.clone()),
+                Verdict::Failed(failure) => panic!("{}: {failure}", check.name),
+            }
+        }
+        violated
+    }
+}
+
+pub(crate) fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_txnscope"));
+    command.arg("drill").args(arguments).env("TXNSCOPE_DRILL_TOKEN", TOKEN);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+}
+
+/// Runs it to its end. Whatever it says, it says no token.
+pub(crate) async fn drill(arguments: &[&str]) -> (i32, String) {
+    ended(command(arguments).output()).await
+}
+
+pub(crate) async fn ended(output: impl Future<Output = std::io::Result<Output>>) -> (i32, String) {
+    let output = tokio::time::timeout(3 * wait::LIMIT, output).await.expect("it does not end").unwrap();
+    let told = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    assert!(!told.contains(TOKEN) && !told.contains("panicked"), "{told}");
+    (output.status.code().unwrap(), told)
+}
+
+pub(crate) async fn drill_json(arguments: &[&str]) -> (i32, Value) {
+    let (code, told) = drill(&[arguments, &["--output=json"]].concat()).await;
+    (code, serde_json::from_str(&told).expect(&told))
+}
+
+/// Serves these routes until the test is over, and returns their address.
+pub(crate) async fn serve(routes: Router) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    format!("http://{address}")
+}
