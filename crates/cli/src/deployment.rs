@@ -108,13 +108,13 @@ impl Deployments {
         }
     }
 
-    /// The one deployment that is named, without a configuration file.
+    /// The one deployment that is named.
     ///
     /// # Errors
     ///
     /// If there is none, or more than one. The error holds no secret.
-    pub(crate) fn one(&self) -> Result<Target> {
-        let mut targets = self.targets(&File::default())?;
+    pub(crate) fn one_of(&self, file: &File) -> Result<Target> {
+        let mut targets = self.targets(file)?;
         let target = targets.pop().context(WHICH)?;
         ensure!(targets.is_empty(), "{} deployments are named: name one", targets.len() + 1);
         Ok(target)

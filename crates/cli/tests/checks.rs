@@ -2,14 +2,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::fs::File;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
 
+use anyhow::anyhow;
 use mongodb::bson::{Document, doc};
 use mongodb::{Client, Collection};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::Value;
 use tempfile::TempDir;
 use testkit::{ReplicaSet, wait};
+use tokio::io::AsyncReadExt;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_txnscope");
 
@@ -126,7 +131,7 @@ async fn a_wrong_command_line_or_file_is_told_apart_and_no_password_with_it() {
     let serve = format!("--checks.file={}", file.display());
     let (bad, good) = (format!("--checks={}", file.display()), format!("--checks={}", good.display()));
     for (arguments, complaint) in [
-        (&["audit"][..], "--checks"),
+        (&["audit"][..], "which checks? Name their file with --checks"),
         (&["audit", "--checks=/nowhere/checks.toml"], "cannot read /nowhere/checks.toml"),
         (&["audit", &bad], "checks.toml:11: check `negative` has no key `forbit`; did you mean `forbid`?"),
         (&["audit", &good, "--check=drift2"], "there is no check `drift2`; did you mean `drift`?"),
@@ -165,6 +170,28 @@ async fn serve_finds_the_checks_that_its_file_names() {
     assert_eq!(output.status.code(), Some(2), "checks, and no deployment to run them on");
 }
 
+/// The file that `serve` reads is enough for an audit and a repair.
+#[tokio::test(flavor = "multi_thread")]
+async fn audit_and_repair_find_deployment_and_checks_in_the_file_of_serve() {
+    let shop = Shop::open().await;
+    shop.break_first().await;
+    let file = shop.folder.path().join("txnscope.toml");
+    let config = format!("--config.file={}", file.display());
+    std::fs::write(&file, format!("[mongodb]\nuri = [\"{}\"]\n[checks]\nfile = \"checks.toml\"", shop.uri))
+        .unwrap();
+    for (command, found) in [("audit", "violated"), ("repair", "should be: 5")] {
+        let output = run("", &[command, &config]).await;
+        let told = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        assert!(told.contains(found), "{told}");
+    }
+    std::fs::write(&file, "[mongodb]\nuri = [\"mongodb://a/\", \"mongodb://b/\"]").unwrap();
+    let checks = format!("--checks={}", shop.file().display());
+    let output = run("", &["audit", &config, &checks]).await;
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("2 deployments are named: name one"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repair_is_shown_then_made_then_undone() {
     let shop = Shop::open().await;
@@ -197,4 +224,95 @@ async fn a_repair_is_shown_then_made_then_undone() {
     let (code, told) = shop.run(&["repair", "--yes", "--undo=65a0b0c0d0e0f00102030405"]).await;
     assert_eq!(code, 2, "{told}");
     assert!(told.contains("there is no record"), "{told}");
+}
+
+/// Runs it with a terminal as its input, at which somebody answers when asked.
+async fn run_at_terminal(shop: &Shop, arguments: &[&str], answer: &str) -> (i32, String) {
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&terminal).unwrap();
+    unlockpt(&terminal).unwrap();
+    let name = ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap();
+    let input = File::options().read(true).write(true).open(name).unwrap();
+    let checks = format!("--checks={}", shop.file().display());
+    let mut child = tokio::process::Command::new(PROGRAM)
+        .args([&[arguments[0], checks.as_str()], &arguments[1..]].concat())
+        .env("MONGODB_URI", &shop.uri)
+        .stdin(input)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut asked = Vec::new();
+    let question = async {
+        let stderr = child.stderr.as_mut().unwrap();
+        while !asked.ends_with(b"[y/N] ") {
+            asked.push(stderr.read_u8().await.expect("it asks before it ends"));
+        }
+    };
+    tokio::time::timeout(wait::LIMIT, question).await.expect("it does not ask");
+    File::from(terminal).write_all(answer.as_bytes()).unwrap();
+    let output = tokio::time::timeout(wait::LIMIT, child.wait_with_output()).await.unwrap().unwrap();
+    let told = String::from_utf8(asked).unwrap() + &String::from_utf8(output.stdout).unwrap();
+    (output.status.code().unwrap(), told)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_a_terminal_a_repair_asks_and_takes_no_for_an_answer() {
+    let shop = Shop::open().await;
+    shop.break_first().await;
+    for no in ["\n", "n\n", "yesterday\n"] {
+        let (code, told) = run_at_terminal(&shop, &["repair", "--apply"], no).await;
+        assert_eq!(code, 1, "{no:?}: {told}");
+        assert!(
+            told.contains("Set 1 fields as shown? [y/N]") && told.contains("nothing was changed"),
+            "{told}"
+        );
+        assert_eq!(shop.balance().await, -4, "{no:?}");
+    }
+    let (code, told) = run_at_terminal(&shop, &["repair", "--apply"], "y\n").await;
+    assert_eq!(code, 0, "{told}");
+    assert_eq!(shop.balance().await, 5);
+    let run = told.split("--run=").nth(1).unwrap().lines().next().unwrap().to_owned();
+    let undo = format!("--run={run}");
+    assert_eq!(run_at_terminal(&shop, &["repair", &undo], "no\n").await.0, 1);
+    assert_eq!(shop.balance().await, 5);
+    assert_eq!(run_at_terminal(&shop, &["repair", &undo], "yes\n").await.0, 0);
+    assert_eq!(shop.balance().await, -4);
+}
+
+/// A hundred megabytes of documents, all of them wrong: what is shown is held, and the rest is only counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_audit_holds_no_more_than_it_shows() {
+    const DOCUMENTS: usize = 1_600;
+    const EACH: usize = 64 << 10;
+    /// In kilobytes: less than half of what there is.
+    const MOST: u64 = 48 << 10;
+    let shop = Shop::open().await;
+    let large = "x".repeat(EACH);
+    for _ in 0..DOCUMENTS / 100 {
+        let document = || doc! {"client": "c", "balance": -1_i64, "deposits": [1_i64], "large": &large};
+        shop.retainers().insert_many((0..100).map(|_| document())).await.unwrap();
+    }
+    let checks = format!("--checks={}", shop.file().display());
+    let mut child = tokio::process::Command::new(PROGRAM)
+        .args(["audit", "--full", "--sample=20", &checks])
+        .env("MONGODB_URI", &shop.uri)
+        .stdin(Stdio::null())
+        .stdout(File::create(shop.folder.path().join("told")).unwrap())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let status = format!("/proc/{}/status", child.id().unwrap());
+    let mut peak = 0;
+    let ended = wait::until("the end of the audit", async || {
+        let read = std::fs::read_to_string(&status).unwrap_or_default();
+        let seen = read.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+        peak = peak.max(seen.and_then(|seen| seen.parse::<u64>().ok()).unwrap_or(0));
+        child.try_wait()?.ok_or_else(|| anyhow!("it runs"))
+    });
+    assert_eq!(ended.await.unwrap().code(), Some(1));
+    let told = std::fs::read_to_string(shop.folder.path().join("told")).unwrap();
+    assert!(told.contains("violated  1,600       1,602"), "{}", &told[..500]);
+    assert!(0 < peak && peak < MOST, "it held {peak} kB at most");
 }

@@ -11,6 +11,10 @@ use crate::deployment::DeploymentFlags;
 /// What both need.
 #[derive(Debug, Args)]
 pub(crate) struct Common {
+    /// The configuration file of `serve`, in TOML, which may name the deployment and the file of checks.
+    #[arg(long = "config.file", value_name = "FILE", env = "TXNSCOPE_CONFIG_FILE", hide_env_values = true)]
+    pub(crate) config_file: Option<PathBuf>,
+
     #[command(flatten)]
     pub(crate) deployment: DeploymentFlags,
 
@@ -22,7 +26,7 @@ pub(crate) struct Common {
         env = "TXNSCOPE_CHECKS_FILE",
         hide_env_values = true
     )]
-    pub(crate) checks: PathBuf,
+    pub(crate) checks: Option<PathBuf>,
 
     /// Only the check of this name. May be given more than once.
     #[arg(long, value_name = "NAME")]

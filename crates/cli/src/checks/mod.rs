@@ -19,6 +19,7 @@ pub(crate) use flags::{AuditFlags, RepairFlags};
 
 use crate::checks::flags::Common;
 use crate::deployment::Deployments;
+use crate::file::File;
 
 /// Everything is as it should be.
 const CLEAN: u8 = 0;
@@ -46,8 +47,14 @@ pub(crate) fn read(file: &Path, separator: &str) -> anyhow::Result<Checks> {
 
 /// The client and the checks that the flags ask for.
 async fn prepare(flags: &Common, matches: &ArgMatches) -> anyhow::Result<(Client, Checks)> {
-    let checks = read(&flags.checks, "\n  ")?.only(&flags.check).map_err(anyhow::Error::msg)?;
-    let target = Deployments::new(flags.deployment.clone(), matches).one()?;
+    let file = match &flags.config_file {
+        Some(path) => File::read(path)?,
+        None => File::default(),
+    };
+    let named = flags.checks.clone().or(file.checks.file.as_ref().map(|path| file.beside(path)));
+    let named = named.context("which checks? Name their file with --checks, or in the configuration file")?;
+    let checks = read(&named, "\n  ")?.only(&flags.check).map_err(anyhow::Error::msg)?;
+    let target = Deployments::new(flags.deployment.clone(), matches).one_of(&file)?;
     let mut options = target.options().await?;
     options.app_name.get_or_insert_with(|| "txnscope".to_owned());
     options.server_selection_timeout.get_or_insert(SERVER_SELECTION_TIMEOUT);
