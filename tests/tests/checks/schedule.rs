@@ -4,13 +4,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::ensure;
+use end_to_end::load::{Load, Targets};
 use mongodb::bson::{Document, doc};
 use testkit::{ReplicaSet, Scrape, wait};
 use txnscope_consistency::Checks;
 use txnscope_sidecar::{Config, Sidecar, Target};
 
 use crate::common::{frequent_checks as checks, metrics_url, sidecar_with};
-use crate::world::World;
+use crate::world::{Found, World, audit};
 
 const VIOLATIONS: &str = "mongodb_consistency_violations";
 
@@ -159,5 +160,50 @@ async fn each_deployment_is_checked_and_a_reload_puts_other_checks_to_it() {
     sidecar.reload().await.unwrap();
     let page = Scrape::get(&metrics_url(&sidecar)).await.unwrap();
     assert!(page.families().iter().all(|family| !family.name.starts_with("mongodb_consistency_")));
+    sidecar.shutdown().await;
+}
+
+/// Money moves all the time, and another member is elected meanwhile: no check ever takes that for a violation, and
+/// each of them succeeds again afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_false_alarm_under_load_and_through_an_election() {
+    let world = World::make(3).await;
+    let number = checks("").iter().len();
+    let sidecar = sidecar_with(&world.set.uri(), Some(checks(""))).await;
+    let http = world.backend.client();
+    let targets = Targets::open(&http).await.unwrap();
+    let load = Load::default();
+    let last = "mongodb_consistency_last_success_timestamp_seconds";
+    let all_since = async |what: &str, since: f64| {
+        page_where(&sidecar, what, |page| {
+            assert_eq!(
+                page.sum(VIOLATIONS, &[]),
+                0.0,
+                "{:?}",
+                page.matching(VIOLATIONS, &[]).collect::<Vec<_>>()
+            );
+            let recent = page.matching(last, &[("rs", "rs0")]).filter(|series| series.value > since);
+            recent.count() == number
+        })
+        .await
+    };
+    let now = || {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        now.unwrap().as_secs_f64()
+    };
+    let (done, ended) = tokio::sync::oneshot::channel::<()>();
+    let watched = async {
+        all_since("all checks, under load", now()).await;
+        world.set.step_up_another().await.unwrap();
+        let elected = now();
+        all_since("all checks again, by the new primary", elected).await;
+        drop(done);
+    };
+    tokio::join!(load.run(&http, &targets, 20, async { drop(ended.await) }, 7), watched);
+    let moved =
+        load.tally().iter().filter(|((_, answer), _)| answer.starts_with('2')).map(|(_, n)| n).sum::<u64>();
+    assert!(moved > 0, "{:?}", load.tally());
+    // When all has ended, nothing is wrong either.
+    assert_eq!(audit(&world.client).await, Found::new());
     sidecar.shutdown().await;
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Bson, Document, doc};
+use mongodb::options::WriteConcern;
 use mongodb::{Client, Collection, Database};
 use serde_json::json;
 use testkit::ReplicaSet;
@@ -61,7 +62,10 @@ fn id(text: &str) -> ObjectId {
 
 impl World {
     pub(crate) async fn make(members: u8) -> Self {
-        let set = ReplicaSet::start(members).await.unwrap();
+        Self::on(ReplicaSet::start(members).await.unwrap()).await
+    }
+
+    pub(crate) async fn on(set: ReplicaSet) -> Self {
         let backend = Backend::start(&set.uri()).await;
         let http = backend.client();
         let retainers = [http.retainer(1_000).await.unwrap(), http.retainer(40).await.unwrap()];
@@ -115,7 +119,10 @@ impl World {
 
     /// Changes one document behind the ledger's back.
     pub(crate) async fn set(&self, collection: &str, id: ObjectId, change: Document) {
-        let result = self.collection(collection).update_one(doc! {"_id": id}, doc! {"$set": change}).await;
+        let documents = self.collection(collection);
+        let update = documents.update_one(doc! {"_id": id}, doc! {"$set": change});
+        // The checks read what a majority has, which before MongoDB 5.0 is not what a write waits for.
+        let result = update.write_concern(WriteConcern::majority()).await;
         assert_eq!(result.unwrap().modified_count, 1, "{collection} {id}");
     }
 
