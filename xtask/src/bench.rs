@@ -22,6 +22,7 @@ struct Bench {
 const BENCHES: &[Bench] = &[
     Bench { name: "runner", example: "bench_runner" },
     Bench { name: "listener", example: "bench_listener" },
+    Bench { name: "checks", example: "bench_checks" },
 ];
 
 const PAGE: &str = "docs/performance.md";
