@@ -8,4 +8,5 @@ mod corruption;
 mod older;
 mod repair;
 mod schedule;
+mod story;
 mod world;
