@@ -11,6 +11,7 @@ use txnscope_catalog as catalog;
 use crate::checks::{AuditFlags, RepairFlags};
 use crate::deployment::DeploymentFlags;
 use crate::drill::DrillFlags;
+use crate::preflight::PreflightFlags;
 
 /// MongoDB's transactions, made visible to Prometheus.
 #[derive(Debug, Parser)]
@@ -40,6 +41,8 @@ impl Flags {
 pub(crate) enum Command {
     /// Poll a deployment and serve what it says.
     Serve(Box<ServeFlags>),
+    /// Check whether a deployment can run transactions, and whether it is observed.
+    Preflight(Box<PreflightFlags>),
     /// Check the data now, and print what is wrong with it.
     Audit(AuditFlags),
     /// Show how derived fields would be set right, do it, or undo it.

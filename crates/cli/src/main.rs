@@ -6,10 +6,13 @@ mod drill;
 mod file;
 mod flags;
 mod logging;
+mod preflight;
 mod role;
 mod serve;
+mod services;
 mod settings;
 mod sources;
+mod span;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -38,7 +41,8 @@ fn main() -> ExitCode {
         (Command::Audit(flags), Some((_, matches))) => checks::audit::audit(&flags, matches),
         (Command::Repair(flags), Some((_, matches))) => checks::repair::repair(&flags, matches),
         (Command::Drill(flags), _) => drill::run(*flags),
-        (Command::Serve(_) | Command::Audit(_) | Command::Repair(_), None) => {
+        (Command::Preflight(flags), Some((_, matches))) => preflight::run(&flags, matches),
+        (Command::Serve(_) | Command::Preflight(_) | Command::Audit(_) | Command::Repair(_), None) => {
             unreachable!("clap has parsed the subcommand that it has matched")
         }
         (Command::Role(flags), _) => match role::run(&flags) {
