@@ -23,6 +23,7 @@ const BENCHES: &[Bench] = &[
     Bench { name: "runner", example: "bench_runner" },
     Bench { name: "listener", example: "bench_listener" },
     Bench { name: "checks", example: "bench_checks" },
+    Bench { name: "verify", example: "bench_verify" },
 ];
 
 const PAGE: &str = "docs/performance.md";

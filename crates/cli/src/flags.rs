@@ -12,6 +12,7 @@ use crate::checks::{AuditFlags, RepairFlags};
 use crate::deployment::DeploymentFlags;
 use crate::drill::DrillFlags;
 use crate::preflight::PreflightFlags;
+use crate::verify::VerifyFlags;
 
 /// MongoDB's transactions, made visible to Prometheus.
 #[derive(Debug, Parser)]
@@ -43,6 +44,8 @@ pub(crate) enum Command {
     Serve(Box<ServeFlags>),
     /// Check whether a deployment can run transactions, and whether it is observed.
     Preflight(Box<PreflightFlags>),
+    /// Judge a deployment by what came after it: go or no-go.
+    Verify(Box<VerifyFlags>),
     /// Check the data now, and print what is wrong with it.
     Audit(AuditFlags),
     /// Show how derived fields would be set right, do it, or undo it.

@@ -13,6 +13,7 @@ mod services;
 mod settings;
 mod sources;
 mod span;
+mod verify;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -42,7 +43,15 @@ fn main() -> ExitCode {
         (Command::Repair(flags), Some((_, matches))) => checks::repair::repair(&flags, matches),
         (Command::Drill(flags), _) => drill::run(*flags),
         (Command::Preflight(flags), Some((_, matches))) => preflight::run(&flags, matches),
-        (Command::Serve(_) | Command::Preflight(_) | Command::Audit(_) | Command::Repair(_), None) => {
+        (Command::Verify(flags), Some((_, matches))) => verify::run(&flags, matches),
+        (
+            Command::Serve(_)
+            | Command::Preflight(_)
+            | Command::Verify(_)
+            | Command::Audit(_)
+            | Command::Repair(_),
+            None,
+        ) => {
             unreachable!("clap has parsed the subcommand that it has matched")
         }
         (Command::Role(flags), _) => match role::run(&flags) {

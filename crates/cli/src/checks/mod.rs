@@ -18,7 +18,7 @@ use txnscope_consistency::Checks;
 pub(crate) use flags::{AuditFlags, RepairFlags};
 
 use crate::checks::flags::Common;
-use crate::deployment::Deployments;
+use crate::deployment::{DeploymentFlags, Deployments};
 use crate::file::File;
 
 /// Everything is as it should be.
@@ -54,13 +54,21 @@ async fn prepare(flags: &Common, matches: &ArgMatches) -> anyhow::Result<(Client
     let named = flags.checks.clone().or(file.checks.file.as_ref().map(|path| file.beside(path)));
     let named = named.context("which checks? Name their file with --checks, or in the configuration file")?;
     let checks = read(&named, "\n  ")?.only(&flags.check).map_err(anyhow::Error::msg)?;
-    let target = Deployments::new(flags.deployment.clone(), matches).one_of(&file)?;
+    Ok((client(flags.deployment.clone(), &file, matches).await?, checks))
+}
+
+/// A client of the one deployment that the flags name, or the file.
+pub(crate) async fn client(
+    flags: DeploymentFlags,
+    file: &File,
+    matches: &ArgMatches,
+) -> anyhow::Result<Client> {
+    let target = Deployments::new(flags, matches).one_of(file)?;
     let mut options = target.options().await?;
     options.app_name.get_or_insert_with(|| "txnscope".to_owned());
     options.server_selection_timeout.get_or_insert(SERVER_SELECTION_TIMEOUT);
     let client = Client::with_options(options);
-    let client = client.map_err(|error| anyhow!("the driver refuses the URI's options: {}", error.kind))?;
-    Ok((client, checks))
+    client.map_err(|error| anyhow!("the driver refuses the URI's options: {}", error.kind))
 }
 
 /// Runs it to its end, or to a signal: what is left open on the server, the server ends.

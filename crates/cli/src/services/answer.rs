@@ -17,6 +17,14 @@ pub(crate) struct Sample {
     pub(crate) value: f64,
 }
 
+/// One series of a range query's answer.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Series {
+    pub(crate) labels: Labels,
+    /// Seconds since 1970, and the value then.
+    pub(crate) values: Vec<(f64, f64)>,
+}
+
 /// What an answer that says no says. Shortened, and without control characters: it goes to a terminal.
 pub(crate) fn error(body: &[u8]) -> Option<String> {
     let answer: Value = serde_json::from_slice(body).ok()?;
@@ -44,6 +52,16 @@ pub(crate) fn vector(answer: &Value) -> Result<Vec<Sample>, String> {
         Ok(Sample { labels: labels(series)?, value })
     };
     result(answer, "vector")?.iter().map(one).collect()
+}
+
+/// The series of a range query.
+pub(crate) fn matrix(answer: &Value) -> Result<Vec<Series>, String> {
+    let one = |series: &Value| {
+        let values = series.get("values").and_then(Value::as_array).ok_or("a series has no values")?;
+        let values = values.iter().map(point).collect::<Result<_, String>>()?;
+        Ok(Series { labels: labels(series)?, values })
+    };
+    result(answer, "matrix")?.iter().map(one).collect()
 }
 
 fn result<'a>(answer: &'a Value, kind: &str) -> Result<&'a Vec<Value>, String> {
@@ -89,6 +107,11 @@ mod tests {
         let samples = vector(&answer).unwrap();
         assert_eq!(samples[0].labels["job"], "ledger");
         assert_eq!([samples[0].value, samples[1].value], [2.5, f64::INFINITY]);
+        let answer = json!({"status": "success", "data": {"resultType": "matrix", "result": [
+            {"metric": {}, "values": [[1, "2"], [3, "NaN"]]},
+        ]}});
+        assert_eq!(matrix(&answer).unwrap()[0].values[0], (1.0, 2.0));
+        assert!(matrix(&answer).unwrap()[0].values[1].1.is_nan());
     }
 
     #[test]
@@ -135,7 +158,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_answer_is_a_panic(answer in anything()) {
-            let _ = (vector(&answer), data(&answer));
+            let _ = (vector(&answer), matrix(&answer), data(&answer));
             let inside = json!({"status": "success", "data": {"resultType": "vector", "result": [answer]}});
             prop_assert!(vector(&inside).is_ok_and(|samples| samples.len() == 1) || vector(&inside).is_err());
         }

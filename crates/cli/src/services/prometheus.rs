@@ -9,7 +9,7 @@ use clap::{ArgMatches, Args, parser::ValueSource};
 
 use crate::services::{Given, Service, Trouble, answer};
 
-pub(crate) use crate::services::answer::{Sample, data, plain};
+pub(crate) use crate::services::answer::{Labels, Sample, Series, data, plain};
 
 /// The flags of every command that asks Prometheus.
 #[derive(Clone, Args)]
@@ -80,6 +80,24 @@ impl Prometheus {
         query.extend(time.as_deref().map(|time| ("time", time)));
         let answer = self.0.json("/api/v1/query", &query).await?;
         answer::vector(&answer).map_err(Trouble::Malformed)
+    }
+
+    /// Evaluates an expression every `step` seconds from `start` to `end`.
+    ///
+    /// # Errors
+    ///
+    /// If Prometheus does not answer, or not with a matrix.
+    pub(crate) async fn range(
+        &self,
+        expression: &str,
+        (start, end): (f64, f64),
+        step: f64,
+    ) -> Result<Vec<Series>, Trouble> {
+        let texts = [start, end, step].map(|number| format!("{number:.3}"));
+        let [start, end, step] = &texts;
+        let query = [("query", expression), ("start", start), ("end", end), ("step", step)];
+        let answer = self.0.json("/api/v1/query_range", &query).await?;
+        answer::matrix(&answer).map_err(Trouble::Malformed)
     }
 }
 

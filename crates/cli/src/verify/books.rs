@@ -1,0 +1,235 @@
+//! What Prometheus has of each operation, before and after.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use txnscope_catalog as catalog;
+
+use crate::services::Trouble;
+use crate::services::prometheus::{Labels, Prometheus, plain};
+use crate::verify::judge::{Operation, Stretch};
+
+/// Slices of the baseline: enough to see how much it varies, few enough for a quick answer.
+const FEWEST: f64 = 12.0;
+const MOST: f64 = 48.0;
+/// Two scrapes of a common interval: a shorter slice would have nothing in it.
+const SHORTEST: f64 = 60.0;
+
+/// From when to when, in seconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Span {
+    pub(crate) start: f64,
+    pub(crate) end: f64,
+}
+
+impl Span {
+    pub(crate) fn seconds(self) -> f64 {
+        self.end - self.start
+    }
+}
+
+/// All operations, and the bounds of their histograms.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Books {
+    pub(crate) bounds: Vec<f64>,
+    pub(crate) operations: Vec<Operation>,
+}
+
+/// What is counted, and the expression for it: `WINDOW` stands for the length of a stretch.
+fn questions(selector: &str) -> [(&'static str, String); 5] {
+    let labels = |more: &str| {
+        let all: Vec<&str> = [selector, more].into_iter().filter(|text| !text.is_empty()).collect();
+        format!("{{{}}}", all.join(","))
+    };
+    let increase = |by: &str, name: &str, more: &str| {
+        format!("sum by ({by}) (increase({name}{}[WINDOW]))", labels(more))
+    };
+    let duration = catalog::TRANSACTION_DURATION.name;
+    [
+        ("ended", increase("operation, outcome", &format!("{duration}_count"), "")),
+        ("buckets", increase("operation, le", &format!("{duration}_bucket"), "outcome=\"succeeded\"")),
+        ("started", increase("operation", catalog::CLIENT_TRANSACTIONS_STARTED.name, "")),
+        ("aborted", increase("operation", catalog::CLIENT_TRANSACTIONS_ABORTED.name, "")),
+        (
+            "conflicts",
+            increase("operation", catalog::CLIENT_TRANSACTIONS_ABORTED.name, "reason=\"write_conflict\""),
+        ),
+    ]
+}
+
+/// How many slices the baseline is cut into, each as long as the window where that can be.
+fn slices(baseline: f64, window: f64) -> f64 {
+    let wanted = (baseline / window).round().clamp(FEWEST, MOST);
+    wanted.min((baseline / SHORTEST).floor()).max(1.0)
+}
+
+/// # Errors
+///
+/// If Prometheus does not answer, or not with what was asked for.
+pub(crate) async fn read(
+    prometheus: &Prometheus,
+    selector: &str,
+    before: Span,
+    after: Span,
+) -> Result<Books, Trouble> {
+    let mut counts = Counts::default();
+    let slices = slices(before.seconds(), after.seconds());
+    let step = before.seconds() / slices;
+    for (kind, expression) in questions(selector) {
+        let window = |seconds: f64| expression.replace("WINDOW", &format!("{:.0}ms", seconds * 1e3));
+        let now = prometheus.query(&window(after.seconds()), Some(after.end)).await?;
+        for sample in now {
+            counts.add(kind, &sample.labels, None, sample.value);
+        }
+        // Each point looks back over one slice, so the first stands at the end of the first.
+        let first = before.start + step;
+        for series in prometheus.range(&window(step), (first, before.end), step).await? {
+            for (time, value) in series.values {
+                #[allow(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "a number from 0 to 48"
+                )]
+                let slice = ((time - first) / step).round().clamp(0.0, slices - 1.0) as usize;
+                counts.add(kind, &series.labels, Some(slice), value);
+            }
+        }
+    }
+    Ok(counts.books())
+}
+
+/// `None` is the window after, a number a slice of the baseline.
+type Place = Option<usize>;
+
+#[derive(Debug, Default)]
+struct Counts {
+    stretches: BTreeMap<(String, Place), Stretch>,
+    /// By bound, the bits of which are the key: they are finite and positive, so they sort as numbers do.
+    buckets: BTreeMap<(String, Place), BTreeMap<u64, f64>>,
+    places: BTreeSet<Place>,
+}
+
+impl Counts {
+    /// What is odd (a negative count, a bound that is no number) says nothing, and costs itself only.
+    fn add(&mut self, kind: &str, labels: &Labels, place: Place, value: f64) {
+        let label = |name: &str| labels.get(name).map_or("", String::as_str);
+        let operation = plain(label("operation"));
+        if operation.is_empty() || !value.is_finite() || value < 0.0 {
+            return;
+        }
+        self.places.insert(place);
+        let key = (operation, place);
+        if kind == "buckets" {
+            let Ok(bound) = label("le").parse::<f64>() else { return };
+            if bound > 0.0 {
+                *self.buckets.entry(key).or_default().entry(bound.to_bits()).or_default() += value;
+            }
+            return;
+        }
+        let stretch = self.stretches.entry(key).or_default();
+        match kind {
+            "ended" => {
+                stretch.ended += value;
+                if ["failed", "panicked"].contains(&label("outcome")) {
+                    stretch.failed += value;
+                }
+            }
+            "started" => stretch.started += value,
+            "aborted" => stretch.aborted += value,
+            _ => stretch.conflicts += value,
+        }
+    }
+
+    fn books(self) -> Books {
+        let infinity = f64::INFINITY.to_bits();
+        let all: BTreeSet<u64> = self.buckets.values().flat_map(|buckets| buckets.keys().copied()).collect();
+        let bounds: Vec<f64> =
+            all.iter().filter(|bits| **bits != infinity).map(|bits| f64::from_bits(*bits)).collect();
+        let names: BTreeSet<&String> =
+            self.stretches.keys().chain(self.buckets.keys()).map(|(name, _)| name).collect();
+        let stretch = |name: &String, place: Place| {
+            let key = (name.clone(), place);
+            let mut stretch = self.stretches.get(&key).cloned().unwrap_or_default();
+            if let Some(buckets) = self.buckets.get(&key) {
+                // Extrapolation is by series: a count may come out a trace smaller than that of a lower bound.
+                let mut least = 0.0_f64;
+                stretch.cumulative = bounds
+                    .iter()
+                    .map(|bound| bound.to_bits())
+                    .chain([infinity])
+                    .map(|bound| {
+                        least = least.max(buckets.get(&bound).copied().unwrap_or_default());
+                        least
+                    })
+                    .collect();
+            }
+            stretch
+        };
+        let places: Vec<Place> = self.places.iter().copied().filter(Option::is_some).collect();
+        let operations = names
+            .into_iter()
+            .map(|name| Operation {
+                name: name.clone(),
+                slices: places.iter().map(|place| stretch(name, *place)).collect(),
+                after: stretch(name, None),
+            })
+            .collect();
+        Books { bounds, operations }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn labels(pairs: &[(&str, &str)]) -> Labels {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn counts_come_together_by_operation_and_stretch() {
+        let mut counts = Counts::default();
+        counts.add("ended", &labels(&[("operation", "a"), ("outcome", "succeeded")]), None, 90.0);
+        counts.add("ended", &labels(&[("operation", "a"), ("outcome", "failed")]), None, 10.0);
+        counts.add("ended", &labels(&[("operation", "a"), ("outcome", "rejected")]), Some(1), 7.0);
+        for (bound, count) in [("0.1", 50.0), ("0.5", 49.9), ("+Inf", 90.0)] {
+            counts.add("buckets", &labels(&[("operation", "a"), ("le", bound)]), None, count);
+        }
+        counts.add("conflicts", &labels(&[("operation", "b")]), Some(0), f64::NAN);
+        let books = counts.books();
+        assert_eq!(books.bounds, [0.1, 0.5]);
+        let [operation] = books.operations.as_slice() else { panic!("{books:?}") };
+        assert_eq!((operation.after.ended, operation.after.failed), (100.0, 10.0));
+        assert_eq!(operation.after.cumulative, [50.0, 50.0, 90.0]);
+        assert_eq!(operation.before().ended, 7.0);
+    }
+
+    #[test]
+    fn slices_are_as_long_as_the_window_where_that_can_be() {
+        assert_eq!(slices(86_400.0, 1_800.0), 48.0);
+        assert_eq!(slices(3_600.0, 1_800.0), 12.0);
+        assert_eq!(slices(300.0, 300.0), 5.0);
+        assert_eq!(slices(10.0, 10.0), 1.0);
+    }
+
+    proptest! {
+        #[test]
+        fn no_series_is_a_panic(
+            rows in prop::collection::vec(
+                ("[a-c]?", prop_oneof![Just("0.1"), Just("+Inf"), Just("NaN"), Just("-1"), Just("x")],
+                 prop::option::of(0_usize..3), any::<f64>(), 0_usize..5),
+                0..40,
+            )
+        ) {
+            let kinds = questions("").map(|(kind, _)| kind);
+            let mut counts = Counts::default();
+            for (operation, bound, place, value, kind) in rows {
+                let labels = labels(&[("operation", &operation), ("le", bound), ("outcome", "failed")]);
+                counts.add(kinds[kind], &labels, place, value);
+            }
+            let books = counts.books();
+            prop_assert!(books.operations.iter().all(|operation| !operation.name.is_empty()));
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! `txnscope verify`: after a deployment, go or no-go.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `books` | what Prometheus has of each operation, before and after |
+//! | `judge` | whether that is worse, on counts alone |
+//! | `report` | the success criteria, each with its verdict and its evidence |
+//! | `output` | how that is told |
+
+mod books;
+mod flags;
+mod judge;
+mod output;
+mod report;
+#[cfg(test)]
+mod simulation;
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use clap::ArgMatches;
+use mongodb::Client;
+use tokio::time::Instant;
+use txnscope_consistency::{Checks, Sample, run as run_check};
+
+pub(crate) use flags::VerifyFlags;
+
+use crate::services::prometheus::Prometheus;
+use crate::verify::books::{Books, Span};
+use crate::verify::flags::now;
+use crate::verify::judge::Limits;
+use crate::verify::report::{Audit, Report, Verdict, looks, spent};
+use crate::{FAILURE, MISUSE, checks, complain, print, span};
+
+/// It cannot be said: its own exit status, since a pipeline may treat it as it likes.
+const INCONCLUSIVE: u8 = 3;
+/// Of a shorter window, Prometheus has no two samples.
+const SHORTEST: f64 = 30.0;
+const LEAST_BASELINE: f64 = 3_600.0;
+
+pub(crate) fn run(flags: &VerifyFlags, matches: &ArgMatches) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let work = async {
+        let plan = Plan::new(flags, matches).await?;
+        let report = plan.judge().await?;
+        print(&output::render(flags.output, &report))?;
+        Ok(match report.verdict() {
+            Verdict::Go => 0,
+            Verdict::NoGo => FAILURE,
+            Verdict::Inconclusive => INCONCLUSIVE,
+        })
+    };
+    match runtime.context("cannot start the runtime").and_then(|runtime| runtime.block_on(work)) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => complain(&error, MISUSE),
+    }
+}
+
+/// What is to be judged, and how.
+struct Plan<'a> {
+    flags: &'a VerifyFlags,
+    prometheus: Prometheus,
+    data: Option<(Client, Checks)>,
+    since: f64,
+    until: Option<f64>,
+}
+
+impl<'a> Plan<'a> {
+    async fn new(flags: &'a VerifyFlags, matches: &ArgMatches) -> Result<Self> {
+        let prometheus = Prometheus::new(&flags.prometheus, matches, flags.timeout)?;
+        let prometheus = prometheus.context("where is Prometheus? Give --prometheus.url=http://host:9090")?;
+        let data = match &flags.checks {
+            Some(file) => {
+                let checks = checks::read(file, "\n  ")?;
+                Some((checks::client(flags.deployment.clone(), &File::default(), matches).await?, checks))
+            }
+            None => None,
+        };
+        let now = now();
+        let (since, until) = (flags.since.seconds(now), flags.until.map(|until| until.seconds(now)));
+        ensure!(since < now, "--since is in the future: say when the deployment was");
+        if let Some(until) = until {
+            ensure!(until <= now + 1.0, "--until is in the future: to watch for a while, say --wait=30m");
+            ensure!(until - since >= SHORTEST, "--until must be at least {SHORTEST} s after --since");
+        }
+        if flags.wait.is_none() && now - since < SHORTEST {
+            bail!(
+                "the deployment was less than {SHORTEST} s ago: say --wait=30m to watch what becomes of it"
+            );
+        }
+        Ok(Self { flags, prometheus, data, since, until })
+    }
+
+    /// Looks once, or again and again until the time is over or it is certainly a no-go.
+    async fn judge(&self) -> Result<Report> {
+        let flags = self.flags;
+        let Some(wait) = flags.wait else {
+            let audit = self.audit().await;
+            return self.look(flags.alpha, audit.as_ref()).await;
+        };
+        let (began, looks) = (Instant::now(), looks(wait, flags.every));
+        let mut audit = None;
+        let mut looked = 0;
+        loop {
+            tokio::time::sleep_until(began + wait.min(flags.every * looked)).await;
+            looked += 1;
+            let (first, last) = (looked == 1, looked >= looks);
+            // What is wrong at the beginning is known at once; what becomes wrong, in the end.
+            if first || last {
+                audit = self.audit().await;
+            }
+            let report = self.look(spent(flags.alpha, looks, last), audit.as_ref()).await;
+            let left = wait.saturating_sub(began.elapsed());
+            match report {
+                Ok(report) if last || report.verdict() == Verdict::NoGo => return Ok(report),
+                Ok(report) => say(left, report.verdict()),
+                Err(error) if last => return Err(error),
+                // Prometheus may be restarted meanwhile.
+                Err(error) => {
+                    let _ = writeln!(io::stderr().lock(), "txnscope: {error:#}; looking again");
+                }
+            }
+        }
+    }
+
+    async fn look(&self, alpha: f64, audit: Option<&Audit>) -> Result<Report> {
+        let flags = self.flags;
+        let after = Span { start: self.since, end: self.until.unwrap_or_else(now) };
+        let baseline = flags.baseline.map(|baseline| baseline.as_secs_f64());
+        let baseline = baseline.unwrap_or_else(|| after.seconds().max(LEAST_BASELINE));
+        let before = Span { start: self.since - baseline, end: self.since };
+        // Right after the deployment there is nothing to read yet.
+        let books = if after.seconds() < SHORTEST {
+            Books::default()
+        } else {
+            let read = books::read(&self.prometheus, &flags.selector, before, after).await;
+            read.map_err(|trouble| anyhow!("{}: {trouble}", self.prometheus.0.shown()))?
+        };
+        let limits = Limits {
+            failures: flags.failure_rise,
+            latency: flags.latency_ratio,
+            conflicts: flags.conflict_rise,
+            alpha,
+        };
+        Ok(report::report((before, after), &books, &limits, audit))
+    }
+
+    /// One check after the other: it is no load test.
+    async fn audit(&self) -> Option<Audit> {
+        let (client, checks) = self.data.as_ref()?;
+        let mut audit = Audit::new();
+        for check in checks.iter() {
+            audit.push((check.clone(), run_check(client, check, Sample::NONE).await));
+        }
+        Some(audit)
+    }
+}
+
+/// For whoever watches, or reads the pipeline's log.
+fn say(left: Duration, verdict: Verdict) {
+    let sofar = match verdict {
+        Verdict::Go => "as before",
+        Verdict::Inconclusive | Verdict::NoGo => "not enough traffic yet",
+    };
+    let _ = writeln!(
+        io::stderr().lock(),
+        "txnscope: {sofar}; {} left",
+        span::shown(Duration::from_secs(left.as_secs()))
+    );
+}

@@ -1,0 +1,159 @@
+//! The verdict, for people, for machines, and for a merge request.
+
+use serde_json::{Value, json};
+
+use crate::checks::table::table;
+use crate::verify::books::Span;
+use crate::verify::flags::Format;
+use crate::verify::judge::{Judged, Measure};
+use crate::verify::report::{Report, Row, percent, seconds};
+
+pub(crate) fn render(format: Format, report: &Report) -> String {
+    match format {
+        Format::Table => people(report),
+        Format::Json => format!("{:#}\n", all(report)),
+        Format::Markdown => markdown(report),
+    }
+}
+
+/// A time for people, in UTC.
+pub(crate) fn time(at: f64) -> String {
+    #[allow(clippy::cast_possible_truncation, reason = "milliseconds since 1970 fit for ages to come")]
+    let date = mongodb::bson::DateTime::from_millis((at.round() * 1e3) as i64);
+    date.try_to_rfc3339_string().unwrap_or_else(|_| format!("{at:.0}"))
+}
+
+fn span(span: Span) -> String {
+    format!("{} to {}", time(span.start), time(span.end))
+}
+
+const CRITERIA: [&str; 3] = ["", "CRITERION", "EVIDENCE"];
+const OPERATIONS: [&str; 9] =
+    ["OPERATION", "PER SECOND", "FAILED", "P50", "P95", "P99", "ATTEMPTS EACH", "ABORTED", "CONFLICTS"];
+
+fn criteria(report: &Report) -> Vec<Vec<String>> {
+    let rows = report.criteria.iter().map(|criterion| {
+        vec![criterion.verdict.as_str().to_owned(), criterion.what.clone(), criterion.evidence.clone()]
+    });
+    [CRITERIA.map(str::to_owned).to_vec()].into_iter().chain(rows).collect()
+}
+
+/// What is known to be worse has a `!`, what cannot be judged a `?`.
+fn operations(report: &Report) -> Vec<Vec<String>> {
+    let rows = report.rows.iter().map(|row| one(report, row));
+    [OPERATIONS.map(str::to_owned).to_vec()].into_iter().chain(rows).collect()
+}
+
+fn one(report: &Report, row: &Row) -> Vec<String> {
+    let (before, after) = (row.operation.before(), &row.operation.after);
+    let pair = |was: Option<f64>, is: Option<f64>, shown: fn(f64) -> String| {
+        let one = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), shown);
+        if was.is_none() && is.is_none() { "-".to_owned() } else { format!("{} → {}", one(was), one(is)) }
+    };
+    let claimed = |measure: Measure, shown: fn(f64) -> String| {
+        let Some(claim) = row.claim(measure) else { return "-".to_owned() };
+        let mark = match claim.judged {
+            Judged::Same => "",
+            Judged::Worse => " !",
+            Judged::Unknown => " ?",
+        };
+        format!("{}{mark}", pair(claim.before, claim.after, shown))
+    };
+    let ratio = |hits: f64, of: f64| (of > 0.5).then(|| hits / of);
+    let rate = |count: f64, span: Span| Some(count / span.seconds().max(1.0));
+    let plain = |number: f64| format!("{number:.2}");
+    vec![
+        row.operation.name.clone(),
+        pair(rate(before.ended, report.before), rate(after.ended, report.after), plain),
+        claimed(Measure::Failures, percent),
+        claimed(Measure::Latency(0.5), seconds),
+        claimed(Measure::Latency(0.95), seconds),
+        claimed(Measure::Latency(0.99), seconds),
+        pair(ratio(before.started, before.ended), ratio(after.started, after.ended), plain),
+        pair(ratio(before.aborted, before.started), ratio(after.aborted, after.started), percent),
+        claimed(Measure::Conflicts, percent),
+    ]
+}
+
+fn people(report: &Report) -> String {
+    format!(
+        "before  {}\nafter   {}\n\n{}\n{}\n! worse beyond chance and beyond the limit; ? too little traffic to say\n\n{}\n",
+        span(report.before),
+        span(report.after),
+        table(&operations(report)),
+        table(&criteria(report)),
+        report.verdict().as_str().to_uppercase()
+    )
+}
+
+fn markdown(report: &Report) -> String {
+    let grid = |rows: Vec<Vec<String>>| {
+        let line = |row: &Vec<String>| {
+            let cells: Vec<String> = row.iter().map(|cell| cell.replace('|', "\\|")).collect();
+            format!("| {} |\n", cells.join(" | "))
+        };
+        let rule = format!("|{}\n", " --- |".repeat(rows.first().map_or(0, Vec::len)));
+        let head: String = rows.iter().take(1).map(line).collect();
+        let body: String = rows.iter().skip(1).map(line).collect();
+        head + &rule + &body
+    };
+    format!(
+        "**{}**: {} compared with {}\n\n{}\n{}\n`!` worse beyond chance and beyond the limit; `?` too little traffic to say\n",
+        report.verdict().as_str().to_uppercase(),
+        span(report.after),
+        span(report.before),
+        grid(criteria(report)),
+        grid(operations(report)),
+    )
+}
+
+fn all(report: &Report) -> Value {
+    let criterion = |criterion: &crate::verify::report::Criterion| {
+        json!({
+            "criterion": criterion.what,
+            "verdict": criterion.verdict.as_str(),
+            "evidence": criterion.evidence,
+        })
+    };
+    let operation = |row: &Row| {
+        let (before, after) = (row.operation.before(), &row.operation.after);
+        let claims = row.claims.iter().map(|claim| {
+            let measure = match claim.measure {
+                Measure::Failures => "failures".to_owned(),
+                Measure::Latency(q) => format!("p{:.0}", q * 100.0),
+                Measure::Conflicts => "conflicts".to_owned(),
+            };
+            let judged = match claim.judged {
+                Judged::Same => "same",
+                Judged::Worse => "worse",
+                Judged::Unknown => "unknown",
+            };
+            json!({"measure": measure, "before": claim.before, "after": claim.after, "p": claim.p, "judged": judged})
+        });
+        let claims = claims.collect::<Vec<_>>();
+        let counts = |stretch: &crate::verify::judge::Stretch| {
+            json!({
+                "ended": stretch.ended,
+                "failed": stretch.failed,
+                "attempts": stretch.started,
+                "aborted": stretch.aborted,
+                "conflicts": stretch.conflicts,
+            })
+        };
+        json!({
+            "operation": row.operation.name,
+            "verdict": row.verdict().as_str(),
+            "before": counts(&before),
+            "after": counts(after),
+            "judged": claims,
+        })
+    };
+    let span = |span: Span| json!({"start": time(span.start), "end": time(span.end)});
+    json!({
+        "verdict": report.verdict().as_str(),
+        "before": span(report.before),
+        "after": span(report.after),
+        "criteria": report.criteria.iter().map(criterion).collect::<Vec<_>>(),
+        "operations": report.rows.iter().map(operation).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,397 @@
+//! From counts to a verdict: the success criteria, each with its evidence.
+
+use std::time::Duration;
+
+use txnscope_consistency::{Check, Report as Run, Verdict as Found};
+
+use crate::checks::table::grouped;
+use crate::verify::books::{Books, Span};
+use crate::verify::judge::{Claim, Judged, Limits, Measure, Operation, claims, judge};
+
+/// So much of the traffic must be judged for a go, both of that before and of that after.
+const COVERED: f64 = 0.95;
+/// An operation that should have been called so often, and was not once, is gone.
+const GONE: f64 = 50.0;
+
+/// How a criterion came out, or all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Verdict {
+    /// As it should be.
+    Go,
+    /// It cannot be said.
+    Inconclusive,
+    /// Worse than it was, or wrong.
+    NoGo,
+}
+
+impl Verdict {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Go => "go",
+            Self::Inconclusive => "inconclusive",
+            Self::NoGo => "no-go",
+        }
+    }
+}
+
+/// One row of the success criteria.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Criterion {
+    pub(crate) what: String,
+    pub(crate) verdict: Verdict,
+    pub(crate) evidence: String,
+}
+
+/// One operation, with all that was asked about it.
+#[derive(Debug, Clone)]
+pub(crate) struct Row {
+    pub(crate) operation: Operation,
+    pub(crate) claims: Vec<Claim>,
+}
+
+impl Row {
+    /// The worst of its claims. It is known to be as it was only if all of them are.
+    pub(crate) fn verdict(&self) -> Verdict {
+        if self.claims.iter().any(|claim| claim.judged == Judged::Worse) {
+            Verdict::NoGo
+        } else if self.claims.iter().all(|claim| claim.judged == Judged::Same) {
+            Verdict::Go
+        } else {
+            Verdict::Inconclusive
+        }
+    }
+
+    pub(crate) fn claim(&self, measure: Measure) -> Option<&Claim> {
+        self.claims.iter().find(|claim| claim.measure == measure)
+    }
+}
+
+/// All that is said in the end.
+#[derive(Debug, Clone)]
+pub(crate) struct Report {
+    pub(crate) before: Span,
+    pub(crate) after: Span,
+    pub(crate) criteria: Vec<Criterion>,
+    pub(crate) rows: Vec<Row>,
+}
+
+impl Report {
+    pub(crate) fn verdict(&self) -> Verdict {
+        self.criteria.iter().map(|criterion| criterion.verdict).max().unwrap_or(Verdict::Inconclusive)
+    }
+}
+
+/// What was found in the data, if it was looked at.
+pub(crate) type Audit = Vec<(Check, Run)>;
+
+/// Judges the books, with that level of error for all questions together.
+pub(crate) fn report(
+    (before, after): (Span, Span),
+    books: &Books,
+    limits: &Limits,
+    audit: Option<&Audit>,
+) -> Report {
+    let mut all = claims(&books.bounds, &books.operations, limits);
+    judge(&mut all, limits.alpha);
+    let rare = |name: &str| {
+        all.iter().any(|claim| {
+            claim.operation == name && claim.measure == Measure::Failures && claim.judged == Judged::Unknown
+        })
+    };
+    let rare: Vec<&Operation> = books.operations.iter().filter(|operation| rare(&operation.name)).collect();
+    let pool = pooled(&rare);
+    if let Some(pool) = &pool {
+        // Durations of different operations cannot be pooled: a change of the mix would look like one of speed.
+        let of_pool = claims(&books.bounds, std::slice::from_ref(pool), limits);
+        all.extend(of_pool.into_iter().filter(|claim| claim.measure == Measure::Failures));
+        judge(&mut all, limits.alpha);
+    }
+    let of = |operation: &Operation| Row {
+        operation: operation.clone(),
+        claims: all.iter().filter(|claim| claim.operation == operation.name).cloned().collect(),
+    };
+    let rows: Vec<Row> = books.operations.iter().map(of).collect();
+    let pool = pool.as_ref().map(of);
+
+    let mut criteria = Vec::new();
+    data(&mut criteria, audit);
+    criteria.push(failures(&rows, pool.as_ref()));
+    criteria.push(latency(&rows));
+    criteria.push(conflicts(&rows));
+    criteria.push(traffic(&rows, before, after));
+    Report { before, after, criteria, rows }
+}
+
+/// Those with too little traffic of their own, as one.
+fn pooled(rare: &[&Operation]) -> Option<Operation> {
+    let slices = rare.iter().map(|operation| operation.slices.len()).max()?;
+    if rare.len() < 2 {
+        return None;
+    }
+    let mut pool =
+        Operation { name: format!("{} rare operations together", rare.len()), ..Operation::default() };
+    pool.slices.resize_with(slices, Default::default);
+    for operation in rare {
+        pool.slices.iter_mut().zip(&operation.slices).for_each(|(sum, slice)| sum.add(slice));
+        pool.after.add(&operation.after);
+    }
+    Some(pool)
+}
+
+fn data(criteria: &mut Vec<Criterion>, audit: Option<&Audit>) {
+    let Some(audit) = audit else {
+        criteria.push(Criterion {
+            what: "The data is right".to_owned(),
+            verdict: Verdict::Go,
+            evidence: "not looked at: --checks was not given".to_owned(),
+        });
+        return;
+    };
+    for (check, run) in audit {
+        let what = if check.about.is_empty() {
+            check.name.clone()
+        } else {
+            check.about.trim_end_matches('.').to_owned()
+        };
+        let (verdict, evidence) = match &run.verdict {
+            Found::Clean { documents } => {
+                (Verdict::Go, format!("{}: none in {} documents", check.name, grouped(*documents)))
+            }
+            Found::Violated { count, .. } => (
+                Verdict::NoGo,
+                format!("{}: {} violations; `txnscope audit` shows them", check.name, grouped(*count)),
+            ),
+            Found::Failed(failure) => {
+                (Verdict::Inconclusive, format!("{}: not known: {failure}", check.name))
+            }
+        };
+        criteria.push(Criterion { what, verdict, evidence });
+    }
+}
+
+/// Which part of the traffic those operations are, before and after: the smaller.
+fn covered(rows: &[Row], judged: impl Fn(&Row) -> bool) -> f64 {
+    let part = |of: fn(&Row) -> f64| {
+        let all: f64 = rows.iter().map(of).sum();
+        let judged: f64 = rows.iter().filter(|row| judged(row)).map(of).sum();
+        if all > 0.0 { judged / all } else { 0.0 }
+    };
+    part(|row| row.operation.before().ended).min(part(|row| row.operation.after.ended))
+}
+
+fn is(row: &Row, measure: Measure, judged: Judged) -> bool {
+    row.claim(measure).is_some_and(|claim| claim.judged == judged)
+}
+
+fn failures(rows: &[Row], pool: Option<&Row>) -> Criterion {
+    let what = "Error rates have not increased".to_owned();
+    let worse = worse(rows.iter().chain(pool), |measure| measure == Measure::Failures);
+    if !worse.is_empty() {
+        return Criterion { what, verdict: Verdict::NoGo, evidence: worse.join("; ") };
+    }
+    let pool_is_judged = pool.is_some_and(|pool| is(pool, Measure::Failures, Judged::Same));
+    // An operation that is gone, or new, hides in no pool.
+    let comparable = |row: &Row| {
+        row.operation.before().ended > 0.0
+            && (row.operation.after.ended > 0.0 || row.operation.before().ended < GONE)
+    };
+    let covered =
+        covered(rows, |row| is(row, Measure::Failures, Judged::Same) || (pool_is_judged && comparable(row)));
+    let share = |of: fn(&Operation) -> (f64, f64)| {
+        let (failed, ended) = rows
+            .iter()
+            .map(|row| of(&row.operation))
+            .fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        if ended > 0.0 { failed / ended } else { 0.0 }
+    };
+    let was = share(|operation| (operation.before().failed, operation.before().ended));
+    let is = share(|operation| (operation.after.failed, operation.after.ended));
+    judged(what, covered, &format!("{} → {} failed", percent(was), percent(is)))
+}
+
+fn latency(rows: &[Row]) -> Criterion {
+    let what = "Response times are acceptable".to_owned();
+    let is_latency = |measure| matches!(measure, Measure::Latency(_));
+    let worse = worse(rows.iter(), is_latency);
+    if !worse.is_empty() {
+        return Criterion { what, verdict: Verdict::NoGo, evidence: worse.join("; ") };
+    }
+    let covered = covered(rows, |row| {
+        row.claims.iter().filter(|claim| is_latency(claim.measure)).all(|claim| claim.judged == Judged::Same)
+    });
+    judged(what, covered, "p50, p95 and p99 of what succeeded are within the limit")
+}
+
+fn conflicts(rows: &[Row]) -> Criterion {
+    let what = "Concurrent operations get along".to_owned();
+    let worse = worse(rows.iter(), |measure| measure == Measure::Conflicts);
+    if !worse.is_empty() {
+        return Criterion { what, verdict: Verdict::NoGo, evidence: worse.join("; ") };
+    }
+    let asked = rows.iter().filter(|row| row.claim(Measure::Conflicts).is_some()).count();
+    let judged = rows.iter().filter(|row| is(row, Measure::Conflicts, Judged::Same)).count();
+    let evidence = if asked == 0 {
+        "not looked at: no attempts of the transaction runner or the listener".to_owned()
+    } else {
+        format!("write conflicts of {judged} of {asked} operations judged, and none rose beyond the limit")
+    };
+    Criterion { what, verdict: Verdict::Go, evidence }
+}
+
+fn traffic(rows: &[Row], before: Span, after: Span) -> Criterion {
+    let what = "Operations are called as before".to_owned();
+    let rate = |count: f64, span: Span| count / span.seconds().max(1.0);
+    let gone: Vec<String> = rows
+        .iter()
+        .map(|row| (row, rate(row.operation.before().ended, before) * after.seconds()))
+        .filter(|(row, expected)| *expected >= GONE && row.operation.after.ended < 0.5)
+        .map(|(row, expected)| {
+            format!("{} is not called: about {expected:.0} times was to be expected", row.operation.name)
+        })
+        .collect();
+    if !gone.is_empty() {
+        return Criterion { what, verdict: Verdict::Inconclusive, evidence: gone.join("; ") };
+    }
+    let sum = |of: fn(&Row) -> f64| rows.iter().map(of).sum::<f64>();
+    let (was, is) = (sum(|row| row.operation.before().ended), sum(|row| row.operation.after.ended));
+    let verdict = if is < 0.5 { Verdict::Inconclusive } else { Verdict::Go };
+    let evidence = format!("{:.2} → {:.2} operations a second", rate(was, before), rate(is, after));
+    Criterion { what, verdict, evidence }
+}
+
+fn judged(what: String, covered: f64, evidence: &str) -> Criterion {
+    if covered >= COVERED {
+        let evidence = format!("{evidence}; judged on {} of the traffic", percent(covered));
+        return Criterion { what, verdict: Verdict::Go, evidence };
+    }
+    Criterion {
+        what,
+        verdict: Verdict::Inconclusive,
+        evidence: format!(
+            "not enough traffic: {} of it can be judged, and it takes {}; wait longer, or take a longer --baseline",
+            percent(covered),
+            percent(COVERED)
+        ),
+    }
+}
+
+fn worse<'a>(rows: impl Iterator<Item = &'a Row>, about: impl Fn(Measure) -> bool) -> Vec<String> {
+    let claims = rows.flat_map(|row| &row.claims);
+    let worse = claims.filter(|claim| about(claim.measure) && claim.judged == Judged::Worse);
+    worse.map(told).collect()
+}
+
+/// `POST /pay: p99 0.08 s → 0.19 s (by chance: 1 in 100,000)`
+fn told(claim: &Claim) -> String {
+    let of = |value: Option<f64>| match claim.measure {
+        Measure::Latency(_) => value.map_or_else(|| "-".to_owned(), seconds),
+        Measure::Failures | Measure::Conflicts => value.map_or_else(|| "-".to_owned(), percent),
+    };
+    let what = match claim.measure {
+        Measure::Failures => "failed".to_owned(),
+        Measure::Latency(q) => format!("p{:.0}", q * 100.0),
+        Measure::Conflicts => "conflicts".to_owned(),
+    };
+    let chance = if claim.p < 1e-6 { "p < 0.000001".to_owned() } else { format!("p = {:.6}", claim.p) };
+    format!("{}: {what} {} → {} ({chance})", claim.operation, of(claim.before), of(claim.after))
+}
+
+pub(crate) fn percent(share: f64) -> String {
+    format!("{:.2} %", share * 100.0)
+}
+
+pub(crate) fn seconds(seconds: f64) -> String {
+    if seconds < 1.0 { format!("{:.1} ms", seconds * 1e3) } else { format!("{seconds:.2} s") }
+}
+
+/// What the whole test is allowed to be wrong by, look after look: half of it for the last look, and the other half
+/// shared by those before, which can only end in a no-go. However often one looks, chance alone makes a no-go at most
+/// as often as `alpha` says.
+pub(crate) fn spent(alpha: f64, looks: u32, last: bool) -> f64 {
+    match looks {
+        0 | 1 => alpha,
+        looks if !last => alpha / 2.0 / f64::from(looks - 1),
+        _ => alpha / 2.0,
+    }
+}
+
+/// How many looks there are in that time: one at once, and one at its end at least.
+pub(crate) fn looks(wait: Duration, every: Duration) -> u32 {
+    let looks = wait.as_secs_f64() / every.as_secs_f64().max(1e-3);
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
+    let looks = looks.ceil().clamp(1.0, 100_000.0) as u32;
+    looks + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verify::judge::Stretch;
+
+    const LIMITS: Limits = Limits { failures: 0.01, latency: 1.5, conflicts: 0.2, alpha: 0.01 };
+    const BEFORE: Span = Span { start: 0.0, end: 36_000.0 };
+    const AFTER: Span = Span { start: 36_000.0, end: 39_600.0 };
+
+    fn operation(name: &str, before: f64, after: f64, failed: f64) -> Operation {
+        let stretch = |ended: f64, failed: f64| Stretch {
+            ended,
+            failed,
+            cumulative: vec![ended * 0.999, ended, ended],
+            ..Stretch::default()
+        };
+        Operation {
+            name: name.to_owned(),
+            slices: vec![stretch(before, 0.0); 10],
+            after: stretch(after, failed),
+        }
+    }
+
+    fn verdict(operations: Vec<Operation>) -> (Verdict, String) {
+        let books = Books { bounds: vec![0.1, 1.0], operations };
+        let report = report((BEFORE, AFTER), &books, &LIMITS, None);
+        (report.verdict(), format!("{:#?}", report.criteria))
+    }
+
+    #[test]
+    fn a_go_needs_nearly_all_of_the_traffic() {
+        let busy = operation("busy", 10_000.0, 10_000.0, 3.0);
+        assert_eq!(verdict(vec![busy.clone()]).0, Verdict::Go);
+        let rare = operation("rare", 3.0, 3.0, 0.0);
+        assert_eq!(
+            verdict(vec![busy.clone(), rare]).0,
+            Verdict::Go,
+            "a hundredth of the traffic may be unknown"
+        );
+        let half = operation("half", 100.0, 8_000.0, 0.0);
+        let new = Operation { slices: Vec::new(), ..half };
+        let (judged, told) = verdict(vec![busy.clone(), new]);
+        assert_eq!(judged, Verdict::Inconclusive, "{told}");
+        assert!(told.contains("not enough traffic: 55.56 %"), "{told}");
+        let (judged, told) = verdict(vec![busy, operation("gone", 2_000.0, 0.0, 0.0)]);
+        assert_eq!(judged, Verdict::Inconclusive, "{told}");
+        assert!(told.contains("gone is not called: about 2000 times"), "{told}");
+        assert_eq!(verdict(Vec::new()).0, Verdict::Inconclusive);
+    }
+
+    #[test]
+    fn rare_operations_are_judged_together() {
+        let busy = operation("busy", 10_000.0, 10_000.0, 3.0);
+        let many =
+            |failed: f64| (0..40).map(move |index| operation(&format!("rare {index}"), 50.0, 50.0, failed));
+        let (judged, told) = verdict(many(4.0).chain([busy.clone()]).collect());
+        assert_eq!(judged, Verdict::NoGo, "{told}");
+        assert!(told.contains("40 rare operations together: failed 0.00 % → 8.00 %"), "{told}");
+        let (_, told) = verdict(many(0.0).chain([busy]).collect());
+        assert!(told.contains("judged on 100.00 % of the traffic"), "{told}");
+    }
+
+    #[test]
+    fn looking_often_spends_no_more() {
+        for looks in [1, 2, 30, 1_000] {
+            let spent: f64 = (1..=looks).map(|look| spent(0.01, looks, look == looks)).sum();
+            assert!(spent <= 0.01 * (1.0 + 1e-9), "{looks}: {spent}");
+        }
+        assert_eq!(super::looks(Duration::from_secs(1_800), Duration::from_secs(60)), 31);
+        assert_eq!(super::looks(Duration::from_secs(1), Duration::from_secs(60)), 2);
+    }
+}
