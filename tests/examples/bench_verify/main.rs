@@ -1,6 +1,6 @@
 //! How often `txnscope verify` errs, on simulated traffic of which is known what became of it.
 
-#[allow(dead_code, reason = "the command reads more of it")]
+#[allow(dead_code, unused_imports, reason = "the command reads more of it")]
 #[path = "../../../crates/cli/src/verify/judge/mod.rs"]
 mod judge;
 #[path = "../../../crates/cli/src/verify/simulation.rs"]

@@ -27,6 +27,7 @@ use txnscope_consistency::{Checks, Sample, run as run_check};
 
 pub(crate) use flags::VerifyFlags;
 
+use crate::file::File;
 use crate::services::prometheus::Prometheus;
 use crate::verify::books::{Books, Span};
 use crate::verify::flags::now;
@@ -49,7 +50,7 @@ pub(crate) fn run(flags: &VerifyFlags, matches: &ArgMatches) -> ExitCode {
         Ok(match report.verdict() {
             Verdict::Go => 0,
             Verdict::NoGo => FAILURE,
-            Verdict::Inconclusive => INCONCLUSIVE,
+            Verdict::Inconclusive | Verdict::Unasked => INCONCLUSIVE,
         })
     };
     match runtime.context("cannot start the runtime").and_then(|runtime| runtime.block_on(work)) {
@@ -162,7 +163,7 @@ impl<'a> Plan<'a> {
 fn say(left: Duration, verdict: Verdict) {
     let sofar = match verdict {
         Verdict::Go => "as before",
-        Verdict::Inconclusive | Verdict::NoGo => "not enough traffic yet",
+        Verdict::Inconclusive | Verdict::Unasked | Verdict::NoGo => "not enough traffic yet",
     };
     let _ = writeln!(
         io::stderr().lock(),

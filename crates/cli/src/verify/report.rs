@@ -16,6 +16,8 @@ const GONE: f64 = 50.0;
 /// How a criterion came out, or all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Verdict {
+    /// Nobody asked, or there is nothing to ask. No more than that.
+    Unasked,
     /// As it should be.
     Go,
     /// It cannot be said.
@@ -27,6 +29,7 @@ pub(crate) enum Verdict {
 impl Verdict {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
+            Self::Unasked => "-",
             Self::Go => "go",
             Self::Inconclusive => "inconclusive",
             Self::NoGo => "no-go",
@@ -142,7 +145,7 @@ fn data(criteria: &mut Vec<Criterion>, audit: Option<&Audit>) {
     let Some(audit) = audit else {
         criteria.push(Criterion {
             what: "The data is right".to_owned(),
-            verdict: Verdict::Go,
+            verdict: Verdict::Unasked,
             evidence: "not looked at: --checks was not given".to_owned(),
         });
         return;
@@ -228,14 +231,16 @@ fn conflicts(rows: &[Row]) -> Criterion {
     if !worse.is_empty() {
         return Criterion { what, verdict: Verdict::NoGo, evidence: worse.join("; ") };
     }
-    let asked = rows.iter().filter(|row| row.claim(Measure::Conflicts).is_some()).count();
-    let judged = rows.iter().filter(|row| is(row, Measure::Conflicts, Judged::Same)).count();
-    let evidence = if asked == 0 {
-        "not looked at: no attempts of the transaction runner or the listener".to_owned()
-    } else {
-        format!("write conflicts of {judged} of {asked} operations judged, and none rose beyond the limit")
-    };
-    Criterion { what, verdict: Verdict::Go, evidence }
+    let asked = |row: &Row| row.claim(Measure::Conflicts).is_some();
+    let attempts = |row: &Row| row.operation.before().started;
+    let all: f64 = rows.iter().filter(|row| asked(row)).map(attempts).sum();
+    if all <= 0.0 {
+        let evidence =
+            "not looked at: no attempts of the transaction runner or the listener before".to_owned();
+        return Criterion { what, verdict: Verdict::Unasked, evidence };
+    }
+    let same = rows.iter().filter(|row| is(row, Measure::Conflicts, Judged::Same)).map(attempts).sum::<f64>();
+    judged(what, same / all, "write conflicts are within the limit")
 }
 
 fn traffic(rows: &[Row], before: Span, after: Span) -> Criterion {
@@ -297,7 +302,8 @@ fn told(claim: &Claim) -> String {
 }
 
 pub(crate) fn percent(share: f64) -> String {
-    format!("{:.2} %", share * 100.0)
+    // A sum of nothing is a negative zero.
+    format!("{:.2} %", share * 100.0 + 0.0)
 }
 
 pub(crate) fn seconds(seconds: f64) -> String {

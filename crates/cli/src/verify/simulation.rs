@@ -247,6 +247,7 @@ mod tests {
     #[test]
     fn fifty_doubled_p99_are_found_each() {
         all(scene(Noise::Even, Change::Tail(2.0)), Verdict::NoGo);
+        all(scene(Noise::Even, Change::Slower(2.0)), Verdict::NoGo);
     }
 
     #[test]
