@@ -19,6 +19,7 @@ pub(crate) use flags::{AuditFlags, RepairFlags};
 
 use crate::checks::flags::Common;
 use crate::deployment::Deployments;
+use crate::file::File;
 
 /// Everything is as it should be.
 const CLEAN: u8 = 0;
@@ -42,6 +43,13 @@ pub(crate) fn read(file: &Path, separator: &str) -> anyhow::Result<Checks> {
             .collect();
         anyhow!("this is no file of checks: {}", told.join(separator))
     })
+}
+
+/// The checks of the file that a flag, a variable or the configuration file names, if one does.
+pub(crate) fn named(flag: Option<&Path>, file: &File) -> anyhow::Result<Option<Checks>> {
+    let path = flag.map(Path::to_owned);
+    let path = path.or_else(|| file.checks.file.as_ref().map(|path| file.beside(path)));
+    path.map(|path| read(&path, "; ")).transpose()
 }
 
 /// The client and the checks that the flags ask for.
