@@ -13,15 +13,17 @@ use crate::demo::target;
 use crate::fetch;
 use crate::run::{cargo, checked, output};
 
-/// A benchmark, and the example of the package `end-to-end` that runs it.
+/// A benchmark, the example of the package `end-to-end` that runs it, and the package whose binary it runs.
 struct Bench {
     name: &'static str,
     example: &'static str,
+    runs: Option<&'static str>,
 }
 
 const BENCHES: &[Bench] = &[
-    Bench { name: "runner", example: "bench_runner" },
-    Bench { name: "listener", example: "bench_listener" },
+    Bench { name: "runner", example: "bench_runner", runs: None },
+    Bench { name: "listener", example: "bench_listener", runs: None },
+    Bench { name: "sidecar", example: "bench_sidecar", runs: Some("txnscope-cli") },
 ];
 
 const PAGE: &str = "docs/performance.md";
@@ -37,6 +39,9 @@ pub(crate) fn run(only: &[String], write: bool, arguments: &[String]) -> Result<
     {
         eprintln!("==> bench {}: building with optimisation", bench.name);
         checked(cargo().args(["build", "--release", "--package", "end-to-end", "--example", bench.example]))?;
+        if let Some(package) = bench.runs {
+            checked(cargo().args(["build", "--release", "--package", package, "--bins"]))?;
+        }
         let report = measure(bench, arguments)?;
         if write {
             put(bench.name, &report)?;
