@@ -13,17 +13,19 @@ use crate::demo::target;
 use crate::fetch;
 use crate::run::{cargo, checked, output};
 
-/// A benchmark, and the example of the package `end-to-end` that runs it.
+/// A benchmark, the example of the package `end-to-end` that runs it, and the package whose binary it runs.
 struct Bench {
     name: &'static str,
     example: &'static str,
+    runs: Option<&'static str>,
 }
 
 const BENCHES: &[Bench] = &[
-    Bench { name: "runner", example: "bench_runner" },
-    Bench { name: "listener", example: "bench_listener" },
-    Bench { name: "checks", example: "bench_checks" },
-    Bench { name: "verify", example: "bench_verify" },
+    Bench { name: "runner", example: "bench_runner", runs: None },
+    Bench { name: "listener", example: "bench_listener", runs: None },
+    Bench { name: "sidecar", example: "bench_sidecar", runs: Some("txnscope-cli") },
+    Bench { name: "checks", example: "bench_checks", runs: None },
+    Bench { name: "verify", example: "bench_verify", runs: None },
 ];
 
 const PAGE: &str = "docs/performance.md";
@@ -39,6 +41,9 @@ pub(crate) fn run(only: &[String], write: bool, arguments: &[String]) -> Result<
     {
         eprintln!("==> bench {}: building with optimisation", bench.name);
         checked(cargo().args(["build", "--release", "--package", "end-to-end", "--example", bench.example]))?;
+        if let Some(package) = bench.runs {
+            checked(cargo().args(["build", "--release", "--package", package, "--bins"]))?;
+        }
         let report = measure(bench, arguments)?;
         if write {
             put(bench.name, &report)?;

@@ -12,6 +12,7 @@ use crate::checks::{AuditFlags, RepairFlags};
 use crate::deployment::DeploymentFlags;
 use crate::drill::DrillFlags;
 use crate::preflight::PreflightFlags;
+use crate::sources::SourceFlags;
 use crate::verify::VerifyFlags;
 
 /// MongoDB's transactions, made visible to Prometheus.
@@ -146,6 +147,9 @@ pub(crate) struct ServeFlags {
     )]
     pub(crate) timeout: Option<Duration>,
 
+    #[command(flatten)]
+    pub(crate) sources: SourceFlags,
+
     /// After how long without a probe a target is no longer watched. Default: 5m.
     #[arg(
         long = "probe.idle-timeout",
@@ -219,9 +223,16 @@ pub(crate) enum LogFormat {
 
 #[derive(Debug, Args)]
 pub(crate) struct RoleFlags {
-    /// The configuration file, which says which sources are on. Without it, those that are on by default.
+    /// The configuration file, which says which sources are on and names the file of checks.
     #[arg(long = "config.file", value_name = "FILE", env = "TXNSCOPE_CONFIG_FILE", hide_env_values = true)]
     pub(crate) config_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) sources: SourceFlags,
+
+    /// The file of checks, whose collections the user is to read.
+    #[arg(long = "checks.file", value_name = "FILE", env = "TXNSCOPE_CHECKS_FILE", hide_env_values = true)]
+    pub(crate) checks_file: Option<PathBuf>,
 
     /// The name of the user.
     #[arg(long, value_name = "NAME", default_value = "txnscope")]
@@ -271,6 +282,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
+    use txnscope_sidecar::SourceSettings;
 
     use super::*;
 
@@ -329,7 +341,32 @@ mod tests {
         assert!(help("web.listen-address").ends_with(&format!("Default: {address}")));
         assert!(help("web.telemetry-path").ends_with(&format!("Default: {}", defaults.telemetry_path)));
         assert!(help("web.max-requests").ends_with(&format!("Default: {}", defaults.max_requests)));
+        let SourceSettings {
+            current_op,
+            storage_engine,
+            replication,
+            parameters,
+            profile,
+            slow_transactions,
+            ..
+        } = defaults.sources;
+        for (source, enabled, every) in [
+            ("current-op", current_op.enabled, None),
+            ("storage-engine", storage_engine.enabled, Some(storage_engine.every)),
+            ("replication", replication.enabled, Some(replication.every)),
+            ("parameters", parameters.enabled, Some(parameters.every)),
+            ("profile", profile.enabled, Some(profile.every)),
+            ("slow-transactions", slow_transactions.enabled, Some(slow_transactions.every)),
+        ] {
+            let told = help(&format!("sources.{source}.enabled"));
+            assert!(told.ends_with(&format!("Default: {enabled}")), "{told}");
+            if let Some(every) = every {
+                let told = help(&format!("sources.{source}.every"));
+                assert!(told.ends_with(&format!("Default: {every}")), "{told}");
+            }
+        }
         for (flag, default) in [
+            ("sources.current-op.long-running", current_op.long_running),
             ("poll.interval", defaults.poll_interval),
             ("poll.timeout", defaults.poll_timeout),
             ("probe.idle-timeout", defaults.probe_idle_timeout),

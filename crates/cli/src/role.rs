@@ -1,36 +1,50 @@
 //! `txnscope role`: what the sidecar may do, and no more, as a DBA types it.
 
+use anyhow::Result;
 use serde_json::{Value, json};
-use txnscope_sidecar::{SourceSettings, privileges, privileges_by_source};
+use txnscope_consistency::Checks;
+use txnscope_sidecar::{Privilege, SourceSettings, privileges_by_source};
 
-use crate::file::{File, FileError};
+use crate::file::File;
 use crate::flags::RoleFlags;
-use crate::sources;
+use crate::{checks, sources};
 
 /// What the profiler is to record: conflicts, and what is slow. All else would push these out of its collection.
 const FILTER: &str = "{$or: [{errCode: 112}, {writeConflicts: {$gt: 0}}, {millis: {$gte: 100}}]}";
 
 /// # Errors
 ///
-/// If the configuration file is wrong.
-pub(crate) fn run(flags: &RoleFlags) -> Result<String, FileError> {
-    let settings = match &flags.config_file {
-        Some(path) => sources::settings(&File::read(path)?)?,
-        None => SourceSettings::default(),
-    };
-    Ok(render(flags, &settings))
+/// If the configuration file, a flag or the file of checks is wrong.
+pub(crate) fn run(flags: &RoleFlags) -> Result<String> {
+    let file = flags.config_file.as_deref().map(File::read).transpose()?.unwrap_or_default();
+    let settings = sources::settings(&file, &flags.sources)?;
+    let checks = checks::named(flags.checks_file.as_deref(), &file, "; ")?;
+    Ok(render(flags, &settings, checks.as_ref()))
 }
 
-fn render(flags: &RoleFlags, settings: &SourceSettings) -> String {
+/// What is needed, and by whom.
+fn needs(settings: &SourceSettings, checks: Option<&Checks>) -> Vec<(String, Privilege)> {
+    let of_sources = privileges_by_source(settings).into_iter().map(|(source, one)| (source.to_owned(), one));
+    let of_checks = checks.into_iter().flat_map(Checks::iter).flat_map(|check| {
+        let collections = check.collections().into_iter();
+        collections
+            .map(|name| (format!("check {}", check.name), Privilege::find(&check.database, &name)))
+            .collect::<Vec<_>>()
+    });
+    of_sources.chain(of_checks).collect()
+}
+
+fn render(flags: &RoleFlags, settings: &SourceSettings, checks: Option<&Checks>) -> String {
+    let needs = needs(settings, checks);
+    let why: String = needs.iter().map(|(who, one)| format!("//   {who}: {one}\n")).collect();
+    let privileges = Privilege::merged(needs.into_iter().map(|(_, privilege)| privilege));
     let privileges: Vec<Value> =
-        privileges(settings).iter().filter_map(|one| serde_json::from_str(&one.to_string()).ok()).collect();
+        privileges.iter().filter_map(|one| serde_json::from_str(&one.to_string()).ok()).collect();
     let role = json!({"role": flags.role, "privileges": privileges, "roles": []});
     let user = json!({"user": flags.user, "pwd": PROMPT, "roles": [{"role": flags.role, "db": "admin"}]});
-    let why = privileges_by_source(settings);
-    let why: String = why.iter().map(|(source, one)| format!("//   {source}: {one}\n")).collect();
     format!(
         "// For mongosh, as a user who may make users and roles. On each replica set once.\n\
-         // What each source needs, and the role may do:\n{why}\
+         // What each source and each check needs, and the role may do:\n{why}\
          admin = db.getSiblingDB(\"admin\")\n\
          admin.createRole({})\n\
          admin.createUser({})\n{}",
@@ -66,25 +80,58 @@ fn pretty(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sources::SourceFlags;
+
+    fn flags(user: &str) -> RoleFlags {
+        RoleFlags {
+            config_file: None,
+            sources: SourceFlags::default(),
+            checks_file: None,
+            user: user.to_owned(),
+            role: "poller".to_owned(),
+        }
+    }
 
     #[test]
     fn names_stay_inside_their_quotes_and_the_password_is_asked_for() {
-        let user = "a\"}); evil({\"".to_owned();
-        let flags = RoleFlags { config_file: None, user, role: "poller".to_owned() };
-        let text = render(&flags, &SourceSettings::default());
+        let text = render(&flags("a\"}); evil({\""), &SourceSettings::default(), None);
         assert!(text.contains(r#""user": "a\"}); evil({\"""#), "{text}");
         assert!(text.contains("\"pwd\": passwordPrompt()"), "{text}");
     }
 
     #[test]
     fn how_the_profiler_is_turned_on_is_told_when_it_is_read() {
-        let flags = RoleFlags { config_file: None, user: "u".to_owned(), role: "r".to_owned() };
+        let flags = flags("u");
         let mut settings = SourceSettings::default();
-        assert!(!render(&flags, &settings).contains("profile: 1"));
+        assert!(!render(&flags, &settings, None).contains("profile: 1"));
         settings.profile.enabled = true;
         settings.profile.databases = vec!["shop".to_owned()];
-        let text = render(&flags, &settings);
+        let text = render(&flags, &settings, None);
         let expected = "//   db.getSiblingDB(\"shop\").runCommand({profile: 1, filter: {$or: [{errCode: 112}";
         assert!(text.contains(expected), "{text}");
+    }
+
+    #[test]
+    fn each_collection_that_a_check_reads_is_granted_once() {
+        let text = r#"
+            [defaults]
+            database = "shop"
+            severity = "info"
+            [[check]]
+            name = "a"
+            collection = "orders"
+            pipeline = '[{ "$lookup": { "from": "lines", "as": "lines" } }]'
+            [[check]]
+            name = "b"
+            collection = "lines"
+            forbid = '{ "n": 1 }'
+        "#;
+        let checks = Checks::parse(text).unwrap();
+        let text = render(&flags("u"), &SourceSettings::default(), Some(&checks));
+        let orders =
+            r#"//   check a: {"resource": {"db": "shop", "collection": "orders"}, "actions": ["find"]}"#;
+        assert!(text.contains(orders), "{text}");
+        let (_, role) = text.split_once("createRole(").unwrap();
+        assert_eq!(role.matches("\"collection\": \"lines\"").count(), 1, "{text}");
     }
 }

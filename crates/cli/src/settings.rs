@@ -96,7 +96,7 @@ impl Given {
             found.check().map_err(wrong)?;
             config.probes.insert(name.clone(), found);
         }
-        config.sources = sources::settings(&file)?;
+        config.sources = sources::settings(&file, &flags.sources)?;
         self.web(&file, &mut config)?;
         let time = |flag: Option<_>, key: Option<crate::file::Time>| flag.or(key.map(|time| time.0));
         if let Some(interval) = time(flags.interval, file.poll.interval) {
@@ -108,9 +108,7 @@ impl Given {
         if let Some(idle) = time(flags.idle_timeout, file.probe.idle_timeout) {
             config.probe_idle_timeout = idle;
         }
-        let checks = flags.checks_file.clone();
-        let checks = checks.or(file.checks.file.as_ref().map(|path| file.beside(path)));
-        config.checks = checks.map(|path| checks::read(&path, "; ")).transpose()?;
+        config.checks = checks::named(flags.checks_file.as_deref(), &file, "; ")?;
         ensure!(!config.targets.is_empty() || !config.probes.is_empty(), WHICH);
         Ok(Settings {
             level: flags.level.or(file.log.level).unwrap_or(Level::Info),

@@ -10,7 +10,8 @@ use axum::Router;
 use axum::extract::{Path as Segment, Request};
 use axum::http::StatusCode;
 use axum::routing::get;
-use common::{PROGRAM, Prometheus, page, printed, run};
+use common::prometheus::{Prometheus, page};
+use common::{PROGRAM, printed, run_with};
 use mongodb::bson::doc;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -26,7 +27,7 @@ struct Said {
 impl Said {
     async fn of(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let arguments = [&["preflight", "--output=json", "--timeout=2s"], arguments].concat();
-        let output = run(&arguments, environment).await;
+        let output = run_with(&arguments, environment).await;
         let text = printed(&output);
         assert!(!text.contains("hunter2") && !text.contains("the-password-of-root"), "{text}");
         let json = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}"));
@@ -89,7 +90,7 @@ async fn a_healthy_deployment_is_ready_and_a_scratch_transaction_leaves_nothing_
     let client = set.client().await.unwrap();
     let lose = doc! {"setDefaultRWConcern": 1, "defaultWriteConcern": {"w": 1}};
     client.database("admin").run_command(lose).await.unwrap();
-    let output = run(&["preflight"], &[("MONGODB_URI", &uri)]).await;
+    let output = run_with(&["preflight"], &[("MONGODB_URI", &uri)]).await;
     let text = printed(&output);
     assert_eq!(output.status.code(), Some(0), "{text}");
     assert!(
@@ -150,7 +151,7 @@ async fn a_set_without_a_majority_is_not_ready() {
 async fn a_missing_privilege_and_a_wrong_password_are_told_apart() {
     let set = ReplicaSetOptions::new(1).auth().start().await.unwrap();
     let admin = set.client().await.unwrap().database("admin");
-    let role = run(&["role"], &[]).await;
+    let role = run_with(&["role"], &[]).await;
     assert!(printed(&role).contains("replSetGetStatus"));
     let actions = ["getParameter", "replSetGetStatus", "serverStatus"];
     let privilege = doc! {"resource": {"cluster": true}, "actions": &actions};
@@ -319,7 +320,7 @@ async fn a_wrong_command_line_is_told_apart_and_no_secret_with_it() {
             "/nowhere/token",
         ),
     ] {
-        let output = run(arguments, environment).await;
+        let output = run_with(arguments, environment).await;
         let said = printed(&output);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
         assert!(said.contains(complaint), "{arguments:?}: {said}");

@@ -2,94 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod common;
+
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::Output;
 
-use anyhow::{Context, Result, ensure};
-use mongodb::bson::{self, doc};
+use anyhow::ensure;
 use tempfile::TempDir;
 use testkit::{
     Mongod, Process, Prometheus, ReplicaSet, ReplicaSetOptions, Scrape, ScrapeJob, Signal, promtool, wait,
 };
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_txnscope");
-
-/// Runs it to its end.
-async fn run(arguments: &[&str]) -> Output {
-    run_with(arguments, &[]).await
-}
-
-async fn run_with(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
-    let mut command = tokio::process::Command::new(PROGRAM);
-    command.args(arguments).env_remove("MONGODB_URI").kill_on_drop(true);
-    command.envs(environment.iter().copied());
-    tokio::time::timeout(wait::LIMIT, command.output()).await.expect("it does not end").unwrap()
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-/// A sidecar that serves.
-struct Serving {
-    process: Process,
-    address: String,
-    _folder: TempDir,
-}
-
-impl Serving {
-    async fn start(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let folder = TempDir::new().unwrap();
-        let fixed =
-            ["serve", "--web.listen-address=127.0.0.1:0", "--poll.interval=200ms", "--log.level=trace"];
-        let arguments: Vec<_> =
-            fixed.iter().chain(arguments).map(|argument| (*argument).to_owned()).collect();
-        let log = folder.path().join("log");
-        let process = Process::spawn_with(Path::new(PROGRAM), &arguments, log, |command| {
-            command.env_remove("MONGODB_URI").envs(environment.iter().copied());
-        });
-        let mut process = process.await.unwrap();
-        let address = wait::until("the address in the log", async || {
-            if let Err(ended) = process.check() {
-                return Ok(Err(ended));
-            }
-            Ok(Ok(address(&process.log()).context(process.log())?))
-        });
-        let address = address.await.unwrap().unwrap();
-        Self { process, address, _folder: folder }
-    }
-
-    async fn get(&self, path: &str) -> Result<String> {
-        let url = format!("http://{}{path}", self.address);
-        Ok(reqwest::get(url).await?.error_for_status()?.text().await?)
-    }
-
-    /// What ps shows of it to everybody.
-    fn seen(&self) -> String {
-        let shown = std::fs::read(format!("/proc/{}/cmdline", self.process.pid())).unwrap();
-        assert!(!shown.is_empty());
-        String::from_utf8_lossy(&shown).into_owned()
-    }
-
-    async fn up(&self) -> Result<()> {
-        wait::until("the member up", async || {
-            let page = self.get("/metrics").await?;
-            let up = Scrape::parse(&page)?.value("mongodb_up", &[]);
-            ensure!(up == Some(1.0), "mongodb_up is {up:?}");
-            Ok(())
-        })
-        .await
-    }
-}
-
-/// From a line of either format that says `listening`.
-fn address(log: &str) -> Option<String> {
-    let line = log.lines().find(|line| line.contains("listening"))?;
-    let (_, rest) = line.split_once("address=").or_else(|| line.split_once("\"address\":\""))?;
-    Some(rest.chars().take_while(|c| !c.is_whitespace() && *c != '"').collect())
-}
-
+use crate::common::{PROGRAM, Serving, run, run_with, said};
 #[tokio::test]
 async fn a_wrong_command_line_is_told_apart_and_no_password_with_it() {
     for (arguments, complaint) in [
@@ -410,58 +334,6 @@ async fn prometheus_reads_protobuf() {
     let answer = answer.header("accept-encoding", "gzip").send().await.unwrap();
     assert_eq!(answer.headers()["content-encoding"], "gzip");
     assert_eq!(answer.bytes().await.unwrap()[..2], [0x1f, 0x8b]);
-}
-
-/// What `txnscope role` prints is enough for every source, and for nothing else.
-#[tokio::test]
-async fn the_printed_role_is_enough() {
-    role_is_enough("").await;
-}
-
-#[tokio::test]
-async fn the_role_that_is_printed_for_all_sources_is_enough() {
-    role_is_enough(
-        "[sources]\nprofile = { enabled = true, databases = [\"shop\"] }\nslow_transactions.enabled = true\n",
-    )
-    .await;
-}
-
-async fn role_is_enough(sources: &str) {
-    let folder = TempDir::new().unwrap();
-    let file = folder.path().join("txnscope.toml");
-    std::fs::write(&file, sources).unwrap();
-    let by_file = format!("--config.file={}", file.display());
-    let set = ReplicaSetOptions::new(1).auth().start().await.unwrap();
-    let text = String::from_utf8(run(&["role", "--user=poller", &by_file]).await.stdout).unwrap();
-    let client = set.client().await.unwrap();
-    client.database("shop").run_command(doc! {"profile": 1}).await.unwrap();
-    let admin = client.database("admin");
-    for (call, name, command) in
-        [("admin.createRole(", "role", "createRole"), ("admin.createUser(", "user", "createUser")]
-    {
-        let (_, rest) = text.split_once(call).unwrap();
-        let (arguments, _) = rest.split_once("\n)").or_else(|| rest.split_once(")\n")).unwrap();
-        let json = arguments.replace("passwordPrompt()", "\"pass-of-ours\"");
-        let json: serde_json::Value = serde_json::from_str(json.trim_end_matches(')')).unwrap();
-        let mut document = doc! {command: json[name].as_str().unwrap()};
-        let rest = bson::serialize_to_document(&json).unwrap();
-        document.extend(rest.into_iter().filter(|(key, _)| key != name));
-        admin.run_command(document).await.unwrap();
-    }
-    let uri = set.uri().replace("root:the-password-of-root@", "poller:pass-of-ours@");
-    let serving = Serving::start(&[&by_file], &[("MONGODB_URI", &uri)]).await;
-    wait::until("every source", async || {
-        let page = Scrape::parse(&serving.get("/metrics").await?)?;
-        let success: Vec<_> = page.matching("txnscope_poll_success", &[]).map(|one| one.value).collect();
-        ensure!(!success.is_empty() && success.iter().all(|success| *success == 1.0), "{success:?}");
-        ensure!(page.sum("txnscope_poll_errors_total", &[]) == 0.0, "some failed");
-        Ok(())
-    })
-    .await
-    .unwrap();
-    let ours = mongodb::Client::with_uri_str(&uri).await.unwrap();
-    let read = ours.database("test").collection::<bson::Document>("c").find_one(doc! {}).await;
-    assert!(read.is_err(), "it may do more than it needs");
 }
 
 /// The blocks of that language in the documentation.

@@ -12,7 +12,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
-use common::{Prometheus, printed, run};
+use common::prometheus::Prometheus;
+use common::{printed, run_with};
 use mongodb::bson::{Document, doc};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -111,7 +112,7 @@ async fn verify(url: &str, deployed: &str, env: &str, more: &[&str]) -> (i32, Va
         "--output=json".to_owned(),
     ];
     let arguments: Vec<&str> = ["verify"].into_iter().chain(arguments.iter().map(String::as_str)).collect();
-    let output = run(&[&arguments[..], more].concat(), &[]).await;
+    let output = run_with(&[&arguments[..], more].concat(), &[]).await;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let json = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{}", printed(&output)));
     (output.status.code().unwrap(), json)
@@ -168,13 +169,13 @@ async fn go_no_go_and_too_little_traffic_are_told_apart() {
     let url = format!("--prometheus.url={}", prometheus.url);
     let since = format!("--deployed-at={deployed}");
     let markdown = ["verify", &url, &since, "--selector=env=\"failing\"", "--output=markdown"];
-    let text = printed(&run(&markdown, &[]).await);
+    let text = printed(&run_with(&markdown, &[]).await);
     assert!(
         text.starts_with("**NO-GO**") && text.contains("| no-go | Error rates have not increased |"),
         "{text}"
     );
     let table = ["verify", &url, &since, "--selector=env=\"well\"", "--baseline=4h"];
-    let text = printed(&run(&table, &[]).await);
+    let text = printed(&run_with(&table, &[]).await);
     assert!(text.contains("POST /pay  2.00 → ") && text.ends_with("\nGO\n"), "{text}");
 }
 
@@ -239,7 +240,7 @@ async fn a_prometheus_that_answers_oddly_is_no_verdict() {
         (StatusCode::MOVED_PERMANENTLY, "", "301"),
     ] {
         let url = format!("--prometheus.url={}", odd(status, body).await);
-        let output = run(&["verify", &url, "--since=30m"], &[]).await;
+        let output = run_with(&["verify", &url, "--since=30m"], &[]).await;
         let said = printed(&output);
         assert_eq!(output.status.code(), Some(2), "{body}: {said}");
         assert!(said.contains(complaint) && !said.contains("panicked"), "{body}: {said}");
@@ -266,13 +267,13 @@ async fn a_wrong_command_line_is_told_apart_and_no_secret_with_it() {
             "TXNSCOPE_PROMETHEUS_URL",
         ),
     ] {
-        let output = run(arguments, &[]).await;
+        let output = run_with(arguments, &[]).await;
         let said = printed(&output);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
         assert!(said.contains(complaint), "{arguments:?}: {said}");
         assert!(!said.contains("hunter2") && !said.contains("panicked"), "{arguments:?}: {said}");
     }
     let hidden = [("TXNSCOPE_PROMETHEUS_URL", "http://u:hunter2@127.0.0.1:1")];
-    let said = printed(&run(&["verify", "--since=30m"], &hidden).await);
+    let said = printed(&run_with(&["verify", "--since=30m"], &hidden).await);
     assert!(said.contains("http://127.0.0.1:1: it cannot be reached") && !said.contains("hunter2"), "{said}");
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 use mongodb::bson::{Bson, Document};
 use mongodb::options::ReadPreference;
 
+use crate::pipeline;
+
 /// One question to the data, and how often to ask it.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -31,6 +33,14 @@ pub struct Check {
     pub may_be_missing: bool,
     /// What it holds.
     pub rule: Rule,
+}
+
+impl Check {
+    /// Every collection of its database that it reads: whoever runs it needs `find` on each.
+    #[must_use]
+    pub fn collections(&self) -> Vec<String> {
+        pipeline::sources(self)
+    }
 }
 
 /// What must hold.

@@ -3,7 +3,7 @@
 //! Servers differ in what they send and in the type of a number. A field that is missing or odd costs itself
 //! and nothing else; so nothing here returns an error.
 
-use mongodb::bson::{Bson, Document};
+use mongodb::bson::{Array, Bson, Document, RawArray, RawBson, RawDocument};
 
 /// What was found at a path.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -122,6 +122,44 @@ pub(crate) fn documents<'a>(document: &'a Document, path: &[&str]) -> Found<Vec<
     }
 }
 
+// ===== From bytes =====
+
+/// Deeper than any reply is, and than the server lets a document be.
+const MAX_DEPTH: usize = 200;
+
+/// What stands for a value that cannot be read: odd to whoever looks for one.
+const UNREADABLE: Bson = Bson::MinKey;
+
+/// The reply from its bytes, which may be damaged: a client may have put there what is no UTF-8. A value that cannot be
+/// read costs itself; one whose end cannot be found costs what follows it in its document. No more than that.
+pub(crate) fn leniently(raw: &RawDocument) -> Document {
+    document_at(raw, 0)
+}
+
+fn document_at(raw: &RawDocument, depth: usize) -> Document {
+    let elements = raw.iter_elements().map_while(Result::ok);
+    // A text with bytes that are no UTF-8 is a text all the same: a name with a mark where they were.
+    elements
+        .map(|element| (element.key().as_str().to_owned(), value_at(element.value_utf8_lossy().ok(), depth)))
+        .collect()
+}
+
+fn array_at(raw: &RawArray, depth: usize) -> Array {
+    let elements = raw.iter_elements().map_while(Result::ok);
+    elements.map(|element| value_at(element.value_utf8_lossy().ok(), depth)).collect()
+}
+
+fn value_at(value: Option<RawBson>, depth: usize) -> Bson {
+    match value {
+        Some(RawBson::Document(_) | RawBson::Array(_)) if depth == MAX_DEPTH => UNREADABLE,
+        Some(RawBson::Document(raw)) => document_at(&raw, depth + 1).into(),
+        Some(RawBson::Array(raw)) => array_at(&raw, depth + 1).into(),
+        // Code is nothing that we read, and its scope is one more document that may be damaged.
+        Some(RawBson::JavaScriptCodeWithScope(_)) | None => UNREADABLE,
+        Some(value) => value.try_into().unwrap_or(UNREADABLE),
+    }
+}
+
 #[allow(clippy::cast_precision_loss, reason = "Prometheus has no other number than f64")]
 fn as_number(value: &Bson) -> Option<f64> {
     let number = match value {
@@ -138,7 +176,8 @@ fn as_number(value: &Bson) -> Option<f64> {
 mod tests {
     use std::str::FromStr;
 
-    use mongodb::bson::{Decimal128, doc};
+    use mongodb::bson::{Decimal128, RawDocumentBuf, doc};
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -193,5 +232,74 @@ mod tests {
         assert_eq!(documents(&document, &["text"]), Found::Odd);
         assert_eq!(text(&document, &["text"]), Found::Value("list"));
         assert_eq!(text(&document, &["list"]), Found::Odd);
+    }
+
+    /// The bytes of a document, with that text in it replaced by bytes that are none.
+    fn with_bad_text(document: &Document, text: &str) -> RawDocumentBuf {
+        let mut bytes = document.to_vec().unwrap();
+        let at = bytes.windows(text.len()).position(|window| window == text.as_bytes()).unwrap();
+        bytes[at] = 0xff;
+        RawDocumentBuf::from_bytes(bytes).unwrap()
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_cost_no_other_field() {
+        let document = doc! {"before": 1, "deep": [{"name": "shop", "n": 2}], "after": 3};
+        let raw = with_bad_text(&document, "shop");
+        assert!(Document::try_from(&*raw).is_err(), "the driver itself reads none of it");
+        let mut expected = document;
+        expected.insert("deep", vec![doc! {"name": "\u{fffd}hop", "n": 2}]);
+        assert_eq!(leniently(&raw), expected);
+        let raw = with_bad_text(&doc! {"before": 1, "name": 2, "after": 3}, "name");
+        assert_eq!(leniently(&raw), doc! {"before": 1}, "a name that is none hides what follows");
+    }
+
+    #[test]
+    fn a_value_that_is_none_is_odd() {
+        let mut bytes = doc! {"before": 1, "flag": true, "after": 3}.to_vec().unwrap();
+        let at = bytes.windows(5).position(|window| window == b"flag\0").unwrap();
+        bytes[at + 5] = 7;
+        let read = leniently(&RawDocumentBuf::from_bytes(bytes).unwrap());
+        assert_eq!(
+            (number(&read, &["before"]), number(&read, &["after"])),
+            (Found::Value(1.0), Found::Value(3.0))
+        );
+        assert_eq!(flag(&read, &["flag"]), Found::Odd);
+    }
+
+    #[test]
+    fn a_well_without_a_bottom_is_not_climbed_into() {
+        let mut bytes = doc! {}.to_vec().unwrap();
+        while bytes.len() < 100_000 {
+            // As `doc! {"": inner}`, without a call for each level.
+            let length = i32::try_from(bytes.len() + 7).unwrap();
+            bytes = [&length.to_le_bytes()[..], &[3, 0], &bytes, &[0]].concat();
+        }
+        leniently(&RawDocumentBuf::from_bytes(bytes).unwrap());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn whatever_the_bytes_are_nothing_that_stands_before_the_damage_is_lost(
+            at in any::<prop::sample::Index>(),
+            damage in prop::collection::vec(any::<u8>(), 1..6),
+        ) {
+            let document = doc! {
+                "first": 1, "name": "shop", "deep": {"list": [1, {"n": 2.5}, "text"], "flag": true}, "last": 4_i64,
+            };
+            let mut bytes = document.to_vec().unwrap();
+            let body = 4..bytes.len() - 1;
+            let at = body.start + at.index(body.len());
+            let until = (at + damage.len()).min(body.end);
+            bytes[at..until].copy_from_slice(&damage[..until - at]);
+            let raw = RawDocumentBuf::from_bytes(bytes).unwrap();
+            let read = leniently(&raw);
+            // The type, the name and the value of "first" take the eleven bytes behind the length.
+            if at >= body.start + 11 {
+                prop_assert_eq!(number(&read, &["first"]), Found::Value(1.0));
+            }
+        }
     }
 }

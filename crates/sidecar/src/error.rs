@@ -153,7 +153,7 @@ impl Reason {
 }
 
 /// A poll that failed. The message is for the log: it goes to no label and no page.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{message}")]
 pub(crate) struct PollError {
     pub(crate) reason: Reason,
@@ -165,6 +165,11 @@ pub(crate) struct PollError {
 impl PollError {
     pub(crate) fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self { reason, code: None, message: message.into() }
+    }
+
+    /// The same, and where it was met.
+    pub(crate) fn at(self, place: &str) -> Self {
+        Self { message: format!("{place}: {}", self.message), ..self }
     }
 
     pub(crate) fn malformed(message: impl Into<String>) -> Self {

@@ -34,6 +34,9 @@ mod decode;
 mod error;
 mod export;
 mod fleet;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod poller;
 mod reading;
 mod reload;

@@ -120,7 +120,10 @@ impl Poller {
 
     fn note(&self, began: Instant, result: Result<Reading, PollError>, status: Status) {
         let interval = self.wake.period().max(self.source.pace().unwrap_or_default());
-        let error = result.as_ref().err().cloned();
+        let error = match &result {
+            Ok(reading) => reading.failure().cloned(),
+            Err(error) => Some(error.clone()),
+        };
         let before = self.state.sources()[self.index].note(began, interval, result.map_err(|e| e.reason));
         // Who follows a silent status has nothing to add to what its poller has logged.
         if status.silent.is_none() {

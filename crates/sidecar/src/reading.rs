@@ -9,6 +9,7 @@ use std::collections::HashSet;
 use txnscope_catalog::{Kind, Label, Metric, Values};
 
 use crate::decode::Found;
+use crate::error::PollError;
 
 /// The most series that one source may give for one member.
 const MAX_SERIES: usize = 1_000;
@@ -21,6 +22,7 @@ const ADDED: [&str; 2] = ["rs", "member"];
 pub(crate) struct Reading {
     samples: Vec<Sample>,
     dropped: u64,
+    failure: Option<PollError>,
 }
 
 /// One series and its value.
@@ -71,6 +73,17 @@ impl Reading {
     /// How many series were offered and not taken.
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped
+    }
+
+    /// Says that a part of what was asked is missing, and why. What is here holds all the same.
+    pub(crate) fn lacks(mut self, failure: Option<PollError>) -> Self {
+        self.failure = failure;
+        self
+    }
+
+    /// Why a part is missing, if one is.
+    pub(crate) fn failure(&self) -> Option<&PollError> {
+        self.failure.as_ref()
     }
 
     /// The sum of the numbers of that metric; nothing if there are none.

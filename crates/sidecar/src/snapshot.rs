@@ -144,14 +144,15 @@ impl SourceState {
         let failure = match result {
             Ok(reading) => {
                 record.dropped += reading.dropped();
+                let failure = reading.failure().map(|error| error.reason);
                 record.reading = Some(Dated { reading: Arc::new(reading), at: ended, interval });
-                None
+                failure
             }
-            Err(reason) => {
-                record.failures[reason as usize] += 1;
-                Some(reason)
-            }
+            Err(reason) => Some(reason),
         };
+        if let Some(reason) = failure {
+            record.failures[reason as usize] += 1;
+        }
         record.last.replace(Last { ended, interval, took: ended - began, failure })
     }
 }
@@ -178,6 +179,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::PollError;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -208,6 +210,18 @@ mod tests {
         source.note(Instant::now(), 100 * SECOND, Err(Reason::Timeout));
         tokio::time::advance(4 * SECOND).await;
         assert!(source.record().fresh(Instant::now()).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_there_of_a_reading_that_lacks_a_part_is_shown() {
+        let member = member();
+        let source = &member.sources()[1];
+        let refused = PollError::new(Reason::PermissionDenied, "as in the test");
+        source.note(Instant::now(), SECOND, Ok(Reading::default().lacks(Some(refused))));
+        let record = source.record();
+        assert!(record.fresh(Instant::now()).is_some());
+        assert_eq!(record.last.and_then(|last| last.failure), Some(Reason::PermissionDenied));
+        assert_eq!(record.failures[Reason::PermissionDenied as usize], 1);
     }
 
     #[tokio::test(start_paused = true)]

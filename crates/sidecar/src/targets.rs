@@ -36,6 +36,8 @@ pub(crate) enum ProbeError {
     Target(String),
     #[error("there is no auth module {0:?} in the configuration")]
     AuthModule(String),
+    #[error("the target {0:?} names a user of its own: leave out auth_module")]
+    TwoUsers(String),
     #[error("the target cannot be watched; see the log")]
     Start,
 }
@@ -333,7 +335,10 @@ impl Definitions {
                 Some(found.ok_or_else(|| ProbeError::AuthModule(name.clone()))?)
             }
         };
-        Ok(with(target, credentials))
+        let target = with(target, credentials);
+        // Each by itself was accepted with the configuration.
+        target.check().map_err(|_| ProbeError::TwoUsers(name.clone()))?;
+        Ok(target)
     }
 }
 

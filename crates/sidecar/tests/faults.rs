@@ -50,6 +50,48 @@ async fn a_hung_member_is_down_and_its_numbers_are_gone_until_it_goes_on() {
     sidecar.shutdown().await;
 }
 
+/// It hangs, and so many wait to be let in that the kernel takes no more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_whose_queue_is_full_is_down_and_comes_back_when_it_is_not() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut files = getrlimit(Resource::Nofile);
+    files.current = files.maximum;
+    setrlimit(Resource::Nofile, files).unwrap();
+    let set = ReplicaSet::start(1).await.unwrap();
+    let member = &set.members()[0];
+    let watching = sidecar(&set.uri()).await;
+    page_where(&watching, "the member up", |page| total(page, "mongodb_up") == 1.0).await;
+
+    member.freeze().unwrap();
+    let mut waiting = Vec::new();
+    loop {
+        let connect = tokio::net::TcpStream::connect(member.address());
+        match tokio::time::timeout(Duration::from_millis(500), connect).await {
+            Ok(connection) => waiting.push(connection.unwrap()),
+            Err(_) => break,
+        }
+    }
+    let late = sidecar(&set.uri()).await;
+    for sidecar in [&watching, &late] {
+        page_where(sidecar, "down, and nothing stale", |page| {
+            let down = page.value("mongodb_up", &[]) == Some(0.0) && page.family(STARTED).is_none();
+            down && page.sum(ERRORS, &[]) > 0.0
+        })
+        .await;
+        let text = reqwest::get(url(sidecar, "/metrics")).await.unwrap().text().await.unwrap();
+        promtool::check_metrics(&text).await.unwrap();
+    }
+
+    drop(waiting);
+    member.thaw().unwrap();
+    for sidecar in [&watching, &late] {
+        page_where(sidecar, "all of it again", |page| page.sum("txnscope_poll_success", &[]) == SOURCES)
+            .await;
+    }
+    watching.shutdown().await;
+    late.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_that_died_comes_back_with_counters_from_zero() {
     let mut set = ReplicaSet::start(1).await.unwrap();

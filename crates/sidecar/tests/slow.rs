@@ -100,6 +100,88 @@ async fn what_the_profiler_overwrote_unread_is_a_gap() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_cannot_be_read_costs_its_own_namespaces() {
+    let set = ReplicaSet::start(1).await.unwrap();
+    let client = set.client().await.unwrap();
+    prepare(&client).await;
+    let other = client.database("other").collection::<Document>("c");
+    other.insert_one(doc! {"_id": "hot"}).await.unwrap();
+    for name in ["test", "other"] {
+        client.database(name).run_command(doc! {"profile": 2}).await.unwrap();
+    }
+    let mut sources = everything();
+    sources.profile.databases = vec!["test".to_owned(), "other".to_owned()];
+    let sidecar = sidecar_with(&set.uri(), sources).await;
+    page_where(&sidecar, "the first poll", |page| page.family(GAPS).is_some()).await;
+    find(&client, doc! {"a": 1}, 1).await;
+    other.find_one(doc! {"a": 1}).await.unwrap();
+    let of = |page: &Scrape, namespace| page.sum(PROFILED, &[("namespace", namespace), ("plan", "collscan")]);
+    page_where(&sidecar, "both", |page| (of(page, "test.c"), of(page, "other.c")) == (1.0, 1.0)).await;
+
+    let data = doc! {"failCommands": ["find"], "errorCode": 13, "namespace": "other.system.profile"};
+    let failing = FailPoint::fail_command(&client, "txnscope", data).await.unwrap();
+    let success = [("source", "profile")];
+    let fails = |page: &Scrape| page.value("txnscope_poll_success", &success) == Some(0.0);
+    page_where(&sidecar, "what was counted, while it may still hold", |page| {
+        fails(page) && of(page, "other.c") == 1.0
+    })
+    .await;
+    find(&client, doc! {"a": 1}, 1).await;
+    let page = page_where(&sidecar, "one database alone", |page| {
+        fails(page)
+            && of(page, "test.c") == 2.0
+            && page.matching(PROFILED, &[("namespace", "other.c")]).count() == 0
+    })
+    .await;
+    let denied = [("source", "profile"), ("reason", "permission_denied")];
+    assert!(page.sum("txnscope_poll_errors_total", &denied) >= 3.0);
+
+    failing.off().await.unwrap();
+    other.find_one(doc! {"a": 1}).await.unwrap();
+    page_where(&sidecar, "the other again", |page| !fails(page) && of(page, "other.c") == 2.0).await;
+    sidecar.shutdown().await;
+}
+
+/// Sends a command as it is, and waits for its answer.
+async fn send(address: &str, command: &[u8]) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    const OP_MSG: i32 = 2013;
+    let length = i32::try_from(16 + 5 + command.len()).unwrap();
+    // Its number, what it answers, its kind; then no flags, and one section that is the document.
+    let header = [length, 1, 0, OP_MSG, 0].map(i32::to_le_bytes).concat();
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    stream.write_all(&[&header[..], &[0], command].concat()).await.unwrap();
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).await.unwrap();
+    let mut rest = vec![0; usize::try_from(i32::from_le_bytes(length)).unwrap() - 4];
+    stream.read_exact(&mut rest).await.unwrap();
+}
+
+/// The server takes any bytes for a name, and repeats them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_is_no_utf8_costs_nothing() {
+    let set = ReplicaSet::start(1).await.unwrap();
+    let client = set.client().await.unwrap();
+    prepare(&client).await;
+    let test = client.database("test");
+    test.run_command(doc! {"profile": 2}).await.unwrap();
+    let sidecar = sidecar_with(&set.uri(), everything()).await;
+    page_where(&sidecar, "the first poll", |page| page.family(GAPS).is_some()).await;
+    // The driver sends no such thing, but others do.
+    let mut command = doc! {"find": "shop", "filter": {"a": 1}, "$db": "test"}.to_vec().unwrap();
+    let at = command.windows(4).position(|window| window == b"shop").unwrap();
+    command[at] = 0xff;
+    send(&set.members()[0].address(), &command).await;
+    find(&client, doc! {"a": 1}, 1).await;
+    let page =
+        page_where(&sidecar, "both names", |page| page.sum(PROFILED, &[("namespace", "test.c")]) == 1.0)
+            .await;
+    assert_eq!(page.sum(PROFILED, &[("namespace", "test.\u{fffd}hop")]), 1.0);
+    assert_eq!(page.sum("txnscope_poll_errors_total", &[]), 0.0);
+    sidecar.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn slow_transactions_are_counted_by_how_they_ended() {
     let set = ReplicaSet::start(1).await.unwrap();
     let client = set.client().await.unwrap();

@@ -155,10 +155,14 @@ async fn a_target_is_watched_while_it_is_probed() {
     let uri = format!("mongodb://{}/?replicaSet={}", member.address(), set.name());
     config.probes.insert("orders".into(), Target::new(&uri).with_credentials(who.clone()));
     config.probes.insert("anonymous".into(), Target::new(&uri));
+    let own = format!("mongodb://root:the-password-of-root@{}/?replicaSet={}", member.address(), set.name());
+    config.probes.insert("own".into(), Target::new(own));
     config.probes.insert("idle".into(), target(&idle));
     config.auth_modules.insert("root".into(), who);
     config.auth_modules.insert("nobody".into(), Credentials::new("root", "hunter2"));
     config.probe_idle_timeout = Duration::from_secs(1);
+    // The first probe waits for the first polls, and no longer than this: a busy machine is not to cut them short.
+    config.poll_timeout = Duration::from_secs(30);
     let sidecar = Sidecar::start(config).await.unwrap();
     let address = member.address();
     let who = [("rs", set.name()), ("member", address.as_str())];
@@ -185,6 +189,7 @@ async fn a_target_is_watched_while_it_is_probed() {
         ("/probe?target=", 400, "which target?"),
         ("/probe?target=nowhere", 404, "no target \"nowhere\""),
         ("/probe?target=orders&auth_module=x", 404, "no auth module \"x\""),
+        ("/probe?target=own&auth_module=root", 400, "\"own\" names a user of its own"),
         ("/probe?target=mongodb%3A%2F%2Fu%3Ahunter2%40db1%2F", 400, "never a URI"),
         ("/probe?target=orders&password=hunter2", 400, "only target and auth_module"),
     ] {

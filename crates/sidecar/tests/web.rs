@@ -10,80 +10,21 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use rcgen::{
-    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, date_time_ymd,
-};
-use rustls_pki_types::{PrivateKeyDer, ServerName};
+use rcgen::KeyPair;
+use rustls_pki_types::ServerName;
 use tempfile::TempDir;
 use testkit::{Scrape, promtool, wait};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
+use tokio_rustls::rustls::ClientConfig;
 use txnscope_sidecar::{Config, Sidecar};
 
+use crate::common::authority::{Authority, Signed};
 use crate::common::{page_where, url};
 
 const NOWHERE: &str = "mongodb://127.0.0.1:1/";
 const RELOADED: &str = "txnscope_config_last_reload_successful";
-
-/// Signs certificates.
-struct Authority {
-    params: CertificateParams,
-    key: KeyPair,
-    der: rustls_pki_types::CertificateDer<'static>,
-    pem: String,
-}
-
-struct Signed {
-    certificate: rcgen::Certificate,
-    key: KeyPair,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.self_signed(&key).unwrap();
-        Self { params, key, der: certificate.der().clone(), pem: certificate.pem() }
-    }
-
-    /// For `localhost`, good until that year.
-    fn sign(&self, until: i32) -> Signed {
-        let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        params.not_before = date_time_ymd(2000, 1, 1);
-        params.not_after = date_time_ymd(until, 1, 1);
-        let key = KeyPair::generate().unwrap();
-        let issuer = Issuer::from_params(&self.params, &self.key);
-        let certificate = params.signed_by(&key, &issuer).unwrap();
-        Signed { certificate, key }
-    }
-
-    /// A client that trusts this authority.
-    fn client(&self, own: Option<&Signed>) -> ClientConfig {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.der.clone()).unwrap();
-        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-        let builder = builder.with_safe_default_protocol_versions().unwrap().with_root_certificates(roots);
-        match own {
-            None => builder.with_no_client_auth(),
-            Some(own) => {
-                let key = PrivateKeyDer::try_from(own.key.serialize_der()).unwrap();
-                builder.with_client_auth_cert(vec![own.certificate.der().clone()], key).unwrap()
-            }
-        }
-    }
-}
-
-impl Signed {
-    fn write(&self, folder: &Path) {
-        std::fs::write(folder.join("key.pem"), self.key.serialize_pem()).unwrap();
-        std::fs::write(folder.join("cert.pem"), self.certificate.pem()).unwrap();
-    }
-}
 
 async fn start(folder: &Path, web: &str) -> Sidecar {
     Sidecar::start(config(folder, web)).await.unwrap()

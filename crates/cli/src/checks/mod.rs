@@ -45,15 +45,24 @@ pub(crate) fn read(file: &Path, separator: &str) -> anyhow::Result<Checks> {
     })
 }
 
+/// The checks of the file that a flag, a variable or the configuration file names, if one does. What is wrong with it is
+/// told as [`read`] does.
+pub(crate) fn named(flag: Option<&Path>, file: &File, separator: &str) -> anyhow::Result<Option<Checks>> {
+    let path = flag.map(Path::to_owned);
+    let path = path.or_else(|| file.checks.file.as_ref().map(|path| file.beside(path)));
+    path.map(|path| read(&path, separator)).transpose()
+}
+
 /// The client and the checks that the flags ask for.
 async fn prepare(flags: &Common, matches: &ArgMatches) -> anyhow::Result<(Client, Checks)> {
     let file = match &flags.config_file {
         Some(path) => File::read(path)?,
         None => File::default(),
     };
-    let named = flags.checks.clone().or(file.checks.file.as_ref().map(|path| file.beside(path)));
-    let named = named.context("which checks? Name their file with --checks, or in the configuration file")?;
-    let checks = read(&named, "\n  ")?.only(&flags.check).map_err(anyhow::Error::msg)?;
+    let checks = named(flags.checks.as_deref(), &file, "\n  ")?
+        .context("which checks? Name their file with --checks, or in the configuration file")?
+        .only(&flags.check)
+        .map_err(anyhow::Error::msg)?;
     Ok((client(flags.deployment.clone(), &file, matches).await?, checks))
 }
 

@@ -1,24 +1,33 @@
-//! What the tests of several commands share: the program, and a Prometheus with a configuration of the test's own.
+//! `txnscope` as a process, and a Prometheus with a configuration of the test's own.
 
-#![allow(dead_code, reason = "each test uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(dead_code, reason = "not every suite uses all of it")]
 
-use std::path::{Path, PathBuf};
+pub(crate) mod prometheus;
+
+use std::path::Path;
 use std::process::{Output, Stdio};
 
-use axum::Router;
-use axum::routing::get;
+use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
-use testkit::{Binary, Process, free_port, wait};
-use tokio::net::TcpListener;
+use testkit::{Process, Scrape, wait};
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_txnscope");
 
-/// Runs the program to its end. Nothing of the environment that it reads is there but what is given.
-pub(crate) async fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+/// Runs it to its end.
+pub(crate) async fn run(arguments: &[&str]) -> Output {
+    run_with(arguments, &[]).await
+}
+
+pub(crate) async fn run_with(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     let mut command = tokio::process::Command::new(PROGRAM);
     command.args(arguments).env_remove("MONGODB_URI").stdin(Stdio::null()).kill_on_drop(true);
     command.envs(environment.iter().copied());
     tokio::time::timeout(wait::LIMIT, command.output()).await.expect("it does not end").unwrap()
+}
+
+pub(crate) fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// What it printed, on both ways out.
@@ -26,65 +35,61 @@ pub(crate) fn printed(output: &Output) -> String {
     [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned()).concat()
 }
 
-/// A page for Prometheus, served until the test ends.
-pub(crate) async fn page(text: String) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let app = Router::new().route("/metrics", get(move || std::future::ready(text.clone())));
-    tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-    address
+/// A sidecar that serves.
+pub(crate) struct Serving {
+    pub(crate) process: Process,
+    pub(crate) address: String,
+    _folder: TempDir,
 }
 
-/// A Prometheus of the test's own.
-pub(crate) struct Prometheus {
-    process: Process,
-    pub(crate) url: String,
-    folder: TempDir,
-}
-
-impl Prometheus {
-    /// Its configuration, and what is in its folder before it starts.
-    pub(crate) async fn start(config: &str, prepare: impl AsyncFnOnce(&Path)) -> Self {
+impl Serving {
+    pub(crate) async fn start(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let folder = TempDir::new().unwrap();
-        std::fs::write(folder.path().join("prometheus.yml"), config).unwrap();
-        prepare(folder.path()).await;
-        let url = format!("http://127.0.0.1:{}", free_port().unwrap());
-        let at = |name: &str| folder.path().join(name).display().to_string();
-        let arguments = [
-            format!("--config.file={}", at("prometheus.yml")),
-            format!("--storage.tsdb.path={}", at("data")),
-            "--storage.tsdb.retention.time=10y".to_owned(),
-            format!("--web.listen-address={}", url.trim_start_matches("http://")),
-            "--log.level=warn".to_owned(),
-        ];
-        let log: PathBuf = folder.path().join("log");
-        let process = Process::spawn(&Binary::Prometheus.path().unwrap(), &arguments, log).await.unwrap();
-        let mut prometheus = Self { process, url, folder };
-        let ready = format!("{}/-/ready", prometheus.url);
-        wait::until("Prometheus to be ready", async || {
-            if let Err(ended) = prometheus.process.check() {
+        let fixed =
+            ["serve", "--web.listen-address=127.0.0.1:0", "--poll.interval=200ms", "--log.level=trace"];
+        let arguments: Vec<_> =
+            fixed.iter().chain(arguments).map(|argument| (*argument).to_owned()).collect();
+        let log = folder.path().join("log");
+        let process = Process::spawn_with(Path::new(PROGRAM), &arguments, log, |command| {
+            command.env_remove("MONGODB_URI").envs(environment.iter().copied());
+        });
+        let mut process = process.await.unwrap();
+        let address = wait::until("the address in the log", async || {
+            if let Err(ended) = process.check() {
                 return Ok(Err(ended));
             }
-            reqwest::get(&ready).await?.error_for_status()?;
-            Ok(Ok(()))
-        })
-        .await
-        .unwrap()
-        .unwrap();
-        prometheus
+            Ok(Ok(address(&process.log()).context(process.log())?))
+        });
+        let address = address.await.unwrap().unwrap();
+        Self { process, address, _folder: folder }
     }
 
-    /// Waits until an expression has an answer.
-    pub(crate) async fn has(&self, expression: &str) {
-        let url =
-            reqwest::Url::parse_with_params(&format!("{}/api/v1/query", self.url), [("query", expression)]);
-        let url = url.unwrap();
-        wait::until(expression, async || {
-            let answer: serde_json::Value = reqwest::get(url.clone()).await?.json().await?;
-            let some = answer["data"]["result"].as_array().is_some_and(|result| !result.is_empty());
-            if some { Ok(()) } else { Err(anyhow::anyhow!("{answer}")) }
+    pub(crate) async fn get(&self, path: &str) -> Result<String> {
+        let url = format!("http://{}{path}", self.address);
+        Ok(reqwest::get(url).await?.error_for_status()?.text().await?)
+    }
+
+    /// What ps shows of it to everybody.
+    pub(crate) fn seen(&self) -> String {
+        let shown = std::fs::read(format!("/proc/{}/cmdline", self.process.pid())).unwrap();
+        assert!(!shown.is_empty());
+        String::from_utf8_lossy(&shown).into_owned()
+    }
+
+    pub(crate) async fn up(&self) -> Result<()> {
+        wait::until("the member up", async || {
+            let page = self.get("/metrics").await?;
+            let up = Scrape::parse(&page)?.value("mongodb_up", &[]);
+            ensure!(up == Some(1.0), "mongodb_up is {up:?}");
+            Ok(())
         })
         .await
-        .unwrap();
     }
+}
+
+/// From a line of either format that says `listening`.
+fn address(log: &str) -> Option<String> {
+    let line = log.lines().find(|line| line.contains("listening"))?;
+    let (_, rest) = line.split_once("address=").or_else(|| line.split_once("\"address\":\""))?;
+    Some(rest.chars().take_while(|c| !c.is_whitespace() && *c != '"').collect())
 }

@@ -10,7 +10,7 @@ use super::{current_op, parameters, profile, replication, server_status, slow_tr
 use crate::reading::Reading;
 
 /// What each source makes of a reply.
-fn decode_all(reply: &Document) -> Vec<Reading> {
+pub(crate) fn decode_all(reply: &Document) -> Vec<Reading> {
     vec![
         server_status::decode(reply),
         storage_engine::decode(reply),
@@ -22,6 +22,7 @@ fn decode_all(reply: &Document) -> Vec<Reading> {
     ]
 }
 
+#[cfg(test)]
 mod tests {
     use mongodb::bson::{Bson, DateTime, Decimal128, Timestamp, doc, oid::ObjectId};
     use proptest::prelude::*;

@@ -8,7 +8,7 @@ mod current_op;
 mod fields;
 #[cfg(test)]
 mod fixtures;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 mod hostile;
 mod names;
 mod open_by_operation;
@@ -25,15 +25,19 @@ use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::StreamExt;
 use mongodb::Database;
-use mongodb::bson::Document;
+use mongodb::bson::{Document, doc};
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use self::{hostile::decode_all, slow_transactions::decode_line};
 pub use privileges::{Privilege, Resource, privileges, privileges_by_source};
 pub use settings::{
     CurrentOpSettings, OpenByOperationSettings, ParameterSettings, ProfileSettings, ReplicationSettings,
     SlowTransactionSettings, SourceSettings, StorageEngineSettings,
 };
 
+use crate::decode::leniently;
 use crate::error::PollError;
 use crate::reading::Reading;
 
@@ -110,19 +114,37 @@ impl<'a> Ask<'a> {
 
     /// Runs a command on `admin`. The server gives up a little before we do: an answer, even that one, keeps the
     /// connection, while our own timeout closes it.
+    ///
+    /// The driver reads the reply as a whole, and one that is not quite BSON fails. So this is for what the server
+    /// itself makes up; what may repeat the words of a client comes by [`cursor`](Self::cursor).
     pub(crate) async fn run(&self, command: Document) -> Result<Document, PollError> {
-        self.run_on(self.admin, command).await
+        Ok(self.admin.run_command(self.bounded(command)).await?)
     }
 
-    /// Runs a command on another database.
-    pub(crate) async fn run_in(&self, database: &str, command: Document) -> Result<Document, PollError> {
-        self.run_on(&self.admin.client().database(database), command).await
+    /// Runs a command on `admin` that answers with a cursor, and reads its first batch. A field that cannot be read
+    /// costs itself alone.
+    pub(crate) async fn cursor(&self, command: Document) -> Result<Document, PollError> {
+        self.cursor_of(self.admin, command).await
     }
 
-    async fn run_on(&self, database: &Database, mut command: Document) -> Result<Document, PollError> {
+    /// The same on another database.
+    pub(crate) async fn cursor_in(&self, database: &str, command: Document) -> Result<Document, PollError> {
+        self.cursor_of(&self.admin.client().database(database), command).await
+    }
+
+    async fn cursor_of(&self, database: &Database, command: Document) -> Result<Document, PollError> {
+        let mut batches = database.run_cursor_command(self.bounded(command)).batch().await?;
+        match batches.next().await.transpose()? {
+            Some(batch) => Ok(leniently(batch.as_raw_document())),
+            // The driver shows no batch that is empty.
+            None => Ok(doc! {"cursor": {"firstBatch": []}}),
+        }
+    }
+
+    fn bounded(&self, mut command: Document) -> Document {
         let patience = i64::try_from(self.timeout.as_millis() * 4 / 5).unwrap_or(i64::MAX);
         command.insert("maxTimeMS", patience.max(1));
-        Ok(database.run_command(command).await?)
+        command
     }
 }
 

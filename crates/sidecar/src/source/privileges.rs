@@ -32,10 +32,30 @@ impl Privilege {
         Self { resource: Resource::Cluster, actions: vec![action] }
     }
 
-    pub(super) fn find(database: &str, collection: &str) -> Self {
+    /// To read a collection.
+    #[must_use]
+    pub fn find(database: &str, collection: &str) -> Self {
         let resource =
             Resource::Collection { database: database.to_owned(), collection: collection.to_owned() };
         Self { resource, actions: vec!["find"] }
+    }
+
+    /// The same in sum, each resource once, sorted.
+    #[must_use]
+    pub fn merged(privileges: impl IntoIterator<Item = Self>) -> Vec<Self> {
+        let mut merged: Vec<Self> = Vec::new();
+        for privilege in privileges {
+            match merged.iter_mut().find(|known| known.resource == privilege.resource) {
+                Some(known) => known.actions.extend(privilege.actions),
+                None => merged.push(privilege),
+            }
+        }
+        for privilege in &mut merged {
+            privilege.actions.sort_unstable();
+            privilege.actions.dedup();
+        }
+        merged.sort_by(|one, other| one.resource.cmp(&other.resource));
+        merged
     }
 }
 
@@ -50,19 +70,7 @@ impl Privilege {
 /// ```
 #[must_use]
 pub fn privileges(settings: &SourceSettings) -> Vec<Privilege> {
-    let mut merged: Vec<Privilege> = Vec::new();
-    for (_, privilege) in privileges_by_source(settings) {
-        match merged.iter_mut().find(|known| known.resource == privilege.resource) {
-            Some(known) => known.actions.extend(privilege.actions),
-            None => merged.push(privilege),
-        }
-    }
-    for privilege in &mut merged {
-        privilege.actions.sort_unstable();
-        privilege.actions.dedup();
-    }
-    merged.sort_by(|one, other| one.resource.cmp(&other.resource));
-    merged
+    Privilege::merged(privileges_by_source(settings).into_iter().map(|(_, privilege)| privilege))
 }
 
 /// The same, source by source: which source fails without which privilege.

@@ -68,7 +68,7 @@ impl Source for Replication {
 }
 
 /// What a first poll makes of two replies.
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(super) fn decode(set: &Document, status: &Document) -> Reading {
     let mut reading = Reading::default();
     of_set(&mut reading, set, &mut Heard::new());

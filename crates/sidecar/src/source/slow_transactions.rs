@@ -77,11 +77,19 @@ impl SlowTransactions {
 }
 
 /// What a poll makes of a reply, when nothing of it was read before.
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(super) fn decode(reply: &Document) -> Reading {
     let mut source = SlowTransactions { written: Some(0), ..SlowTransactions::new(1) };
     let _ = source.read(reply);
     source.counts.reading()
+}
+
+/// What a line of the log comes to.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn decode_line(line: &str) -> Reading {
+    let mut counts = Counts::default();
+    counts.add(line);
+    counts.reading()
 }
 
 /// What was read since the sidecar began: counters of ours, which a restart of the server does not reset.

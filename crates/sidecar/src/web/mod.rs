@@ -103,32 +103,59 @@ async fn probe(
     Query(query): Query<HashMap<String, String>>,
     headers: HeaderMap,
 ) -> Response {
-    let bad = |text: String| (StatusCode::BAD_REQUEST, text).into_response();
-    if query.keys().any(|name| name != "target" && name != "auth_module") {
-        return bad("only target and auth_module can be asked for\n".to_owned());
-    }
-    let Some(target) = query.get("target").filter(|target| !target.is_empty()) else {
-        return bad("which target? /probe?target=NAME, with a name from the configuration\n".to_owned());
+    let (target, auth_module) = match wanted(&query) {
+        Ok(wanted) => wanted,
+        Err(refused) => return (StatusCode::BAD_REQUEST, refused).into_response(),
     };
-    if target.contains("://") || target.contains('@') {
-        return bad(
-            "target is a name from the configuration, never a URI: that has a place in the configuration alone\n"
-                .to_owned(),
-        );
-    }
-    let patience = headers.get(SCRAPE_TIMEOUT).and_then(|value| value.to_str().ok()?.parse().ok());
-    let patience = patience.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    let patience = patience.map(|patience| patience.saturating_sub(WAY_BACK));
-    match web.targets.probe(target, query.get("auth_module").map(String::as_str), patience).await {
+    match web.targets.probe(target, auth_module, patience(&headers)).await {
         Ok(page) => encode::page(&page, &headers),
         Err(error) => {
             let status = match &error {
                 ProbeError::Target(_) | ProbeError::AuthModule(_) => StatusCode::NOT_FOUND,
+                ProbeError::TwoUsers(_) => StatusCode::BAD_REQUEST,
                 ProbeError::Start => StatusCode::INTERNAL_SERVER_ERROR,
             };
             (status, format!("{error}\n")).into_response()
         }
     }
+}
+
+/// The names of a target and of an auth module; or why nothing can be asked for so.
+fn wanted(query: &HashMap<String, String>) -> Result<(&str, Option<&str>), &'static str> {
+    if query.keys().any(|name| name != "target" && name != "auth_module") {
+        return Err("only target and auth_module can be asked for\n");
+    }
+    let Some(target) = query.get("target").filter(|target| !target.is_empty()) else {
+        return Err("which target? /probe?target=NAME, with a name from the configuration\n");
+    };
+    if target.contains("://") || target.contains('@') {
+        return Err(
+            "target is a name from the configuration, never a URI: that has a place in the configuration \
+                    alone\n",
+        );
+    }
+    Ok((target, query.get("auth_module").map(String::as_str)))
+}
+
+/// How long whoever asks will wait, if that is said.
+fn patience(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(SCRAPE_TIMEOUT)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::try_from_secs_f64(seconds).ok()?.saturating_sub(WAY_BACK))
+}
+
+/// What a fuzzer finds ways into: the query of a probe, the time that it has, and the file of the web side.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn read(text: &str) {
+    if let Ok(uri) = format!("/probe?{text}").parse()
+        && let Ok(Query(query)) = Query::try_from_uri(&uri)
+        && let Ok((target, _)) = wanted(&query)
+    {
+        assert!(!target.contains("://"), "a URI was taken for a name");
+    }
+    if let Ok(value) = text.parse() {
+        patience(&HeaderMap::from_iter([(axum::http::HeaderName::from_static(SCRAPE_TIMEOUT), value)]));
+    }
+    let _ = file::WebFile::parse(std::path::Path::new("web.yml"), text);
 }
 
 /// The process answers.

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(dead_code, reason = "not every suite uses all of it")]
 
+pub(crate) mod authority;
+
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};

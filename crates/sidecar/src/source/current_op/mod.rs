@@ -97,7 +97,7 @@ impl Source for CurrentOp {
 }
 
 /// What a poll makes of a reply.
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(super) fn decode(reply: &mongodb::bson::Document, long_running: Duration, names: &mut Names) -> Reading {
     let groups = documents(reply, &["cursor", "firstBatch"]).ok().unwrap_or_default();
     summary::endings(&groups);
@@ -119,7 +119,7 @@ impl CurrentOp {
     }
 
     async fn ask(&mut self, ask: Ask<'_>) -> Result<Reading, PollError> {
-        let reply = ask.run(pipeline::summary(self.long_running)).await?;
+        let reply = ask.cursor(pipeline::summary(self.long_running)).await?;
         let Found::Value(groups) = documents(&reply, &["cursor", "firstBatch"]) else {
             return Err(PollError::malformed("the reply of $currentOp has no cursor.firstBatch"));
         };

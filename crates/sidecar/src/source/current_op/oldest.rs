@@ -38,7 +38,7 @@ pub(crate) async fn oldest(
     older_than: Duration,
     most: u16,
 ) -> Result<Vec<OpenTransaction>, PollError> {
-    let reply = ask.run(pipeline::oldest(older_than, most)).await?;
+    let reply = ask.cursor(pipeline::oldest(older_than, most)).await?;
     match documents(&reply, &["cursor", "firstBatch"]) {
         Found::Value(found) => Ok(found.into_iter().filter_map(decode).collect()),
         Found::Missing | Found::Odd => {

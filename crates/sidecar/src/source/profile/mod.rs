@@ -41,7 +41,13 @@ struct Database {
     name: String,
     /// `None` until its end was found: what is older than we are is not ours to count.
     mark: Option<Mark>,
+    /// How often in a row it could not be read.
+    failures: u32,
 }
+
+/// After so many failures in a row, what was counted of a database is no longer shown, as a reading that is as old
+/// would not be.
+const HIDDEN_AFTER: u32 = 3;
 
 #[async_trait]
 impl Source for Profile {
@@ -57,25 +63,34 @@ impl Source for Profile {
         self.databases.iter().map(|database| Privilege::find(&database.name, COLLECTION)).collect()
     }
 
-    /// A database that cannot be read does not keep the others from being read; but the poll has failed, and says so.
+    /// A database that cannot be read costs its own namespaces; but the poll has failed in part, and says so.
     async fn poll(&mut self, ask: Ask<'_>) -> Result<Option<Reading>, PollError> {
-        let mut failed = None;
+        let mut failure = None;
         for database in &mut self.databases {
-            if let Err(error) = database.read(ask, &mut self.counts).await {
-                failed = Some(error);
+            match database.read(ask, &mut self.counts).await {
+                Ok(()) => database.failures = 0,
+                Err(error) => {
+                    database.failures = database.failures.saturating_add(1);
+                    failure = Some(error.at(&database.name));
+                }
             }
         }
-        match failed {
-            Some(error) => Err(error),
-            None => Ok(Some(self.counts.reading())),
+        match failure {
+            Some(error) if self.databases.iter().all(|database| database.failures > 0) => Err(error),
+            failure => {
+                let hidden = self.databases.iter().filter(|database| database.failures >= HIDDEN_AFTER);
+                let hidden: Vec<_> = hidden.map(|database| database.name.as_str()).collect();
+                Ok(Some(self.counts.reading(&hidden).lacks(failure)))
+            }
         }
     }
 }
 
 impl Profile {
     pub(super) fn new(settings: &ProfileSettings) -> Self {
-        let databases = settings.databases.iter().map(|name| Database { name: name.clone(), mark: None });
-        Self { every: settings.every, databases: databases.collect(), counts: Counts::new() }
+        let database = |name: &String| Database { name: name.clone(), mark: None, failures: 0 };
+        let databases = settings.databases.iter().map(database).collect();
+        Self { every: settings.every, databases, counts: Counts::new() }
     }
 }
 
@@ -85,7 +100,7 @@ impl Database {
             self.mark = Some(end(ask, &self.name).await?);
             return Ok(());
         };
-        let reply = ask.run_in(&self.name, command(*mark)).await?;
+        let reply = ask.cursor_in(&self.name, command(*mark)).await?;
         let entries = entries(&reply)?;
         let (new, lost) = mark.advance(&entries);
         counts.gaps += u64::from(lost);
@@ -106,12 +121,12 @@ async fn end(ask: Ask<'_>, database: &str) -> Result<Mark, PollError> {
         "find": COLLECTION, "sort": {"$natural": -1},
         "projection": {"ts": 1}, "limit": 1, "singleBatch": true,
     };
-    let reply = ask.run_in(database, newest).await?;
+    let reply = ask.cursor_in(database, newest).await?;
     let mut mark = Mark::START;
     let Some(newest) = entries(&reply)?.first().and_then(|entry| time(entry)) else { return Ok(mark) };
     let mut from = Mark::START;
     from.advance(&[&doc! {"ts": mongodb::bson::DateTime::from_millis(newest)}]);
-    let reply = ask.run_in(database, command(from)).await?;
+    let reply = ask.cursor_in(database, command(from)).await?;
     mark.advance(&entries(&reply)?);
     Ok(mark)
 }
@@ -137,7 +152,7 @@ fn entries(reply: &Document) -> Result<Vec<&Document>, PollError> {
 }
 
 /// What a poll makes of a reply, when nothing was read before.
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(super) fn decode(reply: &Document) -> Reading {
     let mut counts = Counts::new();
     let entries = entries(reply).unwrap_or_default();
@@ -145,7 +160,7 @@ pub(super) fn decode(reply: &Document) -> Reading {
     for entry in mark.advance(&entries).0 {
         counts.add(entry);
     }
-    counts.reading()
+    counts.reading(&[])
 }
 
 /// What was read since the sidecar began: counters of ours, which a restart of the server does not reset.
@@ -194,12 +209,16 @@ impl Counts {
         of.conflicts += retried + f64::from(u8::from(ended));
     }
 
+    /// What is to be shown, without those databases.
     #[allow(clippy::cast_precision_loss, reason = "Prometheus has no other number than f64")]
-    fn reading(&mut self) -> Reading {
+    fn reading(&mut self, hidden: &[&str]) -> Reading {
         let mut reading = Reading::default();
         (0..std::mem::take(&mut self.odd)).for_each(|_| reading.drop_one());
         reading.number(&catalog::MONGODB_PROFILE_GAPS, &[], Found::Value(self.gaps as f64));
-        for (namespace, of) in &self.namespaces {
+        let is_hidden = |namespace: &str| {
+            namespace.split_once('.').is_some_and(|(database, _)| hidden.contains(&database))
+        };
+        for (namespace, of) in self.namespaces.iter().filter(|(namespace, _)| !is_hidden(namespace)) {
             for plan in Plan::ALL {
                 let labels = || vec![namespace.clone().into(), plan.as_str().into()];
                 let OfPlan { operations, seconds } = of.plans[plan as usize];
@@ -238,14 +257,14 @@ mod tests {
         ] {
             counts.add(&entry);
         }
-        let reading = counts.reading();
+        let reading = counts.reading(&[]);
         assert_eq!((reading.dropped(), reading.samples().len()), (1, 10));
         let of = |name, labels: &[&str]| reading.find(name, labels);
         assert_eq!(of("mongodb_profiled_operations_total", &["shop.orders", "collscan"]), Some(2.0));
         assert_eq!(of("mongodb_profiled_operations_seconds_total", &["shop.orders", "collscan"]), Some(2.0));
         assert_eq!(of("mongodb_profiled_operations_total", &["shop.orders", "ixscan"]), Some(0.0));
         assert_eq!(of("mongodb_profiled_write_conflicts_total", &["shop.orders"]), Some(4.0));
-        assert_eq!(counts.reading().dropped(), 0, "what was odd is counted once");
+        assert_eq!(counts.reading(&[]).dropped(), 0, "what was odd is counted once");
     }
 
     #[test]
@@ -254,7 +273,7 @@ mod tests {
         for index in 0..MAX_NAMESPACES + 5 {
             counts.add(&doc! {"ns": format!("shop.c{index}"), "planSummary": "EOF"});
         }
-        let reading = counts.reading();
+        let reading = counts.reading(&[]);
         assert_eq!(reading.find("mongodb_profiled_operations_total", &["overflow", "other"]), Some(5.0));
         assert_eq!(reading.dropped(), 0);
     }

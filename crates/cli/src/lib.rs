@@ -1,0 +1,119 @@
+//! All of the binary `txnscope` but its `main`. It is a library for the sake of the fuzzer alone.
+
+mod checks;
+mod deployment;
+mod drill;
+mod file;
+mod flags;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
+mod logging;
+mod preflight;
+mod role;
+mod serve;
+mod services;
+mod settings;
+mod sources;
+mod span;
+mod verify;
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::FromArgMatches;
+
+use crate::flags::{Command, Flags};
+
+/// Something failed while it ran.
+const FAILURE: u8 = 1;
+/// What the command line, the environment or a file that they name got wrong.
+const MISUSE: u8 = 2;
+
+/// Does what the command line asks for.
+#[must_use]
+pub fn run() -> ExitCode {
+    let matches = match Flags::grammar().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => return explain(&error),
+    };
+    let flags = match Flags::from_arg_matches(&matches) {
+        Ok(flags) => flags,
+        Err(error) => return explain(&error),
+    };
+    match (flags.command, matches.subcommand()) {
+        (Command::Serve(flags), Some((_, matches))) => serve::run(*flags, matches),
+        (Command::Audit(flags), Some((_, matches))) => checks::audit::audit(&flags, matches),
+        (Command::Repair(flags), Some((_, matches))) => checks::repair::repair(&flags, matches),
+        (Command::Drill(flags), _) => drill::run(*flags),
+        (Command::Preflight(flags), Some((_, matches))) => preflight::run(&flags, matches),
+        (Command::Verify(flags), Some((_, matches))) => verify::run(&flags, matches),
+        (
+            Command::Serve(_)
+            | Command::Preflight(_)
+            | Command::Verify(_)
+            | Command::Audit(_)
+            | Command::Repair(_),
+            None,
+        ) => {
+            unreachable!("clap has parsed the subcommand that it has matched")
+        }
+        (Command::Role(flags), _) => match role::run(&flags) {
+            Ok(text) => printed(&text),
+            Err(error) => {
+                let _ = writeln!(io::stderr().lock(), "txnscope: {error:#}");
+                ExitCode::from(MISUSE)
+            }
+        },
+        (Command::Catalog(flags), _) => printed(&flags.format.render()),
+    }
+}
+
+fn printed(text: &str) -> ExitCode {
+    match print(text) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain(&error, FAILURE),
+    }
+}
+
+/// Help and version, or what is wrong with the command line. What clap quotes of it may be a URI.
+fn explain(error: &clap::Error) -> ExitCode {
+    let mut text = error.render().to_string();
+    if !error.use_stderr() {
+        let _ = print(&text);
+        return ExitCode::SUCCESS;
+    }
+    for argument in std::env::args_os().filter_map(|argument| argument.into_string().ok()) {
+        let value = argument.split_once('=').filter(|_| argument.starts_with('-'));
+        let value = value.map_or(argument.as_str(), |(_, value)| value);
+        if value.contains("://") && value.contains('@') {
+            text = text.replace(value, "URI");
+        }
+    }
+    let _ = write!(io::stderr().lock(), "{text}");
+    ExitCode::from(MISUSE)
+}
+
+/// Whoever reads may stop reading: that is no failure.
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to the output")
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Says why, to whoever has called it.
+fn complain(error: &anyhow::Error, code: u8) -> ExitCode {
+    let _ = writeln!(io::stderr().lock(), "txnscope: {error:#}");
+    ExitCode::from(code)
+}
+
+/// Logs why, on one line, with what is behind it.
+fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
+    tracing::error!("{error:#}");
+    ExitCode::from(code)
+}

@@ -1,0 +1,72 @@
+//! A Prometheus with a configuration of the test's own, and a page for it.
+
+use std::path::{Path, PathBuf};
+
+use axum::Router;
+use axum::routing::get;
+use tempfile::TempDir;
+use testkit::{Binary, Process, free_port, wait};
+use tokio::net::TcpListener;
+
+/// A page for Prometheus, served until the test ends.
+pub(crate) async fn page(text: String) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let app = Router::new().route("/metrics", get(move || std::future::ready(text.clone())));
+    tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+    address
+}
+
+/// A Prometheus of the test's own.
+pub(crate) struct Prometheus {
+    process: Process,
+    pub(crate) url: String,
+    folder: TempDir,
+}
+
+impl Prometheus {
+    /// Its configuration, and what is in its folder before it starts.
+    pub(crate) async fn start(config: &str, prepare: impl AsyncFnOnce(&Path)) -> Self {
+        let folder = TempDir::new().unwrap();
+        std::fs::write(folder.path().join("prometheus.yml"), config).unwrap();
+        prepare(folder.path()).await;
+        let url = format!("http://127.0.0.1:{}", free_port().unwrap());
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        let arguments = [
+            format!("--config.file={}", at("prometheus.yml")),
+            format!("--storage.tsdb.path={}", at("data")),
+            "--storage.tsdb.retention.time=10y".to_owned(),
+            format!("--web.listen-address={}", url.trim_start_matches("http://")),
+            "--log.level=warn".to_owned(),
+        ];
+        let log: PathBuf = folder.path().join("log");
+        let process = Process::spawn(&Binary::Prometheus.path().unwrap(), &arguments, log).await.unwrap();
+        let mut prometheus = Self { process, url, folder };
+        let ready = format!("{}/-/ready", prometheus.url);
+        wait::until("Prometheus to be ready", async || {
+            if let Err(ended) = prometheus.process.check() {
+                return Ok(Err(ended));
+            }
+            reqwest::get(&ready).await?.error_for_status()?;
+            Ok(Ok(()))
+        })
+        .await
+        .unwrap()
+        .unwrap();
+        prometheus
+    }
+
+    /// Waits until an expression has an answer.
+    pub(crate) async fn has(&self, expression: &str) {
+        let url =
+            reqwest::Url::parse_with_params(&format!("{}/api/v1/query", self.url), [("query", expression)]);
+        let url = url.unwrap();
+        wait::until(expression, async || {
+            let answer: serde_json::Value = reqwest::get(url.clone()).await?.json().await?;
+            let some = answer["data"]["result"].as_array().is_some_and(|result| !result.is_empty());
+            if some { Ok(()) } else { Err(anyhow::anyhow!("{answer}")) }
+        })
+        .await
+        .unwrap();
+    }
+}

@@ -1,0 +1,228 @@
+//! The sidecar while so many transactions are open.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+use testkit::{Process, wait};
+use tokio::time::{Instant, sleep};
+
+use crate::wire::{Traffic, Wire};
+use crate::{Stage, Work, process, program, scrapes};
+
+/// As often as it can be asked: an hour of polls takes half a minute so.
+const INTERVAL: Duration = Duration::from_millis(50);
+
+/// What was measured.
+pub(crate) struct Level {
+    open: usize,
+    /// All sources: mongod's milliseconds on the processor for one poll, and the sidecar's.
+    poll: Spent,
+    /// The same without `$currentOp`.
+    without: Spent,
+    /// mongod's for one `$currentOp`; nothing if it was not asked.
+    current_op: Option<f64>,
+    /// What passed during the polls.
+    traffic: Traffic,
+    /// The connections that were opened after the first poll.
+    connections: u64,
+    /// Resident after an hour of polls, and after the scrapes, in MB.
+    resident: (f64, f64),
+    scrapes: scrapes::Scrapes,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Spent {
+    mongod: f64,
+    sidecar: f64,
+}
+
+/// A sidecar that watches mongod through the wire.
+struct Sidecar {
+    process: Process,
+    address: String,
+    wire: Wire,
+    _folder: TempDir,
+}
+
+impl Sidecar {
+    async fn start(stage: &Stage<'_>, interval: Duration, more: &[&str]) -> Result<Self> {
+        let wire = Wire::to(stage.address()).await?;
+        let folder = TempDir::new()?;
+        let mut arguments = vec![
+            "serve".to_owned(),
+            "--web.listen-address=127.0.0.1:0".to_owned(),
+            format!("--poll.interval={}ms", interval.as_millis()),
+            format!("--mongodb.uri=mongodb://{}/?directConnection=true", wire.address),
+        ];
+        arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
+        let log: PathBuf = folder.path().join("log");
+        let mut process = Process::spawn(&program()?, &arguments, log).await?;
+        let address = wait::until("the sidecar's address", async || {
+            if let Err(ended) = process.check() {
+                return Ok(Err(ended));
+            }
+            let log = process.log();
+            let line = log.lines().find(|line| line.contains("listening")).context("not yet")?;
+            let (_, rest) = line.split_once("address=").context("no address")?;
+            Ok(Ok(rest.split(' ').next().unwrap_or_default().to_owned()))
+        })
+        .await??;
+        let sidecar = Self { process, address, wire, _folder: folder };
+        wait::until("the first polls", async || {
+            let ready = reqwest::get(format!("http://{}/-/ready", sidecar.address)).await?;
+            let text = ready.error_for_status()?.text().await?;
+            if text.contains(": up") { Ok(()) } else { bail!("{text}") }
+        })
+        .await?;
+        Ok(sidecar)
+    }
+
+    /// Waits for so many polls of the status, and says what one has cost and what passed.
+    async fn polls(&self, stage: &Stage<'_>, polls: u64) -> Result<(Spent, Traffic)> {
+        // What the first polls have brought up is not to be counted.
+        sleep(INTERVAL * 20).await;
+        self.wire.take();
+        let before = self.spent(stage)?;
+        let mut traffic = Traffic::default();
+        while asked(&traffic, STATUS) < polls {
+            sleep(INTERVAL).await;
+            add(&mut traffic, self.wire.take());
+        }
+        let after = self.spent(stage)?;
+        #[allow(clippy::cast_precision_loss, reason = "some hundred polls")]
+        let polls = asked(&traffic, STATUS) as f64;
+        let each = |before, after| (after - before) / polls;
+        let (mongod, sidecar) = (each(before.mongod, after.mongod), each(before.sidecar, after.sidecar));
+        Ok((Spent { mongod, sidecar }, traffic))
+    }
+
+    fn spent(&self, stage: &Stage<'_>) -> Result<Spent> {
+        let (mongod, sidecar) =
+            (process::on_processor(stage.pid())?, process::on_processor(self.process.pid())?);
+        Ok(Spent { mongod, sidecar })
+    }
+}
+
+const STATUS: &str = "`serverStatus`, transactions and waits";
+const CURRENT_OP: &str = "`aggregate`";
+
+fn asked(traffic: &Traffic, name: &str) -> u64 {
+    traffic.replies.get(name).map_or(0, |(replies, _)| *replies)
+}
+
+fn add(traffic: &mut Traffic, more: Traffic) {
+    traffic.connections += more.connections;
+    for (name, (replies, bytes)) in more.replies {
+        let known = traffic.replies.entry(name).or_default();
+        known.0 += replies;
+        known.1 += bytes;
+    }
+}
+
+impl Level {
+    pub(crate) async fn measure(stage: &Stage<'_>, open: usize, work: Work) -> Result<Self> {
+        // mongod has work of its own, which is not ours: so much in a millisecond.
+        let idle = {
+            let (begin, before) = (Instant::now(), process::on_processor(stage.pid())?);
+            sleep(INTERVAL * u32::try_from(work.polls)?).await;
+            (process::on_processor(stage.pid())? - before) / (begin.elapsed().as_secs_f64() * 1e3)
+        };
+        let own = |spent: Spent, took: Duration, polls: f64| Spent {
+            mongod: spent.mongod - idle * took.as_secs_f64() * 1e3 / polls,
+            ..spent
+        };
+        let off = ["--sources.current-op.enabled=false"];
+        let sidecar = Sidecar::start(stage, INTERVAL, &off).await?;
+        let begin = Instant::now();
+        let (without, traffic) = sidecar.polls(stage, work.polls).await?;
+        let without = own(without, begin.elapsed() - INTERVAL * 20, polls_of(&traffic));
+        drop(sidecar);
+
+        let sidecar = Sidecar::start(stage, INTERVAL, &[]).await?;
+        let begin = Instant::now();
+        let (poll, traffic) = sidecar.polls(stage, work.hour).await?;
+        let polls = polls_of(&traffic);
+        let poll = own(poll, begin.elapsed() - INTERVAL * 20, polls);
+        let after_polls = process::resident(sidecar.process.pid())?;
+        let connections = traffic.connections;
+        #[allow(clippy::cast_precision_loss, reason = "some hundred polls")]
+        let asked = asked(&traffic, CURRENT_OP) as f64;
+        let current_op = (asked > 0.0).then(|| (poll.mongod - without.mongod) * polls / asked);
+        drop(sidecar);
+
+        // At the pace that it has by default, so that few polls are in the way.
+        let sidecar = Sidecar::start(stage, Duration::from_secs(5), &[]).await?;
+        let pid = sidecar.process.pid();
+        let scrapes = scrapes::scrape(&sidecar.address, pid, work.scrapes).await?;
+        let resident = (after_polls, process::resident(pid)?);
+        Ok(Self { open, poll, without, current_op, traffic, connections, resident, scrapes })
+    }
+
+    /// What one poll of all sources costs mongod when `$currentOp` is due at each, as it is every five seconds.
+    fn at_default_pace(&self) -> f64 {
+        self.without.mongod + self.current_op.unwrap_or(0.0)
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "some hundred polls")]
+fn polls_of(traffic: &Traffic) -> f64 {
+    asked(traffic, STATUS) as f64
+}
+
+#[allow(clippy::cast_precision_loss, reason = "for people to read")]
+pub(crate) fn report(levels: &[Level], work: Work) {
+    println!("### Polls\n");
+    println!(
+        "All default sources of one member, polled every {} ms {} times (and {} times without `$currentOp`); the \
+         mean. What mongod does by itself meanwhile is taken off.\n",
+        INTERVAL.as_millis(),
+        work.hour,
+        work.polls
+    );
+    println!(
+        "| open transactions | mongod, one poll without `$currentOp` | mongod, one `$currentOp` | mongod, one poll at \
+         the default pace | sidecar, one poll | bytes from mongod, one poll | connections after the first poll | \
+         resident after {} polls |",
+        work.hour
+    );
+    println!("| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
+    for level in levels {
+        let bytes: u64 = level.traffic.replies.values().map(|(_, bytes)| bytes).sum();
+        println!(
+            "| {} | {:.2} ms | {} | {:.2} ms | {:.2} ms | {:.0} | {} | {:.1} MB |",
+            level.open,
+            level.without.mongod,
+            level.current_op.map_or("not asked".to_owned(), |spent| format!("{spent:.1} ms")),
+            level.at_default_pace(),
+            level.poll.sidecar,
+            bytes as f64 / polls_of(&level.traffic),
+            level.connections,
+            level.resident.0
+        );
+    }
+    let Some(last) = levels.last() else { return };
+    println!("\nWhat mongod sends, with {} open:\n", last.open);
+    println!("| reply | bytes | in {} polls |\n| --- | ---: | ---: |", polls_of(&last.traffic));
+    for (name, (replies, bytes)) in &last.traffic.replies {
+        println!("| {name} | {:.0} | {replies} |", *bytes as f64 / *replies as f64);
+    }
+    println!("\n### Scrapes\n");
+    println!("{} scrapes, one after the other on one connection, of a page in plain text.\n", work.scrapes);
+    println!("| open transactions | page | p50 | p99 | sidecar on the processor | resident afterwards |");
+    println!("| ---: | ---: | ---: | ---: | ---: | ---: |");
+    for level in levels {
+        let scrapes = &level.scrapes;
+        println!(
+            "| {} | {:.0} kB | {:.2} ms | {:.2} ms | {:.2} ms | {:.1} MB |",
+            level.open,
+            scrapes.bytes as f64 / 1e3,
+            scrapes.p50 * 1e3,
+            scrapes.p99 * 1e3,
+            scrapes.on_processor,
+            level.resident.1
+        );
+    }
+    println!();
+}
