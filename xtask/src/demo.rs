@@ -11,15 +11,20 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     fetch::all()?;
     eprintln!("==> building");
     checked(cargo().args(["build", "--package", "ledger", "--package", "txnscope-cli"]))?;
-    checked(cargo().args(["build", "--package", "end-to-end", "--example", "demo"]))?;
-    // Ctrl-C goes to the demo too. It ends its servers; we only wait for it.
+    example("demo", arguments)
+}
+
+/// Builds an example of the end-to-end package, and runs it to its end.
+pub(crate) fn example(name: &str, arguments: &[String]) -> Result<ExitCode> {
+    checked(cargo().args(["build", "--package", "end-to-end", "--example", name]))?;
+    // Ctrl-C goes to the example too. It ends its servers; we only wait for it.
     ctrlc::set_handler(|| {}).context("cannot wait for Ctrl-C")?;
-    let demo = target().join("debug/examples/demo");
-    let status = Command::new(&demo)
+    let example = target().join("debug/examples").join(name);
+    let status = Command::new(&example)
         .args(arguments)
         .current_dir(crate::root())
         .status()
-        .with_context(|| format!("cannot run {}", demo.display()))?;
+        .with_context(|| format!("cannot run {}", example.display()))?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }

@@ -3,6 +3,7 @@
 mod bench;
 mod checks;
 mod demo;
+mod drill;
 mod fetch;
 mod run;
 mod suites;
@@ -26,6 +27,12 @@ enum Command {
     /// Run a replica set, the reference backend, the sidecar and Prometheus under load.
     Demo {
         /// What the demo takes; `cargo xtask demo -- --help` lists it.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Break a replica set, its data and the sidecar on purpose, and see each alert fire and end.
+    Drill {
+        /// What the drill takes; `cargo xtask drill -- --help` lists it.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
@@ -70,6 +77,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Demo { arguments } => demo::run(&arguments),
+        Command::Drill { arguments } => drill::run(&arguments),
         Command::Test { matrix: true, .. } => checks::matrix(),
         Command::Test { only, list, matrix: false } => checks::run(&only, list),
         Command::Bench { only, write, arguments } => bench::run(&only, write, &arguments),

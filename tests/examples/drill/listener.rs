@@ -1,0 +1,101 @@
+//! Who listens: everything that Alertmanager sends, by receiver, and when it came.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Result;
+use axum::extract::{Path, State};
+use axum::routing::post;
+use axum::{Json, Router};
+use serde::Deserialize;
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+
+use crate::scenes::Told;
+
+#[derive(Debug, Deserialize)]
+struct Message {
+    alerts: Vec<Alert>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Alert {
+    status: String,
+    labels: BTreeMap<String, String>,
+}
+
+/// One alert in one message.
+#[derive(Debug, Clone)]
+pub(crate) struct Heard {
+    pub(crate) at: Instant,
+    pub(crate) receiver: String,
+    pub(crate) firing: bool,
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Listener(Arc<Mutex<Vec<Heard>>>);
+
+impl Listener {
+    /// Listens on a free port, and returns its address.
+    pub(crate) async fn start(&self) -> Result<String> {
+        let router = Router::new().route("/{receiver}", post(hear)).with_state(self.clone());
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?.to_string();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Ok(address)
+    }
+
+    /// The first message about that alert since then, of the kind that is asked for.
+    pub(crate) fn first(&self, alert: &str, firing: bool, since: Instant) -> Option<Heard> {
+        let heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let about = |heard: &&Heard| {
+            heard.labels.get("alertname").is_some_and(|name| name == alert)
+                && heard.firing == firing
+                && heard.at >= since
+        };
+        heard.iter().find(about).cloned()
+    }
+
+    /// When the last series of that alert ended, if all that fired have.
+    pub(crate) fn all_ended(&self, alert: &str) -> Option<Instant> {
+        let last = self.last(alert);
+        last.iter().all(|heard| !heard.firing).then(|| last.iter().map(|heard| heard.at).max()).flatten()
+    }
+
+    /// Whether a series of that alert fires, as far as was heard.
+    pub(crate) fn is_firing(&self, alert: &str) -> bool {
+        self.last(alert).iter().any(|heard| heard.firing)
+    }
+
+    /// The last that was heard of each series of that alert.
+    fn last(&self, alert: &str) -> Vec<Heard> {
+        let heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last: BTreeMap<_, &Heard> = BTreeMap::new();
+        for heard in
+            heard.iter().filter(|heard| heard.labels.get("alertname").is_some_and(|name| name == alert))
+        {
+            last.insert(&heard.labels, heard);
+        }
+        last.into_values().cloned().collect()
+    }
+
+    /// Alerts that nobody asked for.
+    pub(crate) fn others(&self, told: &[Told]) -> Vec<String> {
+        let heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let names: BTreeSet<_> =
+            heard.iter().filter_map(|heard| heard.labels.get("alertname").cloned()).collect();
+        names.into_iter().filter(|name| !told.iter().any(|told| told.alert == name)).collect()
+    }
+}
+
+async fn hear(State(listener): State<Listener>, Path(receiver): Path<String>, Json(message): Json<Message>) {
+    let at = Instant::now();
+    let mut heard = listener.0.lock().unwrap_or_else(PoisonError::into_inner);
+    heard.extend(message.alerts.into_iter().map(|alert| Heard {
+        at,
+        receiver: receiver.clone(),
+        firing: alert.status == "firing",
+        labels: alert.labels,
+    }));
+}

@@ -1,0 +1,122 @@
+//! What explains what, in a real Alertmanager: amtool does not test that.
+
+use std::sync::{Arc, Mutex};
+
+use anyhow::ensure;
+use axum::extract::{Path, State};
+use axum::routing::post;
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use testkit::{Alertmanager, wait};
+use tokio::net::TcpListener;
+
+use crate::files::{folder, read};
+
+/// The alerts that came, with the receiver that they came for.
+type Received = Arc<Mutex<Vec<(String, Value)>>>;
+
+async fn note(State(received): State<Received>, Path(receiver): Path<String>, Json(message): Json<Value>) {
+    let alerts = message["alerts"].as_array().unwrap();
+    received.lock().unwrap().extend(alerts.iter().map(|alert| (receiver.clone(), alert["labels"].clone())));
+}
+
+/// Alertmanager with our configuration, but for its patience and its addresses, and who listens there.
+async fn stage() -> (Alertmanager, Received) {
+    let received = Received::default();
+    let router = Router::new().route("/{receiver}", post(note)).with_state(received.clone());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let config = read(&folder().join("alertmanager.yml"));
+    let config =
+        config.replace("127.0.0.1:9099", &address.to_string()).replace("group_wait: 30s", "group_wait: 1s");
+    assert!(config.contains(&address.to_string()) && config.contains("group_wait: 1s"));
+    (Alertmanager::start(&config).await.unwrap(), received)
+}
+
+fn labels(alertname: &str, component: &str, severity: &str, more: &[(&str, &str)]) -> Value {
+    let mut labels = json!({"alertname": alertname, "component": component, "severity": severity});
+    for (name, value) in more {
+        labels[name] = json!(value);
+    }
+    labels
+}
+
+/// Sends these, and waits until Alertmanager inhibits exactly those of these names. Each list has one source: when
+/// one of its targets is inhibited, all are judged in its light.
+async fn inhibits(alertmanager: &Alertmanager, alerts: &[Value], expected: &[&str]) {
+    let sent: Vec<_> = alerts.iter().map(|labels| json!({"labels": labels})).collect();
+    alertmanager.send(&json!(sent)).await.unwrap();
+    wait::until("Alertmanager to inhibit what is explained", async || {
+        let known = alertmanager.alerts().await?;
+        ensure!(known.len() == alerts.len(), "{} of {} alerts", known.len(), alerts.len());
+        let inhibited = known.iter().filter(|alert| alert["status"]["state"] == "suppressed");
+        let mut names: Vec<_> =
+            inhibited.map(|alert| alert["labels"]["alertname"].as_str().unwrap()).collect();
+        names.sort_unstable();
+        ensure!(names == expected, "{names:?} and not {expected:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_fast_burn_explains_the_slow_burn_of_the_same_operation_only() {
+    let (alertmanager, received) = stage().await;
+    let of = |operation| [("job", "ledger"), ("operation", operation)];
+    let fast = labels("TransactionFailureBudgetBurnFast", "transaction", "critical", &of("POST /pay"));
+    let same = labels("TransactionFailureBudgetBurnSlow", "transaction", "warning", &of("POST /pay"));
+    let other = labels("TransactionFailureBudgetBurnSlow", "transaction", "warning", &of("POST /consume"));
+    let latency = labels("TransactionLatencyBudgetBurnSlow", "transaction", "warning", &of("POST /pay"));
+    let alerts = [fast.clone(), same.clone(), other.clone(), latency.clone()];
+    inhibits(&alertmanager, &alerts, &["TransactionFailureBudgetBurnSlow"]).await;
+
+    // And that is what people hear.
+    wait::until("the messages", async || {
+        let received = received.lock().unwrap().clone();
+        let has = |receiver: &str, labels: &Value| received.contains(&(receiver.to_owned(), labels.clone()));
+        ensure!(has("page", &fast) && has("ticket", &other) && has("ticket", &latency), "{received:?}");
+        assert!(!received.iter().any(|(_, labels)| *labels == same), "{received:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_set_without_primary_explains_its_symptoms_and_never_wrong_data() {
+    let (alertmanager, _) = stage().await;
+    let rs = [("cluster", "eu"), ("rs", "rs0")];
+    let op = [("cluster", "eu"), ("job", "ledger"), ("operation", "POST /pay")];
+    let elsewhere = [("cluster", "us"), ("job", "ledger"), ("operation", "POST /pay")];
+    let alerts = [
+        labels("MongoDBNoPrimary", "availability", "critical", &rs),
+        labels("MongoDBMajorityLag", "mongodb", "warning", &rs),
+        labels("MongoDBMajorityLag", "mongodb", "warning", &[("cluster", "eu"), ("rs", "rs1")]),
+        labels("TransactionFailureBudgetBurnFast", "transaction", "critical", &op),
+        labels("TransactionFailureBudgetBurnFast", "transaction", "critical", &elsewhere),
+        labels("TransactionCommitUnknown", "transaction", "warning", &op),
+        labels("ConsistencyViolated", "consistency", "critical", &rs),
+        labels("ConsistencyCheckFailing", "consistency", "warning", &rs),
+    ];
+    inhibits(&alertmanager, &alerts, &["MongoDBMajorityLag", "TransactionFailureBudgetBurnFast"]).await;
+}
+
+/// Labels that are missing on both sides are equal to Alertmanager.
+#[tokio::test]
+async fn without_a_cluster_a_set_without_primary_silences_no_backend() {
+    let (alertmanager, _) = stage().await;
+    let alerts = [
+        labels("MongoDBNoPrimary", "availability", "critical", &[("rs", "rs0")]),
+        labels(
+            "TransactionFailureBudgetBurnFast",
+            "transaction",
+            "critical",
+            &[("job", "ledger"), ("operation", "POST /pay")],
+        ),
+        labels("MongoDBWriteConflicts", "mongodb", "warning", &[("rs", "rs0")]),
+        labels("MongoDBWriteConflicts", "mongodb", "warning", &[("rs", "rs1")]),
+    ];
+    inhibits(&alertmanager, &alerts, &["MongoDBWriteConflicts"]).await;
+}
