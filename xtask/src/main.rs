@@ -2,6 +2,7 @@
 
 mod bench;
 mod checks;
+mod dashboards;
 mod demo;
 mod fetch;
 mod run;
@@ -50,7 +51,7 @@ enum Command {
         #[arg(last = true)]
         arguments: Vec<String>,
     },
-    /// Write what is printed from the catalogue: docs/metrics.md.
+    /// Write what is generated: docs/metrics.md from the catalogue, the dashboards from their source.
     Gen,
     /// Bring the servers that tests and demo need into .tools, as far as they are not there.
     Fetch,
@@ -76,6 +77,7 @@ fn run(command: Command) -> Result<ExitCode> {
             let page = root().join("docs/metrics.md");
             std::fs::write(&page, txnscope_catalog::markdown())
                 .with_context(|| format!("cannot write {}", page.display()))?;
+            dashboards::generate()?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Fetch => {
