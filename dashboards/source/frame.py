@@ -6,6 +6,7 @@ from typing import Any
 
 from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.models import dashboard as d
+from grafana_foundation_sdk.models.table import Options as Table
 
 from panels import DATASOURCE, Panel
 from queries import Catalogue, expand, variables
@@ -216,4 +217,16 @@ def render(page: Page, pages: Sequence[Page], catalogue: Catalogue) -> d.Dashboa
     found = built.build()
     # Grafana's own migrations do the rest in newer versions; older ones do not know a newer number.
     found.schema_version = 41
+    _clear(found)
     return found
+
+
+def _clear(found: d.Dashboard) -> None:
+    """Takes out what the SDK fills in and Grafana 12's own types no longer have where it stands."""
+    for variable in found.templating.list_val or []:
+        # Of variables that choose an interval.
+        variable.auto = variable.auto_min = variable.auto_count = None
+    for item in found.panels or []:
+        for panel in item.panels if isinstance(item, d.RowPanel) else [item]:
+            if isinstance(panel.options, Table):
+                panel.options.footer = None

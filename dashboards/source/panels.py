@@ -13,12 +13,16 @@ from grafana_foundation_sdk.builders import table as tables
 from grafana_foundation_sdk.builders import timeseries as series
 from grafana_foundation_sdk.models import common as c
 from grafana_foundation_sdk.models import dashboard as d
+from grafana_foundation_sdk.models import units
 from grafana_foundation_sdk.models.heatmap import HeatmapColorMode, HeatmapColorScale
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from queries import expand
 
 DATASOURCE = d.DataSourceRef(type_val="prometheus", uid="${datasource}")
+
+UNITS = frozenset(value for value in vars(units).values() if isinstance(value, str))
+"""All that Grafana knows."""
 
 GOOD, WARN, BAD, NEUTRAL = "green", "orange", "red", "blue"
 
@@ -82,6 +86,8 @@ def words(**names: tuple[str, str]) -> d.ValueMap:
 
 
 def _prepare(builder: Builder, title: str, about: str, unit: str, queries: Sequence[Query], size: tuple[int, int]) -> Panel:
+    if unit not in UNITS:
+        raise SystemExit(f"{title}: Grafana knows no unit {unit}")
     builder = builder.title(title).description(" ".join(about.split())).datasource(DATASOURCE).unit(unit)
     for index, query in enumerate(queries):
         ref = chr(ord("A") + index)
