@@ -1,4 +1,6 @@
-//! What the end-to-end suites and the demo share: clients of the reference backend, and load on it.
+//! What the end-to-end suites and the demo share: clients of the reference backend, load on it, and the check of
+//! queries against the catalogue.
 
 pub mod client;
 pub mod load;
+pub mod promql;

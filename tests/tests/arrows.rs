@@ -16,8 +16,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("txnscope-cli", &["txnscope-catalog", "txnscope-consistency", "txnscope-sidecar"]),
     ("ledger", &["txnscope"]),
     ("testkit", &[]),
-    // Its library holds clients and load; what it tests are dev-dependencies.
-    ("end-to-end", &[]),
+    // Its library holds clients, load and the check of queries; what it tests are dev-dependencies.
+    ("end-to-end", &["txnscope-catalog"]),
     ("xtask", &["txnscope-catalog"]),
 ];
 
