@@ -4,6 +4,7 @@
 //! with the process that started it, however that dies.
 
 mod alertmanager;
+pub mod amtool;
 mod binaries;
 mod failpoint;
 mod mongod;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -53,7 +54,21 @@ impl Prometheus {
     ///
     /// If it does not come up, because the port is taken, say.
     pub async fn start_on(port: u16, jobs: &[ScrapeJob]) -> Result<Self> {
-        Self::start_with(port, jobs, &[]).await
+        Self::start_with(port, jobs, "", &[]).await
+    }
+
+    /// Starts it on a free port, with those files of rules, and has it tell the Alertmanager at that URL.
+    ///
+    /// # Errors
+    ///
+    /// If it does not come up, because a rule is wrong, say.
+    pub async fn start_alerting(jobs: &[ScrapeJob], rules: &Path, alertmanager: &str) -> Result<Self> {
+        let address = alertmanager.trim_start_matches("http://");
+        let more = format!(
+            "rule_files: [{:?}]\nalerting:\n  alertmanagers:\n  - static_configs: [{{targets: [{address:?}]}}]\n",
+            rules.join("*.yml")
+        );
+        Self::start_with(free_port()?, jobs, &more, &[]).await
     }
 
     /// Starts it on a free port. It scrapes in protobuf where a target offers that.
@@ -62,10 +77,10 @@ impl Prometheus {
     ///
     /// If it does not come up.
     pub async fn start_with_protobuf(jobs: &[ScrapeJob]) -> Result<Self> {
-        Self::start_with(free_port()?, jobs, &["--enable-feature=native-histograms"]).await
+        Self::start_with(free_port()?, jobs, "", &["--enable-feature=native-histograms"]).await
     }
 
-    async fn start_with(port: u16, jobs: &[ScrapeJob], more: &[&str]) -> Result<Self> {
+    async fn start_with(port: u16, jobs: &[ScrapeJob], configuration: &str, more: &[&str]) -> Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("txnscope-prometheus-")
             .tempdir()
@@ -78,6 +93,7 @@ impl Prometheus {
                 job.name, job.target
             );
         }
+        config.push_str(configuration);
         let at = |name: &str| folder.path().join(name);
         std::fs::write(at("prometheus.yml"), config)?;
         let mut arguments = vec![

@@ -1,6 +1,6 @@
 //! Prometheus's own checker.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
@@ -41,15 +41,38 @@ pub async fn check_metrics(page: &str) -> Result<()> {
 ///
 /// With promtool's complaints, if it has any.
 pub async fn check_config(file: &Path) -> Result<()> {
+    run(&["check", "config"], &[file.to_owned()]).await
+}
+
+/// Checks files of rules: `promtool check rules`, with every lint that it has.
+///
+/// # Errors
+///
+/// With promtool's complaints, if it has any.
+pub async fn check_rules(files: &[PathBuf]) -> Result<()> {
+    run(&["check", "rules", "--lint=all", "--lint-fatal"], files).await
+}
+
+/// Runs tests of rules: `promtool test rules`.
+///
+/// # Errors
+///
+/// With what was expected and what came of it, if they differ.
+pub async fn test_rules(files: &[PathBuf]) -> Result<()> {
+    run(&["test", "rules"], files).await
+}
+
+async fn run(command: &[&str], files: &[PathBuf]) -> Result<()> {
     let output = Command::new(Binary::Promtool.path()?)
-        .args(["check", "config"])
-        .arg(file)
+        .args(command)
+        .args(files)
         .kill_on_drop(true)
         .output()
         .await
         .context("cannot start promtool")?;
     if !output.status.success() {
-        bail!("promtool complains:\n{}", String::from_utf8_lossy(&output.stderr).trim());
+        let complaints = [output.stdout, output.stderr].concat();
+        bail!("promtool complains:\n{}", String::from_utf8_lossy(&complaints).trim());
     }
     Ok(())
 }
