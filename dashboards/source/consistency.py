@@ -2,7 +2,7 @@
 
 import frame
 from frame import Page, Row
-from panels import BAD, GOOD, NEUTRAL, WARN, Column, Query, limit, number, states, steps, table, timeseries, words
+from panels import BAD, GOOD, NEUTRAL, WARN, Column, Query, number, states, steps, table, timeseries
 
 STALE = """
     (time() - max by (rs, check) (mongodb_consistency_last_success_timestamp_seconds{CHECK}))
@@ -76,7 +76,7 @@ FOUND = [
         [
             Column(
                 "Violations",
-                "max by (rs, check) (mongodb_consistency_violations{CHECK})",
+                "max by (rs, check, severity) (mongodb_consistency_violations{CHECK})",
                 "none",
                 [(None, GOOD), (1, BAD)],
             ),
@@ -97,6 +97,7 @@ FOUND = [
                 decimals=0,
             ),
         ],
+        wide="check",
         sort="Violations",
         height=12,
     ),

@@ -125,7 +125,7 @@ def elections() -> Annotation:
 
 
 def alerts() -> Annotation:
-    expr = 'ALERTS{alertstate="firing",alertname!="Watchdog"}'
+    expr = 'ALERTS{alertstate="firing",severity!="none"}'
     return Annotation("Alerts", "red", expr, "{{alertname}}", "{{operation}} {{rs}} {{check}}", "severity")
 
 

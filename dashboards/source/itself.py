@@ -90,6 +90,7 @@ POLLS = [
                 decimals=0,
             ),
         ],
+        wide="member",
         sort="Age",
         width=12,
         height=12,

@@ -2,7 +2,7 @@
 
 import frame
 from frame import Page, Row
-from panels import BAD, GOOD, NEUTRAL, OUTCOMES, WARN, Query, bars, heat, limit, number, steps, timeseries
+from panels import BAD, ENDINGS, GOOD, NEUTRAL, OUTCOMES, WARN, Query, heat, limit, number, steps, timeseries
 
 ENDED = 'sum(increase(transaction_duration_seconds_count{ONE,outcome!="cancelled"}[$__range]))'
 FAULTS = 'sum(increase(transaction_failures_total{ONE,outcome=~"failed|panicked"}[$__range])) or vector(0)'
@@ -25,7 +25,7 @@ SUMMARY = [
         nothing="no traffic",
     ),
     number(
-        "Not our fault",
+        "Success ratio",
         "Those that succeeded or were rejected, of all but those that their callers left.",
         "percentunit",
         f"1 - ({FAULTS}) / ({ENDED} > 0)",
@@ -34,7 +34,7 @@ SUMMARY = [
         nothing="no traffic",
     ),
     number(
-        "Budget left",
+        "Error budget left",
         "What is left of the failures that txnscope:objective:success_ratio allows, if this time were the whole period.",
         "percentunit",
         f"1 - (({FAULTS}) / ({ENDED} > 0)) / (1 - scalar(txnscope:objective:success_ratio))",
@@ -92,6 +92,7 @@ CALLER = [
             )
         ],
         stack=True,
+        shades=ENDINGS,
     ),
     timeseries(
         "Admitted and in flight",

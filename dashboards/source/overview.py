@@ -4,19 +4,37 @@ from grafana_foundation_sdk.models.dashboard import ValueMap
 
 import frame
 from frame import Page, Row
-from panels import BAD, GOOD, NEUTRAL, OUTCOMES, WARN, Column, Query, bars, heat, limit, number, states, steps, table, timeseries, words
+from panels import (
+    BAD,
+    ENDINGS,
+    GOOD,
+    NEUTRAL,
+    WARN,
+    Column,
+    Query,
+    bars,
+    heat,
+    limit,
+    number,
+    states,
+    steps,
+    table,
+    timeseries,
+    words,
+)
 
 FAULTS = """
     (sum(increase(transaction_failures_total{OPS,outcome=~"failed|panicked"}[$__range])) or vector(0))
     / (sum(increase(transaction_duration_seconds_count{OPS,outcome!="cancelled"}[$__range])) > 0)
 """
 
-FIRING = 'ALERTS{alertstate="firing",alertname!="Watchdog"}'
+# All but the watchdog, which always fires.
+FIRING = 'ALERTS{alertstate="firing",severity!="none"}'
 NOTHING_FIRES: ValueMap = words(v0=("quiet", GOOD), v1=("firing", BAD))
 
 RIGHT = [
     number(
-        "Not our fault",
+        "Success ratio",
         """Operations in this time that succeeded or were rejected by a business rule, of all but those that their
         callers left. A rejection (insufficient balance, say) is a right answer.""",
         "percentunit",
@@ -27,7 +45,7 @@ RIGHT = [
         nothing="no traffic",
     ),
     number(
-        "Budget left",
+        "Error budget left",
         """What is left of the failures that the objective allows, if this time were the whole period. Below zero the
         objective is missed. The objective is the recording rule txnscope:objective:success_ratio.""",
         "percentunit",
@@ -38,8 +56,8 @@ RIGHT = [
         nothing="no traffic",
     ),
     number(
-        "Failure burn, 1 h",
-        """How fast the worst operation uses up its budget for failures: at 1 it lasts for exactly 30 days, at 14.4 for
+        "Burn rate, failures",
+        """How fast the worst operation used up its budget for failures in the last hour: at 1 it lasts for exactly 30 days, at 14.4 for
         two, and somebody is paged.""",
         "none",
         "max(job_operation:transaction_errors:ratio_rate1h{job=~\"$job\",operation=~\"$operation\"})"
@@ -50,8 +68,8 @@ RIGHT = [
         nothing="no rules",
     ),
     number(
-        "Latency burn, 1 h",
-        """How fast the worst operation uses up its budget for slow answers: at 1 it lasts for exactly 30 days.""",
+        "Burn rate, latency",
+        """How fast the worst operation used up its budget for slow answers in the last hour: at 1 it lasts for exactly 30 days.""",
         "none",
         "max(job_operation:transaction_slow:ratio_rate1h{job=~\"$job\",operation=~\"$operation\"})"
         " / (1 - scalar(txnscope:objective:latency_ratio))",
@@ -141,6 +159,7 @@ CALLER = [
         width=12,
         stack=True,
         table=True,
+        shades=ENDINGS,
     ),
     timeseries(
         "Duration",
@@ -315,7 +334,7 @@ OPERATIONS = [
                 Column(
                     f"p{quantile * 100:.0f}",
                     f"""histogram_quantile({quantile},
-                    sum by (operation, le) (increase(transaction_duration_seconds_bucket{{OPS}}[$__range])))""",
+                    sum by (operation, le) (increase(transaction_duration_seconds_bucket{{OPS}}[$__range]))) >= 0""",
                     "s",
                 )
                 for quantile in (0.5, 0.99)
@@ -342,6 +361,7 @@ OPERATIONS = [
             "/d/txnscope-operation?var-operation=${__value.raw}&${__url_time_range}"
             "&${datasource:queryparam}&${job:queryparam}&${instance:queryparam}&${rs:queryparam}&${sidecar:queryparam}",
         ),
+        wide="operation",
         sort="Ended",
         height=10,
     )

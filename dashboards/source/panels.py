@@ -38,6 +38,9 @@ OUTCOMES = {
     "panicked": "dark-red",
 }
 
+# The same for names that go on with a reason: each reason has a shade of its own.
+ENDINGS = {"/^(failed|panicked):/": BAD, "/^rejected:/": NEUTRAL, "/^cancelled:/": "purple"}
+
 Builder = Any
 """Any of the SDK's panel builders: they have no common type but do have the methods that are used here."""
 
@@ -117,11 +120,13 @@ def timeseries(
     height: int = 8,
     stack: bool = False,
     colours: dict[str, str] | None = None,
+    shades: dict[str, str] | None = None,
     most: float | None = None,
     table: bool = False,
     log: bool = False,
 ) -> Panel:
-    """Lines over time. `table` is for legends of many names; `colours` gives some of them a colour."""
+    """Lines over time. `table` is for legends of many names; `colours` gives some of them a colour, `shades`
+    those that match a pattern."""
     legend = common.VizLegendOptions().show_legend(True).placement(c.LegendPlacement.BOTTOM)
     if table:
         legend = legend.display_mode(c.LegendDisplayMode.TABLE).placement(c.LegendPlacement.RIGHT)
@@ -148,6 +153,9 @@ def timeseries(
     for name, color in (colours or {}).items():
         fixed = d.DynamicConfigValue("color", {"mode": "fixed", "fixedColor": color})
         builder = builder.override_by_name(name, [fixed])
+    for pattern, color in (shades or {}).items():
+        shade = d.DynamicConfigValue("color", {"mode": "shades", "fixedColor": color})
+        builder = builder.override_by_regexp(pattern, [shade])
     return _prepare(builder, title, about, unit, queries, (width, height))
 
 
@@ -280,13 +288,14 @@ def table(
     columns: Sequence[Column],
     *,
     link: tuple[str, str, str] | None = None,
+    wide: str,
     sort: str,
     ascending: bool = False,
     width: int = 24,
     height: int = 9,
 ) -> Panel:
     """One row for each value of the labels, one column for each query. `labels` names the labels' columns; `link` is
-    the label that leads somewhere, the tooltip and the address."""
+    the label that leads somewhere, the tooltip and the address; `wide` the label whose values are long."""
     queries = [Query(column.expr, instant=True, kind=PromQueryFormat.TABLE) for column in columns]
     builder = (
         tables.Panel()
@@ -319,6 +328,8 @@ def table(
             properties.append(d.DynamicConfigValue("mappings", [column.mapping]))
             properties.append(d.DynamicConfigValue("custom.cellOptions", {"type": "color-text"}))
         builder = builder.override_by_name(column.title, properties)
+    # Names are long, numbers are short.
+    builder = builder.override_by_name(labels[wide], [d.DynamicConfigValue("custom.minWidth", 240)])
     if link is not None:
         label, tooltip, url = link
         leads = [{"title": tooltip, "url": url}]

@@ -2,7 +2,7 @@
 
 import frame
 from frame import Page, Row
-from panels import BAD, GOOD, NEUTRAL, WARN, Column, Query, heat, limit, states, steps, table, timeseries, words
+from panels import BAD, GOOD, NEUTRAL, WARN, Column, Query, heat, limit, states, table, timeseries, words
 
 MEMBERS = [
     states(
@@ -16,7 +16,7 @@ MEMBERS = [
             )
         ],
         [words(v0=("other", BAD), v1=("secondary", NEUTRAL), v2=("primary", GOOD))],
-        width=8,
+        width=7,
         height=7,
     ),
     states(
@@ -24,7 +24,7 @@ MEMBERS = [
         "Whether the member answered its last serverStatus poll, no longer than three intervals ago.",
         [Query("min by (member) (mongodb_up{MEMBER})", "{{member}}")],
         [words(v0=("down", BAD), v1=("up", GOOD))],
-        width=8,
+        width=5,
         height=7,
     ),
     table(
@@ -40,9 +40,10 @@ MEMBERS = [
                 decimals=0,
             )
         ],
+        wide="member",
         sort="Member",
         ascending=True,
-        width=8,
+        width=12,
         height=7,
     ),
 ]

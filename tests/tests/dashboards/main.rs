@@ -3,8 +3,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "../common/mod.rs"]
+mod common;
 mod layout;
+mod live;
 mod page;
-//mod queries;
+mod queries;
 mod schema;
 mod source;

@@ -28,7 +28,8 @@ pub(crate) fn sent(query: &str, operation: &str, window: &str, range: &str) -> S
         let all = if name == "rs" { ".*" } else { ".+" };
         sent = sent.replace(&format!("=~\"${name}\""), &format!("=~\"{all}\""));
     }
-    sent = sent.replace("=~\"$operation\"", "=~\".+\"").replace("=\"$operation\"", &format!("=\"{operation}\""));
+    sent =
+        sent.replace("=~\"$operation\"", "=~\".+\"").replace("=\"$operation\"", &format!("=\"{operation}\""));
     assert!(!sent.contains('$'), "{sent} has a variable that nobody knows");
     sent
 }
@@ -48,7 +49,8 @@ fn expressions(page: &Page) -> Vec<(String, String)> {
         let place = format!("{}: variable {}", page.uid, text(&variable["name"]));
         let query = text(&variable["query"]["query"]);
         let inner = query.strip_prefix("label_values(").and_then(|rest| rest.strip_suffix(')'));
-        let (selector, label) = inner.and_then(|inner| inner.rsplit_once(',')).unwrap_or_else(|| panic!("{place}"));
+        let (selector, label) =
+            inner.and_then(|inner| inner.rsplit_once(',')).unwrap_or_else(|| panic!("{place}"));
         // A label that the metric lacks would leave the variable empty.
         found.push((place, format!("count by ({}) ({selector})", label.trim())));
     }
@@ -79,7 +81,11 @@ fn every_query_follows_the_variables() {
                 let of_alerts = query.contains("ALERTS{");
                 assert!(query.contains("$") || of_rules_alone || of_alerts, "{}: {query}", panel.place);
                 for window in query.split('[').skip(1).map(|rest| rest.split(']').next().unwrap()) {
-                    assert!(["$__rate_interval", "$__range"].contains(&window), "{}: [{window}]", panel.place);
+                    assert!(
+                        ["$__rate_interval", "$__range"].contains(&window),
+                        "{}: [{window}]",
+                        panel.place
+                    );
                 }
             }
         }
