@@ -9,9 +9,9 @@ FAULTS = 'sum(increase(transaction_failures_total{ONE,outcome=~"failed|panicked"
 
 
 def quantile(of: float, family: str, *, by: str = "", more: str = "", window: str = "[$__rate_interval]") -> str:
-    """A quantile of one of the operation's histograms."""
+    """A quantile of one of the operation's histograms; nothing, and no NaN, where nothing was observed."""
     labels = f"le, {by}" if by else "le"
-    return f"histogram_quantile({of}, sum by ({labels}) (rate({family}_bucket{{ONE{more}}}{window})))"
+    return f"histogram_quantile({of}, sum by ({labels}) (rate({family}_bucket{{ONE{more}}}{window}))) >= 0"
 
 
 SUMMARY = [

@@ -169,7 +169,7 @@ CALLER = [
         [
             *[
                 Query(
-                    f"histogram_quantile({quantile}, sum by (le) (rate(transaction_duration_seconds_bucket{{OPS}}[$__rate_interval])))",
+                    f"histogram_quantile({quantile}, sum by (le) (rate(transaction_duration_seconds_bucket{{OPS}}[$__rate_interval]))) >= 0",
                     name,
                 )
                 for quantile, name in [(0.5, "p50"), (0.95, "p95"), (0.99, "p99")]

@@ -88,7 +88,7 @@ LIFECYCLE = [
         "s",
         [
             Query(
-                f"histogram_quantile({of}, sum by (le) (rate(mongodb_transaction_duration_seconds_bucket{{MEMBER}}[$__rate_interval])))",
+                f"histogram_quantile({of}, sum by (le) (rate(mongodb_transaction_duration_seconds_bucket{{MEMBER}}[$__rate_interval]))) >= 0",
                 name,
             )
             for of, name in [(0.5, "p50"), (0.95, "p95"), (0.99, "p99")]
@@ -285,7 +285,7 @@ CONTENTION = [
         [
             Query(
                 """histogram_quantile(0.99, sum by (type, le)
-                (rate(mongodb_operation_latency_seconds_bucket{MEMBER}[$__rate_interval])))""",
+                (rate(mongodb_operation_latency_seconds_bucket{MEMBER}[$__rate_interval]))) >= 0""",
                 "{{type}} p99",
             )
         ],
@@ -529,7 +529,7 @@ SLOW = [
         [
             Query(
                 """histogram_quantile(0.99, sum by (termination_cause, le)
-                (rate(mongodb_slow_transaction_duration_seconds_bucket{MEMBER}[$__rate_interval])))""",
+                (rate(mongodb_slow_transaction_duration_seconds_bucket{MEMBER}[$__rate_interval]))) >= 0""",
                 "{{termination_cause}} p99",
             )
         ],
