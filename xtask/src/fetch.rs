@@ -4,6 +4,7 @@
 //! variable names, or `PATH` has, is not fetched. Older servers are in [`older`], the library with which the dashboards
 //! are written in [`python`].
 
+mod chromium;
 mod older;
 mod python;
 
@@ -104,6 +105,11 @@ pub(crate) fn grafana_sdk() -> Result<PathBuf> {
     python::sdk(&crate::root().join(".tools"))
 }
 
+/// Brings a browser for the preview of the dashboards, and says where it is.
+pub(crate) fn chromium() -> Result<PathBuf> {
+    chromium::bring(&crate::root().join(".tools"))
+}
+
 /// Brings all older servers, and says where each one is.
 pub(crate) fn matrix() -> Result<Vec<(&'static str, PathBuf)>> {
     older::all(&crate::root().join(".tools"))
@@ -192,7 +198,26 @@ fn from_pypi(package: &Package, tags: &[&str], scratch: &Path) -> Result<PathBuf
 
 /// With folders of our own for apt's lists and archives, so that neither root is needed nor the system touched.
 fn from_debian(package: &Package, scratch: &Path) -> Result<PathBuf> {
-    let apt = |arguments: &[&str]| {
+    let apt = apt(scratch)?;
+    let pinned = format!("{}={}", package.name, package.version);
+    if apt(&["download", &pinned]).is_err() {
+        // A point release replaced it. apt has checked the archive's signature on what it gives instead.
+        eprintln!("==> WARNING: {pinned} is no longer in the archive; taking the version that is, unpinned");
+        apt(&["download", package.name])?;
+    } else if sha256(&only_file(scratch, "deb")?)? != package.sha256 {
+        bail!("{pinned} is not the file that was pinned");
+    }
+    let unpacked = scratch.join("unpacked");
+    checked(Command::new("dpkg-deb").arg("-x").arg(only_file(scratch, "deb")?).arg(&unpacked))?;
+    Ok(unpacked)
+}
+
+/// apt-get with its lists in that folder, up to date.
+fn apt(scratch: &Path) -> Result<impl Fn(&[&str]) -> Result<String>> {
+    for folder in ["state/lists/partial", "cache/archives/partial"] {
+        fs::create_dir_all(scratch.join(folder)).context("cannot create apt's folders")?;
+    }
+    let apt = move |arguments: &[&str]| {
         let mut command = Command::new("apt-get");
         command.current_dir(scratch).arg("--quiet=2");
         for (option, value) in [
@@ -206,21 +231,8 @@ fn from_debian(package: &Package, scratch: &Path) -> Result<PathBuf> {
         }
         output(command.args(arguments))
     };
-    for folder in ["state/lists/partial", "cache/archives/partial"] {
-        fs::create_dir_all(scratch.join(folder)).context("cannot create apt's folders")?;
-    }
     apt(&["update"])?;
-    let pinned = format!("{}={}", package.name, package.version);
-    if apt(&["download", &pinned]).is_err() {
-        // A point release replaced it. apt has checked the archive's signature on what it gives instead.
-        eprintln!("==> WARNING: {pinned} is no longer in the archive; taking the version that is, unpinned");
-        apt(&["download", package.name])?;
-    } else if sha256(&only_file(scratch, "deb")?)? != package.sha256 {
-        bail!("{pinned} is not the file that was pinned");
-    }
-    let unpacked = scratch.join("unpacked");
-    checked(Command::new("dpkg-deb").arg("-x").arg(only_file(scratch, "deb")?).arg(&unpacked))?;
-    Ok(unpacked)
+    Ok(apt)
 }
 
 /// Debian's Alertmanager reads its templates from a folder whose path is compiled in, and which only root may
