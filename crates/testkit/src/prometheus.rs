@@ -71,6 +71,16 @@ impl Prometheus {
         Self::start_with(free_port()?, jobs, &more, &[]).await
     }
 
+    /// Starts it on that port, with those files of rules and nobody to tell of alerts.
+    ///
+    /// # Errors
+    ///
+    /// If it does not come up, because a rule is wrong, say.
+    pub async fn start_with_rules(port: u16, jobs: &[ScrapeJob], rules: &Path) -> Result<Self> {
+        let more = format!("rule_files: [{:?}]\n", rules.join("*.yml"));
+        Self::start_with(port, jobs, &more, &[]).await
+    }
+
     /// Starts it on a free port. It scrapes in protobuf where a target offers that.
     ///
     /// # Errors

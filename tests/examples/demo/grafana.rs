@@ -1,4 +1,4 @@
-//! Grafana, if one is installed: with Prometheus as its data source, and nobody has to log in.
+//! Grafana, if one is installed: provisioned as `dashboards/README.md` says, and nobody has to log in.
 
 use std::path::{Path, PathBuf};
 
@@ -17,15 +17,8 @@ impl Grafana {
         let Some((program, home)) = installation() else { return Ok(None) };
         let folder = tempfile::Builder::new().prefix("txnscope-grafana-").tempdir()?;
         let at = |name: &str| folder.path().join(name);
-        let sources = at("provisioning/datasources");
-        std::fs::create_dir_all(&sources)?;
-        std::fs::write(
-            sources.join("prometheus.yml"),
-            format!(
-                "apiVersion: 1\ndatasources:\n- {{name: Prometheus, type: prometheus, uid: prometheus, access: proxy, \
-                 url: {prometheus:?}, isDefault: true, jsonData: {{timeInterval: 1s}}}}\n"
-            ),
-        )?;
+        let ours = testkit::workspace().join("dashboards");
+        copy_dashboards(&ours, &at("dashboards"))?;
         let arguments = ["server".to_owned(), format!("--homepath={}", home.display())];
         let url = format!("http://127.0.0.1:{port}");
         let mut process = Process::spawn_with(&program, &arguments, at("log"), |command| {
@@ -34,7 +27,10 @@ impl Grafana {
                 .env("GF_SERVER_HTTP_PORT", port.to_string())
                 .env("GF_PATHS_DATA", at("data"))
                 .env("GF_PATHS_LOGS", at("logs"))
-                .env("GF_PATHS_PROVISIONING", at("provisioning"))
+                .env("GF_PATHS_PROVISIONING", ours.join("provisioning"))
+                .env("TXNSCOPE_DASHBOARDS", at("dashboards"))
+                .env("PROMETHEUS_URL", prometheus)
+                .env("PROMETHEUS_SCRAPE_INTERVAL", "1s")
                 .env("GF_AUTH_ANONYMOUS_ENABLED", "true")
                 .env("GF_AUTH_ANONYMOUS_ORG_ROLE", "Editor")
                 .env("GF_ANALYTICS_REPORTING_ENABLED", "false")
@@ -54,9 +50,24 @@ impl Grafana {
         Ok(Some(Self { url, _process: process, _folder: folder }))
     }
 
-    pub(crate) fn url(&self) -> &str {
-        &self.url
+    /// The page to begin with.
+    pub(crate) fn url(&self) -> String {
+        format!("{}/d/txnscope-overview?from=now-5m&refresh=5s", self.url)
     }
+}
+
+/// Grafana reads folders below as well, where other JSON is.
+fn copy_dashboards(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let file = entry?.path();
+        if let (Some("json"), Some(name)) =
+            (file.extension().and_then(|extension| extension.to_str()), file.file_name())
+        {
+            std::fs::copy(&file, to.join(name))?;
+        }
+    }
+    Ok(())
 }
 
 /// The program `grafana` on the `PATH`, and the folder with its public files.

