@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 
 use crate::deployment::DeploymentFlags;
 use crate::services::prometheus::PrometheusFlags;
+use crate::sources::SourceFlags;
 use crate::span::span;
 
 #[derive(Args)]
@@ -21,6 +22,9 @@ pub(crate) struct PreflightFlags {
 
     #[command(flatten)]
     pub(crate) deployment: DeploymentFlags,
+
+    #[command(flatten)]
+    pub(crate) sources: SourceFlags,
 
     #[command(flatten)]
     pub(crate) prometheus: PrometheusFlags,

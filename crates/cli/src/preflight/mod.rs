@@ -60,7 +60,7 @@ async fn work(flags: &PreflightFlags, matches: &ArgMatches) -> Result<u8> {
         Some(path) => File::read(path)?,
         None => File::default(),
     };
-    let settings = sources::settings(&file)?;
+    let settings = sources::settings(&file, &flags.sources)?;
     let target = Deployments::new(flags.deployment.clone(), matches).one_of(&file)?;
     let services = Services::new(flags, matches)?;
     let deployment = Deployment::new(target.options().await?, flags.timeout)?;
