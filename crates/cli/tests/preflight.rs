@@ -63,6 +63,19 @@ impl Said {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_healthy_deployment_is_ready_and_a_scratch_transaction_leaves_nothing_behind() {
     let set = ReplicaSet::start(3).await.unwrap();
+    let admin = set.client().await.unwrap().database("admin");
+    // A member says that it is a secondary before the primary has heard of it.
+    wait::until("the primary to see all members", async || {
+        let status = admin.run_command(doc! {"replSetGetStatus": 1}).await?;
+        let states = status
+            .get_array("members")?
+            .iter()
+            .filter_map(|member| member.as_document()?.get_i32("state").ok());
+        anyhow::ensure!(states.filter(|state| [1, 2].contains(state)).count() == 3, "{status}");
+        Ok(())
+    })
+    .await
+    .unwrap();
     let uri = set.uri() + "&maxPoolSize=20";
     let arguments = ["--scratch-transaction=shop", "--expect.concurrency=50", "--expect.oplog-window=1ms"];
     let said = Said::of(&arguments, &[("MONGODB_URI", &uri)]).await;
