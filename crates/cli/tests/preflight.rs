@@ -60,11 +60,11 @@ impl Said {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_healthy_deployment_is_ready_and_a_scratch_transaction_leaves_nothing_behind() {
+/// Three members, of which the primary knows that they are there: each says that it is a secondary before the primary has
+/// heard of it.
+async fn a_set_of_three() -> ReplicaSet {
     let set = ReplicaSet::start(3).await.unwrap();
     let admin = set.client().await.unwrap().database("admin");
-    // A member says that it is a secondary before the primary has heard of it.
     wait::until("the primary to see all members", async || {
         let status = admin.run_command(doc! {"replSetGetStatus": 1}).await?;
         let states = status
@@ -76,6 +76,12 @@ async fn a_healthy_deployment_is_ready_and_a_scratch_transaction_leaves_nothing_
     })
     .await
     .unwrap();
+    set
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_healthy_deployment_is_ready_and_a_scratch_transaction_leaves_nothing_behind() {
+    let set = a_set_of_three().await;
     let uri = set.uri() + "&maxPoolSize=20";
     let arguments = ["--scratch-transaction=shop", "--expect.concurrency=50", "--expect.oplog-window=1ms"];
     let said = Said::of(&arguments, &[("MONGODB_URI", &uri)]).await;
@@ -138,7 +144,7 @@ async fn servers_that_run_no_transactions_are_told_apart() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_set_without_a_majority_is_not_ready() {
-    let mut set = ReplicaSet::start(3).await.unwrap();
+    let mut set = a_set_of_three().await;
     let primary = set.primary().await.unwrap();
     let (uri, name) = (set.uri(), set.members()[primary].address());
     let other = (primary + 1) % 3;
