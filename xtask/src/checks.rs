@@ -111,7 +111,7 @@ fn doc() -> Result<()> {
     checked(&mut command)
 }
 
-#[allow(clippy::disallowed_methods, reason = "a step's length, for people to read")]
-fn now() -> Instant {
+#[allow(clippy::disallowed_methods, reason = "how long something took, for people to read")]
+pub(crate) fn now() -> Instant {
     Instant::now()
 }

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::checks::now;
 use crate::run::{cargo, checked};
 
 /// As many as cores on the machines that run this, which leaves the servers some room: a suite mostly waits.
@@ -127,9 +128,4 @@ impl Suite {
         }
         Ok(())
     }
-}
-
-#[allow(clippy::disallowed_methods, reason = "a suite's length, for people to read")]
-fn now() -> Instant {
-    Instant::now()
 }

@@ -138,6 +138,15 @@ impl fmt::Display for FileError {
 impl std::error::Error for FileError {}
 
 impl File {
+    /// The file that a flag or a variable names; without one, a file that says nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`File::read`].
+    pub(crate) fn named(path: Option<&Path>) -> Result<Self, FileError> {
+        path.map_or_else(|| Ok(Self::default()), Self::read)
+    }
+
     /// # Errors
     ///
     /// If it cannot be read, is not TOML, or has a key or a value that makes no sense.

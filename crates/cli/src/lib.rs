@@ -61,10 +61,7 @@ pub fn run() -> ExitCode {
         }
         (Command::Role(flags), _) => match role::run(&flags) {
             Ok(text) => printed(&text),
-            Err(error) => {
-                let _ = writeln!(io::stderr().lock(), "txnscope: {error:#}");
-                ExitCode::from(MISUSE)
-            }
+            Err(error) => complain(&error, MISUSE),
         },
         (Command::Catalog(flags), _) => printed(&flags.format.render()),
     }

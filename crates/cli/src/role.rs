@@ -16,7 +16,7 @@ const FILTER: &str = "{$or: [{errCode: 112}, {writeConflicts: {$gt: 0}}, {millis
 ///
 /// If the configuration file, a flag or the file of checks is wrong.
 pub(crate) fn run(flags: &RoleFlags) -> Result<String> {
-    let file = flags.config_file.as_deref().map(File::read).transpose()?.unwrap_or_default();
+    let file = File::named(flags.config_file.as_deref())?;
     let settings = sources::settings(&file, &flags.sources)?;
     let checks = checks::named(flags.checks_file.as_deref(), &file, "; ")?;
     Ok(render(flags, &settings, checks.as_ref()))

@@ -42,10 +42,7 @@ impl Given {
     /// If something is missing or makes no sense. The error holds no secret.
     pub(crate) fn settings(&self) -> Result<Settings> {
         let flags = &self.flags;
-        let file = match &flags.config_file {
-            Some(path) => File::read(path)?,
-            None => File::default(),
-        };
+        let file = File::named(flags.config_file.as_deref())?;
         let mut config = Config::default();
         config.targets = self.deployments.targets(&file)?;
         for (name, module) in &file.auth_modules {

@@ -55,10 +55,7 @@ pub(crate) fn named(flag: Option<&Path>, file: &File, separator: &str) -> anyhow
 
 /// The client and the checks that the flags ask for.
 async fn prepare(flags: &Common, matches: &ArgMatches) -> anyhow::Result<(Client, Checks)> {
-    let file = match &flags.config_file {
-        Some(path) => File::read(path)?,
-        None => File::default(),
-    };
+    let file = File::named(flags.config_file.as_deref())?;
     let checks = named(flags.checks.as_deref(), &file, "\n  ")?
         .context("which checks? Name their file with --checks, or in the configuration file")?
         .only(&flags.check)

@@ -56,10 +56,7 @@ pub(crate) fn run(flags: &PreflightFlags, matches: &ArgMatches) -> ExitCode {
 }
 
 async fn work(flags: &PreflightFlags, matches: &ArgMatches) -> Result<u8> {
-    let file = match &flags.config_file {
-        Some(path) => File::read(path)?,
-        None => File::default(),
-    };
+    let file = File::named(flags.config_file.as_deref())?;
     let settings = sources::settings(&file, &flags.sources)?;
     let target = Deployments::new(flags.deployment.clone(), matches).one_of(&file)?;
     let services = Services::new(flags, matches)?;
