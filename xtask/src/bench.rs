@@ -21,6 +21,7 @@ struct Bench {
 }
 
 const BENCHES: &[Bench] = &[
+    Bench { name: "ledger", example: "bench_ledger", runs: None },
     Bench { name: "runner", example: "bench_runner", runs: None },
     Bench { name: "listener", example: "bench_listener", runs: None },
     Bench { name: "sidecar", example: "bench_sidecar", runs: Some("txnscope-cli") },

@@ -61,26 +61,9 @@ pub(crate) fn run(only: &[String], list: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What is tested on each version of the server, from the root of the workspace.
-const ON_EACH_SERVER: &[&str] =
-    &["test --package txnscope-sidecar --tests", "test --package ledger --test it books"];
-
 /// Runs the tests that depend on the server's version on each older version that can be had.
 pub(crate) fn matrix() -> Result<ExitCode> {
-    let mut failed = Vec::new();
-    for (version, binary) in fetch::matrix()? {
-        for arguments in ON_EACH_SERVER {
-            eprintln!("==> mongod {version}: cargo {arguments}");
-            let mut command = cargo();
-            command.args(arguments.split(' ')).env("TXNSCOPE_MONGOD", &binary);
-            if checked(&mut command).is_err() {
-                failed.push(format!("mongod {version}: cargo {arguments}"));
-            }
-        }
-    }
-    if !failed.is_empty() {
-        bail!("failed: {}", failed.join("; "));
-    }
+    suites::run_on(&fetch::matrix()?)?;
     eprintln!("==> all versions passed");
     Ok(ExitCode::SUCCESS)
 }

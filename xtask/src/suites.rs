@@ -25,21 +25,64 @@ struct Suite {
     program: PathBuf,
     /// Where cargo would run it.
     folder: PathBuf,
+    /// The tests whose names have one of these in them, if not all.
+    only: &'static [&'static str],
 }
+
+/// What depends on the server's version: the beginnings of the suites' names, and which of their tests.
+const ON_EACH_SERVER: &[(&str, &[&str])] = &[
+    ("crates/sidecar test ", &[]),
+    ("crates/txnscope test runner", &[]),
+    ("crates/ledger test it", &["books"]),
+];
 
 /// Builds and runs everything but the examples of the documentation, which cargo runs afterwards.
 pub(crate) fn run() -> Result<()> {
-    let suites = build()?;
-    if suites.is_empty() {
-        bail!("cargo built no test program");
+    let failed = run_all(&build()?, None);
+    // Their failure must not hide that of the suites.
+    let examples = checked(cargo().args([
+        "test",
+        "--workspace",
+        "--all-features",
+        "--doc",
+        "--no-fail-fast",
+        "--quiet",
+    ]));
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(", "));
     }
+    examples
+}
+
+/// Runs what depends on the server's version on each of these servers, and says what has failed where.
+pub(crate) fn run_on(servers: &[(&str, PathBuf)]) -> Result<()> {
+    let mut suites = build()?;
+    suites.retain_mut(|suite| {
+        let wanted = ON_EACH_SERVER.iter().find(|(name, _)| suite.name.starts_with(name));
+        suite.only = wanted.map_or(&[], |(_, only)| *only);
+        wanted.is_some()
+    });
+    let mut failed = Vec::new();
+    for (version, server) in servers {
+        eprintln!("==> mongod {version}");
+        failed
+            .extend(run_all(&suites, Some(server)).iter().map(|name| format!("{name} on mongod {version}")));
+    }
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+/// Runs them on that server, or on the newest, and returns the names of those that have failed.
+fn run_all(suites: &[Suite], server: Option<&Path>) -> Vec<String> {
     let next = AtomicUsize::new(0);
     let failed = Mutex::new(Vec::new());
     std::thread::scope(|threads| {
         for _ in 0..AT_ONCE {
             threads.spawn(|| {
                 while let Some(suite) = suites.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if let Err(error) = suite.run() {
+                    if let Err(error) = suite.run(server) {
                         eprintln!("{error:#}");
                         failed
                             .lock()
@@ -50,20 +93,7 @@ pub(crate) fn run() -> Result<()> {
             });
         }
     });
-    // Their failure must not hide that of the suites.
-    let examples = checked(cargo().args([
-        "test",
-        "--workspace",
-        "--all-features",
-        "--doc",
-        "--no-fail-fast",
-        "--quiet",
-    ]));
-    let failed = failed.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
-    if !failed.is_empty() {
-        bail!("failed: {}", failed.join(", "));
-    }
-    examples
+    failed.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 fn build() -> Result<Vec<Suite>> {
@@ -97,15 +127,21 @@ fn build() -> Result<Vec<Suite>> {
         let package = folder.strip_prefix(crate::root()).unwrap_or(&folder).display().to_string();
         let kind = message["target"]["kind"][0].as_str().unwrap_or_default();
         let target = message["target"]["name"].as_str().unwrap_or_default();
-        suites.push(Suite { name: format!("{package} {kind} {target}"), program: program.into(), folder });
+        let name = format!("{package} {kind} {target}");
+        suites.push(Suite { name, program: program.into(), folder, only: &[] });
+    }
+    if suites.is_empty() {
+        bail!("cargo built no test program");
     }
     Ok(suites)
 }
 
 impl Suite {
-    fn run(&self) -> Result<()> {
+    fn run(&self, server: Option<&Path>) -> Result<()> {
         let start = now();
         let ended = Command::new(&self.program)
+            .args(self.only)
+            .envs(server.map(|server| ("TXNSCOPE_MONGOD", server)))
             .current_dir(&self.folder)
             .env("CARGO_MANIFEST_DIR", &self.folder)
             .stdin(Stdio::null())

@@ -12,7 +12,7 @@ use crate::wire::{Traffic, Wire};
 use crate::{Stage, Work, process, program, scrapes};
 
 /// As often as it can be asked: an hour of polls takes half a minute so.
-const INTERVAL: Duration = Duration::from_millis(50);
+pub(crate) const INTERVAL: Duration = Duration::from_millis(50);
 
 /// What was measured.
 pub(crate) struct Level {

@@ -20,6 +20,15 @@ pub(crate) async fn report(stage: &Stage<'_>, exporter: Option<&Path>, work: Wor
     println!("| | mongod, each | bytes from mongod, each | connections, each | p50 | p99 | resident |");
     println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: |");
     let admin = stage.client.database("admin");
+    // What any command costs at this pace, however little it says: the floor of a poll, which is some of them.
+    let ping = async || anyhow::Ok(admin.run_command(doc! {"ping": 1}).await?);
+    let bytes = mongodb::bson::serialize_to_vec(&ping().await?)?.len();
+    let (spent, seconds) = each(stage, work.polls, async || ping().await.map(drop)).await?;
+    println!(
+        "| `ping`, by a client that is connected | {spent:.2} ms | {bytes} | 0 | {:.2} ms | {:.2} ms | |",
+        quantile(&seconds, 0.5) * 1e3,
+        quantile(&seconds, 0.99) * 1e3
+    );
     let whole = async || anyhow::Ok(admin.run_command(doc! {"serverStatus": 1}).await?);
     let bytes = mongodb::bson::serialize_to_vec(&whole().await?)?.len();
     let (spent, seconds) = each(stage, work.polls, async || whole().await.map(drop)).await?;
@@ -61,7 +70,7 @@ pub(crate) async fn report(stage: &Stage<'_>, exporter: Option<&Path>, work: Wor
 
 /// mongod's milliseconds on the processor for one, what it does by itself taken off; and how long each took, sorted.
 async fn each(stage: &Stage<'_>, times: u64, work: impl AsyncFn() -> Result<()>) -> Result<(f64, Vec<f64>)> {
-    const PAUSE: Duration = Duration::from_millis(20);
+    const PAUSE: Duration = crate::level::INTERVAL;
     let mut seconds = Vec::new();
     let (begin, before) = (Instant::now(), process::on_processor(stage.pid())?);
     for _ in 0..times {

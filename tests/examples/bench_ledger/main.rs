@@ -1,0 +1,89 @@
+//! What the layer, the runner and the listener add to a backend under load, end to end: one operation of the ledger,
+//! with the same statements in each variant, in a process of its own before a real replica set.
+//!
+//! The load is open: requests arrive at a fixed rate, whether or not the earlier ones are answered, and each is timed
+//! from the moment at which it was due. `cargo xtask bench ledger` builds it with optimisation and runs it. It prints
+//! Markdown.
+
+#![allow(clippy::print_stdout, reason = "a report is what it makes")]
+
+mod backend;
+mod load;
+#[path = "../bench_sidecar/process.rs"]
+#[allow(dead_code, reason = "the other benchmark reads more")]
+mod process;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Parser;
+use testkit::ReplicaSet;
+
+use crate::backend::{Backend, Variant};
+use crate::load::Round;
+
+/// Measures a backend with and without what observes it.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask bench ledger")]
+struct Flags {
+    /// Requests a second.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    rate: u32,
+    /// How long each variant is under load in each round.
+    #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
+    round: Duration,
+    /// How many rounds; the variants take turns.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Be the backend, for a benchmark that has started this program once more.
+    #[arg(long, hide = true, requires = "uri")]
+    serve: Option<Variant>,
+    #[arg(long, hide = true)]
+    uri: Option<String>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let flags = Flags::parse();
+    let done = match (flags.serve, &flags.uri) {
+        (Some(variant), Some(uri)) => backend::serve(variant, uri).await,
+        _ => run(&flags).await,
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench ledger: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(flags: &Flags) -> Result<()> {
+    let set = ReplicaSet::start(1).await?;
+    backend::fill(&set.uri()).await?;
+    let mut contenders = Vec::new();
+    for variant in Variant::ALL {
+        let backend = Backend::start(variant, &set.uri()).await?;
+        // Connections, code pages and the first plans of the server are not what is measured.
+        Round::run(&backend, set.members()[0].pid(), flags.rate, Duration::from_secs(2)).await?;
+        contenders.push((backend, Vec::new()));
+    }
+    for _ in 0..flags.rounds {
+        for (backend, rounds) in &mut contenders {
+            rounds.push(Round::run(backend, set.members()[0].pid(), flags.rate, flags.round).await?);
+        }
+    }
+    println!(
+        "Consuming a retainer: an update and two lines of the general ledger in one transaction, {} retainers. {} \
+         requests a second arrive, {} rounds of {} of each variant, in turns.\n",
+        backend::RETAINERS,
+        flags.rate,
+        flags.rounds,
+        humantime::format_duration(flags.round)
+    );
+    load::report(
+        &contenders.iter().map(|(backend, rounds)| (backend.variant, rounds.as_slice())).collect::<Vec<_>>(),
+    );
+    Ok(())
+}
