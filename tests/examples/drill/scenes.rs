@@ -92,11 +92,13 @@ async fn corrupt(stage: &Stage, say: fn(&str)) -> Result<Vec<Told>> {
     let id = wait::until("a retainer", async || stage.client().retainer(500).await).await?;
     let one = doc! {"_id": mongodb::bson::oid::ObjectId::parse_str(&id)?};
     let begun = Instant::now();
-    let done = retainers.update_one(one.clone(), doc! {"$set": {"currentBalance": -1_i64}}).await?;
-    anyhow::ensure!(done.modified_count == 1, "the retainer is not there");
+    let wrong = doc! {"$set": {"currentBalance": -1_i64}};
+    let before =
+        retainers.find_one_and_update(one.clone(), wrong).await?.context("the retainer is not there")?;
     let fired = until_fired(stage, &expected, begun, say).await;
     let mended = Instant::now();
-    retainers.update_one(one, doc! {"$set": {"currentBalance": 500_i64}}).await?;
+    let right = doc! {"$set": {"currentBalance": before.get_i64("currentBalance")?}};
+    retainers.update_one(one, right).await?;
     Ok(until_ended(stage, "a corrupt balance", &expected, begun, fired, mended, say).await)
 }
 
