@@ -76,20 +76,26 @@ fn printed(text: &str) -> ExitCode {
 
 /// Help and version, or what is wrong with the command line. What clap quotes of it may be a URI.
 fn explain(error: &clap::Error) -> ExitCode {
-    let mut text = error.render().to_string();
+    let text = error.render().to_string();
     if !error.use_stderr() {
         let _ = print(&text);
         return ExitCode::SUCCESS;
     }
-    for argument in std::env::args_os().filter_map(|argument| argument.into_string().ok()) {
+    let arguments = std::env::args_os().filter_map(|argument| argument.into_string().ok());
+    let _ = write!(io::stderr().lock(), "{}", without_uris(text, arguments));
+    ExitCode::from(MISUSE)
+}
+
+/// The text, without any URI that names a user among what was typed.
+fn without_uris(mut text: String, arguments: impl Iterator<Item = String>) -> String {
+    for argument in arguments {
         let value = argument.split_once('=').filter(|_| argument.starts_with('-'));
         let value = value.map_or(argument.as_str(), |(_, value)| value);
         if value.contains("://") && value.contains('@') {
             text = text.replace(value, "URI");
         }
     }
-    let _ = write!(io::stderr().lock(), "{text}");
-    ExitCode::from(MISUSE)
+    text
 }
 
 /// Whoever reads may stop reading: that is no failure.
