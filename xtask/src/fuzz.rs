@@ -10,6 +10,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use crate::checks::now;
 use crate::fetch::{self, cargo_tools};
 use crate::run::checked;
 
@@ -42,11 +43,7 @@ pub(crate) fn run(only: &[String], seconds: u32) -> Result<ExitCode> {
     for row in &rows {
         let Row { target, inputs, seconds, edges, found } = row;
         let found = found.as_deref().unwrap_or("-");
-        writeln!(
-            out,
-            "| `{target}` | {inputs} | {} | {edges} | {found} |",
-            inputs / u64::from(*seconds).max(1)
-        )?;
+        writeln!(out, "| `{target}` | {inputs} | {} | {edges} | {found} |", inputs / (*seconds).max(1))?;
     }
     Ok(if rows.iter().any(|row| row.found.is_some()) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
@@ -55,7 +52,7 @@ pub(crate) fn run(only: &[String], seconds: u32) -> Result<ExitCode> {
 struct Row {
     target: String,
     inputs: u64,
-    seconds: u32,
+    seconds: u64,
     /// Of the control flow, as far as they were reached.
     edges: u64,
     found: Option<String>,
@@ -64,6 +61,7 @@ struct Row {
 fn fuzz(tool: &Path, target: &str, seconds: u32) -> Result<Row> {
     let corpus = corpus(target)?;
     eprintln!("==> {target}: {seconds} s");
+    let began = now();
     let mut child = fuzzer(tool, "run")
         .arg(target)
         .arg(&corpus)
@@ -74,7 +72,7 @@ fn fuzz(tool: &Path, target: &str, seconds: u32) -> Result<Row> {
         .stderr(Stdio::piped())
         .spawn()
         .context("cannot run cargo-fuzz")?;
-    let mut row = Row { target: target.to_owned(), inputs: 0, seconds, edges: 0, found: None };
+    let mut row = Row { target: target.to_owned(), inputs: 0, seconds: 0, edges: 0, found: None };
     let said = child.stderr.take().context("the fuzzer's words are piped")?;
     for line in BufReader::new(said).split(b'\n') {
         let line = String::from_utf8_lossy(&line?).into_owned();
@@ -89,6 +87,7 @@ fn fuzz(tool: &Path, target: &str, seconds: u32) -> Result<Row> {
             row.found.get_or_insert(line);
         }
     }
+    row.seconds = began.elapsed().as_secs();
     if !child.wait()?.success() {
         row.found.get_or_insert_with(|| "it ended with an error".to_owned());
     }
