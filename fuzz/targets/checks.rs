@@ -2,4 +2,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|text: &str| drop(txnscope_consistency::Checks::parse(text)));
+libfuzzer_sys::fuzz_target!(|text: &str| txnscope_consistency::fuzzing::checks(text));

@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 use crate::fetch;
 use crate::run::{cargo, checked};
 use crate::suites;
+use crate::supply;
 
 struct Check {
     name: &'static str,
@@ -23,6 +24,7 @@ const CHECKS: &[Check] = &[
         what: "no lint complains",
         run: || cargo_with("clippy --workspace --all-targets --all-features -- -D warnings"),
     },
+    Check { name: "supply", what: "nothing is built from what deny.toml does not allow", run: supply::check },
     Check { name: "features", what: "the library compiles with each set of features", run: features },
     Check { name: "doc", what: "the documentation has no broken link", run: doc },
     Check {

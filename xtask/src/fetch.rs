@@ -4,6 +4,7 @@
 //! variable names, or `PATH` has, is not fetched. Older servers are in [`older`], the library with which the dashboards
 //! are written in [`python`].
 
+pub(crate) mod cargo_tools;
 mod chromium;
 mod older;
 mod python;
@@ -103,6 +104,11 @@ pub(crate) fn all() -> Result<()> {
 /// Brings the library with which the dashboards are written, and says where it is.
 pub(crate) fn grafana_sdk() -> Result<PathBuf> {
     python::sdk(&crate::root().join(".tools"))
+}
+
+/// Brings a tool for cargo, and says where it is.
+pub(crate) fn cargo_tool(tool: &cargo_tools::CargoTool) -> Result<PathBuf> {
+    cargo_tools::bring(tool, &crate::root().join(".tools"))
 }
 
 /// Brings a browser for the preview of the dashboards, and says where it is.

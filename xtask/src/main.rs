@@ -6,9 +6,11 @@ mod dashboards;
 mod demo;
 mod drill;
 mod fetch;
+mod fuzz;
 mod preview;
 mod run;
 mod suites;
+mod supply;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -60,6 +62,14 @@ enum Command {
         #[arg(last = true)]
         arguments: Vec<String>,
     },
+    /// Fuzz what is read from outside: all targets, or only those named. Prints what ran and what it found.
+    Fuzz {
+        /// Names of targets.
+        only: Vec<String>,
+        /// How long each runs.
+        #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+        seconds: u32,
+    },
     /// Write what is generated: docs/metrics.md from the catalogue, the dashboards from their source.
     Gen,
     /// Draw the dashboards from a live Prometheus, the demo's for example, with Grafana's own components: not Grafana.
@@ -95,6 +105,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Test { matrix: true, .. } => checks::matrix(),
         Command::Test { only, list, matrix: false } => checks::run(&only, list),
         Command::Bench { only, write, arguments } => bench::run(&only, write, &arguments),
+        Command::Fuzz { only, seconds } => fuzz::run(&only, seconds),
         Command::Gen => {
             let page = root().join("docs/metrics.md");
             std::fs::write(&page, txnscope_catalog::markdown())

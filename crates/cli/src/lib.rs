@@ -76,20 +76,34 @@ fn printed(text: &str) -> ExitCode {
 
 /// Help and version, or what is wrong with the command line. What clap quotes of it may be a URI.
 fn explain(error: &clap::Error) -> ExitCode {
-    let mut text = error.render().to_string();
+    let text = error.render().to_string();
     if !error.use_stderr() {
         let _ = print(&text);
         return ExitCode::SUCCESS;
     }
-    for argument in std::env::args_os().filter_map(|argument| argument.into_string().ok()) {
+    let arguments = std::env::args_os().filter_map(|argument| argument.into_string().ok());
+    let _ = write!(io::stderr().lock(), "{}", without_uris(text, arguments));
+    ExitCode::from(MISUSE)
+}
+
+/// The text, without any URI that names a user among what was typed. Where more than the value of a flag is quoted, or
+/// less, nothing of it can be said.
+fn without_uris(mut text: String, arguments: impl Iterator<Item = String>) -> String {
+    let mut named = false;
+    for argument in arguments.filter(|argument| argument.contains("://") && argument.contains('@')) {
+        named = true;
         let value = argument.split_once('=').filter(|_| argument.starts_with('-'));
         let value = value.map_or(argument.as_str(), |(_, value)| value);
         if value.contains("://") && value.contains('@') {
             text = text.replace(value, "URI");
         }
     }
-    let _ = write!(io::stderr().lock(), "{text}");
-    ExitCode::from(MISUSE)
+    if named && (text.contains("://") || text.contains('@')) {
+        return "error: the command line is wrong at a URI, and what is wrong cannot be said without quoting it. A URI is the \
+                value of a flag: --mongodb.uri-file=FILE, for example\n\nFor more information, try '--help'.\n"
+            .to_owned();
+    }
+    text
 }
 
 /// Whoever reads may stop reading: that is no failure.
@@ -113,4 +127,24 @@ fn complain(error: &anyhow::Error, code: u8) -> ExitCode {
 fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
     tracing::error!("{error:#}");
     ExitCode::from(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The `=` of an option of the URI is taken for that of a flag, and what stands before it is quoted.
+    #[test]
+    fn a_uri_in_the_place_of_a_flag_is_not_quoted() {
+        for word in [
+            "--mongodb://user:hunter2@host/?replicaSet=rs0",
+            "--mongodb.ur=mongodb://user:hunter2@host/",
+            "mongodb://user:hunter2@host/",
+        ] {
+            let typed = || ["txnscope", "serve", word].map(str::to_owned).into_iter();
+            let error = Flags::grammar().try_get_matches_from(typed()).unwrap_err();
+            let said = without_uris(error.render().to_string(), typed());
+            assert!(said.starts_with("error: ") && !said.contains("hunter2"), "{said}");
+        }
+    }
 }

@@ -31,6 +31,9 @@
 mod check;
 mod failure;
 mod file;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod pipeline;
 pub mod repair;
 mod run;

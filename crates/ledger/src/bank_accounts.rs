@@ -46,6 +46,24 @@ pub(crate) struct NewBankAccount {
     balance: Literal,
 }
 
+impl NewBankAccount {
+    pub(crate) fn check(self) -> Result<BankAccount, AppError> {
+        let balance = self.balance.not_negative("balance")?;
+        let (id, now) = (ObjectId::new(), At::now());
+        Span::current().record("entity_id", display(id)).record("amount", display(balance));
+        Ok(BankAccount {
+            id: Id(id),
+            name: text("name", self.name)?,
+            account_number: text("accountNumber", self.account_number)?,
+            bank_name: text("bankName", self.bank_name)?,
+            currency: currency(self.currency)?,
+            available_balance: balance,
+            created_at: now,
+            updated_at: now,
+        })
+    }
+}
+
 #[tracing::instrument(
     level = "error",
     skip_all,
@@ -56,19 +74,7 @@ pub(crate) async fn create(
     Posted { body, key }: Posted<NewBankAccount>,
 ) -> Result<Reply, AppError> {
     scope::attach_span(Span::current());
-    let balance = body.balance.not_negative("balance")?;
-    let (id, now) = (ObjectId::new(), At::now());
-    Span::current().record("entity_id", display(id)).record("amount", display(balance));
-    let account = BankAccount {
-        id: Id(id),
-        name: text("name", body.name)?,
-        account_number: text("accountNumber", body.account_number)?,
-        bank_name: text("bankName", body.bank_name)?,
-        currency: currency(body.currency)?,
-        available_balance: balance,
-        created_at: now,
-        updated_at: now,
-    };
+    let account = body.check()?;
     ledger.write(key, Create { data: ledger.data().clone(), movement: ObjectId::new(), account }).await
 }
 

@@ -84,6 +84,20 @@ pub(crate) struct NewTransfer {
     description: Option<String>,
 }
 
+impl NewTransfer {
+    /// From where to where, how much, and what for.
+    pub(crate) fn check(self, id: ObjectId) -> Result<([ObjectId; 2], Money, String), AppError> {
+        let amount = self.amount.positive("amount")?;
+        Span::current().record("entity_id", display(id)).record("amount", display(amount));
+        let from = object_id("fromAccountId", &self.from_account_id)?;
+        let to = object_id("toAccountId", &self.to_account_id)?;
+        if from == to {
+            return Err(Rejection::SAME_ACCOUNT.into());
+        }
+        Ok(([from, to], amount, short("description", self.description.unwrap_or_default())?))
+    }
+}
+
 #[tracing::instrument(
     level = "error",
     skip_all,
@@ -95,14 +109,7 @@ pub(crate) async fn create(
 ) -> Result<Reply, AppError> {
     scope::attach_span(Span::current());
     let id = ObjectId::new();
-    let amount = body.amount.positive("amount")?;
-    Span::current().record("entity_id", display(id)).record("amount", display(amount));
-    let from = object_id("fromAccountId", &body.from_account_id)?;
-    let to = object_id("toAccountId", &body.to_account_id)?;
-    if from == to {
-        return Err(Rejection::SAME_ACCOUNT.into());
-    }
-    let description = short("description", body.description.unwrap_or_default())?;
+    let ([from, to], amount, description) = body.check(id)?;
     ledger
         .write(key, Create { data: ledger.data().clone(), id, from, to, amount, description, at: At::now() })
         .await

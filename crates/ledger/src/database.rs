@@ -28,6 +28,9 @@ const KEEP_RECORDS: Duration = Duration::from_secs(24 * 60 * 60);
 ///
 /// If the URI is not one, or its name does not resolve. The error never repeats the URI.
 pub async fn connect(uri: &str) -> Result<Client, UriError> {
+    if has_broken_escape(uri) {
+        return Err(UriError { detail: "a % in user or password begins no percent-encoding".to_owned() });
+    }
     let mut options = ClientOptions::parse(uri).await.map_err(|error| UriError::new(uri, &error))?;
     options.app_name.get_or_insert_with(|| "ledger".to_owned());
     options.server_selection_timeout.get_or_insert(SERVER_SELECTION_TIMEOUT);
@@ -55,6 +58,15 @@ impl UriError {
         };
         Self { detail }
     }
+}
+
+/// Whether a `%` in the user or the password is followed by no two hexadecimal digits. At one that is followed by a letter
+/// beyond ASCII the driver panics, and says what stands there.
+fn has_broken_escape(uri: &str) -> bool {
+    let (user, _) = uri.rsplit_once('@').unwrap_or_default();
+    let is_whole =
+        |part: &str| part.as_bytes().get(..2).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit));
+    !user.split('%').skip(1).all(is_whole)
 }
 
 /// Whether a text contains, as a word, any part of the URI that is not the name of an option.
@@ -213,6 +225,7 @@ mod tests {
             "mongodb://host/?authMechanism=s3cret",
             "mongodb://host/?readPreference=s3cret",
             "mongodb://host/?readPreference=%733cret",
+            "mongodb://user:s3cret%4\u{fffd}@host/",
             "mongo://user:s3cret@host",
             "s3cret",
         ] {

@@ -27,6 +27,9 @@ mod database;
 mod error;
 mod extract;
 mod fault;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod general_ledger;
 mod idempotency;
 mod money;

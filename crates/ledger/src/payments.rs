@@ -92,6 +92,25 @@ pub(crate) struct NewPayment {
     invoice_id: Option<String>,
 }
 
+impl NewPayment {
+    pub(crate) fn check(self) -> Result<Payment, AppError> {
+        let amount = self.amount.positive("amount")?;
+        let (id, now) = (ObjectId::new(), At::now());
+        Span::current().record("entity_id", display(id)).record("amount", display(amount));
+        Ok(Payment {
+            id: Id(id),
+            customer_id: text("customerId", self.customer_id)?,
+            amount,
+            payment_method: text("paymentMethod", self.payment_method)?,
+            status: self.status,
+            invoice_id: self.invoice_id.map(|invoice| text("invoiceId", invoice)).transpose()?,
+            created_at: now,
+            updated_at: now,
+            completed_at: (self.status == Status::Completed).then_some(now),
+        })
+    }
+}
+
 #[tracing::instrument(
     level = "error",
     skip_all,
@@ -102,20 +121,7 @@ pub(crate) async fn create(
     Posted { body, key }: Posted<NewPayment>,
 ) -> Result<Reply, AppError> {
     scope::attach_span(Span::current());
-    let amount = body.amount.positive("amount")?;
-    let (id, now) = (ObjectId::new(), At::now());
-    Span::current().record("entity_id", display(id)).record("amount", display(amount));
-    let payment = Payment {
-        id: Id(id),
-        customer_id: text("customerId", body.customer_id)?,
-        amount,
-        payment_method: text("paymentMethod", body.payment_method)?,
-        status: body.status,
-        invoice_id: body.invoice_id.map(|invoice| text("invoiceId", invoice)).transpose()?,
-        created_at: now,
-        updated_at: now,
-        completed_at: (body.status == Status::Completed).then_some(now),
-    };
+    let payment = body.check()?;
     ledger.write(key, Create { data: ledger.data().clone(), payment }).await
 }
 

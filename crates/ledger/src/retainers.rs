@@ -43,7 +43,7 @@ pub(crate) struct Retainer {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Movement {
+pub(crate) struct Movement {
     movement_id: Id,
     amount: Money,
     description: String,
@@ -87,6 +87,25 @@ pub(crate) struct NewRetainer {
     initial_amount: Literal,
 }
 
+impl NewRetainer {
+    pub(crate) fn check(self) -> Result<Retainer, AppError> {
+        let amount = self.initial_amount.not_negative("initialAmount")?;
+        let (id, now) = (ObjectId::new(), At::now());
+        Span::current().record("entity_id", display(id)).record("amount", display(amount));
+        let deposit = (amount > Money::ZERO).then(|| Movement::new(amount, "Initial amount".to_owned()));
+        Ok(Retainer {
+            id: Id(id),
+            client_id: text("clientId", self.client_id)?,
+            retainer_type: text("retainerType", self.retainer_type)?,
+            current_balance: amount,
+            deposits: deposit.into_iter().collect(),
+            consumptions: Vec::new(),
+            created_at: now,
+            updated_at: now,
+        })
+    }
+}
+
 #[tracing::instrument(
     level = "error",
     skip_all,
@@ -97,20 +116,7 @@ pub(crate) async fn create(
     Posted { body, key }: Posted<NewRetainer>,
 ) -> Result<Reply, AppError> {
     scope::attach_span(Span::current());
-    let amount = body.initial_amount.not_negative("initialAmount")?;
-    let (id, now) = (ObjectId::new(), At::now());
-    Span::current().record("entity_id", display(id)).record("amount", display(amount));
-    let deposit = (amount > Money::ZERO).then(|| Movement::new(amount, "Initial amount".to_owned()));
-    let retainer = Retainer {
-        id: Id(id),
-        client_id: text("clientId", body.client_id)?,
-        retainer_type: text("retainerType", body.retainer_type)?,
-        current_balance: amount,
-        deposits: deposit.into_iter().collect(),
-        consumptions: Vec::new(),
-        created_at: now,
-        updated_at: now,
-    };
+    let retainer = body.check()?;
     ledger.write(key, Create { data: ledger.data().clone(), retainer }).await
 }
 
@@ -151,7 +157,7 @@ pub(crate) struct NewMovement {
 }
 
 impl NewMovement {
-    fn check(self) -> Result<Movement, AppError> {
+    pub(crate) fn check(self) -> Result<Movement, AppError> {
         let amount = self.amount.positive("amount")?;
         Span::current().record("amount", display(amount));
         Ok(Movement::new(amount, short("description", self.description.unwrap_or_default())?))

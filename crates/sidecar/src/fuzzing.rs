@@ -1,15 +1,29 @@
 //! Where a fuzzer comes in. No part of the interface: it changes with what is behind it.
 
-use mongodb::bson::RawDocument;
+use mongodb::bson::{Bson, Document, RawDocument};
 
-use crate::{decode, source, target, web};
+use crate::{decode, source, target, topology, web};
 
-/// A reply of the server, to every source.
+/// A reply of the server, to every source: as BSON, or as JSON, in which a fuzzer changes one value at a time.
 pub fn reply(bytes: &[u8]) {
-    // The driver looks no closer than this at what it hands on.
-    if let Ok(raw) = RawDocument::from_bytes(bytes) {
-        source::decode_all(&decode::leniently(raw));
+    if bytes.first() == Some(&b'{') {
+        if let Ok(Bson::Document(reply)) = serde_json::from_slice(bytes) {
+            read(&reply);
+        }
+    } else if let Ok(raw) = RawDocument::from_bytes(bytes) {
+        // The driver looks no closer than this at what it hands on.
+        read(&decode::leniently(raw));
     }
+}
+
+fn read(reply: &Document) {
+    source::decode_all(reply);
+    topology::read(reply);
+}
+
+/// What a backend answers that is asked for its open transactions.
+pub fn open_transactions(bytes: &[u8]) {
+    source::decode_table(bytes);
 }
 
 /// A line of the server's log.
@@ -26,4 +40,37 @@ pub fn web(text: &str) {
 pub fn uri(text: &str) {
     let target = target::Target::new(text);
     let _ = (target.has_secret_in_uri(), target.names_a_user(), target.check());
+}
+
+#[cfg(test)]
+mod tests {
+    use testkit::survives;
+
+    use super::*;
+
+    fn text(read: impl Fn(&str)) -> impl Fn(&[u8]) {
+        move |bytes| read(&String::from_utf8_lossy(bytes))
+    }
+
+    #[test]
+    fn no_line_of_the_log_is_a_panic() {
+        survives("log_line", &[], 2_000, text(log_line));
+    }
+
+    #[test]
+    fn no_reply_is_a_panic() {
+        let fixtures = ["crates/sidecar/fixtures/mongod-8.0.json", "crates/sidecar/fixtures/mongos.json"];
+        survives("reply", &fixtures, 2_000, reply);
+    }
+
+    #[test]
+    fn no_file_of_the_web_side_no_query_and_no_uri_is_a_panic() {
+        survives("web", &[], 1_000, text(web));
+        survives("web", &[], 1_000, text(uri));
+    }
+
+    #[test]
+    fn no_table_of_a_backend_is_a_panic() {
+        survives("answer", &[], 1_000, open_transactions);
+    }
 }

@@ -54,6 +54,14 @@ pub(crate) async fn hello(client: &Client) -> Result<Hello, PollError> {
     Ok(decode(&reply))
 }
 
+/// What the watch of a set makes of a reply.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn read(reply: &Document) {
+    if let Hello::Member(membership) = decode(reply) {
+        let _ = (membership.is_of_a_hidden_member(), membership.supersedes(&membership));
+    }
+}
+
 /// An address in the one form that we compare and show.
 pub(crate) fn normal(address: &str) -> String {
     ServerAddress::parse(address).map_or_else(|_| address.to_owned(), |address| address.to_string())

@@ -34,6 +34,9 @@ pub(crate) struct Uri {
 impl Uri {
     pub(crate) fn parse(target: &Target) -> Result<Self, StartError> {
         let text = target.uri();
+        if has_broken_escape(text) {
+            return Err(StartError::Uri(ESCAPED.to_owned()));
+        }
         let parsed = ConnectionString::parse(text).map_err(|error| malformed(text, &error))?;
         if parsed.load_balanced == Some(true) {
             return Err(StartError::Uri(
@@ -84,12 +87,23 @@ fn auth_source(uri: &str) -> Option<String> {
     options.find(|(name, _)| name.eq_ignore_ascii_case("authSource")).map(|(_, source)| source.to_owned())
 }
 
+const ESCAPED: &str = "the URI is malformed. It should read mongodb://user:password@host:port/?replicaSet=name; in the user \
+                       and the password, each of : / ? # [ ] @ % must be percent-encoded. (More cannot be said without \
+                       quoting it.)";
+
+/// Whether a `%` in the user or the password is followed by no two hexadecimal digits. At one that is followed by a letter
+/// beyond ASCII the driver panics, and says what stands there.
+fn has_broken_escape(text: &str) -> bool {
+    let (user, _) = text.rsplit_once('@').unwrap_or_default();
+    let is_whole =
+        |part: &str| part.as_bytes().get(..2).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit));
+    !user.split('%').skip(1).all(is_whole)
+}
+
 /// The driver may quote a piece of the URI. Where there is an `@`, the piece may be one of the password.
 fn malformed(text: &str, error: &DriverError) -> StartError {
     StartError::Uri(if text.contains('@') {
-        "the URI is malformed. It should read mongodb://user:password@host:port/?replicaSet=name; in the user and \
-         the password, each of : / ? # [ ] @ % must be percent-encoded. (More cannot be said without quoting it.)"
-            .to_owned()
+        ESCAPED.to_owned()
     } else {
         format!("the URI is malformed: {}", error.kind)
     })
@@ -140,6 +154,8 @@ mod tests {
             "mongodb://user:hunter2@host:port/",
             "mongo://user:hunter2@host/",
             "mongodb://user:hunter2@host/?authMechanism=hunter2",
+            "mongodb://user:hunter2%4\u{fffd}@host/",
+            "mongodb://user:hunter2%@host/",
         ] {
             let error = parse(text).expect_err(text).to_string();
             assert!(!error.contains("hun") && error.contains("percent-encoded"), "{text}: {error}");

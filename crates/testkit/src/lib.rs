@@ -6,6 +6,7 @@
 mod alertmanager;
 pub mod amtool;
 mod binaries;
+mod damage;
 mod failpoint;
 mod mongod;
 mod process;
@@ -18,6 +19,7 @@ pub mod wait;
 
 pub use alertmanager::Alertmanager;
 pub use binaries::{Binary, workspace};
+pub use damage::survives;
 pub use failpoint::FailPoint;
 pub use mongod::{Mongod, MongodOptions};
 pub use process::{Process, free_port};

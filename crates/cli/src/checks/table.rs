@@ -1,13 +1,16 @@
 //! Columns for a terminal.
 
-/// Rows of equal length, the first of which is the head; columns are as wide as they must be.
+/// Rows of equal length, the first of which is the head; columns are as wide as they must be. Cells hold what servers
+/// say and documents contain: of that, no control character reaches the terminal.
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
+    let plain = |cell: &String| cell.chars().filter(|c| !c.is_control()).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(plain).collect()).collect();
     let columns = rows.first().map_or(0, Vec::len);
     let width =
         |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
     let widths: Vec<_> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
     let mut text = String::new();
-    for row in rows {
+    for row in &rows {
         let cells: Vec<_> =
             row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}", width = width)).collect();
         text.push_str(cells.join("  ").trim_end());
@@ -37,6 +40,11 @@ mod tests {
     fn columns_line_up() {
         let rows = [vec!["A".to_owned(), "B".to_owned()], vec!["long".to_owned(), "x".to_owned()]];
         assert_eq!(table(&rows), "A     B\nlong  x\n");
+    }
+
+    #[test]
+    fn what_a_server_says_cannot_steer_a_terminal() {
+        assert_eq!(table(&[vec!["a\u{1b}[2J\nb".to_owned(), "c".to_owned()]]), "a[2Jb  c\n");
     }
 
     #[test]

@@ -14,6 +14,8 @@ mod concern;
 mod deployment;
 mod finding;
 mod flags;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod hostile;
 mod members;
 mod monitoring;
 mod output;

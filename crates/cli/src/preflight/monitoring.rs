@@ -165,7 +165,11 @@ async fn notified(prometheus: &Prometheus) -> Finding {
         Ok(answer) => answer,
         Err(trouble) => return unknown(NOTIFIED, &trouble),
     };
-    let active = data(&answer).ok().and_then(|data| data.get("activeAlertmanagers")?.as_array());
+    of_alertmanagers(&answer)
+}
+
+fn of_alertmanagers(answer: &Value) -> Finding {
+    let active = data(answer).ok().and_then(|data| data.get("activeAlertmanagers")?.as_array());
     let urls = active.into_iter().flatten().filter_map(|one| one.get("url")?.as_str()).map(plain);
     let urls: Vec<String> = urls.collect();
     if urls.is_empty() {
@@ -182,25 +186,28 @@ async fn notified(prometheus: &Prometheus) -> Finding {
 pub(crate) async fn alertmanager(service: &Service) -> Finding {
     let at = service.shown();
     match service.json("/api/v2/status", &[]).await {
-        Ok(status) => {
-            let version = status.pointer("/versionInfo/version").and_then(Value::as_str);
-            match version {
-                Some(version) => {
-                    Finding::pass(ALERTMANAGER, format!("{at} answers, version {}", plain(version)))
-                }
-                None => Finding::fail(
-                    ALERTMANAGER,
-                    format!("{at}: this is no Alertmanager"),
-                    "mend --alertmanager.url",
-                ),
-            }
-        }
+        Ok(status) => of_status(&at, &status),
         Err(trouble) => Finding::fail(
             ALERTMANAGER,
             format!("{at}: {trouble}"),
             "is it running, and is --alertmanager.url the address of Alertmanager itself?",
         ),
     }
+}
+
+fn of_status(at: &str, status: &Value) -> Finding {
+    match status.pointer("/versionInfo/version").and_then(Value::as_str) {
+        Some(version) => Finding::pass(ALERTMANAGER, format!("{at} answers, version {}", plain(version))),
+        None => {
+            Finding::fail(ALERTMANAGER, format!("{at}: this is no Alertmanager"), "mend --alertmanager.url")
+        }
+    }
+}
+
+/// What any of the three may answer, as each question reads it.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn read(answer: &Value) -> Vec<Finding> {
+    vec![of_rules(answer), of_alertmanagers(answer), of_status("here", answer)]
 }
 
 pub(crate) async fn dashboards(service: &Service) -> Finding {

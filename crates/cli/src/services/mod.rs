@@ -1,6 +1,6 @@
 //! The services around a deployment: Prometheus, Alertmanager, Grafana. Each is asked over HTTP, and only asked.
 
-mod answer;
+pub(crate) mod answer;
 pub(crate) mod prometheus;
 
 use std::error::Error as StdError;
@@ -76,10 +76,19 @@ impl Service {
     ///
     /// If the URL or the token makes no sense. The error holds no secret.
     pub(crate) fn new(given: Given<'_>, timeout: Duration) -> Result<Self> {
+        let name = given.name;
+        let (url, authorization) = Self::address(given)?;
+        Ok(Self { name, url, authorization, timeout, http: client(timeout)? })
+    }
+
+    /// Where it is, without the user, and who we are there.
+    fn address(given: Given<'_>) -> Result<(Url, Option<HeaderValue>)> {
         let Given { name, url, seen, token_file, token } = given;
         let wrong = |what: &str| anyhow!("--{name}.url {what}: say http://host:port, for example");
         let mut url: Url = url.parse().map_err(|_| wrong("is no URL"))?;
         ensure!(matches!(url.scheme(), "http" | "https") && url.has_host(), wrong("is no http or https URL"));
+        // What stands before it may be a user and a password, behind a slash too many or a host that is none.
+        ensure!(!url.path().contains('@'), wrong("has an @ behind its host, where %40 should stand"));
         let user = !url.username().is_empty() || url.password().is_some();
         if user && seen {
             bail!(
@@ -113,7 +122,7 @@ impl Service {
             .with_context(|| format!("the token or the user of {name} cannot be sent in a header"))?;
         let _ = url.set_username("");
         let _ = url.set_password(None);
-        Ok(Self { name, url, authorization, timeout, http: client(timeout)? })
+        Ok((url, authorization))
     }
 
     /// Where it is.
@@ -170,6 +179,16 @@ impl Service {
     pub(crate) async fn json(&self, path: &str, query: &[(&str, &str)]) -> Result<Value, Trouble> {
         let body = self.get(path, query).await?;
         serde_json::from_slice(&body).map_err(|_| Trouble::Malformed("it is no JSON".to_owned()))
+    }
+}
+
+/// What is said of a URL that somebody gives.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn said_of(url: &str, seen: bool) -> String {
+    let given = Given { name: "grafana", url, seen, token_file: None, token: None };
+    match Service::address(given) {
+        Ok((url, _)) => url.to_string(),
+        Err(error) => format!("{error:#}"),
     }
 }
 
@@ -239,6 +258,7 @@ mod tests {
             ("ftp://user:hunter2@host/", false, "is no http"),
             ("http://user:hunter2@host/", true, "TXNSCOPE_GRAFANA_URL"),
             ("", true, "is no URL"),
+            ("https:)/user:hunter2@host/", false, "has an @"),
         ] {
             let said = format!("{:#}", service(url, seen).unwrap_err());
             assert!(said.contains(complaint) && !said.contains("hunter2"), "{url}: {said}");

@@ -97,6 +97,18 @@ pub(crate) async fn read(
     Ok(counts.books())
 }
 
+/// Books of samples that say themselves what they count, and in which slice.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn of_samples(samples: &[crate::services::prometheus::Sample]) -> Books {
+    let mut counts = Counts::default();
+    for sample in samples {
+        let label = |name: &str| sample.labels.get(name).map_or("", String::as_str);
+        let slice = label("slice").parse::<usize>().ok().filter(|slice| *slice < 48);
+        counts.add(label("kind"), &sample.labels, slice, sample.value);
+    }
+    counts.books()
+}
+
 /// `None` is the window after, a number a slice of the baseline.
 type Place = Option<usize>;
 

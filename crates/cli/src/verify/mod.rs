@@ -9,6 +9,8 @@
 
 mod books;
 mod flags;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod hostile;
 mod judge;
 mod output;
 mod report;

@@ -30,7 +30,9 @@ use mongodb::Database;
 use mongodb::bson::{Document, doc};
 
 #[cfg(feature = "fuzzing")]
-pub(crate) use self::{hostile::decode_all, slow_transactions::decode_line};
+pub(crate) use self::{
+    hostile::decode_all, open_by_operation::read_table as decode_table, slow_transactions::decode_line,
+};
 pub use privileges::{Privilege, Resource, privileges, privileges_by_source};
 pub use settings::{
     CurrentOpSettings, OpenByOperationSettings, ParameterSettings, ProfileSettings, ReplicationSettings,

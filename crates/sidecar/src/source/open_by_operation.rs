@@ -148,6 +148,12 @@ async fn table(backend: &Uri) -> Result<Table, PollError> {
     }
 }
 
+/// What a poll makes of the answer of a backend.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn read_table(body: &[u8]) -> Option<Reading> {
+    Some(joined(&[], &decode(body)?, &mut Names::new(txnscope_catalog::MAX_APPLICATIONS)))
+}
+
 /// `{"transactions": [{"lsid": …, "operation": …}]}`; a row that is odd costs itself.
 fn decode(body: &[u8]) -> Option<Table> {
     let table: serde_json::Value = serde_json::from_slice(body).ok()?;

@@ -2,6 +2,9 @@
 
 use statrs::distribution::{Discrete, Hypergeometric};
 
+/// More than this tells no more that matters, and takes longer.
+const ENOUGH: f64 = 1e9;
+
 /// So many of so many. Prometheus extrapolates, so these are no whole numbers until they are tested.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(crate) struct Share {
@@ -36,6 +39,8 @@ impl std::ops::Add for Share {
 ///
 /// 1 where there is nothing to compare.
 pub(crate) fn risen(before: Share, after: Share) -> f64 {
+    let enough = |share: Share| share.thinned((share.of / ENOUGH).max(1.0));
+    let (before, after) = (enough(before), enough(after));
     let whole = |number: f64| {
         #[allow(
             clippy::cast_possible_truncation,
@@ -58,7 +63,8 @@ pub(crate) fn risen(before: Share, after: Share) -> f64 {
     #[allow(clippy::cast_precision_loss, reason = "counts below 2^53")]
     for x in x1..=successes.min(n1) {
         tail += term;
-        if term < tail * 1e-12 {
+        // So it is as well where all are too small for a float.
+        if term <= tail * 1e-12 {
             break;
         }
         let (x, k, n, rest) = (x as f64, successes as f64, n1 as f64, (n0 as f64) - (successes as f64));

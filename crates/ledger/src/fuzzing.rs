@@ -1,0 +1,99 @@
+//! Where a fuzzer comes in. No part of the interface: it changes with what is behind it.
+
+use std::cell::OnceCell;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{Request, StatusCode};
+use axum::routing::{get, post};
+use mongodb::bson::oid::ObjectId;
+use tokio::runtime::Runtime;
+use tower::ServiceExt as _;
+
+use crate::bank_accounts::NewBankAccount;
+use crate::bank_transfers::NewTransfer;
+use crate::error::AppError;
+use crate::extract::{EntityId, MAX_BODY, Nothing, Posted};
+use crate::payments::NewPayment;
+use crate::retainers::{NewMovement, NewRetainer};
+
+/// A request, as text: the method and the path, headers, an empty line, the body.
+///
+/// # Panics
+///
+/// If it is answered with anything but a refusal that is the client's to mend, or the word that it would be done.
+pub fn request(bytes: &[u8]) {
+    thread_local!(static RUNTIME: OnceCell<Runtime> = const { OnceCell::new() });
+    let Some(request) = read(bytes) else { return };
+    RUNTIME.with(|runtime| {
+        let runtime = runtime.get_or_init(|| {
+            tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime starts")
+        });
+        let answer = runtime.block_on(doorstep().oneshot(request));
+        let status = answer.expect("a router is infallible").status();
+        assert!(status == StatusCode::NO_CONTENT || status.is_client_error(), "{status}");
+    });
+}
+
+/// The routes, up to where the database would be asked.
+fn doorstep() -> Router {
+    Router::new()
+        .route("/api/retainers", post(async |Posted { body, .. }: Posted<NewRetainer>| done(body.check())))
+        .route("/api/retainers/{id}", get(async |EntityId(_): EntityId| StatusCode::NO_CONTENT))
+        .route(
+            "/api/retainers/{id}/consume",
+            post(async |_: EntityId, Posted { body, .. }: Posted<NewMovement>| done(body.check())),
+        )
+        .route("/api/payments", post(async |Posted { body, .. }: Posted<NewPayment>| done(body.check())))
+        .route(
+            "/api/payments/{id}/complete",
+            post(async |_: EntityId, _: Posted<Nothing>| StatusCode::NO_CONTENT),
+        )
+        .route(
+            "/api/bank-accounts",
+            post(async |Posted { body, .. }: Posted<NewBankAccount>| done(body.check())),
+        )
+        .route(
+            "/api/bank-transfers",
+            post(async |Posted { body, .. }: Posted<NewTransfer>| done(body.check(ObjectId::new()))),
+        )
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+}
+
+fn done<T>(checked: Result<T, AppError>) -> Result<StatusCode, AppError> {
+    checked.map(|_| StatusCode::NO_CONTENT)
+}
+
+fn read(bytes: &[u8]) -> Option<Request<Body>> {
+    let at = bytes.windows(2).position(|pair| pair == b"\n\n")?;
+    let mut lines = bytes[..at].split(|byte| *byte == b'\n');
+    let first = lines.next()?;
+    let space = first.iter().position(|byte| *byte == b' ')?;
+    let mut request = Request::builder().method(&first[..space]).uri(&first[space + 1..]);
+    for line in lines {
+        let colon = line.iter().position(|byte| *byte == b':')?;
+        request = request.header(&line[..colon], line[colon + 1..].trim_ascii());
+    }
+    request.body(Body::from(bytes[at + 2..].to_vec())).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What no request gets through would fuzz nothing.
+    #[tokio::test]
+    async fn what_is_well_formed_comes_as_far_as_the_database() {
+        for file in std::fs::read_dir(testkit::workspace().join("fuzz/seeds/ledger")).unwrap() {
+            let path = file.unwrap().path();
+            let request = read(&std::fs::read(&path).unwrap()).unwrap();
+            let answer = doorstep().oneshot(request).await.unwrap();
+            assert_eq!(answer.status(), StatusCode::NO_CONTENT, "{}", path.display());
+        }
+    }
+    #[test]
+    fn no_request_is_a_fault_of_ours() {
+        testkit::survives("ledger", &[], 4_000, request);
+    }
+}

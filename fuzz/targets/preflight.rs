@@ -1,0 +1,5 @@
+//! Replies of the server to the questions of `preflight`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| txnscope_cli::fuzzing::preflight(bytes));

@@ -1,0 +1,5 @@
+//! Records of repairs, which an undo reads.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| txnscope_consistency::fuzzing::record(bytes));

