@@ -41,7 +41,7 @@ enum Command {
     },
     /// Break the servers, the network and our own programs under load, and see that nothing is lost.
     Chaos {
-        /// What chaos takes: --seed, --faults, --rounds; `cargo xtask chaos --help` lists it.
+        /// What chaos takes: --seed, --faults, --rounds; `cargo xtask chaos -- --help` lists it.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
