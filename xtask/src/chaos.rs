@@ -2,7 +2,7 @@
 
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::demo::target;
 use crate::fetch;
@@ -17,15 +17,6 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     ctrlc::set_handler(|| {}).context("cannot wait for Ctrl-C")?;
     let code = play(arguments)?.and_then(|code| u8::try_from(code).ok());
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
-}
-
-/// The short form, as one of the checks: always the same seed.
-pub(crate) fn short() -> Result<()> {
-    build()?;
-    match play(&["--short".to_owned()])? {
-        Some(0) => Ok(()),
-        _ => bail!("something did not hold"),
-    }
 }
 
 /// With all features, as the tests are built: so nothing is built twice.

@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::chaos;
 use crate::fetch;
 use crate::run::{cargo, checked};
 use crate::suites;
@@ -31,7 +30,6 @@ const CHECKS: &[Check] = &[
         what: "unit, documentation and end-to-end tests pass, on real servers",
         run: suites::run,
     },
-    Check { name: "chaos", what: "nothing is lost when it breaks (the short form)", run: chaos::short },
 ];
 
 pub(crate) fn run(only: &[String], list: bool) -> Result<ExitCode> {
