@@ -1,6 +1,7 @@
 //! The project's own commands: what `cargo test` cannot do by itself.
 
 mod bench;
+mod chaos;
 mod checks;
 mod dashboards;
 mod demo;
@@ -37,6 +38,12 @@ enum Command {
     /// Break a replica set, its data and the sidecar on purpose, and see each alert fire and end.
     Drill {
         /// What the drill takes; `cargo xtask drill -- --help` lists it.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Break the servers, the network and our own programs under load, and see that nothing is lost.
+    Chaos {
+        /// What chaos takes: --seed, --faults, --rounds; `cargo xtask chaos -- --help` lists it.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
@@ -102,6 +109,7 @@ fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Demo { arguments } => demo::run(&arguments),
         Command::Drill { arguments } => drill::run(&arguments),
+        Command::Chaos { arguments } => chaos::run(&arguments),
         Command::Test { matrix: true, .. } => checks::matrix(),
         Command::Test { only, list, matrix: false } => checks::run(&only, list),
         Command::Bench { only, write, arguments } => bench::run(&only, write, &arguments),

@@ -33,9 +33,10 @@ pub struct Sample {
 #[derive(Debug)]
 pub struct Prometheus {
     process: Process,
+    arguments: Vec<String>,
     port: u16,
     http: reqwest::Client,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Prometheus {
@@ -114,17 +115,42 @@ impl Prometheus {
         ];
         arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
         let process = Process::spawn(&Binary::Prometheus.path()?, &arguments, at("log")).await?;
-        let mut prometheus = Self { process, port, http: reqwest::Client::new(), _folder: folder };
-        let ready = format!("{}/-/ready", prometheus.url());
+        let mut prometheus = Self { process, arguments, port, http: reqwest::Client::new(), folder };
+        prometheus.ready().await?;
+        Ok(prometheus)
+    }
+
+    async fn ready(&mut self) -> Result<()> {
+        let ready = format!("{}/-/ready", self.url());
         crate::wait::until("Prometheus to be ready", async || {
-            if let Err(ended) = prometheus.process.check() {
+            if let Err(ended) = self.process.check() {
                 return Ok(Err(ended));
             }
-            prometheus.http.get(&ready).send().await?.error_for_status()?;
+            self.http.get(&ready).send().await?.error_for_status()?;
             Ok(Ok(()))
         })
-        .await??;
-        Ok(prometheus)
+        .await?
+    }
+
+    /// Kills it (SIGKILL). Its data stay.
+    ///
+    /// # Errors
+    ///
+    /// If it does not end.
+    pub async fn kill(&mut self) -> Result<()> {
+        self.process.kill().await
+    }
+
+    /// Starts it again on its port and its data, after [`kill`](Self::kill).
+    ///
+    /// # Errors
+    ///
+    /// If it does not come up.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.kill().await?;
+        let log = self.folder.path().join("log");
+        self.process = Process::spawn(&Binary::Prometheus.path()?, &self.arguments, log).await?;
+        self.ready().await
     }
 
     /// Its address, for a browser.

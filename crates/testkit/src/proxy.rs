@@ -1,7 +1,8 @@
-//! A network that fails on command: a TCP proxy that holds or cuts what passes through it.
+//! A network that fails on command: a TCP proxy that holds, slows or cuts what passes through it.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -18,13 +19,23 @@ pub enum Flow {
     RepliesHeld,
     /// Holds everything, both ways.
     Held,
+    /// Passes each piece on after that time, both ways.
+    Slow(Duration),
+}
+
+/// What happens to whom.
+#[derive(Debug, Clone)]
+struct Rules {
+    everybody: Flow,
+    /// Whoever gives that name in the first thing that he says.
+    named: Option<(String, Flow)>,
 }
 
 /// A proxy in front of one server. It ends when it is dropped.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
-    flow: Arc<watch::Sender<Flow>>,
+    rules: Arc<watch::Sender<Rules>>,
     cut: Arc<watch::Sender<u64>>,
     task: JoinHandle<()>,
 }
@@ -38,9 +49,10 @@ impl Proxy {
     pub async fn to(target: &str) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("no free port for a proxy")?;
         let address = listener.local_addr()?;
-        let (flow, cut) = (Arc::new(watch::Sender::new(Flow::Open)), Arc::new(watch::Sender::new(0)));
-        let task = tokio::spawn(accept(listener, target.to_owned(), Arc::clone(&flow), Arc::clone(&cut)));
-        Ok(Self { address, flow, cut, task })
+        let rules = Arc::new(watch::Sender::new(Rules { everybody: Flow::Open, named: None }));
+        let cut = Arc::new(watch::Sender::new(0));
+        let task = tokio::spawn(accept(listener, target.to_owned(), Arc::clone(&rules), Arc::clone(&cut)));
+        Ok(Self { address, rules, cut, task })
     }
 
     /// Where it listens.
@@ -49,9 +61,15 @@ impl Proxy {
         self.address
     }
 
-    /// From now on it does so, on the connections that there are and on new ones.
+    /// From now on it does so with everybody, on the connections that there are and on new ones.
     pub fn set(&self, flow: Flow) {
-        self.flow.send_replace(flow);
+        self.rules.send_replace(Rules { everybody: flow, named: None });
+    }
+
+    /// From now on it does so with that application alone: with a driver whose `appName` this is. All others pass.
+    pub fn set_for(&self, application: &str, flow: Flow) {
+        let named = Some((application.to_owned(), flow));
+        self.rules.send_replace(Rules { everybody: Flow::Open, named });
     }
 
     /// Closes every connection that there is.
@@ -69,20 +87,22 @@ impl Drop for Proxy {
 async fn accept(
     listener: TcpListener,
     target: String,
-    flow: Arc<watch::Sender<Flow>>,
+    rules: Arc<watch::Sender<Rules>>,
     cut: Arc<watch::Sender<u64>>,
 ) {
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
-        let (target, flow, mut cut) = (target.clone(), Arc::clone(&flow), cut.subscribe());
+        let (target, rules, mut cut) = (target.clone(), Arc::clone(&rules), cut.subscribe());
         connections.spawn(async move {
             let Ok(server) = TcpStream::connect(target).await else { return };
             let (_, _) = (client.set_nodelay(true), server.set_nodelay(true));
             let (from_client, to_client) = client.into_split();
             let (from_server, to_server) = server.into_split();
+            let greeting = Arc::new(OnceLock::new());
+            let gate = |replies| Gate { rules: rules.subscribe(), greeting: Arc::clone(&greeting), replies };
             tokio::select! {
-                () = pump(from_client, to_server, flow.subscribe(), |flow| flow == Flow::Held) => {}
-                () = pump(from_server, to_client, flow.subscribe(), |flow| flow != Flow::Open) => {}
+                () = pump(from_client, to_server, gate(false)) => {}
+                () = pump(from_server, to_client, gate(true)) => {}
                 _ = cut.changed() => {}
             }
         });
@@ -90,16 +110,58 @@ async fn accept(
     }
 }
 
-async fn pump(
-    mut from: impl AsyncReadExt + Unpin,
-    mut to: impl AsyncWriteExt + Unpin,
-    mut flow: watch::Receiver<Flow>,
-    is_held: impl Fn(Flow) -> bool,
-) {
+/// One way of one connection.
+struct Gate {
+    rules: watch::Receiver<Rules>,
+    /// The first thing that the client has said.
+    greeting: Arc<OnceLock<Vec<u8>>>,
+    replies: bool,
+}
+
+impl Gate {
+    /// Waits until the next piece may pass. `false` if the proxy is gone.
+    async fn passes(&mut self) -> bool {
+        loop {
+            let flow = self.flow();
+            let held = match flow {
+                Flow::Held => true,
+                Flow::RepliesHeld => self.replies,
+                Flow::Open | Flow::Slow(_) => false,
+            };
+            if held {
+                if self.rules.changed().await.is_err() {
+                    return false;
+                }
+                continue;
+            }
+            if let Flow::Slow(time) = flow {
+                tokio::time::sleep(time).await;
+            }
+            return true;
+        }
+    }
+
+    fn flow(&mut self) -> Flow {
+        let rules = self.rules.borrow_and_update();
+        match (&rules.named, self.greeting.get()) {
+            (Some((name, flow)), Some(said))
+                if said.windows(name.len()).any(|part| part == name.as_bytes()) =>
+            {
+                *flow
+            }
+            _ => rules.everybody,
+        }
+    }
+}
+
+async fn pump(mut from: impl AsyncReadExt + Unpin, mut to: impl AsyncWriteExt + Unpin, mut gate: Gate) {
     let mut buffer = vec![0; 16 * 1024];
     loop {
         let Ok(length) = from.read(&mut buffer).await else { return };
-        if flow.wait_for(|flow| !is_held(*flow)).await.is_err() {
+        if !gate.replies {
+            gate.greeting.get_or_init(|| buffer[..length].to_vec());
+        }
+        if !gate.passes().await {
             return;
         }
         // What a client that has left wrote before is passed on all the same, as a network does.

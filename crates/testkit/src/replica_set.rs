@@ -1,5 +1,7 @@
 //! A replica set with short election timeouts.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, anyhow, bail};
 use futures_util::future::try_join_all;
 use mongodb::Client;
@@ -7,6 +9,7 @@ use mongodb::bson::{Document, doc};
 use mongodb::options::ClientOptions;
 
 use crate::mongod::{Mongod, MongodOptions};
+use crate::proxy::Proxy;
 
 /// How a replica set is started.
 #[derive(Debug, Clone)]
@@ -15,6 +18,8 @@ pub struct ReplicaSetOptions {
     arguments: Vec<String>,
     auth: bool,
     version: Option<String>,
+    proxied: bool,
+    election_timeout: Duration,
 }
 
 /// The user that a set with authentication has.
@@ -24,7 +29,14 @@ impl ReplicaSetOptions {
     /// A set of that many members (1 or 3).
     #[must_use]
     pub fn new(members: u8) -> Self {
-        Self { members, arguments: Vec::new(), auth: false, version: None }
+        Self {
+            members,
+            arguments: Vec::new(),
+            auth: false,
+            version: None,
+            proxied: false,
+            election_timeout: Duration::from_secs(1),
+        }
     }
 
     /// Sets a server parameter on every member.
@@ -48,6 +60,21 @@ impl ReplicaSetOptions {
         self
     }
 
+    /// Puts a proxy before each member, and has the set know it by the proxy's address: whoever speaks to a member, be it
+    /// another member, passes through it.
+    #[must_use]
+    pub fn proxied(mut self) -> Self {
+        self.proxied = true;
+        self
+    }
+
+    /// For how long a primary may be silent; 1 s unless this says otherwise. Under load that is an election now and then.
+    #[must_use]
+    pub fn election_timeout(mut self, timeout: Duration) -> Self {
+        self.election_timeout = timeout;
+        self
+    }
+
     /// Starts it, and waits until its primary takes writes.
     ///
     /// # Errors
@@ -62,10 +89,16 @@ impl ReplicaSetOptions {
             version: self.version,
         };
         let members = try_join_all((0..self.members).map(|_| Mongod::start(options.clone()))).await?;
-        let mut set = ReplicaSet { name, members, user: None };
-        set.initiate().await?;
+        let mut proxies = Vec::new();
+        if self.proxied {
+            for member in &members {
+                proxies.push(Proxy::to(&member.address()).await?);
+            }
+        }
+        let mut set = ReplicaSet { name, members, proxies, user: None };
+        set.initiate(self.election_timeout).await?;
         set.primary().await?;
-        set.all_in_sync().await?;
+        set.in_sync().await?;
         if self.auth {
             let (user, password) = ROOT;
             let primary = &set.members[set.primary().await?];
@@ -82,6 +115,8 @@ impl ReplicaSetOptions {
 pub struct ReplicaSet {
     name: String,
     members: Vec<Mongod>,
+    /// One for each member, or none.
+    proxies: Vec<Proxy>,
     user: Option<(&'static str, &'static str)>,
 }
 
@@ -95,20 +130,24 @@ impl ReplicaSet {
         ReplicaSetOptions::new(members).start().await
     }
 
-    async fn initiate(&self) -> Result<()> {
-        let members: Vec<_> = (0_i32..)
-            .zip(&self.members)
-            .map(|(id, member)| doc! {"_id": id, "host": member.address()})
-            .collect();
-        let settings = doc! {"electionTimeoutMillis": 1000, "heartbeatIntervalMillis": 200};
+    async fn initiate(&self, election_timeout: Duration) -> Result<()> {
+        let members: Vec<_> =
+            (0_i32..).zip(self.addresses()).map(|(id, host)| doc! {"_id": id, "host": host}).collect();
+        let timeout = i64::try_from(election_timeout.as_millis()).context("an election timeout")?;
+        let settings = doc! {"electionTimeoutMillis": timeout, "heartbeatIntervalMillis": 200};
         let config = doc! {"_id": &self.name, "members": members, "settings": settings};
         let first = self.members.first().context("a replica set has a member")?;
         first.admin(doc! {"replSetInitiate": config}).await?;
         Ok(())
     }
 
-    /// A member that still copies its first data can neither be elected nor finish when its source is killed.
-    async fn all_in_sync(&self) -> Result<()> {
+    /// Waits until each member is primary or secondary. One that still copies its first data can neither be elected nor
+    /// finish when its source is killed.
+    ///
+    /// # Errors
+    ///
+    /// If one is not in time.
+    pub async fn in_sync(&self) -> Result<()> {
         for member in &self.members {
             crate::wait::until("a member that has its data", async || {
                 let hello = member.admin(doc! {"hello": 1}).await?;
@@ -144,9 +183,23 @@ impl ReplicaSet {
     /// The URI of the whole set.
     #[must_use]
     pub fn uri(&self) -> String {
-        let hosts: Vec<_> = self.members.iter().map(Mongod::address).collect();
         let user = self.user.map(|(user, password)| format!("{user}:{password}@")).unwrap_or_default();
-        format!("mongodb://{user}{}/?replicaSet={}", hosts.join(","), self.name)
+        format!("mongodb://{user}{}/?replicaSet={}", self.addresses().join(","), self.name)
+    }
+
+    /// The addresses by which the set knows its members: those of the proxies, if there are any.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<String> {
+        match self.proxies.as_slice() {
+            [] => self.members.iter().map(Mongod::address).collect(),
+            proxies => proxies.iter().map(|proxy| proxy.address().to_string()).collect(),
+        }
+    }
+
+    /// The proxies before the members, in their order, if the set was started with them.
+    #[must_use]
+    pub fn proxies(&self) -> &[Proxy] {
+        &self.proxies
     }
 
     /// Waits until a member is primary and takes writes, and returns its index.

@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow};
 use mongodb::Client;
 use mongodb::bson::{Document, doc};
 use rustix::process::{Pid, test_kill_process};
-use testkit::{FailPoint, Prometheus, ReplicaSet, ReplicaSetOptions, ScrapeJob, wait};
+use testkit::{FailPoint, Flow, Prometheus, ReplicaSet, ReplicaSetOptions, ScrapeJob, wait};
 
 async fn commit_one(client: &Client) -> Result<()> {
     let jobs = client.database("kit").collection::<Document>("jobs");
@@ -86,6 +86,44 @@ async fn a_frozen_server_answers_nobody_until_it_is_thawed() {
     );
     member.thaw().unwrap();
     wait::until("an answer after the thaw", async || Ok(ping().await?)).await.unwrap();
+}
+
+/// The members know each other by their proxies as well, so that the set holds together through them.
+#[tokio::test]
+async fn behind_proxies_one_application_can_be_held_and_the_others_pass() {
+    let mut set = ReplicaSetOptions::new(1).proxied().start().await.unwrap();
+    assert_eq!(set.addresses(), [set.proxies()[0].address().to_string()]);
+    let (held, other) = (set.client_named("held").await.unwrap(), set.client_named("other").await.unwrap());
+    let ping = async |client: &mongodb::Client| client.database("admin").run_command(doc! {"ping": 1}).await;
+    ping(&held).await.unwrap();
+    set.proxies()[0].set_for("held", Flow::Held);
+    ping(&other).await.unwrap();
+    let limit = Duration::from_millis(300);
+    assert!(tokio::time::timeout(limit, ping(&held)).await.is_err(), "what is held was answered");
+    set.proxies()[0].set(Flow::Open);
+    wait::until("an answer", async || Ok(ping(&held).await?)).await.unwrap();
+
+    set.member_mut(0).restart().await.unwrap();
+    set.in_sync().await.unwrap();
+    commit_one(&set.client().await.unwrap()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_failpoint_says_how_often_it_has_fired() {
+    let set = ReplicaSet::start(1).await.unwrap();
+    let client = set.client_named("counted").await.unwrap();
+    let data = doc! {"failCommands": ["ping"], "errorCode": 8000};
+    for times in [1, 2] {
+        let failpoint =
+            FailPoint::fail_command(&set.client().await.unwrap(), "counted", data.clone()).await.unwrap();
+        for _ in 0..times {
+            client.database("admin").run_command(doc! {"ping": 1}).await.unwrap_err();
+        }
+        failpoint.fired(Duration::from_secs(1)).await.unwrap();
+        assert_eq!(failpoint.count().await.unwrap(), times);
+    }
+    let idle = FailPoint::fail_command(&set.client().await.unwrap(), "nobody", data).await.unwrap();
+    assert!(idle.fired(Duration::from_millis(100)).await.is_err());
 }
 
 #[tokio::test]

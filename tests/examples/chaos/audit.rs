@@ -1,0 +1,189 @@
+//! What must hold after a fault, of all books together, and what is excepted.
+
+use end_to_end::load::Tally;
+use txnscope_catalog as catalog;
+
+use crate::books::Books;
+use crate::fault::Played;
+
+/// Why an identity does not hold after a fault, by nature. Nothing else excuses a difference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exception {
+    /// A member was killed. What it counted is gone, so that the driver's book is not compared with the server's.
+    ServerBegan,
+    /// The ledger's process was killed. What it counted is gone, so that its book is compared with nobody's.
+    BackendBegan,
+    /// The runtime was shut down, and with it the tasks that end what was left open: the server's limit does it. First
+    /// statements under way may have reached the server, or not.
+    RuntimeGone,
+    /// A failpoint refuses a command before the server looks at it: a first statement that a real error would have
+    /// ended a transaction with has begun none.
+    Injected,
+}
+
+/// What does not hold.
+pub(crate) fn audit(before: &Books, after: &Books, answers: &Tally, played: &Played) -> Vec<String> {
+    let mut complaints = Vec::new();
+    each_book(after, &mut complaints);
+    money(before, after, answers, &mut complaints);
+    if !played.excepts(Exception::BackendBegan) {
+        callers(before, after, answers, &mut complaints);
+        if !played.excepts(Exception::ServerBegan) {
+            servers(before, after, played, &mut complaints);
+        }
+    }
+    complaints
+}
+
+/// Each book in itself.
+fn each_book(after: &Books, complaints: &mut Vec<String>) {
+    for operation in after.operations() {
+        let of = [("operation", operation.as_str())];
+        let sum = |metric| after.sum(&metric, &of);
+        let (attempts, ended) = (sum(catalog::TRANSACTION_ATTEMPTS), sum(catalog::TRANSACTION_DURATION));
+        if attempts != ended {
+            complaints.push(format!("{operation}: {attempts} attempts, {ended} ended, none in flight"));
+        }
+        let outcomes = ["rejected", "failed", "cancelled", "panicked"]
+            .map(|outcome| after.sum(&catalog::TRANSACTION_DURATION, &[of[0], ("outcome", outcome)]));
+        let (bad, failures) = (outcomes.iter().sum::<f64>(), sum(catalog::TRANSACTION_FAILURES));
+        if bad != failures {
+            complaints.push(format!("{operation}: {bad} did not succeed, {failures} have a reason"));
+        }
+        let started = sum(catalog::CLIENT_TRANSACTIONS_STARTED);
+        let [committed, aborted, unknown] = [
+            catalog::CLIENT_TRANSACTIONS_COMMITTED,
+            catalog::CLIENT_TRANSACTIONS_ABORTED,
+            catalog::CLIENT_TRANSACTIONS_UNKNOWN,
+        ]
+        .map(sum);
+        if started != committed + aborted + unknown {
+            complaints.push(format!(
+                "{operation}, in the driver: {started} started, {committed} committed, {aborted} aborted, {unknown} unknown"
+            ));
+        }
+    }
+    for server in &after.servers {
+        if server.started != server.committed + server.aborted {
+            complaints.push(format!("a member's own book: {server:?}"));
+        }
+    }
+}
+
+/// What the callers were told of is in the data, and nothing that they were told was not.
+fn money(before: &Books, after: &Books, answers: &Tally, complaints: &mut Vec<String>) {
+    let moved = after.movements - before.movements;
+    let of = |kind| {
+        answers
+            .iter()
+            .filter(|((operation, _), _)| moves_money(operation))
+            .filter(move |((_, answer), _)| Answer::of(answer) == kind)
+            .map(|(_, times)| number(*times))
+            .sum::<f64>()
+    };
+    let told = of(Answer::Succeeded);
+    let most = told + of(Answer::Failed) + of(Answer::Unanswered);
+    if !(told..=most).contains(&moved) {
+        complaints.push(format!(
+            "{moved} movements of money; {told} callers were told that theirs succeeded, {} were not told",
+            most - told
+        ));
+    }
+}
+
+/// A payment that is pending moves none, and neither does what only panics.
+fn moves_money(operation: &str) -> bool {
+    operation.starts_with("POST /api/") && operation != "POST /api/payments"
+}
+
+/// What the layer counted is what the callers saw.
+fn callers(before: &Books, after: &Books, answers: &Tally, complaints: &mut Vec<String>) {
+    let operations: std::collections::BTreeSet<_> = answers.keys().map(|(operation, _)| *operation).collect();
+    for operation in operations {
+        let of = |kind| {
+            let of_operation = answers.iter().filter(|((of, _), _)| *of == operation);
+            let of_kind = of_operation.filter(|((_, answer), _)| Answer::of(answer) == kind);
+            of_kind.map(|(_, times)| number(*times)).sum::<f64>()
+        };
+        let unanswered = of(Answer::Unanswered);
+        let grown = |metric, outcome: Option<&str>| {
+            let mut labels = vec![("operation", operation)];
+            labels.extend(outcome.map(|outcome| ("outcome", outcome)));
+            after.sum(&metric, &labels) - before.sum(&metric, &labels)
+        };
+        let answered = of(Answer::Succeeded) + of(Answer::Rejected) + of(Answer::Failed);
+        for (what, seen, counted) in [
+            ("attempts", answered, grown(catalog::TRANSACTION_ATTEMPTS, None)),
+            ("succeeded", of(Answer::Succeeded), grown(catalog::TRANSACTION_DURATION, Some("succeeded"))),
+            ("rejected", of(Answer::Rejected), grown(catalog::TRANSACTION_DURATION, Some("rejected"))),
+            ("failed", of(Answer::Failed), grown(catalog::TRANSACTION_DURATION, Some("failed"))),
+        ] {
+            if !(seen..=seen + unanswered).contains(&counted) {
+                complaints.push(format!(
+                    "{operation}, {what}: callers saw {seen} and {unanswered} without an answer, the layer counted {counted}"
+                ));
+            }
+        }
+    }
+}
+
+/// The driver's book and the server's.
+fn servers(before: &Books, after: &Books, played: &Played, complaints: &mut Vec<String>) {
+    let driver = |metric, labels: &[(&str, &str)]| after.sum(&metric, labels) - before.sum(&metric, labels);
+    let server = |field: fn(&crate::books::Server) -> f64| {
+        let sum = |books: &Books| books.servers.iter().map(field).sum::<f64>();
+        sum(after) - sum(before)
+    };
+    let unbegun = |cause| driver(catalog::CLIENT_TRANSACTIONS_UNBEGUN, &[("cause", cause)]);
+    let aborted = |reason| driver(catalog::CLIENT_TRANSACTIONS_ABORTED, &[("reason", reason)]);
+    let fenced = driver(catalog::CLIENT_TRANSACTION_CLEANUPS, &[("result", "fenced")]);
+    let most =
+        driver(catalog::CLIENT_TRANSACTIONS_STARTED, &[]) - unbegun("unsent") - unbegun("refused") + fenced;
+    let mut least = most - unbegun("lost");
+    if played.excepts(Exception::Injected) {
+        least -= number(played.injected);
+    }
+    if played.excepts(Exception::RuntimeGone) {
+        least -= aborted("cancelled");
+    }
+    let started = server(|server| server.started);
+    if !(least..=most).contains(&started) {
+        complaints
+            .push(format!("the server began {started}, by the driver's account between {least} and {most}"));
+    }
+    // An old primary may have counted a commit that it then rolled back; the new one has told the client so.
+    let least = driver(catalog::CLIENT_TRANSACTIONS_COMMITTED, &[]);
+    let most = least + driver(catalog::CLIENT_TRANSACTIONS_UNKNOWN, &[]) + aborted("no_such_transaction");
+    let committed = server(|server| server.committed);
+    if !(least..=most).contains(&committed) {
+        complaints.push(format!(
+            "the server committed {committed}, by the driver's account between {least} and {most}"
+        ));
+    }
+}
+
+/// How a caller was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Succeeded,
+    Rejected,
+    Failed,
+    Unanswered,
+}
+
+impl Answer {
+    /// Of a word of the tally.
+    pub(crate) fn of(answer: &str) -> Self {
+        match answer.as_bytes().first() {
+            Some(b'2') => Self::Succeeded,
+            Some(b'4') => Self::Rejected,
+            Some(b'5') => Self::Failed,
+            _ => Self::Unanswered,
+        }
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "far below 2^53")]
+pub(crate) fn number(count: u64) -> f64 {
+    count as f64
+}

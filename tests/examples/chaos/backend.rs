@@ -1,0 +1,118 @@
+//! The ledger in a process of its own, with the listener on, a route that panics, and a runtime that can be taken away.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::post;
+use ledger::{Ledger, Settings, Token};
+use mongodb::bson::{Document, doc};
+use mongodb::options::ClientOptions;
+use mongodb::{Client, Collection};
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use txnscope::{Metrics, Operation, Reason, TransactionLayer, TransactionListener, TransactionRunner};
+
+/// What callers must know.
+pub(crate) const TOKEN: &str = "chaos";
+/// The variable with the replica set's URI.
+pub(crate) const URI: &str = "MONGODB_URI";
+/// By this name failpoints and proxies know the ledger.
+pub(crate) const APPLICATION: &str = "ledger";
+/// How long a request may try to get its transaction through.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(4);
+/// How many connections the ledger has to each member at most: few, so that they can run out.
+pub(crate) const POOL: u32 = 10;
+/// After that the server ends what nobody else ends.
+pub(crate) const LIFETIME_LIMIT: Duration = Duration::from_secs(6);
+
+/// A handler that panics before it has begun anything.
+pub(crate) const PANIC: &str = "POST /chaos/panic";
+/// One that panics in the midst of a transaction.
+pub(crate) const PANIC_INSIDE: &str = "POST /chaos/panic-inside";
+
+/// Serves until SIGTERM. At each SIGUSR1 the runtime is shut down with all that is under way in it, and another one
+/// serves in its place; the books go on.
+pub(crate) fn run(address: SocketAddr) -> Result<()> {
+    let uri = std::env::var(URI).context(URI)?;
+    let metrics = Metrics::isolated()?;
+    // Outside of the runtime that is taken away.
+    let control = Builder::new_current_thread().enable_all().build()?;
+    control.block_on(async {
+        let mut take_away = signal(SignalKind::user_defined1())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        loop {
+            let runtime = Builder::new_multi_thread().enable_all().build()?;
+            let serving = runtime.spawn(serve(address, uri.clone(), metrics.clone()));
+            tokio::select! {
+                served = serving => return served?,
+                _ = terminate.recv() => return end(runtime).await,
+                _ = take_away.recv() => end(runtime).await?,
+            }
+        }
+    })
+}
+
+/// Drops whatever the runtime is doing.
+async fn end(runtime: Runtime) -> Result<()> {
+    let ended = tokio::task::spawn_blocking(move || runtime.shutdown_timeout(Duration::from_secs(2)));
+    Ok(ended.await?)
+}
+
+async fn serve(address: SocketAddr, uri: String, metrics: Metrics) -> Result<()> {
+    let mut options = ClientOptions::parse(uri).await?;
+    options.app_name = Some(APPLICATION.to_owned());
+    options.server_selection_timeout = Some(DEADLINE);
+    options.max_pool_size = Some(POOL);
+    let listener = TransactionListener::with_registry(metrics.registry());
+    listener.abandon_after(LIFETIME_LIMIT * 3 / 2).install(&mut options);
+    let client = Client::with_options(options)?;
+    let mut settings = Settings::new(Token::new(TOKEN)?);
+    settings.registry = metrics.registry();
+    settings.deadline = DEADLINE;
+    let ledger = Ledger::open(client.clone(), settings).await?;
+    let router = ledger::app(ledger, &metrics).merge(panics(&client, &metrics));
+    let router = router.into_make_service_with_connect_info::<SocketAddr>();
+    Ok(axum::serve(TcpListener::bind(address).await?, router).await?)
+}
+
+#[derive(Clone)]
+struct Scratch {
+    runner: TransactionRunner,
+    data: Collection<Document>,
+}
+
+/// The routes whose handlers panic, within a layer that counts into the same books.
+fn panics(client: &Client, metrics: &Metrics) -> Router {
+    let scratch = Scratch {
+        runner: TransactionRunner::with_registry(client, metrics.registry()),
+        data: client.database("ledger").collection("chaos"),
+    };
+    let layer = TransactionLayer::with_registry(metrics.registry())
+        .declare([PANIC, PANIC_INSIDE].map(Operation::new));
+    Router::new()
+        .route("/chaos/panic", post(panic))
+        .route("/chaos/panic-inside", post(panic_inside))
+        .layer(layer)
+        .with_state(scratch)
+}
+
+async fn panic() -> StatusCode {
+    panic!("on purpose")
+}
+
+async fn panic_inside(State(Scratch { runner, data }): State<Scratch>) -> StatusCode {
+    let work = async |mut tx: txnscope::Transaction| {
+        data.insert_one(doc! {"half": "done"}).session(&mut tx).await?;
+        if tx.session().cluster_time().is_some() {
+            panic!("on purpose, with a transaction open");
+        }
+        Ok::<_, txnscope::Abort<Reason>>(())
+    };
+    let _ = runner.run(work).await;
+    StatusCode::INTERNAL_SERVER_ERROR
+}

@@ -1,0 +1,112 @@
+//! One of our own programs, which can be killed and started again.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
+use testkit::{Process, Signal, free_port, wait};
+
+/// Dropping it kills it.
+pub(crate) struct Daemon {
+    name: &'static str,
+    program: PathBuf,
+    arguments: Vec<String>,
+    environment: Vec<(&'static str, String)>,
+    log: PathBuf,
+    address: String,
+    process: Process,
+}
+
+impl Daemon {
+    /// Starts it, to listen on a port that it keeps, and waits until it is ready.
+    pub(crate) async fn start(
+        name: &'static str,
+        program: PathBuf,
+        mut arguments: Vec<String>,
+        environment: Vec<(&'static str, String)>,
+        folder: &TempDir,
+    ) -> Result<Self> {
+        ensure!(program.exists(), "{} is not built; run it as: cargo xtask chaos", program.display());
+        let address = format!("127.0.0.1:{}", free_port()?);
+        arguments.push(format!("--web.listen-address={address}"));
+        let log = folder.path().join(format!("{name}.log"));
+        let process = spawn(&program, &arguments, &environment, &log).await?;
+        let mut daemon = Self { name, program, arguments, environment, log, address, process };
+        daemon.ready().await?;
+        Ok(daemon)
+    }
+
+    pub(crate) async fn kill(&mut self) -> Result<()> {
+        self.process.kill().await
+    }
+
+    /// Starts it again where it was, after [`kill`](Self::kill).
+    pub(crate) async fn restart(&mut self) -> Result<()> {
+        self.kill().await?;
+        self.process = spawn(&self.program, &self.arguments, &self.environment, &self.log).await?;
+        self.ready().await
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
+    }
+
+    /// Ends it in good order.
+    pub(crate) async fn stop(mut self) -> Result<()> {
+        self.process.signal(Signal::TERM)?;
+        let status = self.process.wait().await?;
+        ensure!(status.success(), "{} ended with {status}; its log:\n{}", self.name, self.process.log());
+        Ok(())
+    }
+
+    pub(crate) async fn ready(&mut self) -> Result<()> {
+        let ready = format!("{}/-/ready", self.url());
+        wait::until(&format!("{} to be ready", self.name), async || {
+            if let Err(ended) = self.process.check() {
+                return Ok(Err(ended));
+            }
+            reqwest::get(&ready).await?.error_for_status()?;
+            Ok(Ok(()))
+        })
+        .await?
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub(crate) fn metrics_url(&self) -> String {
+        format!("http://{}/metrics", self.address)
+    }
+
+    pub(crate) fn log(&self) -> String {
+        self.process.log()
+    }
+}
+
+async fn spawn(
+    program: &std::path::Path,
+    arguments: &[String],
+    environment: &[(&'static str, String)],
+    log: &std::path::Path,
+) -> Result<Process> {
+    Process::spawn_with(program, arguments, log.to_owned(), |command| {
+        command.envs(environment.iter().map(|(name, value)| (*name, value.as_str())));
+    })
+    .await
+}
+
+/// A program that was built next to this one.
+pub(crate) fn built(name: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe().context("where is this program?")?;
+    let folder = own.parent().and_then(|examples| examples.parent()).context("a folder of built programs")?;
+    Ok(folder.join(name))
+}

@@ -1,0 +1,184 @@
+//! Servers that answer with an error: every code that has a reason, wherever it can hit.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use mongodb::bson::{Document, doc};
+use rand::rngs::StdRng;
+use rand::seq::{IndexedRandom, SliceRandom};
+use serde_json::json;
+use testkit::FailPoint;
+use tokio::time::Instant;
+use txnscope_catalog as catalog;
+
+use super::{Played, more};
+use crate::backend::APPLICATION;
+use crate::stage::Stage;
+
+/// Every code that `Reason::of` maps to a reason of its own, and two that it does not.
+const CODES: &[i32] = &[
+    2,
+    6,
+    7,
+    9,
+    13,
+    14,
+    18,
+    24,
+    46,
+    50,
+    59,
+    64,
+    72,
+    79,
+    89,
+    91,
+    100,
+    112,
+    121,
+    133,
+    134,
+    189,
+    225,
+    239,
+    246,
+    251,
+    257,
+    262,
+    263,
+    267,
+    290,
+    388,
+    8000,
+    9001,
+    10058,
+    10107,
+    11000,
+    11001,
+    11600,
+    11601,
+    11602,
+    12582,
+    13435,
+    13436,
+    OUT_OF_DISK_SPACE,
+];
+
+const OUT_OF_DISK_SPACE: i32 = 14031;
+
+const STATEMENTS: &[&str] = &["find", "findAndModify", "update", "insert", "aggregate"];
+
+/// Where it hits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Statement,
+    Commit,
+    /// The commit is applied, and its write concern is not met.
+    Concern,
+    Abort,
+}
+
+/// With which labels.
+#[derive(Debug, Clone, Copy)]
+enum Labels {
+    Own,
+    Transient,
+    None,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Injection {
+    code: i32,
+    place: Place,
+    labels: Labels,
+}
+
+impl Injection {
+    fn every() -> Vec<Self> {
+        let mut every = Vec::new();
+        for code in CODES.iter().copied() {
+            for place in [Place::Statement, Place::Commit, Place::Concern, Place::Abort] {
+                for labels in [Labels::Own, Labels::Transient, Labels::None] {
+                    // A write concern that was not met comes after the commit: nobody labels it as transient.
+                    if place != Place::Concern || matches!(labels, Labels::Own) {
+                        every.push(Self { code, place, labels });
+                    }
+                }
+            }
+        }
+        every
+    }
+
+    fn data(self) -> Document {
+        let commands = match self.place {
+            Place::Statement => STATEMENTS.to_vec(),
+            Place::Commit | Place::Concern => vec!["commitTransaction"],
+            Place::Abort => vec!["abortTransaction"],
+        };
+        let mut data = doc! {"failCommands": commands};
+        if self.place == Place::Concern {
+            data.insert("writeConcernError", doc! {"code": self.code, "errmsg": "on purpose"});
+        } else {
+            data.insert("errorCode", self.code);
+        }
+        match self.labels {
+            Labels::Own => {}
+            Labels::Transient => {
+                data.insert("errorLabels", vec!["TransientTransactionError"]);
+            }
+            Labels::None => {
+                data.insert("errorLabels", Vec::<String>::new());
+            }
+        }
+        data
+    }
+}
+
+pub(super) async fn all(stage: &mut Stage, dice: &mut StdRng) -> Result<Played> {
+    let mut every = Injection::every();
+    every.shuffle(dice);
+    inject(stage, &every).await
+}
+
+pub(super) async fn some(stage: &mut Stage, dice: &mut StdRng) -> Result<Played> {
+    let some: Vec<_> = Injection::every().choose_multiple(dice, 16).copied().collect();
+    inject(stage, &some).await
+}
+
+/// One after the other: each is hit once, by the load or by a request of our own.
+async fn inject(stage: &mut Stage, injections: &[Injection]) -> Result<Played> {
+    let broken = Instant::now();
+    let client = stage.client();
+    let retainer = client.retainer(1_000_000).await.context("a retainer of our own")?;
+    stage.note("POST /api/retainers", "201", 1);
+    let path = format!("/api/retainers/{retainer}/consume");
+    let mut injected = 0;
+    for injection in injections {
+        let admin = stage.each[stage.primary().await?].clone();
+        let failing = FailPoint::fail_command_times(&admin, APPLICATION, 1, injection.data()).await?;
+        // More than there is, to have it aborted.
+        let amount = if injection.place == Place::Abort { 9_000_000 } else { 1 };
+        let body = json!({"amount": amount, "description": "chaos"});
+        let answer = match client.post(&path, &body).await {
+            Ok((status, _)) => status.as_str().to_owned(),
+            Err(_) => "unanswered".to_owned(),
+        };
+        stage.note("POST /api/retainers/{id}/consume", answer, 1);
+        failing.fired(Duration::from_secs(10)).await.with_context(|| format!("{injection:?}"))?;
+        injected += u64::try_from(failing.count().await?)?;
+    }
+    let remark = format!("; {} errors injected", injections.len());
+    Ok(Played { injected, remark, ..Played::since(broken) })
+}
+
+pub(super) async fn disk_full(stage: &Stage) -> Result<Played> {
+    let broken = Instant::now();
+    let commands = ["findAndModify", "update", "insert", "commitTransaction"];
+    let data = doc! {"failCommands": commands.to_vec(), "errorCode": OUT_OF_DISK_SPACE};
+    let admin = stage.each[stage.primary().await?].clone();
+    let failing = FailPoint::fail_command(&admin, APPLICATION, data).await?;
+    more(stage, &catalog::TRANSACTION_DURATION, "failed", 20.0).await?;
+    let injected = u64::try_from(failing.count().await?)?;
+    let remark = format!("; {injected} errors injected");
+    Ok(Played { injected, remark, ..Played::since(broken) })
+}

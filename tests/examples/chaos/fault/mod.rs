@@ -1,0 +1,194 @@
+//! The faults, each with what it breaks, what it waits for while that is broken, and how it is mended.
+
+mod callers;
+mod codes;
+mod members;
+mod network;
+mod ours;
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
+use rand::rngs::StdRng;
+use testkit::wait;
+use tokio::time::Instant;
+use txnscope_catalog::{self as catalog, Metric};
+
+use crate::audit::Exception;
+use crate::stage::Stage;
+
+/// What can be broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Fault {
+    /// Nothing. What is held after it is what there is without a fault.
+    Calm,
+    /// Another member is elected at its own wish.
+    StepUp,
+    /// The primary is made to step down.
+    StepDown,
+    /// The primary is killed (SIGKILL), and started again when another has been elected.
+    KillPrimary,
+    /// Another member is killed and started again.
+    KillSecondary,
+    /// The primary stops where it is (SIGSTOP), and goes on when another has been elected.
+    FreezePrimary,
+    /// Nobody reaches the primary: neither the other members nor any client.
+    PartitionMember,
+    /// The ledger reaches no member; the members reach each other.
+    PartitionClient,
+    /// Requests of the ledger arrive, and no answer comes back.
+    LostReplies,
+    /// Every connection of the ledger and between members is slow.
+    SlowNetwork,
+    /// Every connection to a member is cut.
+    CutConnections,
+    /// The server answers with each code that has a reason, on a statement, the commit and the abort, with its own labels,
+    /// with `TransientTransactionError` and with none.
+    Codes,
+    /// A few of these, drawn from the seed.
+    SomeCodes,
+    /// The server's disk is full: error 14031 on each write and commit.
+    DiskFull,
+    /// Every statement takes so long that the ledger's pool of connections is empty.
+    FullPool,
+    /// Two hundred callers leave at random moments.
+    Disconnects,
+    /// Handlers panic, before a transaction and in one.
+    Panics,
+    /// The ledger is killed and started again.
+    KillBackend,
+    /// The ledger's runtime is shut down with everything under way in it, and another one takes its place.
+    ShutDownRuntime,
+    /// The sidecar is killed and started again.
+    KillSidecar,
+    /// The sidecar stops for four intervals: to it, the clock jumps.
+    FreezeSidecar,
+    /// Prometheus is killed and started again.
+    RestartPrometheus,
+}
+
+/// How a fault went.
+#[derive(Debug, Default)]
+pub(crate) struct Played {
+    /// From the break to the mending.
+    pub(crate) held: Duration,
+    /// How often a failpoint has answered in the server's place.
+    pub(crate) injected: u64,
+    /// For the line of the round.
+    pub(crate) remark: String,
+    exceptions: &'static [Exception],
+}
+
+impl Played {
+    pub(crate) fn excepts(&self, exception: Exception) -> bool {
+        self.exceptions.contains(&exception)
+    }
+
+    /// It was broken then, and is mended now.
+    fn since(broken: Instant) -> Self {
+        Self { held: broken.elapsed(), ..Self::default() }
+    }
+}
+
+impl Fault {
+    /// Those of the short form: each is over in seconds.
+    pub(crate) const SHORT: [Self; 6] = [
+        Self::StepUp,
+        Self::SomeCodes,
+        Self::Disconnects,
+        Self::Panics,
+        Self::CutConnections,
+        Self::KillSidecar,
+    ];
+
+    /// Those of the long form.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        Self::value_variants().iter().copied().filter(|fault| !matches!(fault, Self::Calm | Self::SomeCodes))
+    }
+
+    /// As on the command line.
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    /// What does not hold after it, by nature.
+    fn exceptions(self) -> &'static [Exception] {
+        match self {
+            Self::KillPrimary | Self::KillSecondary => &[Exception::ServerBegan],
+            Self::KillBackend => &[Exception::BackendBegan],
+            Self::ShutDownRuntime => &[Exception::RuntimeGone],
+            Self::Codes | Self::SomeCodes | Self::DiskFull => &[Exception::Injected],
+            Self::Calm
+            | Self::StepUp
+            | Self::StepDown
+            | Self::FreezePrimary
+            | Self::PartitionMember
+            | Self::PartitionClient
+            | Self::LostReplies
+            | Self::SlowNetwork
+            | Self::CutConnections
+            | Self::FullPool
+            | Self::Disconnects
+            | Self::Panics
+            | Self::KillSidecar
+            | Self::FreezeSidecar
+            | Self::RestartPrometheus => &[],
+        }
+    }
+
+    /// Breaks it, waits until that has told, and mends it.
+    pub(crate) async fn play(self, stage: &mut Stage, dice: &mut StdRng) -> Result<Played> {
+        let played = match self {
+            Self::Calm => calm(stage).await,
+            Self::StepUp => members::step_up(stage).await,
+            Self::StepDown => members::step_down(stage).await,
+            Self::KillPrimary => members::kill_primary(stage).await,
+            Self::KillSecondary => members::kill_secondary(stage, dice).await,
+            Self::FreezePrimary => members::freeze_primary(stage).await,
+            Self::PartitionMember => network::partition_member(stage).await,
+            Self::PartitionClient => network::partition_client(stage).await,
+            Self::LostReplies => network::lost_replies(stage).await,
+            Self::SlowNetwork => network::slow(stage, dice).await,
+            Self::CutConnections => network::cut(stage, dice).await,
+            Self::Codes => codes::all(stage, dice).await,
+            Self::SomeCodes => codes::some(stage, dice).await,
+            Self::DiskFull => codes::disk_full(stage).await,
+            Self::FullPool => callers::full_pool(stage).await,
+            Self::Disconnects => callers::disconnects(stage, dice).await,
+            Self::Panics => callers::panics(stage).await,
+            Self::KillBackend => ours::kill_backend(stage).await,
+            Self::ShutDownRuntime => ours::shut_down_runtime(stage).await,
+            Self::KillSidecar => ours::kill_sidecar(stage).await,
+            Self::FreezeSidecar => ours::freeze_sidecar(stage).await,
+            Self::RestartPrometheus => ours::restart_prometheus(stage).await,
+        };
+        let played = played.with_context(|| self.name())?;
+        Ok(Played { exceptions: self.exceptions(), ..played })
+    }
+}
+
+async fn calm(stage: &Stage) -> Result<Played> {
+    let begun = Instant::now();
+    more(stage, &catalog::TRANSACTION_DURATION, "succeeded", 60.0).await?;
+    Ok(Played::since(begun))
+}
+
+/// Waits until the ledger has counted so many more operations with that outcome.
+async fn more(stage: &Stage, metric: &Metric, outcome: &str, times: f64) -> Result<()> {
+    let count = async || {
+        let page = stage.ledger_page().await?;
+        let name = match metric.kind {
+            catalog::Kind::Histogram => format!("{}_count", metric.name),
+            catalog::Kind::Counter | catalog::Kind::Gauge => metric.name.to_owned(),
+        };
+        anyhow::Ok(page.sum(&name, &[("outcome", outcome)]))
+    };
+    let before = count().await?;
+    wait::until(&format!("{times} operations that {outcome}"), async || {
+        let now = count().await? - before;
+        ensure!(now >= times, "{now} {outcome}");
+        Ok(())
+    })
+    .await
+}
