@@ -6,6 +6,7 @@ mod dashboards;
 mod demo;
 mod drill;
 mod fetch;
+mod instructions;
 mod preview;
 mod run;
 mod suites;
@@ -60,6 +61,12 @@ enum Command {
         #[arg(last = true)]
         arguments: Vec<String>,
     },
+    /// Count what the layer adds to a request, and compare with tests/cost/counts.txt.
+    Instructions {
+        /// Accept the new counts: write them there.
+        #[arg(long)]
+        write: bool,
+    },
     /// Write what is generated: docs/metrics.md from the catalogue, the dashboards from their source.
     Gen,
     /// Draw the dashboards from a live Prometheus, the demo's for example, with Grafana's own components: not Grafana.
@@ -95,6 +102,10 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Test { matrix: true, .. } => checks::matrix(),
         Command::Test { only, list, matrix: false } => checks::run(&only, list),
         Command::Bench { only, write, arguments } => bench::run(&only, write, &arguments),
+        Command::Instructions { write } => {
+            instructions::run(write)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Gen => {
             let page = root().join("docs/metrics.md");
             std::fs::write(&page, txnscope_catalog::markdown())

@@ -33,7 +33,6 @@ impl Service<Request> for NoOp {
 }
 
 /// A router whose handlers do nothing.
-#[must_use]
 pub fn router() -> Router {
     (0..ROUTES).fold(Router::new(), |router, route| router.route(&template(route), post(async || ())))
 }
