@@ -40,6 +40,7 @@ impl Bench {
 
 const BENCHES: &[Bench] = &[
     Bench::new("layer", "bench_layer").of("cost"),
+    Bench::new("render", "bench_render").of("cost"),
     Bench::new("runner", "bench_runner"),
     Bench::new("listener", "bench_listener"),
     Bench::new("sidecar", "bench_sidecar").running("txnscope-cli"),

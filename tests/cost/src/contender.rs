@@ -37,6 +37,15 @@ impl Contender {
         Self { name, worker: Box::new(worker) }
     }
 
+    /// Work of its own in place of requests.
+    pub fn of(name: &'static str, work: impl Fn() + Clone + Send + Sync + 'static) -> Self {
+        let worker = move || -> Worker {
+            let work = work.clone();
+            Box::new(move |_, count| (0..count).for_each(|_| work()))
+        };
+        Self { name, worker: Box::new(worker) }
+    }
+
     /// For the current thread.
     #[must_use]
     pub fn worker(&self) -> Worker {

@@ -15,7 +15,11 @@ use clap::Parser;
 use txnscope::Metrics;
 
 use crate::peers::Field;
-use crate::sampling::{Effort, Scene};
+use crate::sampling::{Cost, Effort, Scene};
+
+/// The contender without a layer, and the one without a service.
+const WITHOUT: usize = 0;
+const FLOOR: usize = 1;
 
 /// Compares the tower layer with its peers.
 #[derive(Debug, Parser)]
@@ -43,40 +47,43 @@ fn run(flags: &Flags) -> Result<()> {
     let effort = Effort { samples: flags.samples, requests: flags.requests };
     let exporter = peers::install_recorder()?;
     let metrics = Metrics::isolated()?;
-    let report = |field: &Field, floor| -> Result<()> {
+    println!(
+        "Nanoseconds added to a request: the median of {} samples of {} requests, each less the sample of the service \
+         without a layer that was taken beside it. A request is made, driven to its response, and the response's body \
+         read to its end. The floor is two reads of the standard clock and three atomic additions in a loop, without a \
+         request; the last column is one thread's, one route.\n",
+        effort.samples, effort.requests
+    );
+    let report = |title: &str, field: &Field| -> Result<()> {
         let mut scenes = Vec::new();
         for scene in Scene::ALL {
             scenes.push(sampling::measure(field, scene, effort, &exporter)?);
         }
-        table(field, &scenes, floor);
+        println!("### {title}\n");
+        table(field, &scenes);
         Ok(())
     };
-    println!(
-        "Nanoseconds added to a request: the median of {} samples of {} requests, less the same of the service without \
-         a layer. A request is made, driven to its response, and the response's body read to its end.\n",
-        effort.samples, effort.requests
-    );
-    let floor = sampling::floor(effort);
-    println!(
-        "The floor, two reads of the standard clock and three atomic additions in a loop: **{floor:.0} ns**.\n"
-    );
-    println!("### Around a service that does nothing\n");
-    report(&peers::around_no_op(metrics.registry()), floor)?;
-    println!("### On axum's router with {} routes\n", cost::ROUTES);
-    report(&peers::on_router(metrics.registry()), floor)
+    report("Around a service that does nothing", &peers::around_no_op(metrics.registry()))?;
+    report(&format!("On axum's router with {} routes", cost::ROUTES), &peers::on_router(metrics.registry()))
 }
 
-fn table(field: &Field, scenes: &[Vec<f64>], floor: f64) {
+fn table(field: &Field, scenes: &[Vec<Cost>]) {
     let names: Vec<_> = Scene::ALL.iter().map(|scene| scene.name()).collect();
     println!("| | {} | against the floor |", names.join(" | "));
     println!("| --- |{}", " ---: |".repeat(names.len() + 1));
+    let floor = scenes[0][FLOOR].all;
     for (index, contender) in field.contenders.iter().enumerate() {
-        let added = |scene: &Vec<f64>| scene[index] - scene[0];
+        let costs = scenes.iter().map(|scene| &scene[index]);
         let cells: Vec<_> = match index {
-            0 => scenes.iter().map(|scene| format!("({:.0})", scene[0])).collect(),
-            _ => scenes.iter().map(|scene| format!("{:.0}", added(scene))).collect(),
+            WITHOUT => costs.map(|cost| format!("({:.0})", cost.all)).collect(),
+            FLOOR => costs.map(|cost| format!("{:.0}", cost.all)).collect(),
+            _ => costs.map(|cost| format!("{:.0}", cost.added)).collect(),
         };
-        let ratio = if index == 0 { String::new() } else { format!("{:.2} ×", added(&scenes[0]) / floor) };
+        let ratio = match index {
+            WITHOUT => String::new(),
+            FLOOR => "1.00 ×".to_owned(),
+            _ => format!("{:.2} ×", scenes[0][index].added / floor),
+        };
         println!("| {} | {} | {ratio} |", contender.name, cells.join(" | "));
     }
     println!();

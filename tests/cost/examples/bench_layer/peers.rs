@@ -14,7 +14,7 @@ use txnscope::Registry;
 
 use crate::floor::{Books, FloorLayer};
 
-/// Contenders with the same things to count around the same service; the first has no layer.
+/// Contenders with the same things to count around the same service; the first has no layer, the second no service.
 pub(crate) struct Field {
     pub(crate) contenders: Vec<Contender>,
     /// Whether requests have passed a router before they come to the layer.
@@ -35,6 +35,7 @@ pub(crate) fn install_recorder() -> Result<PrometheusHandle> {
 pub(crate) fn around_no_op(registry: Registry) -> Field {
     let contenders = vec![
         cost::without(),
+        floor(),
         Contender::new("floor, as a layer", FloorLayer(books()).layer(NoOp)),
         cost::routed(registry),
         cost::named(registry),
@@ -50,6 +51,7 @@ pub(crate) fn around_no_op(registry: Registry) -> Field {
 pub(crate) fn on_router(registry: Registry) -> Field {
     let contenders = vec![
         cost::router_without(),
+        floor(),
         Contender::new("floor, as a layer", router().layer(FloorLayer(books()))),
         cost::on_router(registry),
         Contender::new("tower-http `InFlightRequests`", router().layer(in_flight())),
@@ -61,6 +63,12 @@ pub(crate) fn on_router(registry: Registry) -> Field {
         Contender::new("axum-prometheus", router().layer(PrometheusMetricLayer::new())),
     ];
     Field { contenders, below_router: false }
+}
+
+/// Without a request.
+fn floor() -> Contender {
+    let books = books();
+    Contender::of("floor", move || books.count())
 }
 
 fn in_flight() -> InFlightRequestsLayer {

@@ -10,7 +10,6 @@ use cost::{ROUTES, Requests, Worker};
 use metrics_exporter_prometheus::PrometheusHandle;
 use quanta::Instant;
 
-use crate::floor::Books;
 use crate::peers::Field;
 
 /// How much is measured.
@@ -51,13 +50,21 @@ impl Scene {
     }
 }
 
-/// Nanoseconds of one request, of each contender.
+/// Nanoseconds of one request.
+pub(crate) struct Cost {
+    pub(crate) all: f64,
+    /// What it is more than that of the first contender, which had its sample next to this one's: what changes the
+    /// speed of the machine changes both.
+    pub(crate) added: f64,
+}
+
+/// What a request costs with each contender.
 pub(crate) fn measure(
     field: &Field,
     scene: Scene,
     effort: Effort,
     exporter: &PrometheusHandle,
-) -> Result<Vec<f64>> {
+) -> Result<Vec<Cost>> {
     let line = Line { arrived: AtomicUsize::new(0), threads: scene.threads };
     let measured: Vec<Vec<Vec<f64>>> = thread::scope(|threads| {
         let spawned: Vec<_> = (0..scene.threads)
@@ -71,8 +78,16 @@ pub(crate) fn measure(
             .map(|ended| ended.map_err(|_| anyhow!("a thread that measured panicked"))?)
             .collect::<Result<_>>()
     })?;
-    let of_all = |contender: usize| measured.iter().flat_map(move |thread| thread[contender].iter().copied());
-    Ok((0..field.contenders.len()).map(|contender| median(of_all(contender).collect())).collect())
+    let pairs = |contender: usize| {
+        measured
+            .iter()
+            .flat_map(move |thread| thread[contender].iter().copied().zip(thread[0].iter().copied()))
+    };
+    let cost = |contender: usize| Cost {
+        all: median(pairs(contender).map(|(one, _)| one).collect()),
+        added: median(pairs(contender).map(|(one, without)| one - without).collect()),
+    };
+    Ok((0..field.contenders.len()).map(cost).collect())
 }
 
 /// One thread's samples of each contender.
@@ -107,19 +122,6 @@ fn run(
         }
     }
     Ok(samples)
-}
-
-/// Nanoseconds of the floor by itself.
-pub(crate) fn floor(effort: Effort) -> f64 {
-    let books = Books::default();
-    let sample = |_| {
-        let begin = Instant::now();
-        for _ in 0..effort.requests {
-            books.count();
-        }
-        begin.elapsed().as_secs_f64() * 1e9 / f64::from(effort.requests)
-    };
-    median((0..effort.samples).map(sample).collect())
 }
 
 /// Where threads wait for one another, so that they run together from the first request on.
