@@ -18,11 +18,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("testkit", &[]),
     // Its library holds clients, load and the check of queries; what it tests are dev-dependencies.
     ("end-to-end", &["txnscope-catalog"]),
+    ("cost", &["txnscope"]),
     ("xtask", &["txnscope-catalog"]),
 ];
 
 /// Crates that are for development only: nothing but a dev-dependency points at them.
-const DEV_ONLY: &[&str] = &["testkit", "end-to-end", "xtask"];
+const DEV_ONLY: &[&str] = &["cost", "testkit", "end-to-end", "xtask"];
 
 /// What the bare tower layer must compile without.
 const OPTIONAL: &[(&str, &[&str])] = &[("txnscope", &["axum", "http", "mongodb"])];

@@ -13,20 +13,40 @@ use crate::demo::target;
 use crate::fetch;
 use crate::run::{cargo, checked, output};
 
-/// A benchmark, the example of the package `end-to-end` that runs it, and the package whose binary it runs.
+/// A benchmark, the example that is it, the package that has the example, and the package whose binary it runs.
 struct Bench {
     name: &'static str,
     example: &'static str,
+    package: &'static str,
     runs: Option<&'static str>,
 }
 
+impl Bench {
+    const fn new(name: &'static str, example: &'static str) -> Self {
+        Self { name, example, package: "end-to-end", runs: None }
+    }
+
+    /// In a package of its own, because it needs few of the others' dependencies.
+    const fn of(mut self, package: &'static str) -> Self {
+        self.package = package;
+        self
+    }
+
+    const fn running(mut self, package: &'static str) -> Self {
+        self.runs = Some(package);
+        self
+    }
+}
+
 const BENCHES: &[Bench] = &[
-    Bench { name: "ledger", example: "bench_ledger", runs: None },
-    Bench { name: "runner", example: "bench_runner", runs: None },
-    Bench { name: "listener", example: "bench_listener", runs: None },
-    Bench { name: "sidecar", example: "bench_sidecar", runs: Some("txnscope-cli") },
-    Bench { name: "checks", example: "bench_checks", runs: None },
-    Bench { name: "verify", example: "bench_verify", runs: None },
+    Bench::new("layer", "bench_layer").of("cost"),
+    Bench::new("render", "bench_render").of("cost"),
+    Bench::new("ledger", "bench_ledger"),
+    Bench::new("runner", "bench_runner"),
+    Bench::new("listener", "bench_listener"),
+    Bench::new("sidecar", "bench_sidecar").running("txnscope-cli"),
+    Bench::new("checks", "bench_checks"),
+    Bench::new("verify", "bench_verify"),
 ];
 
 const PAGE: &str = "docs/performance.md";
@@ -41,7 +61,14 @@ pub(crate) fn run(only: &[String], write: bool, arguments: &[String]) -> Result<
     for bench in BENCHES.iter().filter(|bench| only.is_empty() || only.iter().any(|name| name == bench.name))
     {
         eprintln!("==> bench {}: building with optimisation", bench.name);
-        checked(cargo().args(["build", "--release", "--package", "end-to-end", "--example", bench.example]))?;
+        checked(cargo().args([
+            "build",
+            "--release",
+            "--package",
+            bench.package,
+            "--example",
+            bench.example,
+        ]))?;
         if let Some(package) = bench.runs {
             checked(cargo().args(["build", "--release", "--package", package, "--bins"]))?;
         }

@@ -6,6 +6,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use crate::fetch;
+use crate::instructions;
 use crate::run::{cargo, checked};
 use crate::suites;
 use crate::supply;
@@ -28,6 +29,11 @@ const CHECKS: &[Check] = &[
     Check { name: "features", what: "the library compiles with each set of features", run: features },
     Check { name: "doc", what: "the documentation has no broken link", run: doc },
     Check {
+        name: "instructions",
+        what: "a request costs what it did, in allocations and instructions",
+        run: || instructions::run(false),
+    },
+    Check {
         name: "test",
         what: "unit, documentation and end-to-end tests pass, on real servers",
         run: suites::run,
@@ -37,7 +43,7 @@ const CHECKS: &[Check] = &[
 pub(crate) fn run(only: &[String], list: bool) -> Result<ExitCode> {
     if list {
         for check in CHECKS {
-            eprintln!("{:<10}{}", check.name, check.what);
+            eprintln!("{:<14}{}", check.name, check.what);
         }
         return Ok(ExitCode::SUCCESS);
     }

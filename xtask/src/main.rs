@@ -8,6 +8,7 @@ mod demo;
 mod drill;
 mod fetch;
 mod fuzz;
+mod instructions;
 mod preview;
 mod run;
 mod suites;
@@ -77,6 +78,12 @@ enum Command {
         #[arg(long, value_name = "SECONDS", default_value_t = 60)]
         seconds: u32,
     },
+    /// Count what the layer adds to a request, and compare with tests/cost/counts.txt.
+    Instructions {
+        /// Accept the new counts: write them there.
+        #[arg(long)]
+        write: bool,
+    },
     /// Write what is generated: docs/metrics.md from the catalogue, the dashboards from their source.
     Gen,
     /// Draw the dashboards from a live Prometheus, the demo's for example, with Grafana's own components: not Grafana.
@@ -114,6 +121,10 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Test { only, list, matrix: false } => checks::run(&only, list),
         Command::Bench { only, write, arguments } => bench::run(&only, write, &arguments),
         Command::Fuzz { only, seconds } => fuzz::run(&only, seconds),
+        Command::Instructions { write } => {
+            instructions::run(write)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Gen => {
             let page = root().join("docs/metrics.md");
             std::fs::write(&page, txnscope_catalog::markdown())

@@ -79,8 +79,11 @@ impl<'a> OperationName<'a> {
 
     /// `POST /x` as a name is the route `POST` `/x`.
     pub(crate) fn canonical(self) -> Self {
-        match (self.method, self.rest.split_once(' ')) {
-            ("", Some((method, rest))) if !method.is_empty() => Self { method, rest },
+        if !self.method.is_empty() {
+            return self;
+        }
+        match self.rest.split_once(' ') {
+            Some((method, rest)) if !method.is_empty() => Self { method, rest },
             _ => self,
         }
     }

@@ -20,6 +20,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use pin_project_lite::pin_project;
 use quanta::Instant;
@@ -206,11 +207,25 @@ impl Scope {
         self.operation.duration(outcome).record(elapsed.as_secs_f64());
         self.operation.concurrent.decrement(1.0);
         if outcome != Outcome::Succeeded {
-            let notes = self.pad.borrow_mut().take();
-            let verdict = verdict.hearing(notes.reason);
-            self.operation.failure(outcome, verdict.reason()).increment(1);
-            event::emit(self.operation.name, &verdict, elapsed, notes.span.as_ref());
+            self.explain(verdict, elapsed);
         }
+    }
+
+    /// Counts and logs why it did not succeed.
+    #[cold]
+    fn explain(&self, verdict: Verdict, elapsed: Duration) {
+        let notes = self.pad.borrow_mut().take();
+        let verdict = verdict.hearing(notes.reason);
+        self.operation.failure(verdict.outcome(), verdict.reason()).increment(1);
+        event::emit(self.operation.name, &verdict, elapsed, notes.span.as_ref());
+    }
+
+    /// Counts the end of an operation that nobody finished.
+    #[cold]
+    fn abandon(&self) {
+        let outcome = self.dropped.get();
+        let reason = if outcome == Outcome::Panicked { Reason::PANIC } else { Reason::CANCELLED };
+        self.end(Verdict::new(outcome, reason));
     }
 
     fn handle(&self) -> OperationHandle {
@@ -219,10 +234,11 @@ impl Scope {
 }
 
 impl Drop for Scope {
+    /// A scope is dropped several times for each request, and nearly always after it was counted or moved.
     fn drop(&mut self) {
-        let outcome = self.dropped.get();
-        let reason = if outcome == Outcome::Panicked { Reason::PANIC } else { Reason::CANCELLED };
-        self.end(Verdict::new(outcome, reason));
+        if self.admitted.get().is_some() {
+            self.abandon();
+        }
     }
 }
 

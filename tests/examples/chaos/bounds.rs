@@ -37,13 +37,23 @@ impl Held {
     /// Waits until the connections of callers who have gone are closed, and reads.
     pub(crate) async fn read(stage: &Stage) -> Result<Self> {
         wait::until("no more files to be open than are wanted", async || {
-            let held = Self { ledger: of(&stage.backend)?, sidecar: of(&stage.sidecar)? };
+            let held = Self::now(stage)?;
             for (name, of) in [("the ledger", held.ledger), ("the sidecar", held.sidecar)] {
                 ensure!(of.files <= FILES, "{name} has {} open", of.files);
             }
             Ok(held)
         })
         .await
+    }
+
+    /// Reads, whoever is connected.
+    pub(crate) fn now(stage: &Stage) -> Result<Self> {
+        Ok(Self { ledger: of(&stage.backend)?, sidecar: of(&stage.sidecar)? })
+    }
+
+    /// Memory in MiB and open files, of the ledger and of the sidecar.
+    pub(crate) fn figures(&self) -> [(f64, f64); 2] {
+        [self.ledger, self.sidecar].map(|of| (of.memory / 1024.0 / 1024.0, of.files))
     }
 
     /// What is more than it may be, after the calm round as `first`.

@@ -11,6 +11,7 @@ mod bounds;
 mod daemon;
 mod fault;
 mod round;
+mod soak;
 mod stage;
 #[path = "../demo/table.rs"]
 mod table;
@@ -19,6 +20,7 @@ mod truth;
 use std::io::{Write, stdout};
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
@@ -54,6 +56,10 @@ struct Flags {
     /// Only faults that heal quickly, with a seed that is always the same: less than a minute.
     #[arg(long, conflicts_with_all = ["faults", "rounds"])]
     short: bool,
+
+    /// Break nothing: load for so long, and see that nothing grows.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, conflicts_with_all = ["faults", "rounds", "short"])]
+    soak: Option<Duration>,
 
     #[command(subcommand)]
     part: Option<Part>,
@@ -105,6 +111,14 @@ async fn run(flags: &Flags) -> Result<bool> {
     let faults = schedule(flags, &mut dice);
     say("Starting a replica set of three members, the ledger, the sidecar and Prometheus …");
     let mut stage = Stage::set().await?;
+    if let Some(length) = flags.soak {
+        let held = soak::run(&stage, length, flags.rate, seed).await;
+        if !matches!(held, Ok(true)) {
+            stage.show_logs();
+        }
+        stage.strike().await?;
+        return held;
+    }
     let mut told = Vec::new();
     for fault in [Fault::Calm].into_iter().chain(faults) {
         let round = round::play(&mut stage, fault, flags.rate, dice.random()).await;
@@ -146,6 +160,12 @@ fn again(flags: &Flags, seed: u64) -> String {
     let mut command = format!("cargo xtask chaos --seed {seed}");
     if flags.short {
         command.push_str(" --short");
+    }
+    if let Some(length) = flags.soak {
+        command.push_str(&format!(
+            " --soak {}",
+            humantime::format_duration(length).to_string().replace(' ', "")
+        ));
     }
     if !flags.faults.is_empty() {
         let names: Vec<_> = flags.faults.iter().map(|fault| fault.name()).collect();

@@ -17,6 +17,7 @@ use txnscope_catalog::{
     TRANSACTION_ATTEMPTS, TRANSACTION_DURATION, Unit,
 };
 
+use super::count::Count;
 use super::histogram::{FixedHistogram, Reading};
 
 /// The series of one family, by their labels as the page prints them.
@@ -46,10 +47,15 @@ pub(super) fn is_derived(metric: &Metric) -> bool {
     IN_FLIGHT.iter().any(|derived| derived.gauge.name == metric.name)
 }
 
+/// Whether every request adds to it, those of all cores at the same time. What a transaction adds to can be shared: it
+/// has been to the server and back.
+fn is_hot(metric: &Metric) -> bool {
+    [TRANSACTION_ATTEMPTS.name, TRANSACTION_DURATION.name].contains(&metric.name)
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Families {
-    /// Of seconds, a counter holds nanoseconds.
-    counters: RwLock<ByName<AtomicU64>>,
+    counters: RwLock<ByName<Count>>,
     /// The bits of an `f64`, as the facade's own gauges have them.
     gauges: RwLock<ByName<AtomicU64>>,
     histograms: RwLock<ByName<FixedHistogram>>,
@@ -86,8 +92,9 @@ fn read<T, R>(series: Series<Arc<T>>, read: impl Fn(&T) -> R) -> Series<R> {
 }
 
 impl Families {
-    pub(crate) fn counter(&self, metric: &'static Metric, key: &Key) -> Arc<AtomicU64> {
-        series(&self.counters, metric, key, AtomicU64::default)
+    pub(crate) fn counter(&self, metric: &'static Metric, key: &Key) -> Arc<Count> {
+        let new = if is_hot(metric) { Count::for_each_core } else { Count::shared };
+        series(&self.counters, metric, key, new)
     }
 
     pub(super) fn gauge(&self, metric: &'static Metric, key: &Key) -> Arc<AtomicU64> {
@@ -95,7 +102,8 @@ impl Families {
     }
 
     pub(super) fn histogram(&self, metric: &'static Metric, key: &Key) -> Arc<FixedHistogram> {
-        series(&self.histograms, metric, key, || FixedHistogram::new(metric.buckets))
+        let new = if is_hot(metric) { FixedHistogram::for_each_core } else { FixedHistogram::shared };
+        series(&self.histograms, metric, key, || new(metric.buckets))
     }
 
     pub(super) fn render(&self, page: &mut String) {
@@ -105,9 +113,7 @@ impl Families {
             .map(|(name, (metric, series))| (name, (metric, read(series, FixedHistogram::read))))
             .collect();
         let begins = |name| IN_FLIGHT.iter().any(|derived| derived.began.name == name);
-        let load = |(name, (metric, series))| {
-            (name, (metric, read(series, |count: &AtomicU64| count.load(Relaxed))))
-        };
+        let load = |(name, (metric, series))| (name, (metric, read(series, Count::read)));
         let (began, others): (ByName<_>, ByName<_>) =
             handles(&self.counters).into_iter().partition(|(name, _)| begins(*name));
         let mut counts: BTreeMap<_, (&Metric, Series<u64>)> = others.into_iter().map(load).collect();

@@ -2,20 +2,23 @@
 //!
 //! The exporter's own histograms keep every sample (16 bytes) until somebody drains them, allocate a block for
 //! each 512 of them and read the clock once more for each. The catalogue's buckets are known at compile time, so
-//! that two relaxed additions do: no allocation, no upkeep, nothing to lose.
-
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+//! that two additions do: no allocation, no upkeep, nothing to lose.
 
 use metrics::HistogramFn;
+
+use super::shards::Counts;
 
 /// Counts of one series.
 #[derive(Debug)]
 pub(crate) struct FixedHistogram {
     bounds: &'static [f64],
-    /// One count for each bound and one for what is above them all; not cumulative.
-    counts: Box<[AtomicU64]>,
-    sum_nanos: AtomicU64,
+    /// The sum in nanoseconds, then one count for each bound and one for what is above them all; not cumulative. A
+    /// request that is not slow finds the sum and its bucket next to one another.
+    counts: Counts,
 }
+
+const SUM: usize = 0;
+const FIRST: usize = 1;
 
 /// What a scrape reads.
 #[derive(Debug, PartialEq)]
@@ -27,28 +30,28 @@ pub(crate) struct Reading {
 }
 
 impl FixedHistogram {
-    pub(crate) fn new(bounds: &'static [f64]) -> Self {
-        Self {
-            bounds,
-            counts: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(),
-            sum_nanos: AtomicU64::new(0),
-        }
+    pub(super) fn shared(bounds: &'static [f64]) -> Self {
+        Self { bounds, counts: Counts::shared(FIRST + bounds.len() + 1) }
+    }
+
+    pub(super) fn for_each_core(bounds: &'static [f64]) -> Self {
+        Self { bounds, counts: Counts::for_each_core(FIRST + bounds.len() + 1) }
     }
 
     /// The count is the sum of the buckets, so that a reading agrees with itself while others record.
     pub(crate) fn read(&self) -> Reading {
         let mut count = 0;
         let mut buckets = Vec::with_capacity(self.bounds.len());
-        for (bound, bucket) in self.bounds.iter().zip(&self.counts) {
-            count += bucket.load(Relaxed);
+        for (index, bound) in self.bounds.iter().enumerate() {
+            count += self.counts.sum(FIRST + index);
             buckets.push((*bound, count));
         }
-        count += self.counts[self.bounds.len()].load(Relaxed);
+        count += self.counts.sum(FIRST + self.bounds.len());
         #[allow(
             clippy::cast_precision_loss,
             reason = "2^53 ns are 104 days of work; then the last digit rounds"
         )]
-        let sum = self.sum_nanos.load(Relaxed) as f64 / 1e9;
+        let sum = self.counts.sum(SUM) as f64 / 1e9;
         Reading { buckets, count, sum }
     }
 }
@@ -60,9 +63,9 @@ impl HistogramFn for FixedHistogram {
             return;
         }
         let index = self.bounds.iter().position(|bound| seconds <= *bound).unwrap_or(self.bounds.len());
-        self.counts[index].fetch_add(1, Relaxed);
+        self.counts.add(FIRST + index, 1);
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates")]
-        self.sum_nanos.fetch_add((seconds * 1e9) as u64, Relaxed);
+        self.counts.add(SUM, (seconds * 1e9) as u64);
     }
 }
 
@@ -72,7 +75,7 @@ mod tests {
 
     #[test]
     fn a_value_on_a_bound_belongs_to_that_bucket() {
-        let histogram = FixedHistogram::new(&[0.1, 0.25]);
+        let histogram = FixedHistogram::shared(&[0.1, 0.25]);
         for value in [0.05, 0.1, 0.25, 0.26, 100.0] {
             histogram.record(value);
         }
@@ -84,7 +87,7 @@ mod tests {
 
     #[test]
     fn nonsense_does_not_poison_the_sum() {
-        let histogram = FixedHistogram::new(&[1.0]);
+        let histogram = FixedHistogram::shared(&[1.0]);
         for value in [f64::NAN, -1.0, 0.5] {
             histogram.record(value);
         }

@@ -20,9 +20,11 @@
 //! layer then records into it. Give `PrometheusBuilder` the catalogue's buckets with [`configure`], or its
 //! histograms come out as summaries; and set no idle timeout, which loses the data of cached handles for good.
 
+mod count;
 mod facade;
 mod families;
 mod histogram;
+mod shards;
 mod upkeep;
 
 use std::fmt;
@@ -31,6 +33,8 @@ use std::sync::{Arc, OnceLock};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use txnscope_catalog::{Emitter, Kind, emitted_by};
 
+#[cfg(feature = "mongodb")]
+pub(crate) use self::count::Count;
 use self::facade::Recorder;
 pub(crate) use self::families::Families;
 use self::upkeep::Upkeep;

@@ -9,6 +9,8 @@ use std::time::Duration;
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, SharedString};
 use txnscope_catalog::{Emitter, Kind, Metric, Unit, emitted_by};
 
+#[cfg(feature = "mongodb")]
+use crate::recorder::Count;
 use crate::recorder::Families;
 
 const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, None);
@@ -92,7 +94,7 @@ impl Sink {
 /// Counts time.
 #[cfg(feature = "mongodb")]
 pub(crate) enum SecondsCounter {
-    Nanos(Arc<AtomicU64>),
+    Nanos(Arc<Count>),
     Whole { counter: Counter, nanos: AtomicU64 },
 }
 
@@ -101,9 +103,7 @@ impl SecondsCounter {
     pub(crate) fn add(&self, time: Duration) {
         let more = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         match self {
-            Self::Nanos(nanos) => {
-                nanos.fetch_add(more, Relaxed);
-            }
+            Self::Nanos(nanos) => nanos.add(more),
             Self::Whole { counter, nanos } => {
                 const SECOND: u64 = 1_000_000_000;
                 let before = nanos.fetch_add(more, Relaxed);

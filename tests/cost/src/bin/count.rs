@@ -1,0 +1,65 @@
+//! Counts what our layer adds to a request: allocations by itself, instructions under callgrind, which counts what runs
+//! below [`measured_requests`]. Counts are the same on a busy machine, which times are not.
+//!
+//! `count` prints a line for each of what is counted: its name and the allocations of one request. `count NAME` runs
+//! that one's requests. `cargo xtask test counts` does both, and compares.
+
+#![allow(clippy::print_stdout, reason = "counts are what it makes")]
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use cost::{Contender, ROUTES, Requests, Worker};
+use txnscope::Metrics;
+
+const REQUESTS: u32 = 1_000;
+
+fn main() -> ExitCode {
+    match run(std::env::args().nth(1).as_deref()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("count: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(only: Option<&str>) -> Result<()> {
+    let metrics = Metrics::isolated()?;
+    let registry = metrics.registry();
+    let subjects: [(&str, Contender, bool); 5] = [
+        ("service", cost::without(), true),
+        ("service-routed", cost::routed(registry), true),
+        ("service-named", cost::named(registry), true),
+        ("router", cost::router_without(), false),
+        ("router-routed", cost::on_router(registry), false),
+    ];
+    if let Some(only) = only {
+        let known = subjects.iter().find(|(name, ..)| *name == only);
+        let (_, contender, below_router) = known.with_context(|| format!("there is no `{only}` to count"))?;
+        let (mut worker, mut requests) = ready(contender, *below_router)?;
+        measured_requests(&mut worker, &mut requests);
+        return Ok(());
+    }
+    for (name, contender, below_router) in &subjects {
+        let (mut worker, mut requests) = ready(contender, *below_router)?;
+        let counted = allocation_counter::measure(|| measured_requests(&mut worker, &mut requests));
+        println!("{name} {}", counted.count_total.div_ceil(u64::from(REQUESTS)));
+    }
+    Ok(())
+}
+
+/// At steady state: every route has been asked for.
+fn ready(contender: &Contender, below_router: bool) -> Result<(Worker, Requests)> {
+    let mut requests =
+        if below_router { Requests::below_router(0..ROUTES)? } else { Requests::to_router(0..ROUTES) };
+    let mut worker = contender.worker();
+    worker(&mut requests, REQUESTS);
+    Ok((worker, requests))
+}
+
+/// What callgrind is told to count, by this name. It must not be inlined, nor be generic: then it would have many.
+#[inline(never)]
+fn measured_requests(worker: &mut Worker, requests: &mut Requests) {
+    worker(requests, REQUESTS);
+}

@@ -1,0 +1,60 @@
+//! One that takes part: a service, and what drives requests through it on some thread.
+
+use std::convert::Infallible;
+use std::fmt;
+
+use axum::extract::Request;
+use axum::http::Response;
+use tower_service::Service;
+
+use crate::{Requests, drive};
+
+/// Sends so many of those requests through a service.
+pub type Worker = Box<dyn FnMut(&mut Requests, u32)>;
+
+/// A service with a name, of which each thread gets a clone, as each connection of a server does.
+pub struct Contender {
+    /// As the report calls it.
+    pub name: &'static str,
+    worker: Box<dyn Fn() -> Worker + Send + Sync>,
+}
+
+impl Contender {
+    /// That service.
+    pub fn new<S, B>(name: &'static str, service: S) -> Self
+    where
+        S: Service<Request, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
+        B: http_body::Body,
+    {
+        let worker = move || -> Worker {
+            let mut service = service.clone();
+            Box::new(move |requests, count| {
+                for _ in 0..count {
+                    drive(&mut service, requests.make());
+                }
+            })
+        };
+        Self { name, worker: Box::new(worker) }
+    }
+
+    /// Work of its own in place of requests.
+    pub fn of(name: &'static str, work: impl Fn() + Clone + Send + Sync + 'static) -> Self {
+        let worker = move || -> Worker {
+            let work = work.clone();
+            Box::new(move |_, count| (0..count).for_each(|_| work()))
+        };
+        Self { name, worker: Box::new(worker) }
+    }
+
+    /// For the current thread.
+    #[must_use]
+    pub fn worker(&self) -> Worker {
+        (self.worker)()
+    }
+}
+
+impl fmt::Debug for Contender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Contender").field("name", &self.name).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,189 @@
+//! What the tower layer adds to a request, in allocations and instructions, beside the figures of `tests/cost/counts.txt`.
+//!
+//! They are counts and not times, so that a busy machine has none but the right ones: allocations must be the same,
+//! instructions the same within a tolerance, for another processor has another `memcpy`. Another compiler makes other
+//! instructions, which are then shown and not compared.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::demo::target;
+use crate::fetch;
+use crate::run::{cargo, checked, output};
+
+const FILE: &str = "tests/cost/counts.txt";
+
+/// In hundredths.
+const TOLERANCE: u64 = 5;
+
+/// What is counted and, of the same work without the layer, the name: what is between them is the layer's.
+const SUBJECTS: &[(&str, &str)] =
+    &[("service-routed", "service"), ("service-named", "service"), ("router-routed", "router")];
+
+const HEADER: &str = "\
+# What the tower layer adds to a request: allocations, and instructions as callgrind counts them.
+# `cargo xtask test instructions` compares, `cargo xtask instructions --write` writes this file.
+";
+
+/// Of one request, added by the layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Count {
+    name: String,
+    allocations: u64,
+    instructions: u64,
+}
+
+/// Counts, and compares or writes.
+pub(crate) fn run(write: bool) -> Result<()> {
+    checked(cargo().args(["build", "--release", "--quiet", "--package", "cost", "--bin", "count"]))?;
+    let counts = count()?;
+    for Count { name, allocations, instructions } in &counts {
+        eprintln!("{name}: {allocations} allocations, {instructions} instructions");
+    }
+    let rustc = output(Command::new("rustc").arg("--version"))?;
+    let compiler = rustc.split(' ').nth(1).unwrap_or("unknown");
+    let file = crate::root().join(FILE);
+    if write {
+        return fs::write(&file, print(compiler, &counts)).with_context(|| format!("cannot write {FILE}"));
+    }
+    let text = fs::read_to_string(&file).with_context(|| format!("cannot read {FILE}"))?;
+    let (known, figures) = parse(&text).with_context(|| format!("{FILE} is not as it is written"))?;
+    if known != compiler {
+        eprintln!(
+            "note: the instructions in {FILE} are those of rustc {known}; with {compiler} they are not compared"
+        );
+    }
+    let complaints = compare(&figures, &counts, known == compiler);
+    if !complaints.is_empty() {
+        bail!(
+            "a request does not cost what it did:\n  {}\nFind out which change it was (`cargo xtask bench layer` shows times, \
+             callgrind_annotate shows where). If it is meant to be so: cargo xtask instructions --write",
+            complaints.join("\n  ")
+        );
+    }
+    Ok(())
+}
+
+fn count() -> Result<Vec<Count>> {
+    let program = target().join("release/count");
+    let printed = output(&mut Command::new(&program))?;
+    let allocations = |name: &str| -> Result<u64> {
+        let line = printed.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.and_then(|count| count.parse().ok()).with_context(|| format!("`count` does not print {name}"))
+    };
+    let instructions = |name: &str| -> Result<u64> {
+        let mut valgrind = fetch::valgrind()?;
+        // What runs before and after the requests is not counted, and the file with all details is not wanted.
+        valgrind.args([
+            "--tool=callgrind",
+            "--toggle-collect=*measured_requests*",
+            "--callgrind-out-file=/dev/null",
+        ]);
+        let (told, outcome) = both(valgrind.arg(&program).arg(name))?;
+        let collected = told.lines().find_map(|line| line.split_once("Collected :")?.1.trim().parse().ok());
+        match collected {
+            Some(count) if outcome && count > 0 => Ok(count),
+            _ => bail!("callgrind did not count {name}:\n{}", told.trim()),
+        }
+    };
+    SUBJECTS
+        .iter()
+        .map(|(name, without)| {
+            Ok(Count {
+                name: (*name).to_owned(),
+                allocations: allocations(name)?.saturating_sub(allocations(without)?),
+                instructions: (instructions(name)?.saturating_sub(instructions(without)?)) / REQUESTS,
+            })
+        })
+        .collect()
+}
+
+/// As many as `count` makes.
+const REQUESTS: u64 = 1_000;
+
+/// What a program said of itself, and whether it succeeded.
+fn both(command: &mut Command) -> Result<(String, bool)> {
+    let ended = command.output().context("cannot run valgrind")?;
+    Ok((String::from_utf8_lossy(&ended.stderr).into_owned(), ended.status.success()))
+}
+
+fn print(compiler: &str, counts: &[Count]) -> String {
+    let mut text = format!("{HEADER}rustc {compiler}\n");
+    for Count { name, allocations, instructions } in counts {
+        let _ = writeln!(text, "{name} {allocations} {instructions}");
+    }
+    text
+}
+
+/// The compiler and the counts.
+fn parse(text: &str) -> Option<(&str, Vec<Count>)> {
+    let mut lines = text.lines().filter(|line| !line.starts_with('#'));
+    let compiler = lines.next()?.strip_prefix("rustc ")?;
+    let counts = lines.map(|line| {
+        let mut words = line.split(' ');
+        let name = words.next()?.to_owned();
+        let (allocations, instructions) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        Some(Count { name, allocations, instructions })
+    });
+    Some((compiler, counts.collect::<Option<_>>()?))
+}
+
+/// What is not as it was; also what has become cheaper, so that it stays so.
+fn compare(figures: &[Count], counts: &[Count], same_compiler: bool) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for count in counts {
+        let Some(figure) = figures.iter().find(|figure| figure.name == count.name) else {
+            complaints.push(format!("{}: not in {FILE}", count.name));
+            continue;
+        };
+        if count.allocations != figure.allocations {
+            complaints.push(format!(
+                "{}: {} allocations, were {}",
+                count.name, count.allocations, figure.allocations
+            ));
+        }
+        let apart = count.instructions.abs_diff(figure.instructions);
+        if same_compiler && apart * 100 > figure.instructions * TOLERANCE {
+            complaints.push(format!(
+                "{}: {} instructions, were {} (more than {TOLERANCE} % apart)",
+                count.name, count.instructions, figure.instructions
+            ));
+        }
+    }
+    complaints
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(allocations: u64, instructions: u64) -> Vec<Count> {
+        vec![Count { name: "service-routed".to_owned(), allocations, instructions }]
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let text = print("1.95.0", &counts(0, 400));
+        assert_eq!(parse(&text), Some(("1.95.0", counts(0, 400))));
+        assert_eq!(parse(&text.replace("400", "many")), None);
+    }
+
+    #[test]
+    fn one_allocation_more_is_told_and_few_instructions_are_not() {
+        let known = counts(0, 400);
+        assert!(compare(&known, &counts(0, 420), true).is_empty());
+        assert_eq!(compare(&known, &counts(1, 400), true).len(), 1);
+        assert_eq!(compare(&known, &counts(0, 421), true).len(), 1);
+        assert_eq!(compare(&known, &counts(0, 379), true).len(), 1, "cheaper is told as well");
+        assert_eq!(compare(&[], &known, true).len(), 1, "so is what nobody knows");
+    }
+
+    #[test]
+    fn another_compiler_makes_other_instructions_but_no_other_allocations() {
+        assert!(compare(&counts(0, 400), &counts(0, 900), false).is_empty());
+        assert_eq!(compare(&counts(0, 400), &counts(2, 900), false).len(), 1);
+    }
+}
