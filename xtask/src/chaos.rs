@@ -2,7 +2,7 @@
 
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::demo::target;
 use crate::fetch;
@@ -17,6 +17,15 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     ctrlc::set_handler(|| {}).context("cannot wait for Ctrl-C")?;
     let code = play(arguments)?.and_then(|code| u8::try_from(code).ok());
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+/// Plays the short form: what heals quickly, with a seed that is always the same.
+pub(crate) fn short() -> Result<()> {
+    build()?;
+    match play(&["--short".to_owned()])? {
+        Some(0) => Ok(()),
+        _ => bail!("something did not hold"),
+    }
 }
 
 /// With all features, as the tests are built: so nothing is built twice.

@@ -5,11 +5,8 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::fetch;
-use crate::instructions;
 use crate::run::{cargo, checked};
-use crate::suites;
-use crate::supply;
+use crate::{chaos, fetch, instructions, suites, supply};
 
 struct Check {
     name: &'static str,
@@ -37,6 +34,11 @@ const CHECKS: &[Check] = &[
         name: "test",
         what: "unit, documentation and end-to-end tests pass, on real servers",
         run: suites::run,
+    },
+    Check {
+        name: "chaos",
+        what: "what is broken on purpose under load leaves nothing behind",
+        run: chaos::short,
     },
 ];
 

@@ -141,7 +141,7 @@ pub(super) async fn all(stage: &mut Stage, dice: &mut StdRng) -> Result<Played> 
 }
 
 pub(super) async fn some(stage: &mut Stage, dice: &mut StdRng) -> Result<Played> {
-    let some: Vec<_> = Injection::every().choose_multiple(dice, 16).copied().collect();
+    let some: Vec<_> = Injection::every().choose_multiple(dice, 8).copied().collect();
     inject(stage, &some).await
 }
 
