@@ -50,7 +50,7 @@ struct Flags {
     rounds: u32,
 
     /// Requests a second.
-    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    #[arg(long, value_name = "N", default_value_t = RATE, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     rate: u32,
 
     /// Only faults that heal quickly, with a seed that is always the same: less than a minute.
@@ -74,6 +74,9 @@ enum Part {
         listen: SocketAddr,
     },
 }
+
+/// Requests a second, unless told otherwise.
+const RATE: u32 = 30;
 
 /// The seed of the short form.
 const SEED: u64 = 7;
@@ -170,6 +173,9 @@ fn again(flags: &Flags, seed: u64) -> String {
     if !flags.faults.is_empty() {
         let names: Vec<_> = flags.faults.iter().map(|fault| fault.name()).collect();
         command.push_str(&format!(" --faults {}", names.join(",")));
+    }
+    if flags.rate != RATE {
+        command.push_str(&format!(" --rate {}", flags.rate));
     }
     if flags.rounds != 1 {
         command.push_str(&format!(" --rounds {}", flags.rounds));

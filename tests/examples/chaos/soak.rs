@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use end_to_end::load::{Load, Targets};
-use testkit::Scrape;
+use testkit::{Scrape, wait};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::books::Books;
@@ -44,7 +44,8 @@ pub(crate) async fn run(stage: &Stage, length: Duration, rate: u32, seed: u64) -
     let work = async {
         let mut seed = seed;
         while Instant::now() < end {
-            let targets = Targets::open(&client).await?;
+            let targets =
+                wait::until("new retainers and accounts", async || Targets::open(&client).await).await?;
             let shift = SHIFT.min(end.saturating_duration_since(Instant::now()));
             load.run(&client, &targets, rate, sleep(shift), seed).await;
             seed = seed.wrapping_add(1);
