@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: builds what the demo runs, and runs it.
+//! `cargo xtask demo`, and whatever else is an example of the end-to-end package.
 
 use std::process::{Command, ExitCode};
 
@@ -7,26 +7,34 @@ use anyhow::{Context, Result};
 use crate::fetch;
 use crate::run::{cargo, checked};
 
-pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
+/// Brings the servers, builds that example with what it runs, and runs it to its end.
+pub(crate) fn run(name: &str, arguments: &[String]) -> Result<ExitCode> {
     fetch::all()?;
     eprintln!("==> building");
-    checked(cargo().args(["build", "--package", "ledger", "--package", "txnscope-cli"]))?;
-    example("demo", arguments)
-}
-
-/// Builds an example of the end-to-end package, and runs it to its end.
-pub(crate) fn example(name: &str, arguments: &[String]) -> Result<ExitCode> {
-    checked(cargo().args(["build", "--package", "end-to-end", "--example", name]))?;
+    build(name)?;
     // Ctrl-C goes to the example too. It ends its servers; we only wait for it.
     ctrlc::set_handler(|| {}).context("cannot wait for Ctrl-C")?;
+    let code = play(name, arguments)?.and_then(|code| u8::try_from(code).ok());
+    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+/// Builds an example, and the programs that it starts. With all features, as the tests are built: so nothing is built
+/// twice.
+pub(crate) fn build(name: &str) -> Result<()> {
+    let programs =
+        ["--workspace", "--all-features", "--bin", "ledger", "--bin", "txnscope", "--example", name];
+    checked(cargo().arg("build").args(programs))
+}
+
+/// Runs an example that is built, and says with which code it ended.
+pub(crate) fn play(name: &str, arguments: &[String]) -> Result<Option<i32>> {
     let example = target().join("debug/examples").join(name);
     let status = Command::new(&example)
         .args(arguments)
         .current_dir(crate::root())
         .status()
         .with_context(|| format!("cannot run {}", example.display()))?;
-    let code = status.code().and_then(|code| u8::try_from(code).ok());
-    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+    Ok(status.code())
 }
 
 /// The folder of what is built.

@@ -1,11 +1,9 @@
 //! The project's own commands: what `cargo test` cannot do by itself.
 
 mod bench;
-mod chaos;
 mod checks;
 mod dashboards;
 mod demo;
-mod drill;
 mod fetch;
 mod fuzz;
 mod instructions;
@@ -114,9 +112,9 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Demo { arguments } => demo::run(&arguments),
-        Command::Drill { arguments } => drill::run(&arguments),
-        Command::Chaos { arguments } => chaos::run(&arguments),
+        Command::Demo { arguments } => demo::run("demo", &arguments),
+        Command::Drill { arguments } => demo::run("drill", &arguments),
+        Command::Chaos { arguments } => demo::run("chaos", &arguments),
         Command::Test { matrix: true, .. } => checks::matrix(),
         Command::Test { only, list, matrix: false } => checks::run(&only, list),
         Command::Bench { only, write, arguments } => bench::run(&only, write, &arguments),
