@@ -92,6 +92,7 @@ mod tests {
             assert_eq!(answer.status(), StatusCode::NO_CONTENT, "{}", path.display());
         }
     }
+
     #[test]
     fn no_request_is_a_fault_of_ours() {
         testkit::survives("ledger", &[], 4_000, request);

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use end_to_end::measure::{on_processor, quantile};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use crate::backend::{Backend, RETAINERS, Variant};
-use crate::process;
 
 /// One variant under load for a while.
 pub(crate) struct Round {
@@ -23,12 +23,7 @@ impl Round {
     #[allow(clippy::cast_precision_loss, reason = "some thousands")]
     pub(crate) async fn run(backend: &Backend, mongod: u32, rate: u32, round: Duration) -> Result<Self> {
         let (http, mut callers) = (reqwest::Client::new(), JoinSet::new());
-        let spent = || {
-            Ok::<_, anyhow::Error>((
-                process::on_processor(backend.process.pid())?,
-                process::on_processor(mongod)?,
-            ))
-        };
+        let spent = || Ok::<_, anyhow::Error>((on_processor(backend.process.pid())?, on_processor(mongod)?));
         let (begin, before) = (Instant::now(), spent()?);
         let arrivals = (round.as_secs_f64() * f64::from(rate)).round();
         let mut arrival = 0_i32;
@@ -85,16 +80,4 @@ pub(crate) fn report(variants: &[(Variant, &[Round])]) {
             mongod
         );
     }
-}
-
-/// The value below which that part of the sorted values lies.
-fn quantile(sorted: &[f64], part: f64) -> f64 {
-    #[allow(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "an index"
-    )]
-    let index = ((sorted.len() as f64 - 1.0) * part).round() as usize;
-    sorted.get(index).copied().unwrap_or(f64::NAN)
 }

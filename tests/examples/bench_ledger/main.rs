@@ -9,9 +9,6 @@
 
 mod backend;
 mod load;
-#[path = "../bench_sidecar/process.rs"]
-#[allow(dead_code, reason = "the other benchmark reads more")]
-mod process;
 
 use std::process::ExitCode;
 use std::time::Duration;

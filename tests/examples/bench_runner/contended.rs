@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use anyhow::Result;
+use end_to_end::measure::quantile;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::{Contender, Stage, quantile, sorted};
+use crate::{Contender, Stage, sorted};
 
 const WRITERS: usize = 32;
 

@@ -136,18 +136,6 @@ impl Contender {
     }
 }
 
-/// The value below which that part of the sorted values lies.
-fn quantile(sorted: &[f64], part: f64) -> f64 {
-    #[allow(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "an index"
-    )]
-    let index = ((sorted.len() as f64 - 1.0) * part).round() as usize;
-    sorted.get(index).copied().unwrap_or(f64::NAN)
-}
-
 fn sorted(mut values: Vec<f64>) -> Vec<f64> {
     values.sort_by(f64::total_cmp);
     values

@@ -5,11 +5,12 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use anyhow::Result;
+use end_to_end::measure::quantile;
 use mongodb::Client;
 use mongodb::bson::doc;
 use txnscope::{Abort, Metrics, TransactionRunner};
 
-use crate::{options, quantile, sorted};
+use crate::{options, sorted};
 
 const EACH: u32 = 2_000;
 const SAMPLES: usize = 41;

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use anyhow::Result;
+use end_to_end::measure::quantile;
 use tokio::time::Instant;
 
-use crate::{Contender, Stage, quantile, sorted};
+use crate::{Contender, Stage, sorted};
 
 const EACH: usize = 500;
 

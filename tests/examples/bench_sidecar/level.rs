@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use end_to_end::measure;
 use tempfile::TempDir;
 use testkit::{Process, wait};
 use tokio::time::{Instant, sleep};
 
 use crate::wire::{Traffic, Wire};
-use crate::{Stage, Work, process, program, scrapes};
+use crate::{Stage, Work, program, scrapes};
 
 /// As often as it can be asked: an hour of polls takes half a minute so.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(50);
@@ -100,7 +101,7 @@ impl Sidecar {
 
     fn spent(&self, stage: &Stage<'_>) -> Result<Spent> {
         let (mongod, sidecar) =
-            (process::on_processor(stage.pid())?, process::on_processor(self.process.pid())?);
+            (measure::on_processor(stage.pid())?, measure::on_processor(self.process.pid())?);
         Ok(Spent { mongod, sidecar })
     }
 }
@@ -125,9 +126,9 @@ impl Level {
     pub(crate) async fn measure(stage: &Stage<'_>, open: usize, work: Work) -> Result<Self> {
         // mongod has work of its own, which is not ours: so much in a millisecond.
         let idle = {
-            let (begin, before) = (Instant::now(), process::on_processor(stage.pid())?);
+            let (begin, before) = (Instant::now(), measure::on_processor(stage.pid())?);
             sleep(INTERVAL * u32::try_from(work.polls)?).await;
-            (process::on_processor(stage.pid())? - before) / (begin.elapsed().as_secs_f64() * 1e3)
+            (measure::on_processor(stage.pid())? - before) / (begin.elapsed().as_secs_f64() * 1e3)
         };
         let own = |spent: Spent, took: Duration, polls: f64| Spent {
             mongod: spent.mongod - idle * took.as_secs_f64() * 1e3 / polls,
@@ -145,7 +146,7 @@ impl Level {
         let (poll, traffic) = sidecar.polls(stage, work.hour).await?;
         let polls = polls_of(&traffic);
         let poll = own(poll, begin.elapsed() - INTERVAL * 20, polls);
-        let after_polls = process::resident(sidecar.process.pid())?;
+        let after_polls = measure::resident(sidecar.process.pid())?;
         let connections = traffic.connections;
         #[allow(clippy::cast_precision_loss, reason = "some hundred polls")]
         let asked = asked(&traffic, CURRENT_OP) as f64;
@@ -156,7 +157,7 @@ impl Level {
         let sidecar = Sidecar::start(stage, Duration::from_secs(5), &[]).await?;
         let pid = sidecar.process.pid();
         let scrapes = scrapes::scrape(&sidecar.address, pid, work.scrapes).await?;
-        let resident = (after_polls, process::resident(pid)?);
+        let resident = (after_polls, measure::resident(pid)?);
         Ok(Self { open, poll, without, current_op, traffic, connections, resident, scrapes })
     }
 

@@ -7,7 +7,6 @@
 
 mod level;
 mod peers;
-mod process;
 mod scrapes;
 mod wire;
 
@@ -135,16 +134,4 @@ fn program() -> Result<PathBuf> {
     let program = own.ancestors().nth(2).context("an example has a folder")?.join("txnscope");
     ensure!(program.exists(), "{} is not there: run `cargo xtask bench sidecar`", program.display());
     Ok(program)
-}
-
-/// The value below which that part of the sorted values lies.
-fn quantile(sorted: &[f64], part: f64) -> f64 {
-    #[allow(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "an index"
-    )]
-    let index = ((sorted.len() as f64 - 1.0) * part).round() as usize;
-    sorted.get(index).copied().unwrap_or(f64::NAN)
 }

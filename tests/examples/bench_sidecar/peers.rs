@@ -5,13 +5,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
+use end_to_end::measure::{self, quantile};
 use mongodb::bson::doc;
 use tempfile::TempDir;
 use testkit::{Process, free_port, wait};
 use tokio::time::{Instant, sleep};
 
 use crate::wire::Wire;
-use crate::{Stage, Work, process, quantile};
+use crate::{Stage, Work};
 
 #[allow(clippy::cast_precision_loss, reason = "for people to read")]
 pub(crate) async fn report(stage: &Stage<'_>, exporter: Option<&Path>, work: Work) -> Result<()> {
@@ -20,23 +21,19 @@ pub(crate) async fn report(stage: &Stage<'_>, exporter: Option<&Path>, work: Wor
     println!("| | mongod, each | bytes from mongod, each | connections, each | p50 | p99 | resident |");
     println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: |");
     let admin = stage.client.database("admin");
-    // What any command costs at this pace, however little it says: the floor of a poll, which is some of them.
-    let ping = async || anyhow::Ok(admin.run_command(doc! {"ping": 1}).await?);
-    let bytes = mongodb::bson::serialize_to_vec(&ping().await?)?.len();
-    let (spent, seconds) = each(stage, work.polls, async || ping().await.map(drop)).await?;
-    println!(
-        "| `ping`, by a client that is connected | {spent:.2} ms | {bytes} | 0 | {:.2} ms | {:.2} ms | |",
-        quantile(&seconds, 0.5) * 1e3,
-        quantile(&seconds, 0.99) * 1e3
-    );
-    let whole = async || anyhow::Ok(admin.run_command(doc! {"serverStatus": 1}).await?);
-    let bytes = mongodb::bson::serialize_to_vec(&whole().await?)?.len();
-    let (spent, seconds) = each(stage, work.polls, async || whole().await.map(drop)).await?;
-    println!(
-        "| `serverStatus` with nothing left out, by a client that is connected | {spent:.2} ms | {bytes} | 0 | {:.2} ms | {:.2} ms | |",
-        quantile(&seconds, 0.5) * 1e3,
-        quantile(&seconds, 0.99) * 1e3
-    );
+    // What any command costs at this pace, however little it says, is the floor of a poll, which is some of them.
+    for (name, command) in
+        [("`ping`", doc! {"ping": 1}), ("`serverStatus` with nothing left out", doc! {"serverStatus": 1})]
+    {
+        let ask = async || anyhow::Ok(admin.run_command(command.clone()).await?);
+        let bytes = mongodb::bson::serialize_to_vec(&ask().await?)?.len();
+        let (spent, seconds) = each(stage, work.polls, async || ask().await.map(drop)).await?;
+        println!(
+            "| {name}, by a client that is connected | {spent:.2} ms | {bytes} | 0 | {:.2} ms | {:.2} ms | |",
+            quantile(&seconds, 0.5) * 1e3,
+            quantile(&seconds, 0.99) * 1e3
+        );
+    }
     if let Some(program) = exporter {
         let wire = Wire::to(stage.address()).await?;
         let (folder, port) = (TempDir::new()?, free_port()?);
@@ -61,7 +58,7 @@ pub(crate) async fn report(stage: &Stage<'_>, exporter: Option<&Path>, work: Wor
             traffic.connections as f64 / work.polls as f64,
             quantile(&seconds, 0.5) * 1e3,
             quantile(&seconds, 0.99) * 1e3,
-            process::resident(process.pid())?
+            measure::resident(process.pid())?
         );
     }
     println!();
@@ -72,17 +69,17 @@ pub(crate) async fn report(stage: &Stage<'_>, exporter: Option<&Path>, work: Wor
 async fn each(stage: &Stage<'_>, times: u64, work: impl AsyncFn() -> Result<()>) -> Result<(f64, Vec<f64>)> {
     const PAUSE: Duration = crate::level::INTERVAL;
     let mut seconds = Vec::new();
-    let (begin, before) = (Instant::now(), process::on_processor(stage.pid())?);
+    let (begin, before) = (Instant::now(), measure::on_processor(stage.pid())?);
     for _ in 0..times {
         let begin = Instant::now();
         work().await?;
         seconds.push(begin.elapsed().as_secs_f64());
         sleep(PAUSE).await;
     }
-    let (took, spent) = (begin.elapsed(), process::on_processor(stage.pid())? - before);
-    let before = process::on_processor(stage.pid())?;
+    let (took, spent) = (begin.elapsed(), measure::on_processor(stage.pid())? - before);
+    let before = measure::on_processor(stage.pid())?;
     sleep(took).await;
-    let idle = process::on_processor(stage.pid())? - before;
+    let idle = measure::on_processor(stage.pid())? - before;
     seconds.sort_by(f64::total_cmp);
     #[allow(clippy::cast_precision_loss, reason = "some hundred")]
     let times = times as f64;

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
+use end_to_end::measure;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use txnscope_sidecar::{Config, Sidecar};
-
-use crate::{process, quantile};
 
 /// What was measured.
 pub(crate) struct Scrapes {
@@ -29,15 +28,20 @@ pub(crate) async fn scrape(address: &str, pid: u32, times: u32) -> Result<Scrape
     let mut stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let mut bytes = ask(&mut stream, &mut buffer).await?;
-    let before = process::on_processor(pid)?;
+    let before = measure::on_processor(pid)?;
     for _ in 0..times {
         let begin = Instant::now();
         bytes = ask(&mut stream, &mut buffer).await?;
         seconds.push(begin.elapsed().as_secs_f64());
     }
-    let on_processor = (process::on_processor(pid)? - before) / f64::from(times);
+    let on_processor = (measure::on_processor(pid)? - before) / f64::from(times);
     seconds.sort_by(f64::total_cmp);
-    Ok(Scrapes { p50: quantile(&seconds, 0.5), p99: quantile(&seconds, 0.99), on_processor, bytes })
+    Ok(Scrapes {
+        p50: measure::quantile(&seconds, 0.5),
+        p99: measure::quantile(&seconds, 0.99),
+        on_processor,
+        bytes,
+    })
 }
 
 /// One request and its whole answer, without an allocation of its own. Returns the length of the page.

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
+use end_to_end::measure::resident;
 use mongodb::bson::doc;
 use testkit::wait;
 
@@ -90,13 +91,9 @@ fn mib(of: Of) -> f64 {
 }
 
 fn of(daemon: &Daemon) -> Result<Of> {
-    let proc = format!("/proc/{}", daemon.pid());
-    let status = std::fs::read_to_string(format!("{proc}/status"))?;
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
-    let kilobytes: f64 = resident.trim().trim_end_matches(" kB").parse().context("VmRSS")?;
     #[allow(clippy::cast_precision_loss, reason = "far below 2^53")]
-    let files = std::fs::read_dir(format!("{proc}/fd"))?.count() as f64;
-    Ok(Of { memory: kilobytes * 1024.0, files })
+    let files = std::fs::read_dir(format!("/proc/{}/fd", daemon.pid()))?.count() as f64;
+    Ok(Of { memory: resident(daemon.pid())? * 1e6, files })
 }
 
 /// Connections to a member, by application.
