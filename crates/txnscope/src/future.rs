@@ -3,13 +3,12 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
-use tokio::task::futures::TaskLocalFuture;
 
 use crate::ClassifyResponse;
-use crate::scope::Scope;
+use crate::scope::{Admission, poll_once};
 
 pin_project! {
     /// The future of [`TransactionService`](crate::TransactionService).
@@ -28,7 +27,48 @@ pin_project! {
     #[project = KindProj]
     enum Kind<F, C> {
         Uncounted { #[pin] inner: F },
-        Counted { #[pin] inner: TaskLocalFuture<Scope, F>, classify: C },
+        Counted { #[pin] inner: Within<F>, classify: C },
+    }
+}
+
+pin_project! {
+    /// A future inside of its operation.
+    struct Within<F> {
+        #[pin]
+        inner: Option<F>,
+        admission: Admission,
+    }
+
+    impl<F> PinnedDrop for Within<F> {
+        /// What a future that is dropped early has to say about it is noted before its operation ends.
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            if this.inner.is_some() {
+                let entered = this.admission.enter();
+                this.inner.set(None);
+                entered.leave();
+            }
+        }
+    }
+}
+
+impl<F: Future> Within<F> {
+    fn poll<C, Res, E>(self: Pin<&mut Self>, cx: &mut Context<'_>, classify: &C) -> Poll<F::Output>
+    where
+        F: Future<Output = Result<Res, E>>,
+        C: ClassifyResponse<Res, E>,
+    {
+        let this = self.project();
+        let entered = this.admission.enter();
+        let polled = poll_once(this.inner, cx);
+        entered.leave();
+        if let Poll::Ready(result) = &polled {
+            this.admission.finish(match result {
+                Ok(response) => classify.response(response),
+                Err(error) => classify.error(error),
+            });
+        }
+        polled
     }
 }
 
@@ -37,8 +77,8 @@ impl<F: Future, C> ResponseFuture<F, C> {
         Self { kind: Kind::Uncounted { inner } }
     }
 
-    pub(crate) fn counted(scope: Scope, inner: F, classify: C) -> Self {
-        Self { kind: Kind::Counted { inner: scope.around(inner), classify } }
+    pub(crate) fn counted(admission: Admission, inner: F, classify: C) -> Self {
+        Self { kind: Kind::Counted { inner: Within { inner: Some(inner), admission }, classify } }
     }
 }
 
@@ -52,39 +92,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         match self.project().kind.project() {
             KindProj::Uncounted { inner } => inner.poll(cx),
-            KindProj::Counted { mut inner, classify } => {
-                let mut polling = Polling { inner: inner.as_mut(), returned: false };
-                let polled = polling.inner.as_mut().poll(cx);
-                polling.returned = true;
-                drop(polling);
-                let result = ready!(polled);
-                let verdict = match &result {
-                    Ok(response) => classify.response(response),
-                    Err(error) => classify.error(error),
-                };
-                if let Some(scope) = inner.take_value() {
-                    scope.finish(verdict);
-                }
-                Poll::Ready(result)
-            }
-        }
-    }
-}
-
-/// Counts a panic of the inner future. Whether the future is later dropped while its task unwinds, or calmly by
-/// somebody who caught the panic, can't be told from the drop; here it can.
-struct Polling<'a, F> {
-    inner: Pin<&'a mut TaskLocalFuture<Scope, F>>,
-    returned: bool,
-}
-
-impl<F> Drop for Polling<'_, F> {
-    fn drop(&mut self) {
-        if self.returned {
-            return;
-        }
-        if let Some(scope) = self.inner.as_mut().take_value() {
-            scope.panicked();
+            KindProj::Counted { inner, classify } => inner.poll(cx, classify),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use quanta::Instant;
 use tower_service::Service;
 
-use crate::scope::Scope;
+use crate::scope::Admission;
 use crate::{ClassifyRequest, ClassifyResponse, Registry, ResponseFuture};
 
 /// Counts and times the operations of an inner service. Made by [`TransactionLayer`](crate::TransactionLayer).
@@ -66,7 +66,7 @@ where
             Poll::Ready(Err(error)) => {
                 let operation = self.registry.resolve(self.classify.unready());
                 let since = self.waiting.take();
-                Scope::admit_since(operation, since).finish(self.classify.error(error));
+                Admission::since(operation, since).finish(self.classify.error(error));
             }
         }
         ready
@@ -77,10 +77,13 @@ where
             return ResponseFuture::uncounted(self.inner.call(request));
         };
         let operation = self.registry.resolve(name);
-        if Scope::is_within(operation) {
+        if Admission::is_within(operation) {
             return ResponseFuture::uncounted(self.inner.call(request));
         }
-        let (scope, future) = Scope::admit(operation).call(|| self.inner.call(request));
-        ResponseFuture::counted(scope, future, self.classify.clone())
+        let mut admission = Admission::new(operation);
+        let entered = admission.enter();
+        let future = self.inner.call(request);
+        entered.leave();
+        ResponseFuture::counted(admission, future, self.classify.clone())
     }
 }

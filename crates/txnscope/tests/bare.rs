@@ -5,7 +5,9 @@ mod common;
 use std::convert::Infallible;
 use std::future::{Ready, pending, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::mpsc::{Sender, channel};
 use std::task::{Context, Poll};
 
 use common::{assert_books_balance, assert_value, value};
@@ -241,6 +243,86 @@ async fn a_spawned_task_works_for_the_operation_through_its_handle() {
 }
 
 /// A page is not a snapshot: requests come and go while it is written. What it says must add up all the same.
+#[tokio::test]
+async fn notes_of_an_operation_within_another_stay_apart() {
+    let metrics = Metrics::isolated().unwrap();
+    let inner = layer(&metrics).layer(service_fn(|job: &'static str| async move {
+        tokio::task::yield_now().await;
+        if job == "inner, silent" {
+            return Err("broken");
+        }
+        scope::note_reason(Reason::NETWORK);
+        tokio::task::yield_now().await;
+        Err::<bool, _>("broken")
+    }));
+    let outer = layer(&metrics).layer(service_fn(move |job: &'static str| {
+        let inner = inner.clone();
+        async move {
+            if job.ends_with("noted") {
+                scope::note_reason(Reason::WRITE_CONFLICT);
+            }
+            for job in ["inner, noted", "inner, silent"] {
+                let _ = inner.clone().oneshot(job).await;
+                tokio::task::yield_now().await;
+            }
+            Err::<bool, _>("broken")
+        }
+    }));
+    for job in ["outer, noted", "outer, silent"] {
+        let _ = outer.clone().oneshot(job).await;
+    }
+    assert_eq!(scope::operation(), None);
+    for (operation, reason, times) in [
+        ("outer, noted", "write_conflict", 1.0),
+        ("outer, silent", "other", 1.0),
+        ("inner, noted", "network", 2.0),
+        ("inner, silent", "other", 2.0),
+    ] {
+        let labels = format!("operation=\"{operation}\",outcome=\"failed\",reason=\"{reason}\"");
+        assert_value(&metrics, &format!("transaction_failures_total{{{labels}}}"), times);
+    }
+    assert_books_balance(&metrics);
+}
+
+#[tokio::test]
+async fn what_a_future_drops_is_dropped_inside_of_its_operation() {
+    /// Sends where it was dropped.
+    struct Witness(Sender<Option<&'static str>>);
+
+    impl Drop for Witness {
+        fn drop(&mut self) {
+            self.0.send(scope::operation()).unwrap();
+        }
+    }
+
+    let metrics = Metrics::isolated().unwrap();
+    let (sender, dropped) = channel();
+    let service = layer(&metrics).layer(service_fn(move |job: &'static str| {
+        let witness = Witness(sender.clone());
+        async move {
+            let handle = scope::current().unwrap();
+            let spawned = Witness(witness.0.clone());
+            let mut spawned = pin!(handle.scope(async move {
+                let _spawned = spawned;
+                pending::<()>().await;
+            }));
+            assert!(futures_util::poll!(&mut spawned).is_pending());
+            if job == "waits" {
+                pending::<()>().await;
+            }
+            drop(witness);
+            Ok::<_, &str>(true)
+        }
+    }));
+    service.clone().oneshot("ends").await.unwrap();
+    assert_eq!([dropped.recv(), dropped.recv()], [Ok(Some("ends")); 2]);
+    let mut waits = Box::pin(service.oneshot("waits"));
+    assert!(futures_util::poll!(&mut waits).is_pending());
+    drop(waits);
+    assert_eq!([dropped.recv(), dropped.recv()], [Ok(Some("waits")); 2]);
+    assert_books_balance(&metrics);
+}
+
 #[test]
 fn every_page_balances_under_load() {
     let metrics = Metrics::isolated().unwrap();

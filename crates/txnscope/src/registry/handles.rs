@@ -17,8 +17,9 @@ use crate::{Operation, OperationName, Outcome, Reason};
 /// The handles of one operation.
 pub(crate) struct OperationMetrics {
     pub(crate) name: &'static str,
-    /// Where the name's method ends; 0 if it has none.
-    method: usize,
+    /// The two parts of the name; without a method, the first is empty.
+    method: &'static str,
+    rest: &'static str,
     sink: &'static Sink,
     pub(crate) attempts: Counter,
     pub(crate) concurrent: Gauge,
@@ -39,9 +40,11 @@ impl OperationMetrics {
     pub(super) fn leak(inner: &'static Inner, name: String) -> &'static Self {
         let sink = &inner.recorder;
         let name: &'static str = name.leak();
+        let OperationName { method, rest } = OperationName::named(name).canonical();
         let metrics: &'static Self = Box::leak(Box::new(Self {
             name,
-            method: name.split_once(' ').map_or(0, |(method, _)| method.len()),
+            method,
+            rest,
             sink,
             attempts: sink.counter(&TRANSACTION_ATTEMPTS, vec![operation(name)]),
             concurrent: sink.gauge(&CONCURRENT_OPERATIONS, vec![operation(name)]),
@@ -63,10 +66,12 @@ impl OperationMetrics {
         metrics
     }
 
+    /// Whether that is its name, in one part or in two.
     pub(super) fn is_named(&self, name: OperationName<'_>) -> bool {
-        match self.method {
-            0 => name.method.is_empty() && self.name == name.rest,
-            end => self.name[..end] == *name.method && self.name[end + 1..] == *name.rest,
+        if name.method.is_empty() {
+            self.name == name.rest
+        } else {
+            self.rest == name.rest && self.method == name.method
         }
     }
 

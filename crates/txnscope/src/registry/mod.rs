@@ -1,6 +1,7 @@
 //! The operations of a process, each resolved once.
 
 mod handles;
+mod near;
 mod sink;
 
 use std::fmt;
@@ -11,6 +12,7 @@ use metrics::Recorder;
 use txnscope_catalog::{MAX_OPERATIONS, OVERFLOW};
 
 pub(crate) use self::handles::OperationMetrics;
+use self::near::Near;
 pub(crate) use self::sink::Sink;
 #[cfg(feature = "mongodb")]
 pub(crate) use self::sink::{SecondsCounter, label, operation};
@@ -30,6 +32,7 @@ struct Inner {
     /// operations it may hold, so that a probe is short and always ends at an empty slot.
     slots: Box<[OnceLock<&'static OperationMetrics>]>,
     hasher: foldhash::fast::FixedState,
+    near: Near,
     admission: Mutex<Admission>,
     overflow: OnceLock<&'static OperationMetrics>,
     described: Once,
@@ -82,6 +85,7 @@ impl Registry {
             recorder,
             slots: (0..slots).map(|_| OnceLock::new()).collect(),
             hasher: foldhash::fast::FixedState::default(),
+            near: Near::default(),
             admission: Mutex::default(),
             overflow: OnceLock::new(),
             described: Once::new(),
@@ -147,15 +151,27 @@ impl Registry {
 
     /// The handles of an operation. Allocates only the first time that it is asked for it.
     pub(crate) fn resolve(&self, name: OperationName<'_>) -> &'static OperationMetrics {
-        let name = name.canonical();
+        let index = self.0.near.recall(name) & (self.0.slots.len() - 1);
+        match self.0.slots[index].get() {
+            Some(metrics) if metrics.is_named(name) => metrics,
+            _ => self.look_up(name),
+        }
+    }
+
+    #[inline(never)]
+    fn look_up(&self, asked: OperationName<'_>) -> &'static OperationMetrics {
+        let name = asked.canonical();
         match self.find(name) {
-            Ok(metrics) => metrics,
+            Ok((index, metrics)) => {
+                self.0.near.remember(asked, index);
+                metrics
+            }
             Err(_) => self.admit(name),
         }
     }
 
-    /// The operation, or the index of the empty slot where it belongs.
-    fn find(&self, name: OperationName<'_>) -> Result<&'static OperationMetrics, usize> {
+    /// The operation and where it is, or the index of the empty slot where it belongs.
+    fn find(&self, name: OperationName<'_>) -> Result<(usize, &'static OperationMetrics), usize> {
         let slots = &self.0.slots;
         let mask = slots.len() - 1;
         let mut hasher = self.0.hasher.build_hasher();
@@ -165,7 +181,7 @@ impl Registry {
         let mut index = hasher.finish() as usize & mask;
         loop {
             match slots[index].get() {
-                Some(metrics) if metrics.is_named(name) => return Ok(metrics),
+                Some(metrics) if metrics.is_named(name) => return Ok((index, metrics)),
                 Some(_) => index = (index + 1) & mask,
                 None => return Err(index),
             }
@@ -183,7 +199,7 @@ impl Registry {
         self.0.described.call_once(|| self.0.recorder.describe());
         // Only holders of the lock fill slots, so the slot that this finds is still empty below.
         let index = match self.find(name) {
-            Ok(metrics) => return metrics,
+            Ok((_, metrics)) => return metrics,
             Err(index) => index,
         };
         if admission.admitted == MAX_OPERATIONS {

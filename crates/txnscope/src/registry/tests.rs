@@ -37,6 +37,25 @@ fn names_that_run_together_stay_apart() {
 }
 
 #[test]
+fn another_name_at_the_same_address_is_another_operation() {
+    let (_metrics, registry) = registry();
+    let mut name = String::with_capacity(64);
+    let address = name.as_ptr();
+    for text in ["/a/{id}", "/b/{id}", "/a/{id}/b", "/a/{id}"] {
+        name.clear();
+        name.push_str(text);
+        assert_eq!(name.as_ptr(), address);
+        for method in ["PUT", "GET", "POST"] {
+            for _ in 0..2 {
+                let metrics = registry.resolve(OperationName::route(method, &name));
+                assert_eq!(metrics.name, format!("{method} {text}"));
+            }
+        }
+        assert_eq!(registry.resolve(OperationName::named(&name)).name, text);
+    }
+}
+
+#[test]
 fn what_is_over_the_limit_overflows_and_what_was_there_stays() {
     let (metrics, registry) = registry();
     let first = registry.resolve(OperationName::named("op_0"));

@@ -13,7 +13,7 @@ use super::attempt::Transaction;
 use super::error::{Abort, ApplicationError, Committed, TransactionError};
 use super::queue::Queues;
 use super::run::Run;
-use crate::scope::{self, Scope};
+use crate::scope::{self, Admission};
 use crate::{ClassifyResponse, OperationName, Registry, ResponseFuture, Verdict};
 
 /// Runs work in transactions, and counts each attempt. See the [module's page](crate::transaction) for an example.
@@ -151,7 +151,7 @@ impl TransactionRunner {
         if scope::metrics().is_some() {
             return run.await;
         }
-        let job = Scope::admit(self.shared.registry.resolve(OperationName::named(operation)));
+        let job = Admission::new(self.shared.registry.resolve(OperationName::named(operation)));
         ResponseFuture::counted(job, run, Job).await
     }
 

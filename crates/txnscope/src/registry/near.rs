@@ -1,0 +1,46 @@
+//! Where an operation was found the last time, by where its name is in memory.
+//!
+//! A route's template stays where it is as long as its router lives, and a name in the code for ever. So the address tells
+//! nearly always which operation it is, without a look at each byte for its hash. It only guesses: whoever recalls a place
+//! compares the name that is there, because another name may come to lie at the same address.
+
+use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
+
+use txnscope_catalog::MAX_OPERATIONS;
+
+use crate::OperationName;
+
+/// Many more than there are operations, so that two seldom share a place.
+const PLACES: usize = (8 * MAX_OPERATIONS).next_power_of_two();
+
+pub(super) struct Near(Box<[AtomicU16; PLACES]>);
+
+impl Default for Near {
+    fn default() -> Self {
+        Self(Box::new([const { AtomicU16::new(0) }; PLACES]))
+    }
+}
+
+impl Near {
+    /// Where that operation may be.
+    pub(super) fn recall(&self, name: OperationName<'_>) -> usize {
+        usize::from(self.0[place(name)].load(Relaxed))
+    }
+
+    /// Where that operation is.
+    pub(super) fn remember(&self, name: OperationName<'_>, index: usize) {
+        if let Ok(index) = u16::try_from(index) {
+            self.0[place(name)].store(index, Relaxed);
+        }
+    }
+}
+
+/// The methods that write have names of different lengths.
+fn place(name: OperationName<'_>) -> usize {
+    /// 2^64 divided by the golden ratio, which spreads neighbours far apart.
+    const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
+    let what = name.rest.as_ptr().addr() as u64 ^ (name.method.len() as u64) << 32;
+    #[allow(clippy::cast_possible_truncation, reason = "the high bits alone are left, which are fewer")]
+    let place = (what.wrapping_mul(SPREAD) >> (u64::BITS - PLACES.trailing_zeros())) as usize;
+    place
+}
