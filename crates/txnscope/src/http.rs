@@ -126,12 +126,12 @@ impl<B, E> ClassifyResponse<Response<B>, E> for Http {
 
 fn presume(status: StatusCode) -> Verdict {
     match status.as_u16() {
+        ..400 => return Verdict::succeeded(),
         401 | 403 => Verdict::rejected(Reason::UNAUTHORIZED),
         408 | 504 => Verdict::failed(Reason::TIMEOUT),
         402 | 409 | 423 | 429 | 451 => Verdict::rejected(Reason::APPLICATION),
-        400..=499 => Verdict::rejected(Reason::INVALID_REQUEST),
-        code if code >= 500 => Verdict::failed(Reason::OTHER),
-        _ => Verdict::succeeded(),
+        400..500 => Verdict::rejected(Reason::INVALID_REQUEST),
+        _ => Verdict::failed(Reason::OTHER),
     }
     .yielding()
 }

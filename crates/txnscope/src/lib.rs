@@ -66,6 +66,7 @@
 //! Without either, the layer wraps any tower service.
 
 mod classify;
+mod clock;
 mod event;
 mod future;
 mod layer;

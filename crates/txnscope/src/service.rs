@@ -2,9 +2,9 @@
 
 use std::task::{Context, Poll};
 
-use quanta::Instant;
 use tower_service::Service;
 
+use crate::clock::Moment;
 use crate::scope::Admission;
 use crate::{ClassifyRequest, ClassifyResponse, Registry, ResponseFuture};
 
@@ -15,7 +15,7 @@ pub struct TransactionService<S, C> {
     classify: C,
     registry: Registry,
     /// Since when the inner service has not been ready.
-    waiting: Option<Instant>,
+    waiting: Option<Moment>,
 }
 
 impl<S, C> TransactionService<S, C> {
@@ -60,7 +60,7 @@ where
         let ready = self.inner.poll_ready(cx);
         match &ready {
             Poll::Pending => {
-                self.waiting.get_or_insert_with(Instant::now);
+                self.waiting.get_or_insert_with(Moment::now);
             }
             Poll::Ready(Ok(())) => self.waiting = None,
             Poll::Ready(Err(error)) => {

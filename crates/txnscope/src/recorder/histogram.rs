@@ -63,9 +63,8 @@ impl HistogramFn for FixedHistogram {
             return;
         }
         let index = self.bounds.iter().position(|bound| seconds <= *bound).unwrap_or(self.bounds.len());
-        self.counts.add(FIRST + index, 1);
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates")]
-        self.counts.add(SUM, (seconds * 1e9) as u64);
+        self.counts.add_each([(FIRST + index, 1), (SUM, (seconds * 1e9) as u64)]);
     }
 }
 

@@ -50,8 +50,16 @@ impl Counts {
 
     /// Adds to the count at that index. Whoever reads the addition sees what this thread did before it.
     pub(super) fn add(&self, slot: usize, more: u64) {
+        self.add_each([(slot, more)]);
+    }
+
+    /// Adds to the counts at those indices, in that order.
+    pub(super) fn add_each<const N: usize>(&self, additions: [(usize, u64); N]) {
         let shard = if self.mask == 0 { 0 } else { own() & self.mask };
-        self.lines[shard * self.length + slot / SLOTS].0[slot % SLOTS].fetch_add(more, Ordering::Release);
+        for (slot, more) in additions {
+            let line = &self.lines[shard * self.length + slot / SLOTS];
+            line.0[slot % SLOTS].fetch_add(more, Ordering::Release);
+        }
     }
 
     /// What all threads have added at that index.

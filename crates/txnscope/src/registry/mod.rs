@@ -16,6 +16,7 @@ use self::near::Near;
 pub(crate) use self::sink::Sink;
 #[cfg(feature = "mongodb")]
 pub(crate) use self::sink::{SecondsCounter, label, operation};
+use crate::clock::Moment;
 use crate::recorder::Families;
 use crate::{Operation, OperationName};
 
@@ -79,7 +80,7 @@ impl Registry {
 
     fn build(recorder: Sink) -> Self {
         // The first read of the clock calibrates it, which can take tens of milliseconds: not in a request.
-        let _ = quanta::Instant::now();
+        let _ = Moment::now();
         let slots = (2 * MAX_OPERATIONS).next_power_of_two();
         Self(Box::leak(Box::new(Inner {
             recorder,

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use quanta::Instant;
-
 use super::notes::Pad;
 use super::slot::{self, Outer};
+use crate::clock::Moment;
 use crate::registry::OperationMetrics;
 use crate::{Outcome, Reason, Verdict, event};
 
@@ -17,7 +16,7 @@ pub(crate) struct Admission {
     operation: &'static OperationMetrics,
     pad: Pad,
     /// When it was admitted; `None` once its end is counted.
-    since: Option<Instant>,
+    since: Option<Moment>,
 }
 
 impl Admission {
@@ -27,10 +26,10 @@ impl Admission {
     }
 
     /// Admits an operation that has waited since then.
-    pub(crate) fn since(operation: &'static OperationMetrics, since: Option<Instant>) -> Self {
+    pub(crate) fn since(operation: &'static OperationMetrics, since: Option<Moment>) -> Self {
         operation.attempts.increment(1);
         operation.concurrent.increment(1.0);
-        Self { operation, pad: Pad::Empty, since: Some(since.unwrap_or_else(Instant::now)) }
+        Self { operation, pad: Pad::Empty, since: Some(since.unwrap_or_else(Moment::now)) }
     }
 
     /// Whether the current task already works for that operation, so that a second layer must not count it again.
@@ -47,13 +46,14 @@ impl Admission {
     /// Counts the end of the operation, if it has not ended before.
     pub(crate) fn finish(&mut self, verdict: Verdict) {
         let Some(since) = self.since.take() else { return };
-        let elapsed = since.elapsed();
+        let nanos = since.elapsed();
         let outcome = verdict.outcome();
         // The duration before the gauge: a scrape in between sees the operation twice rather than not at all.
-        self.operation.duration(outcome).record(elapsed.as_secs_f64());
+        #[allow(clippy::cast_precision_loss, reason = "2^53 ns are 104 days")]
+        self.operation.duration(outcome).record(nanos as f64 / 1e9);
         self.operation.concurrent.decrement(1.0);
         if outcome != Outcome::Succeeded {
-            self.explain(verdict, elapsed);
+            self.explain(verdict, Duration::from_nanos(nanos));
         }
     }
 

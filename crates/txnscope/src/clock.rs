@@ -1,0 +1,27 @@
+//! The layer's clock.
+
+use std::sync::OnceLock;
+
+use quanta::Clock;
+
+/// A moment, in the processor's own ticks: they become time once, when an operation ends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment(u64);
+
+impl Moment {
+    pub(crate) fn now() -> Self {
+        Self(clock().raw())
+    }
+
+    /// How long ago it was, in nanoseconds.
+    pub(crate) fn elapsed(self) -> u64 {
+        let clock = clock();
+        clock.delta_as_nanos(self.0, clock.raw())
+    }
+}
+
+/// The first reading calibrates it, which can take tens of milliseconds.
+fn clock() -> &'static Clock {
+    static CLOCK: OnceLock<Clock> = OnceLock::new();
+    CLOCK.get_or_init(Clock::new)
+}
