@@ -5,13 +5,14 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail};
 
 use crate::demo::target;
-use crate::fetch;
 use crate::run::{cargo, checked, output};
+use crate::{counts, fetch};
 
 /// A benchmark, the example that is it, the package that has the example, and the package whose binary it runs.
 struct Bench {
@@ -19,16 +20,23 @@ struct Bench {
     example: &'static str,
     package: &'static str,
     runs: Option<&'static str>,
+    /// Makes the report with the program, where the program by itself does not.
+    report: Option<fn(&Path) -> Result<String>>,
 }
 
 impl Bench {
     const fn new(name: &'static str, example: &'static str) -> Self {
-        Self { name, example, package: "end-to-end", runs: None }
+        Self { name, example, package: "end-to-end", runs: None, report: None }
     }
 
     /// In a package of its own, because it needs few of the others' dependencies.
     const fn of(mut self, package: &'static str) -> Self {
         self.package = package;
+        self
+    }
+
+    const fn reported_by(mut self, report: fn(&Path) -> Result<String>) -> Self {
+        self.report = Some(report);
         self
     }
 
@@ -40,6 +48,7 @@ impl Bench {
 
 const BENCHES: &[Bench] = &[
     Bench::new("layer", "bench_layer").of("cost"),
+    Bench::new("counts", "bench_counts").of("cost").reported_by(counts::measure),
     Bench::new("render", "bench_render").of("cost"),
     Bench::new("ledger", "bench_ledger"),
     Bench::new("runner", "bench_runner"),
@@ -72,7 +81,15 @@ pub(crate) fn run(only: &[String], write: bool, arguments: &[String]) -> Result<
         if let Some(package) = bench.runs {
             checked(cargo().args(["build", "--release", "--package", package, "--bins"]))?;
         }
-        let report = measure(bench, arguments)?;
+        let program = target().join("release/examples").join(bench.example);
+        let report = match bench.report {
+            Some(report) => {
+                let report = report(&program)?;
+                let _ = writeln!(std::io::stdout().lock(), "{report}");
+                report
+            }
+            None => measure(bench, &program, arguments)?,
+        };
         if write {
             put(bench.name, &report)?;
         }
@@ -81,9 +98,8 @@ pub(crate) fn run(only: &[String], write: bool, arguments: &[String]) -> Result<
 }
 
 /// Runs it, shows what it prints, and returns it.
-fn measure(bench: &Bench, arguments: &[String]) -> Result<String> {
-    let program = target().join("release/examples").join(bench.example);
-    let mut child = Command::new(&program)
+fn measure(bench: &Bench, program: &Path, arguments: &[String]) -> Result<String> {
+    let mut child = Command::new(program)
         .args(arguments)
         .current_dir(crate::root())
         .stdout(Stdio::piped())

@@ -6,6 +6,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -74,21 +75,7 @@ fn count() -> Result<Vec<Count>> {
         let line = printed.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.and_then(|count| count.parse().ok()).with_context(|| format!("`count` does not print {name}"))
     };
-    let instructions = |name: &str| -> Result<u64> {
-        let mut valgrind = fetch::valgrind()?;
-        // What runs before and after the requests is not counted, and the file with all details is not wanted.
-        valgrind.args([
-            "--tool=callgrind",
-            "--toggle-collect=*measured_requests*",
-            "--callgrind-out-file=/dev/null",
-        ]);
-        let (told, outcome) = both(valgrind.arg(&program).arg(name))?;
-        let collected = told.lines().find_map(|line| line.split_once("Collected :")?.1.trim().parse().ok());
-        match collected {
-            Some(count) if outcome && count > 0 => Ok(count),
-            _ => bail!("callgrind did not count {name}:\n{}", told.trim()),
-        }
-    };
+    let instructions = |name: &str| callgrind(&program, &[name]);
     SUBJECTS
         .iter()
         .map(|(name, without)| {
@@ -101,8 +88,25 @@ fn count() -> Result<Vec<Count>> {
         .collect()
 }
 
-/// As many as `count` makes.
-const REQUESTS: u64 = 1_000;
+/// What callgrind counts of a program's `measured_requests`.
+pub(crate) fn callgrind(program: &Path, arguments: &[&str]) -> Result<u64> {
+    let mut valgrind = fetch::valgrind()?;
+    // What runs before and after the requests is not counted, and the file with all details is not wanted.
+    valgrind.args([
+        "--tool=callgrind",
+        "--toggle-collect=*measured_requests*",
+        "--callgrind-out-file=/dev/null",
+    ]);
+    let (told, outcome) = both(valgrind.arg(program).args(arguments))?;
+    let collected = told.lines().find_map(|line| line.split_once("Collected :")?.1.trim().parse().ok());
+    match collected {
+        Some(count) if outcome && count > 0 => Ok(count),
+        _ => bail!("callgrind did not count {}:\n{}", arguments.join(" "), told.trim()),
+    }
+}
+
+/// As many as are counted at once, in `tests/cost`.
+pub(crate) const REQUESTS: u64 = 1_000;
 
 /// What a program said of itself, and whether it succeeded.
 fn both(command: &mut Command) -> Result<(String, bool)> {

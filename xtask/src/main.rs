@@ -2,6 +2,7 @@
 
 mod bench;
 mod checks;
+mod counts;
 mod dashboards;
 mod demo;
 mod fetch;

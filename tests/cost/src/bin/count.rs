@@ -9,10 +9,8 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use cost::{Contender, ROUTES, Requests, Worker};
+use cost::{Contender, REQUESTS, measured_requests, ready};
 use txnscope::Metrics;
-
-const REQUESTS: u32 = 1_000;
 
 fn main() -> ExitCode {
     match run(std::env::args().nth(1).as_deref()) {
@@ -47,19 +45,4 @@ fn run(only: Option<&str>) -> Result<()> {
         println!("{name} {}", counted.count_total.div_ceil(u64::from(REQUESTS)));
     }
     Ok(())
-}
-
-/// At steady state: every route has been asked for.
-fn ready(contender: &Contender, below_router: bool) -> Result<(Worker, Requests)> {
-    let mut requests =
-        if below_router { Requests::below_router(0..ROUTES)? } else { Requests::to_router(0..ROUTES) };
-    let mut worker = contender.worker();
-    worker(&mut requests, REQUESTS);
-    Ok((worker, requests))
-}
-
-/// What callgrind is told to count, by this name. It must not be inlined, nor be generic: then it would have many.
-#[inline(never)]
-fn measured_requests(worker: &mut Worker, requests: &mut Requests) {
-    worker(requests, REQUESTS);
 }
