@@ -1,16 +1,14 @@
 //! The sidecar while so many transactions are open.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use end_to_end::measure;
-use tempfile::TempDir;
-use testkit::{Process, wait};
 use tokio::time::{Instant, sleep};
 
+use crate::sidecar::Sidecar;
 use crate::wire::{Traffic, Wire};
-use crate::{Stage, Work, program, scrapes};
+use crate::{Stage, Work, scrapes};
 
 /// As often as it can be asked: an hour of polls takes half a minute so.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(50);
@@ -40,44 +38,16 @@ struct Spent {
 }
 
 /// A sidecar that watches mongod through the wire.
-struct Sidecar {
-    process: Process,
-    address: String,
+struct Wired {
+    sidecar: Sidecar,
     wire: Wire,
-    _folder: TempDir,
 }
 
-impl Sidecar {
+impl Wired {
     async fn start(stage: &Stage<'_>, interval: Duration, more: &[&str]) -> Result<Self> {
         let wire = Wire::to(stage.address()).await?;
-        let folder = TempDir::new()?;
-        let mut arguments = vec![
-            "serve".to_owned(),
-            "--web.listen-address=127.0.0.1:0".to_owned(),
-            format!("--poll.interval={}ms", interval.as_millis()),
-            format!("--mongodb.uri=mongodb://{}/?directConnection=true", wire.address),
-        ];
-        arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
-        let log: PathBuf = folder.path().join("log");
-        let mut process = Process::spawn(&program()?, &arguments, log).await?;
-        let address = wait::until("the sidecar's address", async || {
-            if let Err(ended) = process.check() {
-                return Ok(Err(ended));
-            }
-            let log = process.log();
-            let line = log.lines().find(|line| line.contains("listening")).context("not yet")?;
-            let (_, rest) = line.split_once("address=").context("no address")?;
-            Ok(Ok(rest.split(' ').next().unwrap_or_default().to_owned()))
-        })
-        .await??;
-        let sidecar = Self { process, address, wire, _folder: folder };
-        wait::until("the first polls", async || {
-            let ready = reqwest::get(format!("http://{}/-/ready", sidecar.address)).await?;
-            let text = ready.error_for_status()?.text().await?;
-            if text.contains(": up") { Ok(()) } else { bail!("{text}") }
-        })
-        .await?;
-        Ok(sidecar)
+        let uri = format!("mongodb://{}/?directConnection=true", wire.address);
+        Ok(Self { sidecar: Sidecar::start(&uri, 1, interval, more).await?, wire })
     }
 
     /// Waits for so many polls of the status, and says what one has cost and what passed.
@@ -101,7 +71,7 @@ impl Sidecar {
 
     fn spent(&self, stage: &Stage<'_>) -> Result<Spent> {
         let (mongod, sidecar) =
-            (measure::on_processor(stage.pid())?, measure::on_processor(self.process.pid())?);
+            (measure::on_processor(stage.pid())?, measure::on_processor(self.sidecar.process.pid())?);
         Ok(Spent { mongod, sidecar })
     }
 }
@@ -135,18 +105,18 @@ impl Level {
             ..spent
         };
         let off = ["--sources.current-op.enabled=false"];
-        let sidecar = Sidecar::start(stage, INTERVAL, &off).await?;
+        let sidecar = Wired::start(stage, INTERVAL, &off).await?;
         let begin = Instant::now();
         let (without, traffic) = sidecar.polls(stage, work.polls).await?;
         let without = own(without, begin.elapsed() - INTERVAL * 20, polls_of(&traffic));
         drop(sidecar);
 
-        let sidecar = Sidecar::start(stage, INTERVAL, &[]).await?;
+        let sidecar = Wired::start(stage, INTERVAL, &[]).await?;
         let begin = Instant::now();
         let (poll, traffic) = sidecar.polls(stage, work.hour).await?;
         let polls = polls_of(&traffic);
         let poll = own(poll, begin.elapsed() - INTERVAL * 20, polls);
-        let after_polls = measure::resident(sidecar.process.pid())?;
+        let after_polls = measure::resident(sidecar.sidecar.process.pid())?;
         let connections = traffic.connections;
         #[allow(clippy::cast_precision_loss, reason = "some hundred polls")]
         let asked = asked(&traffic, CURRENT_OP) as f64;
@@ -154,7 +124,7 @@ impl Level {
         drop(sidecar);
 
         // At the pace that it has by default, so that few polls are in the way.
-        let sidecar = Sidecar::start(stage, Duration::from_secs(5), &[]).await?;
+        let Wired { sidecar, wire: _wire } = Wired::start(stage, Duration::from_secs(5), &[]).await?;
         let pid = sidecar.process.pid();
         let scrapes = scrapes::scrape(&sidecar.address, pid, work.scrapes).await?;
         let resident = (after_polls, measure::resident(pid)?);

@@ -6,14 +6,16 @@
 #![allow(clippy::print_stdout, reason = "a report is what it makes")]
 
 mod level;
+mod members;
 mod peers;
 mod scrapes;
+mod sidecar;
 mod wire;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Parser;
 use mongodb::bson::doc;
 use mongodb::options::ClientOptions;
@@ -86,7 +88,8 @@ async fn run(flags: &Flags) -> Result<()> {
     for mut session in open {
         session.abort_transaction().await?;
     }
-    Ok(())
+    drop(set);
+    members::report(work).await
 }
 
 /// The server that is watched.
@@ -126,12 +129,4 @@ impl<'a> Stage<'a> {
         ensure!(usize::try_from(found)? == wanted, "{found} transactions are open, and not {wanted}");
         Ok(())
     }
-}
-
-/// The sidecar's binary, which `cargo xtask bench` builds beside this one.
-fn program() -> Result<PathBuf> {
-    let own = std::env::current_exe()?;
-    let program = own.ancestors().nth(2).context("an example has a folder")?.join("txnscope");
-    ensure!(program.exists(), "{} is not there: run `cargo xtask bench sidecar`", program.display());
-    Ok(program)
 }
