@@ -16,7 +16,7 @@ use crate::board::Board;
 use crate::consistency;
 use crate::error::Reason;
 use crate::reading::{Histogram, Value};
-use crate::snapshot::{MemberState, SourceState};
+use crate::snapshot::{MemberState, Record};
 
 /// The page of metrics.
 #[derive(Debug, Clone)]
@@ -78,18 +78,20 @@ impl Collector for Families {
 fn of_member(families: &mut Builder, member: &MemberState, now: Instant) {
     let rs = member.rs();
     let who = [rs.as_str(), member.address()];
-    if let Some(up) = member.up(now) {
-        families.number(&catalog::MONGODB_UP, &who, f64::from(u8::from(up)));
-    }
-    for source in member.sources() {
-        of_source(families, who, source, now);
+    for (index, source) in member.sources().iter().enumerate() {
+        // Once for all that is said of it: a poll may end meanwhile, and a member that is down has no new numbers.
+        let record = source.record();
+        if index == 0
+            && let Some(up) = record.up(now)
+        {
+            families.number(&catalog::MONGODB_UP, &who, f64::from(u8::from(up)));
+        }
+        of_source(families, [who[0], who[1], source.name()], &record, now);
     }
 }
 
 #[allow(clippy::cast_precision_loss, reason = "Prometheus has no other number than f64")]
-fn of_source(families: &mut Builder, who: [&str; 2], source: &SourceState, now: Instant) {
-    let record = source.record();
-    let own = [who[0], who[1], source.name()];
+fn of_source(families: &mut Builder, own: [&str; 3], record: &Record, now: Instant) {
     if let Some(last) = record.last {
         let success = last.failure.is_none();
         families.number(&catalog::TXNSCOPE_POLL_SUCCESS, &own, f64::from(u8::from(success)));
@@ -104,7 +106,8 @@ fn of_source(families: &mut Builder, who: [&str; 2], source: &SourceState, now: 
     }
     families.number(&catalog::TXNSCOPE_SERIES_DROPPED, &own, record.dropped as f64);
     for sample in record.fresh(now).iter().flat_map(|reading| reading.samples()) {
-        let labels: Vec<_> = who.into_iter().chain(sample.labels.iter().map(AsRef::as_ref)).collect();
+        let labels: Vec<_> =
+            own[..2].iter().copied().chain(sample.labels.iter().map(AsRef::as_ref)).collect();
         match &sample.value {
             Value::Number(number) => families.number(sample.metric, &labels, *number),
             Value::Histogram(histogram) => families.histogram(sample.metric, &labels, histogram),
@@ -229,6 +232,27 @@ mod tests {
         assert!(page.family("mongodb_uptime_seconds").is_none());
         assert_eq!(page.value("mongodb_up", &who), Some(0.0));
         assert_eq!(page.value("txnscope_poll_age_seconds", &who), Some(4.0));
+    }
+
+    /// Polls end at any moment: so many, in the midst of pages.
+    #[test]
+    fn a_page_shows_one_look_at_a_member_however_many_end_meanwhile() {
+        let (snapshot, member) = snapshot("db1:27017");
+        let note = |result| member.sources()[0].note(Instant::now(), SECOND, result);
+        note(Ok(uptime()));
+        std::thread::scope(|threads| {
+            let pages = threads.spawn(|| {
+                for _ in 0..2_000 {
+                    let page = scrape(&snapshot);
+                    let success = page.value("txnscope_poll_success", &[("source", "server_status")]);
+                    assert_eq!(page.value("mongodb_up", &[]), success);
+                }
+            });
+            while !pages.is_finished() {
+                note(Err(Reason::Network));
+                note(Ok(uptime()));
+            }
+        });
     }
 
     #[tokio::test]

@@ -72,11 +72,7 @@ impl MemberState {
 
     /// Whether it answered its last status poll in time. `None` before the first has ended.
     pub(crate) fn up(&self, now: Instant) -> Option<bool> {
-        let record = self.sources.first()?.record();
-        let last = record.last?;
-        let answered = last.failure.is_none_or(Reason::is_an_answer);
-        let in_time = now.saturating_duration_since(last.ended) <= last.interval * STALE_AFTER;
-        Some(answered && in_time)
+        self.sources.first()?.record().up(now)
     }
 
     /// Whether every source has been asked at least once.
@@ -163,6 +159,14 @@ impl Record {
         let Dated { reading, at, interval } = self.reading.as_ref()?;
         let age = now.saturating_duration_since(*at);
         (age <= *interval * STALE_AFTER).then_some(reading.as_ref())
+    }
+
+    /// Whether the last poll was answered, and in time. `None` before the first has ended.
+    pub(crate) fn up(&self, now: Instant) -> Option<bool> {
+        let last = self.last?;
+        let answered = last.failure.is_none_or(Reason::is_an_answer);
+        let in_time = now.saturating_duration_since(last.ended) <= last.interval * STALE_AFTER;
+        Some(answered && in_time)
     }
 
     /// Since when there is no newer reading.
