@@ -7,6 +7,12 @@ use anyhow::{Context, Result};
 use crate::fetch;
 use crate::run::{cargo, checked};
 
+/// Brings what chaos needs beside the servers, and runs it.
+pub(crate) fn chaos(arguments: &[String]) -> Result<ExitCode> {
+    fetch::faketime()?;
+    run("chaos", arguments)
+}
+
 /// Brings the servers, builds that example with what it runs, and runs it to its end.
 pub(crate) fn run(name: &str, arguments: &[String]) -> Result<ExitCode> {
     fetch::all()?;

@@ -6,6 +6,7 @@
 
 pub(crate) mod cargo_tools;
 mod chromium;
+mod faketime;
 mod older;
 mod python;
 mod valgrind;
@@ -115,6 +116,11 @@ pub(crate) fn cargo_tool(tool: &cargo_tools::CargoTool) -> Result<PathBuf> {
 /// Brings a browser for the preview of the dashboards, and says where it is.
 pub(crate) fn chromium() -> Result<PathBuf> {
     chromium::bring(&crate::root().join(".tools"))
+}
+
+/// Brings the library with which chaos turns clocks.
+pub(crate) fn faketime() -> Result<()> {
+    faketime::bring(&crate::root().join(".tools"))
 }
 
 /// Brings all older servers, and says where each one is.

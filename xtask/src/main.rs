@@ -115,7 +115,7 @@ fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Demo { arguments } => demo::run("demo", &arguments),
         Command::Drill { arguments } => demo::run("drill", &arguments),
-        Command::Chaos { arguments } => demo::run("chaos", &arguments),
+        Command::Chaos { arguments } => demo::chaos(&arguments),
         Command::Test { matrix: true, .. } => checks::matrix(),
         Command::Test { only, list, matrix: false } => checks::run(&only, list),
         Command::Bench { only, write, arguments } => bench::run(&only, write, &arguments),

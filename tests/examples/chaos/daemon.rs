@@ -6,6 +6,8 @@ use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 use testkit::{Process, Signal, free_port, wait};
 
+use crate::clock::{self, Clock};
+
 /// Dropping it kills it.
 pub(crate) struct Daemon {
     name: &'static str,
@@ -14,6 +16,8 @@ pub(crate) struct Daemon {
     environment: Vec<(&'static str, String)>,
     log: PathBuf,
     address: String,
+    /// If it does not go by the machine's.
+    clock: Option<Clock>,
     process: Process,
 }
 
@@ -30,8 +34,8 @@ impl Daemon {
         let address = format!("127.0.0.1:{}", free_port()?);
         arguments.push(format!("--web.listen-address={address}"));
         let log = folder.path().join(format!("{name}.log"));
-        let process = spawn(&program, &arguments, &environment, &log).await?;
-        let mut daemon = Self { name, program, arguments, environment, log, address, process };
+        let process = spawn(&program, &arguments, &environment, None, &log).await?;
+        let mut daemon = Self { name, program, arguments, environment, log, address, clock: None, process };
         daemon.ready().await?;
         Ok(daemon)
     }
@@ -43,8 +47,32 @@ impl Daemon {
     /// Starts it again where it was, after [`kill`](Self::kill).
     pub(crate) async fn restart(&mut self) -> Result<()> {
         self.kill().await?;
-        self.process = spawn(&self.program, &self.arguments, &self.environment, &self.log).await?;
-        self.ready().await
+        let Self { program, arguments, environment, clock, log, .. } = &*self;
+        self.process = spawn(program, arguments, environment, clock.as_ref(), log).await?;
+        self.ready().await?;
+        if self.clock.is_some() {
+            clock::tidy(self.pid());
+        }
+        Ok(())
+    }
+
+    /// Has it go by a wall clock of its own, or by the machine's again. If that is news to it, it ends in good order and is
+    /// started again.
+    pub(crate) async fn go_by_own_clock(&mut self, own: bool) -> Result<()> {
+        if own == self.clock.is_some() {
+            return Ok(());
+        }
+        self.clock = if own { Some(Clock::new(self.log.with_extension("clock"))?) } else { None };
+        self.end().await?;
+        self.restart().await
+    }
+
+    /// Turns its own wall clock to so many seconds off.
+    pub(crate) fn turn(&self, seconds: i64) -> Result<()> {
+        self.clock
+            .as_ref()
+            .with_context(|| format!("{} goes by the machine's clock", self.name))?
+            .turn(seconds)
     }
 
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
@@ -53,6 +81,10 @@ impl Daemon {
 
     /// Ends it in good order.
     pub(crate) async fn stop(mut self) -> Result<()> {
+        self.end().await
+    }
+
+    async fn end(&mut self) -> Result<()> {
         self.process.signal(Signal::TERM)?;
         let status = self.process.wait().await?;
         ensure!(status.success(), "{} ended with {status}; its log:\n{}", self.name, self.process.log());
@@ -96,10 +128,12 @@ async fn spawn(
     program: &std::path::Path,
     arguments: &[String],
     environment: &[(&'static str, String)],
+    clock: Option<&Clock>,
     log: &std::path::Path,
 ) -> Result<Process> {
     Process::spawn_with(program, arguments, log.to_owned(), |command| {
         command.envs(environment.iter().map(|(name, value)| (*name, value.as_str())));
+        command.envs(clock.map(Clock::environment).unwrap_or_default());
     })
     .await
 }

@@ -8,6 +8,7 @@ mod audit;
 mod backend;
 mod books;
 mod bounds;
+mod clock;
 mod daemon;
 mod fault;
 mod round;

@@ -59,6 +59,7 @@ const SERVED: f64 = 20.0;
 /// Plays it.
 pub(crate) async fn play(stage: &mut Stage, fault: Fault, rate: u32, seed: u64) -> Result<Told> {
     let mut dice = StdRng::seed_from_u64(seed);
+    stage.clocks(fault).await?;
     let client = stage.client();
     let targets = Targets::open(&client).await?;
     stage.beside.clear();

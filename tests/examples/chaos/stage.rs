@@ -13,6 +13,7 @@ use txnscope_consistency::Checks;
 use crate::backend::{LIFETIME_LIMIT, TOKEN, URI};
 use crate::bounds::Held;
 use crate::daemon::{Daemon, built};
+use crate::fault::Fault;
 use crate::say;
 
 /// How often the sidecar asks.
@@ -83,6 +84,12 @@ impl Stage {
             first: None,
             _folder: folder,
         })
+    }
+
+    /// Has the program whose clock is to be turned go by one of its own, and no other.
+    pub(crate) async fn clocks(&mut self, fault: Fault) -> Result<()> {
+        self.sidecar.go_by_own_clock(fault == Fault::TurnClock).await?;
+        self.backend.go_by_own_clock(fault == Fault::TurnBackendClock).await
     }
 
     pub(crate) fn client(&self) -> Client {

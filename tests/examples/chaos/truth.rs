@@ -17,18 +17,7 @@ pub(crate) async fn sidecar(stage: &Stage, books: &Books, complaints: &mut Vec<S
     let page = wait::until("the sidecar to have looked at each member", async || {
         let began = Instant::now();
         let page = stage.sidecar_page().await?;
-        for member in stage.set.addresses() {
-            for source in ["server_status", "replication"] {
-                let labels = [("member", member.as_str()), ("source", source)];
-                let age = page.value(catalog::TXNSCOPE_POLL_AGE.name, &labels);
-                let age = age.with_context(|| format!("no age of {source} of {member}"))?;
-                let took = page.value(catalog::TXNSCOPE_POLL_DURATION.name, &labels).unwrap_or(0.0);
-                let begun = age + took;
-                ensure!(begun < (began - since).as_secs_f64(), "{source} of {member} is {age} s old");
-                let success = page.value(catalog::TXNSCOPE_POLL_SUCCESS.name, &labels);
-                ensure!(success == Some(1.0), "{source} of {member}: success {success:?}");
-            }
-        }
+        looked(&page, &stage.set.addresses(), began, since)?;
         Ok(page)
     })
     .await?;
@@ -56,6 +45,23 @@ pub(crate) async fn sidecar(stage: &Stage, books: &Books, complaints: &mut Vec<S
         compare(state, page.value(catalog::MONGODB_REPLICATION_MEMBER_STATE.name, &labels), 1.0);
     }
     Ok(since.elapsed())
+}
+
+/// Whether the page, which was asked for at `began`, shows looks at each member that were begun after `since`.
+pub(crate) fn looked(page: &Scrape, members: &[String], began: Instant, since: Instant) -> Result<()> {
+    for member in members {
+        for source in ["server_status", "replication"] {
+            let labels = [("member", member.as_str()), ("source", source)];
+            let age = page.value(catalog::TXNSCOPE_POLL_AGE.name, &labels);
+            let age = age.with_context(|| format!("no age of {source} of {member}"))?;
+            let took = page.value(catalog::TXNSCOPE_POLL_DURATION.name, &labels).unwrap_or(0.0);
+            let begun = age + took;
+            ensure!(begun < (began - since).as_secs_f64(), "{source} of {member} is {age} s old");
+            let success = page.value(catalog::TXNSCOPE_POLL_SUCCESS.name, &labels);
+            ensure!(success == Some(1.0), "{source} of {member}: success {success:?}");
+        }
+    }
+    Ok(())
 }
 
 /// Runs the ledger's checks, and waits until the sidecar has run them as well; neither may find anything.
@@ -99,6 +105,23 @@ pub(crate) fn nothing_stale(page: &Scrape, members: &[String]) -> Result<()> {
         ensure!(!(shown && old), "the sidecar shows numbers of {member} that are {age:?} s old");
         let up = page.value(catalog::MONGODB_UP.name, &of);
         ensure!(!(up == Some(1.0) && old), "the sidecar shows {member} up, last seen {age:?} s ago");
+    }
+    Ok(())
+}
+
+/// Whether a page shows all of each member whose last look succeeded and is no older than three intervals.
+pub(crate) fn nothing_missing(page: &Scrape, members: &[String]) -> Result<()> {
+    for member in members {
+        let of = [("member", member.as_str())];
+        let status = [of[0], ("source", "server_status")];
+        let age = page.value(catalog::TXNSCOPE_POLL_AGE.name, &status);
+        let success = page.value(catalog::TXNSCOPE_POLL_SUCCESS.name, &status);
+        if success == Some(1.0) && age.is_some_and(|age| age < 3.0 * POLL_INTERVAL.as_secs_f64()) {
+            let up = page.value(catalog::MONGODB_UP.name, &of);
+            ensure!(up == Some(1.0), "the sidecar shows {member} as {up:?}, seen {age:?} s ago");
+            let shown = page.matching(catalog::MONGODB_TRANSACTIONS_STARTED.name, &of).count();
+            ensure!(shown > 0, "the sidecar shows no numbers of {member}, seen {age:?} s ago");
+        }
     }
     Ok(())
 }

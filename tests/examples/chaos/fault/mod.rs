@@ -1,6 +1,7 @@
 //! The faults, each with what it breaks, what it waits for while that is broken, and how it is mended.
 
 mod callers;
+mod clocks;
 mod codes;
 mod members;
 mod network;
@@ -64,6 +65,10 @@ pub(crate) enum Fault {
     KillSidecar,
     /// The sidecar stops for four intervals: to it, the clock jumps.
     FreezeSidecar,
+    /// The sidecar's wall clock is turned by hours, ahead and back. What measures time goes on.
+    TurnClock,
+    /// The ledger's wall clock is.
+    TurnBackendClock,
     /// Prometheus is killed and started again.
     RestartPrometheus,
 }
@@ -133,6 +138,8 @@ impl Fault {
             | Self::Panics
             | Self::KillSidecar
             | Self::FreezeSidecar
+            | Self::TurnClock
+            | Self::TurnBackendClock
             | Self::RestartPrometheus => &[],
         }
     }
@@ -161,6 +168,8 @@ impl Fault {
             Self::ShutDownRuntime => ours::shut_down_runtime(stage).await,
             Self::KillSidecar => ours::kill_sidecar(stage).await,
             Self::FreezeSidecar => ours::freeze_sidecar(stage).await,
+            Self::TurnClock => clocks::sidecar(stage, dice).await,
+            Self::TurnBackendClock => clocks::backend(stage, dice).await,
             Self::RestartPrometheus => ours::restart_prometheus(stage).await,
         };
         let played = played.with_context(|| self.name())?;

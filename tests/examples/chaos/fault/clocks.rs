@@ -1,0 +1,212 @@
+//! Wall clocks of our own programs that jump by hours, ahead and back. Ages, intervals and deadlines go by another clock, which
+//! does not.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use mongodb::bson::{DateTime, Document, doc};
+use rand::Rng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use testkit::{Flow, Scrape, Signal, wait};
+use tokio::time::Instant;
+use txnscope_catalog as catalog;
+
+use super::{Played, callers, members, more};
+use crate::clock;
+use crate::stage::{POLL_INTERVAL, Stage};
+use crate::truth;
+
+const HOUR: i64 = 3_600;
+/// A jump is longer by far, whatever else takes its time.
+const SLOW: f64 = 1_800.0;
+/// The sidecar goes on for so many intervals before a turn counts as told.
+const INTERVALS: u32 = 4;
+/// Its sources that ask for `serverStatus`.
+const SOURCES: f64 = 3.0;
+
+/// To how far off, one after the other. It ends with the right time.
+fn turns(dice: &mut StdRng) -> [i64; 3] {
+    let mut turns = [dice.random_range(1..12) * HOUR, -dice.random_range(1..12) * HOUR];
+    turns.shuffle(dice);
+    [turns[0], turns[1], 0]
+}
+
+fn remark([one, other, _]: [i64; 3]) -> String {
+    format!("; {:+} h, then {:+} h", one / HOUR, other / HOUR)
+}
+
+/// The sidecar's.
+pub(super) async fn sidecar(stage: &Stage, dice: &mut StdRng) -> Result<Played> {
+    let turns = turns(dice);
+    let other = (stage.primary().await? + dice.random_range(1..stage.each.len())) % stage.each.len();
+    let all_shown = || {
+        wait::until("the sidecar to show all members", async || shown(stage, &stage.sidecar_page().await?))
+    };
+    all_shown().await?;
+    // So long that there is always a transaction open.
+    let slowed = callers::slowed(stage, Duration::from_millis(20)).await?;
+    let first = stage.sidecar_page().await?;
+    let broken = Instant::now();
+    for turn in &turns[..2] {
+        stage.sidecar.turn(*turn)?;
+        goes_on(stage, &first, *turn).await?;
+    }
+    // What does not answer runs out of time at any time of the day.
+    stage.set.proxies()[other].set_for("txnscope", Flow::Held);
+    members::down(stage, other).await?;
+    stage.set.proxies()[other].set(Flow::Open);
+    all_shown().await?;
+    stage.sidecar.turn(0)?;
+    goes_on(stage, &first, 0).await?;
+    slowed.off().await?;
+    Ok(Played { remark: remark(turns), ..Played::since(broken) })
+}
+
+/// Waits until the sidecar shows that it goes by that clock, and has gone on for some intervals. No page in the meantime may
+/// say anything else of the turn.
+async fn goes_on(stage: &Stage, first: &Scrape, wrong: i64) -> Result<()> {
+    let (turned, before) = (Instant::now(), asked(stage).await?);
+    let mut open = false;
+    wait::until("the sidecar to go on with polls and checks", async || {
+        let began = Instant::now();
+        let page = stage.sidecar_page().await?;
+        if let Err(untrue) = untouched(stage, &page, first) {
+            return Ok(Err(untrue));
+        }
+        open |= page.sum(catalog::MONGODB_TRANSACTIONS_OLDEST_OPEN.name, &[]) > 0.0;
+        for check in stage.checks.iter() {
+            let of = [("check", check.name.as_str())];
+            near(&page, catalog::MONGODB_CONSISTENCY_LAST_SUCCESS.name, &of, wrong)?;
+        }
+        ensure!(open, "no page has shown an open transaction");
+        truth::looked(&page, &stage.set.addresses(), began, turned + INTERVALS * POLL_INTERVAL)?;
+        shown(stage, &page)?;
+        Ok(Ok(()))
+    })
+    .await??;
+    let due = turned.elapsed().as_secs_f64() / POLL_INTERVAL.as_secs_f64() + 2.0;
+    for (before, now) in before.iter().zip(asked(stage).await?) {
+        let polls = now - before;
+        ensure!(polls <= SOURCES * due, "the sidecar has asked a member {polls} times in {due:.1} intervals");
+    }
+    // Not before: what a turn has stopped, a reload might start again.
+    stage.sidecar.signal(Signal::HUP)?;
+    wait::until("the sidecar to note a reload", async || {
+        let page = stage.sidecar_page().await?;
+        if let Err(untrue) = untouched(stage, &page, first) {
+            return Ok(Err(untrue));
+        }
+        near(&page, catalog::TXNSCOPE_CONFIG_RELOAD_TIMESTAMP.name, &[], wrong)?;
+        Ok(Ok(()))
+    })
+    .await?
+}
+
+/// Whether that is a time of the day of a moment ago, by a clock that is so wrong.
+fn near(page: &Scrape, metric: &str, labels: &[(&str, &str)], wrong: i64) -> Result<()> {
+    let at = page.value(metric, labels).with_context(|| format!("no {metric}{labels:?}"))?;
+    let now = clock::now(wrong)?;
+    ensure!((now - at).abs() < wait::LIMIT.as_secs_f64(), "{metric}{labels:?} is {at}, and it is {now}");
+    Ok(())
+}
+
+/// Whether a page is as if nobody had turned the clock, but for the times of the day.
+fn untouched(stage: &Stage, page: &Scrape, first: &Scrape) -> Result<()> {
+    truth::nothing_stale(page, &stage.set.addresses())?;
+    truth::nothing_missing(page, &stage.set.addresses())?;
+    no_jump(page, first)
+}
+
+/// Whether every duration and age is one, and none has grown by anything like an hour.
+fn no_jump(page: &Scrape, first: &Scrape) -> Result<()> {
+    for series in page.families().iter().flat_map(|family| &family.series) {
+        let name = series.name.as_str();
+        let time = ["_seconds", "_seconds_total", "_seconds_sum"].iter().any(|unit| name.ends_with(unit));
+        if !time || name.contains("timestamp") {
+            continue;
+        }
+        let before = first.matching(name, &[]).map(|series| series.value).fold(0.0, f64::max);
+        let value = series.value;
+        ensure!((0.0..before + SLOW).contains(&value), "{name}{:?} is {value}", series.labels);
+    }
+    Ok(())
+}
+
+/// Whether the sidecar shows every member, and a verdict of every check.
+fn shown(stage: &Stage, page: &Scrape) -> Result<()> {
+    let up = page.matching(catalog::MONGODB_UP.name, &[]).filter(|up| up.value == 1.0).count();
+    ensure!(up == stage.each.len(), "{up} members are up");
+    let verdicts = page.matching(catalog::MONGODB_CONSISTENCY_VIOLATIONS.name, &[]).count();
+    ensure!(verdicts == stage.checks.iter().count(), "{verdicts} checks have a verdict");
+    Ok(())
+}
+
+/// How often each member was asked for `serverStatus`, by anybody.
+async fn asked(stage: &Stage) -> Result<Vec<f64>> {
+    let mut asked = Vec::new();
+    for index in 0..stage.each.len() {
+        let status = stage.member(index, doc! {"serverStatus": 1, "wiredTiger": 0, "tcmalloc": 0}).await?;
+        let commands = status.get_document("metrics")?.get_document("commands")?;
+        asked.push(crate::stage::number(commands.get_document("serverStatus")?, "total"));
+    }
+    Ok(asked)
+}
+
+/// The ledger's.
+pub(super) async fn backend(stage: &Stage, dice: &mut StdRng) -> Result<Played> {
+    let turns = turns(dice);
+    let first = stage.ledger_page().await?;
+    let broken = Instant::now();
+    for turn in turns {
+        stage.backend.turn(turn)?;
+        wait::until("a movement of money at that time of the day", async || {
+            let (now, at) = (clock::now(turn)?, newest(stage).await?);
+            ensure!((now - at).abs() < wait::LIMIT.as_secs_f64(), "the newest is at {at}, and it is {now}");
+            Ok(())
+        })
+        .await?;
+        more(stage, &catalog::TRANSACTION_DURATION, "succeeded", 20.0).await?;
+        no_jump(&stage.ledger_page().await?, &first)?;
+    }
+    Ok(Played { remark: remark(turns), ..Played::since(broken) })
+}
+
+/// When the movement that was written last took place, by the ledger, in seconds since 1970.
+async fn newest(stage: &Stage) -> Result<f64> {
+    let lines = stage.whole.database("ledger").collection::<Document>("generalLedger");
+    let line = lines.find_one(doc! {}).sort(doc! {"$natural": -1}).await?.context("no movement yet")?;
+    let at: &DateTime = line.get_datetime("at")?;
+    #[allow(clippy::cast_precision_loss, reason = "milliseconds since 1970 fit")]
+    Ok(at.timestamp_millis() as f64 / 1e3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_jump_is_seen_in_any_duration_and_in_no_time_of_the_day() {
+        let page = |age: &str, total: &str, at: &str| {
+            let family = |name: &str, kind: &str, value: &str| {
+                format!("# HELP {name} -\n# TYPE {name} {kind}\n{name} {value}\n")
+            };
+            let families = [
+                family("age_seconds", "gauge", age),
+                family("wasted_seconds_total", "counter", total),
+                family("at_timestamp_seconds", "gauge", at),
+            ];
+            Scrape::parse(&families.concat()).unwrap()
+        };
+        let first = page("0.4", "90000", "1700000000");
+        for (now, jumped) in [
+            (page("0.1", "90001", "1700000001"), false),
+            (page("0.1", "90001", "1700007201"), false),
+            (page("3600.4", "90001", "1700000001"), true),
+            (page("-3599.6", "90001", "1700000001"), true),
+            (page("0.1", "93600", "1700000001"), true),
+        ] {
+            assert_eq!(no_jump(&now, &first).is_err(), jumped, "{now:?}");
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Debian's libfaketime, which turns a program's wall clock, for chaos: `.tools/lib`.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::{Package, Registry, Scratch, find, from_debian};
+
+const FAKETIME: Package = Package {
+    name: "libfaketime",
+    version: "0.9.10-2.1",
+    sha256: "b09481e7690680966005330c3f907bba4b5eefc35e1faaea4783cc55655d1150",
+    registry: Registry::Debian,
+};
+
+/// The form for programs with several threads.
+const LIBRARY: &str = "libfaketimeMT.so.1";
+
+/// Brings it if it is not there, and `TXNSCOPE_FAKETIME` names no other.
+pub(super) fn bring(tools: &Path) -> Result<()> {
+    let folder = tools.join("lib");
+    if std::env::var_os("TXNSCOPE_FAKETIME").is_some() || folder.join(LIBRARY).is_file() {
+        return Ok(());
+    }
+    eprintln!("==> fetching {} {} for clocks that can be turned", FAKETIME.name, FAKETIME.version);
+    let scratch = Scratch::new(tools, &FAKETIME)?;
+    let unpacked = from_debian(&FAKETIME, &scratch.0).with_context(|| {
+        format!("cannot fetch libfaketime; install it yourself and set TXNSCOPE_FAKETIME to its {LIBRARY}")
+    })?;
+    let found = find(&unpacked, LIBRARY).with_context(|| format!("{} has no {LIBRARY}", FAKETIME.name))?;
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    // A rename is all or nothing: nobody ever loads half a library.
+    fs::rename(&found, folder.join(LIBRARY)).with_context(|| format!("cannot keep {LIBRARY}"))
+}
