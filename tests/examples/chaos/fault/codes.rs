@@ -182,3 +182,37 @@ pub(super) async fn disk_full(stage: &Stage) -> Result<Played> {
     let remark = format!("; {injected} errors injected");
     Ok(Played { injected, remark, ..Played::since(broken) })
 }
+
+#[cfg(test)]
+mod tests {
+    use mongodb::error::{Error, ErrorKind};
+    use txnscope::Reason;
+
+    use super::{CODES, Injection};
+
+    /// Codes that are injected though they have no reason of their own.
+    const OTHERS: [i32; 2] = [8000, super::OUT_OF_DISK_SPACE];
+
+    /// Of the server's errors; a reply cannot be told from another by more than its code.
+    fn reason(code: i32) -> Reason {
+        let reply = mongodb::bson::doc! {"code": code};
+        Reason::of(&Error::from(ErrorKind::Command(mongodb::bson::deserialize_from_document(reply).unwrap())))
+    }
+
+    #[test]
+    fn every_code_that_has_a_reason_is_injected_and_no_other() {
+        let classified = (1..=100_000).filter(|code| reason(*code) != Reason::OTHER);
+        let mut wanted: Vec<_> = classified.chain(OTHERS).collect();
+        wanted.sort_unstable();
+        assert_eq!(CODES, wanted);
+    }
+
+    #[test]
+    fn the_documentation_counts_them_right() {
+        let page = std::fs::read_to_string(testkit::workspace().join("docs/reliability.md")).unwrap();
+        let (codes, errors) = (CODES.len(), Injection::every().len());
+        for words in [format!("each of {codes} error codes"), format!("{errors} errors")] {
+            assert!(page.contains(&words), "docs/reliability.md does not say: {words}");
+        }
+    }
+}
