@@ -1,6 +1,6 @@
 //! Everything that keeps count, at a moment when nothing is under way.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use mongodb::bson::{Document, doc};
 use testkit::{Scrape, wait};
 use txnscope_catalog::{self as catalog, Kind, Metric};
@@ -33,15 +33,8 @@ impl Books {
             for index in 0..stage.each.len() {
                 servers.push(server(stage, index).await?);
             }
-            let open: f64 = servers.iter().map(|server| server.open).sum();
-            ensure!(open == 0.0, "{open} transactions are open on the server: {}", oldest(stage).await);
-            for gauge in [
-                catalog::CONCURRENT_OPERATIONS,
-                catalog::CLIENT_TRANSACTIONS_OPEN,
-                catalog::CLIENT_TRANSACTION_QUEUED,
-            ] {
-                let left = page.sum(gauge.name, &[]);
-                ensure!(left == 0.0, "{} is {left}", gauge.name);
+            if let Err(left) = at_rest(&page, &servers) {
+                bail!("{left}; on the server: {}", oldest(stage).await);
             }
             let lines = stage.whole.database("ledger").collection::<Document>("generalLedger");
             #[allow(clippy::cast_precision_loss, reason = "far below 2^53")]
@@ -49,6 +42,12 @@ impl Books {
             Ok(Self { page, servers, movements: lines / 2.0 })
         })
         .await
+    }
+
+    /// Books of which nobody has been at work.
+    #[cfg(test)]
+    pub(crate) fn made_up(page: Scrape, servers: Vec<Server>, movements: f64) -> Self {
+        Self { page, servers, movements }
     }
 
     /// The sum over the series with those labels; of a histogram, of its counts.
@@ -63,6 +62,21 @@ impl Books {
         let attempts = self.page.matching(catalog::TRANSACTION_ATTEMPTS.name, &[]);
         attempts.filter_map(|series| series.labels.get("operation").cloned()).collect()
     }
+}
+
+/// Whether nothing is under way.
+pub(crate) fn at_rest(page: &Scrape, servers: &[Server]) -> Result<()> {
+    let open: f64 = servers.iter().map(|server| server.open).sum();
+    ensure!(open == 0.0, "{open} transactions are open on the server");
+    for gauge in [
+        catalog::CONCURRENT_OPERATIONS,
+        catalog::CLIENT_TRANSACTIONS_OPEN,
+        catalog::CLIENT_TRANSACTION_QUEUED,
+    ] {
+        let left = page.sum(gauge.name, &[]);
+        ensure!(left == 0.0, "{} is {left}", gauge.name);
+    }
+    Ok(())
 }
 
 async fn server(stage: &Stage, index: usize) -> Result<Server> {

@@ -11,6 +11,8 @@ mod bounds;
 mod clock;
 mod daemon;
 mod fault;
+#[cfg(test)]
+mod mutations;
 mod round;
 mod soak;
 mod stage;

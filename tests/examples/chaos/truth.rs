@@ -7,7 +7,7 @@ use testkit::{Scrape, wait};
 use tokio::time::Instant;
 use txnscope_catalog as catalog;
 
-use crate::books::Books;
+use crate::books::{Books, Server};
 use crate::stage::{POLL_INTERVAL, Stage};
 
 /// Waits until the sidecar has looked at each member since this was called, and holds the first such look against the
@@ -22,29 +22,34 @@ pub(crate) async fn sidecar(stage: &Stage, books: &Books, complaints: &mut Vec<S
     })
     .await?;
     for (index, member) in stage.set.addresses().iter().enumerate() {
-        let of = [("member", member.as_str())];
-        let mut compare = |what: &str, shown: Option<f64>, is: f64| {
-            if shown != Some(is) {
-                complaints.push(format!("the sidecar shows {what} of {member} as {shown:?}, it is {is}"));
-            }
-        };
-        let server = books.servers[index];
-        compare("up", page.value(catalog::MONGODB_UP.name, &of), 1.0);
-        for (metric, is) in [
-            (catalog::MONGODB_TRANSACTIONS_STARTED, server.started),
-            (catalog::MONGODB_TRANSACTIONS_COMMITTED, server.committed),
-            (catalog::MONGODB_TRANSACTIONS_ABORTED, server.aborted),
-        ] {
-            compare(metric.name, page.value(metric.name, &of), is);
-        }
-        compare("open", Some(page.sum(catalog::MONGODB_TRANSACTIONS_OPEN.name, &of)), server.open);
         let hello = stage.member(index, mongodb::bson::doc! {"hello": 1}).await?;
         let state =
             if hello.get_bool("isWritablePrimary").unwrap_or(false) { "primary" } else { "secondary" };
-        let labels = [of[0], ("state", state)];
-        compare(state, page.value(catalog::MONGODB_REPLICATION_MEMBER_STATE.name, &labels), 1.0);
+        complaints.extend(untrue(&page, member, books.servers[index], state));
     }
     Ok(since.elapsed())
+}
+
+/// What the page says of a member and is not so.
+pub(crate) fn untrue(page: &Scrape, member: &str, server: Server, state: &str) -> Vec<String> {
+    let of = [("member", member)];
+    let state_of = [of[0], ("state", state)];
+    [
+        (catalog::MONGODB_UP, &of[..], 1, 1.0),
+        (catalog::MONGODB_TRANSACTIONS_STARTED, &of, 1, server.started),
+        (catalog::MONGODB_TRANSACTIONS_COMMITTED, &of, 1, server.committed),
+        (catalog::MONGODB_TRANSACTIONS_ABORTED, &of, 1, server.aborted),
+        // Active ones and others.
+        (catalog::MONGODB_TRANSACTIONS_OPEN, &of, 2, server.open),
+        (catalog::MONGODB_REPLICATION_MEMBER_STATE, &state_of, 1, 1.0),
+    ]
+    .into_iter()
+    .filter_map(|(metric, labels, series, is)| {
+        let found: Vec<_> = page.matching(metric.name, labels).map(|series| series.value).collect();
+        let right = found.len() == series && found.iter().sum::<f64>() == is;
+        (!right).then(|| format!("the sidecar shows {}{labels:?} as {found:?}, it is {is}", metric.name))
+    })
+    .collect()
 }
 
 /// Whether the page, which was asked for at `began`, shows looks at each member that were begun after `since`.

@@ -82,7 +82,7 @@ pub(crate) struct Played {
     pub(crate) injected: u64,
     /// For the line of the round.
     pub(crate) remark: String,
-    exceptions: &'static [Exception],
+    pub(crate) exceptions: &'static [Exception],
 }
 
 impl Played {
