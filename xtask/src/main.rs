@@ -10,6 +10,7 @@ mod fuzz;
 mod instructions;
 mod preview;
 mod run;
+mod sbom;
 mod suites;
 mod supply;
 
@@ -97,6 +98,15 @@ enum Command {
         #[arg(last = true)]
         arguments: Vec<String>,
     },
+    /// Write what each thing that we ship is made of, as CycloneDX: versions, licences, checksums.
+    Sbom {
+        /// Where the files go.
+        #[arg(long, value_name = "FOLDER", default_value = "target/sbom")]
+        out: PathBuf,
+        /// What it is built for.
+        #[arg(long, value_name = "TRIPLE", default_value = sbom::TARGET)]
+        target: String,
+    },
     /// Bring the servers that tests and demo need into .tools, as far as they are not there.
     Fetch,
 }
@@ -132,6 +142,10 @@ fn run(command: Command) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Preview { prometheus, out, arguments } => preview::run(&prometheus, &out, &arguments),
+        Command::Sbom { out, target } => {
+            sbom::run(&out, &target)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Fetch => {
             fetch::all()?;
             Ok(ExitCode::SUCCESS)

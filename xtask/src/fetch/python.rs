@@ -1,4 +1,5 @@
-//! A library for Python, for the dashboards' source: Grafana's own, `.tools/grafana-sdk`.
+//! What comes as a library for Python: Grafana's own for the dashboards' source, and CycloneDX's, which has the schema of
+//! that format in it: `.tools/grafana-sdk`, `.tools/cyclonedx`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,28 +8,59 @@ use anyhow::{Context, Result};
 
 use super::{Package, Registry, Scratch, from_pypi, place};
 
+struct Library {
+    package: Package,
+    /// Where the tests look for it too.
+    folder: &'static str,
+    what_for: &'static str,
+}
+
 /// Its version names the Grafana that it was made from, after the time of its release.
-const SDK: Package = Package {
-    name: "grafana-foundation-sdk",
-    version: "1769699379!11.6.0",
-    sha256: "92d7a8144eba0fa802e728fb70e63d74b056fb1195ff116d812ad7a4ccfa5eca",
-    registry: Registry::PyPi(&[]),
+const SDK: Library = Library {
+    package: Package {
+        name: "grafana-foundation-sdk",
+        version: "1769699379!11.6.0",
+        sha256: "92d7a8144eba0fa802e728fb70e63d74b056fb1195ff116d812ad7a4ccfa5eca",
+        registry: Registry::PyPi(&[]),
+    },
+    folder: "grafana-sdk",
+    what_for: "the dashboards",
 };
 
-/// Where the tests look for it too.
-const FOLDER: &str = "grafana-sdk";
+const CYCLONEDX: Library = Library {
+    package: Package {
+        name: "cyclonedx-python-lib",
+        version: "11.12.0",
+        sha256: "0e807521a921a5c3cb8ce1153f8a61d29eedfe76a46aac2796b7c6b573391a54",
+        registry: Registry::PyPi(&[]),
+    },
+    folder: "cyclonedx",
+    what_for: "its schema",
+};
+
+/// Brings what the tests want.
+pub(super) fn all(tools: &Path) -> Result<()> {
+    sdk(tools)?;
+    bring(&CYCLONEDX, tools)?;
+    Ok(())
+}
+
+pub(super) fn sdk(tools: &Path) -> Result<PathBuf> {
+    bring(&SDK, tools)
+}
 
 /// Brings the library if it is not there in that very version, and says where it is.
-pub(super) fn sdk(tools: &Path) -> Result<PathBuf> {
-    let folder = tools.join(FOLDER);
-    let mark = format!("{}-{}.dist-info", SDK.name.replace('-', "_"), SDK.version);
+fn bring(library: &Library, tools: &Path) -> Result<PathBuf> {
+    let Package { name, version, .. } = library.package;
+    let folder = tools.join(library.folder);
+    let mark = format!("{}-{version}.dist-info", name.replace('-', "_"));
     if folder.join(mark).is_dir() {
         return Ok(folder);
     }
-    eprintln!("==> fetching {} {} for the dashboards", SDK.name, SDK.version);
-    let scratch = Scratch::new(tools, &SDK)?;
-    let unpacked = from_pypi(&SDK, &[], &scratch.0)
-        .with_context(|| format!("cannot fetch {} {}; is PyPI within reach?", SDK.name, SDK.version))?;
+    eprintln!("==> fetching {name} {version} for {}", library.what_for);
+    let scratch = Scratch::new(tools, &library.package)?;
+    let unpacked = from_pypi(&library.package, &[], &scratch.0)
+        .with_context(|| format!("cannot fetch {name} {version}; is PyPI within reach?"))?;
     if folder.is_dir() {
         fs::rename(&folder, scratch.0.join("older")).context("cannot replace the older library")?;
     }
