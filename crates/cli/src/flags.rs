@@ -1,9 +1,11 @@
 //! The command line.
 
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 use serde::Deserialize;
 use tracing_subscriber::filter::LevelFilter;
 use txnscope_catalog as catalog;
@@ -24,6 +26,25 @@ pub(crate) struct Flags {
 }
 
 impl Flags {
+    /// What these words say, the first of which is our name.
+    ///
+    /// # Errors
+    ///
+    /// If they make no sense, or ask for help. What the error quotes may be a URI; see `without_uris`.
+    pub(crate) fn read(words: impl IntoIterator<Item = OsString>) -> Result<(Self, ArgMatches), clap::Error> {
+        let mut grammar = Self::grammar();
+        let matches = grammar.try_get_matches_from_mut(words)?;
+        if let Some(flag) = misplaced_uri(&grammar, &matches) {
+            let what = format!(
+                "--{flag} is given a URI of MongoDB, and anything said of it would show who is named there. A URI with a \
+                 password belongs in the file of --mongodb.uri-file, or in the variable MONGODB_URI"
+            );
+            return Err(grammar.error(ErrorKind::ValueValidation, what));
+        }
+        let flags = Self::from_arg_matches(&matches)?;
+        Ok((flags, matches))
+    }
+
     /// The command line as it is parsed. One deployment is all that any command but `serve` takes, and the same flags
     /// say so there.
     pub(crate) fn grammar() -> clap::Command {
@@ -37,6 +58,26 @@ impl Flags {
         let others = names.into_iter().filter(|name| name != "serve");
         others.fold(command, |command, name| command.mut_subcommand(name, |command| command.mut_args(one)))
     }
+}
+
+/// The flag that was given a URI with a user though it takes none: a file's name, an id. What takes a URI knows how to
+/// be silent about it, and nothing else does.
+fn misplaced_uri(grammar: &clap::Command, matches: &ArgMatches) -> Option<String> {
+    let holds_one = |value: &OsStr| {
+        let value = value.to_string_lossy().to_lowercase();
+        ["mongodb://", "mongodb+srv://"]
+            .iter()
+            .any(|scheme| value.split_once(scheme).is_some_and(|(_, rest)| rest.contains('@')))
+    };
+    let others = grammar.get_arguments().filter(|argument| argument.get_id() != "uri");
+    for argument in others {
+        let given = matches.try_get_raw(argument.get_id().as_str()).ok().flatten();
+        if given.into_iter().flatten().any(holds_one) {
+            return Some(argument.get_long().unwrap_or(argument.get_id().as_str()).to_owned());
+        }
+    }
+    let (name, matches) = matches.subcommand()?;
+    misplaced_uri(grammar.find_subcommand(name)?, matches)
 }
 
 #[derive(Debug, Subcommand)]

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use clap::FromArgMatches as _;
 use mongodb::bson::Bson;
 use serde_json::Value;
 
@@ -30,12 +29,8 @@ pub fn config(text: &str) {
 pub fn flags(text: &str) {
     let words: Vec<String> = text.lines().map(|word| word.replace("URI", URI)).collect();
     let typed = || std::iter::once("txnscope".to_owned()).chain(words.iter().cloned());
-    let flags = Flags::grammar().try_get_matches_from(typed()).and_then(|matches| {
-        let _ = matches.subcommand();
-        Flags::from_arg_matches(&matches)
-    });
-    let said = match flags {
-        Ok(flags) => format!("{flags:?}"),
+    let said = match Flags::read(typed().map(Into::into)) {
+        Ok((flags, _)) => format!("{flags:?}"),
         Err(error) => without_uris(error.render().to_string(), typed()),
     };
     assert!(text.contains("hunter2") || !said.contains("hunter2"), "{said}");

@@ -22,7 +22,6 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::FromArgMatches;
 
 use crate::flags::{Command, Flags};
 
@@ -34,12 +33,8 @@ const MISUSE: u8 = 2;
 /// Does what the command line asks for.
 #[must_use]
 pub fn run() -> ExitCode {
-    let matches = match Flags::grammar().try_get_matches() {
-        Ok(matches) => matches,
-        Err(error) => return explain(&error),
-    };
-    let flags = match Flags::from_arg_matches(&matches) {
-        Ok(flags) => flags,
+    let (flags, matches) = match Flags::read(std::env::args_os()) {
+        Ok(read) => read,
         Err(error) => return explain(&error),
     };
     match (flags.command, matches.subcommand()) {
@@ -145,6 +140,27 @@ mod tests {
             let error = Flags::grammar().try_get_matches_from(typed()).unwrap_err();
             let said = without_uris(error.render().to_string(), typed());
             assert!(said.starts_with("error: ") && !said.contains("hunter2"), "{said}");
+        }
+    }
+
+    /// Whoever cannot read such a file, or finds no such document, would quote it.
+    #[test]
+    fn a_uri_in_the_place_of_a_file_or_an_id_is_not_quoted() {
+        for (words, flag) in [
+            (&["audit", "--checks=mongodb://user:hunter2@host/"][..], "--checks"),
+            (&["repair", "--checks=a.toml", "--id", "mongodb+srv://user:hunter2@host/"], "--id"),
+            (&["repair", "--checks=a.toml", "--id=a", "--id=b MongoDB://user:hunter2/@host/"], "--id"),
+            (&["serve", "--mongodb.uri-file=mongodb://user:hunter2@host/"], "--mongodb.uri-file"),
+            (&["drill", "race", "--url=mongodb://user:hunter2@host/"], "--url"),
+        ] {
+            let typed = || std::iter::once("txnscope").chain(words.iter().copied());
+            let error = Flags::read(typed().map(Into::into)).unwrap_err();
+            let said = without_uris(error.render().to_string(), typed().map(str::to_owned));
+            assert!(said.starts_with(&format!("error: {flag} is given a URI")), "{said}");
+            assert!(said.contains("MONGODB_URI") && !said.contains("hunter2"), "{said}");
+        }
+        for uri in ["--mongodb.uri=mongodb://user@host/", "--checks.file=mongodb.toml"] {
+            Flags::read(["txnscope", "serve", uri].map(Into::into)).unwrap();
         }
     }
 }
