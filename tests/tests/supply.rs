@@ -1,7 +1,9 @@
-//! What cargo-deny does not hold: that our crates forbid `unsafe`, and that no dependency needs a newer Rust than we say.
+//! What cargo-deny does not hold: that our crates forbid `unsafe`, that no dependency needs a newer Rust than we say, and
+//! that the library brings no crate into a backend but those that we know of.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::collections::BTreeSet;
 use std::process::Command;
 
 use serde_json::Value;
@@ -55,4 +57,65 @@ fn every_crate_of_ours_forbids_unsafe_code() {
     }
     let workspace = std::fs::read_to_string(testkit::workspace().join("Cargo.toml")).unwrap();
     assert!(workspace.contains("[workspace.lints.rust]\nunsafe_code = \"forbid\"\n"));
+}
+
+/// What a backend takes in with the library: its features, cargo's words for them, and which crates these add to those
+/// before. Macros are among them, which run at build time; what the driver brings itself is not.
+const LIBRARY: &[(&str, &[&str], &str)] = &[
+    (
+        "no features",
+        &["--no-default-features"],
+        "
+    base64 bitflags cfg-if crossbeam-epoch crossbeam-utils equivalent evmap foldhash getrandom hashbag
+    hashbrown indexmap left-right libc metrics metrics-exporter-prometheus metrics-util once_cell
+    pin-project-lite portable-atomic ppv-lite86 proc-macro2 quanta quote rand rand_chacha rand_core
+    rand_xoshiro rapidhash raw-cpuid rustversion sketches-ddsketch slab smallvec syn thiserror thiserror-impl
+    tokio tower-layer tower-service tracing tracing-core txnscope-catalog unicode-ident zerocopy
+        ",
+    ),
+    (
+        "the default features",
+        &[],
+        "
+    axum axum-core bytes futures-core futures-task futures-util http http-body http-body-util httpdate hyper
+    hyper-util itoa matchit memchr mime mio percent-encoding serde_core socket2 sync_wrapper tokio-macros
+    tower
+        ",
+    ),
+    (
+        "all features",
+        &["--all-features", "--prune=mongodb"],
+        "
+    critical-section errno futures-io futures-macro futures-sink serde serde_derive serde_json
+    signal-hook-registry tokio-util zmij
+        ",
+    ),
+];
+
+#[test]
+fn the_library_brings_no_crate_that_we_do_not_know_of() {
+    let mut known = BTreeSet::from(["txnscope"]);
+    for (what, features, names) in LIBRARY {
+        known.extend(names.split_whitespace());
+        let mut command = Command::new(env!("CARGO"));
+        command.args(["tree", "--offline", "--locked", "--package=txnscope", "--edges=normal"]);
+        command.args(["--prefix=none", "--format={p}", "--target=x86_64-unknown-linux-gnu"]).args(*features);
+        let output = command.current_dir(testkit::workspace()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let printed = String::from_utf8(output.stdout).unwrap();
+        let found: BTreeSet<_> = printed.lines().filter_map(|line| line.split(' ').next()).collect();
+        let new: Vec<_> = found.difference(&known).collect();
+        assert!(
+            new.is_empty(),
+            "with {what} the library now brings {new:?} into every backend. `cargo tree --package txnscope --invert \
+             CRATE` says for whom. Do without it, or turn off the feature that wants it; if it earns its place, add it to \
+             LIBRARY in {} and say in the commit why",
+            file!()
+        );
+        let gone: Vec<_> = known.difference(&found).collect();
+        assert!(
+            gone.is_empty(),
+            "with {what} the library no longer brings {gone:?}: take them out of LIBRARY"
+        );
+    }
 }
