@@ -223,7 +223,7 @@ async fn a_spawned_task_works_for_the_operation_through_its_handle() {
     let service = layer(&metrics).layer(service_fn(|_: &'static str| async {
         let operation = scope::current().expect("inside of an operation");
         let without = tokio::spawn(async { scope::operation() }).await.unwrap();
-        assert_eq!(without, None, "a task-local is not inherited");
+        assert_eq!(without, None, "a scope is not inherited");
         let with = tokio::spawn(operation.scope(async {
             scope::note_reason(Reason::WRITE_CONFLICT);
             scope::operation()
