@@ -11,9 +11,11 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::client::Client;
+
+const SHIFT: Duration = Duration::from_secs(30);
 
 /// What the load touches. Few of each, so that transactions meet.
 #[derive(Debug, Clone)]
@@ -75,6 +77,40 @@ impl Load {
             while callers.try_join_next().is_some() {}
         }
         while callers.join_next().await.is_some() {}
+    }
+
+    /// As [`run`](Self::run), for a long time: with new retainers and accounts every half minute, because the documents of
+    /// the old ones grow with each movement, and whoever moves money in a large one waits for it.
+    ///
+    /// # Errors
+    ///
+    /// If the ledger opens no retainers and accounts to begin with. Later the load goes on with the old ones.
+    ///
+    /// # Panics
+    ///
+    /// If `rate` is zero.
+    pub async fn run_in_shifts(
+        &self,
+        client: &Client,
+        rate: u32,
+        until: impl Future<Output = ()>,
+        mut seed: u64,
+    ) -> Result<()> {
+        let mut targets = Targets::open(client).await?;
+        let (mut until, mut over) = (pin!(until), false);
+        loop {
+            let shift = async {
+                tokio::select! { () = &mut until => over = true, () = sleep(SHIFT) => {} }
+            };
+            self.run(client, &targets, rate, shift, seed).await;
+            if over {
+                return Ok(());
+            }
+            seed = seed.wrapping_add(1);
+            if let Ok(new) = Targets::open(client).await {
+                targets = new;
+            }
+        }
     }
 
     /// What was answered so far.

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use end_to_end::load::{Load, Targets};
-use testkit::{Scrape, wait};
-use tokio::time::{Instant, sleep, sleep_until};
+use end_to_end::load::Load;
+use testkit::Scrape;
+use tokio::time::{Instant, sleep_until};
 
 use crate::books::Books;
 use crate::bounds::Held;
@@ -15,8 +15,6 @@ use crate::{say, truth};
 
 /// How many looks are taken.
 const LOOKS: u32 = 12;
-/// Retainers and accounts are new ones so often: their documents grow with each movement, which is no leak of ours.
-const SHIFT: Duration = Duration::from_secs(30);
 
 /// One look.
 struct Look {
@@ -29,7 +27,6 @@ struct Look {
 /// Loads the ledger for that long, and says whether everything stayed as it was after a sixth of it.
 pub(crate) async fn run(stage: &Stage, length: Duration, rate: u32, seed: u64) -> Result<bool> {
     let (client, load, begun) = (stage.client(), Load::default(), Instant::now());
-    let end = begun + length;
     let looks = async {
         let mut looks = Vec::new();
         for turn in 1..=LOOKS {
@@ -41,17 +38,7 @@ pub(crate) async fn run(stage: &Stage, length: Duration, rate: u32, seed: u64) -
         }
         anyhow::Ok(looks)
     };
-    let work = async {
-        let mut seed = seed;
-        while Instant::now() < end {
-            let targets =
-                wait::until("new retainers and accounts", async || Targets::open(&client).await).await?;
-            let shift = SHIFT.min(end.saturating_duration_since(Instant::now()));
-            load.run(&client, &targets, rate, sleep(shift), seed).await;
-            seed = seed.wrapping_add(1);
-        }
-        anyhow::Ok(())
-    };
+    let work = load.run_in_shifts(&client, rate, sleep_until(begun + length), seed);
     let (looks, ()) = tokio::try_join!(looks, work)?;
     drop(client);
     let mut complaints = Vec::new();

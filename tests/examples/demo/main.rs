@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::Parser;
-use end_to_end::load::{Load, Targets};
+use end_to_end::load::Load;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
@@ -56,7 +56,6 @@ async fn run(flags: &Flags) -> Result<bool> {
     say(&stage.introduction());
 
     let (client, load) = (stage.client(), Load::default());
-    let targets = Targets::open(&client).await?;
     let until = async {
         match flags.length {
             Some(length) => tokio::select! { () = sleep(length) => {}, () = stop.requested() => {} },
@@ -64,7 +63,7 @@ async fn run(flags: &Flags) -> Result<bool> {
         }
     };
     tokio::select! {
-        () = load.run(&client, &targets, flags.rate, until, rand::random()) => {}
+        ended = load.run_in_shifts(&client, flags.rate, until, rand::random()) => ended?,
         end = watch(&mut stage) => end?,
     }
 
