@@ -31,6 +31,12 @@ pub struct Mongod {
     folder: TempDir,
 }
 
+/// Whether mongod says that its port was taken: it writes the word small if it cannot have it, and with a capital if it
+/// had it and may not listen there.
+fn taken(log: &str) -> bool {
+    log.to_lowercase().contains("address already in use")
+}
+
 impl Mongod {
     /// Starts a server that is no member of a replica set, and so runs no transactions.
     ///
@@ -55,7 +61,7 @@ impl Mongod {
             let mut mongod = Self { process, port, options: options.clone(), folder };
             match mongod.answers().await {
                 Ok(()) => return Ok(mongod),
-                Err(_) if mongod.process.log().contains("address already in use") => folder = mongod.folder,
+                Err(_) if taken(&mongod.process.log()) => folder = mongod.folder,
                 Err(error) => return Err(error),
             }
         }

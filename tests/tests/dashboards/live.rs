@@ -7,7 +7,7 @@ use end_to_end::load::{Load, Targets};
 use end_to_end::promql;
 use mongodb::bson::{Document, doc};
 use mongodb::{Client, Collection};
-use testkit::{Prometheus, ReplicaSet, ScrapeJob, free_port, wait};
+use testkit::{FailPoint, Prometheus, ReplicaSet, ScrapeJob, free_port, wait};
 use tokio::sync::oneshot;
 use txnscope_catalog::Presence;
 use txnscope_sidecar::{Config, Sidecar};
@@ -35,7 +35,10 @@ async fn every_panel_has_data_under_load() {
     let prometheus = Prometheus::start_with_rules(free_port().unwrap(), &jobs, &rules).await.unwrap();
 
     let client = set.client().await.unwrap();
-    client.database("ledger").run_command(doc! {"profile": 1, "slowms": 20}).await.unwrap();
+    client.database("ledger").run_command(doc! {"profile": 2, "slowms": 20}).await.unwrap();
+    // A transaction that is over within milliseconds is hardly ever open when the sidecar looks.
+    let slow = doc! {"failCommands": ["commitTransaction"], "blockConnection": true, "blockTimeMS": 100};
+    let slow = FailPoint::fail_command(&client, "ledger", slow).await.unwrap();
     let (http, load) = (backend.client(), Load::default());
     let targets = Targets::open(&http).await.unwrap();
     let (stop, stopped) = oneshot::channel();
@@ -50,6 +53,7 @@ async fn every_panel_has_data_under_load() {
         stop.send(()).unwrap();
     };
     tokio::join!(load.run(&http, &targets, 8, until, 7), look);
+    slow.off().await.unwrap();
     sidecar.shutdown().await;
 }
 
@@ -71,7 +75,8 @@ async fn sidecar(set: &ReplicaSet, backend: &Backend) -> Sidecar {
 /// What the ledger spares its callers: transactions that last and that conflict, over and over, in a collection of
 /// their own. Returns only with an error.
 async fn trouble(client: &Client) -> Result<()> {
-    let hot: Collection<Document> = client.database("ledger").collection("hotDocuments");
+    let database = client.database("ledger");
+    let hot: Collection<Document> = database.collection("hotDocuments");
     hot.insert_one(doc! {"_id": 1, "times": 0}).await?;
     loop {
         let (mut first, mut second) = (client.start_session().await?, client.start_session().await?);
@@ -82,9 +87,16 @@ async fn trouble(client: &Client) -> Result<()> {
         hot.update_one(doc! {"_id": 1}, more.clone()).session(&mut first).await?;
         let conflict = hot.update_one(doc! {"_id": 1}, more).session(&mut second).await;
         ensure!(conflict.is_err(), "two transactions have changed one document");
-        // Longer than what the server calls slow.
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        first.commit_transaction().await?;
+        let commit = async {
+            // Longer than what the server calls slow.
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            first.commit_transaction().await
+        };
+        // It wants the collection for itself, and waits for the lock until the transaction has ended.
+        let alter = doc! {"collMod": hot.name(), "validationLevel": "strict"};
+        let (committed, altered) = tokio::join!(commit, database.run_command(alter));
+        committed?;
+        altered?;
         let _ = second.abort_transaction().await;
     }
 }
