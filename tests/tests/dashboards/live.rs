@@ -72,8 +72,8 @@ async fn sidecar(set: &ReplicaSet, backend: &Backend) -> Sidecar {
     Sidecar::start(config).await.unwrap()
 }
 
-/// What the ledger spares its callers: transactions that last and that conflict, over and over, in a collection of
-/// their own. Returns only with an error.
+/// What the ledger spares its callers: transactions that last, that conflict and that others wait for, over and over, in a
+/// collection of their own. Returns only with an error.
 async fn trouble(client: &Client) -> Result<()> {
     let database = client.database("ledger");
     let hot: Collection<Document> = database.collection("hotDocuments");
