@@ -5,6 +5,7 @@
 mod common;
 
 use std::path::Path;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Path as Segment, Request};
@@ -62,8 +63,8 @@ impl Said {
 
 /// Three members, of which the primary knows that they are there: each says that it is a secondary before the primary has
 /// heard of it.
-async fn a_set_of_three() -> ReplicaSet {
-    let set = ReplicaSet::start(3).await.unwrap();
+async fn a_set_of_three(election_timeout: Duration) -> ReplicaSet {
+    let set = ReplicaSetOptions::new(3).election_timeout(election_timeout).start().await.unwrap();
     let admin = set.client().await.unwrap().database("admin");
     wait::until("the primary to see all members", async || {
         let status = admin.run_command(doc! {"replSetGetStatus": 1}).await?;
@@ -81,7 +82,7 @@ async fn a_set_of_three() -> ReplicaSet {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_healthy_deployment_is_ready_and_a_scratch_transaction_leaves_nothing_behind() {
-    let set = a_set_of_three().await;
+    let set = a_set_of_three(Duration::from_secs(10)).await;
     let uri = set.uri() + "&maxPoolSize=20";
     let arguments = ["--scratch-transaction=shop", "--expect.concurrency=50", "--expect.oplog-window=1ms"];
     let said = Said::of(&arguments, &[("MONGODB_URI", &uri)]).await;
@@ -144,7 +145,8 @@ async fn servers_that_run_no_transactions_are_told_apart() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_set_without_a_majority_is_not_ready() {
-    let mut set = a_set_of_three().await;
+    // A primary without a majority steps down after that time.
+    let mut set = a_set_of_three(Duration::from_secs(1)).await;
     let primary = set.primary().await.unwrap();
     let (uri, name) = (set.uri(), set.members()[primary].address());
     let other = (primary + 1) % 3;

@@ -7,9 +7,12 @@ mod common;
 use std::time::Duration;
 
 use mongodb::bson::doc;
-use testkit::{Mongod, ReplicaSet, ReplicaSetOptions, free_port, promtool};
+use testkit::{Mongod, Port, ReplicaSet, ReplicaSetOptions, promtool, wait};
+use txnscope_sidecar::SourceSettings;
 
-use crate::common::{SOURCES, open_transaction, page_where, prepare, scrape, sidecar, total, url};
+use crate::common::{
+    SOURCES, open_transaction, page_where, patient_sidecar, prepare, scrape, sidecar, total, url,
+};
 
 const STARTED: &str = "mongodb_transactions_started_total";
 const OLDEST: &str = "mongodb_transactions_oldest_open_seconds";
@@ -35,7 +38,7 @@ async fn a_hung_member_is_down_and_its_numbers_are_gone_until_it_goes_on() {
     // Nothing on the way of a scrape waits for the member: many at once are answered while every poll hangs.
     let scrapes = (0..50).map(|_| scrape(&sidecar));
     let pages = futures_util::future::try_join_all(scrapes);
-    tokio::time::timeout(Duration::from_secs(5), pages).await.expect("scrapes wait for MongoDB").unwrap();
+    tokio::time::timeout(wait::LIMIT, pages).await.expect("scrapes wait for MongoDB").unwrap();
     let ready = reqwest::get(url(&sidecar, "/-/ready")).await.unwrap();
     assert!(ready.status().is_success());
     assert!(ready.text().await.unwrap().contains("down"));
@@ -166,12 +169,14 @@ async fn a_missing_privilege_costs_its_own_families_and_is_named() {
         .unwrap();
 
     let hosts = set.members()[0].address();
-    let sidecar =
-        sidecar(&format!("mongodb://txnscope:pass-of-ours@{hosts}/?replicaSet={}", set.name())).await;
+    let uri = format!("mongodb://txnscope:pass-of-ours@{hosts}/?replicaSet={}", set.name());
+    let sidecar = patient_sidecar(&uri, SourceSettings::default()).await;
     let denied = [("source", "current_op"), ("reason", "permission_denied")];
-    let page = page_where(&sidecar, "the refusal", |page| page.sum(ERRORS, &denied) > 1.0).await;
+    let page = page_where(&sidecar, "the refusal, and every other source", |page| {
+        page.sum(ERRORS, &denied) > 1.0 && page.sum("txnscope_poll_success", &[]) == SOURCES - 1.0
+    })
+    .await;
     assert_eq!(page.sum(ERRORS, &[]), page.sum(ERRORS, &denied), "nothing else has failed");
-    assert_eq!(page.sum("txnscope_poll_success", &[]), SOURCES - 1.0);
     assert!(page.family(OLDEST).is_none() && page.family(STARTED).is_some());
     assert_eq!(total(&page, "mongodb_up"), 1.0);
 
@@ -228,7 +233,7 @@ async fn what_cannot_work_is_refused_at_the_start() {
         assert!(!text.contains("hunter2"), "{text}");
         text
     };
-    let port = free_port().unwrap();
+    let port = Port::reserve().unwrap();
     refused("mongodb://user:hunter2/@host/").await;
     refused("mongodb://user:hunter2@a,b/?directConnection=true").await;
     let text = refused(&format!("mongodb://127.0.0.1:{port}/?tls=true&tlsCAFile=/nowhere/ca.pem")).await;

@@ -5,13 +5,14 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::binaries::{Binary, workspace};
-use crate::process::{Process, free_port};
+use crate::port::Port;
+use crate::process::Process;
 
 /// A running Alertmanager.
 #[derive(Debug)]
 pub struct Alertmanager {
-    process: Process,
-    port: u16,
+    _process: Process,
+    port: Port,
     http: reqwest::Client,
     _folder: TempDir,
 }
@@ -29,7 +30,7 @@ impl Alertmanager {
             .context("no temporary folder")?;
         let at = |name: &str| folder.path().join(name);
         std::fs::write(at("alertmanager.yml"), config)?;
-        let port = free_port()?;
+        let port = Port::reserve()?;
         let arguments = [
             format!("--config.file={}", at("alertmanager.yml").display()),
             format!("--storage.path={}", at("data").display()),
@@ -38,29 +39,21 @@ impl Alertmanager {
         ];
         // What `cargo xtask fetch` brought looks for its templates in the folder that it is started in.
         let share = workspace().join(".tools/share/alertmanager");
-        let process = Process::spawn_with(&Binary::Alertmanager.path()?, &arguments, at("log"), |command| {
-            if share.is_dir() {
-                command.current_dir(share);
-            }
-        })
-        .await?;
-        let mut alertmanager = Self { process, port, http: reqwest::Client::new(), _folder: folder };
-        let ready = format!("{}/-/ready", alertmanager.url());
-        crate::wait::until("Alertmanager to be ready", async || {
-            if let Err(ended) = alertmanager.process.check() {
-                return Ok(Err(ended));
-            }
-            alertmanager.http.get(&ready).send().await?.error_for_status()?;
-            Ok(Ok(()))
-        })
-        .await??;
-        Ok(alertmanager)
+        let mut process =
+            Process::spawn_with(&Binary::Alertmanager.path()?, &arguments, at("log"), |command| {
+                if share.is_dir() {
+                    command.current_dir(share);
+                }
+            })
+            .await?;
+        process.is_ready(port.number(), "/-/ready").await?;
+        Ok(Self { _process: process, port, http: reqwest::Client::new(), _folder: folder })
     }
 
     /// Its address.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://{}", self.port.address())
     }
 
     /// Sends alerts, in the form of its API v2.

@@ -1,14 +1,16 @@
 //! Real servers for tests: replica sets, failpoints, Prometheus, Alertmanager, and a matcher for scrapes.
 //!
-//! Whatever is started here listens on 127.0.0.1, on a free port, keeps its data in a temporary folder, and dies
-//! with the process that started it, however that dies.
+//! Whatever is started here listens on 127.0.0.1, on a port that is reserved for it, keeps its data in a temporary
+//! folder, and dies with the process that started it, however that dies.
 
 mod alertmanager;
 pub mod amtool;
 mod binaries;
 mod damage;
 mod failpoint;
+mod listens;
 mod mongod;
+mod port;
 mod process;
 mod prometheus;
 pub mod promtool;
@@ -22,7 +24,8 @@ pub use binaries::{Binary, workspace};
 pub use damage::survives;
 pub use failpoint::FailPoint;
 pub use mongod::{Mongod, MongodOptions};
-pub use process::{Process, free_port};
+pub use port::Port;
+pub use process::Process;
 pub use prometheus::{Prometheus, Sample, ScrapeJob};
 pub use proxy::{Flow, Proxy};
 pub use replica_set::{ReplicaSet, ReplicaSetOptions};

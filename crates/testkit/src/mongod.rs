@@ -10,7 +10,8 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::binaries::{Binary, older_mongod};
-use crate::process::{Process, free_port};
+use crate::port::Port;
+use crate::process::Process;
 
 /// How a `mongod` is started.
 #[derive(Debug, Clone, Default)]
@@ -26,7 +27,8 @@ pub struct MongodOptions {
 #[derive(Debug)]
 pub struct Mongod {
     process: Process,
-    port: u16,
+    /// Its own while it is down, too.
+    port: Port,
     options: MongodOptions,
     folder: TempDir,
 }
@@ -54,10 +56,10 @@ impl Mongod {
         if let Some(key) = &options.key {
             write_key(&folder.path().join("key"), key)?;
         }
-        // The port may be taken by now: then another one is. Any other failure is final.
+        // Somebody who reserves nothing may have taken the port by now: then another one is. Any other failure is final.
         loop {
-            let port = free_port()?;
-            let process = spawn(&options, &folder, port).await?;
+            let port = Port::reserve()?;
+            let process = spawn(&options, &folder, port.number()).await?;
             let mut mongod = Self { process, port, options: options.clone(), folder };
             match mongod.answers().await {
                 Ok(()) => return Ok(mongod),
@@ -68,22 +70,15 @@ impl Mongod {
     }
 
     async fn answers(&mut self) -> Result<()> {
-        let client = client(self.port, "testkit").await?;
-        crate::wait::until("mongod's first answer", async || {
-            // A dead server fails at once, not after the limit.
-            if let Err(ended) = self.process.check() {
-                return Ok(Err(ended));
-            }
-            client.database("admin").run_command(doc! {"hello": 1}).await?;
-            Ok(Ok(()))
-        })
-        .await?
+        let client = client(self.port.number(), "testkit").await?;
+        let hello = async || Ok(client.database("admin").run_command(doc! {"hello": 1}).await.map(drop)?);
+        self.process.answers(self.port.number(), hello).await
     }
 
     /// `127.0.0.1:port`.
     #[must_use]
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        self.port.address()
     }
 
     /// A URI that speaks to this member alone.
@@ -132,7 +127,7 @@ impl Mongod {
     /// If it does not come up.
     pub async fn restart(&mut self) -> Result<()> {
         self.kill().await?;
-        self.process = spawn(&self.options, &self.folder, self.port).await?;
+        self.process = spawn(&self.options, &self.folder, self.port.number()).await?;
         self.answers().await
     }
 
@@ -142,7 +137,7 @@ impl Mongod {
     ///
     /// If the driver refuses its options.
     pub async fn client(&self) -> Result<Client> {
-        client(self.port, "testkit").await
+        client(self.port.number(), "testkit").await
     }
 
     /// Runs a command on `admin`.
@@ -161,8 +156,12 @@ async fn spawn(options: &MongodOptions, folder: &TempDir, port: u16) -> Result<P
     let at = |name: &str| folder.path().join(name).display().to_string();
     let mut arguments: Vec<String> = vec!["--dbpath".into(), at("data"), "--port".into(), port.to_string()];
     let fixed = "--bind_ip 127.0.0.1 --nounixsocket --oplogSize 64 --wiredTigerCacheSizeGB 0.25 \
-                 --setParameter enableTestCommands=1 --setParameter diagnosticDataCollectionEnabled=false";
+                 --setParameter enableTestCommands=1";
     arguments.extend(fixed.split_whitespace().map(str::to_owned));
+    const DIAGNOSTICS: &str = "diagnosticDataCollectionEnabled";
+    if !options.arguments.iter().any(|argument| argument.starts_with(DIAGNOSTICS)) {
+        arguments.extend(["--setParameter".to_owned(), format!("{DIAGNOSTICS}=false")]);
+    }
     if let Some(set) = &options.set {
         arguments.extend(["--replSet".into(), set.clone()]);
     }

@@ -2,16 +2,17 @@
 
 use std::fs::File;
 use std::io;
-use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc::{Sender, channel};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use tokio::sync::oneshot;
+
+use crate::listens;
 
 /// A running server. Dropping it kills and reaps it.
 #[derive(Debug)]
@@ -128,6 +129,35 @@ impl Process {
         }
     }
 
+    /// Waits until it listens on that port, and `ask` gets an answer there. An answer alone proves nothing: it may come
+    /// from a stranger who has the port. If the process ends, this fails at once, with the end of its log.
+    ///
+    /// # Errors
+    ///
+    /// If it ends, or does not answer in time.
+    pub async fn answers(&mut self, port: u16, mut ask: impl AsyncFnMut() -> Result<()>) -> Result<()> {
+        let what = format!("{} to answer on port {port}", self.name);
+        crate::wait::until(&what, async || {
+            if let Err(ended) = self.check() {
+                return Ok(Err(ended));
+            }
+            ensure!(listens::on(self.pid(), port)?, "process {} does not listen there", self.pid());
+            ask().await?;
+            Ok(Ok(()))
+        })
+        .await?
+    }
+
+    /// As [`answers`](Self::answers), for a page that says by its status whether the process is ready.
+    ///
+    /// # Errors
+    ///
+    /// If it ends, or is not ready in time.
+    pub async fn is_ready(&mut self, port: u16, path: &str) -> Result<()> {
+        let url = format!("http://127.0.0.1:{port}{path}");
+        self.answers(port, async || Ok(reqwest::get(&url).await?.error_for_status().map(drop)?)).await
+    }
+
     /// All that it has printed.
     #[must_use]
     pub fn log(&self) -> String {
@@ -147,16 +177,6 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// A port that was free a moment ago. Who is given it must be ready to find it taken.
-///
-/// # Errors
-///
-/// If no port is free.
-pub fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).context("no free port on 127.0.0.1")?;
-    Ok(listener.local_addr()?.port())
 }
 
 type Order = (Command, oneshot::Sender<io::Result<Child>>);

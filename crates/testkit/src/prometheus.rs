@@ -9,7 +9,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::binaries::Binary;
-use crate::process::{Process, free_port};
+use crate::port::Port;
+use crate::process::Process;
 
 /// What Prometheus scrapes, every second.
 #[derive(Debug, Clone)]
@@ -34,19 +35,19 @@ pub struct Sample {
 pub struct Prometheus {
     process: Process,
     arguments: Vec<String>,
-    port: u16,
+    port: Port,
     http: reqwest::Client,
     folder: TempDir,
 }
 
 impl Prometheus {
-    /// Starts it on a free port.
+    /// Starts it on a port of its own.
     ///
     /// # Errors
     ///
     /// If it does not come up.
     pub async fn start(jobs: &[ScrapeJob]) -> Result<Self> {
-        Self::start_on(free_port()?, jobs).await
+        Self::start_on(Port::reserve()?, jobs).await
     }
 
     /// Starts it on that port.
@@ -54,11 +55,11 @@ impl Prometheus {
     /// # Errors
     ///
     /// If it does not come up, because the port is taken, say.
-    pub async fn start_on(port: u16, jobs: &[ScrapeJob]) -> Result<Self> {
+    pub async fn start_on(port: Port, jobs: &[ScrapeJob]) -> Result<Self> {
         Self::start_with(port, jobs, "", &[]).await
     }
 
-    /// Starts it on a free port, with those files of rules, and has it tell the Alertmanager at that URL.
+    /// Starts it on a port of its own, with those files of rules, and has it tell the Alertmanager at that URL.
     ///
     /// # Errors
     ///
@@ -69,7 +70,7 @@ impl Prometheus {
             "rule_files: [{:?}]\nalerting:\n  alertmanagers:\n  - static_configs: [{{targets: [{address:?}]}}]\n",
             rules.join("*.yml")
         );
-        Self::start_with(free_port()?, jobs, &more, &[]).await
+        Self::start_with(Port::reserve()?, jobs, &more, &[]).await
     }
 
     /// Starts it on that port, with those files of rules and nobody to tell of alerts.
@@ -77,21 +78,21 @@ impl Prometheus {
     /// # Errors
     ///
     /// If it does not come up, because a rule is wrong, say.
-    pub async fn start_with_rules(port: u16, jobs: &[ScrapeJob], rules: &Path) -> Result<Self> {
+    pub async fn start_with_rules(port: Port, jobs: &[ScrapeJob], rules: &Path) -> Result<Self> {
         let more = format!("rule_files: [{:?}]\n", rules.join("*.yml"));
         Self::start_with(port, jobs, &more, &[]).await
     }
 
-    /// Starts it on a free port. It scrapes in protobuf where a target offers that.
+    /// Starts it on a port of its own. It scrapes in protobuf where a target offers that.
     ///
     /// # Errors
     ///
     /// If it does not come up.
     pub async fn start_with_protobuf(jobs: &[ScrapeJob]) -> Result<Self> {
-        Self::start_with(free_port()?, jobs, "", &["--enable-feature=native-histograms"]).await
+        Self::start_with(Port::reserve()?, jobs, "", &["--enable-feature=native-histograms"]).await
     }
 
-    async fn start_with(port: u16, jobs: &[ScrapeJob], configuration: &str, more: &[&str]) -> Result<Self> {
+    async fn start_with(port: Port, jobs: &[ScrapeJob], configuration: &str, more: &[&str]) -> Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("txnscope-prometheus-")
             .tempdir()
@@ -121,15 +122,7 @@ impl Prometheus {
     }
 
     async fn ready(&mut self) -> Result<()> {
-        let ready = format!("{}/-/ready", self.url());
-        crate::wait::until("Prometheus to be ready", async || {
-            if let Err(ended) = self.process.check() {
-                return Ok(Err(ended));
-            }
-            self.http.get(&ready).send().await?.error_for_status()?;
-            Ok(Ok(()))
-        })
-        .await?
+        self.process.is_ready(self.port.number(), "/-/ready").await
     }
 
     /// Kills it (SIGKILL). Its data stay.
@@ -156,7 +149,7 @@ impl Prometheus {
     /// Its address, for a browser.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://{}", self.port.address())
     }
 
     /// Evaluates an expression now. A scalar is one sample without labels.

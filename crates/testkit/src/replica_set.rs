@@ -1,4 +1,4 @@
-//! A replica set with short election timeouts.
+//! A replica set.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ impl ReplicaSetOptions {
             auth: false,
             version: None,
             proxied: false,
-            election_timeout: Duration::from_secs(1),
+            election_timeout: Duration::from_secs(10),
         }
     }
 
@@ -68,7 +68,8 @@ impl ReplicaSetOptions {
         self
     }
 
-    /// For how long a primary may be silent; 1 s unless this says otherwise. Under load that is an election now and then.
+    /// For how long a primary may be silent; 10 s unless this says otherwise, as by default on any server. After much less
+    /// a busy machine has another primary now and then. Whoever kills a primary, and waits for the next, wants less.
     #[must_use]
     pub fn election_timeout(mut self, timeout: Duration) -> Self {
         self.election_timeout = timeout;
@@ -138,6 +139,14 @@ impl ReplicaSet {
         let config = doc! {"_id": &self.name, "members": members, "settings": settings};
         let first = self.members.first().context("a replica set has a member")?;
         first.admin(doc! {"replSetInitiate": config}).await?;
+        if self.members.len() > 1 {
+            // By themselves they would wait for as long as a primary may be silent.
+            crate::wait::until("the first election", async || {
+                first.admin(doc! {"replSetStepUp": 1}).await?;
+                Ok(())
+            })
+            .await?;
+        }
         Ok(())
     }
 

@@ -52,7 +52,8 @@ where
 mod tests {
     use super::*;
 
-    #[tokio::test]
+    // On a paused clock the limit is so many tries, however busy the machine is.
+    #[tokio::test(start_paused = true)]
     async fn a_failure_prints_the_last_near_miss() {
         let mut balance = 7;
         let waited = until_within(Duration::from_millis(100), "a balance of zero", async || {
@@ -64,10 +65,11 @@ mod tests {
             }
         });
         let error = waited.await.unwrap_err().to_string();
-        assert!(error.contains("a balance of zero") && error.contains("then it was"), "{error}");
+        // Tries after 0, 20, 40, 60 and 80 ms.
+        assert!(error.contains("a balance of zero") && error.contains("then it was 2"), "{error}");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn an_attempt_that_hangs_does_not_hang_the_test() {
         let waited = until_within(Duration::from_millis(50), "an answer", async || {
             std::future::pending::<()>().await;

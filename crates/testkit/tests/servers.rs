@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow};
 use mongodb::Client;
 use mongodb::bson::{Document, doc};
 use rustix::process::{Pid, test_kill_process};
-use testkit::{FailPoint, Flow, Prometheus, ReplicaSet, ReplicaSetOptions, ScrapeJob, wait};
+use testkit::{FailPoint, Flow, Port, Prometheus, ReplicaSet, ReplicaSetOptions, ScrapeJob, wait};
 
 async fn commit_one(client: &Client) -> Result<()> {
     let jobs = client.database("kit").collection::<Document>("jobs");
@@ -37,7 +37,8 @@ async fn a_replica_set_of_one_commits_a_transaction_and_dies_with_its_owner() {
 
 #[tokio::test]
 async fn a_killed_primary_of_three_is_replaced_and_comes_back() {
-    let mut set = ReplicaSet::start(3).await.unwrap();
+    let options = ReplicaSetOptions::new(3).election_timeout(Duration::from_secs(1));
+    let mut set = options.start().await.unwrap();
     let old = set.primary().await.unwrap();
     set.member_mut(old).kill().await.unwrap();
     let new = set.primary().await.unwrap();
@@ -128,9 +129,8 @@ async fn a_failpoint_says_how_often_it_has_fired() {
 
 #[tokio::test]
 async fn prometheus_scrapes_itself() {
-    let target = format!("127.0.0.1:{}", testkit::free_port().unwrap());
-    let port: u16 = target.rsplit(':').next().unwrap().parse().unwrap();
-    let jobs = [ScrapeJob { name: "itself".into(), target }];
+    let port = Port::reserve().unwrap();
+    let jobs = [ScrapeJob { name: "itself".into(), target: port.address() }];
     let prometheus = Prometheus::start_on(port, &jobs).await.unwrap();
     wait::until("its first scrape of itself", async || {
         match prometheus.value("up{job=\"itself\"}").await? {

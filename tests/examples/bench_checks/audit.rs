@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use end_to_end::measure::{most_resident, on_processor};
 use mongodb::Client;
 use mongodb::bson::doc;
 use serde_json::{Value, json};
@@ -12,7 +13,6 @@ use tokio::process::Command;
 use txnscope_consistency::{Checks, Sample, Verdict, run};
 
 use crate::data::grouped;
-use crate::process::Usage;
 
 /// What one check took.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ pub(crate) async fn audit(uri: &str, max_time: Duration) -> Result<()> {
     for check in checks.iter() {
         let mut check = check.clone();
         check.max_time = max_time;
-        let before = Usage::of(mongod)?.cpu;
+        let before = on_processor(mongod)?;
         let report = run(&client, &check, Sample { most: 20, full: false }).await;
         let failed = match &report.verdict {
             Verdict::Clean { .. } => None,
@@ -48,18 +48,18 @@ pub(crate) async fn audit(uri: &str, max_time: Duration) -> Result<()> {
             "check": check.name,
             "documents": report.verdict.documents(),
             "took": report.took.as_secs_f64(),
-            "cpu": Usage::of(mongod)?.cpu.saturating_sub(before).as_secs_f64(),
+            "cpu": (on_processor(mongod)? - before) / 1e3,
             "failed": failed,
         });
         println!("{line}");
         eprintln!("{line}");
     }
-    println!("{}", json!({"most_memory": Usage::of(std::process::id())?.most_memory}));
+    println!("{}", json!({"most_memory": most_resident(std::process::id())?}));
     Ok(())
 }
 
-/// Runs this program again for the checks alone. Returns what each took, and the most memory that it had, in kB.
-pub(crate) async fn in_a_process(uri: &str, max_time: Duration) -> Result<(Vec<Timed>, u64)> {
+/// Runs this program again for the checks alone. Returns what each took, and the most memory that it had, in MB.
+pub(crate) async fn in_a_process(uri: &str, max_time: Duration) -> Result<(Vec<Timed>, f64)> {
     let max_time = humantime::format_duration(max_time).to_string();
     let output = Command::new(std::env::current_exe()?)
         .args(["--audit", uri, "--max-time", &max_time])
@@ -69,10 +69,10 @@ pub(crate) async fn in_a_process(uri: &str, max_time: Duration) -> Result<(Vec<T
         .wait_with_output()
         .await?;
     ensure!(output.status.success(), "the checks ended with {}", output.status);
-    let (mut results, mut most) = (Vec::new(), 0);
+    let (mut results, mut most) = (Vec::new(), f64::NAN);
     for line in String::from_utf8(output.stdout)?.lines() {
         let line: Value = serde_json::from_str(line)?;
-        if let Some(memory) = line["most_memory"].as_u64() {
+        if let Some(memory) = line["most_memory"].as_f64() {
             most = memory;
             continue;
         }

@@ -6,19 +6,17 @@
 
 mod audit;
 mod data;
-mod process;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use end_to_end::measure::{most_resident, on_processor, resident};
 use ledger::{Ledger, Settings, Token};
 use mongodb::bson::{Document, doc};
 use testkit::{ReplicaSet, ReplicaSetOptions};
 use tokio::time::Instant;
-
-use crate::process::Usage;
 
 /// Measures the ledger's checks over many documents.
 #[derive(Debug, Parser)]
@@ -92,11 +90,11 @@ async fn size(client: &mongodb::Client) -> Result<[f64; 2]> {
 
 async fn report(set: &ReplicaSet, flags: &Flags, made: u64, filled: Duration, size: [f64; 2]) -> Result<()> {
     let mongod = set.members().first().context("a set has a member")?.pid();
-    let before = Usage::of(mongod)?;
+    let (before, memory) = (on_processor(mongod)?, resident(mongod)?);
     let began = Instant::now();
     let (results, most) = audit::in_a_process(&set.uri(), flags.max_time).await?;
     let took = began.elapsed();
-    let after = Usage::of(mongod)?;
+    let cpu = (on_processor(mongod)? - before) / 1e3;
     let count = data::grouped(made);
     println!(
         "{count} documents in five collections, {:.1} GB ({:.1} GB on disk with indexes), made in {:.0} s; a replica \
@@ -112,13 +110,12 @@ async fn report(set: &ReplicaSet, flags: &Flags, made: u64, filled: Duration, si
     for result in &results {
         println!("{}", result.row());
     }
-    let cpu = after.cpu.saturating_sub(before.cpu).as_secs_f64();
     println!("| **all** | | **{:.0} s** | | **{cpu:.0} s** |\n", took.as_secs_f64());
     println!(
         "Memory at most: {:.0} MB in the process that runs the checks, {:.0} MB in mongod (and {:.0} MB before the first check).",
-        most as f64 / 1e3,
-        after.most_memory as f64 / 1e3,
-        before.memory as f64 / 1e3,
+        most,
+        most_resident(mongod)?,
+        memory,
     );
     Ok(())
 }

@@ -7,8 +7,9 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Parser;
+use end_to_end::measure;
 use futures_util::TryStreamExt;
 use mongodb::bson::{Document, doc};
 use mongodb::event::EventHandler;
@@ -153,12 +154,9 @@ impl Size {
     }
 }
 
-/// Microseconds that this thread has run. Other programs on the machine do not count.
+/// Microseconds that this process has run. Other programs on the machine do not count.
 fn on_processor() -> Result<f64> {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").context("this needs Linux")?;
-    let nanos: f64 =
-        text.split(' ').next().unwrap_or_default().parse().context("schedstat begins with a number")?;
-    Ok(nanos / 1e3)
+    Ok(measure::on_processor(std::process::id())? * 1e3)
 }
 
 /// What else runs on the machine only ever adds.

@@ -66,8 +66,14 @@ async fn main() -> ExitCode {
 
 async fn run(flags: &Flags) -> Result<()> {
     let work = if flags.quick { Work::QUICK } else { Work::WHOLE };
-    let set = ReplicaSetOptions::new(1).parameter("transactionLifetimeLimitSeconds", 3_600).start().await?;
+    // Every server in use collects diagnostic data, which an exporter may ask for; those of the tests do not.
+    let set = ReplicaSetOptions::new(1)
+        .parameter("transactionLifetimeLimitSeconds", 3_600)
+        .parameter("diagnosticDataCollectionEnabled", true)
+        .start()
+        .await?;
     let stage = Stage::on(&set).await?;
+    peers::report(&stage, flags.mongodb_exporter.as_deref(), work).await?;
     let (mut open, mut levels) = (Vec::new(), Vec::new());
     for wanted in work.open {
         stage.open(&mut open, wanted).await?;
@@ -75,7 +81,6 @@ async fn run(flags: &Flags) -> Result<()> {
         levels.push(Level::measure(&stage, wanted, work).await?);
     }
     level::report(&levels, work);
-    peers::report(&stage, flags.mongodb_exporter.as_deref(), work).await?;
     tokio::task::block_in_place(|| {
         std::thread::scope(|scope| {
             let uri = set.uri();

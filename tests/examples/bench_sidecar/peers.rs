@@ -1,87 +1,251 @@
-//! What the same server is asked by others: the whole of `serverStatus`, as an exporter that is not choosy asks for it,
-//! and Percona's exporter where it is at hand.
+//! The sidecar beside what else asks the same server: a `ping`, the whole of `serverStatus`, and Percona's exporter where it
+//! is at hand. They take turns, so that all of them see the same machine.
+//!
+//! What a server spends is its process's account, with threads that have ended; what it sends is its own count. A tap
+//! between the two would see only those connections that are made through it.
 
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use end_to_end::measure::{self, quantile};
-use mongodb::bson::doc;
+use mongodb::bson::{Document, doc};
 use tempfile::TempDir;
-use testkit::{Process, free_port, wait};
+use testkit::{Port, Process, Signal};
 use tokio::time::{Instant, sleep};
 
-use crate::wire::Wire;
+use crate::sidecar::Sidecar;
 use crate::{Stage, Work};
 
-#[allow(clippy::cast_precision_loss, reason = "for people to read")]
+/// Between two of a kind: long enough that mongod sleeps in between, as it does at any pace that somebody would choose.
+const INTERVAL: Duration = Duration::from_millis(200);
+
+const ROUNDS: u64 = 5;
+
+/// What the exporter is told to collect: what it has by default, what is about the same as the sidecar's, and everything.
+const EXPORTER: [(&str, &[&str]); 3] = [
+    ("by default", &[]),
+    (
+        "with diagnosticdata, replicasetstatus, currentopmetrics",
+        &["--collector.diagnosticdata", "--collector.replicasetstatus", "--collector.currentopmetrics"],
+    ),
+    ("with `--collect-all`", &["--collect-all"]),
+];
+
+/// One of those that ask.
+enum Contender {
+    Command(Document),
+    /// Polls by itself, and is stopped (SIGSTOP) while it is not its turn.
+    Sidecar(Sidecar),
+    Exporter {
+        process: Process,
+        url: String,
+        _port: Port,
+        _folder: TempDir,
+    },
+}
+
+/// What one poll, command or scrape costs the server, in one round.
+#[derive(Debug, Clone, Copy)]
+struct Cost {
+    /// Milliseconds on the processor.
+    mongod: f64,
+    bytes: f64,
+    connections: f64,
+}
+
+struct Row {
+    name: String,
+    contender: Contender,
+    costs: Vec<Cost>,
+    /// Seconds from question to answer, of those that are asked from here.
+    latencies: Vec<f64>,
+}
+
 pub(crate) async fn report(stage: &Stage<'_>, exporter: Option<&Path>, work: Work) -> Result<()> {
-    println!("### Beside it\n");
-    println!("On the same server, with {} transactions open.\n", work.open[2]);
-    println!("| | mongod, each | bytes from mongod, each | connections, each | p50 | p99 | resident |");
-    println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: |");
-    let admin = stage.client.database("admin");
-    // What any command costs at this pace, however little it says, is the floor of a poll, which is some of them.
-    for (name, command) in
-        [("`ping`", doc! {"ping": 1}), ("`serverStatus` with nothing left out", doc! {"serverStatus": 1})]
-    {
-        let ask = async || anyhow::Ok(admin.run_command(command.clone()).await?);
-        let bytes = mongodb::bson::serialize_to_vec(&ask().await?)?.len();
-        let (spent, seconds) = each(stage, work.polls, async || ask().await.map(drop)).await?;
-        println!(
-            "| {name}, by a client that is connected | {spent:.2} ms | {bytes} | 0 | {:.2} ms | {:.2} ms | |",
-            quantile(&seconds, 0.5) * 1e3,
-            quantile(&seconds, 0.99) * 1e3
-        );
-    }
+    let uri = format!("mongodb://{}/?directConnection=true", stage.address());
+    let sidecar = Sidecar::start(&uri, 1, INTERVAL, &[]).await?;
+    sidecar.process.signal(Signal::STOP)?;
+    let mut rows = vec![
+        Row::new(OURS, Contender::Sidecar(sidecar)),
+        Row::new("`ping`, by a client that is connected", Contender::Command(doc! {"ping": 1})),
+        Row::new(
+            "`serverStatus` with nothing left out, by a client that is connected",
+            Contender::Command(doc! {"serverStatus": 1}),
+        ),
+    ];
     if let Some(program) = exporter {
-        let wire = Wire::to(stage.address()).await?;
-        let (folder, port) = (TempDir::new()?, free_port()?);
-        let arguments = [
-            format!("--mongodb.uri=mongodb://{}/", wire.address),
-            format!("--web.listen-address=127.0.0.1:{port}"),
-            "--collector.diagnosticdata".to_owned(),
-            "--collector.replicasetstatus".to_owned(),
-            "--collector.currentopmetrics".to_owned(),
-        ];
-        let process = Process::spawn(program, &arguments, folder.path().join("log")).await?;
-        let url = format!("http://127.0.0.1:{port}/metrics");
-        let scrape = async || anyhow::Ok(reqwest::get(&url).await?.error_for_status()?.bytes().await?);
-        wait::until("the exporter's first page", async || scrape().await.map(drop)).await?;
-        wire.take();
-        let (spent, seconds) = each(stage, work.polls, async || scrape().await.map(drop)).await?;
-        let traffic = wire.take();
-        let bytes: u64 = traffic.replies.values().map(|(_, bytes)| bytes).sum();
+        for (name, arguments) in EXPORTER {
+            let contender = exporter_at_work(stage, program, arguments).await?;
+            rows.push(Row::new(&format!("a scrape of mongodb_exporter {name}"), contender));
+        }
+    }
+    let times = work.polls / ROUNDS;
+    for _ in 0..ROUNDS {
+        for row in &mut rows {
+            row.round(stage, times).await?;
+        }
+    }
+    print(&mut rows, times)
+}
+
+async fn exporter_at_work(stage: &Stage<'_>, program: &Path, arguments: &[&str]) -> Result<Contender> {
+    let (folder, port) = (TempDir::new()?, Port::reserve()?);
+    let fixed = [
+        format!("--mongodb.uri=mongodb://{}/", stage.address()),
+        format!("--web.listen-address={}", port.address()),
+    ];
+    let arguments: Vec<_> = fixed.into_iter().chain(arguments.iter().map(|one| (*one).to_owned())).collect();
+    let mut process = Process::spawn(program, &arguments, folder.path().join("log")).await?;
+    process.is_ready(port.number(), "/metrics").await?;
+    let url = format!("http://{}/metrics", port.address());
+    Ok(Contender::Exporter { process, url, _port: port, _folder: folder })
+}
+
+impl Row {
+    fn new(name: &str, contender: Contender) -> Self {
+        Self { name: name.to_owned(), contender, costs: Vec::new(), latencies: Vec::new() }
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "counts, far below 2^53")]
+    async fn round(&mut self, stage: &Stage<'_>, times: u64) -> Result<()> {
+        // mongod has work of its own, which is nobody's: so much in a second.
+        let (begin, before) = (Instant::now(), measure::on_processor(stage.pid())?);
+        sleep(INTERVAL * 10).await;
+        let idle = (measure::on_processor(stage.pid())? - before) / begin.elapsed().as_secs_f64();
+        if let Contender::Sidecar(sidecar) = &self.contender {
+            sidecar.process.signal(Signal::CONT)?;
+            sleep(INTERVAL * 5).await;
+        }
+        let sent = sent(stage).await?;
+        let (begin, before) = (Instant::now(), measure::on_processor(stage.pid())?);
+        for _ in 0..times {
+            self.once(stage).await?;
+            sleep(INTERVAL).await;
+        }
+        let (took, spent) = (begin.elapsed().as_secs_f64(), measure::on_processor(stage.pid())? - before);
+        let sent = sent.until(stage).await?;
+        // How often it polls is its own business.
+        let times = match &self.contender {
+            Contender::Sidecar(_) => took / INTERVAL.as_secs_f64(),
+            _ => times as f64,
+        };
+        if let Contender::Sidecar(sidecar) = &self.contender {
+            sidecar.process.signal(Signal::STOP)?;
+        }
+        self.costs.push(Cost {
+            mongod: (spent - idle * took) / times,
+            bytes: sent.bytes as f64 / times,
+            connections: sent.connections as f64 / times,
+        });
+        Ok(())
+    }
+
+    async fn once(&mut self, stage: &Stage<'_>) -> Result<()> {
+        let begin = Instant::now();
+        match &self.contender {
+            Contender::Sidecar(_) => return Ok(()),
+            Contender::Command(command) => {
+                stage.client.database("admin").run_command(command.clone()).await?;
+            }
+            Contender::Exporter { url, .. } => {
+                reqwest::get(url).await?.error_for_status()?.bytes().await?;
+            }
+        }
+        self.latencies.push(begin.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    fn resident(&self) -> Result<Option<f64>> {
+        Ok(match &self.contender {
+            Contender::Command(_) => None,
+            Contender::Sidecar(sidecar) => Some(measure::resident(sidecar.process.pid())?),
+            Contender::Exporter { process, .. } => Some(measure::resident(process.pid())?),
+        })
+    }
+}
+
+/// What the server says that it has sent, to anybody, and how many connections it has taken.
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    bytes: i64,
+    connections: i64,
+    /// Of the answer to this very question.
+    own: i64,
+}
+
+async fn sent(stage: &Stage<'_>) -> Result<Sent> {
+    let first = Sent::ask(stage).await?;
+    let second = Sent::ask(stage).await?;
+    Ok(Sent { own: second.bytes - first.bytes, ..second })
+}
+
+impl Sent {
+    async fn ask(stage: &Stage<'_>) -> Result<Self> {
+        let status = stage.client.database("admin").run_command(doc! {"serverStatus": 1}).await?;
+        let number = |section: &str, field: &str| {
+            let value = status.get_document(section).ok().and_then(|section| section.get(field));
+            let number = value.and_then(|value| value.as_i64().or(value.as_i32().map(i64::from)));
+            number.with_context(|| format!("serverStatus has no {section}.{field}"))
+        };
+        let (bytes, connections) = (number("network", "bytesOut")?, number("connections", "totalCreated")?);
+        Ok(Self { bytes, connections, own: 0 })
+    }
+
+    /// What has been added since, without the answers to our own questions.
+    async fn until(self, stage: &Stage<'_>) -> Result<Self> {
+        let now = Self::ask(stage).await?;
+        let (bytes, connections) = (now.bytes - self.bytes - self.own, now.connections - self.connections);
+        Ok(Self { bytes, connections, own: 0 })
+    }
+}
+
+const OURS: &str = "**a poll of txnscope**, all default sources";
+
+#[allow(clippy::print_stdout, reason = "a report is what it makes")]
+fn print(rows: &mut [Row], times: u64) -> Result<()> {
+    println!("### Beside it\n");
+    println!(
+        "On the same server, with no transaction open, {ROUNDS} rounds of {times} of each, in turns, {} ms apart; the \
+         median of the rounds, and the least and the most. mongod's time is that of its whole process, without what it \
+         does by itself; what it sends and how many connections it takes is its own count.\n",
+        INTERVAL.as_millis()
+    );
+    println!(
+        "| | mongod, each | against ours | bytes from mongod, each | connections, each | p50 | p99 | resident |"
+    );
+    println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
+    let ours: Vec<f64> = rows[0].costs.iter().map(|cost| cost.mongod).collect();
+    for row in rows {
+        let of = |field: fn(&Cost) -> f64| sorted(row.costs.iter().map(field));
+        let (mongod, bytes, connections) =
+            (of(|cost| cost.mongod), of(|cost| cost.bytes), of(|cost| cost.connections));
+        let ratios = sorted(row.costs.iter().zip(&ours).map(|(cost, ours)| cost.mongod / ours));
+        row.latencies.sort_by(f64::total_cmp);
+        let latency = |part| match row.latencies.as_slice() {
+            [] => String::new(),
+            seconds => format!("{:.1} ms", quantile(seconds, part) * 1e3),
+        };
         println!(
-            "| a scrape of mongodb_exporter (diagnosticdata, replicasetstatus, currentopmetrics) | {spent:.2} ms | {} | {:.1} | {:.2} ms | {:.2} ms | {:.1} MB |",
-            bytes / work.polls,
-            traffic.connections as f64 / work.polls as f64,
-            quantile(&seconds, 0.5) * 1e3,
-            quantile(&seconds, 0.99) * 1e3,
-            measure::resident(process.pid())?
+            "| {} | {:.2} ms ({:.2} to {:.2}) | {:.2} × | {:.0} | {:.1} | {} | {} | {} |",
+            row.name,
+            quantile(&mongod, 0.5),
+            quantile(&mongod, 0.0),
+            quantile(&mongod, 1.0),
+            quantile(&ratios, 0.5),
+            quantile(&bytes, 0.5),
+            quantile(&connections, 0.5).max(0.0),
+            latency(0.5),
+            latency(0.99),
+            row.resident()?.map(|megabytes| format!("{megabytes:.1} MB")).unwrap_or_default()
         );
     }
     println!();
     Ok(())
 }
 
-/// mongod's milliseconds on the processor for one, what it does by itself taken off; and how long each took, sorted.
-async fn each(stage: &Stage<'_>, times: u64, work: impl AsyncFn() -> Result<()>) -> Result<(f64, Vec<f64>)> {
-    const PAUSE: Duration = crate::level::INTERVAL;
-    let mut seconds = Vec::new();
-    let (begin, before) = (Instant::now(), measure::on_processor(stage.pid())?);
-    for _ in 0..times {
-        let begin = Instant::now();
-        work().await?;
-        seconds.push(begin.elapsed().as_secs_f64());
-        sleep(PAUSE).await;
-    }
-    let (took, spent) = (begin.elapsed(), measure::on_processor(stage.pid())? - before);
-    let before = measure::on_processor(stage.pid())?;
-    sleep(took).await;
-    let idle = measure::on_processor(stage.pid())? - before;
-    seconds.sort_by(f64::total_cmp);
-    #[allow(clippy::cast_precision_loss, reason = "some hundred")]
-    let times = times as f64;
-    Ok(((spent - idle) / times, seconds))
+fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values
 }

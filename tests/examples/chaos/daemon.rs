@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
-use testkit::{Process, Signal, free_port, wait};
+use testkit::{Port, Process, Signal};
 
 use crate::clock::{self, Clock};
 
@@ -15,6 +15,7 @@ pub(crate) struct Daemon {
     arguments: Vec<String>,
     environment: Vec<(&'static str, String)>,
     log: PathBuf,
+    port: Port,
     address: String,
     /// If it does not go by the machine's.
     clock: Option<Clock>,
@@ -31,11 +32,13 @@ impl Daemon {
         folder: &TempDir,
     ) -> Result<Self> {
         ensure!(program.exists(), "{} is not built; run it as: cargo xtask chaos", program.display());
-        let address = format!("127.0.0.1:{}", free_port()?);
+        let port = Port::reserve()?;
+        let address = port.address();
         arguments.push(format!("--web.listen-address={address}"));
         let log = folder.path().join(format!("{name}.log"));
         let process = spawn(&program, &arguments, &environment, None, &log).await?;
-        let mut daemon = Self { name, program, arguments, environment, log, address, clock: None, process };
+        let mut daemon =
+            Self { name, program, arguments, environment, log, port, address, clock: None, process };
         daemon.ready().await?;
         Ok(daemon)
     }
@@ -92,15 +95,7 @@ impl Daemon {
     }
 
     pub(crate) async fn ready(&mut self) -> Result<()> {
-        let ready = format!("{}/-/ready", self.url());
-        wait::until(&format!("{} to be ready", self.name), async || {
-            if let Err(ended) = self.process.check() {
-                return Ok(Err(ended));
-            }
-            reqwest::get(&ready).await?.error_for_status()?;
-            Ok(Ok(()))
-        })
-        .await?
+        self.process.is_ready(self.port.number(), "/-/ready").await
     }
 
     pub(crate) fn pid(&self) -> u32 {

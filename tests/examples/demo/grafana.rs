@@ -4,23 +4,24 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use tempfile::TempDir;
-use testkit::{Process, wait};
+use testkit::{Port, Process};
 
 pub(crate) struct Grafana {
     url: String,
+    _port: Port,
     _process: Process,
     _folder: TempDir,
 }
 
 impl Grafana {
-    pub(crate) async fn start_if_installed(port: u16, prometheus: &str) -> Result<Option<Self>> {
+    pub(crate) async fn start_if_installed(port: Port, prometheus: &str) -> Result<Option<Self>> {
         let Some((program, home)) = installation() else { return Ok(None) };
         let folder = tempfile::Builder::new().prefix("txnscope-grafana-").tempdir()?;
         let at = |name: &str| folder.path().join(name);
         let ours = testkit::workspace().join("dashboards");
         copy_dashboards(&ours, &at("dashboards"))?;
         let arguments = ["server".to_owned(), format!("--homepath={}", home.display())];
-        let url = format!("http://127.0.0.1:{port}");
+        let url = format!("http://{}", port.address());
         let mut process = Process::spawn_with(&program, &arguments, at("log"), |command| {
             command
                 .env("GF_SERVER_HTTP_ADDR", "127.0.0.1")
@@ -37,17 +38,9 @@ impl Grafana {
                 .env("GF_ANALYTICS_CHECK_FOR_UPDATES", "false");
         })
         .await?;
-        let health = format!("{url}/api/health");
-        wait::until("Grafana to be ready", async || {
-            if let Err(ended) = process.check() {
-                return Ok(Err(ended));
-            }
-            reqwest::get(&health).await?.error_for_status()?;
-            Ok(Ok(()))
-        })
-        .await?
-        .context("GRAFANA_HOME may point at the wrong folder")?;
-        Ok(Some(Self { url, _process: process, _folder: folder }))
+        let ready = process.is_ready(port.number(), "/api/health").await;
+        ready.context("GRAFANA_HOME may point at the wrong folder")?;
+        Ok(Some(Self { url, _port: port, _process: process, _folder: folder }))
     }
 
     /// The page to begin with.

@@ -1,13 +1,12 @@
 //! What the demo is played on: a replica set, the ledger, the sidecar, Prometheus, and Grafana if there is one.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use end_to_end::client::Client;
 use tempfile::TempDir;
-use testkit::{Process, Prometheus, ReplicaSet, ScrapeJob, Signal, free_port, wait};
+use testkit::{Port, Process, Prometheus, ReplicaSet, ScrapeJob, Signal};
 
 use crate::grafana::Grafana;
 
@@ -51,8 +50,8 @@ impl Stage {
             .map(|daemon| ScrapeJob { name: daemon.name.to_owned(), target: daemon.address.clone() });
         // The objectives and thresholds that the dashboards show.
         let rules = testkit::workspace().join("alerts/rules");
-        let prometheus = Prometheus::start_with_rules(port_near(9090)?, &jobs, &rules).await?;
-        let grafana = Grafana::start_if_installed(port_near(3001)?, &prometheus.url()).await?;
+        let prometheus = Prometheus::start_with_rules(Port::near(9090)?, &jobs, &rules).await?;
+        let grafana = Grafana::start_if_installed(Port::near(3001)?, &prometheus.url()).await?;
         Ok(Self { set, ledger, sidecar, prometheus, grafana, _folder: folder })
     }
 
@@ -127,6 +126,7 @@ impl Stage {
 struct Daemon {
     name: &'static str,
     address: String,
+    _port: Port,
     process: Process,
 }
 
@@ -138,27 +138,20 @@ impl Daemon {
         arguments: &[String],
         environment: &[(&str, &str)],
     ) -> Result<Self> {
-        let address = format!("127.0.0.1:{}", port_near(port)?);
+        // The usual port, or another where that is taken.
+        let port = Port::near(port)?;
+        let address = port.address();
         let listen = format!("--web.listen-address={address}");
         // The sidecar is one of several commands of its program.
         let serve = (name == "txnscope").then(|| "serve".to_owned());
         let arguments: Vec<_> = serve.into_iter().chain([listen]).chain(arguments.iter().cloned()).collect();
         let log = folder.path().join(format!("{name}.log"));
-        let process = Process::spawn_with(&program(name)?, &arguments, log, |command| {
+        let mut process = Process::spawn_with(&program(name)?, &arguments, log, |command| {
             command.envs(environment.iter().copied());
         })
         .await?;
-        let mut daemon = Self { name, address, process };
-        let ready = format!("{}/-/ready", daemon.url());
-        wait::until(&format!("{name} to be ready"), async || {
-            if let Err(ended) = daemon.process.check() {
-                return Ok(Err(ended));
-            }
-            reqwest::get(&ready).await?.error_for_status()?;
-            Ok(Ok(()))
-        })
-        .await??;
-        Ok(daemon)
+        process.is_ready(port.number(), "/-/ready").await?;
+        Ok(Self { name, address, _port: port, process })
     }
 
     fn url(&self) -> String {
@@ -180,12 +173,4 @@ fn program(name: &str) -> Result<PathBuf> {
     let program = folder.join(name);
     ensure!(program.exists(), "{} is not built; run the demo with: cargo xtask demo", program.display());
     Ok(program)
-}
-
-/// The usual port, or any free one where that is taken.
-fn port_near(usual: u16) -> Result<u16> {
-    match TcpListener::bind(("127.0.0.1", usual)) {
-        Ok(_) => Ok(usual),
-        Err(_) => free_port(),
-    }
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use end_to_end::client::Client;
 use ledger::{Ledger, Server, Settings, Token};
-use mongodb::bson::doc;
 use tempfile::TempDir;
 use testkit::{Alertmanager, Prometheus, ReplicaSet, ReplicaSetOptions, ScrapeJob};
 use tokio::net::TcpListener;
@@ -41,7 +40,6 @@ impl Stage {
             .parameter("transactionLifetimeLimitSeconds", LIFETIME_LIMIT_SECONDS)
             .start()
             .await?;
-        patient(&set).await?;
         let client = ledger::connect(&set.uri()).await?;
         let metrics = Metrics::isolated()?;
         let mut settings = Settings::new(Token::new(TOKEN)?);
@@ -95,20 +93,6 @@ impl Stage {
         }
         Ok(())
     }
-}
-
-/// Gives the set the server's own patience with a silent primary: on a busy machine a second's is an election now and then,
-/// which no scene asked for.
-async fn patient(set: &ReplicaSet) -> Result<()> {
-    let primary = &set.members()[set.primary().await?];
-    let current = primary.admin(doc! {"replSetGetConfig": 1}).await?;
-    let mut config = current.get_document("config")?.clone();
-    config.insert("version", config.get_i32("version")? + 1);
-    let mut settings = config.get_document("settings")?.clone();
-    settings.insert("electionTimeoutMillis", 10_000);
-    config.insert("settings", settings);
-    primary.admin(doc! {"replSetReconfig": config}).await?;
-    Ok(())
 }
 
 /// One that asks often, and runs the ledger's checks often.

@@ -7,7 +7,7 @@ use end_to_end::load::{Load, Targets};
 use end_to_end::promql;
 use mongodb::bson::{Document, doc};
 use mongodb::{Client, Collection};
-use testkit::{FailPoint, Prometheus, ReplicaSet, ScrapeJob, free_port, wait};
+use testkit::{FailPoint, Port, Prometheus, ReplicaSet, ScrapeJob, wait};
 use tokio::sync::oneshot;
 use txnscope_catalog::Presence;
 use txnscope_sidecar::{Config, Sidecar};
@@ -32,7 +32,7 @@ async fn every_panel_has_data_under_load() {
     };
     let jobs = [job("ledger", backend.metrics_url()), job("txnscope", metrics_url(&sidecar))];
     let rules = testkit::workspace().join("alerts/rules");
-    let prometheus = Prometheus::start_with_rules(free_port().unwrap(), &jobs, &rules).await.unwrap();
+    let prometheus = Prometheus::start_with_rules(Port::reserve().unwrap(), &jobs, &rules).await.unwrap();
 
     let client = set.client().await.unwrap();
     client.database("ledger").run_command(doc! {"profile": 2, "slowms": 20}).await.unwrap();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use axum::Router;
 use axum::routing::get;
 use tempfile::TempDir;
-use testkit::{Binary, Process, free_port, wait};
+use testkit::{Binary, Port, Process, wait};
 use tokio::net::TcpListener;
 
 /// A page for Prometheus, served until the test ends.
@@ -19,7 +19,8 @@ pub(crate) async fn page(text: String) -> String {
 
 /// A Prometheus of the test's own.
 pub(crate) struct Prometheus {
-    process: Process,
+    _process: Process,
+    _port: Port,
     pub(crate) url: String,
     folder: TempDir,
 }
@@ -30,30 +31,20 @@ impl Prometheus {
         let folder = TempDir::new().unwrap();
         std::fs::write(folder.path().join("prometheus.yml"), config).unwrap();
         prepare(folder.path()).await;
-        let url = format!("http://127.0.0.1:{}", free_port().unwrap());
+        let port = Port::reserve().unwrap();
         let at = |name: &str| folder.path().join(name).display().to_string();
         let arguments = [
             format!("--config.file={}", at("prometheus.yml")),
             format!("--storage.tsdb.path={}", at("data")),
             "--storage.tsdb.retention.time=10y".to_owned(),
-            format!("--web.listen-address={}", url.trim_start_matches("http://")),
+            format!("--web.listen-address={}", port.address()),
             "--log.level=warn".to_owned(),
         ];
         let log: PathBuf = folder.path().join("log");
-        let process = Process::spawn(&Binary::Prometheus.path().unwrap(), &arguments, log).await.unwrap();
-        let mut prometheus = Self { process, url, folder };
-        let ready = format!("{}/-/ready", prometheus.url);
-        wait::until("Prometheus to be ready", async || {
-            if let Err(ended) = prometheus.process.check() {
-                return Ok(Err(ended));
-            }
-            reqwest::get(&ready).await?.error_for_status()?;
-            Ok(Ok(()))
-        })
-        .await
-        .unwrap()
-        .unwrap();
-        prometheus
+        let mut process = Process::spawn(&Binary::Prometheus.path().unwrap(), &arguments, log).await.unwrap();
+        process.is_ready(port.number(), "/-/ready").await.unwrap();
+        let url = format!("http://{}", port.address());
+        Self { _process: process, _port: port, url, folder }
     }
 
     /// Waits until an expression has an answer.

@@ -4,8 +4,9 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Output, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, kill_process};
 use serde_json::{Value, json};
-use testkit::Mongod;
+use testkit::{Mongod, Signal};
 
 use crate::support::{Answer, block_on, shared};
 
@@ -123,7 +124,7 @@ fn it_serves_until_it_is_told_to_stop_and_keeps_its_token_to_itself() -> Result<
         let replica_set = shared().await?;
         let token = token_folder("t0p-s3cret\n")?;
         let token_file = token.path().join("token");
-        for signal in ["-TERM", "-INT"] {
+        for signal in [Signal::TERM, Signal::INT] {
             let mut running = Running::start(&[
                 "--log.format=json",
                 "--log.level=trace",
@@ -198,10 +199,10 @@ impl Running {
         }
     }
 
-    fn signal(&self, signal: &str) -> Result<()> {
-        let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status()?;
-        ensure!(status.success());
-        Ok(())
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let pid =
+            i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("a process has an id")?;
+        Ok(kill_process(pid, signal)?)
     }
 
     /// Waits for a good end, and returns everything that it logged.

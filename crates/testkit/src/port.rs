@@ -1,0 +1,137 @@
+//! Ports that nobody else is given.
+//!
+//! A port that was free a moment ago is not ours: another test, of this run or of one beside it, may draw it too, and
+//! the kernel gives it to any outgoing connection. So a port is reserved by a lock on a file that stands for it, for as
+//! long as the reservation lives, and is drawn from below the range that the kernel gives out by itself.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::ErrorKind;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+/// Below what Linux gives to outgoing connections and to whoever asks for port 0 (`net.ipv4.ip_local_port_range`, from
+/// 32768 on where nobody has changed it).
+const FIRST: u16 = 18_000;
+const PORTS: u16 = 14_000;
+
+/// A port of 127.0.0.1 that is reserved until this is dropped, also while nobody listens on it.
+#[derive(Debug)]
+pub struct Port {
+    number: u16,
+    /// Unlocked by the kernel when it is closed, however its owner ends.
+    _lock: File,
+}
+
+impl Port {
+    /// Reserves one on which nobody listens.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    pub fn reserve() -> Result<Self> {
+        static NEXT: AtomicU16 = AtomicU16::new(0);
+        // Processes that begin at different places seldom meet.
+        let begin = std::process::id().wrapping_mul(101) % u32::from(PORTS);
+        for _ in 0..PORTS {
+            let step = u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
+            let offset = u16::try_from((begin + step) % u32::from(PORTS)).context("an offset")?;
+            if let Some(port) = Self::try_reserve(FIRST + offset)? {
+                return Ok(port);
+            }
+        }
+        bail!("no port of 127.0.0.1 from {FIRST} to {} is free", FIRST + PORTS - 1)
+    }
+
+    /// Reserves that one, or any other where that is taken.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    pub fn near(usual: u16) -> Result<Self> {
+        match Self::try_reserve(usual)? {
+            Some(port) => Ok(port),
+            None => Self::reserve(),
+        }
+    }
+
+    fn try_reserve(number: u16) -> Result<Option<Self>> {
+        let file = folder()?.join(number.to_string());
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&file);
+        let lock = lock.with_context(|| format!("cannot open {}", file.display()))?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Ok(None),
+            Err(error) => return Err(error).with_context(|| format!("cannot lock {}", file.display())),
+        }
+        match TcpListener::bind(("127.0.0.1", number)) {
+            Ok(_) => Ok(Some(Self { number, _lock: lock })),
+            Err(error) if matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::PermissionDenied) => {
+                Ok(None)
+            }
+            Err(error) => Err(error).with_context(|| format!("cannot listen on 127.0.0.1:{number}")),
+        }
+    }
+
+    /// The port.
+    #[must_use]
+    pub fn number(&self) -> u16 {
+        self.number
+    }
+
+    /// `127.0.0.1:port`.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.number)
+    }
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.number.fmt(f)
+    }
+}
+
+/// One for each user: nobody can lock another's files.
+fn folder() -> Result<PathBuf> {
+    let user = rustix::process::getuid().as_raw();
+    let folder = std::env::temp_dir().join(format!("txnscope-ports-{user}"));
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    Ok(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn reserved_port_is_given_to_nobody_else_until_it_is_dropped() {
+        let threads: Vec<_> = (0..8)
+            .map(|_| std::thread::spawn(|| (0..50).map(|_| Port::reserve().unwrap()).collect::<Vec<_>>()))
+            .collect();
+        let ports: Vec<Port> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+        let numbers: BTreeSet<_> = ports.iter().map(Port::number).collect();
+        assert_eq!(numbers.len(), 400);
+        let number = ports[0].number();
+        assert!(Port::try_reserve(number).unwrap().is_none());
+        assert_ne!(Port::near(number).unwrap().number(), number);
+        drop(ports);
+        assert_eq!(Port::near(number).unwrap().number(), number);
+    }
+
+    #[test]
+    fn port_that_a_stranger_listens_on_is_not_reserved() {
+        let port = Port::reserve().unwrap();
+        let number = port.number();
+        drop(port);
+        let _stranger = TcpListener::bind(("127.0.0.1", number)).unwrap();
+        assert_ne!(Port::near(number).unwrap().number(), number);
+    }
+}
