@@ -12,7 +12,7 @@ use testkit::{ReplicaSetOptions, Scrape};
 use txnscope_catalog::POLL_SOURCES;
 use txnscope_sidecar::{Privilege, privileges, privileges_by_source};
 
-use crate::common::{everything, open_transaction, page_where, prepare, sidecar_with};
+use crate::common::{everything, open_transaction, page_where, patient_sidecar, prepare};
 
 const ERRORS: &str = "txnscope_poll_errors_total";
 const DENIED: (&str, &str) = ("reason", "permission_denied");
@@ -49,7 +49,7 @@ async fn the_printed_role_is_enough_and_each_part_of_it_is_needed_by_the_sources
 
     let hosts = set.members()[0].address();
     let uri = format!("mongodb://txnscope:pass-of-ours@{hosts}/?replicaSet={}", set.name());
-    let sidecar = sidecar_with(&uri, settings.clone()).await;
+    let sidecar = patient_sidecar(&uri, settings.clone()).await;
     let all: BTreeSet<_> = privileges_by_source(&settings).into_iter().map(|(source, _)| source).collect();
     let succeed = |page: &Scrape| {
         let outcomes = page.matching("txnscope_poll_success", &[]);

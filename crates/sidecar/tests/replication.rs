@@ -20,24 +20,26 @@ async fn an_election_is_seen_and_who_won_it() {
     const WON: &str = "mongodb_replication_elections_won_total";
     let set = ReplicaSet::start(3).await.unwrap();
     let sidecar = sidecar_with(&set.uri(), everything()).await;
+    let limit = "mongodb_transaction_lifetime_limit_seconds";
     let before = page_where(&sidecar, "a primary and two secondaries", |page| {
-        is_in(page, "primary") == 1.0 && is_in(page, "secondary") == 2.0
+        is_in(page, "primary") == 1.0
+            && is_in(page, "secondary") == 2.0
+            && total(page, limit) == 3.0 * 60.0
+            && page.family(WON).is_some()
     })
     .await;
-    let limit = "mongodb_transaction_lifetime_limit_seconds";
-    assert_eq!(total(&before, limit), 3.0 * 60.0);
 
     let next = set.step_up_another().await.unwrap();
     let winner = set.members()[next].address();
-    let page = page_where(&sidecar, "another primary", |page| {
+    let cause = [("member", winner.as_str()), ("cause", "step_up_command")];
+    let term = |page: &Scrape| page.sum("mongodb_replication_term", &[("member", &winner)]);
+    page_where(&sidecar, "another primary, elected by command, in a later term", |page| {
         page.value(STATE, &[("member", &winner), ("state", "primary")]) == Some(1.0)
             && is_in(page, "primary") == 1.0
+            && page.sum(WON, &cause) - before.sum(WON, &cause) == 1.0
+            && term(page) > term(&before)
     })
     .await;
-    let cause = [("member", winner.as_str()), ("cause", "step_up_command")];
-    assert_eq!(page.sum(WON, &cause) - before.sum(WON, &cause), 1.0);
-    let term = |page: &Scrape| page.sum("mongodb_replication_term", &[("member", &winner)]);
-    assert!(term(&page) > term(&before));
     page_where(&sidecar, "who stepped down", |page| {
         total(page, "mongodb_replication_step_downs_total") == 1.0
     })

@@ -9,7 +9,9 @@ use mongodb::bson::{Document, doc};
 use testkit::{FailPoint, ReplicaSet, Scrape};
 use txnscope_sidecar::Sidecar;
 
-use crate::common::{everything, open_transaction, page_where, prepare, sidecar_with, total};
+use crate::common::{
+    everything, open_transaction, page_where, patient_sidecar, prepare, sidecar_with, total,
+};
 
 const PROFILED: &str = "mongodb_profiled_operations_total";
 const GAPS: &str = "mongodb_profile_gaps_total";
@@ -165,7 +167,7 @@ async fn a_name_that_is_no_utf8_costs_nothing() {
     prepare(&client).await;
     let test = client.database("test");
     test.run_command(doc! {"profile": 2}).await.unwrap();
-    let sidecar = sidecar_with(&set.uri(), everything()).await;
+    let sidecar = patient_sidecar(&set.uri(), everything()).await;
     page_where(&sidecar, "the first poll", |page| page.family(GAPS).is_some()).await;
     // The driver sends no such thing, but others do.
     let mut command = doc! {"find": "shop", "filter": {"a": 1}, "$db": "test"}.to_vec().unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use futures_util::future::join_all;
 use mongodb::bson::doc;
 use rand::Rng;
@@ -53,11 +53,15 @@ fn a_transaction_whose_client_has_left_is_not_committed() -> Result<()> {
     with_ledger(async |bench| {
         let id = bench.retainer(json!(1000)).await?;
         // The first statement takes its time, and meanwhile the client leaves.
-        let block = doc! { "failCommands": ["findAndModify"], "blockConnection": true, "blockTimeMS": 700 };
+        let block = doc! { "failCommands": ["findAndModify"], "blockConnection": true, "blockTimeMS": 3_000 };
         let slow = bench.fail(Some(1), block).await?;
         let path = format!("/api/retainers/{id}/consume");
-        let request = bench.request(reqwest::Method::POST, &path).timeout(Duration::from_millis(100));
-        ensure!(request.json(&json!({ "amount": 800, "description": "" })).send().await.is_err());
+        let request = bench.request(reqwest::Method::POST, &path);
+        let request = request.json(&json!({ "amount": 800, "description": "" })).send();
+        tokio::select! {
+            answer = request => bail!("it did not wait for its statement: {answer:?}"),
+            begun = slow.fired() => begun?,
+        }
         let operation = "POST /api/retainers/{id}/consume";
         until("the layer has seen the client leave", async || {
             ensure!(bench.failures(operation, "cancelled", "cancelled").await? == 1.0);

@@ -324,6 +324,11 @@ impl Failing {
     pub(crate) async fn off(self) -> Result<()> {
         self.failpoint.off().await
     }
+
+    /// Waits until a command has run into it.
+    pub(crate) async fn fired(&self) -> Result<()> {
+        self.failpoint.fired(testkit::wait::LIMIT).await
+    }
 }
 
 /// An HTTP answer, read to its end.

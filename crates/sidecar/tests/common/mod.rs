@@ -23,7 +23,17 @@ pub(crate) async fn sidecar(uri: &str) -> Sidecar {
 
 /// The same with other settings of its sources.
 pub(crate) async fn sidecar_with(uri: &str, sources: SourceSettings) -> Sidecar {
+    start(Config::new(uri), sources).await
+}
+
+/// The same, for tests that count failures: a busy machine makes no poll fail for lack of time.
+pub(crate) async fn patient_sidecar(uri: &str, sources: SourceSettings) -> Sidecar {
     let mut config = Config::new(uri);
+    config.poll_timeout = wait::LIMIT;
+    start(config, sources).await
+}
+
+async fn start(mut config: Config, sources: SourceSettings) -> Sidecar {
     config.listen_addresses = vec!["127.0.0.1:0".parse().unwrap()];
     config.poll_interval = Duration::from_millis(200);
     config.sources = sources;
