@@ -66,7 +66,7 @@ pub(crate) fn run(only: &[String], write: bool, arguments: &[String]) -> Result<
         let names: Vec<_> = BENCHES.iter().map(|bench| bench.name).collect();
         bail!("there is no benchmark `{unknown}`; there are {}", names.join(", "));
     }
-    fetch::all()?;
+    fetch::servers(&["mongod"])?;
     for bench in BENCHES.iter().filter(|bench| only.is_empty() || only.iter().any(|name| name == bench.name))
     {
         eprintln!("==> bench {}: building with optimisation", bench.name);

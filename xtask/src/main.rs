@@ -1,5 +1,6 @@
 //! The project's own commands: what `cargo test` cannot do by itself.
 
+mod bare;
 mod bench;
 mod checks;
 mod counts;
@@ -55,9 +56,23 @@ enum Command {
         /// Print the names of the checks and run none.
         #[arg(long)]
         list: bool,
+        /// Run them so many times, until one fails: what fails now and then is a fault.
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+        times: u32,
+        /// Keep every core busy meanwhile: what fails on a busy machine only is a fault as well.
+        #[arg(long)]
+        busy: bool,
         /// Run the sidecar's tests and the books on each older version of the server instead.
-        #[arg(long, conflicts_with_all = ["only", "list"])]
+        #[arg(long, conflicts_with_all = ["only", "list", "times", "busy"])]
         matrix: bool,
+    },
+    /// Run the README's two commands, or the one named, in a minimal Debian that has nothing else. Wants root.
+    Bare {
+        /// demo or test.
+        only: Option<String>,
+        /// Leave the machine in target/bare, to look at.
+        #[arg(long)]
+        keep: bool,
     },
     /// Measure, beside what it is compared with: all, or only those named.
     Bench {
@@ -127,7 +142,9 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Drill { arguments } => demo::run("drill", &arguments),
         Command::Chaos { arguments } => demo::chaos(&arguments),
         Command::Test { matrix: true, .. } => checks::matrix(),
-        Command::Test { only, list, matrix: false } => checks::run(&only, list),
+        Command::Test { list: true, .. } => checks::list(),
+        Command::Test { only, times, busy, .. } => checks::run(&only, times, busy),
+        Command::Bare { only, keep } => bare::run(only.as_deref(), keep),
         Command::Bench { only, write, arguments } => bench::run(&only, write, &arguments),
         Command::Fuzz { only, seconds } => fuzz::run(&only, seconds),
         Command::Instructions { write } => {

@@ -4,12 +4,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use super::{Package, Registry, Scratch, apt, make_executable, place};
-use crate::run::checked;
+use super::{Package, Registry, Scratch, debian, make_executable, place};
 
 const CHROMIUM: Package =
     Package { name: "chromium", version: "newest", sha256: "", registry: Registry::Debian };
@@ -40,17 +38,7 @@ pub(super) fn bring(tools: &Path) -> Result<PathBuf> {
 }
 
 fn unpack(scratch: &Path) -> Result<PathBuf> {
-    // Nothing is installed, so that nobody else need be kept out.
-    let only = ["--option=Debug::NoLocking=1", "--yes", "--no-install-recommends", "--download-only"];
-    apt(scratch)?(&[&only[..], &["install", CHROMIUM.name]].concat())?;
-    let archives = scratch.join("cache/archives");
-    let made = scratch.join("folder");
-    let entries = fs::read_dir(&archives).context("cannot read what apt has brought")?;
-    for archive in entries.filter_map(|entry| Some(entry.ok()?.path())) {
-        if archive.extension().is_some_and(|extension| extension == "deb") {
-            checked(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(&made))?;
-        }
-    }
+    let made = debian::with_dependencies(CHROMIUM.name, scratch)?;
     if !made.join("usr/lib/chromium/chromium").is_file() {
         bail!("apt brought no chromium; if it is installed, set TXNSCOPE_CHROMIUM to it");
     }

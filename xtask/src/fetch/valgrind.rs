@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::{Package, Registry, Scratch, from_debian, on_path, place};
+use super::{Package, Registry, Scratch, debian, on_path, place};
 
 const VALGRIND: Package = Package {
     name: "valgrind",
@@ -19,14 +19,14 @@ pub(super) fn bring(tools: &Path) -> Result<Command> {
     if let Some(file) = std::env::var_os("TXNSCOPE_VALGRIND") {
         return Ok(Command::new(file));
     }
-    if on_path(VALGRIND.name) {
+    if on_path(VALGRIND.name).is_some() {
         return Ok(Command::new(VALGRIND.name));
     }
     let folder = tools.join("valgrind");
     if !folder.is_dir() {
         eprintln!("==> fetching {} {} for the counts of instructions", VALGRIND.name, VALGRIND.version);
         let scratch = Scratch::new(tools, &VALGRIND)?;
-        let unpacked = from_debian(&VALGRIND, &scratch.0)
+        let unpacked = debian::one(&VALGRIND, &scratch.0)
             .context("cannot fetch valgrind; install one yourself, or set TXNSCOPE_VALGRIND to it")?;
         place(&unpacked, &folder)?;
     }

@@ -1,0 +1,77 @@
+//! Packages of Debian's archive, without root: unpacked, and not installed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use super::{Package, needs, only_file, sha256};
+use crate::run::{checked, output};
+
+/// Downloads and unpacks that package alone, and says where.
+pub(super) fn one(package: &Package, scratch: &Path) -> Result<PathBuf> {
+    let apt = apt(scratch)?;
+    let pinned = format!("{}={}", package.name, package.version);
+    if apt(&["download", &pinned]).is_err() {
+        // A point release replaced it. apt has checked the archive's signature on what it gives instead.
+        eprintln!("==> WARNING: {pinned} is no longer in the archive; taking the version that is, unpinned");
+        apt(&["download", package.name])?;
+    } else if sha256(&only_file(scratch, "deb")?)? != package.sha256 {
+        bail!("{pinned} is not the file that was pinned");
+    }
+    let unpacked = scratch.join("unpacked");
+    unpack(&only_file(scratch, "deb")?, &unpacked)?;
+    Ok(unpacked)
+}
+
+/// Downloads and unpacks the newest version of a package, with all that it depends on and this system lacks, into one
+/// folder, and says where.
+pub(super) fn with_dependencies(name: &str, scratch: &Path) -> Result<PathBuf> {
+    // Nothing is installed, so that nobody else need be kept out.
+    let only = ["--option=Debug::NoLocking=1", "--yes", "--no-install-recommends", "--download-only"];
+    apt(scratch)?(&[&only[..], &["install", name]].concat())?;
+    let archives = scratch.join("cache/archives");
+    let made = scratch.join("folder");
+    let entries = fs::read_dir(&archives).context("cannot read what apt has brought")?;
+    for archive in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        if archive.extension().is_some_and(|extension| extension == "deb") {
+            unpack(&archive, &made)?;
+        }
+    }
+    if !made.is_dir() {
+        bail!("apt brought nothing for {name}: is it installed?");
+    }
+    Ok(made)
+}
+
+fn unpack(archive: &Path, into: &Path) -> Result<()> {
+    checked(Command::new("dpkg-deb").arg("-x").arg(archive).arg(into))
+}
+
+/// apt-get with its lists in that folder, up to date: neither root is needed nor is the system touched.
+fn apt(scratch: &Path) -> Result<impl Fn(&[&str]) -> Result<String>> {
+    const NOT_DEBIAN: &str = "they are Debian's and Ubuntu's own; elsewhere install the programs yourself, and name them as \
+                              CONTRIBUTING.md says";
+    needs("apt-get", NOT_DEBIAN)?;
+    needs("dpkg-deb", NOT_DEBIAN)?;
+    for folder in ["state/lists/partial", "cache/archives/partial"] {
+        fs::create_dir_all(scratch.join(folder)).context("cannot create apt's folders")?;
+    }
+    let apt = move |arguments: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command.current_dir(scratch).arg("--quiet=2");
+        for (option, value) in [
+            ("Dir::State", scratch.join("state").display().to_string()),
+            ("Dir::Cache", scratch.join("cache").display().to_string()),
+            ("Dir::State::status", "/var/lib/dpkg/status".to_owned()),
+            ("Dir::Log", scratch.display().to_string()),
+            ("APT::Sandbox::User", String::new()),
+        ] {
+            command.arg("--option").arg(format!("{option}={value}"));
+        }
+        output(command.args(arguments))
+    };
+    apt(&["update"])?;
+    Ok(apt)
+}
