@@ -29,6 +29,8 @@ pub struct Check {
     pub read_preference: ReadPreference,
     /// Fields of an offending document to show, besides `_id` and those that the rule itself names.
     pub show: Vec<String>,
+    /// How its aggregation compares texts, as MongoDB's `collation`; byte by byte unless given.
+    pub collation: Option<Document>,
     /// Whether a collection that does not exist is an empty one, and not a mistyped name.
     pub may_be_missing: bool,
     /// What it holds.

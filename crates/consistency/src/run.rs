@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{Document, deserialize_from_document, doc};
 use mongodb::error::{Error, ErrorKind};
 use mongodb::options::{ReadConcern, SelectionCriteria};
 use mongodb::{Client, ClientSession, SessionCursor};
@@ -264,6 +264,11 @@ impl Eyes<'_> {
             .max_time(self.check.max_time)
             .selection_criteria(self.criteria())
             .comment(format!("txnscope check {}", self.check.name));
+        if let Some(collation) = &self.check.collation {
+            let collation = deserialize_from_document(collation.clone());
+            aggregate =
+                aggregate.collation(collation.map_err(|_| Failure::malformed("the collation is none"))?);
+        }
         if !view.snapshot {
             aggregate = aggregate.read_concern(ReadConcern::majority());
         }

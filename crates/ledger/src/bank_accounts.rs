@@ -11,12 +11,13 @@ use txnscope::{Transaction, scope};
 use crate::Money;
 use crate::database::Collections;
 use crate::error::AppError;
-use crate::extract::{EntityId, Posted, text};
+use crate::extract::{EntityId, Posted, reference, text};
 use crate::general_ledger::{Account, Entity, Entry};
 use crate::money::Literal;
 use crate::operations::Rejection;
 use crate::reply::Reply;
 use crate::state::Ledger;
+use crate::stored::{raw, read as read_stored};
 use crate::transaction::{Abort, Denial, Work};
 use crate::wire::{At, Id};
 
@@ -54,7 +55,7 @@ impl NewBankAccount {
         Ok(BankAccount {
             id: Id(id),
             name: text("name", self.name)?,
-            account_number: text("accountNumber", self.account_number)?,
+            account_number: reference("accountNumber", &self.account_number)?,
             bank_name: text("bankName", self.bank_name)?,
             currency: currency(self.currency)?,
             available_balance: balance,
@@ -132,9 +133,10 @@ pub(crate) async fn both(
     tx: &mut Transaction,
 ) -> Result<[Option<BankAccount>; 2], Abort> {
     let filter = doc! { "_id": { "$in": [first, second] } };
-    let mut cursor = data.bank_accounts.find(filter).session(&mut *tx).await?;
+    let mut cursor = raw(&data.bank_accounts).find(filter).session(&mut *tx).await?;
     let mut found = [None, None];
     while let Some(account) = cursor.next(tx.session()).await.transpose()? {
+        let account: BankAccount = read_stored("bankAccounts", &account)?;
         let place = usize::from(account.id.0 != first);
         found[place] = Some(account);
     }

@@ -20,6 +20,7 @@ use crate::money::Literal;
 use crate::operations::Rejection;
 use crate::reply::Reply;
 use crate::state::Ledger;
+use crate::stored::{raw, read as read_stored};
 use crate::transaction::{Abort, Denial, Work, document};
 use crate::wire::{At, Id};
 
@@ -209,8 +210,10 @@ impl Work for Cancel {
     async fn attempt(&self, tx: &mut Transaction) -> Result<Reply, Abort> {
         const GONE: Abort = Denial::inconsistent("a transfer names an account that does not exist");
         let Self { data, id, accounts: _, movement, at } = self;
-        let found = data.bank_transfers.find_one(doc! { "_id": id }).session(&mut *tx).await?;
-        let transfer = found.ok_or(Rejection::TRANSFER_NOT_FOUND)?;
+        let transfers = raw(&data.bank_transfers);
+        let found = transfers.find_one(doc! { "_id": id }).session(&mut *tx).await?;
+        let transfer: BankTransfer =
+            read_stored("bankTransfers", &found.ok_or(Rejection::TRANSFER_NOT_FOUND)?)?;
         Span::current().record("amount", display(transfer.amount));
         if transfer.status == Status::Cancelled {
             return Err(Rejection::TRANSFER_ALREADY_CANCELLED.into());
@@ -228,13 +231,13 @@ impl Work for Cancel {
         let guard = doc! { "_id": id, "status": "completed" };
         let change =
             doc! { "$set": { "status": "cancelled", "cancelledAt": at.0 }, "$max": { "updatedAt": at.0 } };
-        let transfer = data
-            .bank_transfers
+        let transfer = transfers
             .find_one_and_update(guard, change)
             .return_document(ReturnDocument::After)
             .session(&mut *tx)
             .await?
             .ok_or(Rejection::TRANSFER_ALREADY_CANCELLED)?;
+        let transfer: BankTransfer = read_stored("bankTransfers", &transfer)?;
         move_money(transfer.amount, accounts, *at, data, tx).await?;
         transfer.entry(*movement, accounts, "Transfer cancelled", *at).post(data, tx).await?;
         Ok(Reply::ok("transfer", &transfer))

@@ -12,6 +12,7 @@ use crate::bank_transfers::BankTransfer;
 use crate::fault::Fault;
 use crate::general_ledger::Line;
 use crate::idempotency::Record;
+use crate::invoices;
 use crate::payments::Payment;
 use crate::retainers::Retainer;
 
@@ -154,7 +155,7 @@ impl Collections {
         let database = client.database(database);
         let data = Self {
             retainers: open(&database, "retainers", []).await?,
-            payments: open(&database, "payments", [one_completed_payment_per_invoice()]).await?,
+            payments: open(&database, "payments", invoices::indexes()).await?,
             bank_accounts: open(&database, "bankAccounts", []).await?,
             bank_transfers: open(&database, "bankTransfers", []).await?,
             general_ledger: open(
@@ -165,6 +166,7 @@ impl Collections {
             .await?,
             idempotency_keys: open(&database, "idempotencyKeys", [expiry()]).await?,
         };
+        invoices::give_keys(&data.payments).await?;
         Ok(data)
     }
 }
@@ -190,14 +192,6 @@ async fn open<T: Send + Sync>(
 
 fn index(keys: Document) -> IndexModel {
     IndexModel::builder().keys(keys).build()
-}
-
-fn one_completed_payment_per_invoice() -> IndexModel {
-    let options = IndexOptions::builder()
-        .unique(true)
-        .partial_filter_expression(doc! { "status": "completed", "invoiceId": { "$type": "string" } })
-        .build();
-    IndexModel::builder().keys(doc! { "invoiceId": 1 }).options(options).build()
 }
 
 fn expiry() -> IndexModel {

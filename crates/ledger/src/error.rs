@@ -65,6 +65,15 @@ impl AppError {
 /// The sentence for the client.
 impl fmt::Display for AppError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Self::Failed(fault) = self
+            && let Some((document, field)) = fault.unreadable()
+        {
+            return write!(
+                f,
+                "The stored document {document} cannot be read at {field}; nothing was changed. An operator has to \
+                 correct it: the log says what is there"
+            );
+        }
         f.write_str(match self {
             Self::Invalid(message) => message,
             Self::BodyTooLarge => "The body is larger than 16 kB",
@@ -96,6 +105,12 @@ impl From<TransactionError<Denial>> for AppError {
             // Of its kinds, the runner calls only those a rejection that are none of ours to mend.
             other => Fault::unexpected(&other),
         };
+        fault.into()
+    }
+}
+
+impl From<Fault> for AppError {
+    fn from(fault: Fault) -> Self {
         if fault.is_away() { Self::Unavailable(fault) } else { Self::Failed(fault) }
     }
 }

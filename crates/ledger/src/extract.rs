@@ -11,6 +11,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::error::AppError;
 use crate::idempotency::Key;
+use crate::identifier::{identifier, is_blank};
 
 /// The largest body.
 pub(crate) const MAX_BODY: usize = 16 * 1024;
@@ -107,6 +108,10 @@ impl<S: Send + Sync> FromRequestParts<S> for EntityId {
     type Rejection = AppError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, AppError> {
+        // An id has nothing to be percent-encoded. Taken, one that is would be the same id under another key.
+        if original_path(parts, state).await.contains('%') {
+            return Err(malformed_id("id"));
+        }
         match Path::<String>::from_request_parts(parts, state).await {
             Ok(Path(id)) => object_id("id", &id).map(Self),
             // A path that is no UTF-8; anything else would be a route without an id, a bug of ours.
@@ -127,10 +132,15 @@ fn malformed_id(field: &'static str) -> AppError {
 
 /// A text that must say something.
 pub(crate) fn text(field: &'static str, text: String) -> Result<String, AppError> {
-    if text.trim().is_empty() {
+    if is_blank(&text) {
         return Err(AppError::invalid(format!("{field} must not be empty")));
     }
     short(field, text)
+}
+
+/// A text that something is found by: it has no white space around it, and nothing in it is invisible.
+pub(crate) fn reference(field: &'static str, text: &str) -> Result<String, AppError> {
+    short(field, identifier(field, text)?)
 }
 
 /// A text that may be empty.

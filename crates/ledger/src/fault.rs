@@ -7,6 +7,7 @@ use mongodb::error::Error;
 use txnscope::transaction::{Cause, Failure};
 use txnscope::{Reason, TransactionError};
 
+use crate::stored::Unreadable;
 use crate::transaction::Denial;
 
 /// A database fault.
@@ -15,23 +16,30 @@ pub(crate) struct Fault {
     pub(crate) reason: Reason,
     away: bool,
     text: String,
+    /// The document that cannot be read, and the field.
+    unreadable: Option<(String, String)>,
 }
 
 impl Fault {
     /// Nothing came back in that time.
     pub(crate) fn deadline(waited: Duration) -> Self {
         let text = format!("no answer from the database within {waited:?}");
-        Self { reason: Reason::TIMEOUT, away: true, text }
+        Self { reason: Reason::TIMEOUT, away: true, text, unreadable: None }
     }
 
     /// An end that the runner does not have today.
     pub(crate) fn unexpected(error: &TransactionError<Denial>) -> Self {
-        Self { reason: error.reason(), away: false, text: error.to_string() }
+        Self { reason: error.reason(), away: false, text: error.to_string(), unreadable: None }
     }
 
     /// The same, under another reason.
     pub(crate) fn counted_as(self, reason: Reason) -> Self {
         Self { reason, ..self }
+    }
+
+    /// The document that cannot be read, and where in it.
+    pub(crate) fn unreadable(&self) -> Option<(&str, &str)> {
+        self.unreadable.as_ref().map(|(document, field)| (document.as_str(), field.as_str()))
     }
 
     /// Whether the database is away rather than unwilling: another try may find it back.
@@ -51,17 +59,26 @@ impl From<Error> for Fault {
             Reason::MAX_TIME_EXPIRED,
         ];
         // The kind alone: the driver's own form adds the server's reply as bytes, which helps nobody.
-        Self { reason, away: away.contains(&reason), text: error.kind.to_string() }
+        Self { reason, away: away.contains(&reason), text: error.kind.to_string(), unreadable: None }
+    }
+}
+
+impl From<Unreadable> for Fault {
+    fn from(unreadable: Unreadable) -> Self {
+        let text = unreadable.to_string();
+        let unreadable = Some((unreadable.document, unreadable.field));
+        Self { reason: Reason::APPLICATION, away: false, text, unreadable }
     }
 }
 
 impl From<Failure<Denial>> for Fault {
     fn from(failure: Failure<Denial>) -> Self {
         let text = match failure.cause() {
+            Cause::Application(Denial::Unreadable(unreadable)) => return Self::from(unreadable.clone()),
             Cause::Application(Denial::Inconsistent(what)) => (*what).to_owned(),
             _ => failure.to_string(),
         };
-        Self { reason: failure.reason(), away: failure.is_transient(), text }
+        Self { reason: failure.reason(), away: failure.is_transient(), text, unreadable: None }
     }
 }
 

@@ -14,6 +14,7 @@ use crate::database::Collections;
 use crate::error::AppError;
 use crate::operations::Rejection;
 use crate::reply::Reply;
+use crate::stored::{raw, read as read_stored};
 use crate::transaction::{Abort, Denial, Work, document};
 use crate::wire::At;
 
@@ -116,8 +117,8 @@ impl<W: Work<Output = Reply>> Work for Once<W> {
 
     async fn attempt(&self, tx: &mut Transaction) -> Result<Reply, Abort> {
         let records = &self.data.idempotency_keys;
-        if let Some(record) = records.find_one(doc! { "_id": &self.key.id }).session(&mut *tx).await? {
-            return record.replay(&self.key);
+        if let Some(record) = raw(records).find_one(doc! { "_id": &self.key.id }).session(&mut *tx).await? {
+            return read_stored::<Record>("idempotencyKeys", &record)?.replay(&self.key);
         }
         let reply = match self.work.attempt(&mut *tx).await {
             // Rules are checked before the first write: the record is all that this transaction changes.

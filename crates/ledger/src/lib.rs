@@ -32,6 +32,8 @@ mod fault;
 pub mod fuzzing;
 mod general_ledger;
 mod idempotency;
+mod identifier;
+mod invoices;
 mod money;
 #[cfg(feature = "mutants")]
 mod mutants;
@@ -42,6 +44,7 @@ mod reply;
 mod retainers;
 mod server;
 mod state;
+mod stored;
 mod transaction;
 mod wire;
 

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer};
+use mongodb::bson::Bson;
+use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::{Error as _, Serialize, Serializer};
 use serde_json::value::RawValue;
 
@@ -97,9 +98,38 @@ impl Serialize for Money {
 }
 
 impl<'de> Deserialize<'de> for Money {
-    /// Reads what MongoDB holds. Requests bring a literal instead.
+    /// Reads what MongoDB holds: an int64 as the ledger writes it, or the same whole number of another type, which an
+    /// import or a correction by hand leaves. Requests bring a literal instead.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        i64::deserialize(deserializer).map(Self)
+        let value = Bson::deserialize(deserializer)?;
+        whole_cents(&value).map(Self).ok_or_else(|| match value {
+            Bson::Double(number) => {
+                D::Error::custom(format!("the double {number} is no whole number of cents"))
+            }
+            Bson::Decimal128(number) => {
+                D::Error::custom(format!("the decimal {number} is no whole number of cents"))
+            }
+            Bson::String(_) => D::Error::custom("a string is no whole number of cents"),
+            other => D::Error::custom(format!("{:?} is no whole number of cents", other.element_type())),
+        })
+    }
+}
+
+/// A whole number, of whichever type it is. Up to 2⁵³ each one is a double, and none beyond is taken for one.
+fn whole_cents(value: &Bson) -> Option<i64> {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    match value {
+        Bson::Int32(cents) => Some(i64::from(*cents)),
+        Bson::Int64(cents) => Some(*cents),
+        #[allow(clippy::cast_possible_truncation, reason = "it is whole and within what an i64 holds")]
+        Bson::Double(cents) if cents.abs() <= EXACT && cents.fract() == 0.0 => Some(*cents as i64),
+        Bson::Decimal128(cents) => {
+            let text = cents.to_string();
+            let (whole, decimals) = text.split_once('.').unwrap_or((&text, ""));
+            let is_whole = decimals.bytes().all(|digit| digit == b'0');
+            whole.parse().ok().filter(|_| is_whole)
+        }
+        _ => None,
     }
 }
 
@@ -206,6 +236,35 @@ mod tests {
             ("0x10", NotANumber),
         ] {
             assert_eq!(Money::parse(literal), Err(error), "{literal}");
+        }
+    }
+
+    #[test]
+    fn a_whole_number_of_any_type_is_read_and_nothing_else() {
+        let decimal = |text: &str| Bson::Decimal128(text.parse().unwrap());
+        for (value, cents) in [
+            (Bson::Int32(100), Some(100)),
+            (Bson::Int64(i64::MAX), Some(i64::MAX)),
+            (Bson::Double(1_000_250.0), Some(1_000_250)),
+            (Bson::Double(-3.0), Some(-3)),
+            (Bson::Double(-0.0), Some(0)),
+            (Bson::Double(9_007_199_254_740_992.0), Some(9_007_199_254_740_992)),
+            (Bson::Double(9_007_199_254_740_994.0), None),
+            (Bson::Double(0.300_000_000_000_000_04), None),
+            (Bson::Double(f64::NAN), None),
+            (Bson::Double(f64::INFINITY), None),
+            (decimal("3"), Some(3)),
+            (decimal("3.00"), Some(3)),
+            (decimal("3.01"), None),
+            (decimal("1E+3"), None),
+            (decimal("NaN"), None),
+            (Bson::from("100"), None),
+            (Bson::Null, None),
+            (Bson::Boolean(true), None),
+            (Bson::Array(vec![1.into()]), None),
+        ] {
+            let read: Result<Money, _> = mongodb::bson::deserialize_from_bson(value.clone());
+            assert_eq!(read.ok().map(Money::cents), cents, "{value:?}");
         }
     }
 

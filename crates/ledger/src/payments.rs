@@ -1,8 +1,9 @@
 //! Payments: money that customers owe until they are completed.
 
 use axum::extract::State;
-use mongodb::bson::doc;
 use mongodb::bson::oid::ObjectId;
+use mongodb::bson::{Document, doc};
+use mongodb::error::Error;
 use mongodb::options::ReturnDocument;
 use serde::{Deserialize, Serialize};
 use tracing::Span;
@@ -13,14 +14,17 @@ use txnscope::{Transaction, scope};
 use crate::Money;
 use crate::database::Collections;
 use crate::error::AppError;
-use crate::extract::{EntityId, Nothing, Posted, text};
+use crate::extract::{EntityId, Nothing, Posted, reference};
 use crate::general_ledger::{Account, Entity, Entry, HOUSE_CURRENCY};
+use crate::identifier::normal_form;
+use crate::invoices::{self, INVOICE_KEY};
 use crate::money::Literal;
 use crate::operations::Rejection;
 use crate::reply::Reply;
 use crate::state::Ledger;
+use crate::stored::{raw, read as read_stored};
 use crate::transaction::{Abort, Work, document};
-use crate::wire::{At, Id};
+use crate::wire::{At, Id, stored};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -67,14 +71,22 @@ impl Payment {
         Ok(entry.post(data, tx).await?)
     }
 
-    /// An invoice is paid once. The unique index holds that too, but it would abort the transaction.
+    /// An invoice is paid once. The unique indexes hold that too, but they would abort the transaction.
     async fn check_invoice(&self, data: &Collections, tx: &mut Transaction) -> Result<(), Abort> {
         let Some(invoice) = &self.invoice_id else { return Ok(()) };
-        let paid = doc! { "invoiceId": invoice, "status": "completed" };
-        match data.payments.find_one(paid).session(tx).await? {
+        match raw(&data.payments).find_one(invoices::paid(invoice)).session(tx).await? {
             Some(_) => Err(Rejection::INVOICE_ALREADY_PAID.into()),
             None => Ok(()),
         }
+    }
+
+    /// As it is stored: a completed payment has the key of its invoice, of which there is one.
+    fn document(&self) -> Result<Document, Error> {
+        let mut document = stored(self)?;
+        if let Some(invoice) = self.invoice_id.as_ref().filter(|_| self.status == Status::Completed) {
+            document.insert(INVOICE_KEY, normal_form(invoice));
+        }
+        Ok(document)
     }
 }
 
@@ -99,11 +111,11 @@ impl NewPayment {
         Span::current().record("entity_id", display(id)).record("amount", display(amount));
         Ok(Payment {
             id: Id(id),
-            customer_id: text("customerId", self.customer_id)?,
+            customer_id: reference("customerId", &self.customer_id)?,
             amount,
-            payment_method: text("paymentMethod", self.payment_method)?,
+            payment_method: reference("paymentMethod", &self.payment_method)?,
             status: self.status,
-            invoice_id: self.invoice_id.map(|invoice| text("invoiceId", invoice)).transpose()?,
+            invoice_id: self.invoice_id.map(|invoice| reference("invoiceId", &invoice)).transpose()?,
             created_at: now,
             updated_at: now,
             completed_at: (self.status == Status::Completed).then_some(now),
@@ -138,10 +150,11 @@ impl Work for Create {
         let Self { data, payment } = self;
         if payment.status == Status::Completed {
             payment.check_invoice(data, tx).await?;
-            data.payments.insert_one(payment).session(&mut *tx).await?;
+        }
+        let payments = data.payments.clone_with_type::<Document>();
+        payments.insert_one(payment.document()?).session(&mut *tx).await?;
+        if payment.status == Status::Completed {
             payment.post(data, tx).await?;
-        } else {
-            data.payments.insert_one(payment).session(tx).await?;
         }
         Ok(Reply::created("payment", payment))
     }
@@ -186,8 +199,9 @@ impl Work for Complete {
 
     async fn attempt(&self, tx: &mut Transaction) -> Result<Reply, Abort> {
         let Self { data, id, at } = self;
-        let found = data.payments.find_one(doc! { "_id": id }).session(&mut *tx).await?;
-        let payment = found.ok_or(Rejection::PAYMENT_NOT_FOUND)?;
+        let payments = raw(&data.payments);
+        let found = payments.find_one(doc! { "_id": id }).session(&mut *tx).await?;
+        let payment: Payment = read_stored("payments", &found.ok_or(Rejection::PAYMENT_NOT_FOUND)?)?;
         Span::current().record("amount", display(payment.amount));
         match payment.status {
             Status::Pending | Status::Processing => payment.check_invoice(data, tx).await?,
@@ -197,15 +211,18 @@ impl Work for Complete {
         }
         // Of two that read `pending`, the second one's update conflicts, and its next try reads `completed`.
         let guard = doc! { "_id": id, "status": { "$in": ["pending", "processing"] } };
-        let change =
-            doc! { "$set": { "status": "completed", "completedAt": at.0 }, "$max": { "updatedAt": at.0 } };
-        let payment = data
-            .payments
+        let mut set = doc! { "status": "completed", "completedAt": at.0 };
+        if let Some(invoice) = &payment.invoice_id {
+            set.insert(INVOICE_KEY, normal_form(invoice));
+        }
+        let change = doc! { "$set": set, "$max": { "updatedAt": at.0 } };
+        let payment = payments
             .find_one_and_update(guard, change)
             .return_document(ReturnDocument::After)
             .session(&mut *tx)
             .await?
             .ok_or(Rejection::PAYMENT_ALREADY_COMPLETED)?;
+        let payment: Payment = read_stored("payments", &payment)?;
         payment.post(data, tx).await?;
         Ok(Reply::ok("payment", &payment))
     }

@@ -13,12 +13,13 @@ use txnscope::{Transaction, scope};
 use crate::Money;
 use crate::database::Collections;
 use crate::error::AppError;
-use crate::extract::{EntityId, Posted, short, text};
+use crate::extract::{EntityId, Posted, reference, short};
 use crate::general_ledger::{Account, Entity, Entry, HOUSE_CURRENCY};
 use crate::money::Literal;
 use crate::operations::Rejection;
 use crate::reply::Reply;
 use crate::state::Ledger;
+use crate::stored::{raw, read as read_stored};
 use crate::transaction::{Abort, Work, document};
 use crate::wire::{At, Id, stored};
 
@@ -95,8 +96,8 @@ impl NewRetainer {
         let deposit = (amount > Money::ZERO).then(|| Movement::new(amount, "Initial amount".to_owned()));
         Ok(Retainer {
             id: Id(id),
-            client_id: text("clientId", self.client_id)?,
-            retainer_type: text("retainerType", self.retainer_type)?,
+            client_id: reference("clientId", &self.client_id)?,
+            retainer_type: reference("retainerType", &self.retainer_type)?,
             current_balance: amount,
             deposits: deposit.into_iter().collect(),
             consumptions: Vec::new(),
@@ -203,8 +204,7 @@ impl Work for Consume {
             "$push": { "consumptions": stored(movement)? },
             "$max": { "updatedAt": movement.at.0 },
         };
-        let retainer = data
-            .retainers
+        let retainer = raw(&data.retainers)
             .find_one_and_update(guard, change)
             .return_document(ReturnDocument::After)
             .session(&mut *tx)
@@ -217,6 +217,7 @@ impl Work for Consume {
                 Rejection::RETAINER_FULL.into()
             });
         };
+        let retainer: Retainer = read_stored("retainers", &retainer)?;
         movement.post(*id, [Account::Retainer(*id), Account::Revenue], data, tx).await?;
         Ok(Reply::ok("retainer", &retainer))
     }
@@ -261,8 +262,7 @@ impl Work for Replenish {
             "$push": { "deposits": stored(movement)? },
             "$max": { "updatedAt": movement.at.0 },
         };
-        let retainer = data
-            .retainers
+        let retainer = raw(&data.retainers)
             .find_one_and_update(guard, change)
             .return_document(ReturnDocument::After)
             .session(&mut *tx)
@@ -275,6 +275,7 @@ impl Work for Replenish {
                 Rejection::RETAINER_FULL.into()
             });
         };
+        let retainer: Retainer = read_stored("retainers", &retainer)?;
         movement.post(*id, [Account::Cash, Account::Retainer(*id)], data, tx).await?;
         Ok(Reply::ok("retainer", &retainer))
     }
@@ -282,8 +283,8 @@ impl Work for Replenish {
 
 /// What the retainer holds that a guard did not let pass.
 async fn look(data: &Collections, id: ObjectId, tx: &mut Transaction) -> Result<Retainer, Abort> {
-    let found = data.retainers.find_one(doc! { "_id": id }).session(tx).await?;
-    found.ok_or(Rejection::RETAINER_NOT_FOUND.into())
+    let found = raw(&data.retainers).find_one(doc! { "_id": id }).session(tx).await?;
+    Ok(read_stored("retainers", &found.ok_or(Rejection::RETAINER_NOT_FOUND)?)?)
 }
 
 /// The last element that an array of movements takes; there is room while it is absent.

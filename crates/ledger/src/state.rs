@@ -19,6 +19,7 @@ use crate::idempotency::{Key, Once};
 #[cfg(feature = "mutants")]
 use crate::mutants::{self, Mutant};
 use crate::reply::Reply;
+use crate::stored;
 use crate::transaction::Work;
 
 /// What the ledger is told at start-up.
@@ -174,18 +175,23 @@ impl Ledger {
         T: DeserializeOwned + Send + Sync,
     {
         let deadline = self.deadline();
+        let collection = stored::raw(collection);
         let find = collection
             .find_one(doc! { "_id": id })
             .read_concern(ReadConcern::majority())
             .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
             .max_time(deadline);
         let fault = match tokio::time::timeout(deadline, find.into_future()).await {
-            Ok(Ok(found)) => return Ok(found),
+            Ok(Ok(None)) => return Ok(None),
+            Ok(Ok(Some(found))) => match stored::read(collection.name(), &found) {
+                Ok(found) => return Ok(Some(found)),
+                Err(unreadable) => Fault::from(unreadable),
+            },
             Ok(Err(error)) => Fault::from(error),
             Err(_) => Fault::deadline(deadline),
         };
         // Reads are not operations, so that no layer logs them.
         tracing::error!(collection = collection.name(), entity_id = %id, reason = fault.reason.as_str(), error = %fault, "read failed");
-        Err(if fault.is_away() { AppError::Unavailable(fault) } else { AppError::Failed(fault) })
+        Err(fault.into())
     }
 }

@@ -6,6 +6,7 @@ use txnscope::transaction::Run;
 use txnscope::{ApplicationError, Reason, Transaction};
 
 use crate::operations::Rejection;
+use crate::stored::Unreadable;
 
 /// What is done in a transaction. It may be tried several times; only one try takes effect.
 pub(crate) trait Work: Send + Sync {
@@ -29,6 +30,8 @@ pub(crate) enum Denial {
     Rejected(Rejection),
     /// The data is not as every transaction leaves it.
     Inconsistent(&'static str),
+    /// A document cannot be read.
+    Unreadable(Unreadable),
 }
 
 impl Denial {
@@ -41,18 +44,24 @@ impl ApplicationError for Denial {
     fn reason(&self) -> Reason {
         match self {
             Self::Rejected(rejection) => rejection.reason,
-            Self::Inconsistent(_) => Reason::APPLICATION,
+            Self::Inconsistent(_) | Self::Unreadable(_) => Reason::APPLICATION,
         }
     }
 
     fn is_fault(&self) -> bool {
-        matches!(self, Self::Inconsistent(_))
+        matches!(self, Self::Inconsistent(_) | Self::Unreadable(_))
     }
 }
 
 impl From<Rejection> for Abort {
     fn from(rejection: Rejection) -> Self {
         Self::Application(Denial::Rejected(rejection))
+    }
+}
+
+impl From<Unreadable> for Abort {
+    fn from(unreadable: Unreadable) -> Self {
+        Self::Application(Denial::Unreadable(unreadable))
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use mongodb::options::ReadPreference;
+use mongodb::bson::{Document, deserialize_from_document};
+use mongodb::options::{Collation, ReadPreference};
 
 use crate::check::{Balance, Check, Derived, Rule, Severity, Side};
 use crate::file::table::{Table, nearest};
@@ -58,6 +59,7 @@ pub(crate) fn read(mut table: Table<'_>, defaults: &Defaults, mistakes: &mut Mis
     }
     let show = paths("show", &mut table, mistakes).unwrap_or_default();
     let may_be_missing = table.flag("may_be_missing", mistakes).unwrap_or(false);
+    let collation = collation(&mut table, mistakes);
     let rule = rule(&mut table, collection.as_deref().unwrap_or_default(), mistakes);
     let severity = own.severity.or(defaults.severity);
     if severity.is_none() && !table.has("severity") {
@@ -82,6 +84,7 @@ pub(crate) fn read(mut table: Table<'_>, defaults: &Defaults, mistakes: &mut Mis
             .unwrap_or(ReadPreference::Primary),
         show,
         may_be_missing,
+        collation,
         rule: rule?,
     })
 }
@@ -281,6 +284,29 @@ fn collection(key: &'static str, table: &mut Table<'_>, mistakes: &mut Mistakes)
         return None;
     }
     Some(name.to_owned())
+}
+
+/// How texts are compared. What is derived is set to what it should be, byte by byte: there it has no place.
+fn collation(table: &mut Table<'_>, mistakes: &mut Mistakes) -> Option<Document> {
+    let (line, document) = table.document("collation", mistakes)?;
+    if table.has("derived") {
+        mistakes.note(line, format!("{} has `derived`, which compares without a `collation`", table.name));
+        return None;
+    }
+    match deserialize_from_document::<Collation>(document.clone()) {
+        Ok(_) => Some(document),
+        Err(error) => {
+            let why = error.message.unwrap_or_default();
+            mistakes.note(
+                line,
+                format!(
+                    "`collation` of {} is none, as in '{{ \"locale\": \"en\", \"strength\": 2 }}': {why}",
+                    table.name
+                ),
+            );
+            None
+        }
+    }
 }
 
 fn paths(key: &'static str, table: &mut Table<'_>, mistakes: &mut Mistakes) -> Option<Vec<String>> {
