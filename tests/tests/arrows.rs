@@ -11,10 +11,11 @@ use serde_json::Value;
 const ARROWS: &[(&str, &[&str])] = &[
     ("txnscope-catalog", &[]),
     ("txnscope", &["txnscope-catalog"]),
-    ("txnscope-sidecar", &["txnscope-catalog", "txnscope-consistency"]),
+    ("txnscope-mongo", &[]),
+    ("txnscope-sidecar", &["txnscope-catalog", "txnscope-consistency", "txnscope-mongo"]),
     ("txnscope-consistency", &["txnscope-catalog"]),
-    ("txnscope-cli", &["txnscope-catalog", "txnscope-consistency", "txnscope-sidecar"]),
-    ("ledger", &["txnscope"]),
+    ("txnscope-cli", &["txnscope-catalog", "txnscope-consistency", "txnscope-mongo", "txnscope-sidecar"]),
+    ("ledger", &["txnscope", "txnscope-mongo"]),
     ("testkit", &[]),
     // Its library holds clients, load and the check of queries; what it tests are dev-dependencies.
     ("end-to-end", &["txnscope-catalog"]),

@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -9,7 +10,8 @@ use clap::builder::OsStringValueParser;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args};
 use toml::Spanned;
-use txnscope_sidecar::{Credentials, Target};
+use txnscope_mongo::{Credentials, one_line, read_one_line, shown_path};
+use txnscope_sidecar::Target;
 
 use crate::file::File;
 
@@ -117,50 +119,47 @@ impl Deployments {
         let mut targets = self.targets(file)?;
         let target = targets.pop().context(WHICH)?;
         ensure!(targets.is_empty(), "{} deployments are named: name one", targets.len() + 1);
+        warn_of_ignored(&target);
         Ok(target)
     }
 
     /// The deployments that the first of flags, variables and file names, if it names any.
+    ///
+    /// # Errors
+    ///
+    /// If one is wrong: with the flag, the variable or the line that it comes from, and without any part of it.
     pub(crate) fn targets(&self, file: &File) -> Result<Vec<Target>> {
-        let mut targets = Vec::new();
+        let credentials = self.credentials(file)?;
+        let complete = |target: Target| match &credentials {
+            Some(credentials) => target.with_default_credentials(credentials),
+            None => target,
+        };
         for layer in [ValueSource::CommandLine, ValueSource::EnvVariable] {
+            let mut targets = Vec::new();
             if self.uris == Some(layer) {
-                for uri in &self.flags.uris {
-                    let target = Target::new(utf8(uri)?);
-                    ensure!(
-                        layer != ValueSource::CommandLine || !target.has_secret_in_uri(),
-                        "--mongodb.uri holds a password, which ps shows to everybody: put the URI into a file and \
-                         give that with --mongodb.uri-file, or into the variable MONGODB_URI; or give the password \
-                         alone with --mongodb.username and --mongodb.password-file"
-                    );
-                    targets.push(target);
-                }
+                targets.extend(self.uris_of(layer, complete)?);
             }
             if self.uri_files == Some(layer) {
                 for path in &self.flags.uri_files {
-                    let uri = read(path)
-                        .with_context(|| format!("--mongodb.uri-file: cannot use {}", path.display()))?;
-                    targets.push(Target::new(uri));
+                    let from = || format!("--mongodb.uri-file: cannot use {}", shown_path(path, path));
+                    let target = complete(Target::new(read_one_line(path).with_context(from)?));
+                    target.check().with_context(from)?;
+                    targets.push(target);
                 }
             }
             if layer == ValueSource::EnvVariable
                 && targets.is_empty()
                 && let Some(uri) = &self.environment.uri
             {
-                targets.push(Target::new(utf8(uri)?));
+                let target = complete(Target::new(utf8(uri).context(URI)?));
+                target.check().context(URI)?;
+                targets.push(target);
             }
             if !targets.is_empty() {
-                break;
+                return Ok(targets);
             }
         }
-        let credentials = self.credentials(file)?;
-        let complete = |target: Target| match &credentials {
-            Some(credentials) if !target.names_a_user() => target.with_credentials(credentials.clone()),
-            Some(_) | None => target,
-        };
-        if !targets.is_empty() {
-            return Ok(targets.into_iter().map(complete).collect());
-        }
+        let mut targets = Vec::new();
         for uri in &file.mongodb.uri {
             let target = complete(Target::new(uri.get_ref().clone()));
             target.check().map_err(|error| file.at(uri, format!("mongodb.uri: {error}")))?;
@@ -174,11 +173,43 @@ impl Deployments {
         Ok(targets)
     }
 
+    /// Those of `--mongodb.uri` or its variable.
+    fn uris_of(&self, layer: ValueSource, complete: impl Fn(Target) -> Target) -> Result<Vec<Target>> {
+        const HIDE: &str = "put the URI into a file and give that with --mongodb.uri-file, or into the variable \
+                            MONGODB_URI; or give the password alone with --mongodb.username and \
+                            --mongodb.password-file";
+        let seen = layer == ValueSource::CommandLine;
+        let from = if seen { "--mongodb.uri" } else { "TXNSCOPE_MONGODB_URI" };
+        // Spaces stand between the URIs of a variable, and now and then around them.
+        let given = self.flags.uris.iter().filter(|uri| !uri.to_string_lossy().trim().is_empty());
+        let mut targets = Vec::new();
+        for (index, uri) in given.enumerate() {
+            let which = if self.flags.uris.len() > 1 {
+                format!("{from}: URI {}", index + 1)
+            } else {
+                from.to_owned()
+            };
+            let target = Target::new(utf8(uri).with_context(|| which.clone())?);
+            if seen && target.has_secret_in_uri() {
+                // What is no URI may hold a password as well.
+                target
+                    .check()
+                    .map_err(|error| anyhow!("{which}: {error}. If it holds a password, {HIDE}"))?;
+                bail!("{which} holds a password, which ps shows to everybody: {HIDE}");
+            }
+            let target = complete(target);
+            target.check().with_context(|| which)?;
+            targets.push(target);
+        }
+        Ok(targets)
+    }
+
     /// Who to be where the URI names nobody.
     fn credentials(&self, file: &File) -> Result<Option<Credentials>> {
         let (flags, section) = (&self.flags, &file.mongodb);
         let given = |path: &Path| {
-            read(path).with_context(|| format!("--mongodb.password-file: cannot use {}", path.display()))
+            let from = || format!("--mongodb.password-file: cannot use {}", shown_path(path, path));
+            read_one_line(path).with_context(from)
         };
         let password = match (&flags.password_file, &self.environment.password) {
             (Some(path), _) if self.password_file == Some(ValueSource::CommandLine) => Some(given(path)?),
@@ -186,18 +217,21 @@ impl Deployments {
             (Some(path), None) => Some(given(path)?),
             (None, Some(password)) => {
                 let text = password.to_str().with_context(|| format!("{PASSWORD} is not UTF-8"))?;
-                Some(text.to_owned())
+                Some(one_line(text).with_context(|| format!("{PASSWORD} cannot be used"))?.to_owned())
             }
             (None, None) => match (&section.password, &section.password_file) {
                 (Some(_), Some(path)) => {
                     bail!(file.at(path, "mongodb: give one of password and password_file"))
                 }
-                (Some(password), None) => Some(password.get_ref().clone()),
+                (Some(password), None) => Some(line(file, password, "mongodb.password")?),
                 (None, Some(path)) => Some(secret(file, path)?),
                 (None, None) => None,
             },
         };
-        match (flags.username.as_ref().or(section.username.as_ref()), password) {
+        let username = flags.username.as_ref().or(section.username.as_ref());
+        let username =
+            username.map(|name| one_line(name).context("mongodb.username cannot be used")).transpose()?;
+        match (username, password) {
             (Some(username), Some(password)) => Ok(Some(Credentials::new(username, password))),
             (None, None) => Ok(None),
             (Some(_), None) => bail!("mongodb.username wants a password: give mongodb.password_file"),
@@ -210,16 +244,26 @@ fn utf8(uri: &OsStr) -> Result<String> {
     uri.to_str().map(str::to_owned).context("the URI is not UTF-8; percent-encode what is not ASCII")
 }
 
+/// Says which options of the URI are left out, to who has called the command: to the error output, where it is in
+/// nobody's way.
+fn warn_of_ignored(target: &Target) {
+    let options: Vec<_> = target.ignored_options().iter().map(ToString::to_string).collect();
+    if !options.is_empty() {
+        let options = options.join(", ");
+        let _ = writeln!(io::stderr().lock(), "txnscope: options of the URI have no effect here: {options}");
+    }
+}
+
 /// What a file holds that the configuration file names.
 pub(crate) fn secret(file: &File, path: &Spanned<PathBuf>) -> Result<String> {
     let beside = file.beside(path.get_ref());
-    read(&beside).map_err(|error| file.at(path, format!("cannot use {}: {error:#}", beside.display())).into())
+    read_one_line(&beside).map_err(|error| {
+        file.at(path, format!("cannot use {}: {error}", shown_path(path.get_ref(), &beside))).into()
+    })
 }
 
-/// The one line that the file holds.
-fn read(file: &Path) -> Result<String> {
-    let text = String::from_utf8(std::fs::read(file)?).map_err(|_| anyhow!("it is not UTF-8"))?;
-    let line = text.trim();
-    ensure!(!line.is_empty(), "it is empty");
-    Ok(line.to_owned())
+/// A secret that stands in the configuration file itself.
+pub(crate) fn line(file: &File, value: &Spanned<String>, name: &str) -> Result<String> {
+    let line = one_line(value.get_ref()).map(str::to_owned);
+    line.map_err(|error| file.at(value, format!("{name} cannot be used: {error}")).into())
 }

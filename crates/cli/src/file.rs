@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
+use txnscope_mongo::shown_path;
 
 use crate::flags::{Level, LogFormat, duration};
 use crate::sources::Sources;
@@ -151,7 +152,9 @@ impl File {
     ///
     /// If it cannot be read, is not TOML, or has a key or a value that makes no sense.
     pub(crate) fn read(path: &Path) -> Result<Self, FileError> {
-        let unreadable = |what: String| FileError { file: path.to_owned(), line: None, what };
+        // What is not there may be no file's name at all.
+        let file = || PathBuf::from(shown_path(path, path));
+        let unreadable = |what: String| FileError { file: file(), line: None, what };
         let bytes = std::fs::read(path).map_err(|error| unreadable(error.to_string()))?;
         let text = String::from_utf8(bytes).map_err(|_| unreadable("it is not UTF-8".to_owned()))?;
         Self::parse(path, text)
@@ -191,25 +194,32 @@ fn line(text: &str, offset: usize) -> usize {
     text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
 }
 
-/// The parser's words, without a value that they quote, and with the name that was probably meant.
+/// The parser's words without what they quote of the file, and with the name that was probably meant.
 fn told(message: &str) -> String {
     let message = message.trim();
-    if let Some(rest) = message.strip_prefix("unknown field `")
-        && let Some((unknown, rest)) = rest.split_once('`')
-    {
-        let known: Vec<_> = rest.split('`').skip(1).step_by(2).collect();
+    let (head, expected) = message.split_once(", expected ").unwrap_or((message, ""));
+    let known: Vec<_> = expected.split('`').skip(1).step_by(2).collect();
+    for (kind, what) in [("unknown field `", "key"), ("unknown variant `", "value")] {
+        let Some(unknown) = head.strip_prefix(kind).and_then(|rest| rest.strip_suffix('`')) else { continue };
+        // What is no slip of a name that we have may be a secret in the wrong place.
         return match nearest(unknown, &known) {
-            Some(name) => format!("unknown key `{unknown}`; did you mean `{name}`?"),
-            None if known.is_empty() => format!("unknown key `{unknown}`"),
-            None => format!("unknown key `{unknown}`; there are {}", known.join(", ")),
+            Some(name) => format!("unknown {what} `{unknown}`; did you mean `{name}`?"),
+            None if known.is_empty() => format!("unknown {what}"),
+            None => format!("unknown {what}; there are {}", known.join(", ")),
         };
     }
-    for kind in ["invalid type: string \"", "invalid value: string \""] {
-        if message.starts_with(kind)
-            && let Some((_, expected)) = message.rsplit_once("\", expected ")
+    for kind in ["invalid type: ", "invalid value: "] {
+        if let Some(found) = message.strip_prefix(kind)
+            && let Some((_, expected)) = message.rsplit_once(", expected ")
         {
-            return format!("a string stands where {expected} is expected");
+            // The name of the kind, up to the value that is quoted.
+            let kind = found.split(['`', '"', ',']).next().unwrap_or_default().trim();
+            let article = if kind.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+            return format!("{article} {kind} stands where {expected} is expected");
         }
+    }
+    if head.contains(['`', '"', '\'']) && !head.starts_with("missing field `") {
+        return "what stands here is malformed".to_owned();
     }
     message.to_owned()
 }
@@ -260,10 +270,11 @@ mod tests {
                 "[web]\n\nlisten_adress = []",
                 "txnscope.toml:3: unknown key `listen_adress`; did you mean `listen_address`?",
             ),
-            ("[elsewhere]", "txnscope.toml:1: unknown key `elsewhere`; there are mongodb, targets"),
-            ("[poll]\ninterval = 5", "txnscope.toml:2: invalid type: integer `5`, expected a string"),
+            ("[elsewhere]", "txnscope.toml:1: unknown key; there are mongodb, targets"),
+            ("[poll]\ninterval = 5", "txnscope.toml:2: an integer stands where a string is expected"),
             ("[poll]\ninterval = \"5\"", "txnscope.toml:2: the unit must be"),
-            ("[log]\nlevel = \"loud\"", "txnscope.toml:2: unknown variant `loud`"),
+            ("[log]\nlevel = \"loud\"", "txnscope.toml:2: unknown value; there are error, warn"),
+            ("[log]\nlevel = \"warm\"", "unknown value `warm`; did you mean `warn`?"),
             ("[web]\nmax_requests = -1", "txnscope.toml:2: "),
             ("[web]\nconfig.fil = \"x\"", "txnscope.toml:2: unknown key `fil`; did you mean `file`?"),
             (
@@ -287,9 +298,14 @@ mod tests {
             "[auth_modules.monitor]\nusername = \"a\"\npassword = [\"hunter2\"]",
             "[auth_modules.monitor]\nusername = \"a\"\npassword = \"hunter2",
             "[mongodb]\npassword = hunter2",
+            "[mongodb]\nhunter2 = 1",
+            "[log]\nlevel = \"hunter2\"",
+            "[hunter2]\n[hunter2]",
+            "[mongodb]\npassword = 271828",
         ] {
             let said = refusal(text);
-            assert!(!said.contains("hunter2") && said.contains("txnscope.toml:"), "{text:?}: {said}");
+            assert!(!said.contains("hunter2") && !said.contains("271828"), "{text:?}: {said}");
+            assert!(said.contains("txnscope.toml:"), "{text:?}: {said}");
         }
         let file = "[mongodb]\nuri = [\"mongodb://user:hunter2@db1/\"]\n[auth_modules.a]\nusername=\"a\"\npassword=\"hunter2\"";
         let file = File::parse(Path::new("txnscope.toml"), file.to_owned()).unwrap();

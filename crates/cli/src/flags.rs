@@ -4,13 +4,14 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 use serde::Deserialize;
 use tracing_subscriber::filter::LevelFilter;
 use txnscope_catalog as catalog;
+use txnscope_mongo::Uri;
 
 use crate::checks::{AuditFlags, RepairFlags};
+use crate::complaint::Unread;
 use crate::deployment::DeploymentFlags;
 use crate::drill::DrillFlags;
 use crate::preflight::PreflightFlags;
@@ -30,8 +31,8 @@ impl Flags {
     ///
     /// # Errors
     ///
-    /// If they make no sense, or ask for help. What the error quotes may be a URI; see `without_uris`.
-    pub(crate) fn read(words: impl IntoIterator<Item = OsString>) -> Result<(Self, ArgMatches), clap::Error> {
+    /// If they make no sense, or ask for help. What is said repeats no value.
+    pub(crate) fn read(words: impl IntoIterator<Item = OsString>) -> Result<(Self, ArgMatches), Unread> {
         let mut grammar = Self::grammar();
         let matches = grammar.try_get_matches_from_mut(words)?;
         if let Some(flag) = misplaced_uri(&grammar, &matches) {
@@ -39,7 +40,7 @@ impl Flags {
                 "--{flag} is given a URI of MongoDB, and anything said of it would show who is named there. A URI with a \
                  password belongs in the file of --mongodb.uri-file, or in the variable MONGODB_URI"
             );
-            return Err(grammar.error(ErrorKind::ValueValidation, what));
+            return Err(Unread::wrong(&what));
         }
         let flags = Self::from_arg_matches(&matches)?;
         Ok((flags, matches))
@@ -60,15 +61,10 @@ impl Flags {
     }
 }
 
-/// The flag that was given a URI with a user though it takes none: a file's name, an id. What takes a URI knows how to
+/// The flag that was given a URI though it takes none: a file's name, an id. What takes a URI knows how to
 /// be silent about it, and nothing else does.
 fn misplaced_uri(grammar: &clap::Command, matches: &ArgMatches) -> Option<String> {
-    let holds_one = |value: &OsStr| {
-        let value = value.to_string_lossy().to_lowercase();
-        ["mongodb://", "mongodb+srv://"]
-            .iter()
-            .any(|scheme| value.split_once(scheme).is_some_and(|(_, rest)| rest.contains('@')))
-    };
+    let holds_one = |value: &OsStr| Uri::stands_in(&value.to_string_lossy());
     let others = grammar.get_arguments().filter(|argument| argument.get_id() != "uri");
     for argument in others {
         let given = matches.try_get_raw(argument.get_id().as_str()).ok().flatten();

@@ -9,7 +9,7 @@ use crate::file::File;
 use crate::flags::Flags;
 use crate::services::answer;
 use crate::sources::{self, SourceFlags};
-use crate::{preflight, services, verify, without_uris};
+use crate::{preflight, services, verify};
 
 /// A URI with a password, for the word `URI` in what the fuzzer types.
 const URI: &str = "mongodb://user:hunter2@host/";
@@ -31,7 +31,7 @@ pub fn flags(text: &str) {
     let typed = || std::iter::once("txnscope".to_owned()).chain(words.iter().cloned());
     let said = match Flags::read(typed().map(Into::into)) {
         Ok((flags, _)) => format!("{flags:?}"),
-        Err(error) => without_uris(error.render().to_string(), typed()),
+        Err(unread) => format!("{unread:?}"),
     };
     assert!(text.contains("hunter2") || !said.contains("hunter2"), "{said}");
 }

@@ -1,6 +1,7 @@
 //! All of the binary `txnscope` but its `main`. It is a library for the sake of the fuzzer alone.
 
 mod checks;
+mod complaint;
 mod deployment;
 mod drill;
 mod file;
@@ -23,6 +24,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
+use crate::complaint::Unread;
 use crate::flags::{Command, Flags};
 
 /// Something failed while it ran.
@@ -69,36 +71,18 @@ fn printed(text: &str) -> ExitCode {
     }
 }
 
-/// Help and version, or what is wrong with the command line. What clap quotes of it may be a URI.
-fn explain(error: &clap::Error) -> ExitCode {
-    let text = error.render().to_string();
-    if !error.use_stderr() {
-        let _ = print(&text);
-        return ExitCode::SUCCESS;
-    }
-    let arguments = std::env::args_os().filter_map(|argument| argument.into_string().ok());
-    let _ = write!(io::stderr().lock(), "{}", without_uris(text, arguments));
-    ExitCode::from(MISUSE)
-}
-
-/// The text, without any URI that names a user among what was typed. Where more than the value of a flag is quoted, or
-/// less, nothing of it can be said.
-fn without_uris(mut text: String, arguments: impl Iterator<Item = String>) -> String {
-    let mut named = false;
-    for argument in arguments.filter(|argument| argument.contains("://") && argument.contains('@')) {
-        named = true;
-        let value = argument.split_once('=').filter(|_| argument.starts_with('-'));
-        let value = value.map_or(argument.as_str(), |(_, value)| value);
-        if value.contains("://") && value.contains('@') {
-            text = text.replace(value, "URI");
+/// Help and version, or what is wrong with the command line.
+fn explain(unread: &Unread) -> ExitCode {
+    match unread {
+        Unread::Help(text) => {
+            let _ = print(text);
+            ExitCode::SUCCESS
+        }
+        Unread::Wrong(text) => {
+            let _ = write!(io::stderr().lock(), "{text}");
+            ExitCode::from(MISUSE)
         }
     }
-    if named && (text.contains("://") || text.contains('@')) {
-        return "error: the command line is wrong at a URI, and what is wrong cannot be said without quoting it. A URI is the \
-                value of a flag: --mongodb.uri-file=FILE, for example\n\nFor more information, try '--help'.\n"
-            .to_owned();
-    }
-    text
 }
 
 /// Whoever reads may stop reading: that is no failure.
@@ -122,45 +106,4 @@ fn complain(error: &anyhow::Error, code: u8) -> ExitCode {
 fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
     tracing::error!("{error:#}");
     ExitCode::from(code)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The `=` of an option of the URI is taken for that of a flag, and what stands before it is quoted.
-    #[test]
-    fn a_uri_in_the_place_of_a_flag_is_not_quoted() {
-        for word in [
-            "--mongodb://user:hunter2@host/?replicaSet=rs0",
-            "--mongodb.ur=mongodb://user:hunter2@host/",
-            "mongodb://user:hunter2@host/",
-        ] {
-            let typed = || ["txnscope", "serve", word].map(str::to_owned).into_iter();
-            let error = Flags::grammar().try_get_matches_from(typed()).unwrap_err();
-            let said = without_uris(error.render().to_string(), typed());
-            assert!(said.starts_with("error: ") && !said.contains("hunter2"), "{said}");
-        }
-    }
-
-    /// Whoever cannot read such a file, or finds no such document, would quote it.
-    #[test]
-    fn a_uri_in_the_place_of_a_file_or_an_id_is_not_quoted() {
-        for (words, flag) in [
-            (&["audit", "--checks=mongodb://user:hunter2@host/"][..], "--checks"),
-            (&["repair", "--checks=a.toml", "--id", "mongodb+srv://user:hunter2@host/"], "--id"),
-            (&["repair", "--checks=a.toml", "--id=a", "--id=b MongoDB://user:hunter2/@host/"], "--id"),
-            (&["serve", "--mongodb.uri-file=mongodb://user:hunter2@host/"], "--mongodb.uri-file"),
-            (&["drill", "race", "--url=mongodb://user:hunter2@host/"], "--url"),
-        ] {
-            let typed = || std::iter::once("txnscope").chain(words.iter().copied());
-            let error = Flags::read(typed().map(Into::into)).unwrap_err();
-            let said = without_uris(error.render().to_string(), typed().map(str::to_owned));
-            assert!(said.starts_with(&format!("error: {flag} is given a URI")), "{said}");
-            assert!(said.contains("MONGODB_URI") && !said.contains("hunter2"), "{said}");
-        }
-        for uri in ["--mongodb.uri=mongodb://user@host/", "--checks.file=mongodb.toml"] {
-            Flags::read(["txnscope", "serve", uri].map(Into::into)).unwrap();
-        }
-    }
 }

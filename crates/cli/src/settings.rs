@@ -5,10 +5,11 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::ArgMatches;
 use toml::Spanned;
-use txnscope_sidecar::{Config, Credentials, Target};
+use txnscope_mongo::{Credentials, one_line};
+use txnscope_sidecar::{Config, StartError, Target, is_name};
 
 use crate::checks;
-use crate::deployment::{Deployments, PASSWORD, WHICH, secret};
+use crate::deployment::{Deployments, PASSWORD, WHICH, line, secret};
 use crate::file::{File, nearest};
 use crate::flags::{Level, LogFormat, ServeFlags};
 use crate::sources;
@@ -45,9 +46,14 @@ impl Given {
         let file = File::named(flags.config_file.as_deref())?;
         let mut config = Config::default();
         config.targets = self.deployments.targets(&file)?;
+        // They stand in what is said below, and one that is none may be a URI.
+        let names = file.auth_modules.keys().chain(file.targets.keys());
+        if !names.into_iter().all(|name| is_name(name)) {
+            bail!(file.lacks(StartError::Name.to_string()));
+        }
         for (name, module) in &file.auth_modules {
             let password = match (&module.password, &module.password_file) {
-                (Some(password), None) => password.get_ref().clone(),
+                (Some(password), None) => line(&file, password, &format!("auth_modules.{name}: password"))?,
                 (None, Some(path)) => secret(&file, path)?,
                 (None, None) => {
                     bail!(file.lacks(format!("auth_modules.{name}: give password or password_file")))
@@ -58,7 +64,10 @@ impl Given {
                     )
                 }
             };
-            let credentials = Credentials::new(&module.username, password);
+            let username = one_line(&module.username).map_err(|error| {
+                file.lacks(format!("auth_modules.{name}: username cannot be used: {error}"))
+            })?;
+            let credentials = Credentials::new(username, password);
             let credentials = match &module.auth_source {
                 Some(source) => credentials.of_database(source),
                 None => credentials,
@@ -80,11 +89,7 @@ impl Given {
                     let known: Vec<_> = config.auth_modules.keys().map(String::as_str).collect();
                     let meant =
                         nearest(module.get_ref(), &known).map(|name| format!("; did you mean `{name}`?"));
-                    let what = format!(
-                        "there is no auth module `{}`{}",
-                        module.get_ref(),
-                        meant.unwrap_or_default()
-                    );
+                    let what = format!("there is no such auth module{}", meant.unwrap_or_default());
                     file.at(module, what)
                 })?;
                 found = found.with_credentials(credentials.clone());
@@ -117,15 +122,12 @@ impl Given {
     fn web(&self, file: &File, config: &mut Config) -> Result<()> {
         let (flags, web) = (&self.flags, &file.web);
         if !flags.listen_addresses.is_empty() {
-            let addresses = flags
-                .listen_addresses
-                .iter()
-                .map(|text| addresses(text).with_context(|| format!("--web.listen-address: {text:?}")));
+            let addresses =
+                flags.listen_addresses.iter().map(|text| addresses(text).context("--web.listen-address"));
             config.listen_addresses = addresses.collect::<Result<Vec<_>>>()?.concat();
         } else if !web.listen_address.is_empty() {
             let addresses = web.listen_address.iter().map(|text| {
-                let wrong =
-                    |error| file.at(text, format!("web.listen_address: {:?}: {error:#}", text.get_ref()));
+                let wrong = |error| file.at(text, format!("web.listen_address: {error:#}"));
                 addresses(text.get_ref()).map_err(wrong)
             });
             config.listen_addresses = addresses.collect::<Result<Vec<_>, _>>()?.concat();

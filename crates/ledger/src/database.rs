@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use mongodb::bson::{Document, doc};
 use mongodb::error::ErrorKind;
-use mongodb::options::{ClientOptions, IndexOptions};
+use mongodb::options::IndexOptions;
 use mongodb::{Client, Collection, Database, IndexModel};
+use txnscope_mongo::Uri;
 
 use crate::bank_accounts::BankAccount;
 use crate::bank_transfers::BankTransfer;
@@ -29,58 +30,22 @@ const KEEP_RECORDS: Duration = Duration::from_secs(24 * 60 * 60);
 ///
 /// If the URI is not one, or its name does not resolve. The error never repeats the URI.
 pub async fn connect(uri: &str) -> Result<Client, UriError> {
-    if has_broken_escape(uri) {
-        return Err(UriError { detail: "a % in user or password begins no percent-encoding".to_owned() });
-    }
-    let mut options = ClientOptions::parse(uri).await.map_err(|error| UriError::new(uri, &error))?;
+    let parsed = Uri::parse(uri)?;
+    let mut options = parsed.options(None).await?;
     options.app_name.get_or_insert_with(|| "ledger".to_owned());
     options.server_selection_timeout.get_or_insert(SERVER_SELECTION_TIMEOUT);
     options.max_pool_size.get_or_insert(MAX_POOL_SIZE);
-    Client::with_options(options).map_err(|error| UriError::new(uri, &error))
-}
-
-/// A URI that the driver does not take.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "not a MongoDB URI: {detail}. It looks like mongodb://user:password@host:27017/?replicaSet=rs0, with :/?#[]@ in user and password percent-encoded"
-)]
-pub struct UriError {
-    detail: String,
-}
-
-impl UriError {
-    /// The driver's words may quote any part of the URI, and in a malformed one any part may be the password: a
-    /// message that quotes anything is withheld.
-    fn new(uri: &str, error: &mongodb::error::Error) -> Self {
-        let detail = match error.kind.as_ref() {
-            ErrorKind::InvalidArgument { message, .. } if !quotes(message, uri) => message.clone(),
-            ErrorKind::DnsResolve { .. } => "its host name does not resolve".to_owned(),
-            _ => "the driver refuses it (its reason is withheld, since it quotes the URI)".to_owned(),
-        };
-        Self { detail }
+    let ignored: Vec<_> = parsed.ignored().iter().map(ToString::to_string).collect();
+    if !ignored.is_empty() {
+        tracing::warn!(options = ignored.join(", "), "options of the URI have no effect here");
     }
+    Client::with_options(options).map_err(|error| txnscope_mongo::UriError::of_client(&error).into())
 }
 
-/// Whether a `%` in the user or the password is followed by no two hexadecimal digits. At one that is followed by a letter
-/// beyond ASCII the driver panics, and says what stands there.
-fn has_broken_escape(uri: &str) -> bool {
-    let (user, _) = uri.rsplit_once('@').unwrap_or_default();
-    let is_whole =
-        |part: &str| part.as_bytes().get(..2).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit));
-    !user.split('%').skip(1).all(is_whole)
-}
-
-/// Whether a text contains, as a word, any part of the URI that is not the name of an option.
-fn quotes(text: &str, uri: &str) -> bool {
-    let is_word = |c: char| !c.is_alphanumeric();
-    let rest = uri.split_once("://").map_or(uri, |(_, rest)| rest);
-    let (hosts, options) = rest.split_once('?').unwrap_or((rest, ""));
-    let values = options.split('&').map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value));
-    uri.contains('%')
-        || std::iter::once(hosts).chain(values).flat_map(|part| part.split(is_word)).any(|part| {
-            !matches!(part, "" | "true" | "false") && text.split(is_word).any(|word| word == part)
-        })
-}
+/// A URI that cannot be used. Repeats nothing of it.
+#[derive(Debug, thiserror::Error)]
+#[error("not a MongoDB URI that can be used: {0}")]
+pub struct UriError(#[from] txnscope_mongo::UriError);
 
 /// Why the ledger does not start on a database.
 #[derive(Debug, thiserror::Error)]
@@ -225,7 +190,7 @@ mod tests {
         ] {
             let message = refusal(uri).await;
             assert!(!message.contains("s3cret"), "{uri}: {message}");
-            assert!(message.starts_with("not a MongoDB URI: "), "{message}");
+            assert!(message.starts_with("not a MongoDB URI that can be used: "), "{message}");
         }
     }
 

@@ -10,7 +10,8 @@ use txnscope_consistency::Checks;
 use crate::error::StartError;
 use crate::poller::Pace;
 use crate::source::SourceSettings;
-use crate::target::{Credentials, Target};
+use crate::target::Target;
+use txnscope_mongo::Credentials;
 
 /// The port that the sidecar listens on unless told otherwise.
 pub const DEFAULT_PORT: u16 = 9917;
@@ -71,10 +72,10 @@ impl Config {
             return Err(StartError::NoAddress);
         }
         if !is_telemetry_path(&self.telemetry_path) {
-            return Err(StartError::TelemetryPath(self.telemetry_path.clone()));
+            return Err(StartError::TelemetryPath);
         }
-        if let Some(name) = self.probes.keys().chain(self.auth_modules.keys()).find(|name| !is_name(name)) {
-            return Err(StartError::Name(name.clone()));
+        if !self.probes.keys().chain(self.auth_modules.keys()).all(|name| is_name(name)) {
+            return Err(StartError::Name);
         }
         for (name, duration, least) in [
             ("poll interval", self.poll_interval, Duration::from_millis(50)),
@@ -111,8 +112,9 @@ impl Default for Config {
     }
 }
 
-/// What a query can carry as it is.
-fn is_name(text: &str) -> bool {
+/// Whether a target or an auth module can have that name: a query can carry it as it is.
+#[must_use]
+pub fn is_name(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
 }
 
@@ -170,6 +172,6 @@ mod tests {
         config.probes.insert("orders-1.eu_west".into(), Target::new("mongodb://db2/"));
         assert!(config.validate().is_ok());
         config.auth_modules.insert("a&b".into(), Credentials::new("user", "hunter2"));
-        assert!(config.validate().unwrap_err().to_string().contains("a&b"));
+        assert!(matches!(config.validate(), Err(StartError::Name)));
     }
 }

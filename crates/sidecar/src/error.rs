@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use mongodb::error::{Error as DriverError, ErrorKind};
+use txnscope_mongo::UriError;
 
 use crate::web::WebConfigError;
 
@@ -16,10 +17,7 @@ use crate::web::WebConfigError;
 pub enum StartError {
     /// The URI is malformed, or asks for what cannot be had.
     #[error("{0}")]
-    Uri(String),
-    /// The driver refuses the URI's options: a certificate that is not there, say.
-    #[error("the driver refuses the URI's options: {0}")]
-    Options(String),
+    Uri(#[from] UriError),
     /// Nothing is to be watched.
     #[error("there is no deployment to watch: name one at least")]
     NoTarget,
@@ -32,8 +30,8 @@ pub enum StartError {
     #[error("there is no address to listen on: name one at least")]
     NoAddress,
     /// A target or an auth module has a name that no query can carry.
-    #[error("{0:?} is no name for a target or an auth module: use letters, digits, _ . and -")]
-    Name(String),
+    #[error("a target or an auth module has a name that no query can carry: use letters, digits, _ . and -")]
+    Name,
     /// Of the deployments, this one is at fault.
     #[error("{which}: {error}")]
     Target {
@@ -48,9 +46,9 @@ pub enum StartError {
     Web(#[from] WebConfigError),
     /// The path of the metrics cannot be served.
     #[error(
-        "{0:?} is no path for metrics: begin with / and use letters, digits, _ . and -, as in /metrics; / and /-/ are taken"
+        "the path of the metrics cannot be served: begin with / and use letters, digits, _ . and -, as in /metrics; /, /probe and /-/ are taken"
     )]
-    TelemetryPath(String),
+    TelemetryPath,
     /// An interval or a timeout is out of bounds.
     #[error("a {name} of {duration:?} is out of bounds: {least:?} to {most:?}")]
     Duration {
@@ -88,13 +86,12 @@ impl StartError {
     pub fn is_misuse(&self) -> bool {
         match self {
             Self::Uri(_)
-            | Self::Options(_)
             | Self::NoTarget
             | Self::NothingToCheck
             | Self::NoAddress
-            | Self::Name(_)
+            | Self::Name
             | Self::Web(_)
-            | Self::TelemetryPath(_)
+            | Self::TelemetryPath
             | Self::Duration { .. }
             | Self::Sources(_) => true,
             Self::Target { error, .. } => error.is_misuse(),
@@ -160,16 +157,28 @@ pub(crate) struct PollError {
     /// The server's code, if it said no.
     code: Option<i32>,
     message: String,
+    /// The driver has cleared the pool because of another error.
+    cleared: bool,
 }
 
 impl PollError {
     pub(crate) fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, code: None, message: message.into() }
+        Self { reason, code: None, message: message.into(), cleared: false }
     }
 
     /// The same, and where it was met.
     pub(crate) fn at(self, place: &str) -> Self {
         Self { message: format!("{place}: {}", self.message), ..self }
+    }
+
+    /// Whether another error came before, and is the cause of this one.
+    pub(crate) fn is_consequence(&self) -> bool {
+        self.cleared || self.reason == Reason::ServerSelection
+    }
+
+    /// The same, with what came before.
+    pub(crate) fn because_of(self, cause: &Self) -> Self {
+        Self { message: format!("{}: {}", self.message, cause.message), ..self }
     }
 
     pub(crate) fn malformed(message: impl Into<String>) -> Self {
@@ -223,8 +232,17 @@ impl From<DriverError> for PollError {
             ErrorKind::Command(command) => Some(command.code),
             _ => None,
         };
-        // The kind alone: the error's own form repeats the server's whole reply.
-        Self { reason, code, message: error.kind.to_string() }
+        let cleared = matches!(error.kind.as_ref(), ErrorKind::ConnectionPoolCleared { .. });
+        let message = match error.kind.as_ref() {
+            // A server's words can name the user.
+            _ if reason == Reason::Authentication => "the server does not accept the credentials".to_owned(),
+            // The driver's words repeat what it was last told by the server, whatever that was.
+            ErrorKind::ConnectionPoolCleared { .. } => "another connection could not be made".to_owned(),
+            ErrorKind::ServerSelection { .. } => "no server can be selected in time".to_owned(),
+            // The kind alone: the error's own form repeats the server's whole reply.
+            kind => kind.to_string(),
+        };
+        Self { reason, code, message, cleared }
     }
 }
 

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use mongodb::Client;
 use mongodb::options::{ClientOptions, ServerAddress};
 use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
@@ -17,7 +16,7 @@ use crate::poller::{Pace, watch_member};
 use crate::snapshot::{MemberState, Snapshot};
 use crate::source::{self, SourceSettings};
 use crate::topology::{Hello, Membership, hello};
-use crate::uri::{Uri, client};
+use crate::uri::{MemberClient as Client, Uri, client};
 
 /// How long closing the connections may take at the end.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -74,8 +73,7 @@ impl Fleet {
         if let Some(options) = &options
             && let Some(host) = options.hosts.first()
         {
-            let client = client(options, host.clone(), pace.timeout)
-                .map_err(|error| StartError::Options(error.kind.to_string()))?;
+            let client = client(options, host.clone(), pace.timeout)?;
             asked.insert(host.to_string(), client);
         }
         Ok(Self {
@@ -227,7 +225,11 @@ impl Fleet {
 
     async fn ask(&self, client: Client) -> Result<Hello, PollError> {
         let limit = self.pace.timeout;
-        timeout(limit, hello(&client)).await.unwrap_or_else(|_| Err(PollError::timeout(limit)))
+        match timeout(limit, hello(&client)).await {
+            Ok(Err(error)) => Err(client.cause().of(error).await),
+            Ok(answer) => answer,
+            Err(_) => Err(PollError::timeout(limit)),
+        }
     }
 
     /// The client of a server, which is made if there is none.
@@ -244,7 +246,7 @@ impl Fleet {
                 Some(client)
             }
             Err(error) => {
-                tracing::error!(member = address, error = %error.kind, "the driver refuses the URI's options");
+                tracing::error!(member = address, %error, "the driver refuses the URI's options");
                 None
             }
         }
@@ -330,7 +332,7 @@ impl Fleet {
         let state = Arc::new(self.state(address.to_owned()));
         let stop = self.stop.child_token();
         let sources = source::all(&self.sources);
-        watch_member(&state, &client.database("admin"), sources, self.pace, &self.tasks, &stop);
+        watch_member(&state, &client, sources, self.pace, &self.tasks, &stop);
         self.snapshot.insert(Arc::clone(&state));
         tracing::info!(member = address, "watching a member");
         self.watched.insert(address.to_owned(), Watched { client, state: Arc::clone(&state), stop });
@@ -349,5 +351,5 @@ impl Fleet {
 
 /// Closes a client's connections.
 async fn farewell(client: Client) {
-    let _ = timeout(FAREWELL, client.shutdown().immediate(true).into_future()).await;
+    let _ = timeout(FAREWELL, client.into_client().shutdown().immediate(true).into_future()).await;
 }

@@ -39,7 +39,7 @@ pub fn web(text: &str) {
 /// A URI. What is said of one that is wrong repeats no password.
 pub fn uri(text: &str) {
     let target = target::Target::new(text);
-    let _ = (target.has_secret_in_uri(), target.names_a_user(), target.check());
+    let _ = (target.has_secret_in_uri(), target.ignored_options(), target.check());
 }
 
 #[cfg(test)]

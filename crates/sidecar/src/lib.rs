@@ -9,6 +9,7 @@
 //! | `config`, `target`, `reload` | what is wanted, and what of it can change while it runs |
 //! | `targets` | the deployments that are followed, always or while they are probed |
 //! | `uri`, `topology`, `fleet` | from one URI to the members that are there now |
+//! | `cause` | why the driver gave up on a member |
 //! | `source` | what a member is asked: one file each |
 //! | `decode`, `reading` | from a reply, field by field, to samples of catalogued metrics |
 //! | `poller` | when, how long at most, and what a failure costs |
@@ -28,6 +29,7 @@
 //! ```
 
 mod board;
+mod cause;
 mod config;
 mod consistency;
 mod decode;
@@ -55,7 +57,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use crate::config::{Config, DEFAULT_PORT};
+pub use crate::config::{Config, DEFAULT_PORT, is_name};
 pub use crate::error::StartError;
 pub use crate::reload::{LoadError, ReloadError};
 pub use crate::source::{
@@ -63,8 +65,9 @@ pub use crate::source::{
     ReplicationSettings, Resource, SlowTransactionSettings, SourceSettings, StorageEngineSettings,
     privileges, privileges_by_source,
 };
-pub use crate::target::{Credentials, Target};
+pub use crate::target::Target;
 pub use crate::web::WebConfigError;
+pub use txnscope_mongo::{Credentials, Ignored, UriError};
 
 use crate::board::Board;
 use crate::export::Page;
@@ -132,6 +135,7 @@ impl Sidecar {
         }
         tasks.spawn(stop.clone().run_until_cancelled_owned(targets.sweep()));
         tasks.spawn(stop.clone().run_until_cancelled_owned(access.follow_files()));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(Arc::clone(&reloader).follow_certificates()));
         tasks.close();
         for address in &addresses {
             tracing::info!(%address, path, version = env!("CARGO_PKG_VERSION"), "listening");

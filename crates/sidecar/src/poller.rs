@@ -16,10 +16,12 @@ use txnscope_catalog::{
     MONGODB_TRANSACTIONS_ABORTED, MONGODB_TRANSACTIONS_COMMITTED, MONGODB_TRANSACTIONS_OPEN,
 };
 
+use crate::cause::Cause;
 use crate::error::{PollError, Reason};
 use crate::reading::Reading;
 use crate::snapshot::{Last, MemberState};
 use crate::source::{Ask, Books, Schedule, Source};
+use crate::uri::MemberClient;
 
 /// How often, and how long at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +60,7 @@ impl Status {
 /// same order; the first source is the status.
 pub(crate) fn watch_member(
     state: &Arc<MemberState>,
-    admin: &Database,
+    client: &MemberClient,
     sources: Vec<Box<dyn Source>>,
     pace: Pace,
     tasks: &TaskTracker,
@@ -73,7 +75,8 @@ pub(crate) fn watch_member(
             index,
             source,
             state: Arc::clone(state),
-            admin: admin.clone(),
+            admin: client.database("admin"),
+            cause: client.cause().clone(),
             pace,
         };
         tasks.spawn(stop.clone().run_until_cancelled_owned(poller.run()));
@@ -85,6 +88,7 @@ struct Poller {
     index: usize,
     state: Arc<MemberState>,
     admin: Database,
+    cause: Cause,
     pace: Pace,
     wake: Wake,
     tells: Option<Arc<watch::Sender<Status>>>,
@@ -112,7 +116,11 @@ impl Poller {
         let ask = Ask::new(&self.admin, self.state.address(), limit, status.books);
         let asking = AssertUnwindSafe(self.source.poll(ask)).catch_unwind();
         match timeout(limit, asking).await {
-            Ok(Ok(result)) => result.transpose(),
+            Ok(Ok(Ok(reading))) => {
+                self.cause.forget();
+                reading.map(Ok)
+            }
+            Ok(Ok(Err(error))) => Some(Err(self.cause.of(error).await)),
             Ok(Err(panic)) => Some(Err(PollError::new(Reason::Other, said(panic.as_ref())))),
             Err(_) => Some(Err(PollError::timeout(limit))),
         }
@@ -135,7 +143,11 @@ impl Poller {
     fn log(&self, before: Option<Last>, error: Option<&PollError>) {
         let (member, source) = (self.state.address(), self.source.name());
         let before = before.map(|last| last.failure);
+        let is_refused = error.is_some_and(|error| error.reason == Reason::Authentication);
         match error {
+            // Of the member, and not of the collector: whoever meets it first says it.
+            Some(_) if is_refused && !self.cause.is_refused_anew() => {}
+            None if before == Some(Some(Reason::Authentication)) && !self.cause.is_taken_anew() => {}
             Some(error) if before != Some(Some(error.reason)) => {
                 let reason = error.reason.as_str();
                 let hint = self.hint(error.reason);
@@ -155,7 +167,9 @@ impl Poller {
                 let needed: Vec<_> = self.source.privileges().iter().map(ToString::to_string).collect();
                 format!("grant the user {}, or the role clusterMonitor", needed.join(" and "))
             }
-            Reason::Authentication => "check user, password and authSource of the URI".to_owned(),
+            Reason::Authentication => {
+                "check the user, the password, and authSource and authMechanism of the URI".to_owned()
+            }
             Reason::Timeout | Reason::Network | Reason::ServerSelection => {
                 "is it running, and does its name, as the replica set has it, lead to it from here? \
                  directConnection=true in the URI watches one member under the address that you give"
@@ -235,7 +249,7 @@ fn phase(member: &str, source: &str) -> f64 {
 #[cfg(test)]
 mod tests {
     use async_trait::async_trait;
-    use mongodb::Client;
+    use mongodb::options::{ClientOptions, ServerAddress};
 
     use super::*;
     use crate::decode::Found;
@@ -296,9 +310,10 @@ mod tests {
         let sources = names.into_iter().zip(scripts).map(|(name, (schedule, script))| {
             Box::new(Scripted { name, schedule, script, at: 0 }) as Box<dyn Source>
         });
-        let client = Client::with_uri_str("mongodb://127.0.0.1:1/?directConnection=true").await.unwrap();
+        let address = ServerAddress::parse("127.0.0.1:1").unwrap();
+        let client = crate::uri::client(&ClientOptions::default(), address, PACE.timeout).unwrap();
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        watch_member(&state, &client.database("admin"), sources.collect(), PACE, &tasks, &stop);
+        watch_member(&state, &client, sources.collect(), PACE, &tasks, &stop);
         state
     }
 

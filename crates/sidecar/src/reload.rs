@@ -3,13 +3,17 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::Mutex;
 
 use crate::config::Config;
+use crate::error::StartError;
 use crate::targets::Targets;
 use crate::web::Access;
+
+/// How often the files of certificates are looked at. They are renewed on disk, and nobody tells us.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// Any error, for the log.
 pub type LoadError = Box<dyn std::error::Error + Send + Sync>;
@@ -92,6 +96,47 @@ impl Reloader {
                 Err(error)
             }
         }
+    }
+
+    /// Makes new clients whenever a file of certificates that a URI names has changed. What cannot be used is said once,
+    /// and changes nothing.
+    pub(crate) async fn follow_certificates(self: Arc<Self>) {
+        let mut said = None;
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let renewed = match self.targets.renewed().await {
+                Ok(false) => Ok(false),
+                Ok(true) => self.renew().await.map(|()| true),
+                Err(error) => Err(error),
+            };
+            match renewed {
+                Ok(true) => tracing::info!("renewed TLS files of a URI are in force for new connections"),
+                Ok(false) if said.is_none() => continue,
+                Ok(false) => {}
+                Err(error) => {
+                    let error = error.to_string();
+                    if said.as_ref() != Some(&error) {
+                        self.record.note(false);
+                        tracing::error!(
+                            error,
+                            "the TLS files of a URI have changed and are refused; what they held before holds"
+                        );
+                        said = Some(error);
+                    }
+                    continue;
+                }
+            }
+            said = None;
+            self.record.note(true);
+        }
+    }
+
+    /// As it is, with what the files of certificates hold now.
+    async fn renew(&self) -> Result<(), StartError> {
+        let current = self.current.lock().await;
+        let plan = self.targets.plan(&current).await?;
+        self.targets.follow(plan).await;
+        Ok(())
     }
 
     async fn replace(&self, current: &mut Config) -> Result<(), LoadError> {

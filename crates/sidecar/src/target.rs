@@ -3,14 +3,14 @@
 use std::fmt;
 
 use mongodb::options::ClientOptions;
+use txnscope_mongo::{Credentials, Ignored, TlsFiles, Uri, UriError};
 
 use crate::error::StartError;
-use crate::uri::Uri;
 
 /// A deployment: its URI, and credentials if the URI has none.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq)]
 pub struct Target {
-    uri: String,
+    uri: Result<Uri, UriError>,
     credentials: Option<Credentials>,
 }
 
@@ -18,9 +18,15 @@ impl Target {
     /// The deployment, in MongoDB's form. Every member of its replica set is found from it, unless it says
     /// `directConnection=true`: then this one member is watched, under the address that stands here. Each mongos
     /// that it names is watched.
+    ///
+    /// What is wrong with the URI, [`check`](Self::check) says.
     #[must_use]
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "whatever makes a text, and a text that holds a secret is not kept"
+    )]
     pub fn new(uri: impl Into<String>) -> Self {
-        Self { uri: uri.into(), credentials: None }
+        Self { uri: Uri::parse(&uri.into()), credentials: None }
     }
 
     /// As somebody whom the URI does not name.
@@ -29,49 +35,61 @@ impl Target {
         Self { credentials: Some(credentials), ..self }
     }
 
-    /// Whether the URI itself has something that must not be seen in `ps`: a password, say.
+    /// As that user where the URI says nothing of who to be. One that names a user, or that authenticates without a
+    /// password (`MONGODB-X509`), is left alone.
     #[must_use]
-    pub fn has_secret_in_uri(&self) -> bool {
-        let rest = self.uri.split_once("://").map_or(self.uri.as_str(), |(_, rest)| rest);
-        // A password with an unescaped / or ? in it is malformed, and secret all the same.
-        let (before, options) = rest.rsplit_once('?').unwrap_or((rest, ""));
-        let user = before.rsplit_once('@').map(|(user, _)| user);
-        let options = options.to_ascii_lowercase();
-        user.is_some_and(|user| user.contains(':'))
-            || options.contains('@')
-            || ["password=", "authmechanismproperties="].iter().any(|name| options.contains(name))
+    pub fn with_default_credentials(self, credentials: &Credentials) -> Self {
+        if self.uri.as_ref().is_ok_and(Uri::takes_credentials) {
+            self.with_credentials(credentials.clone())
+        } else {
+            self
+        }
     }
 
-    /// Whether the URI says who we are.
+    /// Whether the URI itself has something that must not be seen in `ps`: a password, say. What is no URI has.
     #[must_use]
-    pub fn names_a_user(&self) -> bool {
-        self.uri.contains('@')
+    pub fn has_secret_in_uri(&self) -> bool {
+        self.uri.as_ref().map_or(true, Uri::holds_a_secret)
+    }
+
+    /// The options of the URI that have no effect here, by name: other drivers know them.
+    #[must_use]
+    pub fn ignored_options(&self) -> &[Ignored] {
+        self.uri.as_ref().map_or(&[], Uri::ignored)
     }
 
     /// Checks its form, without speaking to anybody.
     ///
     /// # Errors
     ///
-    /// If the URI is malformed or asks for what cannot be had. The error quotes no secret.
+    /// If the URI is malformed or asks for what cannot be had. The error quotes nothing of it.
     pub fn check(&self) -> Result<(), StartError> {
-        Uri::parse(self).map(drop)
+        let uri = self.uri()?;
+        if uri.is_load_balanced() {
+            let why = ": it reaches one server or another: name the members instead";
+            return Err(UriError::Option { name: "loadBalanced", why }.into());
+        }
+        Ok(uri.check(self.credentials.as_ref())?)
     }
 
     /// What the driver needs to reach the deployment as a whole. Asks DNS if the URI has a name that only DNS knows.
     ///
     /// # Errors
     ///
-    /// If the URI is malformed, asks for what cannot be had, or DNS does not answer. The error quotes no secret.
+    /// If the URI is malformed, asks for what cannot be had, names files that cannot be used, or DNS does not answer. The
+    /// error quotes nothing of it.
     pub async fn options(&self) -> Result<ClientOptions, StartError> {
-        Uri::parse(self)?.resolve().await
+        self.check()?;
+        Ok(self.uri()?.options(self.credentials.as_ref()).await?)
     }
 
-    pub(crate) fn uri(&self) -> &str {
-        &self.uri
+    /// What the files of certificates hold that the URI names.
+    pub(crate) fn tls_files(&self) -> Result<TlsFiles, StartError> {
+        Ok(self.uri()?.tls_files()?)
     }
 
-    pub(crate) fn credentials(&self) -> Option<&Credentials> {
-        self.credentials.as_ref()
+    pub(crate) fn uri(&self) -> Result<&Uri, StartError> {
+        self.uri.as_ref().map_err(|error| error.clone().into())
     }
 }
 
@@ -88,35 +106,6 @@ impl fmt::Debug for Target {
     }
 }
 
-/// A user and its password.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credentials {
-    pub(crate) username: String,
-    pub(crate) password: String,
-    pub(crate) source: Option<String>,
-}
-
-impl Credentials {
-    /// A user of `admin`, unless the URI has an `authSource`.
-    #[must_use]
-    pub fn new(username: impl Into<String>, password: impl Into<String>) -> Self {
-        Self { username: username.into(), password: password.into(), source: None }
-    }
-
-    /// A user of that database.
-    #[must_use]
-    pub fn of_database(self, name: impl Into<String>) -> Self {
-        Self { source: Some(name.into()), ..self }
-    }
-}
-
-/// Without the password.
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials").finish_non_exhaustive()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,26 +114,31 @@ mod tests {
     fn the_debug_forms_hold_no_secret() {
         let target =
             Target::new("mongodb://user:hunter2@db1/").with_credentials(Credentials::new("u", "hunter2"));
-        assert!(!format!("{target:?} {:?}", target.credentials()).contains("hunter2"));
+        assert!(!format!("{target:?} {:?} {:?}", target.credentials, target.uri).contains("hunter2"));
     }
 
     #[test]
-    fn what_must_not_be_seen_in_ps_is_recognised() {
-        for secret in [
-            "mongodb://user:hunter2@db1/",
-            "mongodb://user:hun/ter2@db1/",
-            "mongodb://user:hun?ter2@db1/",
-            "mongo://user:hunter2@db1",
-            "mongodb://user:@db1/",
-            "user:hunter2@db1",
-            "mongodb://db1/?tlsCertificateKeyFilePassword=hunter2",
-            "mongodb://db1/?authMechanismProperties=AWS_SESSION_TOKEN:hunter2",
-        ] {
+    fn what_is_no_uri_is_taken_for_a_secret_and_a_load_balancer_is_refused() {
+        for secret in ["mongodb://user:hun/ter2@db1/", "mongo://user:hunter2@db1", "user:hunter2@db1", ""] {
             assert!(Target::new(secret).has_secret_in_uri(), "{secret}");
         }
-        for open in ["mongodb://db1:27017,db2:27017/?replicaSet=rs0", "mongodb://CN%3Dclient@db1/", "", "://"]
-        {
-            assert!(!Target::new(open).has_secret_in_uri(), "{open}");
+        assert!(!Target::new("mongodb://db1:27017,db2:27017/?replicaSet=rs0").has_secret_in_uri());
+        let error = Target::new("mongodb://db1/?loadBalanced=true").check().unwrap_err().to_string();
+        assert!(error.contains("loadBalanced"), "{error}");
+    }
+
+    #[test]
+    fn a_default_user_is_nobody_s_whom_the_uri_lets_in_otherwise() {
+        let who = Credentials::new("u", "hunter2");
+        for (uri, taken) in [
+            ("mongodb://db1/", true),
+            ("mongodb://db1/?authMechanism=PLAIN", true),
+            ("mongodb://other:x@db1/", false),
+            ("mongodb://db1/?authMechanism=MONGODB-X509&tls=true", false),
+        ] {
+            let target = Target::new(uri).with_default_credentials(&who);
+            assert_eq!(target.credentials.is_some(), taken, "{uri}");
+            assert!(target.check().is_ok(), "{uri}");
         }
     }
 }

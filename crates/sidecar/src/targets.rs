@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use txnscope_consistency::Checks;
+use txnscope_mongo::{Credentials, TlsFiles};
 
 use crate::board::Board;
 use crate::config::Config;
@@ -20,7 +21,7 @@ use crate::fleet::Fleet;
 use crate::poller::Pace;
 use crate::snapshot::Snapshot;
 use crate::source::SourceSettings;
-use crate::target::{Credentials, Target};
+use crate::target::Target;
 use crate::uri::Uri;
 
 /// How much longer than a poll a probe waits for the first one: it is to see how that ended.
@@ -82,6 +83,8 @@ struct Manner {
 struct Followed {
     target: Target,
     manner: Manner,
+    /// What the files of certificates held when its clients were made.
+    tls: TlsFiles,
     snapshot: Snapshot,
     inspection: Option<Inspection>,
     stop: CancellationToken,
@@ -134,21 +137,24 @@ impl Targets {
             if fleets.iter().any(|(other, _)| other == target) {
                 continue;
             }
-            let is_there = state.followed.iter().any(|followed| followed.is(target, &manner));
+            let which = (config.targets.len() > 1).then(|| format!("URI {}", index + 1));
+            let tls = target.tls_files().map_err(|error| named(which.clone(), error))?;
+            let is_there = state.followed.iter().any(|one| one.is(target, &manner) && one.tls == tls);
+            if !state.followed.iter().any(|one| one.target == *target) {
+                warn_of_ignored(target, which.as_deref());
+            }
             let fleet = match is_there {
                 true => None,
-                false => {
-                    let which =
-                        if config.targets.len() > 1 { Some(format!("URI {}", index + 1)) } else { None };
-                    Some(self.fleet(target, &manner).await.map_err(|error| named(which, error))?)
-                }
+                false => Some(self.fleet(target, &manner).await.map_err(|error| named(which, error))?),
             };
             fleets.push((target.clone(), fleet));
         }
         for (name, target) in &config.probes {
-            let uri = Uri::parse(target).map_err(|error| named(Some(format!("target {name:?}")), error))?;
-            if uri.dns_name.is_none() {
-                uri.resolve().await.map_err(|error| named(Some(format!("target {name:?}")), error))?;
+            let which = format!("target {name:?}");
+            let usable = target.check().and_then(|()| target.tls_files());
+            usable.map_err(|error| named(Some(which.clone()), error))?;
+            if state.definitions.probes.get(name) != Some(target) {
+                warn_of_ignored(target, Some(&which));
             }
         }
         let definitions = Definitions {
@@ -162,12 +168,20 @@ impl Targets {
 
     async fn fleet(&self, target: &Target, manner: &Manner) -> Result<(Followed, Fleet), StartError> {
         let (snapshot, stop) = (Snapshot::default(), self.stop.child_token());
-        let uri = Uri::parse(target)?;
+        let uri = Uri::of(target)?;
+        let tls = target.tls_files()?;
         let Manner { pace, sources } = manner.clone();
         let (tasks, until) = (self.tasks.clone(), stop.clone());
         let fleet = Fleet::new(uri, pace, sources, snapshot.clone(), tasks, until).await?;
         Ok((
-            Followed { target: target.clone(), manner: manner.clone(), snapshot, inspection: None, stop },
+            Followed {
+                target: target.clone(),
+                manner: manner.clone(),
+                tls,
+                snapshot,
+                inspection: None,
+                stop,
+            },
             fleet,
         ))
     }
@@ -219,10 +233,26 @@ impl Targets {
         let State { probed, definitions, .. } = &mut *state;
         probed.retain(|key, probed| {
             let target = definitions.target(key).ok();
-            target
-                .zip(definitions.manner.as_ref())
-                .is_some_and(|(target, manner)| probed.followed.is(&target, manner))
+            target.zip(definitions.manner.as_ref()).is_some_and(|(target, manner)| {
+                probed.followed.is(&target, manner) && !probed.followed.is_renewed()
+            })
         });
+    }
+
+    /// Whether a file of certificates holds something else than when the clients were made that use it.
+    ///
+    /// # Errors
+    ///
+    /// If one cannot be used. What is in force stays in force.
+    pub(crate) async fn renewed(&self) -> Result<bool, StartError> {
+        let state = self.state.lock().await;
+        let probed = state.probed.values().map(|probed| &probed.followed);
+        for followed in state.followed.iter().chain(probed) {
+            if followed.target.tls_files()? != followed.tls {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The page of a deployment that is watched on demand. The first probe begins to watch it, and waits until each
@@ -307,6 +337,11 @@ impl Followed {
         self.target == *target && self.manner == *manner
     }
 
+    /// Whether its files of certificates hold something else now, that can be used.
+    fn is_renewed(&self) -> bool {
+        self.target.tls_files().is_ok_and(|now| now != self.tls)
+    }
+
     /// Puts it under these checks and no others. What it, or the one that it replaces, knows of them goes on.
     fn inspect(&mut self, checks: Option<&Checks>, before: Option<&Self>, tasks: &TaskTracker) {
         let Some(checks) = checks else { return self.inspection = None };
@@ -339,6 +374,14 @@ impl Definitions {
         // Each by itself was accepted with the configuration.
         target.check().map_err(|_| ProbeError::TwoUsers(name.clone()))?;
         Ok(target)
+    }
+}
+
+/// Once for each deployment that is new, in one line, without any value.
+fn warn_of_ignored(target: &Target, which: Option<&str>) {
+    let options: Vec<_> = target.ignored_options().iter().map(ToString::to_string).collect();
+    if !options.is_empty() {
+        tracing::warn!(which, options = options.join(", "), "options of the URI have no effect here");
     }
 }
 

@@ -6,6 +6,8 @@ use mongodb::Client;
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::options::ServerAddress;
 
+use txnscope_mongo::SetName;
+
 use crate::decode::{Found, field, number, text};
 use crate::error::PollError;
 
@@ -76,14 +78,17 @@ fn decode(reply: &Document) -> Hello {
     let members: BTreeSet<_> =
         ["hosts", "passives"].into_iter().flat_map(addresses).filter_map(Bson::as_str).map(normal).collect();
     match text(reply, &["setName"]) {
-        Found::Value(rs) if !members.is_empty() => Hello::Member(Membership {
-            rs: rs.to_owned(),
-            members,
-            me: text(reply, &["me"]).ok().map(normal),
-            arbiter: is("arbiterOnly"),
-            primary: is("isWritablePrimary"),
-            version: number(reply, &["setVersion"]).ok().unwrap_or_default(),
-        }),
+        // What becomes a label is the name of a set, whoever says it.
+        Found::Value(rs) if !members.is_empty() && SetName::parse(rs).is_some() => {
+            Hello::Member(Membership {
+                rs: rs.to_owned(),
+                members,
+                me: text(reply, &["me"]).ok().map(normal),
+                arbiter: is("arbiterOnly"),
+                primary: is("isWritablePrimary"),
+                version: number(reply, &["setVersion"]).ok().unwrap_or_default(),
+            })
+        }
         Found::Missing if text(reply, &["msg"]).ok() == Some("isdbgrid") => Hello::Mongos,
         Found::Missing if !is("isreplicaset") => Hello::Alone,
         Found::Value(_) | Found::Missing | Found::Odd => Hello::Unsure,

@@ -14,6 +14,7 @@ use anyhow::{Context, anyhow};
 use clap::ArgMatches;
 use mongodb::Client;
 use txnscope_consistency::Checks;
+use txnscope_mongo::{UriError, shown_path};
 
 pub(crate) use flags::{AuditFlags, RepairFlags};
 
@@ -33,7 +34,7 @@ const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// Reads a file of checks. Everything that is wrong with it is told, with `separator` between the
 /// mistakes.
 pub(crate) fn read(file: &Path, separator: &str) -> anyhow::Result<Checks> {
-    let name = file.display();
+    let name = shown_path(file, file);
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {name}"))?;
     Checks::parse(&text).map_err(|error| {
         let told: Vec<_> = error
@@ -74,7 +75,7 @@ pub(crate) async fn client(
     options.app_name.get_or_insert_with(|| "txnscope".to_owned());
     options.server_selection_timeout.get_or_insert(SERVER_SELECTION_TIMEOUT);
     let client = Client::with_options(options);
-    client.map_err(|error| anyhow!("the driver refuses the URI's options: {}", error.kind))
+    client.map_err(|error| UriError::of_client(&error).into())
 }
 
 /// Runs it to its end, or to a signal: what is left open on the server, the server ends.

@@ -22,6 +22,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use txnscope_mongo::{one_line, read_one_line, shown_path};
 
 use crate::drill::flags::BackendFlags;
 
@@ -241,22 +242,20 @@ fn root(url: &str) -> Result<String> {
 }
 
 fn token(file: Option<&Path>) -> Result<String> {
-    let text = match (file, std::env::var(TOKEN)) {
-        (Some(path), _) => std::fs::read_to_string(path)
-            .with_context(|| format!("--token-file: cannot use {}", path.display()))?,
-        (None, Ok(text)) => text,
+    let token = match (file, std::env::var(TOKEN)) {
+        (Some(path), _) => read_one_line(path)
+            .with_context(|| format!("--token-file: cannot use {}", shown_path(path, path)))?,
+        (None, Ok(text)) => one_line(&text).with_context(|| format!("{TOKEN} cannot be used"))?.to_owned(),
         (None, Err(std::env::VarError::NotUnicode(_))) => bail!("{TOKEN} is not UTF-8"),
         (None, Err(std::env::VarError::NotPresent)) => {
             bail!("no token: name a file that holds it with --token-file, or set {TOKEN}")
         }
     };
-    let token = text.trim();
-    ensure!(!token.is_empty(), "the token is empty");
     ensure!(
         token.bytes().all(|byte| byte.is_ascii_graphic()),
         "the token has characters that no header can carry"
     );
-    Ok(token.to_owned())
+    Ok(token)
 }
 
 fn tls(authorities: Option<&Path>) -> Result<ClientConfig> {
@@ -265,7 +264,7 @@ fn tls(authorities: Option<&Path>) -> Result<ClientConfig> {
     let system = rustls_native_certs::load_native_certs();
     roots.add_parsable_certificates(system.certs);
     if let Some(path) = authorities {
-        let shown = path.display();
+        let shown = shown_path(path, path);
         let certificates = CertificateDer::pem_file_iter(path)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
             .with_context(|| format!("--ca-file: cannot use {shown}"))?;

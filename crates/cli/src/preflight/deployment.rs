@@ -8,6 +8,8 @@ use mongodb::error::{Error, ErrorKind};
 use mongodb::options::{ClientOptions, ReadPreference, SelectionCriteria, ServerAddress};
 use mongodb::{Client, options::DriverInfo};
 
+use txnscope_mongo::UriError;
+
 use crate::services::prometheus::plain;
 
 const APP_NAME: &str = "txnscope-preflight";
@@ -95,8 +97,7 @@ fn client(
     options.connect_timeout = Some(timeout);
     options.server_selection_timeout = Some(timeout);
     options.retry_reads = Some(false);
-    Client::with_options(options)
-        .map_err(|error| anyhow::anyhow!("the driver refuses the URI's options: {}", error.kind))
+    Client::with_options(options).map_err(|error| UriError::of_client(&error).into())
 }
 
 /// What the server says of itself.
@@ -123,13 +124,15 @@ async fn ask(client: &Client, database: &str, command: Document, timeout: Durati
 pub(crate) fn refusal(error: &Error) -> Refusal {
     const UNAUTHORIZED: i32 = 13;
     const AUTHENTICATION_FAILED: i32 = 18;
+    const REFUSED: &str = "user, password, authSource or authMechanism is wrong";
     // The kind alone: the error's own form repeats the server's whole reply.
     let text = plain(&error.kind.to_string());
     match error.kind.as_ref() {
-        ErrorKind::Authentication { .. } => Refusal::Credentials(text),
+        // A server's words can name the user.
+        ErrorKind::Authentication { .. } => Refusal::Credentials(REFUSED.to_owned()),
         ErrorKind::Command(command) => match command.code {
             UNAUTHORIZED => Refusal::Denied,
-            AUTHENTICATION_FAILED => Refusal::Credentials(text),
+            AUTHENTICATION_FAILED => Refusal::Credentials(REFUSED.to_owned()),
             _ => Refusal::Refused(text),
         },
         ErrorKind::Io(io) if io.kind() == io::ErrorKind::TimedOut => {

@@ -24,6 +24,7 @@ use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use txnscope_mongo::{one_line, read_one_line, shown_path};
 use url::Url;
 
 /// What is asked for is small; what is larger is no answer to it.
@@ -101,14 +102,13 @@ impl Service {
         url.set_fragment(None);
         let token = match (token_file, token) {
             (Some(path), _) => {
-                let text = std::fs::read_to_string(path)
-                    .with_context(|| format!("--{name}.token-file: cannot read {}", path.display()))?;
-                ensure!(!text.trim().is_empty(), "--{name}.token-file: {} is empty", path.display());
-                Some(text.trim().to_owned())
+                let from = || format!("--{name}.token-file: cannot use {}", shown_path(path, path));
+                Some(read_one_line(path).with_context(from)?)
             }
             (None, Some(token)) => {
                 let variable = format!("TXNSCOPE_{}_TOKEN", name.to_uppercase());
-                Some(token.to_str().with_context(|| format!("{variable} is not UTF-8"))?.to_owned())
+                let text = token.to_str().with_context(|| format!("{variable} is not UTF-8"))?;
+                Some(one_line(text).with_context(|| format!("{variable} cannot be used"))?.to_owned())
             }
             (None, None) => None,
         };

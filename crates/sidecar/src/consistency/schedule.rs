@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use txnscope_consistency::{Check, Checks, Failure, Reason, Report, Sample, run};
+use txnscope_mongo::UriError;
 
 use super::books::Books;
 use crate::snapshot::Snapshot;
@@ -122,7 +123,8 @@ impl Schedule {
         options.min_pool_size = Some(0);
         options.server_selection_timeout = Some(SERVER_SELECTION_TIMEOUT);
         options.connect_timeout = Some(SERVER_SELECTION_TIMEOUT);
-        let client = Client::with_options(options).map_err(|error| refused(error.kind.to_string()))?;
+        let client = Client::with_options(options);
+        let client = client.map_err(|error| refused(UriError::of_client(&error).to_string()))?;
         Ok(self.client.insert(client).clone())
     }
 }

@@ -179,10 +179,13 @@ fn databases(profile: &ProfileSettings) -> Result<(), String> {
     for (index, name) in profile.databases.iter().enumerate() {
         // The server's own rules for a name.
         if name.is_empty() || name.len() > 63 || name.contains(['/', '\\', '.', ' ', '"', '$', '\0']) {
-            return Err(format!("{name:?} cannot be the name of a database whose profiler is read"));
+            return Err(format!(
+                "the database no. {} of the source profile has a name that the server does not allow",
+                index + 1
+            ));
         }
         if profile.databases[..index].contains(name) {
-            return Err(format!("the source profile names the database {name:?} twice"));
+            return Err(format!("the source profile names the database no. {} twice", index + 1));
         }
     }
     Ok(())
@@ -209,7 +212,8 @@ mod tests {
         assert!(refused(|s| s.replication.every = 0).contains("replication"));
         assert!(refused(|s| s.current_op.long_running = Duration::ZERO).contains("long-running"));
         assert!(refused(|s| s.profile.enabled = true).contains("no databases"));
-        assert!(refused(|s| s.profile.databases = vec!["a.b".into()]).contains("a.b"));
+        let odd = refused(|s| s.profile.databases = vec!["hunter2.b".into()]);
+        assert!(odd.contains("database no. 1") && !odd.contains("hunter2"), "{odd}");
         for (url, wrong) in [
             ("127.0.0.1:3000", "plain http"),
             ("/-/transactions", "no host"),

@@ -12,8 +12,10 @@ use axum::http::header::{HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE}
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use serde_saphyr::Location;
 use sha2::{Digest, Sha256};
 use tokio_rustls::rustls::ServerConfig;
+use txnscope_mongo::shown_path;
 
 use super::file::{HeadersFile, WebConfigError, WebFile};
 use super::tls;
@@ -168,8 +170,16 @@ impl Rules {
         let Some(file) = file else { return Ok(rules) };
         let mut read = |path: &Path| {
             // Paths in the file are as seen from the file.
-            let path = file.parent().unwrap_or(Path::new("")).join(path);
-            let bytes = std::fs::read(&path).map_err(|error| WebConfigError::new(&path, error.to_string()));
+            let named = path;
+            let path = file.parent().unwrap_or(Path::new("")).join(named);
+            let bytes = std::fs::read(&path).map_err(|error| {
+                // What stands in the place of a name may be the key itself.
+                let shown = if path == file { shown_path(file, file) } else { shown_path(named, &path) };
+                match path == file {
+                    true => WebConfigError::new(Path::new(&shown), error.to_string()),
+                    false => WebConfigError::new(file, format!("cannot use {shown}: {error}")),
+                }
+            });
             digest.update(bytes.as_ref().map_or(0, |bytes| bytes.len() + 1).to_be_bytes());
             digest.update(bytes.as_deref().unwrap_or_default());
             bytes
@@ -183,12 +193,15 @@ impl Rules {
         }
         rules.headers = headers(file, &parsed.http_server_config.headers)?;
         if let Some(users) = parsed.basic_auth_users.filter(|users| !users.is_empty()) {
+            let places: BTreeMap<_, _> =
+                users.iter().map(|(name, hash)| (name.clone(), hash.referenced)).collect();
             let hashes: BTreeMap<_, _> = users.into_iter().map(|(name, hash)| (name, hash.value)).collect();
+            // The name is not repeated: one may stand in the other's place.
             let users = Users::new(hashes).map_err(|name| {
-                let what = format!(
-                    "basic_auth_users: what stands for {name:?} is no bcrypt hash; `htpasswd -nBC 10 \"\"` makes one"
-                );
-                WebConfigError::new(file, what)
+                let what = "basic_auth_users: what stands here for a user is no bcrypt hash; `htpasswd -nBC 10 \"\"` \
+                            makes one";
+                let place = places.get(&name).copied().unwrap_or(Location::UNKNOWN);
+                WebConfigError::at(file, place, what)
             })?;
             rules.users = Some(Arc::new(users));
         }

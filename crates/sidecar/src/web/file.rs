@@ -24,7 +24,7 @@ impl WebConfigError {
         Self { file: file.to_owned(), line: None, what: what.into() }
     }
 
-    fn at(file: &Path, location: Location, what: impl Into<String>) -> Self {
+    pub(super) fn at(file: &Path, location: Location, what: impl Into<String>) -> Self {
         let line = Some(location.line()).filter(|line| *line > 0);
         Self { line, ..Self::new(file, what) }
     }
@@ -134,21 +134,18 @@ impl WebFile {
         use serde_saphyr::Error;
         let location = error.location().unwrap_or(Location::UNKNOWN);
         let what = match error.without_snippet() {
-            Error::SerdeUnknownField { field, expected, .. } => {
-                format!("unknown key `{field}`{}", nearest(field, expected))
-            }
+            Error::SerdeUnknownField { field, expected, .. } => nearest(field, expected),
             Error::SerdeUnknownVariant { variant, expected, .. } => match variant.as_str() {
                 "RequestClientCert" | "RequireAnyClientCert" => format!(
                     "`{variant}` checks nothing about the certificate: use VerifyClientCertIfGiven or \
                      RequireAndVerifyClientCert"
                 ),
                 "TLS10" | "TLS11" => format!("{variant} is broken and not offered: TLS12 is the least"),
-                _ => format!("`{variant}` is none of {}", expected.join(", ")),
+                _ => format!("what stands here is none of {}", expected.join(", ")),
             },
-            _ => {
-                let text = error.to_string();
-                text.lines().next().unwrap_or("malformed").to_owned()
-            }
+            // Whatever else the parser says may quote the file.
+            _ => "malformed, a key that stands there twice, or a value of another kind than is expected"
+                .to_owned(),
         };
         WebConfigError::at(file, location, what)
     }
@@ -181,15 +178,15 @@ impl WebFile {
     }
 }
 
-/// `; did you mean …?`, or what there is.
+/// What was meant by an unknown key, or what there is. A key that is no slip of one may be a value.
 fn nearest(unknown: &str, known: &[&'static str]) -> String {
     let close = known.iter().map(|name| (strsim::damerau_levenshtein(unknown, name), name)).min();
     match close {
         Some((distance, name)) if distance <= 1 + unknown.chars().count() / 4 => {
-            format!("; did you mean `{name}`?")
+            format!("unknown key `{unknown}`; did you mean `{name}`?")
         }
-        Some(_) => format!("; there are {}", known.join(", ")),
-        None => String::new(),
+        Some(_) => format!("unknown key; there are {}", known.join(", ")),
+        None => "unknown key".to_owned(),
     }
 }
 
@@ -219,13 +216,13 @@ mod tests {
                 "tls_server_config:\n  cert_fil: a\n",
                 "web.yml:2: unknown key `cert_fil`; did you mean `cert_file`?",
             ),
-            (
-                "http_server_config:\n  headers:\n    Server: x\n",
-                "web.yml:3: unknown key `Server`; there are Strict-",
-            ),
+            ("http_server_config:\n  headers:\n    Server: x\n", "web.yml:3: unknown key; there are Strict-"),
             ("tls_server_config:\n  min_version: TLS11\n", "web.yml:2: TLS11 is broken"),
             ("tls_server_config:\n  client_auth_type: RequireAnyClientCert\n", "checks nothing"),
-            ("tls_server_config:\n  client_auth_type: Maybe\n", "web.yml:2: `Maybe` is none of NoClientCert"),
+            (
+                "tls_server_config:\n  client_auth_type: Maybe\n",
+                "web.yml:2: what stands here is none of NoClientCert",
+            ),
             (
                 "tls_server_config:\n  client_allowed_sans: [a]\n",
                 "web.yml:2: client_allowed_sans is not supported",

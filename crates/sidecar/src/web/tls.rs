@@ -129,7 +129,8 @@ fn provider(file: &Path, tls: &TlsFile) -> Result<CryptoProvider, WebConfigError
                 .map_or(name.value.as_str(), |(_, ours)| ours);
             let suite = provider.cipher_suites.iter().find(|suite| format!("{:?}", suite.suite()) == ours);
             let suite = suite.ok_or_else(|| {
-                WebConfigError::new(file, format!("cipher_suites: {} is not offered here", name.value))
+                let what = "cipher_suites: what stands here is not offered";
+                WebConfigError::at(file, name.referenced, what)
             })?;
             chosen.push(*suite);
         }
@@ -144,8 +145,8 @@ fn provider(file: &Path, tls: &TlsFile) -> Result<CryptoProvider, WebConfigError
             let group = group.and_then(|group| provider.kx_groups.iter().find(|known| known.name() == group));
             let group = group.ok_or_else(|| {
                 let known: Vec<_> = CURVES.iter().map(|(go, _)| *go).collect();
-                let what = format!("curve_preferences: {} is none of {}", name.value, known.join(", "));
-                WebConfigError::new(file, what)
+                let what = format!("curve_preferences: what stands here is none of {}", known.join(", "));
+                WebConfigError::at(file, name.referenced, what)
             })?;
             chosen.push(*group);
         }
