@@ -279,6 +279,33 @@ LISTENER = [
     ),
 ]
 
+OUTSIDE = [
+    timeseries(
+        "Transactions without a statement",
+        "Work that made no statement of its own transaction: it may have written without the transaction's session.",
+        "ops",
+        [
+            Query(
+                "sum by (operation) (rate(mongodb_client_transactions_without_statements_total{BACKEND}[$__rate_interval]))",
+                "{{operation}}",
+            )
+        ],
+        width=12,
+    ),
+    timeseries(
+        "Writes outside of their transaction",
+        "Writes of a transaction's work that are neither undone nor committed with it, as the listener hears them.",
+        "ops",
+        [
+            Query(
+                "sum by (operation) (rate(mongodb_client_writes_outside_transaction_total{BACKEND}[$__rate_interval]))",
+                "{{operation}}",
+            )
+        ],
+        width=12,
+    ),
+]
+
 PAGE = Page(
     uid="txnscope-operation",
     title="txnscope / Operation",
@@ -292,5 +319,6 @@ PAGE = Page(
         Row("What the driver does for it", DRIVER),
         Row("What it holds on the server (wants sources.open_by_operation)", SERVER),
         Row("Transactions outside the runner, of all operations (wants the listener)", LISTENER, closed=True),
+        Row("Statements outside of their transaction, of all operations", OUTSIDE, closed=True),
     ],
 )

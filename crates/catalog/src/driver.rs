@@ -206,3 +206,17 @@ pub const CLIENT_TRANSACTIONS_UNTRACKED: Metric = count(
     "Transactions outside the runner that are counted nowhere else here, because 10,000 were followed already.",
     "listener",
 );
+
+/// Attempts whose work made no statement of its transaction.
+pub const CLIENT_TRANSACTIONS_WITHOUT_STATEMENTS: Metric = count(
+    "mongodb_client_transactions_without_statements_total",
+    "Attempts whose work ended without a statement of its own transaction: nothing was begun, and what the work wrote without the transaction's session is not undone.",
+    RUNNER,
+);
+
+/// Writes of a transaction's work that are not the transaction's.
+pub const CLIENT_WRITES_OUTSIDE_TRANSACTION: Metric = count(
+    "mongodb_client_writes_outside_transaction_total",
+    "Writes that the task of a transaction's work sent without the transaction's session: they are neither undone with it nor committed with it.",
+    "listener",
+);

@@ -35,6 +35,7 @@ pub const REASONS: &[&str] = &[
     "panic",
     "timeout",
     "queue_full",
+    "deadlock",
     "other",
 ];
 

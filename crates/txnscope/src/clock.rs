@@ -13,6 +13,16 @@ impl Moment {
         Self(clock().raw())
     }
 
+    /// How long ago it was, in ticks.
+    pub(crate) fn ticks(self) -> u64 {
+        clock().raw().saturating_sub(self.0)
+    }
+
+    /// So many ticks before now.
+    pub(crate) fn ago(ticks: u64) -> Self {
+        Self(clock().raw().wrapping_sub(ticks))
+    }
+
     /// How long ago it was, in nanoseconds.
     pub(crate) fn elapsed(self) -> u64 {
         let clock = clock();

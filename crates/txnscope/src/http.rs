@@ -24,6 +24,11 @@ use crate::{ClassifyRequest, ClassifyResponse, OperationName, Reason, Verdict};
 /// | 402, 409, 423, 429, 451 | rejected | `application` |
 /// | other 4xx | rejected | `invalid_request` |
 /// | other 5xx | failed | `other` |
+///
+/// A name that was never asked for before becomes an operation when a handler has been reached: when code below the layer
+/// asks for its [scope](crate::scope) (a transaction does), or with the answer. Until then it is not on the page, unless it
+/// was [declared](crate::TransactionLayer::declare). A method that the route does not have (405) is `unmatched`, and so
+/// that strangers cannot fill the table, names that were only ever refused have half of its places.
 #[derive(Clone, Default)]
 pub struct Http {
     filter: Option<Arc<Filter>>,
@@ -130,6 +135,7 @@ fn presume(status: StatusCode) -> Verdict {
         401 | 403 => Verdict::rejected(Reason::UNAUTHORIZED),
         408 | 504 => Verdict::failed(Reason::TIMEOUT),
         402 | 409 | 423 | 429 | 451 => Verdict::rejected(Reason::APPLICATION),
+        405 => return Verdict::rejected(Reason::INVALID_REQUEST).of_no_handler(),
         400..500 => Verdict::rejected(Reason::INVALID_REQUEST),
         _ => Verdict::failed(Reason::OTHER),
     }

@@ -77,6 +77,11 @@ impl<'a> OperationName<'a> {
         Self { method, rest: template }
     }
 
+    /// Whether its caller has a say in it: the method of a route is the caller's to choose.
+    pub(crate) fn is_made_by_the_caller(self) -> bool {
+        !self.method.is_empty()
+    }
+
     /// `POST /x` as a name is the route `POST` `/x`.
     pub(crate) fn canonical(self) -> Self {
         if !self.method.is_empty() {

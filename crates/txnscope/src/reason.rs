@@ -76,6 +76,8 @@ reasons! {
     TIMEOUT = "timeout";
     /// Too many transactions wait for the same key.
     QUEUE_FULL = "queue_full";
+    /// It would wait for a key that can only become free after itself.
+    DEADLOCK = "deadlock";
     /// None of the others.
     OTHER = "other";
 }
@@ -111,6 +113,37 @@ impl Reason {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         self.0
+    }
+
+    /// Whether only the driver or the server can mean it, so that no rule of the application's has said no.
+    pub(crate) fn is_the_drivers(self) -> bool {
+        self.is_transient()
+            || [
+                Self::TRANSACTION_TOO_OLD,
+                Self::TRANSACTION_EXPIRED,
+                Self::TRANSACTION_TOO_LARGE,
+                Self::MAX_TIME_EXPIRED,
+                Self::INTERRUPTED,
+                Self::POOL_TIMEOUT,
+                Self::WRITE_CONCERN,
+                Self::COMMIT_UNKNOWN,
+            ]
+            .contains(&self)
+    }
+
+    /// Whether the server or the driver puts the label `TransientTransactionError` on every such error of a
+    /// transaction's statement.
+    pub(crate) fn is_transient(self) -> bool {
+        [
+            Self::WRITE_CONFLICT,
+            Self::NO_SUCH_TRANSACTION,
+            Self::LOCK_TIMEOUT,
+            Self::SNAPSHOT_UNAVAILABLE,
+            Self::NOT_PRIMARY,
+            Self::NETWORK,
+            Self::SERVER_SELECTION,
+        ]
+        .contains(&self)
     }
 }
 

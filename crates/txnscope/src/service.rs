@@ -16,11 +16,13 @@ pub struct TransactionService<S, C> {
     registry: Registry,
     /// Since when the inner service has not been ready.
     waiting: Option<Moment>,
+    /// For how many ticks the next request has waited for it.
+    waited: u64,
 }
 
 impl<S, C> TransactionService<S, C> {
     pub(crate) fn new(inner: S, classify: C, registry: Registry) -> Self {
-        Self { inner, classify, registry, waiting: None }
+        Self { inner, classify, registry, waiting: None, waited: 0 }
     }
 
     /// The inner service.
@@ -55,17 +57,23 @@ where
     type Error = S::Error;
     type Future = ResponseFuture<S::Future, C>;
 
-    /// An error here means that `call` never runs: it is counted as a failed operation, as long as the wait was.
+    /// What the next request waits here is a part of its time. An error here means that `call` never runs: it is counted
+    /// as a failed operation, as long as the wait was.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         let ready = self.inner.poll_ready(cx);
         match &ready {
             Poll::Pending => {
                 self.waiting.get_or_insert_with(Moment::now);
             }
-            Poll::Ready(Ok(())) => self.waiting = None,
+            Poll::Ready(Ok(())) => {
+                if let Some(since) = self.waiting.take() {
+                    // What follows until the call is the caller's own.
+                    self.waited = since.ticks();
+                }
+            }
             Poll::Ready(Err(error)) => {
                 let operation = self.registry.resolve(self.classify.unready());
-                let since = self.waiting.take();
+                let since = self.waiting.take().unwrap_or_else(Moment::now);
                 Admission::since(operation, since).finish(self.classify.error(error));
             }
         }
@@ -73,14 +81,35 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
+        let waited = std::mem::take(&mut self.waited);
         let Some(name) = self.classify.operation(&request) else {
             return ResponseFuture::uncounted(self.inner.call(request));
         };
-        let operation = self.registry.resolve(name);
+        let Some(operation) = self.registry.known(name) else {
+            let Some(admission) = Admission::first(self.registry, name, waited) else {
+                return ResponseFuture::uncounted(self.inner.call(request));
+            };
+            return self.admit(admission, request);
+        };
         if Admission::is_within(operation) {
             return ResponseFuture::uncounted(self.inner.call(request));
         }
-        let mut admission = Admission::new(operation);
+        let mut admission = Admission::new(operation, waited);
+        let entered = admission.enter();
+        let future = self.inner.call(request);
+        entered.leave();
+        ResponseFuture::counted(admission, future, self.classify.clone())
+    }
+}
+
+impl<S, C> TransactionService<S, C> {
+    /// The same, of a name that was never asked for before.
+    #[cold]
+    fn admit<Req>(&mut self, mut admission: Admission, request: Req) -> ResponseFuture<S::Future, C>
+    where
+        S: Service<Req>,
+        C: Clone,
+    {
         let entered = admission.enter();
         let future = self.inner.call(request);
         entered.leave();

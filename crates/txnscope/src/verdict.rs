@@ -23,8 +23,18 @@ pub struct Verdict {
     outcome: Outcome,
     reason: Reason,
     source: Option<Arc<dyn Error + Send + Sync>>,
-    /// Whether a reason noted in the scope knows better.
-    yields: bool,
+    presumed: Presumed,
+}
+
+/// Whose word it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Presumed {
+    /// The handler's own.
+    No,
+    /// A reason noted in the scope knows better.
+    Yields,
+    /// The same, and no handler has been reached.
+    NoHandler,
 }
 
 impl Verdict {
@@ -34,7 +44,8 @@ impl Verdict {
         Self::new(Outcome::Succeeded, Reason::OTHER)
     }
 
-    /// A business rule said no; the data is right.
+    /// A business rule said no; the data is right. A reason that only the driver can mean, such as a write conflict, is
+    /// counted as failed all the same.
     #[must_use]
     pub const fn rejected(reason: Reason) -> Self {
         Self::new(Outcome::Rejected, reason)
@@ -47,7 +58,7 @@ impl Verdict {
     }
 
     pub(crate) const fn new(outcome: Outcome, reason: Reason) -> Self {
-        Self { outcome, reason, source: None, yields: false }
+        Self { outcome, reason, source: None, presumed: Presumed::No }
     }
 
     /// Attaches the error behind it, for the log.
@@ -61,8 +72,19 @@ impl Verdict {
     /// only presumed from a status, say.
     #[must_use]
     pub const fn yielding(mut self) -> Self {
-        self.yields = true;
+        self.presumed = Presumed::Yields;
         self
+    }
+
+    /// Says that no handler was reached: the router has answered by itself.
+    #[cfg(feature = "http")]
+    pub(crate) const fn of_no_handler(mut self) -> Self {
+        self.presumed = Presumed::NoHandler;
+        self
+    }
+
+    pub(crate) fn is_of_no_handler(&self) -> bool {
+        self.presumed == Presumed::NoHandler
     }
 
     /// How the operation ended.
@@ -83,10 +105,14 @@ impl Verdict {
         self.source.as_deref()
     }
 
-    /// The verdict after the scope's last noted reason was heard.
+    /// The verdict after the scope's last noted reason was heard. What only the driver can mean is never a rejection, of
+    /// which nobody would be told: no rule has said no.
     pub(crate) fn hearing(mut self, noted: Option<Reason>) -> Self {
-        if let (true, Some(reason)) = (self.yields, noted) {
+        if let (true, Some(reason)) = (self.presumed != Presumed::No, noted) {
             self.reason = reason;
+        }
+        if self.outcome == Outcome::Rejected && self.reason.is_the_drivers() {
+            self.outcome = Outcome::Failed;
         }
         self
     }

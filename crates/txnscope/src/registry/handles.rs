@@ -1,11 +1,11 @@
 //! The metric handles of one operation.
 
 use std::fmt;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, Once, PoisonError, RwLock};
 
-use metrics::{Counter, Gauge, Histogram};
+use metrics::{Counter, Gauge, Histogram, HistogramFn};
 use txnscope_catalog::{
-    CONCURRENT_OPERATIONS, TRANSACTION_ATTEMPTS, TRANSACTION_DURATION, TRANSACTION_FAILURES,
+    CONCURRENT_OPERATIONS, TRANSACTION_ATTEMPTS, TRANSACTION_DURATION, TRANSACTION_FAILURES, UNMATCHED,
 };
 
 use super::Inner;
@@ -21,6 +21,8 @@ pub(crate) struct OperationMetrics {
     method: &'static str,
     rest: &'static str,
     sink: &'static Sink,
+    /// Whether it stands for names that are no operations yet.
+    newcomers: bool,
     pub(crate) attempts: Counter,
     pub(crate) concurrent: Gauge,
     durations: [Histogram; Outcome::ALL.len()],
@@ -46,13 +48,16 @@ impl OperationMetrics {
             method,
             rest,
             sink,
+            newcomers: false,
             attempts: sink.counter(&TRANSACTION_ATTEMPTS, vec![operation(name)]),
             concurrent: sink.gauge(&CONCURRENT_OPERATIONS, vec![operation(name)]),
             durations: Outcome::ALL.map(|outcome| {
-                sink.histogram(
-                    &TRANSACTION_DURATION,
-                    vec![operation(name), label("outcome", outcome.as_str())],
-                )
+                let labels = vec![operation(name), label("outcome", outcome.as_str())];
+                let duration = sink.histogram(&TRANSACTION_DURATION, labels);
+                if name == UNMATCHED && outcome == Outcome::Succeeded {
+                    return Histogram::from_arc(Arc::new(Unmatched { duration, told: Once::new() }));
+                }
+                duration
             }),
             failures: RwLock::default(),
             #[cfg(feature = "mongodb")]
@@ -64,6 +69,31 @@ impl OperationMetrics {
         }));
         metrics.declare(&Operation::new(name));
         metrics
+    }
+
+    /// In place of names that are no operations yet. It is on no page.
+    pub(super) fn for_newcomers(inner: &'static Inner) -> &'static Self {
+        Box::leak(Box::new(Self {
+            name: UNMATCHED,
+            method: "",
+            rest: UNMATCHED,
+            sink: &inner.recorder,
+            newcomers: true,
+            attempts: Counter::noop(),
+            concurrent: Gauge::noop(),
+            durations: Outcome::ALL.map(|_| Histogram::noop()),
+            failures: RwLock::default(),
+            #[cfg(feature = "mongodb")]
+            open: &inner.open,
+            #[cfg(feature = "mongodb")]
+            books: std::sync::OnceLock::new(),
+            #[cfg(feature = "mongodb")]
+            declared: std::sync::Mutex::default(),
+        }))
+    }
+
+    pub(crate) fn stands_for_newcomers(&self) -> bool {
+        self.newcomers
     }
 
     /// Whether that is its name, in one part or in two.
@@ -137,5 +167,26 @@ impl OperationMetrics {
 impl fmt::Debug for OperationMetrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OperationMetrics").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// The durations of requests that no route has matched, and that have succeeded: the layer is where it cannot see
+/// templates, and every operation goes by that one name.
+struct Unmatched {
+    duration: Histogram,
+    told: Once,
+}
+
+impl HistogramFn for Unmatched {
+    fn record(&self, value: f64) {
+        self.duration.record(value);
+        self.told.call_once(|| {
+            tracing::warn!(
+                operation = UNMATCHED,
+                "requests succeed that match no route template, so that their operations cannot be told apart: put the \
+                 TransactionLayer inside of the router (Router::layer), use axum 0.8, whose MatchedPath it reads, or \
+                 name the operations with TransactionLayer::name_operations"
+            );
+        });
     }
 }

@@ -36,6 +36,8 @@ struct Inner {
     near: Near,
     admission: Mutex<Admission>,
     overflow: OnceLock<&'static OperationMetrics>,
+    /// In place of names that are no operations yet.
+    newcomers: OnceLock<&'static OperationMetrics>,
     described: Once,
     /// Whether transactions are run or listened to: then each operation has books from the start.
     #[cfg(feature = "mongodb")]
@@ -45,9 +47,14 @@ struct Inner {
     open: crate::transaction::OpenTransactions,
 }
 
+/// What anybody can make up has so many places at most, as long as no handler is known to have been reached by it.
+const MAX_UNPROVEN: usize = MAX_OPERATIONS / 2;
+
 #[derive(Default)]
 struct Admission {
     admitted: usize,
+    /// How many of them nobody knows to be more than a name.
+    unproven: usize,
     /// Declared before the recorder was there.
     pending: Vec<Operation>,
     ready: bool,
@@ -89,6 +96,7 @@ impl Registry {
             near: Near::default(),
             admission: Mutex::default(),
             overflow: OnceLock::new(),
+            newcomers: OnceLock::new(),
             described: Once::new(),
             #[cfg(feature = "mongodb")]
             keeps_books: std::sync::atomic::AtomicBool::new(false),
@@ -152,23 +160,51 @@ impl Registry {
 
     /// The handles of an operation. Allocates only the first time that it is asked for it.
     pub(crate) fn resolve(&self, name: OperationName<'_>) -> &'static OperationMetrics {
+        self.known(name).unwrap_or_else(|| self.admit(name.canonical()))
+    }
+
+    /// The handles of an operation that was asked for before.
+    pub(crate) fn known(&self, name: OperationName<'_>) -> Option<&'static OperationMetrics> {
         let index = self.0.near.recall(name) & (self.0.slots.len() - 1);
         match self.0.slots[index].get() {
-            Some(metrics) if metrics.is_named(name) => metrics,
+            Some(metrics) if metrics.is_named(name) => Some(metrics),
             _ => self.look_up(name),
         }
     }
 
     #[inline(never)]
-    fn look_up(&self, asked: OperationName<'_>) -> &'static OperationMetrics {
-        let name = asked.canonical();
-        match self.find(name) {
-            Ok((index, metrics)) => {
-                self.0.near.remember(asked, index);
-                metrics
-            }
-            Err(_) => self.admit(name),
+    fn look_up(&self, asked: OperationName<'_>) -> Option<&'static OperationMetrics> {
+        let (index, metrics) = self.find(asked.canonical()).ok()?;
+        self.0.near.remember(asked, index);
+        Some(metrics)
+    }
+
+    /// Resolves what was declared, and says whether that name was.
+    pub(crate) fn makes_ready_and_knows(&self, name: OperationName<'_>) -> bool {
+        if !self.is_used() {
+            self.flush();
         }
+        self.find(name.canonical()).is_ok()
+    }
+
+    /// What stands for names that are no operations yet.
+    pub(crate) fn newcomers(&self) -> &'static OperationMetrics {
+        self.0.newcomers.get_or_init(|| OperationMetrics::for_newcomers(self.0))
+    }
+
+    /// A name that anybody can make up is an operation from now on. Unless it is known that a handler was `reached`, it
+    /// may find that there are too many of its kind: then it is counted as unmatched.
+    pub(crate) fn admit_newcomer(&self, name: &str, reached: bool) -> &'static OperationMetrics {
+        let name = OperationName::named(name).canonical();
+        if !reached && self.find(name).is_err() {
+            let mut admission = self.0.admission.lock().unwrap_or_else(PoisonError::into_inner);
+            if admission.unproven == MAX_UNPROVEN {
+                drop(admission);
+                return self.resolve(OperationName::UNMATCHED);
+            }
+            admission.unproven += 1;
+        }
+        self.resolve(name)
     }
 
     /// The operation and where it is, or the index of the empty slot where it belongs.

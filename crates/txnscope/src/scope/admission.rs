@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use super::newcomer::Newcomer;
 use super::notes::Pad;
 use super::slot::{self, Outer};
 use crate::clock::Moment;
 use crate::registry::OperationMetrics;
-use crate::{Outcome, Reason, Verdict, event};
+use crate::{OperationName, Outcome, Reason, Registry, Verdict, event};
 
 /// One admitted operation: counted when it enters, and counted once more however it leaves.
 ///
@@ -20,21 +21,43 @@ pub(crate) struct Admission {
 }
 
 impl Admission {
-    /// Admits an operation. Dropped unfinished, it counts as cancelled.
-    pub(crate) fn new(operation: &'static OperationMetrics) -> Self {
-        Self::since(operation, None)
+    /// Admits an operation that has waited for so many ticks. Dropped unfinished, it counts as cancelled.
+    pub(crate) fn new(operation: &'static OperationMetrics, waited: u64) -> Self {
+        Self::since(operation, Moment::ago(waited))
     }
 
     /// Admits an operation that has waited since then.
-    pub(crate) fn since(operation: &'static OperationMetrics, since: Option<Moment>) -> Self {
+    pub(crate) fn since(operation: &'static OperationMetrics, since: Moment) -> Self {
         operation.attempts.increment(1);
         operation.concurrent.increment(1.0);
-        Self { operation, pad: Pad::Empty, since: Some(since.unwrap_or_else(Moment::now)) }
+        Self::of(operation, since)
+    }
+
+    /// One that has been counted when it entered.
+    pub(super) fn of(operation: &'static OperationMetrics, since: Moment) -> Self {
+        Self { operation, pad: Pad::Empty, since: Some(since) }
+    }
+
+    /// The same, of a name that was never asked for. If anybody can make it up (the method is the caller's to choose),
+    /// it takes no place among the operations before it was answered by a handler. `None` if the task works for it already.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn first(registry: Registry, name: OperationName<'_>, waited: u64) -> Option<Self> {
+        if name.is_made_by_the_caller() && !registry.makes_ready_and_knows(name) {
+            let name = name.label();
+            if slot::is_newcomer(&name) {
+                return None;
+            }
+            let newcomer = Newcomer::new(registry, name, Moment::ago(waited));
+            return Some(Self { operation: registry.newcomers(), pad: Pad::of(newcomer), since: None });
+        }
+        let operation = registry.resolve(name);
+        (!Self::is_within(operation)).then(|| Self::new(operation, waited))
     }
 
     /// Whether the current task already works for that operation, so that a second layer must not count it again.
     pub(crate) fn is_within(operation: &'static OperationMetrics) -> bool {
-        slot::operation().is_some_and(|current| std::ptr::eq(current, operation))
+        slot::entered().is_some_and(|current| std::ptr::eq(current, operation))
     }
 
     /// Makes it the operation that the thread works for, until the guard [leaves](Entered::leave).
@@ -45,25 +68,57 @@ impl Admission {
 
     /// Counts the end of the operation, if it has not ended before.
     pub(crate) fn finish(&mut self, verdict: Verdict) {
-        let Some(since) = self.since.take() else { return };
+        let Some(since) = self.since.take() else { return self.finish_newcomer(verdict) };
         let nanos = since.elapsed();
-        let outcome = verdict.outcome();
+        if verdict.outcome() == Outcome::Succeeded {
+            self.end(Outcome::Succeeded, nanos);
+        } else {
+            self.explain(verdict, nanos);
+        }
+    }
+
+    /// A name that was never asked for before is answered: it becomes an operation, or is none.
+    #[cold]
+    #[inline(never)]
+    fn finish_newcomer(&mut self, verdict: Verdict) {
+        if let Some(newcomer) = self.pad.newcomer() {
+            self.adopt(newcomer.answered(&verdict));
+            self.finish(verdict);
+        }
+    }
+
+    /// Somebody may have asked for a name that was never asked for before: it is an operation then.
+    #[cold]
+    #[inline(never)]
+    fn look_at_notes(&mut self) {
+        if let Some(admitted) = self.pad.admitted() {
+            self.adopt(admitted);
+        }
+    }
+
+    /// It is that operation from now on.
+    fn adopt(&mut self, (operation, since): (&'static OperationMetrics, Moment)) {
+        self.operation = operation;
+        self.since = Some(since);
+    }
+
+    #[inline]
+    fn end(&self, outcome: Outcome, nanos: u64) {
         // The duration before the gauge: a scrape in between sees the operation twice rather than not at all.
         #[allow(clippy::cast_precision_loss, reason = "2^53 ns are 104 days")]
         self.operation.duration(outcome).record(nanos as f64 / 1e9);
         self.operation.concurrent.decrement(1.0);
-        if outcome != Outcome::Succeeded {
-            self.explain(verdict, Duration::from_nanos(nanos));
-        }
     }
 
     /// Counts and logs why it did not succeed.
     #[cold]
-    fn explain(&mut self, verdict: Verdict, elapsed: Duration) {
+    #[inline(never)]
+    fn explain(&mut self, verdict: Verdict, nanos: u64) {
         let notes = self.pad.take();
-        let verdict = verdict.hearing(notes.reason);
+        let verdict = verdict.hearing(notes.reason());
+        self.end(verdict.outcome(), nanos);
         self.operation.failure(verdict.outcome(), verdict.reason()).increment(1);
-        event::emit(self.operation.name, &verdict, elapsed, notes.span.as_ref());
+        event::emit(self.operation.name, &verdict, Duration::from_nanos(nanos), notes.span.as_ref());
     }
 
     /// Counts the end of an operation that nobody finished.
@@ -95,11 +150,17 @@ impl Entered<'_> {
     pub(crate) fn leave(mut self) {
         self.panicked = false;
     }
+
+    fn exit(&mut self) {
+        if slot::leave(&self.outer, &mut self.admission.pad) {
+            self.admission.look_at_notes();
+        }
+    }
 }
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
-        slot::leave(&self.outer, &mut self.admission.pad);
+        self.exit();
         if self.panicked {
             self.admission.abandon(Outcome::Panicked, Reason::PANIC);
         }

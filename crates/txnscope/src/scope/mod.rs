@@ -15,6 +15,7 @@
 //! ```
 
 mod admission;
+mod newcomer;
 mod notes;
 mod slot;
 
@@ -60,7 +61,23 @@ pub fn current() -> Option<OperationHandle> {
 /// Notes why an attempt failed. The last reason noted is the operation's own if the operation fails and nobody
 /// says more precisely why. Does nothing outside of an operation.
 pub fn note_reason(reason: Reason) {
-    slot::with_pad(|_, pad| pad.write(|notes| notes.reason = Some(reason)));
+    slot::with_pad(|_, pad| pad.write(|notes| notes.note(None, reason)));
+}
+
+/// The same, of that transaction: if it commits after all, the note is of no account.
+#[cfg(feature = "mongodb")]
+pub(crate) fn note_reason_of(transaction: u64, reason: Reason) {
+    slot::with_pad(|_, pad| pad.write(|notes| notes.note(Some(transaction), reason)));
+}
+
+/// That transaction has committed: what it noted is of no account.
+#[cfg(feature = "mongodb")]
+pub(crate) fn forget_reason_of(transaction: u64) {
+    slot::with_pad(|_, pad| {
+        if !pad.is_empty() {
+            pad.write(|notes| notes.forget(transaction));
+        }
+    });
 }
 
 /// Gives the operation the span whose fields its failure event shall carry: entity, amount and the like. Call it
@@ -145,7 +162,7 @@ impl<'a> Entered<'a> {
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
-        slot::leave(&self.outer, self.pad);
+        let _ = slot::leave(&self.outer, self.pad);
     }
 }
 

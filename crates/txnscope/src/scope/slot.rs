@@ -22,15 +22,41 @@ thread_local! {
     static PAD: Cell<Pad> = const { Cell::new(Pad::Empty) };
 }
 
-/// The current operation, if there is one.
-pub(super) fn operation() -> Option<&'static OperationMetrics> {
+/// The current operation, or what stands for one that is none yet.
+pub(super) fn entered() -> Option<&'static OperationMetrics> {
     SLOT.get().operation
+}
+
+/// The current operation, if there is one. Who asks for it makes it one.
+pub(super) fn operation() -> Option<&'static OperationMetrics> {
+    let operation = entered()?;
+    if operation.stands_for_newcomers() { admit() } else { Some(operation) }
+}
+
+#[cold]
+fn admit() -> Option<&'static OperationMetrics> {
+    let mut pad = swap_pad(Pad::Empty);
+    let operation = pad.admit();
+    SLOT.set(Slot { operation, noted: true });
+    swap_pad(pad);
+    operation
+}
+
+/// Whether the task works for that name, which is no operation yet.
+pub(super) fn is_newcomer(name: &str) -> bool {
+    if !entered().is_some_and(OperationMetrics::stands_for_newcomers) {
+        return false;
+    }
+    let pad = swap_pad(Pad::Empty);
+    let same = pad.peek().is_some_and(|newcomer| newcomer.is_named(name));
+    swap_pad(pad);
+    same
 }
 
 /// Does something with the current operation's pad. If there is none, nothing.
 pub(super) fn with_pad<T>(f: impl FnOnce(&'static OperationMetrics, &mut Pad) -> T) -> Option<T> {
+    let operation = operation()?;
     let slot = SLOT.get();
-    let operation = slot.operation?;
     let mut pad = swap_pad(Pad::Empty);
     let result = f(operation, &mut pad);
     SLOT.set(Slot { noted: slot.noted || !pad.is_empty(), ..slot });
@@ -52,12 +78,14 @@ pub(super) fn enter(operation: &'static OperationMetrics, pad: &mut Pad) -> Oute
     Outer(outer)
 }
 
-/// Puts back what there was before. What was noted meanwhile is on the pad.
-pub(super) fn leave(outer: &Outer, pad: &mut Pad) {
+/// Puts back what there was before. What was noted meanwhile is on the pad. Says whether there may be something on it.
+pub(super) fn leave(outer: &Outer, pad: &mut Pad) -> bool {
     let inner = SLOT.replace(outer.0);
-    if inner.noted || outer.0.noted {
+    let noted = inner.noted || outer.0.noted;
+    if noted {
         exchange(pad);
     }
+    noted
 }
 
 /// Lends the thread that pad, and keeps the outer operation's in its place meanwhile.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 use mongodb::ClientSession;
 use mongodb::error::Error;
@@ -9,9 +10,11 @@ use mongodb::options::TransactionOptions;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
-use super::books::{AttemptOutcome, Books};
+use super::books::{AttemptOutcome, Books, Unbegun};
+use super::classify::{Reached, reached, was_aborted_before};
 use super::cleanup;
-use super::driver_session;
+use super::driver_session::Account;
+use super::queue::Turn;
 use super::runner::Shared;
 use super::tally::Tally;
 use crate::Reason;
@@ -46,15 +49,23 @@ pub(super) struct Live {
 }
 
 impl Live {
-    /// Whether no server has answered in the session: it is this attempt's own.
+    /// Whether no server has answered in the session: it is this attempt's own. What was handed over then may be under
+    /// way even now, whoever gave up waiting for it; and the driver, for which the transaction has not begun, sends no
+    /// abort.
     pub(super) fn was_never_answered(&self) -> bool {
         self.session.operation_time().is_none()
     }
 
-    /// Whether an answer was lost in the session. The driver knows it, tries an abort twice, and tells nobody that
-    /// both were lost; and it never uses the session again, so that no later transaction would end this one.
-    pub(super) fn lost_an_answer(&self) -> bool {
-        driver_session::is_dirty(&self.session)
+    /// Whether an answer may have been lost in the session.
+    pub(super) fn may_have_lost_an_answer(&self) -> bool {
+        Account::of(&self.session).may_have_lost_an_answer()
+    }
+
+    /// Whether it is certain that nothing was sent in the session.
+    pub(super) fn has_sent_nothing(&self) -> bool {
+        self.was_never_answered()
+            && (!self.tally.has_begun()
+                || Account::of(&self.session).shows_nothing_sent_since(self.tally.before()))
     }
 }
 
@@ -62,7 +73,8 @@ impl Transaction {
     /// The driver's session, for the calls that want it by that name, such as a cursor's `next`. Ask for it anew for
     /// each statement.
     ///
-    /// The transaction is the runner's to begin and to end. Work that aborts it through the session has failed, with
+    /// The transaction is the runner's to begin and to end, and so is the session's time: what sets the latter by
+    /// `advance_operation_time` makes an answer of the server that there was none. Work that aborts it through the session has failed, with
     /// the reason `invalid_request`; work that commits it and goes on has a result that nobody knows; and what it
     /// begins there by itself is in no book.
     pub fn session(&mut self) -> &mut ClientSession {
@@ -128,13 +140,21 @@ impl Slot {
         self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has it ended on the server, if it has begun there.
+    /// Has it ended on the server, if it may have begun there.
     fn kill(&self, mut live: Box<Live>, reason: Reason) {
-        if live.tally.has_begun() {
-            live.tally.dropped = AttemptOutcome::Aborted(reason);
-            let kill = cleanup::kill(Arc::clone(&self.shared), live, reason);
-            self.shared.tasks.spawn_on(kill, &self.runtime);
+        if !live.tally.has_begun() {
+            return;
         }
+        if live.has_sent_nothing() {
+            live.tally.books.unbegun(Unbegun::Unsent);
+            return live.tally.end(AttemptOutcome::Aborted(reason));
+        }
+        live.tally.dropped = AttemptOutcome::Aborted(reason);
+        self.spawn(cleanup::kill(Arc::clone(&self.shared), live, reason));
+    }
+
+    fn spawn(&self, cleanup: impl Future<Output = ()> + Send + 'static) {
+        self.shared.tasks.spawn_on(cleanup, &self.runtime);
     }
 }
 
@@ -225,22 +245,50 @@ impl Worked {
         }
     }
 
-    /// It changed nothing; the server, which has answered, is told aside from the caller.
-    pub(super) fn abort_aside(mut self, reason: Reason) {
-        let Some(mut live) = self.live.take() else { return };
+    /// It changes nothing, because of that error of a statement's, if it is one. The server is told aside from the
+    /// caller, who waits for nothing; but those who wait for the same keys do, for a moment, so as not to meet what is
+    /// about to be undone.
+    ///
+    /// Says whether the work has ended the transaction by itself, so that it may be committed.
+    #[must_use]
+    pub(super) fn abort_aside(mut self, failed: Option<&Error>, reason: Reason, turns: Vec<Turn>) -> bool {
+        let Some(live) = self.live.take() else { return false };
         if !live.tally.has_begun() {
-            return;
+            return false;
         }
-        live.tally.count(AttemptOutcome::Aborted(reason));
-        let shared = Arc::clone(&self.slot.shared);
-        let abort = async move {
-            // The driver tells no errors here; a server that has aborted already answers with one.
-            let _ = live.session.abort_transaction().await;
-            if live.lost_an_answer() {
-                cleanup::kill(shared, live, reason).await;
+        let connection_was_lost = failed.is_some_and(|error| reached(error) == Reached::Perhaps);
+        if live.was_never_answered() || connection_was_lost {
+            self.slot.kill(live, reason);
+            return false;
+        }
+        if let Some(error) = failed {
+            live.tally.failed_with(error);
+        }
+        let Live { mut session, mut tally } = *live;
+        let lsid = session.id().clone();
+        let mut abort = Box::pin(async move {
+            let ended = session.abort_transaction().await;
+            (session, ended)
+        });
+        // Without a statement that it knows to be done, and where the work was faster, the driver has nothing to send.
+        match abort.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready((session, Ok(()))) => self.slot.kill(Box::new(Live { session, tally }), reason),
+            Poll::Ready((_, Err(error))) => {
+                let may_be_committed = !was_aborted_before(&error);
+                tally.end(if may_be_committed {
+                    AttemptOutcome::Unknown
+                } else {
+                    AttemptOutcome::Aborted(reason)
+                });
+                return may_be_committed;
             }
-        };
-        self.slot.shared.tasks.spawn_on(abort, &self.slot.runtime);
+            Poll::Pending => {
+                tally.count(AttemptOutcome::Aborted(reason));
+                let shared = Arc::clone(&self.slot.shared);
+                self.slot.spawn(cleanup::abort(shared, abort, lsid, tally, reason, turns));
+            }
+        }
+        false
     }
 
     /// It is given up, with a statement under way perhaps.
@@ -267,7 +315,7 @@ impl Worked {
         } else {
             Some(tally)
         };
-        self.slot.shared.tasks.spawn_on(cleanup::settle(session, tally, books), &self.slot.runtime);
+        self.slot.spawn(cleanup::settle(session, tally, books));
     }
 }
 

@@ -1,6 +1,7 @@
 //! The driver's side of one operation: its metric handles, and what each way to end does to them.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
@@ -69,6 +70,9 @@ pub(crate) struct Books {
     pub(super) queue_wait: Histogram,
     pub(super) abandoned: Counter,
     pub(super) untracked: Counter,
+    /// Attempts without a statement, and writes beside the transaction; and whether it was said.
+    without_statements: (Counter, AtomicBool),
+    outside: (Counter, AtomicBool),
 }
 
 impl Books {
@@ -102,6 +106,11 @@ impl Books {
             queue_wait: sink.histogram(&catalog::CLIENT_TRANSACTION_QUEUE_WAIT, of_operation()),
             abandoned: counter(&catalog::CLIENT_TRANSACTIONS_ABANDONED),
             untracked: counter(&catalog::CLIENT_TRANSACTIONS_UNTRACKED),
+            without_statements: (
+                counter(&catalog::CLIENT_TRANSACTIONS_WITHOUT_STATEMENTS),
+                AtomicBool::new(false),
+            ),
+            outside: (counter(&catalog::CLIENT_WRITES_OUTSIDE_TRANSACTION), AtomicBool::new(false)),
         };
         // What can befall any transaction.
         books.declare(&[
@@ -159,6 +168,16 @@ impl Books {
         self.cleanups[result as usize].increment(1);
     }
 
+    /// Counts work without a statement of its transaction. `true` the first time.
+    pub(super) fn without_a_statement(&self) -> bool {
+        count_and_tell(&self.without_statements)
+    }
+
+    /// Counts a write beside the transaction that its work is for. `true` the first time.
+    pub(super) fn wrote_outside(&self) -> bool {
+        count_and_tell(&self.outside)
+    }
+
     /// The counter of one reason, resolved the first time.
     fn aborted_for(&self, reason: Reason) -> Counter {
         let known = |aborted: &[(Reason, Counter)]| {
@@ -175,6 +194,11 @@ impl Books {
             counter
         })
     }
+}
+
+fn count_and_tell((counter, told): &(Counter, AtomicBool)) -> bool {
+    counter.increment(1);
+    !told.swap(true, Relaxed)
 }
 
 fn seconds(sink: &Sink, name: &'static str, metric: &'static Metric) -> SecondsCounter {

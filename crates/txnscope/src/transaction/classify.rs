@@ -65,6 +65,9 @@ impl Reason {
 /// `maxTimeMS` ran out, as the server itself says it: with this code alone a commit is not sent again.
 pub(super) const MAX_TIME_MS_EXPIRED: i32 = 50;
 
+/// The server knows no such transaction: it never began, or it has ended.
+pub(super) const NO_SUCH_TRANSACTION: i32 = 251;
+
 /// The error behind this one.
 fn source(error: &Error) -> Option<&Error> {
     std::error::Error::source(error)?.downcast_ref()
@@ -121,6 +124,14 @@ pub(super) fn was_aborted_by_the_work(error: &Error) -> bool {
     }
 }
 
+/// The same, where the driver refuses to send an abort.
+pub(super) fn was_aborted_before(error: &Error) -> bool {
+    match error.kind.as_ref() {
+        ErrorKind::Transaction { message, .. } => message.contains("abortTransaction twice"),
+        _ => false,
+    }
+}
+
 /// How far a statement with this error came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reached {
@@ -151,15 +162,41 @@ pub(super) fn reached(error: &Error) -> Reached {
     }
 }
 
-/// Whether a first statement that the server answered so never began a transaction: the member does not take it, or
-/// the command is none that a transaction may begin with.
-pub(super) fn refuses_to_begin(error: &Error) -> bool {
-    // A write concern error follows a statement that was run.
-    !is_write_concern_error(error)
-        && matches!(
-            code(error),
-            Some(59 | 72 | 91 | 189 | 263 | 10058 | 10107 | 11600 | 11602 | 13 | 13435 | 13436)
-        )
+/// Whether the server began a transaction before it answered the first statement with this error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Begun {
+    Yes,
+    No,
+    /// The same code comes from before and from after: the books say so instead of guessing.
+    Perhaps,
+}
+
+/// What an answer with this error says of the transaction that it was to begin.
+pub(super) fn begun(error: &Error) -> Begun {
+    let ran = match error.kind.as_ref() {
+        // Each write of a statement that was run has its own, and a write concern is waited for after it.
+        ErrorKind::Write(_) | ErrorKind::InsertMany(_) => true,
+        ErrorKind::BulkWrite(failure) => {
+            !failure.write_errors.is_empty() || !failure.write_concern_errors.is_empty()
+        }
+        // The driver could not read the reply.
+        ErrorKind::InvalidResponse { .. } => false,
+        // The reply was good, and the document in it is not of the type that was asked for.
+        _ => code(error).is_none(),
+    };
+    if ran { Begun::Yes } else { code(error).map_or(Begun::Perhaps, begun_by_code) }
+}
+
+/// As [`begun`], of the code of a command's error.
+pub(super) fn begun_by_code(code: i32) -> Begun {
+    match code {
+        // The command is none, or its sender may not; the member does not take it.
+        13 | 59 | 91 | 189 | 10058 | 10107 | 11600 | 11602 | 13435 | 13436 => Begun::No,
+        // Only what runs in a transaction meets another one, has no snapshot, or breaks a rule about the data.
+        112 | 121 | 246 | 11000 | 11001 | 12582 => Begun::Yes,
+        // Of the rest each was seen to come from before, or from both: 2, 72, 73, 263, 40324.
+        _ => Begun::Perhaps,
+    }
 }
 
 /// An error in words, without the server's whole reply, which the driver's own `Display` adds as bytes.

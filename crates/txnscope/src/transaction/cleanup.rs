@@ -4,11 +4,12 @@
 //! statement was under way, it does not know whether a transaction is open, and sends nothing. Such a one keeps its
 //! locks until the server's limit ends it, after a minute and more.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mongodb::bson::{Document, doc};
-use mongodb::error::{Error, TRANSIENT_TRANSACTION_ERROR};
+use mongodb::error::{Error, ErrorKind, TRANSIENT_TRANSACTION_ERROR};
 use mongodb::options::{ReadConcern, WriteConcern};
 use mongodb::{Client, ClientSession};
 use tokio::time::{Instant, timeout};
@@ -16,6 +17,8 @@ use tokio::time::{Instant, timeout};
 use super::attempt::Live;
 use super::books::{AttemptOutcome, Books, Cleaned, Unbegun};
 use super::classify::{Brief, Reached, code, is_write_concern_error, reached};
+use super::driver_session::Account;
+use super::queue::Turn;
 use super::runner::Shared;
 use super::tally::Tally;
 use crate::Reason;
@@ -27,44 +30,98 @@ const LIFETIME: Duration = Duration::from_secs(120);
 const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// For so long those who wait for the same key wait for an abort, too: what it undoes would only make them conflict.
+const GRACE: Duration = Duration::from_millis(50);
+
+/// Waits for an abort that is under way. One of which nothing is heard is followed by a kill.
+pub(super) async fn abort(
+    shared: Arc<Shared>,
+    mut abort: Pin<Box<impl Future<Output = (ClientSession, Result<(), Error>)>>>,
+    lsid: Document,
+    tally: Tally,
+    reason: Reason,
+    turns: Vec<Turn>,
+) {
+    let mut aborted = timeout(GRACE, abort.as_mut()).await;
+    drop(turns);
+    if aborted.is_err() {
+        aborted = timeout(PATIENCE, abort.as_mut()).await;
+    }
+    match aborted {
+        // The driver tries twice, tells nobody that both were lost, and never uses the session again, so that no later
+        // transaction would end this one.
+        Ok((session, _)) if Account::of(&session).may_have_lost_an_answer() => {
+            kill(shared, Box::new(Live { session, tally }), reason).await;
+        }
+        Ok(_) => {}
+        Err(_) => {
+            // The abort keeps the session meanwhile, so that nobody else's work in it is killed.
+            let until = Instant::now() + LIFETIME;
+            let killed = kill_session(&shared.client, &lsid, until).await;
+            tally.books.cleaned(match killed {
+                Ok(()) => Cleaned::Aborted,
+                Err(error) => gave_up(&tally, &error),
+            });
+            drop(abort);
+        }
+    }
+}
+
 /// Kills whatever the session has open, as soon as the server can be reached.
 pub(super) async fn kill(shared: Arc<Shared>, live: Box<Live>, reason: Reason) {
+    let answered = !live.was_never_answered();
     let Live { mut session, tally } = *live;
-    let books = tally.books;
-    let answered = session.operation_time().is_some();
     let until = Instant::now() + LIFETIME;
     let result = loop {
-        let error = match timeout(PATIENCE, kill_session(&shared.client, &session)).await {
-            // Nobody knows whether the first statement has reached the server: it may do so even now.
-            Ok(Ok(())) if !answered => match keep_out(&shared.client, &mut session).await {
-                Ok(cleaned) => break cleaned,
-                Err(error) => Some(error),
-            },
-            Ok(Ok(())) => break Cleaned::Aborted,
-            Ok(Err(error)) => Some(error),
-            Err(_) => None,
-        };
-        let hopeless =
-            error.as_ref().is_some_and(|error| reached(error) == Reached::Server && code(error) == Some(13));
-        if hopeless || Instant::now() > until {
-            let error = error.as_ref().map(|error| tracing::field::display(Brief(error)));
-            let lsid = tally.identity().lsid.map(tracing::field::display);
-            let operation = books.operation();
-            tracing::warn!(operation, lsid, error, "a transaction may stay open until the server ends it");
-            break Cleaned::GaveUp;
+        if let Err(error) = kill_session(&shared.client, session.id(), until).await {
+            break gave_up(&tally, &error);
         }
-        tokio::time::sleep(PAUSE).await;
+        if answered {
+            break Cleaned::Aborted;
+        }
+        // Nobody knows whether the first statement has reached the server: it may do so even now.
+        match keep_out(&shared.client, &mut session, tally.books).await {
+            Ok(cleaned) => break cleaned,
+            Err(error) if is_hopeless(&error) || Instant::now() > until => break gave_up(&tally, &error),
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
     };
     if !answered {
-        books.unbegun(Unbegun::Lost);
+        tally.lost();
     }
-    books.cleaned(result);
+    tally.books.cleaned(result);
     tally.end(AttemptOutcome::Aborted(reason));
 }
 
-/// Everybody may kill sessions of his own; this needs no privilege.
-async fn kill_session(client: &Client, session: &ClientSession) -> Result<(), Error> {
-    client.database("admin").run_command(doc! { "killSessions": [session.id().clone()] }).await.map(drop)
+/// Kills it as soon as the server can be reached. Everybody may kill sessions of his own; this needs no privilege.
+async fn kill_session(client: &Client, lsid: &Document, until: Instant) -> Result<(), Error> {
+    let admin = client.database("admin");
+    loop {
+        let kill = admin.run_command(doc! { "killSessions": [lsid.clone()] });
+        let error = match timeout(PATIENCE, kill.into_future()).await {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(error)) => error,
+            Err(_) => no_answer(),
+        };
+        if is_hopeless(&error) || Instant::now() > until {
+            return Err(error);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Whether the same would come of it the next time.
+fn is_hopeless(error: &Error) -> bool {
+    (reached(error) == Reached::Server && code(error) == Some(13))
+        || matches!(error.kind.as_ref(), ErrorKind::Shutdown)
+}
+
+fn gave_up(tally: &Tally, error: &Error) -> Cleaned {
+    let error = tracing::field::display(Brief(error));
+    let lsid = tally.identity().lsid.map(tracing::field::display);
+    let operation = tally.books.operation();
+    tracing::warn!(operation, lsid, error, "a transaction may stay open until the server ends it");
+    Cleaned::GaveUp
 }
 
 /// Begins a later transaction in the session, so that the server refuses the lost one's first statement if it still
@@ -72,7 +129,11 @@ async fn kill_session(client: &Client, session: &ClientSession) -> Result<(), Er
 ///
 /// A user who may not read there leaves that way closed: then the session is killed again, after a time in which
 /// whatever was under way has arrived.
-async fn keep_out(client: &Client, session: &mut ClientSession) -> Result<Cleaned, Error> {
+async fn keep_out(
+    client: &Client,
+    session: &mut ClientSession,
+    books: &'static Books,
+) -> Result<Cleaned, Error> {
     // Of the lost one, as far as the driver knows of it. It tells no errors here.
     let _ = timeout(PATIENCE, session.abort_transaction()).await;
     session
@@ -82,19 +143,37 @@ async fn keep_out(client: &Client, session: &mut ClientSession) -> Result<Cleane
         .await?;
     let database = client.default_database().unwrap_or_else(|| client.database("test"));
     let fence = database.collection::<Document>("txnscope_fence");
-    let begun = fence.find_one(doc! {}).session(&mut *session).await;
-    let _ = timeout(PATIENCE, session.abort_transaction()).await;
+    let read = fence.find_one(doc! {}).session(&mut *session);
+    let begun = timeout(PATIENCE, read.into_future()).await.unwrap_or_else(|_| Err(no_answer()));
+    let ended = timeout(PATIENCE, session.abort_transaction()).await;
     match begun {
-        Ok(_) => Ok(Cleaned::Fenced),
+        Ok(_) => {
+            if ended.is_err() || Account::of(session).may_have_lost_an_answer() {
+                kill_session(client, session.id(), Instant::now()).await?;
+            }
+            Ok(Cleaned::Fenced)
+        }
         Err(error) if reached(&error) == Reached::Server && code(&error) == Some(13) => {
             for pause in [PAUSE, 4 * PAUSE] {
                 tokio::time::sleep(pause).await;
-                kill_session(client, session).await?;
+                kill_session(client, session.id(), Instant::now()).await?;
             }
             Ok(Cleaned::Aborted)
         }
-        Err(error) => Err(error),
+        Err(error) => {
+            if reached(&error) != Reached::Nobody {
+                // It may have begun on the server, and another one follows.
+                books.cleaned(Cleaned::Fenced);
+                books.unbegun(Unbegun::Lost);
+            }
+            Err(error)
+        }
     }
+}
+
+/// In place of an error of the driver's, which waits longer.
+fn no_answer() -> Error {
+    std::io::Error::from(std::io::ErrorKind::TimedOut).into()
 }
 
 /// Sends a commit again until its result is known. What it is then counted as, if it was not yet, is that.

@@ -1,60 +1,150 @@
 //! What the driver knows of a session and shows nowhere but in its debug form.
+//!
+//! Nothing that keeps a transaction from staying open depends on that text: a form that is not understood only means
+//! that the cautious path is taken, and one warning says so.
 
 use std::fmt::{self, Write as _};
+use std::sync::Once;
 
 use mongodb::ClientSession;
 
-/// The number of the session's transaction. The driver shows it only in the debug form of the session, which is read
-/// up to there and no further; a driver that writes it otherwise costs the number and nothing else.
-pub(super) fn txn_number(session: &ClientSession) -> Option<i64> {
-    let mut probe = Probe::after(b"txn_number: ");
-    // The end that the probe asks for by an error is what is wanted.
-    let _ = write!(probe, "{session:?}");
-    probe.number()
+/// What the debug form of a session says. A part is absent if it was not found, or is not in the form that is known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Account {
+    /// A fingerprint of when the session was last used. The driver sets that time whenever it builds a command for a
+    /// connection: as long as it stays what it was, nothing was sent in the session.
+    used: Option<u64>,
+    /// Whether a connection was lost while it waited for an answer.
+    dirty: Option<bool>,
+    txn_number: Option<i64>,
 }
 
-/// Whether the session has lost an answer, in the driver's own words.
-pub(super) fn is_dirty(session: &ClientSession) -> bool {
-    let mut probe = Probe::after(b"dirty: ");
-    // The end that the probe asks for by an error is what is wanted.
-    let _ = write!(probe, "{session:?}");
-    probe.text.starts_with(b"true")
+impl Account {
+    pub(super) fn of(session: &ClientSession) -> Self {
+        let mut reader = Reader::default();
+        // The end that the reader asks for by an error, after the last part, is what is wanted.
+        let _ = write!(reader, "{session:?}");
+        let account = reader.account();
+        if account.used.is_none() || account.dirty.is_none() {
+            warn_once();
+        }
+        account
+    }
+
+    /// The number of the session's transaction. If it is not known, the log lacks it, and nothing else.
+    pub(super) fn txn_number(self) -> Option<i64> {
+        self.txn_number
+    }
+
+    /// Whether it is certain that no command was sent in the session since then.
+    pub(super) fn shows_nothing_sent_since(self, before: Self) -> bool {
+        self.used.is_some() && self.used == before.used
+    }
+
+    /// Whether an answer may have been lost in the session.
+    pub(super) fn may_have_lost_an_answer(self) -> bool {
+        self.dirty != Some(false)
+    }
 }
 
-/// Reads what stands behind a field's name, and ends the formatting there.
-struct Probe {
-    field: &'static [u8],
+fn warn_once() {
+    static UNKNOWN: Once = Once::new();
+    UNKNOWN.call_once(|| {
+        tracing::warn!(
+            "this version of the mongodb driver describes its sessions in a form that is not known: every transaction \
+             that does not commit is ended on the server by killing its session, which costs one more command"
+        );
+    });
+}
+
+/// The parts, in the order in which the driver's own account has them: `… last_use: Instant { … }, dirty: false,
+/// txn_number: 7 …`.
+const PARTS: [&[u8]; 3] = [b"last_use: ", b", dirty: ", b", txn_number: "];
+
+/// Reads the parts, and ends the formatting behind the last.
+struct Reader {
+    /// How many of the parts' names were found.
+    found: usize,
+    /// How much of the next one's name was.
     matched: usize,
-    text: [u8; 18],
-    len: usize,
+    /// Of what stands between the first name and the second.
+    fingerprint: u64,
+    dirty: Text,
+    number: Text,
 }
 
-impl Probe {
-    fn after(field: &'static [u8]) -> Self {
-        Self { field, matched: 0, text: [0; 18], len: 0 }
-    }
-
-    fn number(&self) -> Option<i64> {
-        std::str::from_utf8(&self.text[..self.len]).ok()?.parse().ok()
+impl Default for Reader {
+    fn default() -> Self {
+        /// The offset basis of FNV-1a.
+        const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+        Self { found: 0, matched: 0, fingerprint: BASIS, dirty: Text::default(), number: Text::default() }
     }
 }
 
-impl fmt::Write for Probe {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for byte in text.bytes() {
-            if self.matched == self.field.len() {
-                if !byte.is_ascii_alphanumeric() || self.len == self.text.len() {
-                    return Err(fmt::Error);
-                }
-                self.text[self.len] = byte;
-                self.len += 1;
-            } else if byte == self.field[self.matched] {
+impl Reader {
+    fn account(&self) -> Account {
+        Account {
+            used: (self.found >= 2).then_some(self.fingerprint),
+            dirty: match self.dirty.as_bytes() {
+                b"false" => Some(false),
+                b"true" => Some(true),
+                _ => None,
+            },
+            txn_number: std::str::from_utf8(self.number.as_bytes()).ok().and_then(|text| text.parse().ok()),
+        }
+    }
+
+    fn read(&mut self, byte: u8) -> fmt::Result {
+        match self.found {
+            1 => self.fingerprint = (self.fingerprint ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3),
+            2 => {
+                self.dirty.push(byte);
+            }
+            3 if !self.number.push(byte) => return Err(fmt::Error),
+            _ => {}
+        }
+        if let Some(name) = PARTS.get(self.found) {
+            if byte == name[self.matched] {
                 self.matched += 1;
             } else {
-                self.matched = usize::from(byte == self.field[0]);
+                self.matched = usize::from(byte == name[0]);
+            }
+            if self.matched == name.len() {
+                self.found += 1;
+                self.matched = 0;
             }
         }
         Ok(())
+    }
+}
+
+impl fmt::Write for Reader {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.bytes().try_for_each(|byte| self.read(byte))
+    }
+}
+
+/// A word of letters and digits, up to the first byte that is neither.
+#[derive(Default)]
+struct Text {
+    bytes: [u8; 18],
+    len: usize,
+    ended: bool,
+}
+
+impl Text {
+    /// `false` once the word has ended.
+    fn push(&mut self, byte: u8) -> bool {
+        self.ended |= !byte.is_ascii_alphanumeric() || self.len == self.bytes.len();
+        if !self.ended {
+            self.bytes[self.len] = byte;
+            self.len += 1;
+        }
+        !self.ended
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
     }
 }
 
@@ -62,27 +152,65 @@ impl fmt::Write for Probe {
 mod tests {
     use super::*;
 
+    fn account(text: &str) -> Account {
+        let mut reader = Reader::default();
+        let _ = reader.write_str(text);
+        reader.account()
+    }
+
     #[tokio::test]
-    async fn the_number_is_read_from_the_drivers_own_account() {
-        let client = mongodb::Client::with_uri_str("mongodb://127.0.0.1:1/").await.unwrap();
+    async fn the_drivers_own_account_of_a_session_is_understood() {
+        let client =
+            mongodb::Client::with_uri_str("mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=1").await.unwrap();
         let session = client.start_session().await.unwrap();
-        assert_eq!(txn_number(&session), Some(0));
-        let mut probe = Probe::after(b"dirty: ");
-        let _ = write!(probe, "{session:?}");
-        assert_eq!(&probe.text[..probe.len], b"false");
+        let before = Account::of(&session);
+        assert_eq!((before.dirty, before.txn_number), (Some(false), Some(0)));
+        assert!(before.used.is_some() && !before.may_have_lost_an_answer());
+        assert!(Account::of(&session).shows_nothing_sent_since(before));
+    }
+
+    #[test]
+    fn a_session_that_was_used_since_has_another_fingerprint() {
+        let at = |nanos: u32| {
+            account(&format!(
+                "ServerSession {{ id: 1, last_use: Instant {{ tv_sec: 5, tv_nsec: {nanos} }}, dirty: false, txn_number: 42 }}, c"
+            ))
+        };
+        assert!(at(7).shows_nothing_sent_since(at(7)) && !at(8).shows_nothing_sent_since(at(7)));
+        assert_eq!(at(7).txn_number(), Some(42));
+    }
+
+    #[test]
+    fn an_unknown_form_of_a_session_counts_as_dirty_and_as_used() {
+        for text in [
+            "",
+            "ServerSession { .. }",
+            "ServerSession { last_use: 5, clean: true, txn_number: 1 }",
+            "ServerSession { last_use: 5, dirty: no, txn_number: 1 }",
+            "ServerSession { last_use: 5, dirty: falsely, txn_number: 1 }",
+            "ServerSession { dirty: false, last_use: 5, txn_number: 1 }",
+            "ServerSession { id: 1, dirty: , txn_number: 7",
+        ] {
+            let read = account(text);
+            assert!(read.may_have_lost_an_answer(), "{text}");
+        }
+        let unknown = account("ServerSession { when: 5, dirty: false, txn_number: 1 }");
+        assert!(!unknown.shows_nothing_sent_since(unknown), "{unknown:?}");
+        assert!(account("last_use: 5, dirty: true, txn_number: 1 ").may_have_lost_an_answer());
     }
 
     #[test]
     fn a_form_without_the_number_costs_the_number_only() {
-        let probe = |text: &str| {
-            let mut probe = Probe::after(b"txn_number: ");
-            let _ = probe.write_str(text);
-            probe.number()
-        };
-        assert_eq!(probe("ServerSession { dirty: false, txn_number: 42, more: 7 }"), Some(42));
-        assert_eq!(probe("ttxn_number: 7}"), Some(7));
-        assert_eq!(probe("txn_number: -1"), None);
-        assert_eq!(probe("txn: 3"), None);
-        assert_eq!(probe("txn_number: 99999999999999999999"), Some(999_999_999_999_999_999));
+        let number = |text: &str| account(&format!("last_use: 5, dirty: false{text}"));
+        for (text, expected) in [
+            (", txn_number: 7}", Some(7)),
+            (", ttxn_number: 7}", None),
+            (", txn_number: -1", None),
+            (", txn: 3", None),
+            (", txn_number: 99999999999999999999", Some(999_999_999_999_999_999)),
+        ] {
+            assert_eq!(number(text).txn_number, expected, "{text}");
+            assert_eq!(number(text).dirty, Some(false), "{text}");
+        }
     }
 }

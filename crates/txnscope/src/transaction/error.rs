@@ -8,16 +8,26 @@ use std::time::Duration;
 use mongodb::error::Error;
 
 use super::classify::Brief;
+use super::nest::Deadlock;
 use crate::{Reason, Verdict};
 
 /// An error of the application that ends a transaction: the transaction is aborted and not tried again.
 ///
+/// An error type that stands around the driver's own, as that of a repository does, says so with
+/// [`driver_error`](Self::driver_error). Then a write conflict is tried again, and is no rejection, although the `?` of
+/// the work has made an error of the application's of it.
+///
 /// ```
+/// use txnscope::transaction::find_driver_error;
 /// use txnscope::{ApplicationError, Reason};
 ///
-/// #[derive(Debug)]
+/// #[derive(Debug, thiserror::Error)]
 /// enum ConsumeError {
+///     #[error("the balance is too low")]
 ///     InsufficientBalance,
+///     #[error("the database failed")]
+///     Database(#[from] mongodb::error::Error),
+///     #[error("the ledger does not add up")]
 ///     LedgerIsBroken,
 /// }
 ///
@@ -25,23 +35,57 @@ use crate::{Reason, Verdict};
 ///     fn reason(&self) -> Reason {
 ///         match self {
 ///             Self::InsufficientBalance => const { Reason::declare("insufficient_balance") },
+///             Self::Database(error) => Reason::of(error),
 ///             Self::LedgerIsBroken => Reason::APPLICATION,
 ///         }
 ///     }
 ///     fn is_fault(&self) -> bool {
 ///         matches!(self, Self::LedgerIsBroken)
 ///     }
+///     fn driver_error(&self) -> Option<&mongodb::error::Error> {
+///         find_driver_error(self) // wherever it is in the chain of sources
+///     }
 /// }
 /// ```
 pub trait ApplicationError: fmt::Debug {
-    /// Why, as the books count it.
+    /// Why, as the books count it. A reason that only the driver can mean, such as a write conflict, is never a
+    /// rejection: the transaction is tried again if such an error is transient, and fails otherwise.
     fn reason(&self) -> Reason;
+
+    /// The error of the driver that this one stands around, if it does: the whole transaction is tried again where that
+    /// may help, and has failed otherwise. If the application means something else by it, and gives a
+    /// [reason](Self::reason) of its own, that stands.
+    ///
+    /// The default knows of none. [`find_driver_error`] finds it in the chain of sources.
+    fn driver_error(&self) -> Option<&Error> {
+        None
+    }
 
     /// Whether something is broken, so that the operation has failed. Otherwise a rule said no, and it is rejected:
     /// the data is right, and nobody is paged.
     fn is_fault(&self) -> bool {
         false
     }
+}
+
+/// The driver's error in the chain of sources of an error, if there is one; the error itself included.
+#[must_use]
+pub fn find_driver_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        // What is shared or boxed stands in the chain as what it is wrapped in, and hides itself behind it.
+        if let Some(found) = error.downcast_ref::<std::sync::Arc<Error>>() {
+            return Some(found);
+        }
+        if let Some(found) = error.downcast_ref::<Box<Error>>() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
 }
 
 /// A bare reason is a rejection: `return Err(INSUFFICIENT_BALANCE.into())`.
@@ -154,6 +198,8 @@ pub struct Failure<E = Infallible> {
     pub(super) attempts: u32,
     pub(super) elapsed: Duration,
     pub(super) cause: Cause<E>,
+    /// The driver's error, if it stands inside an error of the application's.
+    pub(super) inside: Option<Error>,
 }
 
 /// What is behind a failure.
@@ -162,12 +208,17 @@ pub struct Failure<E = Infallible> {
 pub enum Cause<E = Infallible> {
     /// An error of the driver or the server.
     Driver(Error),
-    /// A fault of the application.
+    /// A fault of the application, or an error of its own around one of the driver's.
     Application(E),
     /// The time limit or the caller's deadline passed. If an attempt had failed before, with that error.
     Deadline(Option<Error>),
     /// Too many transactions wait for the same key already.
     QueueFull,
+    /// The key is held by a transaction that could only end after this one.
+    Deadlock(Deadlock),
+    /// The work has given up its first statement before the server had answered, and has gone on all the same. What had
+    /// reached the server was undone.
+    Unanswered,
 }
 
 impl<E> Failure<E> {
@@ -196,28 +247,21 @@ impl<E> Failure<E> {
         match &self.cause {
             Cause::Driver(error) => Some(error),
             Cause::Deadline(error) => error.as_ref(),
-            Cause::Application(_) | Cause::QueueFull => None,
+            Cause::Application(_) => self.inside.as_ref(),
+            Cause::QueueFull | Cause::Deadlock(_) | Cause::Unanswered => None,
         }
     }
 
     /// Whether the database was away or too busy, so that the same may work a little later.
     pub fn is_transient(&self) -> bool {
         match self.cause {
-            Cause::Deadline(_) | Cause::QueueFull => true,
-            Cause::Application(_) => false,
-            Cause::Driver(_) => [
-                Reason::WRITE_CONFLICT,
-                Reason::NO_SUCH_TRANSACTION,
-                Reason::LOCK_TIMEOUT,
-                Reason::SNAPSHOT_UNAVAILABLE,
-                Reason::MAX_TIME_EXPIRED,
-                Reason::NOT_PRIMARY,
-                Reason::INTERRUPTED,
-                Reason::NETWORK,
-                Reason::SERVER_SELECTION,
-                Reason::POOL_TIMEOUT,
-            ]
-            .contains(&self.reason),
+            Cause::Deadline(_) | Cause::QueueFull | Cause::Unanswered => true,
+            Cause::Deadlock(_) => false,
+            Cause::Application(_) | Cause::Driver(_) => {
+                self.reason.is_transient()
+                    || [Reason::MAX_TIME_EXPIRED, Reason::INTERRUPTED, Reason::POOL_TIMEOUT]
+                        .contains(&self.reason)
+            }
         }
     }
 }
@@ -232,7 +276,14 @@ impl<E> fmt::Display for Failure<E> {
             Cause::Deadline(Some(error)) => write!(f, ": out of time; the last error: {}", Brief(error)),
             Cause::Deadline(None) => f.write_str(": out of time"),
             Cause::QueueFull => f.write_str(": too many transactions wait for the same key"),
-            Cause::Application(_) => Ok(()),
+            Cause::Deadlock(deadlock) => write!(f, ": {deadlock}"),
+            Cause::Unanswered => f.write_str(
+                ": the work gave up its first statement before the server had answered, and went on",
+            ),
+            Cause::Application(_) => match &self.inside {
+                Some(error) => write!(f, ": {}", Brief(error)),
+                None => Ok(()),
+            },
         }
     }
 }

@@ -42,12 +42,41 @@ pub(super) fn unknown<E>(course: &Course, failure: &Failure<E>) {
     });
 }
 
+/// The work has made no statement of its own transaction. Once for each operation.
+pub(super) fn without_a_statement(course: &Course) {
+    if course.books.without_a_statement() {
+        within(|| {
+            tracing::warn!(
+                operation = course.books.operation(),
+                "a transaction's work ended without any statement of the transaction: what it wrote, if it wrote \
+                 anything, was written at once and is not undone; put .session(&mut tx) on each statement"
+            );
+        });
+    }
+}
+
+/// An attempt conflicts, and is in the work of another run. Once for each run.
+fn met_in_the_work_of_another(course: &Course) {
+    if course.is_inside_of_another() && course.warns() {
+        tracing::warn!(
+            operation = course.books.operation(),
+            lsid = course.identity.lsid.map(tracing::field::display),
+            "a transaction conflicts that runs inside the work of another one: if both write the same document, it is \
+             tried again for the whole time limit, because the outer one cannot end before it; hand the outer \
+             transaction on instead"
+        );
+    }
+}
+
 /// An attempt ended, and another follows.
-pub(super) fn to_be_tried_again(course: &Course, error: &Error) {
+pub(super) fn to_be_tried_again(course: &Course, reason: Reason, error: Option<&Error>) {
+    if reason == Reason::WRITE_CONFLICT {
+        met_in_the_work_of_another(course);
+    }
     if tracing::enabled!(tracing::Level::DEBUG) {
         within(|| {
             let elapsed: Option<f64> = None;
-            say!(debug, course, Reason::of(error), Some(error), elapsed, "transaction is tried again");
+            say!(debug, course, reason, error, elapsed, "transaction is tried again");
         });
     }
 }

@@ -27,6 +27,10 @@
 //! # }
 //! ```
 //!
+//! Two things the runner cannot see by itself. A statement without `.session(&mut tx)` is none of the transaction: it takes
+//! effect at once. And an error of your own around the driver's, as every repository has one, tells it where the driver's
+//! is with [`ApplicationError::driver_error`], or a write conflict is not tried again.
+//!
 //! Inside a request that the [layer](crate::TransactionLayer) counts, the transaction belongs to its operation; a job
 //! is given a name with [`run_as`](TransactionRunner::run_as).
 //!
@@ -43,7 +47,8 @@
 //!
 //! - started = committed + aborted + unknown + open, and
 //! - what the server started = started − unbegun, but for first statements that were `lost`, and + the cleanups that
-//!   were `fenced`, each of which is one short transaction of its own.
+//!   were `fenced`, each of which is one short transaction of its own. What is not certain (most codes of a first statement
+//!   come from before and from after the server has begun) is `lost`, and widens these bounds.
 
 mod attempt;
 mod books;
@@ -53,7 +58,9 @@ mod course;
 mod driver_session;
 mod error;
 mod event;
+mod key;
 pub mod listener;
+mod nest;
 mod open;
 mod pause;
 mod queue;
@@ -62,11 +69,15 @@ mod route;
 mod run;
 mod runner;
 mod tally;
+mod why;
 
 pub use self::attempt::Transaction;
 pub(crate) use self::books::Books;
-pub use self::error::{Abort, ApplicationError, Cause, Committed, Failure, TransactionError};
+pub use self::error::{
+    Abort, ApplicationError, Cause, Committed, Failure, TransactionError, find_driver_error,
+};
 pub use self::listener::TransactionListener;
+pub use self::nest::Deadlock;
 pub use self::open::{OpenTransaction, OpenTransactions};
 pub use self::run::Run;
 pub use self::runner::TransactionRunner;

@@ -31,6 +31,12 @@ impl Lsid {
         }
     }
 
+    /// What notes of the session's transactions are known by: odd, as those of runs are even.
+    pub(crate) fn number(self) -> u64 {
+        let (first, _) = self.0.split_at(8);
+        first.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)) | 1
+    }
+
     fn shard(self) -> usize {
         usize::from(self.0[15]) % SHARDS
     }

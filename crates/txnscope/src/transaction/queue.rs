@@ -6,42 +6,37 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::hash::{BuildHasher, Hash};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quanta::Instant;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::books::Books;
+use super::key::Key;
+use super::nest::{Deadlock, Nest, Registered};
 
 const SHARDS: usize = 16;
 
-/// A key, as the queues know it. Two keys that hash alike share a queue, which costs a little time and nothing else.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Key(u64);
-
-impl Key {
-    pub(super) fn of(key: &impl Hash) -> Self {
-        Self(foldhash::fast::FixedState::default().hash_one(key))
-    }
-}
-
 /// All queues.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Queues {
     shards: [Mutex<HashMap<Key, Queue>>; SHARDS],
 }
 
 /// Those who wait for one key, and the one whose turn it is.
-#[derive(Debug)]
 struct Queue {
     turn: Arc<Semaphore>,
     members: usize,
+    holder: Option<Arc<Nest>>,
 }
 
-/// As many wait as may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Full;
+/// Why there is no turn.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// As many wait as may.
+    Full,
+    Deadlock(Deadlock),
+}
 
 impl Queues {
     /// Waits for the turn of all these keys, each queue in the order of arrival.
@@ -53,9 +48,9 @@ impl Queues {
         self: &Arc<Self>,
         keys: &[Key],
         most: usize,
-        books: &'static Books,
-    ) -> Result<Vec<Turn>, Full> {
-        let _waiting = Waiting::begin(books);
+        run: &Arc<Nest>,
+    ) -> Result<Vec<Turn>, Refused> {
+        let _waiting = Waiting::begin(run.books);
         let mut turns = Vec::with_capacity(keys.len());
         // In one order for everybody, so that no two wait for each other.
         let mut keys = keys.to_vec();
@@ -63,46 +58,63 @@ impl Queues {
         keys.dedup();
         for key in keys {
             let (turn, membership) = self.join(key, most)?;
+            // Nobody waits for who holds nothing.
+            let holds = !turns.is_empty() || run.is_inside_of_another();
+            let registered =
+                holds.then(|| Registered::new(run, self, key)).transpose().map_err(Refused::Deadlock)?;
             // The queue's semaphore is never closed.
             let permit = turn.acquire_owned().await.ok();
-            turns.push(Turn { permit, _membership: membership });
+            drop(registered);
+            if let Some(queue) = self.shard(key).get_mut(&key) {
+                queue.holder = Some(Arc::clone(run));
+            }
+            turns.push(Turn { permit, membership });
         }
         Ok(turns)
     }
 
-    fn join(self: &Arc<Self>, key: Key, most: usize) -> Result<(Arc<Semaphore>, Membership), Full> {
+    fn join(self: &Arc<Self>, key: Key, most: usize) -> Result<(Arc<Semaphore>, Membership), Refused> {
         let mut shard = self.shard(key);
-        let queue =
-            shard.entry(key).or_insert_with(|| Queue { turn: Arc::new(Semaphore::new(1)), members: 0 });
+        let queue = shard.entry(key).or_insert_with(|| Queue {
+            turn: Arc::new(Semaphore::new(1)),
+            members: 0,
+            holder: None,
+        });
         if queue.members > most {
-            return Err(Full);
+            return Err(Refused::Full);
         }
         queue.members += 1;
         Ok((Arc::clone(&queue.turn), Membership { queues: Arc::clone(self), key }))
     }
 
-    #[allow(clippy::cast_possible_truncation, reason = "only the low bits are wanted")]
+    /// Whose turn it is.
+    pub(super) fn holder(&self, key: Key) -> Option<Arc<Nest>> {
+        self.shard(key).get(&key)?.holder.clone()
+    }
+
     fn shard(&self, key: Key) -> MutexGuard<'_, HashMap<Key, Queue>> {
-        self.shards[key.0 as usize % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
+        self.shards[key.shard(SHARDS)].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The turn, until it is dropped.
-#[derive(Debug)]
 pub(super) struct Turn {
     permit: Option<OwnedSemaphorePermit>,
-    _membership: Membership,
+    membership: Membership,
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
+        let Membership { queues, key } = &self.membership;
+        if let Some(queue) = queues.shard(*key).get_mut(key) {
+            queue.holder = None;
+        }
         // The next one's turn begins before the queue may be forgotten.
         self.permit.take();
     }
 }
 
 /// One who waits or whose turn it is; the last to go takes the queue along.
-#[derive(Debug)]
 struct Membership {
     queues: Arc<Queues>,
     key: Key,
@@ -144,10 +156,10 @@ mod tests {
     use super::*;
     use crate::{Metrics, OperationName};
 
-    fn books() -> (Metrics, &'static Books) {
+    fn run() -> (Metrics, Arc<Nest>) {
         let metrics = Metrics::isolated().unwrap();
         let books = metrics.registry().resolve(OperationName::named("op")).books();
-        (metrics, books)
+        (metrics, Nest::new(books))
     }
 
     fn members(queues: &Queues) -> usize {
@@ -160,15 +172,15 @@ mod tests {
 
     #[tokio::test]
     async fn turns_come_in_the_order_of_arrival_and_nothing_is_left_behind() {
-        let (metrics, books) = books();
+        let (metrics, run) = run();
         let (queues, key) = (Arc::<Queues>::default(), Key::of(&"retainer"));
-        let first = queues.turn(&[key], 10, books).await.unwrap();
+        let first = queues.turn(&[key], 10, &run).await.unwrap();
         let order = Arc::<Mutex<Vec<u32>>>::default();
         let mut waiters = Vec::new();
         for number in 0..5 {
-            let (waiting, order) = (Arc::clone(&queues), Arc::clone(&order));
+            let (waiting, order, run) = (Arc::clone(&queues), Arc::clone(&order), Arc::clone(&run));
             waiters.push(tokio::spawn(async move {
-                let _turn = waiting.turn(&[key], 10, books).await.unwrap();
+                let _turn = waiting.turn(&[key], 10, &run).await.unwrap();
                 order.lock().unwrap().push(number);
             }));
             while members(&queues) < number as usize + 2 {
@@ -192,24 +204,24 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_queue_refuses() {
-        let (_metrics, books) = books();
+        let (_metrics, run) = run();
         let (queues, key) = (Arc::<Queues>::default(), Key::of(&7));
-        let _turn = queues.turn(&[key, key], 0, books).await.unwrap();
-        assert_eq!(queues.turn(&[key], 0, books).await.unwrap_err(), Full);
-        assert!(queues.turn(&[Key::of(&8)], 0, books).await.is_ok());
+        let _turn = queues.turn(&[key, key], 0, &run).await.unwrap();
+        assert_eq!(queues.turn(&[key], 0, &run).await.err(), Some(Refused::Full));
+        assert!(queues.turn(&[Key::of(&8)], 0, &run).await.is_ok());
     }
 
     #[tokio::test]
     async fn two_who_want_the_same_two_keys_do_not_wait_for_each_other() {
-        let (_metrics, books) = books();
+        let (_metrics, run) = run();
         let queues = Arc::<Queues>::default();
         let (a, b) = (Key::of(&"a"), Key::of(&"b"));
         let mut tasks = tokio::task::JoinSet::new();
         for index in 0..100 {
-            let queues = Arc::clone(&queues);
+            let (queues, run) = (Arc::clone(&queues), Nest::new(run.books));
             let keys = if index % 2 == 0 { [a, b] } else { [b, a] };
             tasks.spawn(async move {
-                let _turn = queues.turn(&keys, 200, books).await.unwrap();
+                let _turn = queues.turn(&keys, 200, &run).await.unwrap();
                 tokio::task::yield_now().await;
             });
         }

@@ -6,10 +6,11 @@ use tokio::time::Instant;
 
 use super::attempt::Transaction;
 use super::course::{Course, Ended};
-use super::error::{Abort, ApplicationError, Cause, Committed, TransactionError};
+use super::error::{Abort, ApplicationError, Committed, TransactionError};
 use super::event;
-use super::queue::Key;
+use super::key::Key;
 use super::runner::TransactionRunner;
+use super::why::Why;
 
 /// A transaction that is about to be run. Made by [`TransactionRunner::transaction`].
 #[derive(Debug)]
@@ -45,6 +46,10 @@ impl<'a> Run<'a> {
     /// What waits holds neither a session nor a connection, and counts in
     /// `mongodb_client_transactions_queued`. Other processes know nothing of the queue: with them the server still
     /// decides, and the work is tried again.
+    ///
+    /// Several keys of one run are taken in one order that is the same for every run, so that no two wait for each
+    /// other. In the work of another run, a key that can only become free after this run fails at once, with the reason
+    /// `deadlock`: name all keys at the outermost run.
     pub fn contend_on(mut self, key: impl Hash) -> Self {
         self.keys.push(Key::of(&key));
         self
@@ -57,6 +62,10 @@ impl<'a> Run<'a> {
     /// must do nothing outside of the transaction that may not be done twice. An `async` closure that borrows does; it
     /// wants no `move`.
     ///
+    /// A statement without `.session(&mut tx)` is none of the transaction. Work that ends without any is warned of. A run
+    /// inside the work of another one that writes the same document is tried again for the whole time limit, because
+    /// the outer one does not end before it; the log warns of that.
+    ///
     /// # Errors
     ///
     /// [`Rejected`](TransactionError::Rejected) if the application said no, [`Failed`](TransactionError::Failed) if
@@ -67,7 +76,8 @@ impl<'a> Run<'a> {
     ///
     /// Dropped at any point, and also if the work panics, it leaves no transaction open: what was begun is ended by a
     /// task of its own, and counts as `aborted` with the reason `cancelled` or `panic`. A commit that was sent is not
-    /// taken back: that task learns its result.
+    /// taken back: that task learns its result. Nor does work that gives up a statement by itself leave one open, whatever
+    /// it returns then. Nobody waits for that task; see [`settled`](TransactionRunner::settled).
     ///
     /// # Panics
     ///
@@ -79,29 +89,26 @@ impl<'a> Run<'a> {
         U: Future<Output = Result<T, Abort<E>>>,
     {
         let mut course = Course::begin(&self);
-        let _turns = match course.turns(&self).await {
-            Ok(turns) => turns,
-            Err(cause) => return Err(course.failed(cause)),
-        };
+        if let Err(cause) = course.take_turns(&self).await {
+            return Err(course.failed(Why::no_turn(cause)));
+        }
         loop {
             let ended = course.attempt(&self.runner.shared, &self.runner.options, &mut work).await;
-            match ended {
+            let why = match ended {
                 Ended::Committed(value) => return Ok(Committed { value, attempts: course.attempts }),
-                Ended::Rejected(error) => return Err(course.rejected(error)),
-                Ended::Failed(cause) => return Err(course.failed(cause)),
-                Ended::Unknown(cause) => return Err(course.unknown(cause)),
-                Ended::Again(error) => {
-                    let out_of_attempts = course.attempts >= self.runner.options.max_attempts;
-                    if out_of_attempts {
-                        return Err(course.failed(Cause::Driver(error)));
-                    }
-                    event::to_be_tried_again(&course, &error);
-                    if !course.pauses.take(course.books).await {
-                        return Err(course.failed(Cause::Deadline(Some(error))));
-                    }
-                    course.last = Some(error);
-                }
+                Ended::Rejected(error, reason) => return Err(course.rejected(error, reason)),
+                Ended::Failed(why) => return Err(course.failed(why)),
+                Ended::Unknown(why) => return Err(course.unknown(why)),
+                Ended::Again(why) => why,
+            };
+            if course.attempts >= self.runner.options.max_attempts {
+                return Err(course.failed(why));
             }
+            event::to_be_tried_again(&course, why.reason, why.driver_error());
+            if !course.pauses.take(course.books).await {
+                return Err(course.failed(why.out_of_time()));
+            }
+            course.last = why.into_driver_error();
         }
     }
 }

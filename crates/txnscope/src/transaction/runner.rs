@@ -151,7 +151,7 @@ impl TransactionRunner {
         if scope::metrics().is_some() {
             return run.await;
         }
-        let job = Admission::new(self.shared.registry.resolve(OperationName::named(operation)));
+        let job = Admission::new(self.shared.registry.resolve(OperationName::named(operation)), 0);
         ResponseFuture::counted(job, run, Job).await
     }
 

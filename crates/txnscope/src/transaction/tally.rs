@@ -5,8 +5,8 @@ use mongodb::error::Error;
 use quanta::Instant;
 
 use super::books::{AttemptOutcome, Books, Unbegun};
-use super::classify::{Reached, reached, refuses_to_begin};
-use super::driver_session;
+use super::classify::{Begun, NO_SUCH_TRANSACTION, begun, code};
+use super::driver_session::Account;
 use super::open::{Lsid, Owner};
 use crate::Reason;
 
@@ -14,7 +14,8 @@ use crate::Reason;
 pub(super) struct Tally {
     pub(super) books: &'static Books,
     lsid: Option<Lsid>,
-    txn_number: Option<i64>,
+    /// What the driver said of the session before its first statement.
+    before: Account,
     /// When the first statement was handed to the driver. Without one there is no transaction, and nothing is counted.
     begun: Option<Instant>,
     /// Whether the server had answered before the last statement was handed over.
@@ -28,7 +29,7 @@ impl Tally {
         Self {
             books,
             lsid: None,
-            txn_number: None,
+            before: Account::default(),
             begun: None,
             answered: false,
             dropped: AttemptOutcome::Aborted(Reason::CANCELLED),
@@ -43,10 +44,11 @@ impl Tally {
             let now = Instant::now();
             self.begun = Some(now);
             self.books.start();
-            self.txn_number = driver_session::txn_number(session);
+            self.before = Account::of(session);
             self.lsid = Lsid::of(session.id());
             if let Some(lsid) = self.lsid {
-                self.books.table.insert(lsid, Owner::Runner, self.txn_number, self.books.operation(), now);
+                let (number, operation) = (self.before.txn_number(), self.books.operation());
+                self.books.table.insert(lsid, Owner::Runner, number, operation, now);
             }
         }
     }
@@ -55,22 +57,33 @@ impl Tally {
         self.begun.is_some()
     }
 
-    /// For the log.
-    pub(super) fn identity(&self) -> Identity {
-        Identity { lsid: self.lsid, txn_number: self.txn_number }
+    /// What the driver said of the session before its first statement.
+    pub(super) fn before(&self) -> Account {
+        self.before
     }
 
-    /// The last statement failed, and that was the end of the attempt.
+    /// For the log.
+    pub(super) fn identity(&self) -> Identity {
+        Identity { lsid: self.lsid, txn_number: self.before.txn_number() }
+    }
+
+    /// The server has answered, the last time with this error, and that was the end of the attempt.
     pub(super) fn failed_with(&self, error: &Error) {
-        if self.answered || self.begun.is_none() {
+        if self.begun.is_none() {
             return;
         }
-        match reached(error) {
-            Reached::Nobody => self.books.unbegun(Unbegun::Unsent),
-            Reached::Perhaps => self.books.unbegun(Unbegun::Lost),
-            Reached::Server if refuses_to_begin(error) => self.books.unbegun(Unbegun::Refused),
-            Reached::Server => {}
+        match begun(error) {
+            // It is the answer to the last statement, and that was the first that was answered.
+            Begun::No if !self.answered => self.books.unbegun(Unbegun::Refused),
+            // Of a transaction that it never began, and of one that it has ended, the server says the same, also later.
+            Begun::Perhaps if !self.answered || code(error) == Some(NO_SUCH_TRANSACTION) => self.lost(),
+            Begun::Yes | Begun::No | Begun::Perhaps => {}
         }
+    }
+
+    /// It is not known whether the server began it.
+    pub(super) fn lost(&self) {
+        self.books.unbegun(Unbegun::Lost);
     }
 
     /// Counts how it ended.

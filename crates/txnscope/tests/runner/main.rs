@@ -4,6 +4,10 @@
 
 mod cancellation;
 mod contention;
+mod given_up;
 mod handler;
+mod log;
+mod misuse;
 mod outcomes;
 mod stage;
+mod wrapped;

@@ -127,7 +127,7 @@ impl Stage {
         self.counted("mongodb_client_transactions_unbegun_total", &[("cause", cause)])
     }
 
-    async fn server(&self) -> ServerBooks {
+    pub(crate) async fn server(&self) -> ServerBooks {
         let status = self.admin.database("admin").run_command(doc! {"serverStatus": 1}).await.unwrap();
         let transactions = status.get_document("transactions").unwrap();
         let number = |field: &str| transactions.get_i64(field).unwrap();
@@ -137,6 +137,18 @@ impl Stage {
             aborted: number("totalAborted"),
             open: number("currentOpen"),
         }
+    }
+
+    /// Nothing is open on the server, and nothing is left to be ended.
+    pub(crate) async fn nothing_is_open(&self) {
+        self.runner.settled().await;
+        wait::until("no transaction to be open on the server", async || {
+            let now = self.server().await;
+            ensure!(now.open == 0, "{now:?}");
+            Ok(())
+        })
+        .await
+        .unwrap();
     }
 
     /// What the server has counted since the stage was set, when nothing is open on either side any more.

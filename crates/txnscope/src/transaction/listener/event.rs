@@ -3,7 +3,7 @@
 use mongodb::bson::{Bson, Document};
 use mongodb::error::{Error, RETRYABLE_WRITE_ERROR, TRANSIENT_TRANSACTION_ERROR};
 
-use super::super::classify::{Reached, code, reached, refuses_to_begin};
+use super::super::classify::{Begun, Reached, begun, code, reached};
 use super::super::open::Lsid;
 use crate::Reason;
 
@@ -69,8 +69,8 @@ pub(super) enum Answer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub(super) reason: Reason,
-    /// Whether a transaction that this is the first answer of was never begun.
-    pub(super) never_begins: bool,
+    /// Whether a transaction was begun that this is the first answer of.
+    pub(super) begun: Begun,
     /// Whether the transaction is no more, and the whole of it may be tried again.
     pub(super) transient: bool,
     /// Whether a commit that this is the answer to may have been applied all the same. The driver's label that says
@@ -84,7 +84,7 @@ impl Answer {
         if let Some(code) = write_error(reply) {
             return Self::Refused(Refusal {
                 reason: Reason::of_code(code),
-                never_begins: false,
+                begun: Begun::Yes,
                 transient: false,
                 may_be_applied: false,
             });
@@ -103,7 +103,7 @@ impl Answer {
         }
         Self::Refused(Refusal {
             reason,
-            never_begins: refuses_to_begin(error),
+            begun: begun(error),
             transient: error.contains_label(TRANSIENT_TRANSACTION_ERROR),
             may_be_applied: may_be_applied(error),
         })
@@ -187,8 +187,8 @@ mod tests {
     #[test]
     fn a_reply_can_hold_failed_writes() {
         let refused = |reason| {
-            let (never_begins, transient, may_be_applied) = (false, false, false);
-            Answer::Refused(Refusal { reason, never_begins, transient, may_be_applied })
+            let (begun, transient, may_be_applied) = (Begun::Yes, false, false);
+            Answer::Refused(Refusal { reason, begun, transient, may_be_applied })
         };
         let written = |code: i32| doc! { "ok": 0.0, "code": code };
         for (reply, expected) in [

@@ -10,6 +10,7 @@ use std::time::Duration;
 use quanta::Instant;
 
 use super::super::books::{AttemptOutcome, Unbegun};
+use super::super::classify::Begun;
 use super::super::open::Lsid;
 use super::event::{Answer, Command, Refusal, Request};
 use crate::Reason;
@@ -34,7 +35,7 @@ pub(super) enum Note {
     /// Its commit is sent again, because nobody knows what became of the one before.
     CommitRetried,
     /// The server said no, or did not answer.
-    Failed(Reason),
+    Failed { lsid: Lsid, reason: Reason },
     /// That was the end of it.
     Ended(End),
     /// It is one more than are followed.
@@ -79,7 +80,7 @@ struct Transaction<W> {
     in_flight: Option<(i32, Command)>,
     /// When the first commit was sent.
     committing: Option<Instant>,
-    /// `Lost` until the server has answered: the first statement may never have reached it.
+    /// `Lost` until an answer of the server's tells: the first statement may never have reached it, or been refused.
     unbegun: Option<Unbegun>,
 }
 
@@ -197,9 +198,9 @@ impl<W: Copy> Machine<W> {
             // That the server knows no such transaction is no news to whoever gave it up.
             _ if command == Command::Abort => {}
             Answer::Refused(Refusal { reason, .. }) | Answer::Lost(reason) => {
-                note(transaction.who, Note::Failed(transaction.reason(reason)));
+                note(transaction.who, Note::Failed { lsid, reason: transaction.reason(reason) });
             }
-            Answer::Narrowly => note(transaction.who, Note::Failed(Reason::WRITE_CONCERN)),
+            Answer::Narrowly => note(transaction.who, Note::Failed { lsid, reason: Reason::WRITE_CONCERN }),
             Answer::Done => {}
         }
         let ended = match command {
@@ -268,18 +269,14 @@ impl<W> Transaction<W> {
     fn learn(&mut self, command: Command, answer: Answer) {
         match answer {
             Answer::Done | Answer::Narrowly => self.unbegun = None,
-            Answer::Refused(refusal) if refusal.never_begins => {
-                if self.unbegun.is_some() && command == Command::First {
+            // Of one that it never began, and of one that it has forgotten, the server says the same, also later.
+            Answer::Refused(Refusal { begun, .. }) => match begun {
+                Begun::Yes => self.unbegun = None,
+                Begun::No if command == Command::First && self.unbegun.is_some() => {
                     self.unbegun = Some(Unbegun::Refused);
                 }
-            }
-            // Of one that it never began, and of one that it has forgotten, the server says the same.
-            Answer::Refused(Refusal { reason: Reason::NO_SUCH_TRANSACTION, .. }) => {
-                if command == Command::First {
-                    self.unbegun = None;
-                }
-            }
-            Answer::Refused(_) => self.unbegun = None,
+                Begun::No | Begun::Perhaps => {}
+            },
             Answer::Lost(_) => {}
         }
         if matches!(command, Command::First | Command::Statement) {

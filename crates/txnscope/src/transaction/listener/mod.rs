@@ -79,7 +79,8 @@ use txnscope_catalog::UNSCOPED;
 
 use self::event::{Answer, Command, Request};
 use self::machine::{End, Limits, Machine, Note};
-use super::books::Books;
+use super::books::{AttemptOutcome, Books};
+use super::nest;
 use super::open::Owner;
 use crate::{OperationName, Registry, scope};
 
@@ -111,6 +112,9 @@ impl TransactionListener {
     /// For how long a transaction may be silent by default. The server ends one after 60 s by default, looking every 30.
     pub const ABANDON_AFTER: Duration = Duration::from_secs(90);
 
+    /// Shorter than this, every statement that takes its time would be a transaction that was given up.
+    const SHORTEST_SILENCE: Duration = Duration::from_millis(100);
+
     /// A listener that counts into the process's recorder.
     #[must_use]
     pub fn new() -> Self {
@@ -128,10 +132,10 @@ impl TransactionListener {
     }
 
     /// Gives up on a transaction of which nothing was heard for so long: by default, for 90 s. Where the server's
-    /// `transactionLifetimeLimitSeconds` is not 60, say one and a half times that.
+    /// `transactionLifetimeLimitSeconds` is not 60, say one and a half times that. It is 100 ms at least.
     #[must_use]
     pub fn abandon_after(self, silence: Duration) -> Self {
-        self.shared.machine().set_abandon_after(silence);
+        self.shared.machine().set_abandon_after(silence.max(Self::SHORTEST_SILENCE));
         self
     }
 
@@ -187,6 +191,18 @@ impl Shared {
     fn hear(&self, event: &CommandEvent) {
         let _ = catch_unwind(AssertUnwindSafe(|| match event {
             CommandEvent::Started(event) => {
+                if let Some(books) = nest::current()
+                    && is_write(&event.command_name)
+                    && !event.command.contains_key("autocommit")
+                    && books.wrote_outside()
+                {
+                    tracing::warn!(
+                        operation = books.operation(),
+                        command = event.command_name,
+                        "the work of a transaction has written without the transaction's session: that is not undone if \
+                         the transaction is; put .session(&mut tx) on each statement"
+                    );
+                }
                 if let Some(request) = Request::of(event.request_id, &event.command_name, &event.command) {
                     self.sent(request);
                 }
@@ -273,11 +289,14 @@ impl Shared {
                 open.insert(lsid, Owner::Listener, Some(txn_number), books.operation(), now);
             }
             Note::CommitRetried => books.commit_retries.increment(1),
-            Note::Failed(reason) => scope::note_reason(reason),
+            Note::Failed { lsid, reason } => scope::note_reason_of(lsid.number(), reason),
             Note::Untracked => books.untracked.increment(1),
             Note::Ended(end) => {
                 // First out of the table: whoever sees the gauge at zero finds no row.
                 open.remove_listened(end.lsid, end.txn_number);
+                if end.outcome == AttemptOutcome::Committed {
+                    scope::forget_reason_of(end.lsid.number());
+                }
                 if let Some(commit) = end.commit {
                     books.commit_duration.record(commit.as_secs_f64());
                 }
@@ -292,6 +311,11 @@ impl Shared {
             }
         }
     }
+}
+
+/// Whether it changes data. An aggregation can, too, but seldom does.
+fn is_write(command: &str) -> bool {
+    ["insert", "update", "delete", "findAndModify", "bulkWrite"].contains(&command)
 }
 
 /// A thread that sweeps when no event does, so that no runtime needs to be there. Without one, if it cannot be

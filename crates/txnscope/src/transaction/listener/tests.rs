@@ -10,6 +10,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::super::books::{AttemptOutcome, Unbegun};
+use super::super::classify::Begun;
 use super::super::open::Lsid;
 use super::event::{Answer, Command, Refusal, Request};
 use super::machine::{End, Limits, Machine, Note};
@@ -87,7 +88,7 @@ const fn sent(command: Command) -> Step {
 }
 
 const fn refused(reason: Reason) -> Refusal {
-    Refusal { reason, never_begins: false, transient: false, may_be_applied: false }
+    Refusal { reason, begun: Begun::Yes, transient: false, may_be_applied: false }
 }
 
 const fn no(reason: Reason) -> Step {
@@ -103,15 +104,18 @@ const NARROWLY: Step = Step::Answered(Answer::Narrowly);
 const LOST: Step = Step::Answered(Answer::Lost(Reason::NETWORK));
 const CONFLICT: Step =
     Step::Answered(Answer::Refused(Refusal { transient: true, ..refused(Reason::WRITE_CONFLICT) }));
-const NO_SUCH: Step =
-    Step::Answered(Answer::Refused(Refusal { transient: true, ..refused(Reason::NO_SUCH_TRANSACTION) }));
+const NO_SUCH: Step = Step::Answered(Answer::Refused(Refusal {
+    begun: Begun::Perhaps,
+    transient: true,
+    ..refused(Reason::NO_SUCH_TRANSACTION)
+}));
 const NOT_PRIMARY: Step = Step::Answered(Answer::Refused(Refusal {
-    never_begins: true,
+    begun: Begun::No,
     may_be_applied: true,
     ..refused(Reason::NOT_PRIMARY)
 }));
 const NOT_ALLOWED: Step =
-    Step::Answered(Answer::Refused(Refusal { never_begins: true, ..refused(Reason::INVALID_REQUEST) }));
+    Step::Answered(Answer::Refused(Refusal { begun: Begun::No, ..refused(Reason::INVALID_REQUEST) }));
 
 const COMMITTED: AttemptOutcome = AttemptOutcome::Committed;
 const UNKNOWN: AttemptOutcome = AttemptOutcome::Unknown;
@@ -278,7 +282,7 @@ fn the_operation_hears_of_the_first_failure_and_not_of_its_echo() {
     let failures: Vec<_> = session
         .notes
         .iter()
-        .filter_map(|note| if let Note::Failed(reason) = note { Some(*reason) } else { None })
+        .filter_map(|note| if let Note::Failed { reason, .. } = note { Some(*reason) } else { None })
         .collect();
     assert_eq!(failures, [Reason::WRITE_CONFLICT, Reason::WRITE_CONFLICT]);
 }
@@ -319,7 +323,7 @@ fn books_balance_whatever_happens() {
                         Note::Ended(End { outcome: AttemptOutcome::Committed, .. }) => "committed",
                         Note::Ended(End { outcome: AttemptOutcome::Aborted(_), .. }) => "aborted",
                         Note::Ended(End { outcome: AttemptOutcome::Unknown, .. }) => "unknown",
-                        Note::CommitRetried | Note::Failed(_) | Note::Untracked => "other",
+                        Note::CommitRetried | Note::Failed { .. } | Note::Untracked => "other",
                     })
                     .or_default() += 1;
             };
@@ -350,7 +354,7 @@ fn books_balance_whatever_happens() {
                         [dice.random_range(0..3_usize)];
                     let refusal = Refusal {
                         reason,
-                        never_begins: dice.random(),
+                        begun: [Begun::Yes, Begun::No, Begun::Perhaps][dice.random_range(0..3)],
                         transient: dice.random(),
                         may_be_applied: dice.random(),
                     };
