@@ -83,15 +83,24 @@ async fn the_runners_cleanups_are_not_counted() {
     listened.collection("hot").insert_one(doc! {"_id": 0}).await.unwrap();
     let runner = TransactionRunner::with_registry(&listened.client, listened.metrics.registry());
     let hot = listened.collection("hot");
-    for index in 0..200_u64 {
-        let work = async |mut tx: txnscope::Transaction| -> Result<(), Abort> {
-            hot.update_one(doc! {"_id": 0}, doc! {"$inc": {"balance": 1}}).session(&mut tx).await?;
-            hot.find_one(doc! {"_id": 0}).session(&mut tx).await?;
-            Ok(())
-        };
-        let _ = tokio::time::timeout(Duration::from_micros(25 * index), runner.run_as("runner", work)).await;
+    let cleaned = |result| listened.sum(&catalog::CLIENT_TRANSACTION_CLEANUPS, &[("result", result)]) > 0.0;
+    // Later and later in the course of a run. How long one takes is the machine's business: over again, with longer steps,
+    // until both kinds of cleanup have been provoked.
+    for round in 1..=50_u64 {
+        for index in 0..200_u64 {
+            let work = async |mut tx: txnscope::Transaction| -> Result<(), Abort> {
+                hot.update_one(doc! {"_id": 0}, doc! {"$inc": {"balance": 1}}).session(&mut tx).await?;
+                hot.find_one(doc! {"_id": 0}).session(&mut tx).await?;
+                Ok(())
+            };
+            let moment = Duration::from_micros(25 * index * round);
+            let _ = tokio::time::timeout(moment, runner.run_as("runner", work)).await;
+        }
+        runner.settled().await;
+        if cleaned("fenced") && cleaned("aborted") {
+            break;
+        }
     }
-    runner.settled().await;
     quiet(&set, &listened).await;
     let scrape = listened.scrape();
     let counted =

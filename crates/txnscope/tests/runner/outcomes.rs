@@ -196,14 +196,14 @@ async fn a_commit_that_the_server_calls_transient_begins_the_work_anew() {
 async fn the_callers_deadline_wins_over_a_slow_statement() {
     let stage = Stage::set().await;
     let items = stage.items();
-    let slow =
-        stage.fail(doc! {"failCommands": ["insert"], "blockConnection": true, "blockTimeMS": 1_500}).await;
-    let begin = Instant::now();
+    // Once, and for longer than anybody would wait: whoever waits for the statement does not come back in time.
+    let slow = doc! {"failCommands": ["insert"], "blockConnection": true, "blockTimeMS": 600_000};
+    stage.fail_times(1, slow).await;
     let failed = stage
         .runner
         .transaction()
         .named(OPERATION)
-        .deadline(begin + Duration::from_millis(200))
+        .deadline(Instant::now() + Duration::from_secs(2))
         .run(async |mut tx| {
             items.insert_one(doc! {}).session(&mut tx).await?;
             Ok::<_, Abort>(())
@@ -212,8 +212,6 @@ async fn the_callers_deadline_wins_over_a_slow_statement() {
         .unwrap_err();
     let TransactionError::Failed(failure) = failed else { panic!("not failed") };
     assert_eq!(failure.reason(), Reason::TIMEOUT);
-    assert!(failure.elapsed() < Duration::from_millis(1_500), "it waited for the statement: {failure:?}");
-    slow.off().await.unwrap();
     stage.reconciled().await;
     assert_eq!((stage.aborted_for("timeout"), stage.cleaned("fenced")), (1.0, 1.0));
     assert_eq!(stage.items_of_others().count_documents(doc! {}).await.unwrap(), 0);
@@ -238,7 +236,7 @@ async fn attempts_have_a_budget_and_the_last_real_error_is_kept() {
     assert_eq!((failure.reason(), failure.attempts()), (Reason::WRITE_CONFLICT, 3));
     assert!(failure.driver_error().is_some());
 
-    let runner = stage.runner.clone().time_limit(Duration::from_millis(300));
+    let runner = stage.runner.clone().time_limit(Duration::from_secs(2));
     let failed = runner.run_as(OPERATION, work).await.unwrap_err();
     let TransactionError::Failed(failure) = failed else { panic!("not failed") };
     assert_eq!(failure.reason(), Reason::WRITE_CONFLICT, "{failure}");
