@@ -108,7 +108,8 @@ fn reason(error: &clap::Error) -> Option<String> {
     if let Some(rest) = reason.strip_prefix(&given).filter(|rest| rest.starts_with(" is not in ")) {
         return Some(format!("it{rest}"));
     }
-    (given.is_empty() || !reason.contains(&given)).then_some(reason)
+    // None of our own parsers repeats it. A short one stands in many a sentence.
+    (given.len() < 6 || !reason.contains(&given)).then_some(reason)
 }
 
 fn words(value: Option<&ContextValue>) -> Vec<String> {

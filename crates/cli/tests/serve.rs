@@ -43,7 +43,7 @@ async fn a_wrong_command_line_is_told_apart_and_no_password_with_it() {
             "/nowhere/web.yml",
         ),
         (&["serve", "--config.file=/nowhere/txnscope.toml"], "/nowhere/txnscope.toml"),
-        (&["serve", "--mongodb.uri=mongodb://host/?tls=true&tlsCAFile=/nowhere/ca.pem"], "options"),
+        (&["serve", "--mongodb.uri=mongodb://host/?tls=true&tlsCAFile=/nowhere/ca.pem"], "tlsCAFile"),
         (&["swerve"], "swerve"),
     ] {
         let output = run(arguments).await;
@@ -71,7 +71,7 @@ async fn a_wrong_variable_or_file_is_told_apart_and_no_password_with_it() {
         let said = said(&output);
         assert_eq!(output.status.code(), Some(2), "{name}={value}: {said}");
         assert!(said.contains(complaint), "{name}={value}: {said}");
-        assert!(name.ends_with("INTERVAL") || !said.contains("hunter2"), "{said}");
+        assert!(!said.contains("hunter2"), "{said}");
     }
     for (text, complaint) in [
         (
@@ -90,7 +90,7 @@ async fn a_wrong_variable_or_file_is_told_apart_and_no_password_with_it() {
         ("[targets.orders]\nauth_module = \"a\"\n", "targets.orders: give uri or uri_file"),
         (
             "[targets.orders]\nuri = \"mongodb://b/\"\nauth_module = \"monitr\"\n[auth_modules.monitor]\nusername = \"a\"\npassword = \"hunter2\"\n",
-            "txnscope.toml:3: there is no auth module `monitr`; did you mean `monitor`?",
+            "txnscope.toml:3: there is no such auth module; did you mean `monitor`?",
         ),
         (
             "[targets.orders]\nuri = \"mongodb://u:hunter2@b/\"\nauth_module = \"m\"\n[auth_modules.m]\nusername = \"a\"\npassword = \"hunter2\"\n",

@@ -65,6 +65,14 @@ impl Cause {
         }
     }
 
+    /// What a poll ended with that had no answer in time. While a member refuses the credentials, each try holds up the
+    /// next: that is the cause.
+    pub(crate) fn of_timeout(&self, limit: Duration) -> PollError {
+        let last = self.0.last.borrow();
+        let refused = last.as_ref().filter(|cause| cause.reason == Reason::Authentication);
+        refused.cloned().unwrap_or_else(|| PollError::timeout(limit))
+    }
+
     /// The member has answered: what was before is no cause of what comes.
     pub(crate) fn forget(&self) {
         self.0.last.send_if_modified(|last| last.take().is_some());

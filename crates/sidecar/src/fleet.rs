@@ -228,7 +228,7 @@ impl Fleet {
         match timeout(limit, hello(&client)).await {
             Ok(Err(error)) => Err(client.cause().of(error).await),
             Ok(answer) => answer,
-            Err(_) => Err(PollError::timeout(limit)),
+            Err(_) => Err(client.cause().of_timeout(limit)),
         }
     }
 

@@ -122,7 +122,7 @@ impl Poller {
             }
             Ok(Ok(Err(error))) => Some(Err(self.cause.of(error).await)),
             Ok(Err(panic)) => Some(Err(PollError::new(Reason::Other, said(panic.as_ref())))),
-            Err(_) => Some(Err(PollError::timeout(limit))),
+            Err(_) => Some(Err(self.cause.of_timeout(limit))),
         }
     }
 
@@ -143,21 +143,28 @@ impl Poller {
     fn log(&self, before: Option<Last>, error: Option<&PollError>) {
         let (member, source) = (self.state.address(), self.source.name());
         let before = before.map(|last| last.failure);
-        let is_refused = error.is_some_and(|error| error.reason == Reason::Authentication);
+        let warn = |error: &PollError| {
+            let (reason, hint) = (error.reason.as_str(), self.hint(error.reason));
+            tracing::warn!(member, source, reason, %error, hint, "polls fail");
+        };
         match error {
-            // Of the member, and not of the collector: whoever meets it first says it.
-            Some(_) if is_refused && !self.cause.is_refused_anew() => {}
-            None if before == Some(Some(Reason::Authentication)) && !self.cause.is_taken_anew() => {}
-            Some(error) if before != Some(Some(error.reason)) => {
-                let reason = error.reason.as_str();
-                let hint = self.hint(error.reason);
-                tracing::warn!(member, source, reason, %error, hint, "polls fail");
+            // A fact about the member, and not about the collector: whoever meets it first logs it.
+            Some(error) if error.reason == Reason::Authentication => {
+                if self.cause.is_refused_anew() {
+                    warn(error);
+                }
             }
-            None if before.is_some_and(|failure| failure.is_some()) => {
-                tracing::info!(member, source, "polls succeed again");
+            Some(error) if before != Some(Some(error.reason)) => warn(error),
+            Some(_) => {}
+            None => {
+                let is_taken_anew = self.cause.is_taken_anew();
+                match before {
+                    Some(Some(Reason::Authentication)) if !is_taken_anew => {}
+                    Some(Some(_)) => tracing::info!(member, source, "polls succeed again"),
+                    Some(None) => {}
+                    None => tracing::debug!(member, source, "polls succeed"),
+                }
             }
-            None if before.is_none() => tracing::debug!(member, source, "polls succeed"),
-            Some(_) | None => {}
         }
     }
 

@@ -33,12 +33,13 @@ const LOOK: Duration = Duration::from_millis(10);
 /// Why a probe has no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProbeError {
-    #[error("there is no target {0:?} in the configuration")]
-    Target(String),
-    #[error("there is no auth module {0:?} in the configuration")]
-    AuthModule(String),
-    #[error("the target {0:?} names a user of its own: leave out auth_module")]
-    TwoUsers(String),
+    // What was asked for is not repeated: it may be anything.
+    #[error("there is no target of that name in the configuration")]
+    Target,
+    #[error("there is no auth module of that name in the configuration")]
+    AuthModule,
+    #[error("the target says itself who to be: leave out auth_module")]
+    TwoUsers,
     #[error("the target cannot be watched; see the log")]
     Start,
 }
@@ -362,17 +363,17 @@ impl Followed {
 
 impl Definitions {
     fn target(&self, (name, auth_module): &Key) -> Result<Target, ProbeError> {
-        let target = self.probes.get(name).ok_or_else(|| ProbeError::Target(name.clone()))?;
+        let target = self.probes.get(name).ok_or(ProbeError::Target)?;
         let credentials = match auth_module {
             None => None,
             Some(name) => {
                 let found = self.auth_modules.get(name);
-                Some(found.ok_or_else(|| ProbeError::AuthModule(name.clone()))?)
+                Some(found.ok_or(ProbeError::AuthModule)?)
             }
         };
         let target = with(target, credentials);
         // Each by itself was accepted with the configuration.
-        target.check().map_err(|_| ProbeError::TwoUsers(name.clone()))?;
+        target.check().map_err(|_| ProbeError::TwoUsers)?;
         Ok(target)
     }
 }

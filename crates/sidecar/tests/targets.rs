@@ -187,9 +187,9 @@ async fn a_target_is_watched_while_it_is_probed() {
     for (path, status, told) in [
         ("/probe", 400, "which target?"),
         ("/probe?target=", 400, "which target?"),
-        ("/probe?target=nowhere", 404, "no target \"nowhere\""),
-        ("/probe?target=orders&auth_module=x", 404, "no auth module \"x\""),
-        ("/probe?target=own&auth_module=root", 400, "\"own\" names a user of its own"),
+        ("/probe?target=nowhere", 404, "no target of that name"),
+        ("/probe?target=orders&auth_module=x", 404, "no auth module of that name"),
+        ("/probe?target=own&auth_module=root", 400, "leave out auth_module"),
         ("/probe?target=mongodb%3A%2F%2Fu%3Ahunter2%40db1%2F", 400, "never a URI"),
         ("/probe?target=orders&password=hunter2", 400, "only target and auth_module"),
     ] {

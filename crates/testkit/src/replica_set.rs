@@ -46,6 +46,13 @@ impl ReplicaSetOptions {
         self
     }
 
+    /// Gives every member's mongod a flag with a value: `tlsMode`, for example.
+    #[must_use]
+    pub fn argument(mut self, name: &str, value: &str) -> Self {
+        self.arguments.extend([format!("--{name}"), value.to_owned()]);
+        self
+    }
+
     /// Wants authentication. The set has a user who may do everything; [`ReplicaSet::uri`] speaks as that user.
     #[must_use]
     pub fn auth(mut self) -> Self {

@@ -99,8 +99,10 @@ impl Backend {
         Ok(Self { client, root: root.into(), token: bearer, timeout: flags.timeout })
     }
 
-    pub(crate) fn root(&self) -> &str {
-        &self.root
+    pub(crate) fn shown(&self) -> String {
+        let uri: Option<Uri> = self.root.parse().ok();
+        let parts = uri.as_ref().and_then(|uri| uri.scheme_str().zip(uri.authority()));
+        parts.map(|(scheme, authority)| format!("{scheme}://{authority}")).unwrap_or_default()
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
@@ -153,7 +155,7 @@ impl Backend {
     /// If not; the message says what to do.
     pub(crate) async fn greet(&self) -> Result<()> {
         const NOBODY: &str = "/api/retainers/000000000000000000000000";
-        let root = self.root();
+        let root = self.shown();
         let status = match self.get(NOBODY).await {
             Answer::Came(status, _) => status,
             Answer::None(NoAnswer::Timeout) => {
@@ -237,6 +239,7 @@ fn root(url: &str) -> Result<String> {
         !authority.as_str().contains('@'),
         "--url holds a user or a password, which ps shows to everybody: a drill is known by its token alone"
     );
+    ensure!(!uri.path().contains('@'), "--url has an @ behind its host, where %40 should stand");
     ensure!(uri.query().is_none() && !url.contains('#'), "--url must end with its path: leave out ? and #");
     Ok(url.trim_end_matches('/').to_owned())
 }
@@ -296,6 +299,7 @@ mod tests {
             "http://user:hunter2@host/",
             "http://host/?a=hunter2",
             "http://host/#hunter2",
+            "http://user:1/hunter2@host/",
             "http://ho st:hunter2/",
         ] {
             let message = root(bad).unwrap_err().to_string();

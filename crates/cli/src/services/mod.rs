@@ -89,7 +89,11 @@ impl Service {
         let mut url: Url = url.parse().map_err(|_| wrong("is no URL"))?;
         ensure!(matches!(url.scheme(), "http" | "https") && url.has_host(), wrong("is no http or https URL"));
         // What stands before it may be a user and a password, behind a slash too many or a host that is none.
-        ensure!(!url.path().contains('@'), wrong("has an @ behind its host, where %40 should stand"));
+        let behind = [Some(url.path()), url.query(), url.fragment()];
+        let is_behind = behind.into_iter().flatten().any(|part| part.contains('@'));
+        ensure!(!is_behind, wrong("has an @ behind its host, where %40 should stand"));
+        let fits = |c: char| c.is_alphanumeric() || "-._:[]".contains(c);
+        ensure!(url.host_str().is_some_and(|host| host.chars().all(fits)), wrong("has no host"));
         let user = !url.username().is_empty() || url.password().is_some();
         if user && seen {
             bail!(
@@ -125,9 +129,9 @@ impl Service {
         Ok((url, authorization))
     }
 
-    /// Where it is.
+    /// Where it is, without the path: hosted services have tokens in theirs.
     pub(crate) fn shown(&self) -> String {
-        self.url.as_str().trim_end_matches('/').to_owned()
+        self.url.origin().ascii_serialization()
     }
 
     /// The body of what is at that path below the URL.
@@ -259,6 +263,9 @@ mod tests {
             ("http://user:hunter2@host/", true, "TXNSCOPE_GRAFANA_URL"),
             ("", true, "is no URL"),
             ("https:)/user:hunter2@host/", false, "has an @"),
+            ("http://user:1#hunter2@host/", false, "has an @"),
+            ("http://user:1?hunter2@host/", false, "has an @"),
+            ("http://`hunter2/", false, "has no host"),
         ] {
             let said = format!("{:#}", service(url, seen).unwrap_err());
             assert!(said.contains(complaint) && !said.contains("hunter2"), "{url}: {said}");
@@ -268,7 +275,7 @@ mod tests {
     #[test]
     fn a_user_in_the_variable_s_url_is_not_shown() {
         let service = service("https://user:hunter2@host/prometheus/?a=b", false).unwrap();
-        assert_eq!(service.shown(), "https://host/prometheus");
+        assert_eq!(service.shown(), "https://host");
         assert!(!format!("{service:?}").contains("hunter2"));
     }
 

@@ -26,7 +26,7 @@ async fn a_wrong_command_line_is_told_apart() {
         (&["race", "--url=http://user:hunter2@127.0.0.1:1/"], "--url holds a user or a password"),
         (&["race", url, "--token=hunter2"], "--token"),
         (&["race", url, "--token-file=/nowhere/token"], "--token-file: cannot use /nowhere/token"),
-        (&["race", url, &empty], "the token is empty"),
+        (&["race", url, &empty], "it is empty"),
         (&["race", url, "--concurrency=1"], "--concurrency"),
         (&["race", url, "--scenario=consum"], "consume"),
         (&["race", url, "--ca-file=/nowhere/ca"], "--ca-file: cannot use /nowhere/ca"),

@@ -164,7 +164,9 @@ fn backend(url: &str) -> Result<(), &'static str> {
     let url: axum::http::Uri = url.parse().map_err(|_| "is no URL")?;
     let authority = url.authority().ok_or("names no host")?;
     match url.scheme_str() {
-        _ if authority.as_str().contains('@') => Err("has a user in its URL, which is not sent"),
+        _ if authority.as_str().contains('@') || url.path().contains('@') => {
+            Err("has a user in its URL, which is not sent")
+        }
         Some("http") => Ok(()),
         _ => Err("is not reached by plain http"),
     }

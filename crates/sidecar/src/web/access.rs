@@ -168,7 +168,7 @@ impl Rules {
             users: None,
         };
         let Some(file) = file else { return Ok(rules) };
-        let mut read = |path: &Path| {
+        let mut read = |key: &str, path: &Path| {
             // Paths in the file are as seen from the file.
             let named = path;
             let path = file.parent().unwrap_or(Path::new("")).join(named);
@@ -177,7 +177,7 @@ impl Rules {
                 let shown = if path == file { shown_path(file, file) } else { shown_path(named, &path) };
                 match path == file {
                     true => WebConfigError::new(Path::new(&shown), error.to_string()),
-                    false => WebConfigError::new(file, format!("cannot use {shown}: {error}")),
+                    false => WebConfigError::new(file, format!("{key}cannot use {shown}: {error}")),
                 }
             });
             digest.update(bytes.as_ref().map_or(0, |bytes| bytes.len() + 1).to_be_bytes());
@@ -185,7 +185,7 @@ impl Rules {
             bytes
         };
         let name = file.file_name().ok_or_else(|| WebConfigError::new(file, "this is no file"))?;
-        let text = String::from_utf8(read(Path::new(name))?)
+        let text = String::from_utf8(read("", Path::new(name))?)
             .map_err(|_| WebConfigError::new(file, "it is not UTF-8"))?;
         let parsed = WebFile::parse(file, &text)?;
         if let Some(tls) = &parsed.tls_server_config {

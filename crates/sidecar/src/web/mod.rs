@@ -31,6 +31,7 @@ pub use self::file::WebConfigError;
 pub(crate) use self::listen::listeners;
 pub(crate) use self::serve::Server;
 use crate::board::Board;
+use crate::config::is_name;
 use crate::export::Page;
 use crate::reload::Reloader;
 use crate::snapshot::MemberState;
@@ -111,8 +112,8 @@ async fn probe(
         Ok(page) => encode::page(&page, &headers),
         Err(error) => {
             let status = match &error {
-                ProbeError::Target(_) | ProbeError::AuthModule(_) => StatusCode::NOT_FOUND,
-                ProbeError::TwoUsers(_) => StatusCode::BAD_REQUEST,
+                ProbeError::Target | ProbeError::AuthModule => StatusCode::NOT_FOUND,
+                ProbeError::TwoUsers => StatusCode::BAD_REQUEST,
                 ProbeError::Start => StatusCode::INTERNAL_SERVER_ERROR,
             };
             (status, format!("{error}\n")).into_response()
@@ -128,7 +129,7 @@ fn wanted(query: &HashMap<String, String>) -> Result<(&str, Option<&str>), &'sta
     let Some(target) = query.get("target").filter(|target| !target.is_empty()) else {
         return Err("which target? /probe?target=NAME, with a name from the configuration\n");
     };
-    if target.contains("://") || target.contains('@') {
+    if !is_name(target) {
         return Err(
             "target is a name from the configuration, never a URI: that has a place in the configuration \
                     alone\n",
@@ -150,7 +151,7 @@ pub(crate) fn read(text: &str) {
         && let Ok(Query(query)) = Query::try_from_uri(&uri)
         && let Ok((target, _)) = wanted(&query)
     {
-        assert!(!target.contains("://"), "a URI was taken for a name");
+        assert!(is_name(target), "something was taken for a name");
     }
     if let Ok(value) = text.parse() {
         patience(&HeaderMap::from_iter([(axum::http::HeaderName::from_static(SCRAPE_TIMEOUT), value)]));

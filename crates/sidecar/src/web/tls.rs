@@ -27,8 +27,8 @@ const CURVES: &[(&str, NamedGroup)] = &[
     ("X25519", NamedGroup::X25519),
 ];
 
-/// Reads a file that the configuration names.
-pub(super) type Read<'a> = &'a mut dyn FnMut(&Path) -> Result<Vec<u8>, WebConfigError>;
+/// Reads a file that the configuration names, under that key.
+pub(super) type Read<'a> = &'a mut dyn FnMut(&str, &Path) -> Result<Vec<u8>, WebConfigError>;
 
 /// `None`: the section has nothing in it, and no TLS is spoken.
 pub(super) fn server_config(
@@ -40,7 +40,7 @@ pub(super) fn server_config(
     let mut pem = |name: &str, inline: &Option<String>, path: &Option<PathBuf>| match (inline, path) {
         (Some(_), Some(_)) => Err(wrong(format!("tls_server_config: give one of {name} and {name}_file"))),
         (Some(text), None) => Ok(Some(text.clone().into_bytes())),
-        (None, Some(path)) => read(path).map(Some),
+        (None, Some(path)) => read(&format!("{name}_file: "), path).map(Some),
         (None, None) => Ok(None),
     };
     let certificate = pem("cert", &tls.cert, &tls.cert_file)?;

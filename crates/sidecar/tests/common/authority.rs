@@ -4,9 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, date_time_ymd,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, date_time_ymd,
 };
 use rustls_pki_types::PrivateKeyDer;
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig, crypto::ring};
 
 /// Signs certificates.
@@ -44,6 +46,19 @@ impl Authority {
         Signed { certificate, key }
     }
 
+    /// For a client, whose name that is in an organization.
+    pub(crate) fn sign_for(&self, name: &str, organization: &str) -> Signed {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::OrganizationName, organization);
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let key = KeyPair::generate().unwrap();
+        let issuer = Issuer::from_params(&self.params, &self.key);
+        let certificate = params.signed_by(&key, &issuer).unwrap();
+        Signed { certificate, key }
+    }
+
     /// A client that trusts this authority.
     pub(crate) fn client(&self, own: Option<&Signed>) -> ClientConfig {
         let mut roots = RootCertStore::empty();
@@ -67,6 +82,25 @@ impl Signed {
         let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
         let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
         builder.with_single_cert(vec![self.certificate.der().clone()], key).unwrap()
+    }
+
+    /// The same, which wants a certificate that the authority has signed.
+    pub(crate) fn server_for_clients_of(&self, authority: &Authority) -> ServerConfig {
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.der.clone()).unwrap();
+        let provider = Arc::new(ring::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+        let verifier = verifier.build().unwrap();
+        let key = PrivateKeyDer::try_from(self.key.serialize_der()).unwrap();
+        let builder = ServerConfig::builder_with_provider(provider);
+        let builder = builder.with_safe_default_protocol_versions().unwrap();
+        let builder = builder.with_client_cert_verifier(verifier);
+        builder.with_single_cert(vec![self.certificate.der().clone()], key).unwrap()
+    }
+
+    /// Certificate and key in one file, as MongoDB wants them.
+    pub(crate) fn pem(&self) -> String {
+        format!("{}{}", self.certificate.pem(), self.key.serialize_pem())
     }
 
     pub(crate) fn write(&self, folder: &Path) {

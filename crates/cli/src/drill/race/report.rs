@@ -71,7 +71,7 @@ fn all(flags: &RaceFlags, stage: &Stage, results: &[Outcome], verdict: Verdict) 
         })
     };
     json!({
-        "url": stage.backend.root(),
+        "url": stage.backend.shown(),
         "mark": stage.mark,
         "concurrency": stage.n,
         "rounds": flags.rounds,
