@@ -15,8 +15,9 @@ pin_project! {
     ///
     /// # Cancellation
     ///
-    /// Dropped before its response is ready, the operation counts as `cancelled`. The body is not its concern:
-    /// it passes through untouched, and what happens to it is not counted.
+    /// Dropped before its response is ready, the operation counts as `cancelled`; so does one that a time limit around the
+    /// layer ends, which belongs inside. The body is not its concern: it passes through untouched, and what happens to it
+    /// (a stream, server-sent events) is not counted.
     pub struct ResponseFuture<F, C> {
         #[pin]
         kind: Kind<F, C>,

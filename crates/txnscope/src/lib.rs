@@ -50,7 +50,25 @@
 //! Around routes: `Router::layer`, `Router::route_layer`, or inside of `nest` and `nest_service`; there axum has
 //! matched a template. Around a whole `Router` from outside (as a service), and outside of `nest_service`, axum
 //! has not matched yet, so that every request would be `unmatched`: give it names with
-//! [`TransactionLayer::name_operations`]. Two layers around one another count an operation once.
+//! [`TransactionLayer::name_operations`]. It is axum **0.8** whose `MatchedPath` is read; with another version every request is
+//! `unmatched`, too. The first request that succeeds so is warned of.
+//!
+//! Time limits belong inside of it (a layer that was added before, since the last one is the outermost): what takes too
+//! long is then `failed`, with the reason `timeout`. A limit outside drops the layer's future, as a caller does who leaves:
+//! an outage in which every request times out is `cancelled`, and pages nobody.
+//!
+//! Two layers around one another count an operation once, if both have the same name for it. `nest_service` with one layer
+//! inside and one outside has two: the inner one knows the template, the outer one is `unmatched`. A route that calls
+//! others in the same process counts each of them as an operation of its own, for it is a request to it.
+//!
+//! # What a request is counted as
+//!
+//! - Its time ends with the response's head. A streamed body, server-sent events, what happens in a WebSocket: all that comes
+//!   after it, and is not the layer's.
+//! - A caller who leaves while the handler works is `cancelled`. One who leaves in the middle of his upload is `rejected`, with
+//!   the reason `invalid_request`: the extractor that reads the body sees a bad request, and answers 400.
+//! - The [`Verdict`] travels in the response's extensions. A middleware between handler and layer that makes a new response
+//!   drops it, and the status decides: let it take the old one's parts along.
 //!
 //! # Cost
 //!

@@ -9,7 +9,8 @@ use crate::{Outcome, Reason};
 /// What became of an operation: its outcome, why, and the error behind it.
 ///
 /// A handler puts one into its response's extensions to say why it refused; with the `axum` feature a verdict
-/// is a part of a response. The error travels to the layer, which logs it once; it is never sent to the caller.
+/// is a part of a response. The error travels to the layer, which logs it once; it is never sent to the caller. A middleware
+/// that answers with a new response in place of the handler's drops it, unless it takes the extensions along.
 ///
 /// ```
 /// use txnscope::{Outcome, Reason, Verdict};

@@ -165,6 +165,48 @@ async fn the_handlers_verdict_stands_before_noted_reasons_and_status() {
 }
 
 #[tokio::test]
+async fn a_reason_of_the_drivers_is_never_a_rejection() {
+    async fn said() -> Response {
+        (StatusCode::CONFLICT, Verdict::rejected(Reason::WRITE_CONFLICT), "no").into_response()
+    }
+    async fn presumed() -> StatusCode {
+        scope::note_reason(Reason::NOT_PRIMARY);
+        StatusCode::CONFLICT
+    }
+    async fn duplicate() -> Response {
+        (StatusCode::CONFLICT, Verdict::rejected(Reason::DUPLICATE_KEY), "no").into_response()
+    }
+    let metrics = Metrics::isolated().unwrap();
+    let app = Router::new()
+        .route("/said", post(said))
+        .route("/presumed", post(presumed))
+        .route("/duplicate", post(duplicate))
+        .layer(layer(&metrics));
+    for (path, outcome, reason) in [
+        ("said", "failed", "write_conflict"),
+        ("presumed", "failed", "not_primary"),
+        // A rule of the application's can well be a unique index.
+        ("duplicate", "rejected", "duplicate_key"),
+    ] {
+        assert_eq!(status(&app, "POST", &format!("/{path}")).await, StatusCode::CONFLICT);
+        let labels = format!("operation=\"POST /{path}\",outcome=\"{outcome}\"");
+        assert_value(&metrics, &format!("transaction_failures_total{{{labels},reason=\"{reason}\"}}"), 1.0);
+        assert_value(&metrics, &format!("transaction_duration_seconds_count{{{labels}}}"), 1.0);
+    }
+    assert_books_balance(&metrics);
+}
+
+#[tokio::test]
+async fn a_name_that_is_empty_is_unmatched() {
+    let metrics = Metrics::isolated().unwrap();
+    let app = Router::new().route("/x", post(|| async { "done" }));
+    let named = layer(&metrics).name_operations(|_| Some(""));
+    named.layer(app).oneshot(request("POST", "/x")).await.unwrap();
+    assert_eq!(attempts(&metrics, "unmatched"), Some(1.0));
+    assert!(!metrics.render().contains("operation=\"\""), "Prometheus takes an empty label for none");
+}
+
+#[tokio::test]
 async fn the_body_passes_through_untouched() {
     let metrics = Metrics::isolated().unwrap();
     let app = Router::new().route("/x", post(|body: String| async move { body })).layer(layer(&metrics));

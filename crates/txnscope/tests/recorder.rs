@@ -26,5 +26,32 @@ async fn the_global_recorder_is_installed_once_and_serves_the_whole_process() {
     assert!(page.contains("app_logins_total 2"), "{page}");
     assert!(page.contains("app_seconds_count 1"), "{page}");
 
+    // Nothing is known of its histogram: it has buckets all the same, and its median is what it is.
+    for value in 0..1_000 {
+        metrics::histogram!("app_items").record(f64::from(value));
+    }
+    let page = metrics.render();
+    assert!(page.contains("# TYPE app_items histogram"), "{page}");
+    assert!(page.contains("app_items_bucket{le=\"500\"} 501"), "{page}");
+
+    // A name of ours as something else makes no second family.
+    metrics::gauge!("transaction_attempts_total", "operation" => "job").set(7.0);
+    metrics::counter!("concurrent_operations").increment(7);
+    metrics::histogram!("transaction_failures_total").record(7.0);
+    metrics::counter!("transaction_duration_seconds").increment(7);
+    metrics::counter!("transaction_duration_seconds_count", "operation" => "job").increment(7);
+    metrics::describe_gauge!("transaction_attempts_total", "of the application");
+    metrics::describe_counter!("app_logins_total", "Logins.");
+    metrics::describe_histogram!("app_seconds", "Seconds.");
+    metrics::describe_histogram!("app_items", "Items.");
+    let page = metrics.render();
+    let mut families: Vec<_> = page.lines().filter(|line| line.starts_with("# TYPE ")).collect();
+    let all = families.len();
+    families.sort_unstable();
+    families.dedup_by_key(|line| line.split(' ').nth(2));
+    assert_eq!(families.len(), all, "a family is there twice:\n{page}");
+    assert_value(&metrics, "transaction_attempts_total{operation=\"job\"}", 1.0);
+    testkit::promtool::check_metrics(&page).await.unwrap();
+
     assert!(matches!(Metrics::install(), Err(InstallError::AlreadyInstalled)));
 }

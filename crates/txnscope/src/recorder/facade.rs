@@ -1,10 +1,11 @@
 //! The recorder behind the facade: the exporter's, but for the catalogue's own metrics.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, SharedString, Unit};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
-use txnscope_catalog::{Emitter, Metric};
+use txnscope_catalog::{Emitter, Kind, Metric};
 
 use super::families::{Families, is_derived};
 
@@ -12,11 +13,21 @@ use super::families::{Families, is_derived};
 pub(super) struct Recorder {
     exporter: PrometheusRecorder,
     families: Arc<Families>,
+    /// Names that the application has recorded as what they are not.
+    refused: Mutex<BTreeSet<String>>,
+}
+
+/// Where a metric of that name and kind belongs.
+enum Place {
+    Ours(&'static Metric),
+    Exporter,
+    /// A page with two families of one name is none that Prometheus reads.
+    Nowhere,
 }
 
 impl Recorder {
-    pub(super) fn new() -> Self {
-        Self { exporter: PrometheusBuilder::new().build_recorder(), families: Arc::default() }
+    pub(super) fn new(builder: PrometheusBuilder) -> Self {
+        Self { exporter: builder.build_recorder(), families: Arc::default(), refused: Mutex::default() }
     }
 
     pub(super) fn exporter(&self) -> PrometheusHandle {
@@ -26,6 +37,34 @@ impl Recorder {
     pub(super) fn families(&self) -> Arc<Families> {
         Arc::clone(&self.families)
     }
+
+    fn place(&self, key: &Key, kind: Kind) -> Place {
+        match catalogued(key.name()) {
+            Some(metric) if metric.kind == kind => return Place::Ours(metric),
+            None if !is_of_a_histogram(key.name()) => return Place::Exporter,
+            _ => {}
+        }
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if refused.len() < MAX_REFUSED && refused.insert(key.name().to_owned()) {
+            tracing::warn!(
+                metric = key.name(),
+                kind = kind.as_str(),
+                "the application records a metric of txnscope's name as something else; it is not on the page: give it \
+                 another name"
+            );
+        }
+        Place::Nowhere
+    }
+}
+
+/// So many names are told of.
+const MAX_REFUSED: usize = 100;
+
+/// Whether it is the name of a line of one of the catalogue's histograms.
+fn is_of_a_histogram(name: &str) -> bool {
+    ["_bucket", "_sum", "_count"].iter().any(|suffix| {
+        name.strip_suffix(suffix).and_then(catalogued).is_some_and(|metric| metric.kind == Kind::Histogram)
+    })
 }
 
 /// The catalogue's metric of that name, if the library emits it.
@@ -53,24 +92,27 @@ impl metrics::Recorder for Recorder {
     }
 
     fn register_counter(&self, key: &Key, metadata: &Metadata<'_>) -> Counter {
-        match catalogued(key.name()) {
-            Some(metric) => Counter::from_arc(self.families.counter(metric, key)),
-            None => self.exporter.register_counter(key, metadata),
+        match self.place(key, Kind::Counter) {
+            Place::Ours(metric) => Counter::from_arc(self.families.counter(metric, key)),
+            Place::Exporter => self.exporter.register_counter(key, metadata),
+            Place::Nowhere => Counter::noop(),
         }
     }
 
     fn register_gauge(&self, key: &Key, metadata: &Metadata<'_>) -> Gauge {
-        match catalogued(key.name()) {
-            Some(metric) if is_derived(metric) => Gauge::noop(),
-            Some(metric) => Gauge::from_arc(self.families.gauge(metric, key)),
-            None => self.exporter.register_gauge(key, metadata),
+        match self.place(key, Kind::Gauge) {
+            Place::Ours(metric) if is_derived(metric) => Gauge::noop(),
+            Place::Ours(metric) => Gauge::from_arc(self.families.gauge(metric, key)),
+            Place::Exporter => self.exporter.register_gauge(key, metadata),
+            Place::Nowhere => Gauge::noop(),
         }
     }
 
     fn register_histogram(&self, key: &Key, metadata: &Metadata<'_>) -> Histogram {
-        match catalogued(key.name()) {
-            Some(metric) => Histogram::from_arc(self.families.histogram(metric, key)),
-            None => self.exporter.register_histogram(key, metadata),
+        match self.place(key, Kind::Histogram) {
+            Place::Ours(metric) => Histogram::from_arc(self.families.histogram(metric, key)),
+            Place::Exporter => self.exporter.register_histogram(key, metadata),
+            Place::Nowhere => Histogram::noop(),
         }
     }
 }

@@ -126,7 +126,8 @@ impl Registry {
     /// Declares operations: their series are there, as zero, before the first request.
     ///
     /// On the global registry this waits for the recorder: for [`Metrics::install`](crate::Metrics::install), or
-    /// for the first request.
+    /// for the first request. With a recorder of the application's own, that is always the first request, since nothing
+    /// tells when it was installed; until then its page does not have them.
     pub fn declare(&self, operations: impl IntoIterator<Item = Operation>) {
         let mut admission = self.0.admission.lock().unwrap_or_else(PoisonError::into_inner);
         admission.pending.extend(operations);
@@ -227,6 +228,10 @@ impl Registry {
 
     #[cold]
     fn admit(&self, name: OperationName<'_>) -> &'static OperationMetrics {
+        if name.method.is_empty() && name.rest.is_empty() {
+            // A label without a value is none.
+            return self.resolve(OperationName::UNMATCHED);
+        }
         let mut admission = self.0.admission.lock().unwrap_or_else(PoisonError::into_inner);
         if !admission.ready {
             drop(admission);

@@ -65,6 +65,35 @@ async fn an_operation_that_fails_has_the_drivers_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_operation_that_fails_after_its_commit_does_not_bear_the_reason_of_an_attempt() {
+    let set = ReplicaSet::start(1).await.unwrap();
+    let listened = Listened::connect(&set).await;
+    let (client, orders) = (listened.client.clone(), listened.collection("orders"));
+    orders.insert_one(doc! {"_id": 1, "n": 0}).await.unwrap();
+    let work = async move {
+        let mut session = client.start_session().await.unwrap();
+        for first in [true, false] {
+            session.start_transaction().await.unwrap();
+            orders.find_one(doc! {"_id": 1}).session(&mut session).await.unwrap();
+            if first {
+                orders.update_one(doc! {"_id": 1}, doc! {"$inc": {"n": 1}}).await.unwrap();
+            }
+            let update =
+                orders.update_one(doc! {"_id": 1}, doc! {"$inc": {"n": 1}}).session(&mut session).await;
+            assert_eq!(update.is_err(), first);
+            if first {
+                session.abort_transaction().await.unwrap();
+            } else {
+                session.commit_transaction().await.unwrap();
+            }
+        }
+    };
+    listened.within("commits", work).await;
+    let labels = [("operation", "commits"), ("outcome", "failed"), ("reason", "other")];
+    assert_eq!(listened.sum(&catalog::TRANSACTION_FAILURES, &labels), 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_row_tells_who_holds_a_session() {
     let set = ReplicaSet::start(1).await.unwrap();
     let listened = Listened::connect(&set).await;

@@ -76,6 +76,45 @@ async fn ten_consumptions_of_eight_hundred_from_a_thousand_are_one_success_and_n
     assert_eq!(left.get_i32("n").unwrap(), 200);
 }
 
+/// One that conflicts once and commits, and then refuses the request for another reason.
+async fn commits_and_refuses(State(app): State<Arc<App>>) -> Response {
+    let calls = std::sync::atomic::AtomicU32::new(0);
+    let committed = app.runner.run(async |mut tx| {
+        app.items.find_one(doc! {"_id": "r"}).session(&mut tx).await?;
+        if calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0 {
+            app.items.update_one(doc! {"_id": "r"}, doc! {"$inc": {"n": 1}}).await?;
+        }
+        app.items.update_one(doc! {"_id": "r"}, doc! {"$inc": {"n": 1}}).session(&mut tx).await?;
+        Ok::<_, Abort>(())
+    });
+    assert_eq!(committed.await.unwrap().attempts, 2);
+    StatusCode::UNPROCESSABLE_ENTITY.into_response()
+}
+
+#[tokio::test]
+async fn the_reason_of_an_attempt_ends_with_the_transaction_that_commits() {
+    let stage = Stage::set().await;
+    stage.items_of_others().insert_one(doc! {"_id": "r", "n": 0}).await.unwrap();
+    let app = App { runner: stage.runner.clone(), items: stage.items() };
+    let router = axum::Router::new()
+        .route("/commits", post(commits_and_refuses))
+        .layer(TransactionLayer::with_registry(stage.metrics.registry()))
+        .with_state(Arc::new(app));
+    let answer = router.oneshot(Request::post("/commits").body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    let page = stage.metrics.render();
+    let operation = "operation=\"POST /commits\"";
+    for line in [
+        format!(
+            "transaction_failures_total{{{operation},outcome=\"rejected\",reason=\"invalid_request\"}} 1"
+        ),
+        format!("mongodb_client_transactions_aborted_total{{{operation},reason=\"write_conflict\"}} 1"),
+    ] {
+        assert!(page.lines().any(|l| l == line), "{line} is not on the page:\n{page}");
+    }
+    stage.settled().await;
+}
+
 #[tokio::test]
 async fn the_table_of_open_transactions_is_for_this_machine() {
     let metrics = txnscope::Metrics::isolated().unwrap();

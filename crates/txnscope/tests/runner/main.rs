@@ -9,5 +9,6 @@ mod handler;
 mod log;
 mod misuse;
 mod outcomes;
+mod random_works;
 mod stage;
 mod wrapped;
