@@ -252,7 +252,9 @@ fn a_file_of_certificates_that_cannot_be_used_is_named_by_its_option_alone() {
     let file = folder.path().join("hunter2.pem");
     let uri = |option: &str| format!("mongodb://db1/?tls=true&{option}={}", file.display());
     for content in [None, Some(""), Some("-----BEGIN CERTIFICATE-----\n")] {
-        content.map(|content| std::fs::write(&file, content).unwrap());
+        if let Some(content) = content {
+            std::fs::write(&file, content).unwrap();
+        }
         for option in ["tlsCAFile", "tlsCertificateKeyFile"] {
             let error = Uri::parse(&uri(option)).unwrap().tls_files().unwrap_err().to_string();
             assert!(error.contains(option) && !error.contains("hunter2"), "{error}");
