@@ -80,6 +80,37 @@ fn each_crate_knows_only_what_it_may_know() {
     }
 }
 
+/// A deployment's URI is parsed in one place, by the driver. A piece of one that is cut out elsewhere may be a password.
+#[test]
+fn no_code_but_one_crate_cuts_or_searches_a_uri() {
+    let cuts = [
+        "split_once(\"://\")",
+        "contains(\"://\")",
+        "contains(\"mongodb://",
+        "ConnectionString",
+        "ClientOptions::parse(",
+    ];
+    let product = ["crates/sidecar/src", "crates/cli/src", "crates/ledger/src", "crates/consistency/src"];
+    let mut folders: Vec<_> = product.iter().map(|folder| testkit::workspace().join(folder)).collect();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            for cut in cuts {
+                assert!(
+                    !text.contains(cut),
+                    "{} has {cut}: that is the business of crates/mongo",
+                    path.display()
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn the_library_and_the_sidecar_never_know_each_other() {
     for (name, other) in [("txnscope", "txnscope-sidecar"), ("txnscope-sidecar", "txnscope")] {

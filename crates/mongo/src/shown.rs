@@ -11,11 +11,13 @@ const LONGEST: usize = 255;
 /// `named` is the name as it was given, and `file` where that leads.
 #[must_use]
 pub fn shown_path(named: &Path, file: &Path) -> String {
-    const UNSHOWN: &str = "a file that is not there (its name is not repeated: it may be the secret itself; begin it with / or ./)";
+    const UNSHOWN: &str = "a file that is not there (its name is not repeated: it may be the secret itself; give the whole path, or begin it with ./)";
     let text = file.display().to_string();
     let plain = |c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '-' | '_' | '+' | '~' | ' ');
-    let begins = |named: &str| ["/", "./", "../"].iter().any(|beginning| named.starts_with(beginning));
-    let is_path = named.to_str().is_some_and(begins) && text.chars().all(plain);
+    // A slash may be a secret's first character; a file right below the root is rare.
+    let is_deep = named.is_absolute() && named.components().count() > 2;
+    let begins = |named: &str| named.starts_with("./") || named.starts_with("../");
+    let is_path = (is_deep || named.to_str().is_some_and(begins)) && text.chars().all(plain);
     let is_shown = text.len() <= LONGEST && (is_path || (file.exists() && !text.contains(char::is_control)));
     if is_shown { text } else { UNSHOWN.to_owned() }
 }
@@ -33,6 +35,7 @@ mod tests {
         for secret in [
             "hunter2",
             "hunter2.x",
+            "/hunter2",
             "mongodb://user:hunter2@host/",
             "/x:hunter2@host",
             "-----BEGIN PRIVATE KEY-----\nhunter2",
