@@ -215,9 +215,17 @@ DRIVER = [
         colours={"sent again": WARN, "not known": BAD},
     ),
     timeseries(
+        "Commands that the driver repeats: overloaded server",
+        """The server refuses commands because it has too much to do (code 462), and the driver sends them again by itself. Only
+        the listener sees that.""",
+        "ops",
+        [Query("sum(rate(mongodb_client_overload_retries_total{ONE}[$__rate_interval]))", "repeats")],
+        colours={"repeats": WARN},
+    ),
+    timeseries(
         "Ended aside, never begun",
         """Transactions that were ended aside from their request, by result: gave_up is left for the server to end. And
-        attempts that the server never began, by cause, which its books therefore lack.""",
+        attempts that the server never began, by cause, which its books therefore lack; lost ones may have begun.""",
         "ops",
         [
             Query(

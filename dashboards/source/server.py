@@ -466,6 +466,30 @@ MONGOS = [
     ),
 ]
 
+INGRESS = [
+    timeseries(
+        "Requests turned away",
+        "By the server's limiter, with code 462, for there are too many. Drivers repeat them a few times.",
+        "reqps",
+        [
+            Query(
+                "sum by (result) (rate(mongodb_ingress_requests_total{MEMBER}[$__rate_interval]))",
+                "{{result}}",
+            ),
+        ],
+        colours={"rejected": BAD},
+    ),
+    timeseries(
+        "Requests that wait to be let in",
+        "At the server's limiter, and how many more it would let in at once.",
+        "none",
+        [
+            Query("sum(mongodb_ingress_queue{MEMBER})", "wait"),
+            Query("sum(mongodb_ingress_tokens_available{MEMBER})", "would be let in"),
+        ],
+    ),
+]
+
 TICKETS = [
     timeseries(
         "Queue for a ticket",
@@ -578,6 +602,7 @@ PAGE = Page(
         Row("Sharded clusters: prepared transactions and two-phase commits", SHARDED, closed=True),
         Row("Sharded clusters: mongos (only from a mongos)", MONGOS, closed=True),
         Row("Queue for tickets (only from MongoDB 7.0 on)", TICKETS, closed=True),
+        Row("Limit on requests (only from MongoDB 8.2 and 8.0.20 on)", INGRESS, closed=True),
         Row("Slow operations and transactions (want sources.profile and sources.slow_transactions)", SLOW, closed=True),
     ],
 )

@@ -75,12 +75,12 @@ pub const CLIENT_TRANSACTIONS_UNBEGUN: Metric = driver(
     "mongodb_client_transactions_unbegun_total",
     Kind::Counter,
     Unit::Count,
-    "Aborted attempts that the server never began, so that its own books lack them.",
+    "Aborted attempts that the server never began, so that its own books lack them; with the cause lost, that it may not have begun.",
     &[
         OPERATION,
         Label {
             name: "cause",
-            help: "`unsent`: the first statement was not sent; `refused`: the server refused it before it began a transaction; `lost`: no reply came, it may have begun",
+            help: "`unsent`: the first statement was not sent; `refused`: the server refused it before it began a transaction; `lost`: it may have begun, for no reply came, or one that is given before and after, as in an election (10107, 11602, 11600, 189, 91)",
             values: Values::Closed(UNBEGUN_CAUSES),
         },
     ],
@@ -129,6 +129,13 @@ pub const CLIENT_TRANSACTION_COMMIT_RETRIES: Metric = count(
     "mongodb_client_transaction_commit_retries_total",
     "Commit commands sent again because the result of the one before was not known.",
     BOTH,
+);
+
+/// Commands that the driver sent again by itself.
+pub const CLIENT_OVERLOAD_RETRIES: Metric = count(
+    "mongodb_client_overload_retries_total",
+    "Commands, in transactions and outside, that the driver sent again by itself because the server refused them as overloaded (code 462, SystemOverloadedError).",
+    "listener",
 );
 
 /// Time spent waiting between attempts.

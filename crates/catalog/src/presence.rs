@@ -11,6 +11,8 @@ pub enum Presence {
     Always,
     /// Only from servers from 7.0 on.
     From7,
+    /// Only from servers from 8.2 and 8.0.20 on, which limit the requests that come in.
+    Ingress,
     /// Only from a mongos.
     Mongos,
     /// Only if its source is asked for.
@@ -28,6 +30,8 @@ impl Metric {
         let is_in = |metrics: &[&Metric]| metrics.iter().any(|metric| metric.name == self.name);
         if is_in(FROM_7) {
             Presence::From7
+        } else if is_in(INGRESS) {
+            Presence::Ingress
         } else if is_in(MONGOS) {
             Presence::Mongos
         } else if is_in(ON_REQUEST) {
@@ -43,6 +47,8 @@ impl Metric {
 }
 
 const FROM_7: &[&Metric] = &[&MONGODB_TICKET_QUEUE, &MONGODB_TICKET_WAIT_SECONDS];
+
+const INGRESS: &[&Metric] = &[&MONGODB_INGRESS_REQUESTS, &MONGODB_INGRESS_QUEUE, &MONGODB_INGRESS_TOKENS];
 
 const MONGOS: &[&Metric] = &[
     &MONGODB_TRANSACTION_COMMITS_INITIATED,

@@ -26,6 +26,7 @@ pub const REASONS: &[&str] = &[
     "network",
     "server_selection",
     "pool_timeout",
+    "overloaded",
     "write_concern",
     "commit_unknown",
     "unauthorized",

@@ -57,6 +57,7 @@ impl From<Error> for Fault {
             Reason::NOT_PRIMARY,
             Reason::INTERRUPTED,
             Reason::MAX_TIME_EXPIRED,
+            Reason::OVERLOADED,
         ];
         // The kind alone: the driver's own form adds the server's reply as bytes, which helps nobody.
         Self { reason, away: away.contains(&reason), text: error.kind.to_string(), unreadable: None }

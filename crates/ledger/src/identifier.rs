@@ -203,8 +203,17 @@ mod tests {
     #[test]
     fn a_normal_form_is_its_own() {
         assert_eq!(LOOK_ALIKES.0.chars().count(), LOOK_ALIKES.1.chars().count());
-        for code in 0..0x11_0000 {
-            let Some(c) = char::from_u32(code) else { continue };
+        // Where letters have cases, widths and other forms.
+        let blocks = [
+            0..0x3400,
+            0xa640..0xac00,
+            0xf900..0x1_0000,
+            0x1_0400..0x1_0500,
+            0x1_d400..0x1_d800,
+            0x1_e900..0x1_f200,
+        ];
+        for c in blocks.into_iter().flatten().filter_map(char::from_u32) {
+            let code = u32::from(c);
             let once = normal_form(&format!("a{c}b"));
             assert_eq!(normal_form(&once), once, "U+{code:04X}");
         }

@@ -44,6 +44,7 @@ const FAULTS: &[Reason] = &[
     Reason::INTERRUPTED,
     Reason::NETWORK,
     Reason::SERVER_SELECTION,
+    Reason::OVERLOADED,
     Reason::WRITE_CONCERN,
     Reason::COMMIT_UNKNOWN,
     Reason::TIMEOUT,

@@ -58,6 +58,8 @@ reasons! {
     SERVER_SELECTION = "server_selection";
     /// No connection of the pool became free in time.
     POOL_TIMEOUT = "pool_timeout";
+    /// The server takes no more requests for now (code 462, or the label `SystemOverloadedError`).
+    OVERLOADED = "overloaded";
     /// The write concern was not satisfied.
     WRITE_CONCERN = "write_concern";
     /// A commit was sent and its result is not known.
@@ -125,6 +127,7 @@ impl Reason {
                 Self::MAX_TIME_EXPIRED,
                 Self::INTERRUPTED,
                 Self::POOL_TIMEOUT,
+                Self::OVERLOADED,
                 Self::WRITE_CONCERN,
                 Self::COMMIT_UNKNOWN,
             ]

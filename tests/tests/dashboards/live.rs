@@ -132,11 +132,10 @@ fn expected(panels: &[Panel<'_>], recorded: &std::collections::BTreeSet<String>)
             panel.queries().iter().map(|query| sent(query, OPERATION, "1m", "5m")).collect();
         for query in &queries {
             let uses = promql::check(query, recorded).unwrap();
-            let elsewhere = uses
-                .metrics
-                .iter()
-                .filter_map(|name| txnscope_catalog::find(name))
-                .any(|metric| matches!(metric.presence(), Presence::Mongos | Presence::From7));
+            let elsewhere =
+                uses.metrics.iter().filter_map(|name| txnscope_catalog::find(name)).any(|metric| {
+                    matches!(metric.presence(), Presence::Mongos | Presence::From7 | Presence::Ingress)
+                });
             let of_errors = query.contains("_errors_total") && query.ends_with("> 0") && queries.len() > 1;
             if !elsewhere && !of_errors {
                 found.push((panel.place.clone(), query.clone()));

@@ -111,6 +111,7 @@ pub(crate) fn wants(presence: Presence) -> Option<&'static str> {
     match presence {
         Presence::Always => None,
         Presence::From7 => Some("MongoDB 7.0"),
+        Presence::Ingress => Some("MongoDB 8.2"),
         Presence::Mongos => Some("mongos"),
         Presence::OnRequest => Some("sources.profile and sources.slow_transactions"),
         Presence::Checks => Some("checks.file"),

@@ -139,6 +139,45 @@ pub const MONGODB_TICKET_WAIT_SECONDS: Metric = by(
     ACCESS,
 );
 
+/// What the limiter of requests does with one that comes in.
+pub const INGRESS_RESULTS: &[&str] = &["admitted", "rejected", "exempted"];
+
+const INGRESS: &[Label] = &[
+    RS,
+    MEMBER,
+    Label {
+        name: "result",
+        help: "`admitted`; `rejected` with code 462, which drivers repeat a few times; `exempted`: not subject to the limit",
+        values: Values::Closed(INGRESS_RESULTS),
+    },
+];
+
+/// Requests that the server let in or turned away.
+pub const MONGODB_INGRESS_REQUESTS: Metric = by(
+    count(
+        "mongodb_ingress_requests_total",
+        "Requests that came to the server's limiter, by what became of them; servers with ingressRequestRateLimiterEnabled, from 8.2 and 8.0.20 on.",
+        "serverStatus.network.ingressRequestRateLimiter.successfulAdmissions, .rejectedAdmissions, .exemptedAdmissions",
+    ),
+    INGRESS,
+);
+
+/// Requests that wait to be let in.
+pub const MONGODB_INGRESS_QUEUE: Metric = gauge(
+    "mongodb_ingress_queue",
+    Unit::Count,
+    "Requests that wait at the server's limiter to be let in; servers from 8.2 and 8.0.20 on.",
+    "serverStatus.network.ingressRequestRateLimiter.currentQueueDepth, or .addedToQueue less .removedFromQueue",
+);
+
+/// Requests that the server would let in at once.
+pub const MONGODB_INGRESS_TOKENS: Metric = gauge(
+    "mongodb_ingress_tokens_available",
+    Unit::Count,
+    "Requests that the server's limiter would let in at once; servers from 8.2 and 8.0.20 on.",
+    "serverStatus.network.ingressRequestRateLimiter.totalAvailableTokens",
+);
+
 /// Whether flow control slows writers down.
 pub const MONGODB_FLOW_CONTROL_LAGGED: Metric = gauge(
     "mongodb_flow_control_lagged",

@@ -31,7 +31,7 @@ impl AttemptOutcome {
     }
 }
 
-/// Why the server's books lack an attempt, in the catalogue's order.
+/// Why the server's books lack an attempt, or may lack it, in the catalogue's order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unbegun {
     Unsent,
@@ -63,6 +63,7 @@ pub(crate) struct Books {
     durations: [Histogram; ATTEMPT_OUTCOMES.len()],
     pub(super) commit_duration: Histogram,
     pub(super) commit_retries: Counter,
+    pub(super) overload_retries: Counter,
     pub(super) backoff: SecondsCounter,
     wasted: SecondsCounter,
     cleanups: [Counter; CLEANUP_RESULTS.len()],
@@ -97,6 +98,7 @@ impl Books {
             }),
             commit_duration: sink.histogram(&catalog::CLIENT_TRANSACTION_COMMIT_DURATION, of_operation()),
             commit_retries: counter(&catalog::CLIENT_TRANSACTION_COMMIT_RETRIES),
+            overload_retries: counter(&catalog::CLIENT_OVERLOAD_RETRIES),
             backoff: seconds(sink, name, &catalog::CLIENT_TRANSACTION_BACKOFF),
             wasted: seconds(sink, name, &catalog::CLIENT_TRANSACTION_WASTED),
             cleanups: each(CLEANUP_RESULTS, |result| {
@@ -118,6 +120,7 @@ impl Books {
             Reason::NO_SUCH_TRANSACTION,
             Reason::NOT_PRIMARY,
             Reason::NETWORK,
+            Reason::OVERLOADED,
             Reason::CANCELLED,
             Reason::PANIC,
             Reason::TIMEOUT,

@@ -4,6 +4,7 @@ use std::fmt;
 
 use mongodb::error::{Error, ErrorKind, WriteFailure};
 
+use super::begun::{OVERLOADED, is_overload};
 use crate::Reason;
 
 impl Reason {
@@ -21,6 +22,9 @@ impl Reason {
     pub fn of(error: &Error) -> Self {
         if is_write_concern_error(error) {
             return Self::WRITE_CONCERN;
+        }
+        if is_overload(error) {
+            return Self::OVERLOADED;
         }
         match error.kind.as_ref() {
             ErrorKind::Io(_) | ErrorKind::ConnectionPoolCleared { .. } | ErrorKind::DnsResolve { .. } => {
@@ -56,6 +60,7 @@ impl Reason {
             64 | 79 | 100 => Self::WRITE_CONCERN,
             13 | 18 => Self::UNAUTHORIZED,
             133 | 134 => Self::SERVER_SELECTION,
+            OVERLOADED => Self::OVERLOADED,
             2 | 9 | 14 | 59 | 72 | 263 | 267 => Self::INVALID_REQUEST,
             _ => Self::OTHER,
         }
@@ -162,43 +167,6 @@ pub(super) fn reached(error: &Error) -> Reached {
     }
 }
 
-/// Whether the server began a transaction before it answered the first statement with this error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Begun {
-    Yes,
-    No,
-    /// The same code comes from before and from after: the books say so instead of guessing.
-    Perhaps,
-}
-
-/// What an answer with this error says of the transaction that it was to begin.
-pub(super) fn begun(error: &Error) -> Begun {
-    let ran = match error.kind.as_ref() {
-        // Each write of a statement that was run has its own, and a write concern is waited for after it.
-        ErrorKind::Write(_) | ErrorKind::InsertMany(_) => true,
-        ErrorKind::BulkWrite(failure) => {
-            !failure.write_errors.is_empty() || !failure.write_concern_errors.is_empty()
-        }
-        // The driver could not read the reply.
-        ErrorKind::InvalidResponse { .. } => false,
-        // The reply was good, and the document in it is not of the type that was asked for.
-        _ => code(error).is_none(),
-    };
-    if ran { Begun::Yes } else { code(error).map_or(Begun::Perhaps, begun_by_code) }
-}
-
-/// As [`begun`], of the code of a command's error.
-pub(super) fn begun_by_code(code: i32) -> Begun {
-    match code {
-        // The command is none, or its sender may not; the member does not take it.
-        13 | 59 | 91 | 189 | 10058 | 10107 | 11600 | 11602 | 13435 | 13436 => Begun::No,
-        // Only what runs in a transaction meets another one, has no snapshot, or breaks a rule about the data.
-        112 | 121 | 246 | 11000 | 11001 | 12582 => Begun::Yes,
-        // Of the rest each was seen to come from before, or from both: 2, 72, 73, 263, 40324.
-        _ => Begun::Perhaps,
-    }
-}
-
 /// An error in words, without the server's whole reply, which the driver's own `Display` adds as bytes.
 #[derive(Debug)]
 pub(super) struct Brief<'a>(pub(super) &'a Error);
@@ -245,6 +213,7 @@ mod tests {
         (&[257, 388], Reason::TRANSACTION_TOO_LARGE),
         (&[290], Reason::TRANSACTION_EXPIRED),
         (&[133, 134], Reason::SERVER_SELECTION),
+        (&[462], Reason::OVERLOADED),
         (&[11000], Reason::DUPLICATE_KEY),
         (&[121], Reason::DOCUMENT_VALIDATION),
         (&[13, 18], Reason::UNAUTHORIZED),

@@ -222,7 +222,11 @@ impl Course {
                 worked.end(AttemptOutcome::Unknown);
                 break Ended::Unknown(Why::of(Abort::Driver(error)));
             }
-            if error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT) || reason == Reason::INTERRUPTED {
+            // An overloaded server has refused this commit; what became of one before it, which the driver sent by itself,
+            // the driver does not say.
+            if error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT)
+                || matches!(reason, Reason::INTERRUPTED | Reason::OVERLOADED)
+            {
                 // A server whose time was over would only take as long again.
                 if code(&error) != Some(MAX_TIME_MS_EXPIRED) && self.pauses.take(self.books).await {
                     self.books.commit_retries.increment(1);

@@ -259,8 +259,13 @@ impl<E> Failure<E> {
             Cause::Deadlock(_) => false,
             Cause::Application(_) | Cause::Driver(_) => {
                 self.reason.is_transient()
-                    || [Reason::MAX_TIME_EXPIRED, Reason::INTERRUPTED, Reason::POOL_TIMEOUT]
-                        .contains(&self.reason)
+                    || [
+                        Reason::MAX_TIME_EXPIRED,
+                        Reason::INTERRUPTED,
+                        Reason::POOL_TIMEOUT,
+                        Reason::OVERLOADED,
+                    ]
+                    .contains(&self.reason)
             }
         }
     }

@@ -51,6 +51,7 @@
 //!   come from before and from after the server has begun) is `lost`, and widens these bounds.
 
 mod attempt;
+mod begun;
 mod books;
 mod classify;
 mod cleanup;

@@ -4,8 +4,9 @@ use mongodb::ClientSession;
 use mongodb::error::Error;
 use quanta::Instant;
 
+use super::begun::{Begun, begun};
 use super::books::{AttemptOutcome, Books, Unbegun};
-use super::classify::{Begun, NO_SUCH_TRANSACTION, begun, code};
+use super::classify::{NO_SUCH_TRANSACTION, code};
 use super::driver_session::Account;
 use super::open::{Lsid, Owner};
 use crate::Reason;

@@ -8,9 +8,10 @@ use txnscope_catalog as catalog;
 use crate::jobs::Shop;
 use crate::support::{ClientBook, Listened, ServerBook, quiet};
 
-/// The difference is what the project counts by itself: first statements that a member refused.
+/// The difference is what the project counts by itself: first statements that a member refused, and those of which the
+/// answer of a member that steps down does not say whether they had begun.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_election_leaves_no_difference_but_the_refused() {
+async fn an_election_leaves_no_difference_but_what_is_counted_as_refused_or_lost() {
     let set = ReplicaSet::start(3).await.unwrap();
     let listened = Listened::connect(&set).await;
     let shop = Shop::open(&listened.client).await;
@@ -31,8 +32,8 @@ async fn an_election_leaves_no_difference_but_the_refused() {
 
     let server = ServerBook::of(&set).await.since(before);
     let client = ClientBook::of(&listened.scrape());
-    assert_eq!(client.lost, 0.0, "a step-up closes no connection: {client:?}");
-    assert_eq!(server.started, client.started - client.refused, "{server:?} {client:?}");
+    let most = client.started - client.refused;
+    assert!((most - client.lost..=most).contains(&server.started), "{server:?} {client:?}");
     // A commit that the old primary applied, and the set took back in the election, stays in that member's book. Its
     // client sent it again and learnt from the new primary that there is no such transaction.
     let sent_again = listened.sum(&catalog::CLIENT_TRANSACTION_COMMIT_RETRIES, &[]);

@@ -5,5 +5,6 @@ mod books;
 mod election;
 mod handlers;
 mod jobs;
+mod overload;
 mod sessions;
 mod support;

@@ -250,7 +250,7 @@ async fn a_member_that_refuses_the_first_statement_never_began_and_the_books_say
     let stage = Stage::set().await;
     let items = stage.items();
     let refused =
-        doc! {"failCommands": ["insert"], "errorCode": 10107, "errorLabels": ["TransientTransactionError"]};
+        doc! {"failCommands": ["insert"], "errorCode": 13436, "errorLabels": ["TransientTransactionError"]};
     stage.fail_times(1, refused).await;
     let committed = stage.runner.run_as(OPERATION, async |mut tx| {
         items.insert_one(doc! {}).session(&mut tx).await?;

@@ -1,4 +1,5 @@
-//! Aborts that fail: counterparts of `abort`, `retryable-abort*` and `backpressure-retryable-abort`.
+//! Aborts that fail: counterparts of `abort` and `retryable-abort*`. That of `backpressure-retryable-abort` is in
+//! `backpressure`.
 
 use crate::scene::Scene;
 use crate::table::{Case, Expected, check, closed, code, concern, retryable, retryable_concern};

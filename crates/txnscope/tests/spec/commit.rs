@@ -1,5 +1,5 @@
-//! How often a commit is sent, and what its errors mean: counterparts of `retryable-commit*`, `error-labels*` and
-//! `backpressure-retryable-commit`.
+//! How often a commit is sent, and what its errors mean: counterparts of `retryable-commit*` and `error-labels*`. That of
+//! `backpressure-retryable-commit` is in `backpressure`.
 
 use mongodb::bson::doc;
 use txnscope::Reason;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod abort;
+mod backpressure;
 mod codes;
 mod commit;
 mod convenient;

@@ -49,6 +49,7 @@ const CODES: &[i32] = &[
     267,
     290,
     388,
+    OVERLOADED,
     8000,
     9001,
     10058,
@@ -65,6 +66,9 @@ const CODES: &[i32] = &[
 ];
 
 const OUT_OF_DISK_SPACE: i32 = 14031;
+
+/// `IngressRequestRateLimitExceeded`.
+const OVERLOADED: i32 = 462;
 
 const STATEMENTS: &[&str] = &["find", "findAndModify", "update", "insert", "aggregate"];
 
@@ -180,6 +184,28 @@ pub(super) async fn disk_full(stage: &Stage) -> Result<Played> {
     more(stage, &catalog::TRANSACTION_DURATION, "failed", 20.0).await?;
     let injected = u64::try_from(failing.count().await?)?;
     let remark = format!("; {injected} errors injected");
+    Ok(Played { injected, remark, ..Played::since(broken) })
+}
+
+/// Everything is refused, as by a server of 8.2 that has too much to do. The driver repeats each command by itself.
+pub(super) async fn overload(stage: &Stage) -> Result<Played> {
+    let broken = Instant::now();
+    let repeats = async || {
+        let page = stage.ledger_page().await?;
+        anyhow::Ok(page.sum(catalog::CLIENT_OVERLOAD_RETRIES.name, &[]))
+    };
+    let before = repeats().await?;
+    let mut commands = STATEMENTS.to_vec();
+    commands.extend(["commitTransaction", "abortTransaction"]);
+    let labels = vec!["SystemOverloadedError", "RetryableError"];
+    let data = doc! {"failCommands": commands, "errorCode": OVERLOADED, "errorLabels": labels};
+    let admin = stage.each[stage.primary().await?].clone();
+    let failing = FailPoint::fail_command(&admin, APPLICATION, data).await?;
+    more(stage, &catalog::TRANSACTION_DURATION, "failed", 20.0).await?;
+    let injected = u64::try_from(failing.count().await?)?;
+    let repeated = repeats().await? - before;
+    anyhow::ensure!(repeated > 0.0, "of {injected} refusals the listener has seen no repeat");
+    let remark = format!("; {injected} refusals, {repeated} repeats by the driver");
     Ok(Played { injected, remark, ..Played::since(broken) })
 }
 

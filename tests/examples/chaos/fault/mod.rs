@@ -51,6 +51,8 @@ pub(crate) enum Fault {
     SomeCodes,
     /// The server's disk is full: error 14031 on each write and commit.
     DiskFull,
+    /// The server has too much to do: it refuses every command with code 462 and the labels of an overload.
+    Overload,
     /// Every statement takes so long that the ledger's pool of connections is empty.
     FullPool,
     /// Two hundred callers leave at random moments.
@@ -133,6 +135,7 @@ impl Fault {
             | Self::LostReplies
             | Self::SlowNetwork
             | Self::CutConnections
+            | Self::Overload
             | Self::FullPool
             | Self::Disconnects
             | Self::Panics
@@ -161,6 +164,7 @@ impl Fault {
             Self::Codes => codes::all(stage, dice).await,
             Self::SomeCodes => codes::some(stage, dice).await,
             Self::DiskFull => codes::disk_full(stage).await,
+            Self::Overload => codes::overload(stage).await,
             Self::FullPool => callers::full_pool(stage).await,
             Self::Disconnects => callers::disconnects(stage, dice).await,
             Self::Panics => callers::panics(stage).await,

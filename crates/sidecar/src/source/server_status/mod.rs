@@ -2,6 +2,7 @@
 //!
 //! Its poll also says whether the member is up, and whether [`current_op`](super::current_op) has anything to ask.
 
+mod ingress;
 mod latencies;
 mod locks;
 mod sharding;
@@ -20,8 +21,15 @@ use crate::error::PollError;
 use crate::reading::Reading;
 
 /// All that is read at every poll; a few kB. What weighs more has a source of its own.
-const SECTIONS: &[&str] =
-    &["flowControl", "globalLock", "locks", "storageEngine", "transactions", "twoPhaseCommitCoordinator"];
+const SECTIONS: &[&str] = &[
+    "flowControl",
+    "globalLock",
+    "locks",
+    "network",
+    "storageEngine",
+    "transactions",
+    "twoPhaseCommitCoordinator",
+];
 
 #[derive(Debug)]
 pub(super) struct ServerStatus;
@@ -82,6 +90,7 @@ pub(super) fn decode(reply: &Document) -> Reading {
     let uptime = number(reply, &["uptimeMillis"]).map(|millis| millis / 1e3);
     reading.number(&catalog::MONGODB_UPTIME, &[], uptime);
     fields::read(&mut reading, reply, FIELDS);
+    ingress::read(&mut reading, reply);
     latencies::read(&mut reading, reply);
     locks::read(&mut reading, reply);
     sharding::read(&mut reading, reply);

@@ -3,7 +3,8 @@
 use mongodb::bson::{Bson, Document};
 use mongodb::error::{Error, RETRYABLE_WRITE_ERROR, TRANSIENT_TRANSACTION_ERROR};
 
-use super::super::classify::{Begun, Reached, begun, code, reached};
+use super::super::begun::{Begun, begun, is_overload};
+use super::super::classify::{Reached, code, reached};
 use super::super::open::Lsid;
 use crate::Reason;
 
@@ -69,13 +70,15 @@ pub(super) enum Answer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub(super) reason: Reason,
-    /// Whether a transaction was begun that this is the first answer of.
+    /// Whether a transaction that this is the first answer of was begun.
     pub(super) begun: Begun,
     /// Whether the transaction is no more, and the whole of it may be tried again.
     pub(super) transient: bool,
     /// Whether a commit that this is the answer to may have been applied all the same. The driver's label that says
     /// so is put on the error after the event.
     pub(super) may_be_applied: bool,
+    /// Whether the server had too much to do to look at it. The driver repeats such a command by itself, a few times.
+    pub(super) overload: bool,
 }
 
 impl Answer {
@@ -87,6 +90,7 @@ impl Answer {
                 begun: Begun::Yes,
                 transient: false,
                 may_be_applied: false,
+                overload: false,
             });
         }
         if reply.get("writeConcernError").is_some_and(|error| *error != Bson::Null) {
@@ -106,6 +110,7 @@ impl Answer {
             begun: begun(error),
             transient: error.contains_label(TRANSIENT_TRANSACTION_ERROR),
             may_be_applied: may_be_applied(error),
+            overload: is_overload(error),
         })
     }
 }
@@ -187,8 +192,8 @@ mod tests {
     #[test]
     fn a_reply_can_hold_failed_writes() {
         let refused = |reason| {
-            let (begun, transient, may_be_applied) = (Begun::Yes, false, false);
-            Answer::Refused(Refusal { reason, begun, transient, may_be_applied })
+            let (begun, transient, may_be_applied, overload) = (Begun::Yes, false, false, false);
+            Answer::Refused(Refusal { reason, begun, transient, may_be_applied, overload })
         };
         let written = |code: i32| doc! { "ok": 0.0, "code": code };
         for (reply, expected) in [

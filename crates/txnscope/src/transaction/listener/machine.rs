@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use quanta::Instant;
 
+use super::super::begun::Begun;
 use super::super::books::{AttemptOutcome, Unbegun};
-use super::super::classify::Begun;
 use super::super::open::Lsid;
 use super::event::{Answer, Command, Refusal, Request};
 use crate::Reason;
@@ -80,6 +80,9 @@ struct Transaction<W> {
     in_flight: Option<(i32, Command)>,
     /// When the first commit was sent.
     committing: Option<Instant>,
+    /// Whether the last commit was refused by a server that had too much to do. The driver repeats it by itself, so that
+    /// the last word is still to come; if none comes, it was not applied.
+    commit_refused: bool,
     /// `Lost` until an answer of the server's tells: the first statement may never have reached it, or been refused.
     unbegun: Option<Unbegun>,
 }
@@ -150,6 +153,7 @@ impl<W: Copy> Machine<W> {
             state: State::Sound,
             in_flight: Some((id, command)),
             committing: None,
+            commit_refused: false,
             unbegun: Some(Unbegun::Lost),
         };
         self.requests.insert(id, lsid);
@@ -171,12 +175,14 @@ impl<W: Copy> Machine<W> {
             transaction.left_behind(before);
         }
         self.requests.insert(id, lsid);
-        if command == Command::Commit {
-            if transaction.committing.is_none() {
-                transaction.committing = Some(now);
-            } else {
-                note(transaction.who, Note::CommitRetried);
-            }
+        match command {
+            // The driver repeats a first statement that an overloaded server refused; this one may be lost again.
+            Command::First if transaction.unbegun.is_some() => transaction.unbegun = Some(Unbegun::Lost),
+            Command::Commit if transaction.committing.is_none() => transaction.committing = Some(now),
+            // Of the one before it is known that it was refused.
+            Command::Commit if transaction.commit_refused => {}
+            Command::Commit => note(transaction.who, Note::CommitRetried),
+            _ => {}
         }
     }
 
@@ -305,7 +311,9 @@ impl<W> Transaction<W> {
     /// What the answer to a commit means, if it is the last word.
     fn committed(&mut self, answer: Answer) -> Option<AttemptOutcome> {
         let may_be_applied = self.state == State::CommitUnknown;
+        self.commit_refused = matches!(answer, Answer::Refused(refusal) if refusal.overload);
         match answer {
+            Answer::Refused(refusal) if refusal.overload => return None,
             Answer::Done => return Some(AttemptOutcome::Committed),
             Answer::Refused(refusal) if refusal.transient => {
                 return Some(AttemptOutcome::Aborted(self.reason(refusal.reason)));
@@ -321,14 +329,25 @@ impl<W> Transaction<W> {
     /// What the answer to an abort means. Whatever it is, nothing more will come.
     fn aborted(&self, answer: Answer) -> AttemptOutcome {
         AttemptOutcome::Aborted(match answer {
+            // An overloaded server has not even looked: the code's own abort is why it ends.
+            Answer::Refused(refusal) if refusal.overload => self.reason(Reason::APPLICATION),
             // Nothing had failed, and yet it was no more: the server has ended it by itself.
             Answer::Refused(refusal) => self.reason(refusal.reason),
             Answer::Done | Answer::Narrowly | Answer::Lost(_) => self.reason(Reason::APPLICATION),
         })
     }
 
+    /// If each of its commits was refused, and none is under way.
+    fn refused(&self) -> Option<AttemptOutcome> {
+        let refused = self.commit_refused && self.in_flight.is_none() && self.state != State::CommitUnknown;
+        refused.then(|| AttemptOutcome::Aborted(self.reason(Reason::OVERLOADED)))
+    }
+
     /// The session has gone on to a later transaction, and the server has aborted this one.
     fn superseded(&self) -> (AttemptOutcome, bool) {
+        if let Some(outcome) = self.refused() {
+            return (outcome, false);
+        }
         let outcome = match self.in_flight {
             _ if self.committing.is_some() => AttemptOutcome::Unknown,
             Some((_, Command::Abort)) => AttemptOutcome::Aborted(self.reason(Reason::APPLICATION)),
@@ -339,6 +358,9 @@ impl<W> Transaction<W> {
 
     /// Nothing was heard of it for longer than the server lets one live.
     fn expired(&self) -> (AttemptOutcome, bool) {
+        if let Some(outcome) = self.refused() {
+            return (outcome, false);
+        }
         match self.in_flight {
             _ if self.committing.is_some() => (AttemptOutcome::Unknown, false),
             Some((_, Command::Abort)) => (AttemptOutcome::Aborted(self.reason(Reason::APPLICATION)), false),

@@ -44,6 +44,10 @@
 //!   It ends here with the next transaction or retryable write of its session, which ends it on the server, too. Failing
 //!   that, it is given up after a [time](TransactionListener::abandon_after) and counted as abandoned. The runner has
 //!   no such leak.
+//! - A server that has too much to do refuses commands (code 462, `SystemOverloadedError`), and the driver sends them
+//!   again by itself, twice by default, within one call. The listener counts those repeats, of every command and also
+//!   of the runner's, for the operation that they belong to. A refused commit is not the end: the repeat decides, and if all
+//!   are refused, the transaction counts as aborted with the reason `overloaded` when its session goes on, or after 40 s.
 //! - Pauses between attempts, queues and cleanups are the runner's alone.
 //! - At most 10,000 transactions are followed at a time. One more counts as untracked and as nothing else.
 //!
@@ -60,6 +64,7 @@
 mod event;
 mod handler;
 mod machine;
+mod repeats;
 #[cfg(test)]
 mod tests;
 
@@ -71,6 +76,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
+use mongodb::error::RETRYABLE_ERROR;
 use mongodb::event::EventHandler;
 use mongodb::event::command::CommandEvent;
 use mongodb::options::ClientOptions;
@@ -79,6 +85,8 @@ use txnscope_catalog::UNSCOPED;
 
 use self::event::{Answer, Command, Request};
 use self::machine::{End, Limits, Machine, Note};
+use self::repeats::Repeats;
+use super::begun::is_overload;
 use super::books::{AttemptOutcome, Books};
 use super::nest;
 use super::open::Owner;
@@ -101,6 +109,7 @@ struct Shared {
     machine: Mutex<Machine<&'static Books>>,
     /// How many transactions the machine follows, to leave at once when there are none.
     followed: AtomicUsize,
+    repeats: Repeats,
     /// Ends the sweeper with the listener's last handler.
     sweeper: OnceLock<Option<Sender<()>>>,
 }
@@ -127,7 +136,9 @@ impl TransactionListener {
         registry.keep_books();
         let limits = Limits { open: Self::MAX_OPEN, abandon_after: Self::ABANDON_AFTER };
         let machine = Mutex::new(Machine::new(limits));
-        let shared = Shared { registry, machine, followed: AtomicUsize::new(0), sweeper: OnceLock::new() };
+        let followed = AtomicUsize::new(0);
+        let shared =
+            Shared { registry, machine, followed, repeats: Repeats::new(), sweeper: OnceLock::new() };
         Self { shared: Arc::new(shared) }
     }
 
@@ -143,6 +154,7 @@ impl TransactionListener {
     ///
     /// If the options have a handler of command events already, it stays, and is given each event after the listener.
     pub fn install(&self, options: &mut ClientOptions) {
+        self.shared.repeats.allow(options.max_adaptive_retries);
         let handler = match options.command_event_handler.take() {
             None => self.handler(),
             Some(theirs) => handler::before(theirs, self.ear()),
@@ -191,6 +203,9 @@ impl Shared {
     fn hear(&self, event: &CommandEvent) {
         let _ = catch_unwind(AssertUnwindSafe(|| match event {
             CommandEvent::Started(event) => {
+                if self.repeats.sent(&event.command_name, Instant::now()) {
+                    self.books().overload_retries.increment(1);
+                }
                 if let Some(books) = nest::current()
                     && is_write(&event.command_name)
                     && !event.command.contains_key("autocommit")
@@ -208,9 +223,15 @@ impl Shared {
                 }
             }
             CommandEvent::Succeeded(event) => {
+                self.repeats.answered();
                 self.answered(event.request_id, || Answer::of_reply(&event.reply));
             }
             CommandEvent::Failed(event) => {
+                if is_overload(&event.failure) && event.failure.contains_label(RETRYABLE_ERROR) {
+                    self.repeats.refused(&event.command_name, Instant::now());
+                } else {
+                    self.repeats.answered();
+                }
                 self.answered(event.request_id, || Answer::of_failure(&event.failure));
             }
             _ => {}

@@ -9,8 +9,8 @@ use quanta::Instant;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use super::super::begun::Begun;
 use super::super::books::{AttemptOutcome, Unbegun};
-use super::super::classify::Begun;
 use super::super::open::Lsid;
 use super::event::{Answer, Command, Refusal, Request};
 use super::machine::{End, Limits, Machine, Note};
@@ -88,7 +88,7 @@ const fn sent(command: Command) -> Step {
 }
 
 const fn refused(reason: Reason) -> Refusal {
-    Refusal { reason, begun: Begun::Yes, transient: false, may_be_applied: false }
+    Refusal { reason, begun: Begun::Yes, transient: false, may_be_applied: false, overload: false }
 }
 
 const fn no(reason: Reason) -> Step {
@@ -116,6 +116,18 @@ const NOT_PRIMARY: Step = Step::Answered(Answer::Refused(Refusal {
 }));
 const NOT_ALLOWED: Step =
     Step::Answered(Answer::Refused(Refusal { begun: Begun::No, ..refused(Reason::INVALID_REQUEST) }));
+/// In an election, before the beginning or after.
+const INTERRUPTED: Step = Step::Answered(Answer::Refused(Refusal {
+    begun: Begun::Perhaps,
+    transient: true,
+    may_be_applied: true,
+    ..refused(Reason::INTERRUPTED)
+}));
+const OVERLOADED: Step = Step::Answered(Answer::Refused(Refusal {
+    begun: Begun::No,
+    overload: true,
+    ..refused(Reason::OVERLOADED)
+}));
 
 const COMMITTED: AttemptOutcome = AttemptOutcome::Committed;
 const UNKNOWN: AttemptOutcome = AttemptOutcome::Unknown;
@@ -168,6 +180,28 @@ fn every_way_ends_once_and_as_it_should() {
         (&[FIRST, NOT_ALLOWED, ABORT, NO_SUCH], aborted(Reason::INVALID_REQUEST), Some(Unbegun::Refused)),
         (&[FIRST, NOT_PRIMARY, FIRST, DONE, COMMIT, DONE], COMMITTED, None),
         (&[FIRST, DONE, STATEMENT, NOT_PRIMARY, ABORT, NOT_PRIMARY], aborted(Reason::NOT_PRIMARY), None),
+        // It may have begun it.
+        (&[FIRST, INTERRUPTED, ABORT, NO_SUCH], aborted(Reason::INTERRUPTED), lost),
+        (&[FIRST, INTERRUPTED, ABORT, DONE], aborted(Reason::INTERRUPTED), None),
+        (&[FIRST, INTERRUPTED, Step::Wait(90)], aborted(Reason::INTERRUPTED), lost),
+        (&[FIRST, DONE, STATEMENT, INTERRUPTED, ABORT, NO_SUCH], aborted(Reason::INTERRUPTED), None),
+        // Too much to do: the driver repeats what was refused, and the repeat is what counts.
+        (&[FIRST, OVERLOADED, FIRST, DONE, COMMIT, DONE], COMMITTED, None),
+        (&[FIRST, OVERLOADED, FIRST, OVERLOADED, FIRST, OVERLOADED, ABORT, NO_SUCH], aborted(Reason::OVERLOADED), Some(Unbegun::Refused)),
+        (&[FIRST, OVERLOADED, FIRST, LOST, ABORT, NO_SUCH], aborted(Reason::OVERLOADED), lost),
+        (&[FIRST, OVERLOADED, FIRST, CONFLICT, ABORT, NO_SUCH], aborted(Reason::OVERLOADED), None),
+        (&[FIRST, DONE, STATEMENT, OVERLOADED, STATEMENT, DONE, COMMIT, DONE], COMMITTED, None),
+        (&[FIRST, DONE, STATEMENT, OVERLOADED, STATEMENT, OVERLOADED, ABORT, DONE], aborted(Reason::OVERLOADED), None),
+        (&[FIRST, DONE, COMMIT, OVERLOADED, COMMIT, DONE], COMMITTED, None),
+        (&[FIRST, DONE, COMMIT, OVERLOADED, COMMIT, OVERLOADED, COMMIT, DONE], COMMITTED, None),
+        (&[FIRST, DONE, COMMIT, OVERLOADED, COMMIT, NO_SUCH], aborted(Reason::NO_SUCH_TRANSACTION), None),
+        (&[FIRST, DONE, COMMIT, OVERLOADED, COMMIT, OVERLOADED, Step::Wait(40)], aborted(Reason::OVERLOADED), None),
+        (&[FIRST, DONE, COMMIT, OVERLOADED, Step::Sent(Command::First, 2)], aborted(Reason::OVERLOADED), None),
+        (&[FIRST, DONE, COMMIT, OVERLOADED, COMMIT, Step::Sent(Command::First, 2)], UNKNOWN, None),
+        (&[FIRST, DONE, COMMIT, OVERLOADED, COMMIT, LOST, Step::Wait(40)], UNKNOWN, None),
+        (&[FIRST, DONE, COMMIT, LOST, COMMIT, OVERLOADED, Step::Wait(40)], UNKNOWN, None),
+        (&[FIRST, DONE, ABORT, OVERLOADED, ABORT, DONE], aborted(Reason::APPLICATION), None),
+        (&[FIRST, DONE, ABORT, OVERLOADED], aborted(Reason::APPLICATION), None),
         // Nobody knows.
         (&[FIRST, DONE, COMMIT, LOST, Step::Wait(40)], UNKNOWN, None),
         (&[FIRST, DONE, COMMIT, NARROWLY, Step::Wait(40)], UNKNOWN, None),
@@ -354,9 +388,10 @@ fn books_balance_whatever_happens() {
                         [dice.random_range(0..3_usize)];
                     let refusal = Refusal {
                         reason,
-                        begun: [Begun::Yes, Begun::No, Begun::Perhaps][dice.random_range(0..3)],
+                        begun: [Begun::Yes, Begun::No, Begun::Perhaps][dice.random_range(0..3_usize)],
                         transient: dice.random(),
                         may_be_applied: dice.random(),
+                        overload: dice.random(),
                     };
                     let answer = match dice.random_range(0..6) {
                         0..3 => Answer::Done,

@@ -1,0 +1,146 @@
+//! Whether the server began a transaction whose first statement it answered with an error.
+//!
+//! A member looks at a command in this order: may the client run it, is this member the primary, may a transaction begin
+//! with this command, is the session free; then it begins the transaction, which is when it counts it, and only then it runs
+//! the command. What it says before is certain, and so is what only the command itself can say. An election, a shutdown and
+//! a time that is over strike before and after alike, and are answered with the same codes.
+
+use mongodb::error::{Error, ErrorKind, RETRYABLE_ERROR, SYSTEM_OVERLOADED_ERROR};
+
+use super::classify::code;
+
+/// Whether the server began it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Begun {
+    Yes,
+    No,
+    /// The same answer is given before and after.
+    Perhaps,
+}
+
+/// What is said of a member before it begins a transaction, and never after, in the words of its versions: a member that
+/// steps down while a statement runs answers with the same code and other words.
+const NOT_THE_PRIMARY: &[&str] = &[
+    "not primary",
+    "not master",
+    "Cannot start a transaction in a non-primary state",
+    "Not primary so we cannot begin or continue a transaction",
+];
+
+/// What an answer with this error says of the transaction that it was to begin.
+pub(super) fn begun(error: &Error) -> Begun {
+    let ran = match error.kind.as_ref() {
+        // Each write of a statement that was run has its own, and a write concern is waited for after it.
+        ErrorKind::Write(_) | ErrorKind::InsertMany(_) => true,
+        ErrorKind::BulkWrite(failure) => {
+            !failure.write_errors.is_empty() || !failure.write_concern_errors.is_empty()
+        }
+        // The driver could not read the reply.
+        ErrorKind::InvalidResponse { .. } => false,
+        // The reply was good, and the document in it is not of the type that was asked for.
+        _ => code(error).is_none(),
+    };
+    if ran {
+        return Begun::Yes;
+    }
+    if is_overload(error) {
+        // Turned away at the door; without the second label, somewhere behind it.
+        let at_the_door = error.contains_label(RETRYABLE_ERROR) || code(error) == Some(OVERLOADED);
+        return if at_the_door { Begun::No } else { Begun::Perhaps };
+    }
+    let says = |words: &[&str]| message(error).is_some_and(|message| words.contains(&message));
+    let begins = |words: &str| message(error).is_some_and(|message| message.starts_with(words));
+    match code(error) {
+        // The command is none, or its sender may not; the member is no primary and no secondary.
+        Some(13 | 59 | 13435 | 13436) => Begun::No,
+        Some(10107) if says(NOT_THE_PRIMARY) => Begun::No,
+        // The command itself is refused. What one of its parts may not do is said later.
+        Some(263) if begins("Cannot run ") || says(&["This command is not supported in transactions"]) => {
+            Begun::No
+        }
+        // Only what runs in a transaction meets another one, has no snapshot, or breaks a rule about the data.
+        Some(112 | 121 | 246 | 11000 | 11001 | 12582) => Begun::Yes,
+        // Of the rest each was seen to come from before, or from both: 2, 72, 73, 40324; and what an election, a shutdown or
+        // a limit of time says at any moment: 50, 91, 189, 262, 10107 in other words, 11600 to 11602.
+        _ => Begun::Perhaps,
+    }
+}
+
+/// The code of a server that takes no more requests for now.
+pub(super) const OVERLOADED: i32 = 462;
+
+/// Whether the server, and not the way to it, says that there is too much to do.
+pub(super) fn is_overload(error: &Error) -> bool {
+    match code(error) {
+        Some(OVERLOADED) => true,
+        Some(_) => error.contains_label(SYSTEM_OVERLOADED_ERROR),
+        None => false,
+    }
+}
+
+fn message(error: &Error) -> Option<&str> {
+    match error.kind.as_ref() {
+        ErrorKind::Command(error) => Some(&error.message),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use mongodb::bson::{deserialize_from_document, doc};
+
+    use super::*;
+
+    pub(crate) fn answer(code: i32, message: &str) -> Error {
+        let reply = doc! { "code": code, "codeName": "", "errmsg": message };
+        Error::from(ErrorKind::Command(deserialize_from_document(reply).unwrap()))
+    }
+
+    #[test]
+    fn what_is_said_before_the_beginning_is_certain() {
+        for (code, message) in [
+            (10107, "not primary"),
+            (10107, "not master"),
+            (10107, "Not primary so we cannot begin or continue a transaction"),
+            (10107, "Cannot start a transaction in a non-primary state"),
+            (13435, "not primary and secondaryOk=false"),
+            (13436, "node is recovering"),
+            (13, "not authorized on shop to execute command"),
+            (59, "no such command: 'nope'"),
+            (263, "Cannot run 'count' in a multi-document transaction."),
+            (263, "This command is not supported in transactions"),
+            (462, "Rate limiter 'ingressRequestRateLimiter' rate exceeded"),
+        ] {
+            assert_eq!(begun(&answer(code, message)), Begun::No, "{code} {message}");
+        }
+    }
+
+    #[test]
+    fn what_only_a_command_that_runs_can_say_is_certain() {
+        for code in [112, 121, 246, 11000] {
+            assert_eq!(begun(&answer(code, "")), Begun::Yes, "{code}");
+        }
+    }
+
+    #[test]
+    fn what_an_election_or_a_limit_says_at_any_time_is_not_certain() {
+        for (code, message) in [
+            (10107, "Not primary while writing to shop.items"),
+            (10107, "Multi-document transactions are only allowed on replica set primaries."),
+            (11602, "operation was interrupted"),
+            (11600, "interrupted at shutdown"),
+            (11601, "operation was interrupted"),
+            (189, "Not primary while writing to shop.items"),
+            (91, "The server is in quiesce mode and will shut down"),
+            (50, "operation exceeded time limit"),
+            (262, "operation exceeded time limit"),
+            (263, "$out cannot be used in a transaction"),
+            (72, "It is illegal to open a tailable cursor in a transaction"),
+            (2, "unknown top level operator: $nope"),
+            (251, "Transaction with { txnNumber: 1 } has been aborted."),
+            (8000, ""),
+        ] {
+            assert_eq!(begun(&answer(code, message)), Begun::Perhaps, "{code} {message}");
+        }
+    }
+}
