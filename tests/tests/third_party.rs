@@ -30,6 +30,56 @@ async fn calls_of_a_grpc_service_are_counted_under_its_route() {
     assert_eq!(scrape.value("transaction_attempts_total", &operation), Some(2.0));
     assert_eq!(scrape.sum("transaction_duration_seconds_count", &operation), 2.0);
     assert_eq!(scrape.value("concurrent_operations", &operation), Some(0.0));
+    // `Err(Status::not_found)` is a response of headers only, with HTTP's 200.
+    let ended = |outcome| {
+        scrape
+            .value("transaction_duration_seconds_count", &[operation[0], ("outcome", outcome)])
+            .unwrap_or(0.0)
+    };
+    assert_eq!((ended("succeeded"), ended("rejected")), (1.0, 1.0));
+    let reason = [operation[0], ("outcome", "rejected"), ("reason", "invalid_request")];
+    assert_eq!(scrape.value("transaction_failures_total", &reason), Some(1.0));
+}
+
+/// What a handler's `Err` of each code counts as.
+#[tokio::test]
+async fn grpc_status_of_a_headers_only_response_decides_the_outcome() {
+    use tonic::Code;
+    let expected = [
+        (Code::Ok, "succeeded", ""),
+        (Code::Cancelled, "rejected", "cancelled"),
+        (Code::Unknown, "failed", "other"),
+        (Code::InvalidArgument, "rejected", "invalid_request"),
+        (Code::DeadlineExceeded, "failed", "timeout"),
+        (Code::NotFound, "rejected", "invalid_request"),
+        (Code::AlreadyExists, "rejected", "application"),
+        (Code::PermissionDenied, "rejected", "unauthorized"),
+        (Code::ResourceExhausted, "rejected", "application"),
+        (Code::FailedPrecondition, "rejected", "application"),
+        (Code::Aborted, "rejected", "application"),
+        (Code::OutOfRange, "rejected", "invalid_request"),
+        (Code::Unimplemented, "rejected", "invalid_request"),
+        (Code::Internal, "failed", "other"),
+        (Code::Unavailable, "failed", "other"),
+        (Code::DataLoss, "failed", "other"),
+        (Code::Unauthenticated, "rejected", "unauthorized"),
+    ];
+    for (code, outcome, reason) in expected {
+        let metrics = Metrics::isolated().unwrap();
+        let handler = move || async move { tonic::Status::new(code, "no").into_http::<Body>() };
+        let app: Router = Router::new()
+            .route("/pay", post(handler))
+            .layer(TransactionLayer::with_registry(metrics.registry()));
+        let request = Request::builder().method("POST").uri("/pay").body(Body::empty()).unwrap();
+        assert_eq!(app.oneshot(request).await.unwrap().status(), StatusCode::OK, "gRPC is always 200");
+        let scrape = testkit::Scrape::parse(&metrics.render()).unwrap();
+        let ended = [("operation", "POST /pay"), ("outcome", outcome)];
+        assert_eq!(scrape.value("transaction_duration_seconds_count", &ended), Some(1.0), "{code:?}");
+        if outcome != "succeeded" {
+            let failure = [ended[0], ended[1], ("reason", reason)];
+            assert_eq!(scrape.value("transaction_failures_total", &failure), Some(1.0), "{code:?}");
+        }
+    }
 }
 
 #[tokio::test]

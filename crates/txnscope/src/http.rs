@@ -29,6 +29,23 @@ use crate::{ClassifyRequest, ClassifyResponse, OperationName, Reason, Verdict};
 /// asks for its [scope](crate::scope) (a transaction does), or with the answer. Until then it is not on the page, unless it
 /// was [declared](crate::TransactionLayer::declare). A method that the route does not have (405) is `unmatched`, and so
 /// that strangers cannot fill the table, names that were only ever refused have half of its places.
+///
+/// gRPC answers 200 whatever happened. A `grpc-status` in the headers decides, which is where a handler's `Err(Status)`
+/// puts it:
+///
+/// | `grpc-status` | outcome | reason |
+/// | --- | --- | --- |
+/// | 0 | succeeded | |
+/// | 7 permission denied, 16 unauthenticated | rejected | `unauthorized` |
+/// | 4 deadline exceeded | failed | `timeout` |
+/// | 6 already exists, 8 resource exhausted, 9 failed precondition, 10 aborted | rejected | `application` |
+/// | 3 invalid argument, 5 not found, 11 out of range, 12 unimplemented | rejected | `invalid_request` |
+/// | 1 cancelled | rejected | `cancelled` |
+/// | any other | failed | `other` |
+///
+/// **A status in the trailers is not seen.** The layer is done when the headers are ready, before a body is streamed. A
+/// call that streams its answer and then fails, or whose message precedes the error, counts as succeeded: such a handler
+/// puts a [`Verdict`] into the response's extensions.
 #[derive(Clone, Default)]
 pub struct Http {
     filter: Option<Arc<Filter>>,
@@ -120,6 +137,9 @@ impl<B, E> ClassifyResponse<Response<B>, E> for Http {
         // A response without extensions, which is nearly every success, costs one comparison.
         match response.extensions().get::<Verdict>() {
             Some(verdict) => verdict.clone(),
+            None if response.status() == StatusCode::OK && !response.headers().is_empty() => {
+                crate::grpc::verdict(response.headers()).unwrap_or_else(Verdict::succeeded)
+            }
             None => presume(response.status()),
         }
     }

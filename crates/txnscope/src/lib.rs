@@ -102,6 +102,8 @@ mod verdict;
 #[cfg(feature = "axum")]
 mod axum;
 #[cfg(feature = "http")]
+mod grpc;
+#[cfg(feature = "http")]
 mod http;
 
 pub use crate::classify::{ClassifyRequest, ClassifyResponse, Named};
