@@ -5,8 +5,8 @@ from frame import Page, Row
 from panels import BAD, GOOD, NEUTRAL, WARN, Column, Query, number, states, steps, table, timeseries
 
 STALE = """
-    (time() - max by (rs, check) (mongodb_consistency_last_success_timestamp_seconds{CHECK}))
-    > 3 * max by (rs, check) (mongodb_consistency_interval_seconds{CHECK})
+    (time() - max by (deployment, rs, check) (mongodb_consistency_last_success_timestamp_seconds{CHECK}))
+    > 3 * max by (deployment, rs, check) (mongodb_consistency_interval_seconds{CHECK})
 """
 
 NOW = [
@@ -16,7 +16,7 @@ NOW = [
             f"""Documents that break a rule of severity {severity}, by the last successful run of each check. "not checked"
             is no 0.""",
             "none",
-            f'sum(max by (rs, check) (mongodb_consistency_violations{{CHECK,severity="{severity}"}}))',
+            f'sum(max by (deployment, rs, check) (mongodb_consistency_violations{{CHECK,severity="{severity}"}}))',
             steps((None, GOOD), (1, color)),
             nothing="not checked",
         )
@@ -29,7 +29,7 @@ NOW = [
         "Checks",
         "How many checks are to run.",
         "none",
-        "count(max by (rs, check) (mongodb_consistency_interval_seconds{CHECK}))",
+        "count(max by (deployment, rs, check) (mongodb_consistency_interval_seconds{CHECK}))",
         steps((None, NEUTRAL)),
         nothing="none given",
     ),
@@ -45,7 +45,7 @@ NOW = [
         "Looked at longest ago",
         "Time since the check that was not run for longest last succeeded.",
         "s",
-        "max(time() - max by (rs, check) (mongodb_consistency_last_success_timestamp_seconds{CHECK}))",
+        "max(time() - max by (deployment, rs, check) (mongodb_consistency_last_success_timestamp_seconds{CHECK}))",
         steps((None, NEUTRAL)),
         nothing="none given",
     ),
@@ -53,7 +53,7 @@ NOW = [
         "Empty collections",
         "Checks whose collection had no document: they prove nothing. A name may be mistyped.",
         "none",
-        "sum(max by (rs, check) (mongodb_consistency_documents_examined{CHECK}) == bool 0)",
+        "sum(max by (deployment, rs, check) (mongodb_consistency_documents_examined{CHECK}) == bool 0)",
         steps((None, GOOD), (1, WARN)),
         nothing="not checked",
     ),
@@ -63,7 +63,7 @@ FOUND = [
     states(
         "Violations of each check",
         "Green is clean, red is violated. A gap: no run has succeeded for three intervals, so nothing is known.",
-        [Query("max by (rs, check) (mongodb_consistency_violations{CHECK})", "{{check}}")],
+        [Query("max by (deployment, rs, check) (mongodb_consistency_violations{CHECK})", "{{check}}")],
         [],
         steps((None, GOOD), (1, BAD)),
         width=24,
@@ -76,22 +76,22 @@ FOUND = [
         [
             Column(
                 "Violations",
-                "max by (rs, check, severity) (mongodb_consistency_violations{CHECK})",
+                "max by (deployment, rs, check, severity) (mongodb_consistency_violations{CHECK})",
                 "none",
                 [(None, GOOD), (1, BAD)],
             ),
             Column(
                 "Succeeded",
-                "time() - max by (rs, check) (mongodb_consistency_last_success_timestamp_seconds{CHECK})",
+                "time() - max by (deployment, rs, check) (mongodb_consistency_last_success_timestamp_seconds{CHECK})",
                 "s",
                 decimals=0,
             ),
-            Column("Interval", "max by (rs, check) (mongodb_consistency_interval_seconds{CHECK})", "s"),
-            Column("Took", "max by (rs, check) (mongodb_consistency_check_duration_seconds{CHECK})", "s"),
-            Column("Documents", "max by (rs, check) (mongodb_consistency_documents_examined{CHECK})", "short"),
+            Column("Interval", "max by (deployment, rs, check) (mongodb_consistency_interval_seconds{CHECK})", "s"),
+            Column("Took", "max by (deployment, rs, check) (mongodb_consistency_check_duration_seconds{CHECK})", "s"),
+            Column("Documents", "max by (deployment, rs, check) (mongodb_consistency_documents_examined{CHECK})", "short"),
             Column(
                 "Errors",
-                "sum by (rs, check) (increase(mongodb_consistency_check_errors_total{CHECK}[$__range]))",
+                "sum by (deployment, rs, check) (increase(mongodb_consistency_check_errors_total{CHECK}[$__range]))",
                 "none",
                 [(None, GOOD), (1, WARN)],
                 decimals=0,
@@ -153,7 +153,7 @@ BOOKS = [
         "ops",
         [
             Query("sum(rate(mongodb_client_transactions_committed_total{BACKEND}[$__rate_interval]))", "driver"),
-            Query("sum(rate(mongodb_transactions_committed_total{SET}[$__rate_interval]))", "server"),
+            Query("sum(max by (deployment, rs, member) (rate(mongodb_transactions_committed_total{SET}[$__rate_interval])))", "server"),
         ],
         width=12,
     ),
@@ -164,10 +164,11 @@ BOOKS = [
         [
             Query(
                 """sum(rate(mongodb_client_transactions_started_total{BACKEND}[$__rate_interval]))
-                - (sum(rate(mongodb_client_transactions_unbegun_total{BACKEND}[$__rate_interval])) or vector(0))""",
+                - (sum(rate(mongodb_client_transactions_unbegun_total{BACKEND}[$__rate_interval]))
+                or 0 * sum(rate(mongodb_client_transactions_started_total{BACKEND}[$__rate_interval])))""",
                 "driver",
             ),
-            Query("sum(rate(mongodb_transactions_started_total{SET}[$__rate_interval]))", "server"),
+            Query("sum(max by (deployment, rs, member) (rate(mongodb_transactions_started_total{SET}[$__rate_interval])))", "server"),
         ],
         width=6,
     ),
@@ -190,7 +191,7 @@ PAGE = Page(
     title="txnscope / Data consistency",
     about="""Whether what must hold of the data holds, when that was last looked at, and whether the books agree.
     Generated: change dashboards/source, then run cargo xtask gen.""",
-    variables=[frame.rs(), frame.sidecar(), frame.check(), frame.job(), frame.instance()],
+    variables=[frame.deployment(), frame.rs(), frame.sidecar(), frame.check(), frame.job(), frame.instance()],
     annotations=[frame.deploys(), frame.elections(), frame.alerts()],
     rows=[
         Row("Is the money right? (wants checks.file)", NOW),

@@ -57,14 +57,21 @@ def one_operation() -> dashboard.QueryVariable:
     return operation().multi(False).include_all(False).current(d.VariableOption(text="", value=""))
 
 
+def deployment() -> dashboard.QueryVariable:
+    # A label of the targets, which who watches a single deployment need not have. `member` keeps other exporters out.
+    about = "The label `deployment` of the sidecar's targets, where sets of the same name are told apart by it."
+    return _values("deployment", "Deployment", about, 'mongodb_up{member!=""}', every=".*")
+
+
 def rs() -> dashboard.QueryVariable:
     # The name of a replica set is empty where the server has none.
-    return _values("rs", "Replica set", "Replica sets that a sidecar watches.", "mongodb_up", every=".*")
+    source = 'mongodb_up{deployment=~"$deployment",member!=""}'
+    return _values("rs", "Replica set", "Replica sets that a sidecar watches.", source, every=".*")
 
 
 def sidecar() -> dashboard.QueryVariable:
-    about = "The sidecar that is asked. Choose one where several watch the same replica set."
-    return _values("sidecar", "Sidecar", about, 'mongodb_up{rs=~"$rs"}')
+    about = "The sidecar that is asked. Where several watch the same member, that is counted once."
+    return _values("sidecar", "Sidecar", about, 'mongodb_up{deployment=~"$deployment",rs=~"$rs",member!=""}')
 
 
 def any_sidecar() -> dashboard.QueryVariable:

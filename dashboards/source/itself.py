@@ -180,6 +180,58 @@ SCRAPES = [
     ),
 ]
 
+
+
+def of_processes(expr: str, legend: str) -> list[Query]:
+    """Of the sidecar's process, and of the backends'. Other exporters have such metrics as well."""
+    sidecar = expr.replace("SELECTOR", "SIDECAR")
+    return [
+        Query(f"max by (job, instance) ({sidecar} and on (job, instance) txnscope_build_info{{SIDECAR}})", legend),
+        Query(f"max by (job, instance) ({expr.replace('SELECTOR', 'BACKEND')})", legend),
+    ]
+
+
+PROCESSES = [
+    timeseries(
+        "CPU",
+        "Seconds a second that each process spends on the CPU, and its threads beside.",
+        "short",
+        [
+            *of_processes("rate(process_cpu_seconds_total{SELECTOR}[$__rate_interval])", "{{instance}} {{job}}"),
+            *of_processes("process_threads{SELECTOR}", "{{instance}} {{job}}: threads"),
+        ],
+        log=True,
+    ),
+    timeseries(
+        "Memory",
+        "Resident: what each process really has. Virtual: what it has asked for.",
+        "bytes",
+        [
+            *of_processes("process_resident_memory_bytes{SELECTOR}", "{{instance}} {{job}}"),
+            *of_processes("process_virtual_memory_bytes{SELECTOR}", "{{instance}} {{job}}: virtual"),
+        ],
+        log=True,
+    ),
+    timeseries(
+        "Open files and connections",
+        "Of each process, and how many it may have. At the limit it takes no connection any more.",
+        "none",
+        [
+            *of_processes("process_open_fds{SELECTOR}", "{{instance}} {{job}}"),
+            *of_processes("process_max_fds{SELECTOR}", "{{instance}} {{job}}: limit"),
+        ],
+        log=True,
+    ),
+    timeseries(
+        "Uptime",
+        "Since when each process runs: where it falls to nothing, it was restarted.",
+        "s",
+        of_processes("time() - process_start_time_seconds{SELECTOR}", "{{instance}} {{job}}"),
+        width=24,
+        height=6,
+    ),
+]
+
 PAGE = Page(
     uid="txnscope-self",
     title="txnscope / txnscope itself",
@@ -187,5 +239,5 @@ PAGE = Page(
     Generated: change dashboards/source, then run cargo xtask gen.""",
     variables=[frame.any_sidecar(), frame.job(), frame.instance()],
     annotations=[frame.deploys(), frame.alerts()],
-    rows=[Row("Can I trust what I see?", NOW), Row("Polls", POLLS), Row("Scrapes and series", SCRAPES)],
+    rows=[Row("Can I trust what I see?", NOW), Row("Polls", POLLS), Row("Scrapes and series", SCRAPES), Row("Processes", PROCESSES)],
 )

@@ -4,8 +4,9 @@ import frame
 from frame import Page, Row
 from panels import BAD, ENDINGS, GOOD, NEUTRAL, OUTCOMES, WARN, Query, heat, limit, number, steps, timeseries
 
-ENDED = 'sum(increase(transaction_duration_seconds_count{ONE,outcome!="cancelled"}[$__range]))'
-FAULTS = 'sum(increase(transaction_failures_total{ONE,outcome=~"failed|panicked"}[$__range])) or vector(0)'
+# Of the operations whose outcome is known. Where a backend exports no outcomes, nothing: absence is no success.
+ENDED = 'sum(increase(transaction_duration_seconds_count{ONE,outcome=~"succeeded|rejected|failed|panicked"}[$__range]))'
+FAULTS = f'sum(increase(transaction_duration_seconds_count{{ONE,outcome=~"failed|panicked"}}[$__range])) or 0 * {ENDED}'
 
 
 def quantile(of: float, family: str, *, by: str = "", more: str = "", window: str = "[$__rate_interval]") -> str:
@@ -26,12 +27,13 @@ SUMMARY = [
     ),
     number(
         "Success ratio",
-        "Those that succeeded or were rejected, of all but those that their callers left.",
+        """Those that succeeded or were rejected, of all but those that their callers left. Nothing is shown for a backend that
+        exports no outcome: txnscope preflight says which label it lacks.""",
         "percentunit",
         f"1 - ({FAULTS}) / ({ENDED} > 0)",
         steps((None, BAD), (0.9, WARN), (0.99, GOOD)),
         decimals=2,
-        nothing="no traffic",
+        nothing="no outcome",
     ),
     number(
         "Error budget left",
@@ -69,6 +71,30 @@ SUMMARY = [
         steps((None, GOOD), (0.5, BAD)),
         decimals=0,
         nothing="no transaction",
+    ),
+    number(
+        "Error budget left, over 30 days",
+        """What is left of the failures that the objective allows in 30 days, as far as there is history: see beside. Built from
+        rules of alerts/ that record the rates of five minutes.""",
+        "percentunit",
+        "1 - sum(sum_over_time(job_operation:transaction_errors:rate5m{job=~\"$job\",operation=\"$operation\"}[30d]))"
+        " / (sum(sum_over_time(job_operation:transaction_ended:rate5m{job=~\"$job\",operation=\"$operation\"}[30d])) > 0)"
+        " / (1 - scalar(txnscope:objective:success_ratio))",
+        steps((None, BAD), (0, WARN), (0.25, GOOD)),
+        width=12,
+        decimals=0,
+        nothing="no rules",
+    ),
+    number(
+        "History that is there",
+        """How much of the 30 days the number beside covers. Prometheus keeps 15 days, unless it is started with
+        --storage.tsdb.retention.time=31d or more.""",
+        "d",
+        "max(job_operation:transaction_ended:history_days{job=~\"$job\",operation=\"$operation\"})",
+        steps((None, WARN), (29, GOOD)),
+        width=12,
+        decimals=1,
+        nothing="no rules",
     ),
 ]
 
@@ -248,7 +274,7 @@ SERVER = [
         "none",
         [
             Query(
-                'sum by (state) (mongodb_transactions_open_by_operation{SET,operation="$operation"})',
+                'sum by (state) (max by (deployment, rs, member, state) (mongodb_transactions_open_by_operation{SET,operation="$operation"}))',
                 "{{state}}",
             )
         ],
@@ -319,7 +345,7 @@ PAGE = Page(
     title="txnscope / Operation",
     about="""One operation, from its callers to what it holds on the server.
     Generated: change dashboards/source, then run cargo xtask gen.""",
-    variables=[frame.job(), frame.instance(), frame.one_operation(), frame.rs(), frame.sidecar()],
+    variables=[frame.job(), frame.instance(), frame.one_operation(), frame.deployment(), frame.rs(), frame.sidecar()],
     annotations=[frame.deploys(), frame.elections(), frame.alerts()],
     rows=[
         Row("$operation", SUMMARY),

@@ -23,26 +23,31 @@ from panels import (
     words,
 )
 
-FAULTS = """
-    (sum(increase(transaction_failures_total{OPS,outcome=~"failed|panicked"}[$__range])) or vector(0))
-    / (sum(increase(transaction_duration_seconds_count{OPS,outcome!="cancelled"}[$__range])) > 0)
+# Of the operations whose outcome is known. Where a backend exports no outcomes, nothing: absence is no success.
+ENDED = 'sum(increase(transaction_duration_seconds_count{OPS,outcome=~"succeeded|rejected|failed|panicked"}[$__range]))'
+FAULTS = f"""
+    (sum(increase(transaction_duration_seconds_count{{OPS,outcome=~"failed|panicked"}}[$__range])) or 0 * {ENDED})
+    / ({ENDED} > 0)
 """
 
 # All but the watchdog, which always fires.
 FIRING = 'ALERTS{alertstate="firing",severity!="none"}'
+# It always fires where the rules are loaded: that nothing fires without them says nothing.
+RULES = 'ALERTS{alertname="TxnscopeWatchdog",alertstate="firing"}'
 NOTHING_FIRES: ValueMap = words(v0=("quiet", GOOD), v1=("firing", BAD))
 
 RIGHT = [
     number(
         "Success ratio",
         """Operations in this time that succeeded or were rejected by a business rule, of all but those that their
-        callers left. A rejection (insufficient balance, say) is a right answer.""",
+        callers left. A rejection (insufficient balance, say) is a right answer. Nothing is shown for a backend that exports no
+        outcome: txnscope preflight says which label it lacks.""",
         "percentunit",
         f"1 - {FAULTS}",
         steps((None, BAD), (0.9, WARN), (0.99, GOOD)),
         width=3,
         decimals=2,
-        nothing="no traffic",
+        nothing="no outcome",
     ),
     number(
         "Error budget left",
@@ -83,7 +88,7 @@ RIGHT = [
         """Documents that break a rule, over all checks on the data. Anything but 0 is an incident, whatever else is
         green. "not checked" is no 0: no check has succeeded lately.""",
         "none",
-        "sum(max by (rs, check) (mongodb_consistency_violations{SET}))",
+        "sum(max by (deployment, rs, check) (mongodb_consistency_violations{SET}))",
         steps((None, GOOD), (1, BAD)),
         width=3,
         nothing="not checked",
@@ -92,7 +97,7 @@ RIGHT = [
         "Members down",
         "Members of the replica sets that did not answer their last polls.",
         "none",
-        "sum(1 - max by (rs, member) (mongodb_up{SET}))",
+        'sum(1 - max by (deployment, rs, member) (mongodb_up{SET,member!=""}))',
         steps((None, GOOD), (1, BAD)),
         width=3,
         nothing="no sidecar",
@@ -120,12 +125,12 @@ RIGHT = [
     ),
     states(
         "Alerts",
-        """What fires, and since when. The alerts come from alerts/ of txnscope and whatever else this Prometheus
+        """What fires, and since when; empty where the rules of alerts/ are not loaded. The alerts come from alerts/ of txnscope and whatever else this Prometheus
         evaluates. Each has a runbook in its annotations.""",
         [
             Query(
                 f"""max by (alertname, severity) ({FIRING})
-                or (label_replace(vector(0), "alertname", "nothing fires", "", "") unless on () {FIRING})""",
+                or (label_replace(0 * max({RULES}), "alertname", "nothing fires", "", "") unless on () {FIRING})""",
                 "{{alertname}} {{severity}}",
             )
         ],
@@ -201,8 +206,8 @@ BOOKS = [
             ),
             Query("sum(increase(mongodb_client_transactions_started_total{OPS}[$__range]))", "driver: started", instant=True),
             Query("sum(increase(mongodb_client_transactions_committed_total{OPS}[$__range]))", "driver: committed", instant=True),
-            Query("sum(increase(mongodb_transactions_started_total{SET}[$__range]))", "server: started", instant=True),
-            Query("sum(increase(mongodb_transactions_committed_total{SET}[$__range]))", "server: committed", instant=True),
+            Query("sum(max by (deployment, rs, member) (increase(mongodb_transactions_started_total{SET}[$__range])))", "server: started", instant=True),
+            Query("sum(max by (deployment, rs, member) (increase(mongodb_transactions_committed_total{SET}[$__range])))", "server: committed", instant=True),
         ],
     ),
     timeseries(
@@ -212,7 +217,7 @@ BOOKS = [
         "ops",
         [
             Query("sum(rate(mongodb_client_transactions_committed_total{BACKEND}[$__rate_interval]))", "driver"),
-            Query("sum(rate(mongodb_transactions_committed_total{SET}[$__rate_interval]))", "server"),
+            Query("sum(max by (deployment, rs, member) (rate(mongodb_transactions_committed_total{SET}[$__rate_interval])))", "server"),
         ],
     ),
     timeseries(
@@ -264,11 +269,11 @@ CONTENTION = [
         "ops",
         [
             Query(
-                """clamp_min(sum(rate(mongodb_wiredtiger_update_conflicts_total{SET}[$__rate_interval]))
-                - sum(rate(mongodb_operation_write_conflicts_total{SET}[$__rate_interval])), 0)""",
+                """clamp_min(sum(max by (deployment, rs, member) (rate(mongodb_wiredtiger_update_conflicts_total{SET}[$__rate_interval])))
+                - sum(max by (deployment, rs, member) (rate(mongodb_operation_write_conflicts_total{SET}[$__rate_interval]))), 0)""",
                 "inside transactions",
             ),
-            Query("sum(rate(mongodb_operation_write_conflicts_total{SET}[$__rate_interval]))", "outside"),
+            Query("sum(max by (deployment, rs, member) (rate(mongodb_operation_write_conflicts_total{SET}[$__rate_interval])))", "outside"),
         ],
         colours={"inside transactions": WARN, "outside": NEUTRAL},
     ),
@@ -281,7 +286,7 @@ CONTENTION = [
             Query("sum(concurrent_operations{OPS})", "operations"),
             Query("sum(mongodb_client_transactions_open{OPS})", "driver: open"),
             Query("sum(mongodb_client_transactions_queued{OPS})", "driver: in line"),
-            Query("sum(mongodb_transactions_open{SET})", "server: open"),
+            Query("sum(max by (deployment, rs, member) (mongodb_transactions_open{SET}))", "server: open"),
         ],
     ),
     timeseries(
@@ -306,6 +311,8 @@ CONTENTION = [
 ]
 
 COUNT = "sum by (operation) (increase(transaction_duration_seconds_count{OPS}[$__range]))"
+# Of those with an outcome: where there is none, it is not known how many are faults.
+KNOWN = 'sum by (operation) (increase(transaction_duration_seconds_count{OPS,outcome!=""}[$__range]))'
 
 OPERATIONS = [
     table(
@@ -317,16 +324,16 @@ OPERATIONS = [
             Column("Ended", "sum by (operation) (rate(transaction_duration_seconds_count{OPS}[$__range]))", "ops", decimals=2),
             Column(
                 "Faults",
-                f"""sum by (operation) (increase(transaction_failures_total{{OPS,outcome=~"failed|panicked"}}[$__range]))
-                / ({COUNT} > 0) or 0 * {COUNT}""",
+                f"""sum by (operation) (increase(transaction_duration_seconds_count{{OPS,outcome=~"failed|panicked"}}[$__range]))
+                / ({COUNT} > 0) or 0 * {KNOWN}""",
                 "percentunit",
                 [(None, GOOD), (0.001, WARN), (0.01, BAD)],
                 decimals=2,
             ),
             Column(
                 "Rejected",
-                f"""sum by (operation) (increase(transaction_failures_total{{OPS,outcome="rejected"}}[$__range]))
-                / ({COUNT} > 0) or 0 * {COUNT}""",
+                f"""sum by (operation) (increase(transaction_duration_seconds_count{{OPS,outcome="rejected"}}[$__range]))
+                / ({COUNT} > 0) or 0 * {KNOWN}""",
                 "percentunit",
                 decimals=1,
             ),
@@ -359,7 +366,7 @@ OPERATIONS = [
             "operation",
             "Open the operation",
             "/d/txnscope-operation?var-operation=${__value.raw}&${__url_time_range}"
-            "&${datasource:queryparam}&${job:queryparam}&${instance:queryparam}&${rs:queryparam}&${sidecar:queryparam}",
+            "&${datasource:queryparam}&${job:queryparam}&${instance:queryparam}&${deployment:queryparam}&${rs:queryparam}&${sidecar:queryparam}",
         ),
         wide="operation",
         sort="Ended",
@@ -372,7 +379,7 @@ PAGE = Page(
     title="txnscope / Overview",
     about="""Transactions from the caller's request, the driver's attempts and the server's books. Start here.
     Generated: change dashboards/source, then run cargo xtask gen.""",
-    variables=[frame.job(), frame.instance(), frame.operation(), frame.rs(), frame.sidecar()],
+    variables=[frame.job(), frame.instance(), frame.operation(), frame.deployment(), frame.rs(), frame.sidecar()],
     annotations=[frame.deploys(), frame.elections(), frame.alerts()],
     rows=[
         Row("Is it all right?", RIGHT),

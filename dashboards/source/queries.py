@@ -15,15 +15,15 @@ SELECTORS = {
     # The one operation that a page is about. Its name is no regular expression.
     "ONE": 'job=~"$job",instance=~"$instance",operation="$operation"',
     # The sidecar's page: the replica sets, and those members that are chosen.
-    "SET": 'rs=~"$rs",instance=~"$sidecar"',
-    "MEMBER": 'rs=~"$rs",member=~"$member",instance=~"$sidecar"',
-    "CHECK": 'rs=~"$rs",check=~"$check",instance=~"$sidecar"',
+    "SET": 'deployment=~"$deployment",rs=~"$rs",instance=~"$sidecar"',
+    "MEMBER": 'deployment=~"$deployment",rs=~"$rs",member=~"$member",instance=~"$sidecar"',
+    "CHECK": 'deployment=~"$deployment",rs=~"$rs",check=~"$check",instance=~"$sidecar"',
     "SIDECAR": 'instance=~"$sidecar"',
 }
 
 _SELECTOR = re.compile(r"(?<=[{,])(" + "|".join(SELECTORS) + r")(?=[,}])")
 # Names with a colon are recording rules, which are not ours to check here.
-_OURS = re.compile(r"(?<![\w:])(?:(?:transaction|mongodb|txnscope)_\w+|concurrent_operations)(?![\w:])")
+_OURS = re.compile(r"(?<![\w:])(?:(?:transaction|mongodb|txnscope|process)_\w+|concurrent_operations)(?![\w:])")
 _VARIABLE = re.compile(r"\$\{?([a-z]+)\b")
 
 # What the catalogue's names become in a query.

@@ -10,8 +10,8 @@ MEMBERS = [
         "Whose books count: only a primary begins transactions.",
         [
             Query(
-                'sum by (member) (mongodb_replication_member_state{MEMBER,state="primary"} * 2)'
-                ' + sum by (member) (mongodb_replication_member_state{MEMBER,state="secondary"})',
+                'max by (deployment, rs, member) (mongodb_replication_member_state{MEMBER,state="primary"} * 2)'
+                ' + max by (deployment, rs, member) (mongodb_replication_member_state{MEMBER,state="secondary"})',
                 "{{member}}",
             )
         ],
@@ -22,7 +22,7 @@ MEMBERS = [
     states(
         "Answers",
         "Whether the member answered its last serverStatus poll, no longer than three intervals ago.",
-        [Query("min by (member) (mongodb_up{MEMBER})", "{{member}}")],
+        [Query("max by (deployment, rs, member) (mongodb_up{MEMBER})", "{{member}}")],
         [words(v0=("down", BAD), v1=("up", GOOD))],
         width=5,
         height=7,
@@ -51,7 +51,7 @@ MEMBERS = [
 
 def ended(metric: str) -> str:
     """Transactions a second, over the members."""
-    return f"sum(rate({metric}{{MEMBER}}[$__rate_interval]))"
+    return f"sum(max by (deployment, rs, member) (rate({metric}{{MEMBER}}[$__rate_interval])))"
 
 
 LIFECYCLE = [
@@ -73,9 +73,9 @@ LIFECYCLE = [
         "percentunit",
         [
             Query(
-                """sum by (rs) (rate(mongodb_transactions_aborted_total{MEMBER}[$__rate_interval]))
-                / (sum by (rs) (rate(mongodb_transactions_aborted_total{MEMBER}[$__rate_interval]))
-                + sum by (rs) (rate(mongodb_transactions_committed_total{MEMBER}[$__rate_interval])) > 0)""",
+                """sum by (rs) (max by (deployment, rs, member) (rate(mongodb_transactions_aborted_total{MEMBER}[$__rate_interval])))
+                / (sum by (rs) (max by (deployment, rs, member) (rate(mongodb_transactions_aborted_total{MEMBER}[$__rate_interval])))
+                + sum by (rs) (max by (deployment, rs, member) (rate(mongodb_transactions_committed_total{MEMBER}[$__rate_interval]))) > 0)""",
                 "{{rs}}",
             ),
             limit("max(txnscope:threshold:abort_ratio)", "alert"),
@@ -88,7 +88,7 @@ LIFECYCLE = [
         "s",
         [
             Query(
-                f"histogram_quantile({of}, sum by (le) (rate(mongodb_transaction_duration_seconds_bucket{{MEMBER}}[$__rate_interval]))) >= 0",
+                f"histogram_quantile({of}, sum by (le) (max by (deployment, rs, member, le) (rate(mongodb_transaction_duration_seconds_bucket{{MEMBER}}[$__rate_interval])))) >= 0",
                 name,
             )
             for of, name in [(0.5, "p50"), (0.95, "p95"), (0.99, "p99")]
@@ -97,7 +97,7 @@ LIFECYCLE = [
     heat(
         "Durations",
         "How many took how long. What lasts for the server's limit was forgotten by its client.",
-        "sum by (le) (increase(mongodb_transaction_duration_seconds_bucket{MEMBER}[$__rate_interval]))",
+        "sum by (le) (max by (deployment, rs, member, le) (increase(mongodb_transaction_duration_seconds_bucket{MEMBER}[$__rate_interval])))",
         width=8,
     ),
     timeseries(
@@ -128,7 +128,7 @@ OPEN = [
         "Open",
         "Active ones run a statement. Inactive ones wait for their client, with all that they have written locked.",
         "none",
-        [Query("sum by (state) (mongodb_transactions_open{MEMBER})", "{{state}}")],
+        [Query("sum by (state) (max by (deployment, rs, member, state) (mongodb_transactions_open{MEMBER}))", "{{state}}")],
         stack=True,
         colours={"active": NEUTRAL, "inactive": WARN},
     ),
@@ -147,7 +147,7 @@ OPEN = [
         "Open, by age",
         "Each is in one band.",
         "none",
-        [Query("sum by (age) (mongodb_transactions_open_by_age{MEMBER})", "{{age}}")],
+        [Query("sum by (age) (max by (deployment, rs, member, age) (mongodb_transactions_open_by_age{MEMBER}))", "{{age}}")],
         stack=True,
         colours={
             "under_1s": GOOD,
@@ -163,8 +163,8 @@ OPEN = [
         "none",
         [
             Query(
-                "sum by (operation, state) (mongodb_transactions_open_by_operation{MEMBER}) > 0"
-                " or sum by (operation, state) (mongodb_transactions_open_by_operation{MEMBER,operation=\"unknown\"})",
+                "sum by (operation, state) (max by (deployment, rs, member, operation, state) (mongodb_transactions_open_by_operation{MEMBER})) > 0"
+                " or sum by (operation, state) (max by (deployment, rs, member, operation, state) (mongodb_transactions_open_by_operation{MEMBER,operation=\"unknown\"}))",
                 "{{operation}} {{state}}",
             )
         ],
@@ -185,7 +185,7 @@ OPEN = [
         "Open, by application",
         "By the client's appName.",
         "none",
-        [Query("sum by (application) (mongodb_transactions_open_by_application{MEMBER})", "{{application}}")],
+        [Query("sum by (application) (max by (deployment, rs, member, application) (mongodb_transactions_open_by_application{MEMBER}))", "{{application}}")],
         stack=True,
     ),
     timeseries(
@@ -204,9 +204,9 @@ OPEN = [
         "Open transactions whose statement waits for a lock; those that are logged; commits and aborts in progress.",
         "none",
         [
-            Query("sum(mongodb_transactions_waiting_for_lock{MEMBER})", "waiting for a lock"),
-            Query("sum(mongodb_transactions_long_running{MEMBER})", "long-running"),
-            Query("sum by (command) (mongodb_transactions_ending{MEMBER})", "in {{command}}"),
+            Query("sum(max by (deployment, rs, member) (mongodb_transactions_waiting_for_lock{MEMBER}))", "waiting for a lock"),
+            Query("sum(max by (deployment, rs, member) (mongodb_transactions_long_running{MEMBER}))", "long-running"),
+            Query("sum by (command) (max by (deployment, rs, member, command) (mongodb_transactions_ending{MEMBER}))", "in {{command}}"),
         ],
     ),
     timeseries(
@@ -221,15 +221,16 @@ CONTENTION = [
     timeseries(
         "Write conflicts",
         """Inside transactions, which then abort, and outside, where the server repeats by itself. They point at a
-        document that many want at once.""",
+        document that many want at once. While statements outside hang, theirs seem to be inside: the server books them
+        when the statement ends.""",
         "ops",
         [
             Query(
-                """clamp_min(sum(rate(mongodb_wiredtiger_update_conflicts_total{MEMBER}[$__rate_interval]))
-                - sum(rate(mongodb_operation_write_conflicts_total{MEMBER}[$__rate_interval])), 0)""",
+                """clamp_min(sum(max by (deployment, rs, member) (rate(mongodb_wiredtiger_update_conflicts_total{MEMBER}[$__rate_interval])))
+                - sum(max by (deployment, rs, member) (rate(mongodb_operation_write_conflicts_total{MEMBER}[$__rate_interval]))), 0)""",
                 "inside transactions",
             ),
-            Query("sum(rate(mongodb_operation_write_conflicts_total{MEMBER}[$__rate_interval]))", "outside"),
+            Query("sum(max by (deployment, rs, member) (rate(mongodb_operation_write_conflicts_total{MEMBER}[$__rate_interval])))", "outside"),
         ],
         colours={"inside transactions": WARN, "outside": NEUTRAL},
     ),
@@ -240,9 +241,9 @@ CONTENTION = [
         "none",
         [
             Query(
-                "sum by (resource, mode) (rate(mongodb_lock_wait_seconds_total{MEMBER}[$__rate_interval])) > 0"
-                " or sum by (resource, mode) (rate(mongodb_lock_wait_seconds_total"
-                "{MEMBER,resource=\"global\",mode=\"exclusive\"}[$__rate_interval]))",
+                "sum by (resource, mode) (max by (deployment, rs, member, resource, mode) (rate(mongodb_lock_wait_seconds_total{MEMBER}[$__rate_interval]))) > 0"
+                " or sum by (resource, mode) (max by (deployment, rs, member, resource, mode) (rate("
+                "mongodb_lock_wait_seconds_total{MEMBER,resource=\"global\",mode=\"exclusive\"}[$__rate_interval])))",
                 "{{resource}} {{mode}}",
             ),
             limit("max(txnscope:threshold:lock_wait_ratio)", "alert"),
@@ -253,8 +254,8 @@ CONTENTION = [
         "How many had to wait, by what is locked, and how many met a deadlock.",
         "ops",
         [
-            Query("sum by (resource) (rate(mongodb_lock_waits_total{MEMBER}[$__rate_interval])) > 0", "{{resource}}"),
-            Query("sum(rate(mongodb_lock_deadlocks_total{MEMBER}[$__rate_interval]))", "deadlocks"),
+            Query("sum by (resource) (max by (deployment, rs, member, resource) (rate(mongodb_lock_waits_total{MEMBER}[$__rate_interval]))) > 0", "{{resource}}"),
+            Query("sum(max by (deployment, rs, member) (rate(mongodb_lock_deadlocks_total{MEMBER}[$__rate_interval])))", "deadlocks"),
         ],
         colours={"deadlocks": BAD},
     ),
@@ -263,8 +264,8 @@ CONTENTION = [
         "Operations that wait for a lock, and clients that hold or want it. The dashed line is the alert's threshold.",
         "none",
         [
-            Query("sum by (type) (mongodb_global_lock_queue{MEMBER})", "{{type}}: queue"),
-            Query("sum by (type) (mongodb_global_lock_active_clients{MEMBER})", "{{type}}: clients"),
+            Query("sum by (type) (max by (deployment, rs, member, type) (mongodb_global_lock_queue{MEMBER}))", "{{type}}: queue"),
+            Query("sum by (type) (max by (deployment, rs, member, type) (mongodb_global_lock_active_clients{MEMBER}))", "{{type}}: clients"),
             limit("max(txnscope:threshold:queue_length)", "alert"),
         ],
     ),
@@ -273,9 +274,9 @@ CONTENTION = [
         "In use, free, and the limit of both. From MongoDB 7.0 on few that are free mean nothing: see the queue below.",
         "none",
         [
-            Query("sum by (type) (mongodb_tickets_in_use{MEMBER})", "{{type}}: in use"),
-            Query("sum by (type) (mongodb_tickets_available{MEMBER})", "{{type}}: free"),
-            Query("sum by (type) (mongodb_tickets_limit{MEMBER})", "{{type}}: limit"),
+            Query("sum by (type) (max by (deployment, rs, member, type) (mongodb_tickets_in_use{MEMBER}))", "{{type}}: in use"),
+            Query("sum by (type) (max by (deployment, rs, member, type) (mongodb_tickets_available{MEMBER}))", "{{type}}: free"),
+            Query("sum by (type) (max by (deployment, rs, member, type) (mongodb_tickets_limit{MEMBER}))", "{{type}}: limit"),
         ],
     ),
     timeseries(
@@ -327,11 +328,11 @@ MAJORITY = [
         "none",
         [
             Query(
-                "sum by (cause) (increase(mongodb_replication_elections_called_total{MEMBER}[$__rate_interval]))",
+                "sum by (cause) (max by (deployment, rs, member, cause) (increase(mongodb_replication_elections_called_total{MEMBER}[$__rate_interval])))",
                 "called: {{cause}}",
             ),
-            Query("sum(increase(mongodb_replication_elections_won_total{MEMBER}[$__rate_interval]))", "won"),
-            Query("sum(increase(mongodb_replication_step_downs_total{MEMBER}[$__rate_interval]))", "stepped down"),
+            Query("sum(max by (deployment, rs, member) (increase(mongodb_replication_elections_won_total{MEMBER}[$__rate_interval])))", "won"),
+            Query("sum(max by (deployment, rs, member) (increase(mongodb_replication_step_downs_total{MEMBER}[$__rate_interval])))", "stepped down"),
         ],
     ),
     timeseries(
@@ -340,7 +341,7 @@ MAJORITY = [
         "none",
         [
             Query("max by (rs) (mongodb_replication_term{MEMBER})", "{{rs}}: term"),
-            Query("sum by (peer) (1 - mongodb_replication_peer_up{MEMBER})", "{{peer}}: not heard by"),
+            Query("sum by (peer) (1 - max by (deployment, rs, member, peer) (mongodb_replication_peer_up{MEMBER}))", "{{peer}}: not heard by"),
         ],
     ),
     timeseries(
@@ -350,9 +351,9 @@ MAJORITY = [
         "none",
         [
             Query("max(mongodb_flow_control_lagged{MEMBER})", "lagging now"),
-            Query("sum(rate(mongodb_flow_control_lagged_total{MEMBER}[$__rate_interval]))", "found a second"),
-            Query("sum(rate(mongodb_flow_control_lagged_seconds_total{MEMBER}[$__rate_interval]))", "lagging"),
-            Query("sum(rate(mongodb_flow_control_wait_seconds_total{MEMBER}[$__rate_interval]))", "writers waiting"),
+            Query("sum(max by (deployment, rs, member) (rate(mongodb_flow_control_lagged_total{MEMBER}[$__rate_interval])))", "found a second"),
+            Query("sum(max by (deployment, rs, member) (rate(mongodb_flow_control_lagged_seconds_total{MEMBER}[$__rate_interval])))", "lagging"),
+            Query("sum(max by (deployment, rs, member) (rate(mongodb_flow_control_wait_seconds_total{MEMBER}[$__rate_interval])))", "writers waiting"),
         ],
     ),
 ]
@@ -363,8 +364,8 @@ SHARDED = [
         "Transactions in the prepared state, and operations that wait for one. A prepared transaction waits for its coordinator.",
         "none",
         [
-            Query("sum(mongodb_transactions_prepared{MEMBER})", "prepared"),
-            Query("sum(mongodb_operations_blocked_by_prepared{MEMBER})", "operations that wait for one"),
+            Query("sum(max by (deployment, rs, member) (mongodb_transactions_prepared{MEMBER}))", "prepared"),
+            Query("sum(max by (deployment, rs, member) (mongodb_operations_blocked_by_prepared{MEMBER}))", "operations that wait for one"),
         ],
     ),
     timeseries(
@@ -403,7 +404,7 @@ SHARDED = [
         "Two-phase commits in progress",
         "By step. One that stays waiting for votes has a shard that does not answer.",
         "none",
-        [Query("sum by (step) (mongodb_two_phase_commits_in_progress{MEMBER})", "{{step}}")],
+        [Query("sum by (step) (max by (deployment, rs, member, step) (mongodb_two_phase_commits_in_progress{MEMBER}))", "{{step}}")],
         width=12,
         stack=True,
     ),
@@ -416,11 +417,11 @@ MONGOS = [
         "ops",
         [
             Query(
-                "sum by (type) (rate(mongodb_transaction_commits_initiated_total{MEMBER}[$__rate_interval]))",
+                "sum by (type) (max by (deployment, rs, member, type) (rate(mongodb_transaction_commits_initiated_total{MEMBER}[$__rate_interval])))",
                 "{{type}}: began",
             ),
             Query(
-                "sum by (type) (rate(mongodb_transaction_commits_successful_total{MEMBER}[$__rate_interval]))",
+                "sum by (type) (max by (deployment, rs, member, type) (rate(mongodb_transaction_commits_successful_total{MEMBER}[$__rate_interval])))",
                 "{{type}}: succeeded",
             ),
         ],
@@ -433,8 +434,8 @@ MONGOS = [
         "s",
         [
             Query(
-                """sum by (type) (rate(mongodb_transaction_commits_successful_seconds_total{MEMBER}[$__rate_interval]))
-                / (sum by (type) (rate(mongodb_transaction_commits_successful_total{MEMBER}[$__rate_interval])) > 0)""",
+                """sum by (type) (max by (deployment, rs, member, type) (rate(mongodb_transaction_commits_successful_seconds_total{MEMBER}[$__rate_interval])))
+                / (sum by (type) (max by (deployment, rs, member, type) (rate(mongodb_transaction_commits_successful_total{MEMBER}[$__rate_interval]))) > 0)""",
                 "{{type}}",
             )
         ],
@@ -446,7 +447,7 @@ MONGOS = [
         "ops",
         [
             Query(
-                "sum by (cause) (rate(mongodb_transaction_aborts_by_cause_total{MEMBER}[$__rate_interval]))",
+                "sum by (cause) (max by (deployment, rs, member, cause) (rate(mongodb_transaction_aborts_by_cause_total{MEMBER}[$__rate_interval])))",
                 "{{cause}}",
             )
         ],
@@ -495,14 +496,14 @@ TICKETS = [
         "Queue for a ticket",
         "Operations of normal priority that wait for one. A queue that stays: the storage engine is the bottleneck.",
         "none",
-        [Query("sum by (type) (mongodb_ticket_queue{MEMBER})", "{{type}}")],
+        [Query("sum by (type) (max by (deployment, rs, member, type) (mongodb_ticket_queue{MEMBER}))", "{{type}}")],
         width=12,
     ),
     timeseries(
         "Time spent waiting for a ticket",
         "Seconds a second.",
         "none",
-        [Query("sum by (type) (rate(mongodb_ticket_wait_seconds_total{MEMBER}[$__rate_interval]))", "{{type}}")],
+        [Query("sum by (type) (max by (deployment, rs, member, type) (rate(mongodb_ticket_wait_seconds_total{MEMBER}[$__rate_interval])))", "{{type}}")],
         width=12,
     ),
 ]
@@ -514,7 +515,7 @@ SLOW = [
         "ops",
         [
             Query(
-                "sum by (namespace, plan) (rate(mongodb_profiled_operations_total{MEMBER}[$__rate_interval])) > 0",
+                "sum by (namespace, plan) (max by (deployment, rs, member, namespace, plan) (rate(mongodb_profiled_operations_total{MEMBER}[$__rate_interval]))) > 0",
                 "{{namespace}} {{plan}}",
             )
         ],
@@ -527,8 +528,8 @@ SLOW = [
         "s",
         [
             Query(
-                """sum by (namespace, plan) (rate(mongodb_profiled_operations_seconds_total{MEMBER}[$__rate_interval]))
-                / (sum by (namespace, plan) (rate(mongodb_profiled_operations_total{MEMBER}[$__rate_interval])) > 0)""",
+                """sum by (namespace, plan) (max by (deployment, rs, member, namespace, plan) (rate(mongodb_profiled_operations_seconds_total{MEMBER}[$__rate_interval])))
+                / (sum by (namespace, plan) (max by (deployment, rs, member, namespace, plan) (rate(mongodb_profiled_operations_total{MEMBER}[$__rate_interval]))) > 0)""",
                 "{{namespace}} {{plan}}",
             )
         ],
@@ -541,7 +542,7 @@ SLOW = [
         "ops",
         [
             Query(
-                "sum by (namespace) (rate(mongodb_profiled_write_conflicts_total{MEMBER}[$__rate_interval]))",
+                "sum by (namespace) (max by (deployment, rs, member, namespace) (rate(mongodb_profiled_write_conflicts_total{MEMBER}[$__rate_interval])))",
                 "{{namespace}}",
             )
         ],
@@ -578,8 +579,8 @@ SLOW = [
         "Times that the profiler, and lines that the log, had overwritten before they were read.",
         "ops",
         [
-            Query("sum(rate(mongodb_profile_gaps_total{MEMBER}[$__rate_interval]))", "gaps in the profiler"),
-            Query("sum(rate(mongodb_log_lines_lost_total{MEMBER}[$__rate_interval]))", "lines of the log"),
+            Query("sum(max by (deployment, rs, member) (rate(mongodb_profile_gaps_total{MEMBER}[$__rate_interval])))", "gaps in the profiler"),
+            Query("sum(max by (deployment, rs, member) (rate(mongodb_log_lines_lost_total{MEMBER}[$__rate_interval])))", "lines of the log"),
         ],
         width=24,
         height=5,
@@ -591,7 +592,7 @@ PAGE = Page(
     title="txnscope / Server transactions",
     about="""What mongod's own books say about transactions, and what they wait for.
     Generated: change dashboards/source, then run cargo xtask gen.""",
-    variables=[frame.rs(), frame.sidecar(), frame.member()],
+    variables=[frame.deployment(), frame.rs(), frame.sidecar(), frame.member()],
     annotations=[frame.elections(), frame.alerts()],
     rows=[
         Row("Members", MEMBERS),

@@ -14,9 +14,9 @@ use promql_parser::parser::{
 
 use self::selector::Series;
 
-/// Labels that Prometheus or its configuration puts on every series. `cluster` is the one by which our rules join the
-/// two sides; who watches one deployment need not have it.
-pub const TARGET_LABELS: &[&str] = &["cluster", "instance", "job"];
+/// Labels that Prometheus or its configuration puts on every series. `cluster` and `deployment` are those by which our rules join the
+/// two sides; who watches one deployment need not have them.
+pub const TARGET_LABELS: &[&str] = &["cluster", "deployment", "instance", "job"];
 
 /// What a query names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -15,6 +15,7 @@ mod itself;
 mod markdown;
 mod metric;
 mod presence;
+mod process;
 mod server;
 mod words;
 
@@ -25,6 +26,7 @@ pub use itself::*;
 pub use markdown::markdown;
 pub use metric::{Emitter, Kind, Label, Metric, Stability, Unit, Values};
 pub use presence::Presence;
+pub use process::*;
 pub use server::*;
 pub use words::*;
 
@@ -147,6 +149,13 @@ pub const METRICS: &[&Metric] = &[
     &TXNSCOPE_POLL_AGE,
     &TXNSCOPE_POLL_ERRORS,
     &TXNSCOPE_SERIES_DROPPED,
+    &PROCESS_START_TIME,
+    &PROCESS_CPU_SECONDS,
+    &PROCESS_RESIDENT_MEMORY,
+    &PROCESS_VIRTUAL_MEMORY,
+    &PROCESS_THREADS,
+    &PROCESS_OPEN_FDS,
+    &PROCESS_MAX_FDS,
 ];
 
 /// The metric of that exact name.
@@ -155,9 +164,9 @@ pub fn find(name: &str) -> Option<&'static Metric> {
     METRICS.iter().copied().find(|metric| metric.name == name)
 }
 
-/// The metrics that one emitter exposes.
+/// The metrics that one emitter exposes, those of [`Emitter::Both`] included.
 pub fn emitted_by(emitter: Emitter) -> impl Iterator<Item = &'static Metric> {
-    METRICS.iter().copied().filter(move |metric| metric.emitter == emitter)
+    METRICS.iter().copied().filter(move |metric| metric.is_emitted_by(emitter))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::{Emitter, METRICS, Metric, Stability, Values, emitted_by};
+use crate::{Emitter, METRICS, Metric, Stability, Values};
 
 const HEAD: &str = "# Metrics
 
@@ -18,12 +18,13 @@ pub fn markdown() -> String {
     for (title, emitter) in [
         ("From the backend (the `txnscope` library)", Emitter::Library),
         ("From the sidecar (`txnscope serve`)", Emitter::Sidecar),
+        ("From both, of the process itself", Emitter::Both),
     ] {
         let _ = writeln!(page, "## {title}\n");
         page.push_str(
             "| metric | kind | unit | labels | meaning | source |\n| --- | --- | --- | --- | --- | --- |\n",
         );
-        for metric in emitted_by(emitter) {
+        for metric in METRICS.iter().filter(|metric| metric.emitter == emitter) {
             row(&mut page, metric);
         }
         page.push('\n');

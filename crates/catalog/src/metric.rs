@@ -23,6 +23,14 @@ pub struct Metric {
     pub stability: Stability,
 }
 
+impl Metric {
+    /// Whether it is on the page of that emitter.
+    #[must_use]
+    pub fn is_emitted_by(&self, emitter: Emitter) -> bool {
+        self.emitter == emitter || self.emitter == Emitter::Both
+    }
+}
+
 /// A Prometheus metric type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -111,6 +119,8 @@ pub enum Emitter {
     Library,
     /// `txnscope serve`.
     Sidecar,
+    /// Either of them, of itself.
+    Both,
 }
 
 /// What a user may rely on.

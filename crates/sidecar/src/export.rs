@@ -71,6 +71,9 @@ impl Collector for Families {
             of_member(&mut families, &member, now);
         }
         consistency::show(&mut families, &self.board.inspected(), now);
+        for (metric, value) in catalog::process_now() {
+            families.number(metric, &[], value);
+        }
         families.0.into_values().collect()
     }
 }

@@ -18,8 +18,6 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("scrape_duration_seconds", &[]),
     ("scrape_samples_scraped", &[]),
     ("scrape_series_added", &[]),
-    // Every client library: when the process began, for annotations of deploys.
-    ("process_start_time_seconds", &[]),
 ];
 
 /// What is known of a selector's series.

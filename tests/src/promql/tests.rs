@@ -35,6 +35,7 @@ fn what_prometheus_would_answer_is_right() {
         "min_over_time(mongodb_global_lock_queue[5m]) or min_over_time(mongodb_ticket_queue[5m])",
         r#"absent(up{job="shop"})"#,
         "changes(process_start_time_seconds[5m]) > 0",
+        r#"sum by (cluster, deployment) (up{deployment!=""})"#,
         r#"ALERTS{alertstate="firing",severity="critical"}"#,
         "topk(5, sum by (operation) (rate(transaction_attempts_total[5m])))",
         "max_over_time(sum by (rs) (mongodb_transactions_open)[5m:1m])",

@@ -12,12 +12,23 @@ use tokio::net::TcpListener;
 
 use crate::files::{folder, read};
 
-/// The alerts that came, with the receiver that they came for.
-type Received = Arc<Mutex<Vec<(String, Value)>>>;
+/// The alerts that came, with the receiver that they came for, and those that are over.
+#[derive(Clone, Default)]
+struct Received {
+    firing: Arc<Mutex<Vec<(String, Value)>>>,
+    resolved: Arc<Mutex<Vec<Value>>>,
+}
 
 async fn note(State(received): State<Received>, Path(receiver): Path<String>, Json(message): Json<Value>) {
     let alerts = message["alerts"].as_array().unwrap();
-    received.lock().unwrap().extend(alerts.iter().map(|alert| (receiver.clone(), alert["labels"].clone())));
+    for alert in alerts {
+        let labels = alert["labels"].clone();
+        if alert["status"] == "resolved" {
+            received.resolved.lock().unwrap().push(labels);
+        } else {
+            received.firing.lock().unwrap().push((receiver.clone(), labels));
+        }
+    }
 }
 
 /// Alertmanager with our configuration, but for its patience and its addresses, and who listens there.
@@ -28,8 +39,10 @@ async fn stage() -> (Alertmanager, Received) {
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, router).await });
     let config = read(&folder().join("alertmanager.yml"));
-    let config =
-        config.replace("127.0.0.1:9099", &address.to_string()).replace("group_wait: 30s", "group_wait: 1s");
+    let config = config.replace("127.0.0.1:9099", &address.to_string());
+    let config = config
+        .replace("group_wait: 30s", "group_wait: 1s")
+        .replace("group_interval: 30s", "group_interval: 1s");
     assert!(config.contains(&address.to_string()) && config.contains("group_wait: 1s"));
     (Alertmanager::start(&config).await.unwrap(), received)
 }
@@ -74,7 +87,7 @@ async fn a_fast_burn_explains_the_slow_burn_of_the_same_operation_only() {
 
     // And that is what people hear.
     wait::until("the messages", async || {
-        let received = received.lock().unwrap().clone();
+        let received = received.firing.lock().unwrap().clone();
         let has = |receiver: &str, labels: &Value| received.contains(&(receiver.to_owned(), labels.clone()));
         ensure!(has("page", &fast) && has("ticket", &other) && has("ticket", &latency), "{received:?}");
         assert!(!received.iter().any(|(_, labels)| *labels == same), "{received:?}");
@@ -119,4 +132,89 @@ async fn without_a_cluster_a_set_without_primary_silences_no_backend() {
         labels("MongoDBWriteConflicts", "mongodb", "warning", &[("rs", "rs1")]),
     ];
     inhibits(&alertmanager, &alerts, &["MongoDBWriteConflicts"]).await;
+}
+
+/// Of two deployments in a cluster, the one without primary explains nothing of the other, whose set has the same name.
+#[tokio::test]
+async fn a_set_without_primary_silences_nothing_of_another_deployment_in_its_cluster() {
+    let (alertmanager, _) = stage().await;
+    let of = |deployment| [("cluster", "eu"), ("deployment", deployment), ("rs", "rs0")];
+    let operation = |deployment, operation| {
+        [("cluster", "eu"), ("deployment", deployment), ("job", "shop"), ("operation", operation)]
+    };
+    let alerts = [
+        labels("MongoDBNoPrimary", "availability", "critical", &of("payments")),
+        labels("MongoDBLockWaits", "mongodb", "warning", &of("payments")),
+        labels("MongoDBLockWaits", "mongodb", "warning", &of("orders")),
+        labels(
+            "TransactionFailureBudgetBurnFast",
+            "transaction",
+            "critical",
+            &operation("payments", "POST /pay"),
+        ),
+        labels(
+            "TransactionFailureBudgetBurnFast",
+            "transaction",
+            "critical",
+            &operation("orders", "POST /order"),
+        ),
+    ];
+    inhibits(&alertmanager, &alerts, &["MongoDBLockWaits", "TransactionFailureBudgetBurnFast"]).await;
+}
+
+#[tokio::test]
+async fn a_sidecar_that_is_down_explains_its_failing_probes() {
+    let (alertmanager, _) = stage().await;
+    let down = labels(
+        "TxnscopeSidecarDown",
+        "txnscope",
+        "critical",
+        &[("job", "txnscope"), ("instance", "127.0.0.1:9917")],
+    );
+    let probe = |instance| {
+        labels(
+            "TxnscopeProbeFailing",
+            "txnscope",
+            "critical",
+            &[("job", "mongodb"), ("instance", instance), ("deployment", "payments")],
+        )
+    };
+    let alerts = [down, probe("127.0.0.1:9917"), probe("127.0.0.2:9917")];
+    inhibits(&alertmanager, &alerts, &["TxnscopeProbeFailing"]).await;
+}
+
+/// The server ends such a transaction within a minute; the next one, some minutes later, has to be told as well.
+#[tokio::test]
+async fn a_second_transaction_that_is_open_for_long_is_a_ticket_of_its_own() {
+    let (alertmanager, received) = stage().await;
+    let alert = labels(
+        "MongoDBOldestOpenTransaction",
+        "mongodb",
+        "warning",
+        &[("rs", "rs0"), ("member", "db1:27017")],
+    );
+    for incident in 1..=2 {
+        alertmanager.send(&json!([{"labels": alert}])).await.unwrap();
+        wait::until("a ticket", async || {
+            let firing = received.firing.lock().unwrap().clone();
+            ensure!(
+                firing.iter().filter(|(receiver, _)| receiver == "ticket").count() == incident,
+                "{firing:?}"
+            );
+            Ok(())
+        })
+        .await
+        .unwrap();
+        // It ends with the time that is its beginning.
+        let over =
+            json!([{"labels": alert, "startsAt": "2020-01-01T00:00:00Z", "endsAt": "2020-01-01T00:00:01Z"}]);
+        alertmanager.send(&over).await.unwrap();
+        wait::until("that it is over", async || {
+            let resolved = received.resolved.lock().unwrap().clone();
+            ensure!(resolved.len() == incident, "{resolved:?}");
+            Ok(())
+        })
+        .await
+        .unwrap();
+    }
 }

@@ -3,8 +3,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod afterwards;
+mod estate;
 mod files;
 mod inhibition;
+mod matrix;
 mod routes;
 mod rules;
 mod runbooks;
+mod unseen;

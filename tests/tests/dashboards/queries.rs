@@ -24,8 +24,8 @@ pub(crate) fn recorded() -> BTreeSet<String> {
 /// A query as Grafana sends it, with all values of all variables chosen.
 pub(crate) fn sent(query: &str, operation: &str, window: &str, range: &str) -> String {
     let mut sent = query.replace("$__rate_interval", window).replace("$__range", range);
-    for name in ["job", "instance", "rs", "sidecar", "member", "check"] {
-        let all = if name == "rs" { ".*" } else { ".+" };
+    for name in ["job", "instance", "deployment", "rs", "sidecar", "member", "check"] {
+        let all = if ["deployment", "rs"].contains(&name) { ".*" } else { ".+" };
         sent = sent.replace(&format!("=~\"${name}\""), &format!("=~\"{all}\""));
     }
     sent =
@@ -81,8 +81,10 @@ fn every_query_follows_the_variables() {
                 let of_alerts = query.contains("ALERTS{");
                 assert!(query.contains("$") || of_rules_alone || of_alerts, "{}: {query}", panel.place);
                 for window in query.split('[').skip(1).map(|rest| rest.split(']').next().unwrap()) {
+                    // A budget of 30 days is one, whatever is looked at; it is made of what rules record.
+                    let of_budget = window == "30d" && query.contains("sum_over_time(job_operation:");
                     assert!(
-                        ["$__rate_interval", "$__range"].contains(&window),
+                        of_budget || ["$__rate_interval", "$__range"].contains(&window),
                         "{}: [{window}]",
                         panel.place
                     );
@@ -104,6 +106,54 @@ fn every_stable_metric_is_on_some_panel() {
     let stable = METRICS.iter().filter(|metric| metric.stability == Stability::Stable);
     let missing: Vec<_> = stable.map(|metric| metric.name).filter(|name| !shown.contains(*name)).collect();
     assert!(missing.is_empty(), "no panel shows {missing:?}");
+}
+
+/// What prom-client exports for a backend that counts by itself: no outcome is known, and three in ten failed. No panel
+/// may make a success of that. Beside it, as a control, the same with outcomes.
+#[tokio::test]
+async fn a_backend_without_outcomes_has_no_success_ratio_and_no_budget() {
+    let series = |labels: &str, by: u32| serde_json::json!({"series": format!("transaction_duration_seconds_count{{job=\"shop\",instance=\"a\"{labels}}}"), "values": format!("0+{by}x120")});
+    let bare = [
+        series("", 100),
+        serde_json::json!({"series": "transaction_failures_total{job=\"shop\",instance=\"a\"}", "values": "0+30x120"}),
+        serde_json::json!({"series": "transaction_attempts_total{job=\"shop\",instance=\"a\"}", "values": "0+100x120"}),
+    ];
+    let of = |outcome: &str| format!(",operation=\"POST /pay\",outcome=\"{outcome}\"");
+    let whole = [series(&of("succeeded"), 70), series(&of("failed"), 30), series(&of("cancelled"), 50)];
+    let judged =
+        |title: &str| ["Success ratio", "Error budget left", "Operations in this time"].contains(&title);
+    let mut asked = Vec::new();
+    for page in pages() {
+        for panel in page.panels().iter().filter(|panel| judged(text(&panel.json["title"]))) {
+            for (at, query) in panel.queries().into_iter().enumerate() {
+                // Of the table, the columns of faults and rejections.
+                if panel.json["type"] != "table" || (1..=2).contains(&at) {
+                    asked.push(sent(query, "POST /pay", "5m", "1h"));
+                }
+            }
+        }
+    }
+    assert!(asked.len() >= 5, "{asked:#?}");
+    // All operations of a job that has no names for them.
+    let nothing = asked.iter().map(|query| query.replace("operation=~\".+\"", "operation=~\".*\""));
+    let nothing: Vec<_> = nothing
+        .map(|query| serde_json::json!({"expr": query.replace("operation=\"POST /pay\"", "operation=\"\""), "eval_time": "2h"}))
+        .collect();
+    let something: Vec<_> = asked
+        .iter()
+        .map(|query| serde_json::json!({"expr": format!("count({query})"), "eval_time": "2h", "exp_samples": [{"labels": "{}", "value": 1}]}))
+        .collect();
+    let ratio = asked.iter().find(|query| query.starts_with("1 - ") && !query.contains("scalar")).unwrap();
+    let control = serde_json::json!({"expr": format!("round({ratio}, 0.01)"), "eval_time": "2h", "exp_samples": [{"labels": "{}", "value": 0.7}]});
+    let objectives = testkit::workspace().join("alerts/rules/objectives.yml").to_string_lossy().into_owned();
+    let file = serde_json::json!({"rule_files": [objectives], "evaluation_interval": "1m", "tests": [
+        {"interval": "1m", "input_series": bare, "promql_expr_test": nothing},
+        {"interval": "1m", "input_series": whole, "promql_expr_test": something},
+        {"interval": "1m", "input_series": whole, "promql_expr_test": [control]},
+    ]});
+    let place = tempfile::Builder::new().suffix(".yml").tempfile().unwrap();
+    std::fs::write(place.path(), file.to_string()).unwrap();
+    testkit::promtool::test_rules(&[place.path().to_owned()]).await.unwrap();
 }
 
 /// Why a metric may be missing, and the words by which the title of its row must say so.

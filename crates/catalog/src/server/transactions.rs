@@ -162,13 +162,13 @@ pub const MONGODB_TRANSACTIONS_TABLE_WRITES: Metric = count(
 /// Write conflicts outside of transactions.
 pub const MONGODB_OPERATION_WRITE_CONFLICTS: Metric = count(
     "mongodb_operation_write_conflicts_total",
-    "Write conflicts that the server retried by itself. On 6.0 a conflict inside a transaction is not among them.",
+    "Write conflicts that the server retried by itself, booked when the statement ends. On 6.0 a conflict inside a transaction is not among them.",
     "serverStatus.metrics.operation.writeConflicts",
 );
 
 /// Write conflicts of the storage engine.
 pub const MONGODB_WIREDTIGER_UPDATE_CONFLICTS: Metric = count(
     "mongodb_wiredtiger_update_conflicts_total",
-    "Write conflicts that WiredTiger detected, inside transactions and outside. Less mongodb_operation_write_conflicts_total, it gives those inside.",
+    "Write conflicts that WiredTiger detected, inside transactions and outside. Less mongodb_operation_write_conflicts_total, it gives those inside, but only once the statements outside have ended: while they hang, theirs seem to be inside.",
     "serverStatus.wiredTiger.transaction.\"update conflicts\"",
 );

@@ -14,7 +14,7 @@ use metrics_exporter_prometheus::formatting::{sanitize_label_value, write_help_l
 use txnscope_catalog::{
     CLIENT_TRANSACTIONS_ABORTED, CLIENT_TRANSACTIONS_COMMITTED, CLIENT_TRANSACTIONS_OPEN,
     CLIENT_TRANSACTIONS_STARTED, CLIENT_TRANSACTIONS_UNKNOWN, CONCURRENT_OPERATIONS, Metric,
-    TRANSACTION_ATTEMPTS, TRANSACTION_DURATION, Unit,
+    TRANSACTION_ATTEMPTS, TRANSACTION_DURATION, Unit, process_now,
 };
 
 use super::count::Count;
@@ -168,6 +168,14 @@ fn in_flight(
             .sum()
     };
     began.iter().map(|(labels, count)| (labels.clone(), count.saturating_sub(ended_of(labels)))).collect()
+}
+
+/// What the process uses, as every client library shows it.
+pub(super) fn render_process(page: &mut String) {
+    for (metric, value) in process_now() {
+        head(page, metric);
+        let _ = writeln!(page, "{} {value}\n", metric.name);
+    }
 }
 
 fn head(page: &mut String, metric: &Metric) {

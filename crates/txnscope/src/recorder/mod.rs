@@ -1,9 +1,9 @@
 //! Recorder set-up: from the `metrics` facade to a page that Prometheus reads.
 //!
 //! [`Metrics::install`] makes `metrics-exporter-prometheus` the process's recorder and keeps it up; the catalogue's
-//! own metrics it keeps beside it, in fixed buckets and without buffers. Whatever else the application records through the
-//! facade comes out on the same page; its histograms have buckets from 0.001 to 10,000, or those of a builder of its own
-//! ([`Metrics::install_with`]).
+//! own metrics it keeps beside it, in fixed buckets and without buffers, and adds `process_*`. Whatever else the application
+//! records through the facade comes out on the same page; its histograms have buckets from 0.001 to 10,000, or those of a
+//! builder of its own ([`Metrics::install_with`]).
 //!
 //! ```
 //! # #[cfg(feature = "axum")]
@@ -149,7 +149,12 @@ impl Metrics {
     #[must_use]
     pub fn render(&self) -> String {
         let mut page = self.exporter.render();
+        // An application that exports these itself has them in the exporter's part.
+        let has_process = page.contains("# TYPE process_");
         self.families.render(&mut page);
+        if !has_process {
+            families::render_process(&mut page);
+        }
         page
     }
 

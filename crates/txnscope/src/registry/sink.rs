@@ -74,7 +74,7 @@ impl Sink {
     }
 
     pub(super) fn describe(&self) {
-        for metric in emitted_by(Emitter::Library) {
+        for metric in emitted_by(Emitter::Library).filter(|metric| metric.emitter == Emitter::Library) {
             let (name, help) = (metric.name.into(), SharedString::const_str(metric.help));
             let unit = match metric.unit {
                 Unit::Seconds => Some(metrics::Unit::Seconds),
