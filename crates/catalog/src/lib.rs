@@ -9,6 +9,7 @@
 //! ```
 
 mod caller;
+mod codes;
 mod consistency;
 mod driver;
 mod itself;
@@ -20,6 +21,7 @@ mod server;
 mod words;
 
 pub use caller::*;
+pub use codes::{Refusal, refusal};
 pub use consistency::*;
 pub use driver::*;
 pub use itself::*;

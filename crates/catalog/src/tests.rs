@@ -93,6 +93,26 @@ fn closed_sets_have_no_duplicates() {
 }
 
 #[test]
+fn member_states_are_named_by_their_protocol_number() {
+    let named: Vec<_> = crate::MEMBER_STATE_NUMBERS.iter().zip(crate::MEMBER_STATES).collect();
+    assert_eq!(crate::MEMBER_STATE_NUMBERS.len(), crate::MEMBER_STATES.len());
+    for (number, name) in [
+        (0, "startup"),
+        (1, "primary"),
+        (2, "secondary"),
+        (3, "recovering"),
+        (5, "startup2"),
+        (6, "unknown"),
+        (7, "arbiter"),
+        (8, "down"),
+        (9, "rollback"),
+        (10, "removed"),
+    ] {
+        assert!(named.contains(&(&number, &name)), "{number} is {name}: {named:?}");
+    }
+}
+
+#[test]
 fn the_four_caller_names_are_to_the_letter() {
     let caller: Vec<_> = METRICS[..4].iter().map(|metric| metric.name).collect();
     assert_eq!(

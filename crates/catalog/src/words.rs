@@ -85,6 +85,7 @@ pub const POLL_ERROR_REASONS: &[&str] = &[
     "permission_denied",
     "command_failed",
     "malformed_reply",
+    "identity_mismatch",
     "other",
 ];
 

@@ -4,9 +4,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use mongodb::bson::RawDocument;
 use mongodb::error::{Error as DriverError, ErrorKind};
+use txnscope_catalog::{Refusal, refusal};
 use txnscope_mongo::UriError;
 
+use crate::decode::{Found, flag, leniently, number, text};
 use crate::web::WebConfigError;
 
 /// Why a sidecar did not start.
@@ -110,11 +113,13 @@ pub(crate) enum Reason {
     PermissionDenied,
     CommandFailed,
     MalformedReply,
+    /// Another server answers than the one that was asked.
+    IdentityMismatch,
     Other,
 }
 
 impl Reason {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Timeout,
         Self::Network,
         Self::ServerSelection,
@@ -122,6 +127,7 @@ impl Reason {
         Self::PermissionDenied,
         Self::CommandFailed,
         Self::MalformedReply,
+        Self::IdentityMismatch,
         Self::Other,
     ];
 
@@ -134,6 +140,7 @@ impl Reason {
             Self::PermissionDenied => "permission_denied",
             Self::CommandFailed => "command_failed",
             Self::MalformedReply => "malformed_reply",
+            Self::IdentityMismatch => "identity_mismatch",
             Self::Other => "other",
         }
     }
@@ -142,9 +149,12 @@ impl Reason {
     pub(crate) const fn is_an_answer(self) -> bool {
         match self {
             Self::PermissionDenied | Self::CommandFailed | Self::MalformedReply => true,
-            Self::Timeout | Self::Network | Self::ServerSelection | Self::Authentication | Self::Other => {
-                false
-            }
+            Self::Timeout
+            | Self::Network
+            | Self::ServerSelection
+            | Self::Authentication
+            | Self::IdentityMismatch
+            | Self::Other => false,
         }
     }
 }
@@ -154,7 +164,9 @@ impl Reason {
 #[error("{message}")]
 pub(crate) struct PollError {
     pub(crate) reason: Reason,
-    /// The server's code, if it said no.
+    /// What the server means by it, if it said no.
+    refusal: Option<Refusal>,
+    /// The server's code, if it said no and gave one.
     code: Option<i32>,
     message: String,
     /// The driver has cleared the pool because of another error.
@@ -163,7 +175,20 @@ pub(crate) struct PollError {
 
 impl PollError {
     pub(crate) fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, code: None, message: message.into(), cleared: false }
+        Self { reason, refusal: None, code: None, message: message.into(), cleared: false }
+    }
+
+    /// A server that said no.
+    fn refused(code: Option<i32>, message: String) -> Self {
+        let reason = match code {
+            Some(UNAUTHORIZED) => Reason::PermissionDenied,
+            Some(AUTHENTICATION_FAILED) => Reason::Authentication,
+            Some(MAX_TIME_MS_EXPIRED) => Reason::Timeout,
+            Some(_) | None => Reason::CommandFailed,
+        };
+        // A server's words can name the user.
+        let message = if reason == Reason::Authentication { CREDENTIALS.to_owned() } else { message };
+        Self { reason, refusal: Some(refusal(code)), code, message, cleared: false }
     }
 
     /// The same, and where it was met.
@@ -188,66 +213,97 @@ impl PollError {
     pub(crate) fn timeout(limit: Duration) -> Self {
         Self::new(Reason::Timeout, format!("no answer within {limit:?}"))
     }
-}
 
-impl PollError {
-    /// The server does not have what was asked for: it is a standalone, a mongos, or of another version. This is no
-    /// failure; there is nothing to be had.
-    pub(crate) fn is_unsupported(&self) -> bool {
-        const COMMAND_NOT_FOUND: i32 = 59;
-        const INVALID_OPTIONS: i32 = 72;
-        const NO_REPLICATION_ENABLED: i32 = 76;
-        const COMMAND_NOT_SUPPORTED: i32 = 115;
-        const ALL: [i32; 4] =
-            [COMMAND_NOT_FOUND, INVALID_OPTIONS, NO_REPLICATION_ENABLED, COMMAND_NOT_SUPPORTED];
-        self.code.is_some_and(|code| ALL.contains(&code))
+    /// What the server means by it, if it said no.
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
+        self.refusal
+    }
+
+    /// Whether the server said no, and will say so again: it does not have what was asked for, or not in its present
+    /// state. This is no failure; there is nothing to be had.
+    pub(crate) fn is_permanent(&self) -> bool {
+        self.refusal.is_some_and(Refusal::is_permanent)
+    }
+
+    /// The server's code, if it said no and gave one.
+    pub(crate) fn code(&self) -> Option<i32> {
+        self.code
     }
 }
+
+/// What is said of a refusal to let us in.
+const CREDENTIALS: &str = "the server does not accept the credentials";
 
 const UNAUTHORIZED: i32 = 13;
 const AUTHENTICATION_FAILED: i32 = 18;
 const MAX_TIME_MS_EXPIRED: i32 = 50;
 
+/// The member was removed from its set.
+pub(crate) const INVALID_REPLICA_SET_CONFIG: i32 = 93;
+/// The member knows of no set.
+pub(crate) const NOT_YET_INITIALIZED: i32 = 94;
+
 impl From<DriverError> for PollError {
     fn from(error: DriverError) -> Self {
+        // The kind alone: the error's own form repeats the server's whole reply.
+        let message = error.kind.to_string();
         let reason = match error.kind.as_ref() {
             ErrorKind::Authentication { .. } => Reason::Authentication,
-            ErrorKind::Command(command) => match command.code {
-                UNAUTHORIZED => Reason::PermissionDenied,
-                AUTHENTICATION_FAILED => Reason::Authentication,
-                MAX_TIME_MS_EXPIRED => Reason::Timeout,
-                _ => Reason::CommandFailed,
-            },
+            ErrorKind::Command(command) => return Self::refused(Some(command.code), message),
             ErrorKind::ServerSelection { .. } => Reason::ServerSelection,
             ErrorKind::Io(io) if io.kind() == io::ErrorKind::TimedOut => Reason::Timeout,
             ErrorKind::Io(_) | ErrorKind::ConnectionPoolCleared { .. } | ErrorKind::DnsResolve { .. } => {
                 Reason::Network
             }
             ErrorKind::InvalidResponse { .. } | ErrorKind::BsonDeserialization(_) | ErrorKind::Bson(_) => {
+                // The driver reads no refusal that lacks a code, or has one of another type.
+                if let Some(no) = error.server_response().and_then(|reply| Refused::read(reply)) {
+                    return Self::refused(no.code, no.message.unwrap_or(message));
+                }
                 Reason::MalformedReply
             }
             _ => Reason::Other,
         };
-        let code = match error.kind.as_ref() {
-            ErrorKind::Command(command) => Some(command.code),
-            _ => None,
-        };
         let cleared = matches!(error.kind.as_ref(), ErrorKind::ConnectionPoolCleared { .. });
         let message = match error.kind.as_ref() {
             // A server's words can name the user.
-            _ if reason == Reason::Authentication => "the server does not accept the credentials".to_owned(),
+            _ if reason == Reason::Authentication => CREDENTIALS.to_owned(),
             // The driver's words repeat what it was last told by the server, whatever that was.
             ErrorKind::ConnectionPoolCleared { .. } => "another connection could not be made".to_owned(),
             ErrorKind::ServerSelection { .. } => "no server can be selected in time".to_owned(),
-            // The kind alone: the error's own form repeats the server's whole reply.
-            kind => kind.to_string(),
+            _ => message,
         };
-        Self { reason, code, message, cleared }
+        Self { cleared, ..Self::new(reason, message) }
     }
+}
+
+/// A reply that says no, in whatever form.
+struct Refused {
+    code: Option<i32>,
+    message: Option<String>,
+}
+
+impl Refused {
+    fn read(reply: &RawDocument) -> Option<Self> {
+        let reply = leniently(reply);
+        if flag(&reply, &["ok"]) != Found::Value(false) {
+            return None;
+        }
+        #[allow(clippy::cast_possible_truncation, reason = "a number beyond is no code")]
+        let code = number(&reply, &["code"]).ok().map(|code| code as i32);
+        let message = text(&reply, &["errmsg"]).ok().map(printable);
+        Some(Self { code, message })
+    }
+}
+
+/// The server's words, on one line and not too long.
+fn printable(text: &str) -> String {
+    text.chars().take(200).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use mongodb::bson::rawdoc;
     use txnscope_catalog::POLL_ERROR_REASONS;
 
     use super::*;
@@ -258,5 +314,17 @@ mod tests {
         for (index, reason) in Reason::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, index, "the order is that of the declaration");
         }
+    }
+
+    #[test]
+    fn a_refusal_without_a_code_or_with_an_odd_one_is_read() {
+        let read =
+            |reply: mongodb::bson::RawDocumentBuf| Refused::read(&reply).map(|no| (no.code, no.message));
+        let words = Some("not supported through mongos".to_owned());
+        assert_eq!(read(rawdoc! {"ok": 0.0, "errmsg": "not supported through mongos"}), Some((None, words)));
+        assert_eq!(read(rawdoc! {"ok": 0, "code": 8000.0}), Some((Some(8000), None)));
+        assert_eq!(read(rawdoc! {"ok": false, "code": 303_i64}), Some((Some(303), None)));
+        assert_eq!(read(rawdoc! {"ok": 1, "code": 303}), None);
+        assert_eq!(read(rawdoc! {"code": 303}), None);
     }
 }

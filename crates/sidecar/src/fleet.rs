@@ -1,33 +1,34 @@
 //! The members that are watched: who joins is polled, who leaves is not.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod asking;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use mongodb::options::{ClientOptions, ServerAddress};
-use tokio::time::{Instant, MissedTickBehavior, timeout};
+use mongodb::options::ServerAddress;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::error::{PollError, Reason, StartError};
+use crate::address;
+use crate::discovery::{Demand, Deployment};
+use crate::error::{Reason, StartError};
+use crate::hosts::{Dns, Hosts};
+use crate::inquiry::farewell;
 use crate::poller::{Pace, watch_member};
 use crate::snapshot::{MemberState, Snapshot};
 use crate::source::{self, SourceSettings};
-use crate::topology::{Hello, Membership, hello};
 use crate::uri::{MemberClient as Client, Uri, client};
-
-/// How long closing the connections may take at the end.
-const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Follows one deployment.
 pub(crate) struct Fleet {
-    uri: Uri,
+    hosts: Hosts,
+    demand: Demand,
     /// The name of the replica set: what the URI says, and then what the set says.
     rs: String,
-    /// What all clients have in common, and the hosts of the URI. Missing while DNS does not say.
-    options: Option<ClientOptions>,
     pace: Pace,
     sources: SourceSettings,
     snapshot: Snapshot,
@@ -36,18 +37,22 @@ pub(crate) struct Fleet {
     watched: BTreeMap<String, Watched>,
     /// Clients of servers that are asked who they are and are not watched, or not yet.
     asked: BTreeMap<String, Client>,
-    /// The last account of the set that was accepted.
-    known: Option<Membership>,
-    /// Hosts of the URI that have turned out to be another name of a member, or nothing to watch.
-    settled: BTreeSet<String>,
+    /// Clients without a user, of servers that let ours not in: whoever has no users, says all the same who it is.
+    userless: BTreeMap<String, Client>,
+    known: Deployment,
+    /// Hosts of the URI that have turned out to be another name of a member, and of which.
+    aliases: BTreeMap<String, String>,
     /// Who answered last: is asked first.
     preferred: Option<String>,
 }
 
 struct Watched {
-    client: Client,
+    /// `None`: its address leads nowhere.
+    client: Option<Client>,
     state: Arc<MemberState>,
     stop: CancellationToken,
+    /// It is asked without a user: it is an arbiter.
+    userless: bool,
 }
 
 impl Fleet {
@@ -65,21 +70,19 @@ impl Fleet {
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Result<Self, StartError> {
-        let options = match uri.dns_name {
-            None => Some(uri.resolve().await?),
-            Some(_) => None,
-        };
+        let demand = Demand { rs: uri.rs.clone(), direct: uri.direct };
+        let hosts = Hosts::new(uri).await?;
         let mut asked = BTreeMap::new();
-        if let Some(options) = &options
-            && let Some(host) = options.hosts.first()
+        if let Some(options) = hosts.options()
+            && let Some((name, host)) = hosts.seeds().into_iter().next()
         {
-            let client = client(options, host.clone(), pace.timeout)?;
-            asked.insert(host.to_string(), client);
+            let client = client(options, host, pace.timeout)?;
+            asked.insert(name, client);
         }
         Ok(Self {
-            rs: uri.rs.clone().unwrap_or_default(),
-            uri,
-            options,
+            rs: demand.rs.clone().unwrap_or_default(),
+            demand,
+            hosts,
             pace,
             sources,
             snapshot,
@@ -87,8 +90,9 @@ impl Fleet {
             stop,
             watched: BTreeMap::new(),
             asked,
-            known: None,
-            settled: BTreeSet::new(),
+            userless: BTreeMap::new(),
+            known: Deployment::default(),
+            aliases: BTreeMap::new(),
             preferred: None,
         })
     }
@@ -97,8 +101,8 @@ impl Fleet {
     pub(crate) async fn run(mut self) {
         let stop = self.stop.clone();
         stop.run_until_cancelled(self.follow()).await;
-        let clients =
-            self.watched.into_values().map(|watched| watched.client).chain(self.asked.into_values());
+        let watched = self.watched.into_values().filter_map(|watched| watched.client);
+        let clients = watched.chain(self.asked.into_values()).chain(self.userless.into_values());
         let farewells: FuturesUnordered<_> = clients.map(farewell).collect();
         farewells.collect::<()>().await;
     }
@@ -113,72 +117,52 @@ impl Fleet {
     }
 
     async fn round(&mut self) {
-        if self.options.is_none() {
-            self.ask_dns().await;
-        }
-        let seeds = self.seeds();
+        self.ask_dns().await;
+        let seeds = self.hosts.seeds();
         if seeds.is_empty() {
             return;
         }
         let began = Instant::now();
-        let silent = match self.ask_anyone(&seeds).await {
-            Ok(Hello::Member(membership)) => {
-                if self.uri.direct {
-                    self.rename(&membership.rs)
-                } else {
-                    self.accept(membership)
-                }
-                None
-            }
-            Ok(Hello::Alone | Hello::Mongos | Hello::Unsure) => None,
-            Err(reason) => Some(reason),
-        };
-        let mut wanted = match &self.known {
-            Some(known) => known.members.clone(),
+        let silent = self.ask_around(&seeds).await.err();
+        let wanted = match self.known.followed(&self.demand).cloned() {
             // Nobody has told us better: the hosts of the URI it is.
-            None => seeds.keys().cloned().collect(),
+            None => seeds.into_iter().map(|(name, host)| (name, Some(host))).collect(),
+            Some(set) => {
+                let mut wanted = set.members.clone();
+                wanted.extend(self.beside(&set, &seeds).await);
+                wanted
+            }
         };
-        if self.known.is_some() {
-            wanted.extend(self.hidden(&seeds, &wanted).await);
+        let joined = self.watch_exactly(wanted);
+        for watched in self.watched.values().filter(|watched| watched.client.is_none()) {
+            fail(&watched.state, began, self.pace.interval, Reason::ServerSelection);
         }
-        let joined = self.watch_exactly(&wanted);
         // Who is new and has just said nothing is down already: that shows before the first poll has ended.
         if let Some(reason) = silent {
             for state in joined {
-                for source in state.sources() {
-                    source.note(began, self.pace.interval, Err(reason));
-                }
+                fail(&state, began, self.pace.interval, reason);
             }
         }
-    }
-
-    /// The hosts of the URI, in the form in which addresses are shown.
-    fn seeds(&self) -> BTreeMap<String, ServerAddress> {
-        let hosts = self.options.iter().flat_map(|options| &options.hosts);
-        hosts.map(|host| (host.to_string(), host.clone())).collect()
     }
 
     /// Until DNS answers, its name stands for the deployment, and is down.
     async fn ask_dns(&mut self) {
-        let Some(name) = self.uri.dns_name.clone() else { return };
+        let Some(name) = self.hosts.name().map(str::to_owned) else { return };
         let began = Instant::now();
-        let error = match timeout(self.pace.timeout, self.uri.resolve()).await {
-            Ok(Ok(options)) => {
-                self.options = Some(options);
-                return self.snapshot.remove(&name);
+        match self.hosts.refresh(self.pace.timeout).await {
+            Dns::Same => {}
+            Dns::First => self.snapshot.remove(&name),
+            Dns::Changed => self.aliases.clear(),
+            Dns::Silent(error) => {
+                let known = self.snapshot.members().into_iter().find(|member| member.address() == name);
+                let state = known.unwrap_or_else(|| {
+                    tracing::warn!(name, %error, "DNS does not say who belongs to the deployment; asking again");
+                    let state = Arc::new(self.state(name));
+                    self.snapshot.insert(Arc::clone(&state));
+                    state
+                });
+                fail(&state, began, self.pace.interval, error.reason);
             }
-            Ok(Err(error)) => PollError::new(Reason::Network, error.to_string()),
-            Err(_) => PollError::timeout(self.pace.timeout),
-        };
-        let known = self.snapshot.members().into_iter().find(|member| member.address() == name);
-        let state = known.unwrap_or_else(|| {
-            tracing::warn!(name, %error, "DNS does not say who belongs to the deployment; asking again");
-            let state = Arc::new(self.state(name));
-            self.snapshot.insert(Arc::clone(&state));
-            state
-        });
-        for source in state.sources() {
-            source.note(began, self.pace.interval, Err(error.reason));
         }
     }
 
@@ -187,169 +171,113 @@ impl Fleet {
         MemberState::new(address, self.rs.clone(), names)
     }
 
-    /// The account of whoever gives one first: the member that gave it last; else all others, and the hosts of the
-    /// URI, at once. If nobody says anything, why.
-    async fn ask_anyone(&mut self, seeds: &BTreeMap<String, ServerAddress>) -> Result<Hello, Reason> {
-        if let Some(preferred) = self.preferred.take()
-            && let Some(watched) = self.watched.get(&preferred)
-            && let Ok(hello @ (Hello::Member(_) | Hello::Alone | Hello::Mongos)) =
-                self.ask(watched.client.clone()).await
-        {
-            self.preferred = Some(preferred);
-            return Ok(hello);
+    /// From now on, all are members of the set that is known, by its name.
+    fn rename(&mut self) {
+        if let Deployment::Set(set) = &self.known {
+            set.rs.clone_into(&mut self.rs);
+            self.watched.values().for_each(|watched| watched.state.set_rs(&set.rs));
         }
-        let mut others: BTreeMap<_, _> =
-            self.watched.iter().map(|(address, watched)| (address.clone(), watched.client.clone())).collect();
-        for (address, host) in seeds {
-            if let Some(client) = self.client(address, host) {
-                others.entry(address.clone()).or_insert(client);
-            }
-        }
-        let fleet = &*self;
-        let mut answers: FuturesUnordered<_> =
-            others.into_iter().map(async |(address, client)| (address, fleet.ask(client).await)).collect();
-        let mut last = Err(Reason::ServerSelection);
-        while let Some((address, answer)) = answers.next().await {
-            match answer {
-                Ok(hello @ (Hello::Member(_) | Hello::Alone | Hello::Mongos)) => {
-                    drop(answers);
-                    self.preferred = Some(address);
-                    return Ok(hello);
-                }
-                Ok(Hello::Unsure) => last = Ok(Hello::Unsure),
-                Err(error) => last = last.map_err(|_| error.reason),
-            }
-        }
-        last
-    }
-
-    async fn ask(&self, client: Client) -> Result<Hello, PollError> {
-        let limit = self.pace.timeout;
-        match timeout(limit, hello(&client)).await {
-            Ok(Err(error)) => Err(client.cause().of(error).await),
-            Ok(answer) => answer,
-            Err(_) => Err(client.cause().of_timeout(limit)),
-        }
-    }
-
-    /// The client of a server, which is made if there is none.
-    fn client(&mut self, address: &str, host: &ServerAddress) -> Option<Client> {
-        if let Some(watched) = self.watched.get(address) {
-            return Some(watched.client.clone());
-        }
-        if let Some(client) = self.asked.get(address) {
-            return Some(client.clone());
-        }
-        match client(self.options.as_ref()?, host.clone(), self.pace.timeout) {
-            Ok(client) => {
-                self.asked.insert(address.to_owned(), client.clone());
-                Some(client)
-            }
-            Err(error) => {
-                tracing::error!(member = address, %error, "the driver refuses the URI's options");
-                None
-            }
-        }
-    }
-
-    fn accept(&mut self, account: Membership) {
-        match &self.known {
-            Some(known) if !account.supersedes(known) => return,
-            Some(known) if known.members == account.members => {}
-            Some(_) | None => {
-                let members: Vec<_> = account.members.iter().map(String::as_str).collect();
-                tracing::info!(rs = account.rs, members = members.join(","), "following the replica set");
-                if self.uri.rs.as_ref().is_some_and(|rs| *rs != account.rs) {
-                    tracing::warn!(rs = account.rs, "the URI names another replica set than the one found");
-                }
-                self.settled.clear();
-            }
-        }
-        self.rename(&account.rs);
-        self.known = Some(account);
-    }
-
-    fn rename(&mut self, rs: &str) {
-        rs.clone_into(&mut self.rs);
-        self.watched.values().for_each(|watched| watched.state.set_rs(rs));
-    }
-
-    /// Hosts of the URI that belong to the set and are not named by it: hidden members. They are watched because
-    /// they are listed.
-    async fn hidden(
-        &mut self,
-        seeds: &BTreeMap<String, ServerAddress>,
-        members: &BTreeSet<String>,
-    ) -> BTreeSet<String> {
-        let mut hidden = BTreeSet::new();
-        for (address, host) in seeds {
-            if members.contains(address) || self.settled.contains(address) {
-                continue;
-            }
-            let Some(client) = self.client(address, host) else { continue };
-            let is_hidden = match self.ask(client).await {
-                Ok(Hello::Member(account)) => account.rs == self.rs && account.is_of_a_hidden_member(),
-                Ok(Hello::Alone | Hello::Mongos | Hello::Unsure) => false,
-                // No answer changes nothing, and it is asked again.
-                Err(_) if self.watched.contains_key(address) => true,
-                Err(_) => continue,
-            };
-            if is_hidden {
-                hidden.insert(address.clone());
-            } else {
-                self.settled.insert(address.clone());
-            }
-        }
-        hidden
     }
 
     /// Returns who has joined.
-    fn watch_exactly(&mut self, wanted: &BTreeSet<String>) -> Vec<Arc<MemberState>> {
+    fn watch_exactly(&mut self, wanted: BTreeMap<String, Option<ServerAddress>>) -> Vec<Arc<MemberState>> {
         let gone: Vec<_> =
-            self.watched.keys().filter(|address| !wanted.contains(*address)).cloned().collect();
+            self.watched.keys().filter(|address| !wanted.contains_key(*address)).cloned().collect();
         for address in gone {
             self.leave(&address);
         }
-        let new: Vec<_> = wanted.iter().filter(|address| !self.watched.contains_key(*address)).collect();
-        let joined = new.into_iter().filter_map(|address| self.join(address)).collect();
-        // What is watched has its client now; what is settled needs none.
-        for (address, client) in std::mem::take(&mut self.asked) {
-            if self.settled.contains(&address) {
-                self.tasks.spawn(farewell(client));
-            } else if !wanted.contains(&address) {
-                self.asked.insert(address, client);
-            }
+        let mistaken = self.watched.iter().filter(|(_, watched)| watched.state.identity().is_mistaken());
+        let mistaken: Vec<_> = mistaken.map(|(address, _)| address.clone()).collect();
+        for watched in self.watched.values() {
+            let expected = self.known.expected_at(watched.state.address(), &self.demand);
+            watched.state.identity().expect(expected);
         }
-        joined
+        for address in mistaken {
+            // A connection that leads to a stranger is not kept: the address may lead to the member again.
+            self.renew(&address);
+        }
+        // What is watched has its client now; another name of a member needs none.
+        let aliases = std::mem::take(&mut self.asked);
+        let (settled, asked) =
+            aliases.into_iter().partition(|(address, _)| self.aliases.contains_key(address));
+        self.asked = asked;
+        let settled: BTreeMap<String, Client> = settled;
+        for client in settled.into_values() {
+            self.tasks.spawn(farewell(client));
+        }
+        let new = wanted.into_iter().filter(|(address, _)| !self.watched.contains_key(address));
+        let new: Vec<_> = new.collect();
+        new.into_iter().map(|(address, host)| self.join(address, host.as_ref())).collect()
     }
 
-    fn join(&mut self, address: &str) -> Option<Arc<MemberState>> {
-        let Ok(host) = ServerAddress::parse(address) else {
-            tracing::error!(member = address, "the set names a member by an address that makes no sense");
-            return None;
+    /// A member whose address leads nowhere is one all the same: it is down.
+    fn join(&mut self, address: String, host: Option<&ServerAddress>) -> Arc<MemberState> {
+        let userless = match self.known.followed(&self.demand) {
+            Some(set) => set.arbiters.contains(&address),
+            None => false,
         };
-        let client = self.client(address, &host)?;
-        let state = Arc::new(self.state(address.to_owned()));
+        let asked = self.asked.remove(&address);
+        let client = match host {
+            None => {
+                tracing::error!(member = address, "the set names a member by an address that leads nowhere");
+                None
+            }
+            Some(_) if asked.is_some() && !userless => asked,
+            Some(host) => {
+                asked.map(|client| self.tasks.spawn(farewell(client)));
+                self.new_client(&address, host, userless)
+            }
+        };
+        let state = Arc::new(self.state(address.clone()));
+        state.identity().expect(self.known.expected_at(&address, &self.demand));
         let stop = self.stop.child_token();
-        let sources = source::all(&self.sources);
-        watch_member(&state, &client, sources, self.pace, &self.tasks, &stop);
+        let watched = Watched { client, state: Arc::clone(&state), stop, userless };
+        self.poll(&watched);
         self.snapshot.insert(Arc::clone(&state));
         tracing::info!(member = address, "watching a member");
-        self.watched.insert(address.to_owned(), Watched { client, state: Arc::clone(&state), stop });
-        Some(state)
+        self.watched.insert(address, watched);
+        state
+    }
+
+    fn poll(&self, Watched { client, state, stop, .. }: &Watched) {
+        if let Some(client) = client {
+            let sources = source::all(&self.sources);
+            watch_member(state, client, sources, self.pace, &self.tasks, stop);
+        }
+    }
+
+    /// Polls a member over connections that are new. What is known of it stands.
+    fn renew(&mut self, address: &str) {
+        let Some(mut watched) = self.watched.remove(address) else { return };
+        let host = self.hosts.seeds().get(address).cloned().or_else(|| address::parse(address));
+        watched.stop.cancel();
+        watched.stop = self.stop.child_token();
+        let client = host.and_then(|host| self.new_client(address, &host, watched.userless));
+        if let Some(before) = std::mem::replace(&mut watched.client, client) {
+            self.tasks.spawn(farewell(before));
+        }
+        self.poll(&watched);
+        self.watched.insert(address.to_owned(), watched);
     }
 
     fn leave(&mut self, address: &str) {
-        if let Some(Watched { client, stop, state: _ }) = self.watched.remove(address) {
+        if let Some(Watched { client, stop, .. }) = self.watched.remove(address) {
             tracing::info!(member = address, "a member has left");
             stop.cancel();
             self.snapshot.remove(address);
-            self.tasks.spawn(farewell(client));
+            if let Some(client) = client {
+                self.tasks.spawn(farewell(client));
+            }
         }
     }
 }
 
-/// Closes a client's connections.
-async fn farewell(client: Client) {
-    let _ = timeout(FAREWELL, client.into_client().shutdown().immediate(true).into_future()).await;
+/// Notes for every source of a member that it did not answer.
+fn fail(state: &MemberState, began: Instant, interval: Duration, reason: Reason) {
+    for source in state.sources() {
+        source.note(began, interval, Err(reason));
+    }
 }
+
+#[cfg(test)]
+mod tests;

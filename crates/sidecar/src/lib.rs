@@ -8,7 +8,8 @@
 //! | --- | --- |
 //! | `config`, `target`, `reload` | what is wanted, and what of it can change while it runs |
 //! | `targets` | the deployments that are followed, always or while they are probed |
-//! | `uri`, `topology`, `fleet` | from one URI to the members that are there now |
+//! | `uri`, `hosts`, `topology`, `inquiry`, `discovery`, `fleet` | from one URI to the members that are there now |
+//! | `address`, `identity` | how a member is named and dialed, and whether it is the one that answers |
 //! | `cause` | why the driver gave up on a member |
 //! | `source` | what a member is asked: one file each |
 //! | `decode`, `reading` | from a reply, field by field, to samples of catalogued metrics |
@@ -28,17 +29,22 @@
 //! # }
 //! ```
 
+mod address;
 mod board;
 mod cause;
 mod config;
 mod consistency;
 mod decode;
+mod discovery;
 mod error;
 mod export;
 mod fleet;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod hosts;
+mod identity;
+mod inquiry;
 mod poller;
 mod reading;
 mod reload;

@@ -13,14 +13,16 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use txnscope_catalog::{
-    MONGODB_TRANSACTIONS_ABORTED, MONGODB_TRANSACTIONS_COMMITTED, MONGODB_TRANSACTIONS_OPEN,
+    MONGODB_TRANSACTIONS_ABORTED, MONGODB_TRANSACTIONS_COMMITTED, MONGODB_TRANSACTIONS_OPEN, Refusal,
 };
 
 use crate::cause::Cause;
 use crate::error::{PollError, Reason};
+use crate::identity::Seen;
 use crate::reading::Reading;
 use crate::snapshot::{Last, MemberState};
-use crate::source::{Ask, Books, Schedule, Source};
+use crate::source::{Ask, Books, STATUS, Schedule, Source};
+use crate::topology::Role;
 use crate::uri::MemberClient;
 
 /// How often, and how long at most.
@@ -78,6 +80,7 @@ pub(crate) fn watch_member(
             admin: client.database("admin"),
             cause: client.cause().clone(),
             pace,
+            vain: None,
         };
         tasks.spawn(stop.clone().run_until_cancelled_owned(poller.run()));
     }
@@ -92,7 +95,21 @@ struct Poller {
     pace: Pace,
     wake: Wake,
     tells: Option<Arc<watch::Sender<Status>>>,
+    vain: Option<Vain>,
 }
+
+/// A question that the server has refused for good: it is not put again to the same process in the same state.
+#[derive(Debug)]
+struct Vain {
+    code: Option<i32>,
+    /// Who refused it.
+    seen: Option<Seen>,
+    /// When it is put again all the same: what a server's host allows may change without a restart.
+    until: Instant,
+}
+
+/// For how long a question is not put again that was refused for good.
+const IN_VAIN: Duration = Duration::from_secs(3600);
 
 impl Poller {
     async fn run(mut self) {
@@ -113,17 +130,65 @@ impl Poller {
             return Some(Err(PollError::new(reason, "the member does not answer")));
         }
         let limit = self.pace.timeout;
-        let ask = Ask::new(&self.admin, self.state.address(), limit, status.books);
+        let ask = Ask::new(&self.admin, &self.state, limit, status.books);
+        if self.vain.as_ref().is_some_and(|vain| vain.seen == ask.seen() && Instant::now() < vain.until) {
+            // The first says whether the member is up, and so asks who answers all the same.
+            if self.tells.is_some()
+                && let Err(error) =
+                    timeout(limit, ask.identify()).await.unwrap_or_else(|_| Err(self.cause.of_timeout(limit)))
+            {
+                return Some(Err(self.cause.of(error).await));
+            }
+            return Some(Ok(Reading::default()));
+        }
         let asking = AssertUnwindSafe(self.source.poll(ask)).catch_unwind();
-        match timeout(limit, asking).await {
+        let result = match timeout(limit, asking).await {
             Ok(Ok(Ok(reading))) => {
                 self.cause.forget();
-                reading.map(Ok)
+                Ok(reading?)
             }
-            Ok(Ok(Err(error))) => Some(Err(self.cause.of(error).await)),
-            Ok(Err(panic)) => Some(Err(PollError::new(Reason::Other, said(panic.as_ref())))),
-            Err(_) => Some(Err(self.cause.of_timeout(limit))),
+            Ok(Ok(Err(error))) => Err(self.cause.of(error).await),
+            Ok(Err(panic)) => Err(PollError::new(Reason::Other, said(panic.as_ref()))),
+            Err(_) => Err(self.cause.of_timeout(limit)),
+        };
+        Some(self.had(result))
+    }
+
+    /// What was had. That there is nothing to be had is no failure; it is said once.
+    fn had(&mut self, result: Result<Reading, PollError>) -> Result<Reading, PollError> {
+        let seen = self.state.identity().seen();
+        // An arbiter has no users: nobody can be granted what it refuses.
+        let is_arbiter = seen.is_some_and(|seen| seen.role == Role::Arbiter);
+        let in_vain = |error: &PollError| {
+            error.is_permanent() || (is_arbiter && error.refusal() == Some(Refusal::Denied))
+        };
+        let (reading, error, rest) = match result {
+            Err(error) if in_vain(&error) => (Reading::default(), error, IN_VAIN),
+            Ok(reading) => match reading.failure().filter(|error| in_vain(error)).cloned() {
+                // The rest of it is worth asking for.
+                Some(error) => (reading.lacks(None), error, Duration::ZERO),
+                None => {
+                    self.vain = None;
+                    return Ok(reading);
+                }
+            },
+            Err(error) => return Err(error),
+        };
+        let code = error.code();
+        if self.vain.as_ref().is_none_or(|vain| (vain.code, vain.seen) != (code, seen)) {
+            let (member, source) = (self.state.address(), self.source.name());
+            let hint = match error.refusal() {
+                Some(Refusal::Unsupported) => {
+                    format!("nothing is missing but what this server does not have{}", turned_off(source))
+                }
+                _ => {
+                    "the member has no answer in its present state, and is asked again in another".to_owned()
+                }
+            };
+            tracing::info!(member, source, code, %error, hint, "there is nothing to be had");
         }
+        self.vain = Some(Vain { code, seen, until: Instant::now() + rest });
+        Ok(reading)
     }
 
     fn note(&self, began: Instant, result: Result<Reading, PollError>, status: Status) {
@@ -182,8 +247,26 @@ impl Poller {
                  directConnection=true in the URI watches one member under the address that you give"
                     .to_owned()
             }
-            Reason::CommandFailed | Reason::MalformedReply | Reason::Other => String::new(),
+            Reason::IdentityMismatch => {
+                "nothing of it is shown. If the deployment was set up anew, correct the URI, or start txnscope again; \
+                 otherwise see who listens at this address"
+                    .to_owned()
+            }
+            Reason::CommandFailed | Reason::MalformedReply | Reason::Other => {
+                format!("the error has the server's words{}", turned_off(self.source.name()))
+            }
         }
+    }
+}
+
+/// How a source is turned off, for the end of a hint; nothing if it cannot be.
+fn turned_off(source: &str) -> String {
+    match source {
+        STATUS => String::new(),
+        "open_by_operation" => {
+            "; without --sources.open-by-operation.backends it is not asked for".to_owned()
+        }
+        source => format!("; --sources.{}.enabled=false asks no longer", source.replace('_', "-")),
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::error::Reason;
+use crate::identity::Identity;
 use crate::reading::Reading;
 
 /// After so many intervals without a new reading, the old one is no longer shown.
@@ -45,12 +46,14 @@ impl Snapshot {
 pub(crate) struct MemberState {
     address: String,
     rs: Mutex<String>,
+    identity: Identity,
     sources: Vec<SourceState>,
 }
 
 impl MemberState {
     pub(crate) fn new(address: String, rs: String, sources: impl Iterator<Item = &'static str>) -> Self {
-        Self { address, rs: Mutex::new(rs), sources: sources.map(SourceState::new).collect() }
+        let sources = sources.map(SourceState::new).collect();
+        Self { address, rs: Mutex::new(rs), identity: Identity::default(), sources }
     }
 
     pub(crate) fn address(&self) -> &str {
@@ -64,6 +67,11 @@ impl MemberState {
 
     pub(crate) fn set_rs(&self, rs: &str) {
         rs.clone_into(&mut locked(&self.rs));
+    }
+
+    /// Who has to answer there, and who does.
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     pub(crate) fn sources(&self) -> &[SourceState] {

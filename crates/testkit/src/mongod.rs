@@ -21,6 +21,8 @@ pub struct MongodOptions {
     pub(crate) arguments: Vec<String>,
     /// An older version than the one that tests run on.
     pub(crate) version: Option<String>,
+    /// Listens on the loopback address of IPv6 as well.
+    pub(crate) ipv6: bool,
 }
 
 /// A running `mongod`, with failpoints enabled.
@@ -47,6 +49,17 @@ impl Mongod {
     /// If it does not come up.
     pub async fn standalone() -> Result<Self> {
         Self::start(MongodOptions::default()).await
+    }
+
+    /// Starts a server that is to be a member of the set `rs0`, which nobody has initiated; an older version if that is
+    /// given.
+    ///
+    /// # Errors
+    ///
+    /// If it does not come up.
+    pub async fn uninitiated(version: Option<&str>) -> Result<Self> {
+        let version = version.map(str::to_owned);
+        Self::start(MongodOptions { set: Some("rs0".to_owned()), version, ..MongodOptions::default() }).await
     }
 
     pub(crate) async fn start(options: MongodOptions) -> Result<Self> {
@@ -155,13 +168,16 @@ impl Mongod {
 async fn spawn(options: &MongodOptions, folder: &TempDir, port: u16) -> Result<Process> {
     let at = |name: &str| folder.path().join(name).display().to_string();
     let mut arguments: Vec<String> = vec!["--dbpath".into(), at("data"), "--port".into(), port.to_string()];
-    let fixed = "--bind_ip 127.0.0.1 --nounixsocket --oplogSize 64 --wiredTigerCacheSizeGB 0.25 \
+    let fixed = "--nounixsocket --oplogSize 64 --wiredTigerCacheSizeGB 0.25 \
                  --setParameter enableTestCommands=1";
     arguments.extend(fixed.split_whitespace().map(str::to_owned));
     const DIAGNOSTICS: &str = "diagnosticDataCollectionEnabled";
     if !options.arguments.iter().any(|argument| argument.starts_with(DIAGNOSTICS)) {
         arguments.extend(["--setParameter".to_owned(), format!("{DIAGNOSTICS}=false")]);
     }
+    let addresses: &[&str] =
+        if options.ipv6 { &["--ipv6", "--bind_ip", "127.0.0.1,::1"] } else { &["--bind_ip", "127.0.0.1"] };
+    arguments.extend(addresses.iter().map(|argument| (*argument).to_owned()));
     if let Some(set) = &options.set {
         arguments.extend(["--replSet".into(), set.clone()]);
     }

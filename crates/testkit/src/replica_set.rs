@@ -19,6 +19,8 @@ pub struct ReplicaSetOptions {
     auth: bool,
     version: Option<String>,
     proxied: bool,
+    arbiter: bool,
+    ipv6: bool,
     election_timeout: Duration,
 }
 
@@ -35,6 +37,8 @@ impl ReplicaSetOptions {
             auth: false,
             version: None,
             proxied: false,
+            arbiter: false,
+            ipv6: false,
             election_timeout: Duration::from_secs(10),
         }
     }
@@ -75,6 +79,20 @@ impl ReplicaSetOptions {
         self
     }
 
+    /// Makes the last member an arbiter: it votes, and holds no data.
+    #[must_use]
+    pub fn arbiter(mut self) -> Self {
+        self.arbiter = true;
+        self
+    }
+
+    /// Has the members know one another by the loopback address of IPv6.
+    #[must_use]
+    pub fn ipv6(mut self) -> Self {
+        self.ipv6 = true;
+        self
+    }
+
     /// For how long a primary may be silent; 10 s unless this says otherwise, as by default on any server. After much less
     /// a busy machine has another primary now and then. Whoever kills a primary, and waits for the next, wants less.
     #[must_use]
@@ -95,6 +113,7 @@ impl ReplicaSetOptions {
             key: self.auth.then(|| "a key that all members share".replace(' ', "")),
             arguments: self.arguments,
             version: self.version,
+            ipv6: self.ipv6,
         };
         let members = try_join_all((0..self.members).map(|_| Mongod::start(options.clone()))).await?;
         let mut proxies = Vec::new();
@@ -103,8 +122,8 @@ impl ReplicaSetOptions {
                 proxies.push(Proxy::to(&member.address()).await?);
             }
         }
-        let mut set = ReplicaSet { name, members, proxies, user: None };
-        set.initiate(self.election_timeout).await?;
+        let mut set = ReplicaSet { name, members, proxies, ipv6: self.ipv6, user: None };
+        set.initiate(self.election_timeout, self.arbiter).await?;
         set.primary().await?;
         set.in_sync().await?;
         if self.auth {
@@ -125,6 +144,7 @@ pub struct ReplicaSet {
     members: Vec<Mongod>,
     /// One for each member, or none.
     proxies: Vec<Proxy>,
+    ipv6: bool,
     user: Option<(&'static str, &'static str)>,
 }
 
@@ -138,9 +158,12 @@ impl ReplicaSet {
         ReplicaSetOptions::new(members).start().await
     }
 
-    async fn initiate(&self, election_timeout: Duration) -> Result<()> {
-        let members: Vec<_> =
+    async fn initiate(&self, election_timeout: Duration, arbiter: bool) -> Result<()> {
+        let mut members: Vec<_> =
             (0_i32..).zip(self.addresses()).map(|(id, host)| doc! {"_id": id, "host": host}).collect();
+        if let Some(last) = members.last_mut().filter(|_| arbiter) {
+            last.insert("arbiterOnly", true);
+        }
         let timeout = i64::try_from(election_timeout.as_millis()).context("an election timeout")?;
         let settings = doc! {"electionTimeoutMillis": timeout, "heartbeatIntervalMillis": 200};
         let config = doc! {"_id": &self.name, "members": members, "settings": settings};
@@ -168,7 +191,11 @@ impl ReplicaSet {
             crate::wait::until("a member that has its data", async || {
                 let hello = member.admin(doc! {"hello": 1}).await?;
                 let is = |field| hello.get_bool(field).unwrap_or(false);
-                if is("isWritablePrimary") || is("secondary") { Ok(()) } else { Err(anyhow!("{hello}")) }
+                if is("isWritablePrimary") || is("secondary") || is("arbiterOnly") {
+                    Ok(())
+                } else {
+                    Err(anyhow!("{hello}"))
+                }
             })
             .await?;
         }
@@ -207,6 +234,10 @@ impl ReplicaSet {
     #[must_use]
     pub fn addresses(&self) -> Vec<String> {
         match self.proxies.as_slice() {
+            [] if self.ipv6 => {
+                let v6 = |member: &Mongod| member.address().replace("127.0.0.1", "[::1]");
+                self.members.iter().map(v6).collect()
+            }
             [] => self.members.iter().map(Mongod::address).collect(),
             proxies => proxies.iter().map(|proxy| proxy.address().to_string()).collect(),
         }

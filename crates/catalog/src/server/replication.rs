@@ -3,7 +3,7 @@
 use super::{MEMBER, RS, by, count, gauge};
 use crate::{Label, Metric, Unit, Values};
 
-/// The states of a member, in the order of the server's numbers for them.
+/// The states of a member, in the order of [`MEMBER_STATE_NUMBERS`].
 pub const MEMBER_STATES: &[&str] = &[
     "startup",
     "primary",
@@ -16,6 +16,9 @@ pub const MEMBER_STATES: &[&str] = &[
     "rollback",
     "removed",
 ];
+
+/// The protocol's number for each of [`MEMBER_STATES`]. There is no state 4 any longer.
+pub const MEMBER_STATE_NUMBERS: &[u8] = &[0, 1, 2, 3, 5, 6, 7, 8, 9, 10];
 
 /// Why a member called an election.
 pub const ELECTION_CAUSES: &[&str] =

@@ -2,7 +2,7 @@
 
 use mongodb::bson::{Document, doc};
 
-/// `serverStatus` with these sections only. It sends all that are not refused by name, so what a newer server adds
+/// `serverStatus` with these sections only: `repl` among them says whose reply it is. It sends all that are not refused by name, so what a newer server adds
 /// is sent, and ignored. The whole is 63 kB and takes the server twice as long.
 pub(super) fn server_status_with(sections: &[&str]) -> Document {
     const ALL: &[&str] = &[

@@ -40,8 +40,11 @@ pub use settings::{
 };
 
 use crate::decode::leniently;
-use crate::error::PollError;
+use crate::error::{PollError, Reason};
+use crate::identity::{Identity, Seen};
 use crate::reading::Reading;
+use crate::snapshot::MemberState;
+use crate::topology::{Answer, Role};
 
 /// Something that is asked of one member, again and again.
 #[async_trait]
@@ -95,19 +98,19 @@ pub(crate) struct Books {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ask<'a> {
     admin: &'a Database,
-    member: &'a str,
+    state: &'a MemberState,
     timeout: Duration,
     pub(crate) books: Books,
 }
 
 impl<'a> Ask<'a> {
-    pub(crate) fn new(admin: &'a Database, member: &'a str, timeout: Duration, books: Books) -> Self {
-        Self { admin, member, timeout, books }
+    pub(crate) fn new(admin: &'a Database, state: &'a MemberState, timeout: Duration, books: Books) -> Self {
+        Self { admin, state, timeout, books }
     }
 
     /// The member's address, for the log.
     pub(crate) fn member(&self) -> &str {
-        self.member
+        self.state.address()
     }
 
     pub(crate) fn timeout(&self) -> Duration {
@@ -120,27 +123,64 @@ impl<'a> Ask<'a> {
     /// The driver reads the reply as a whole, and one that is not quite BSON fails. So this is for what the server
     /// itself makes up; what may repeat the words of a client comes by [`cursor`](Self::cursor).
     pub(crate) async fn run(&self, command: Document) -> Result<Document, PollError> {
-        Ok(self.admin.run_command(self.bounded(command)).await?)
+        self.of_the_member(self.admin, command, Form::Document).await
     }
 
     /// Runs a command on `admin` that answers with a cursor, and reads its first batch. A field that cannot be read
     /// costs itself alone.
     pub(crate) async fn cursor(&self, command: Document) -> Result<Document, PollError> {
-        self.cursor_of(self.admin, command).await
+        self.of_the_member(self.admin, command, Form::Cursor).await
     }
 
     /// The same on another database.
     pub(crate) async fn cursor_in(&self, database: &str, command: Document) -> Result<Document, PollError> {
-        self.cursor_of(&self.admin.client().database(database), command).await
+        self.of_the_member(&self.admin.client().database(database), command, Form::Cursor).await
     }
 
-    async fn cursor_of(&self, database: &Database, command: Document) -> Result<Document, PollError> {
-        let mut batches = database.run_cursor_command(self.bounded(command)).batch().await?;
-        match batches.next().await.transpose()? {
-            Some(batch) => Ok(leniently(batch.as_raw_document())),
-            // The driver shows no batch that is empty.
-            None => Ok(doc! {"cursor": {"firstBatch": []}}),
+    /// Who was seen there last.
+    pub(crate) fn seen(&self) -> Option<Seen> {
+        self.state.identity().seen()
+    }
+
+    /// Whether the member is an arbiter: it holds no data, not even that of users.
+    pub(crate) fn is_arbiter(&self) -> bool {
+        self.seen().is_some_and(|seen| seen.role == Role::Arbiter)
+    }
+
+    /// Asks the member who it is, and holds that against who it should be.
+    pub(crate) async fn identify(&self) -> Result<Answer, PollError> {
+        let answer = hello(self.admin, self.state.identity()).await?;
+        self.state.identity().see(&answer)?;
+        Ok(answer)
+    }
+
+    /// The reply, if it is the member's own. A reply that does not say whose it is lies between two that do: if these
+    /// come from one process, then so does it. If the member was restarted in between, it is asked once more.
+    async fn of_the_member(
+        &self,
+        database: &Database,
+        command: Document,
+        form: Form,
+    ) -> Result<Document, PollError> {
+        let identity = self.state.identity();
+        let command = self.bounded(command);
+        for _ in 0..2 {
+            let before = identity.seen();
+            let reply = match form {
+                Form::Document => database.run_command(command.clone()).await.map_err(PollError::from),
+                Form::Cursor => first_batch(database, command.clone()).await,
+            };
+            match &reply {
+                Err(error) if !error.reason.is_an_answer() => return reply,
+                Ok(reply) if let Some(answer) = Answer::of_status(reply) => identity.see(&answer)?,
+                Ok(_) | Err(_) => drop(self.identify().await?),
+            }
+            let of_process = |seen: Option<Seen>| seen.and_then(|seen| seen.process);
+            if before.is_none() || of_process(before) == of_process(identity.seen()) {
+                return reply;
+            }
         }
+        Err(PollError::new(Reason::Network, "the server was restarted while it was asked"))
     }
 
     fn bounded(&self, mut command: Document) -> Document {
@@ -148,6 +188,37 @@ impl<'a> Ask<'a> {
         command.insert("maxTimeMS", patience.max(1));
         command
     }
+}
+
+/// How the reply to a command is read.
+#[derive(Debug, Clone, Copy)]
+enum Form {
+    Document,
+    Cursor,
+}
+
+async fn first_batch(database: &Database, command: Document) -> Result<Document, PollError> {
+    let mut batches = database.run_cursor_command(command).batch().await?;
+    match batches.next().await.transpose()? {
+        Some(batch) => Ok(leniently(batch.as_raw_document())),
+        // The driver shows no batch that is empty.
+        None => Ok(doc! {"cursor": {"firstBatch": []}}),
+    }
+}
+
+/// Asks a server who it is. Needs no privilege. A server before 4.4.2 knows the question by its old name alone.
+pub(crate) async fn hello(admin: &Database, identity: &Identity) -> Result<Answer, PollError> {
+    if !identity.is_legacy() {
+        match admin.run_command(doc! {"hello": 1}).await.map_err(PollError::from) {
+            Ok(reply) => return Ok(Answer::of_hello(&reply)),
+            Err(error) if error.is_permanent() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let reply = admin.run_command(doc! {"isMaster": 1}).await?;
+    // Newer ones understand it still: it is not asked twice again.
+    identity.set_legacy();
+    Ok(Answer::of_hello(&reply))
 }
 
 /// The sources of one member that are on, in the order of the catalogue. The first is the status, which others follow.

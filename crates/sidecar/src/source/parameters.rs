@@ -31,12 +31,8 @@ impl Source for Parameters {
     }
 
     async fn poll(&mut self, ask: Ask<'_>) -> Result<Option<Reading>, PollError> {
-        match ask.run(doc! {"getParameter": 1, LIFETIME: 1}).await {
-            Ok(reply) => Ok(Some(decode(&reply))),
-            // A mongos leaves the limit to its shards.
-            Err(error) if error.is_unsupported() => Ok(Some(Reading::default())),
-            Err(error) => Err(error),
-        }
+        // A mongos leaves the limit to its shards, and says that it has no such option.
+        Ok(Some(decode(&ask.run(doc! {"getParameter": 1, LIFETIME: 1}).await?)))
     }
 }
 

@@ -7,23 +7,33 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use mongodb::bson::{Document, doc};
+use tokio::time::{Instant, timeout};
 use txnscope_catalog as catalog;
-use txnscope_catalog::MEMBER_STATES;
+use txnscope_catalog::{MEMBER_STATE_NUMBERS, MEMBER_STATES, Refusal};
 
 use super::command::server_status_with;
 use super::fields::{self, Field, plain};
 use super::{Ask, Privilege, Schedule, Source};
+use crate::address;
 use crate::decode::{Found, documents, flag, moment, number, text};
-use crate::error::PollError;
+use crate::error::{INVALID_REPLICA_SET_CONFIG, NOT_YET_INITIALIZED, PollError, Reason};
+use crate::identity::Seen;
 use crate::reading::Reading;
 
+const STARTUP: f64 = 0.0;
 const PRIMARY: f64 = 1.0;
 const ARBITER: f64 = 7.0;
+const REMOVED: f64 = 10.0;
+
+/// What of a poll's time is kept for its end: the state that was read is worth more than a second answer in full.
+const TO_SPARE: u32 = 10;
 
 #[derive(Debug)]
 pub(super) struct Replication {
     every: u32,
     heard: Heard,
+    /// Whoever it was that has no oplog to speak of: before 5.0 it then refuses all of `serverStatus`.
+    without_oplog: Option<Seen>,
 }
 
 /// How far each other member had come when it was last heard of. The server forgets this once it takes the member for
@@ -32,7 +42,7 @@ type Heard = BTreeMap<String, f64>;
 
 impl Replication {
     pub(super) fn new(every: u32) -> Self {
-        Self { every, heard: Heard::new() }
+        Self { every, heard: Heard::new(), without_oplog: None }
     }
 }
 
@@ -51,19 +61,51 @@ impl Source for Replication {
     }
 
     async fn poll(&mut self, ask: Ask<'_>) -> Result<Option<Reading>, PollError> {
-        let set = match ask.run(doc! {"replSetGetStatus": 1, "initialSync": 0}).await {
-            Ok(reply) => reply,
-            // A standalone and a mongos belong to no set.
-            Err(error) if error.is_unsupported() => return Ok(Some(Reading::default())),
-            Err(error) => return Err(error),
-        };
-        let mut command = server_status_with(&["electionMetrics"]);
-        command.insert("oplog", 1);
-        let status = ask.run(command).await?;
+        let asked = Instant::now();
         let mut reading = Reading::default();
-        of_set(&mut reading, &set, &mut self.heard);
-        of_status(&mut reading, &status);
-        Ok(Some(reading))
+        match ask.run(doc! {"replSetGetStatus": 1, "initialSync": 0}).await {
+            Ok(reply) => of_set(&mut reading, &reply, &mut self.heard),
+            // It has no status of a set, and says by that in which state it is.
+            Err(error) if error.code() == Some(NOT_YET_INITIALIZED) => state(&mut reading, STARTUP),
+            Err(error) if error.code() == Some(INVALID_REPLICA_SET_CONFIG) => state(&mut reading, REMOVED),
+            // It has no users either, so nobody may ask it more than who it is.
+            Err(error) if error.refusal() == Some(Refusal::Denied) && ask.is_arbiter() => {
+                state(&mut reading, ARBITER);
+                return Ok(Some(reading));
+            }
+            Err(error) => return Err(error),
+        }
+        // What was read stands, whatever becomes of the second question.
+        let left = (ask.timeout() - ask.timeout() / TO_SPARE).saturating_sub(asked.elapsed());
+        let second = timeout(left, self.status(ask)).await;
+        let lacking = match second.unwrap_or_else(|_| Err(PollError::timeout(ask.timeout()))) {
+            Ok(status) => {
+                of_status(&mut reading, &status);
+                None
+            }
+            Err(error) if error.reason == Reason::IdentityMismatch => return Err(error),
+            Err(error) => Some(error),
+        };
+        Ok(Some(reading.lacks(lacking)))
+    }
+}
+
+impl Replication {
+    /// The parts of `serverStatus` that belong to the set; without the oplog where that is refused.
+    async fn status(&mut self, ask: Ask<'_>) -> Result<Document, PollError> {
+        let command = server_status_with(&["electionMetrics", "repl"]);
+        let seen = ask.seen();
+        if seen.is_none() || self.without_oplog != seen {
+            let mut with_oplog = command.clone();
+            with_oplog.insert("oplog", 1);
+            match ask.run(with_oplog).await {
+                Err(error) if error.refusal() == Some(Refusal::NotInThisState) => {
+                    self.without_oplog = ask.seen()
+                }
+                reply => return reply,
+            }
+        }
+        ask.run(command).await
     }
 }
 
@@ -77,7 +119,11 @@ pub(super) fn decode(set: &Document, status: &Document) -> Reading {
 }
 
 fn of_set(reading: &mut Reading, reply: &Document, heard: &mut Heard) {
-    state(reading, reply);
+    match number(reply, &["myState"]) {
+        Found::Value(number) => state(reading, number),
+        Found::Odd => reading.drop_one(),
+        Found::Missing => {}
+    }
     reading.number(&catalog::MONGODB_REPLICATION_TERM, &[], number(reply, &["term"]));
     let applied = moment(reply, &["optimes", "lastAppliedWallTime"]);
     let committed = moment(reply, &["optimes", "lastCommittedWallTime"]);
@@ -89,14 +135,14 @@ fn of_set(reading: &mut Reading, reply: &Document, heard: &mut Heard) {
     }
 }
 
-fn state(reading: &mut Reading, reply: &Document) {
-    let state = match number(reply, &["myState"]) {
-        Found::Value(state) => state,
-        Found::Odd => return reading.drop_one(),
-        Found::Missing => return,
-    };
-    for (number, name) in (0_u8..).zip(MEMBER_STATES) {
-        let is = f64::from(u8::from(f64::from(number) == state));
+/// One series for each state. A number that the protocol does not know is none of them.
+fn state(reading: &mut Reading, number: f64) {
+    let named = || MEMBER_STATE_NUMBERS.iter().map(|number| f64::from(*number)).zip(MEMBER_STATES);
+    if named().all(|(known, _)| known != number) {
+        return reading.drop_one();
+    }
+    for (known, name) in named() {
+        let is = f64::from(u8::from(known == number));
         reading.number(&catalog::MONGODB_REPLICATION_MEMBER_STATE, &[name], Found::Value(is));
     }
 }
@@ -111,25 +157,27 @@ fn peers(reading: &mut Reading, members: &[&Document], heard: &mut Heard) {
         let lag = reached(primary).with(reached(own), behind);
         reading.number(&catalog::MONGODB_REPLICATION_LAG, &[], lag);
     }
-    heard.retain(|name, _| members.iter().any(|member| text(member, &["name"]) == Found::Value(name)));
+    let name_of = |member: &Document| text(member, &["name"]).map(address::normal);
+    let names: Vec<_> = members.iter().filter_map(|member| name_of(member).ok()).collect();
+    heard.retain(|name, _| names.contains(name));
     for peer in members.iter().filter(|member| !is_self(member)) {
-        let Found::Value(name) = text(peer, &["name"]) else {
+        let Found::Value(name) = name_of(peer) else {
             reading.drop_one();
             continue;
         };
         let up = number(peer, &["health"]);
-        reading.labelled(&catalog::MONGODB_REPLICATION_PEER_UP, vec![name.to_owned().into()], up);
+        reading.labelled(&catalog::MONGODB_REPLICATION_PEER_UP, vec![name.clone().into()], up);
         if is_primary(own) && number(peer, &["state"]) != Found::Value(ARBITER) {
-            let reached_last = match (reached(peer), heard.get(name)) {
+            let reached_last = match (reached(peer), heard.get(&name)) {
                 (Found::Value(now), _) => {
-                    heard.insert(name.to_owned(), now);
+                    heard.insert(name.clone(), now);
                     Found::Value(now)
                 }
                 (Found::Missing, Some(last)) => Found::Value(*last),
                 (nothing, _) => nothing,
             };
             let lag = reached(own).with(reached_last, behind);
-            reading.labelled(&catalog::MONGODB_REPLICATION_PEER_LAG, vec![name.to_owned().into()], lag);
+            reading.labelled(&catalog::MONGODB_REPLICATION_PEER_LAG, vec![name.into()], lag);
         }
     }
 }
@@ -201,6 +249,42 @@ mod tests {
     fn values(reading: &Reading, name: &str) -> Vec<(String, f64)> {
         let of = reading.numbers().filter(|(metric, _, _)| metric.name == name);
         of.map(|(_, labels, value)| (labels.join(","), value)).collect()
+    }
+
+    #[test]
+    fn every_member_state_is_named_by_its_protocol_number() {
+        for (number, name) in [
+            (0, "startup"),
+            (1, "primary"),
+            (2, "secondary"),
+            (3, "recovering"),
+            (5, "startup2"),
+            (6, "unknown"),
+            (7, "arbiter"),
+            (8, "down"),
+            (9, "rollback"),
+            (10, "removed"),
+        ] {
+            let state = values(&read(&doc! {"myState": number}), "mongodb_replication_member_state");
+            assert_eq!(state.len(), 10, "{number}");
+            let is: Vec<_> =
+                state.iter().filter(|(_, is)| *is == 1.0).map(|(state, _)| state.as_str()).collect();
+            assert_eq!(is, [name], "{number}");
+        }
+        for unknown in [4, 11, 99] {
+            let reading = read(&doc! {"myState": unknown});
+            assert_eq!(values(&reading, "mongodb_replication_member_state"), [], "{unknown}");
+            assert_eq!(reading.dropped(), 1, "{unknown}");
+        }
+    }
+
+    #[test]
+    fn a_peer_s_name_cannot_steer_a_terminal() {
+        let mut reply = set(1);
+        let members = reply.get_array_mut("members").unwrap();
+        members.push(doc! {"name": "\u{1b}[2J", "health": 1.0, "state": 2}.into());
+        let up = values(&read(&reply), "mongodb_replication_peer_up");
+        assert!(up.iter().any(|(name, _)| name == "\\u{1b}[2J"), "{up:?}");
     }
 
     #[test]

@@ -35,7 +35,7 @@ impl Source for StorageEngine {
     }
 
     async fn poll(&mut self, ask: Ask<'_>) -> Result<Option<Reading>, PollError> {
-        let mut command = server_status_with(&["queues", "wiredTiger"]);
+        let mut command = server_status_with(&["queues", "repl", "wiredTiger"]);
         command.insert("metrics", metrics_but_for_operation());
         Ok(Some(decode(&ask.run(command).await?)))
     }

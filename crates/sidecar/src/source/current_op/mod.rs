@@ -157,6 +157,7 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshot::MemberState;
 
     /// Nothing answers there: whatever returns at once has not asked.
     #[tokio::test]
@@ -165,7 +166,8 @@ mod tests {
             mongodb::Client::with_uri_str("mongodb://127.0.0.1:1/?directConnection=true").await.unwrap();
         let admin = client.database("admin");
         let books = |open, ended| Books { open: Some(open), ended: Some(ended) };
-        let ask = |open| Ask::new(&admin, "db1", Duration::from_secs(3), books(open, 5.0));
+        let state = MemberState::new("db1:1".into(), "rs0".into(), ["current_op"].into_iter());
+        let ask = |open| Ask::new(&admin, &state, Duration::from_secs(3), books(open, 5.0));
         let mut source = CurrentOp::new(&CurrentOpSettings::default());
         source.known = Known { answers: true, ended: Some(5.0), ..Known::default() };
         let reading = source.poll(ask(0.0)).await.unwrap().unwrap();

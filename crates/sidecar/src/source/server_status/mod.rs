@@ -26,6 +26,7 @@ const SECTIONS: &[&str] = &[
     "globalLock",
     "locks",
     "network",
+    "repl",
     "storageEngine",
     "transactions",
     "twoPhaseCommitCoordinator",

@@ -1,0 +1,140 @@
+//! The hosts of the URI: those that it names, or those that DNS names for it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use mongodb::options::{ClientOptions, ServerAddress};
+use tokio::time::{Instant, timeout};
+
+use crate::address;
+use crate::error::{PollError, Reason, StartError};
+use crate::uri::Uri;
+
+/// How often DNS is asked again for the hosts behind a name. Whoever follows a sharded cluster learns only so of a mongos
+/// that was added, and of one that is gone.
+const DNS_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Where the hosts of the URI are from.
+pub(crate) struct Hosts {
+    uri: Uri,
+    /// What all clients have in common, and the hosts. Missing while DNS does not say.
+    options: Option<ClientOptions>,
+    /// When DNS is asked again.
+    next: Instant,
+    interval: Duration,
+    /// What DNS says, in a test.
+    #[cfg(test)]
+    records: Option<Records>,
+}
+
+#[cfg(test)]
+pub(crate) type Records = std::sync::Arc<std::sync::Mutex<Vec<String>>>;
+
+/// What DNS has said.
+pub(crate) enum Dns {
+    /// What is known; or it was not asked.
+    Same,
+    /// The first hosts.
+    First,
+    /// Other hosts than before.
+    Changed,
+    /// Nothing, and nothing is known.
+    Silent(PollError),
+}
+
+impl Hosts {
+    /// Only a name that DNS does not know yet is left for later.
+    ///
+    /// # Errors
+    ///
+    /// If the driver does not accept the URI's options.
+    pub(crate) async fn new(uri: Uri) -> Result<Self, StartError> {
+        let options = match uri.dns_name {
+            None => Some(uri.resolve().await?),
+            Some(_) => None,
+        };
+        Ok(Self {
+            uri,
+            options,
+            next: Instant::now(),
+            interval: DNS_INTERVAL,
+            #[cfg(test)]
+            records: None,
+        })
+    }
+
+    /// The name that DNS is asked for, if that is what the URI has.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.uri.dns_name.as_deref()
+    }
+
+    /// What all clients have in common, once the hosts are known.
+    pub(crate) fn options(&self) -> Option<&ClientOptions> {
+        self.options.as_ref()
+    }
+
+    /// The hosts, in the form in which addresses are shown.
+    pub(crate) fn seeds(&self) -> BTreeMap<String, ServerAddress> {
+        let hosts = self.options.iter().flat_map(|options| &options.hosts);
+        hosts.map(|host| (address::shown(host), host.clone())).collect()
+    }
+
+    /// Asks DNS until it has answered, and then again from time to time. What it said last holds while it is silent.
+    pub(crate) async fn refresh(&mut self, limit: Duration) -> Dns {
+        if self.uri.dns_name.is_none() || (self.options.is_some() && Instant::now() < self.next) {
+            return Dns::Same;
+        }
+        let resolved = timeout(limit, self.resolve()).await;
+        self.next = Instant::now() + self.interval;
+        let error = match resolved {
+            Ok(Ok(options)) => return self.take(options),
+            Ok(Err(error)) => PollError::new(Reason::Network, error.to_string()),
+            Err(_) => PollError::timeout(limit),
+        };
+        if self.options.is_some() {
+            tracing::debug!(name = self.uri.dns_name, %error, "DNS does not answer; what it said last holds");
+            return Dns::Same;
+        }
+        Dns::Silent(error)
+    }
+
+    fn take(&mut self, options: ClientOptions) -> Dns {
+        let before = self.seeds();
+        let Some(known) = &mut self.options else {
+            self.options = Some(options);
+            return Dns::First;
+        };
+        if options.hosts.is_empty() {
+            return Dns::Same;
+        }
+        known.hosts = options.hosts;
+        let now = self.seeds();
+        if now.keys().eq(before.keys()) {
+            return Dns::Same;
+        }
+        let hosts: Vec<_> = now.keys().map(String::as_str).collect();
+        tracing::info!(
+            name = self.uri.dns_name,
+            hosts = hosts.join(","),
+            "DNS names other hosts than before"
+        );
+        Dns::Changed
+    }
+
+    async fn resolve(&self) -> Result<ClientOptions, StartError> {
+        #[cfg(test)]
+        if let Some(records) = &self.records {
+            let mut options = ClientOptions::default();
+            let hosts = records.lock().map_err(|_| StartError::NoTarget)?;
+            options.hosts = hosts.iter().filter_map(|host| address::parse(host)).collect();
+            return Ok(options);
+        }
+        self.uri.resolve().await
+    }
+
+    /// Has DNS say this, and be asked at every round.
+    #[cfg(test)]
+    pub(crate) fn say(&mut self, records: Records) {
+        (self.records, self.interval) = (Some(records), Duration::ZERO);
+    }
+}

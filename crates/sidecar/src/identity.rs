@@ -1,0 +1,255 @@
+//! Who answers is who was asked: each member's expected identity, held against every reply.
+//!
+//! A port or a pod's address is used again, a member is started as a standalone, DNS leads elsewhere: then another
+//! server answers, in good health, and its numbers are nobody's here.
+
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use mongodb::bson::oid::ObjectId;
+
+use crate::error::{PollError, Reason};
+use crate::topology::{Answer, Kind, Membership, Role};
+
+/// Who has to answer at an address.
+#[derive(Debug, Clone, Default)]
+pub(crate) enum Expected {
+    /// Whoever it is: nobody has said yet.
+    #[default]
+    Anyone,
+    /// A member of the set of that name.
+    Member {
+        rs: String,
+        /// By this name, if it is the set that gave the address.
+        me: Option<String>,
+        /// The set, once it is known.
+        set: Option<Arc<Membership>>,
+    },
+    /// A server that is no member of a set.
+    Alone,
+    /// A router of a sharded cluster.
+    Mongos,
+}
+
+/// Who was last seen there: another one may give other answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) process: Option<ObjectId>,
+    pub(crate) role: Role,
+}
+
+/// The identity of one member, shared by all that ask it.
+#[derive(Debug, Default)]
+pub(crate) struct Identity(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    expected: Expected,
+    seen: Option<Seen>,
+    /// The process that has answered as a member of the set: whatever becomes of the set, it is no other server.
+    proven: Option<ObjectId>,
+    /// The last answer came from somebody else.
+    mistaken: bool,
+    /// It knows `hello` by its old name alone.
+    legacy: bool,
+}
+
+impl Identity {
+    /// From now on, this one has to answer.
+    pub(crate) fn expect(&self, expected: Expected) {
+        self.locked().expected = expected;
+    }
+
+    /// Holds who answers against who has to.
+    ///
+    /// # Errors
+    ///
+    /// If it is somebody else.
+    pub(crate) fn see(&self, answer: &Answer) -> Result<(), PollError> {
+        let mut state = self.locked();
+        let stranger = state.expected.stranger(answer, state.is_proven(answer));
+        state.mistaken = stranger.is_some();
+        match stranger {
+            Some(stranger) => {
+                state.seen = None;
+                Err(PollError::new(Reason::IdentityMismatch, stranger))
+            }
+            None => {
+                state.seen = Some(Seen { process: answer.process, role: answer.role });
+                if matches!(answer.kind, Kind::Member(_)) {
+                    state.proven = answer.process;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether the process that answers has answered before, as a member of the set.
+    pub(crate) fn is_proven(&self, answer: &Answer) -> bool {
+        self.locked().is_proven(answer)
+    }
+
+    /// Who was seen there last; nobody before the first answer, and after one of somebody else.
+    pub(crate) fn seen(&self) -> Option<Seen> {
+        self.locked().seen
+    }
+
+    /// Whether the last answer came from somebody else.
+    pub(crate) fn is_mistaken(&self) -> bool {
+        self.locked().mistaken
+    }
+
+    /// Whether it knows `hello` by its old name alone.
+    pub(crate) fn is_legacy(&self) -> bool {
+        self.locked().legacy
+    }
+
+    pub(crate) fn set_legacy(&self) {
+        self.locked().legacy = true;
+    }
+
+    fn locked(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn is_proven(&self, answer: &Answer) -> bool {
+        answer.process.is_some() && self.proven == answer.process
+    }
+}
+
+impl Expected {
+    /// Who answers instead, in words, if it is somebody else.
+    fn stranger(&self, answer: &Answer, is_proven: bool) -> Option<String> {
+        let is_right = match (self, &answer.kind) {
+            (Self::Anyone, _) | (Self::Alone, Kind::Alone) | (Self::Mongos, Kind::Mongos) => true,
+            (Self::Member { rs, me, set }, Kind::Member(account)) => {
+                // Who does not say its name cannot be told from others by it.
+                let is_named_so = me.as_ref().zip(account.me.as_ref()).is_none_or(|(me, own)| me == own);
+                let is_of_set = is_proven || set.as_ref().is_none_or(|set| account.is_of_set(set));
+                account.rs == *rs && is_named_so && is_of_set
+            }
+            // It is being started, or was removed: it does not know its set, and claims no other.
+            (Self::Member { .. }, Kind::Unsure) => true,
+            (Self::Member { .. } | Self::Alone | Self::Mongos, _) => false,
+        };
+        (!is_right).then(|| format!("{} answers there, and not {self}", described(&answer.kind)))
+    }
+}
+
+fn described(kind: &Kind) -> String {
+    match kind {
+        Kind::Member(account) => {
+            let mut text = format!("a member of the replica set {}", account.rs);
+            if let Some(me) = &account.me {
+                let _ = write!(text, " that is called {me}");
+            }
+            text
+        }
+        Kind::Alone => "a standalone".to_owned(),
+        Kind::Mongos => "a mongos".to_owned(),
+        Kind::Misnamed => "a member of a replica set whose name is none".to_owned(),
+        Kind::Unsure => "a server that belongs to no replica set yet".to_owned(),
+    }
+}
+
+impl std::fmt::Display for Expected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Anyone => write!(f, "anybody"),
+            Self::Member { rs, me: Some(me), .. } => write!(f, "{me} of the replica set {rs}"),
+            Self::Member { rs, me: None, .. } => write!(f, "a member of the replica set {rs}"),
+            Self::Alone => write!(f, "the standalone that was there"),
+            Self::Mongos => write!(f, "a mongos"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mongodb::bson::{Document, doc};
+
+    use super::*;
+
+    fn member(rs: &str, me: &str, hosts: &[&str]) -> Answer {
+        Answer::of_hello(&doc! {
+            "setName": rs, "me": me, "hosts": hosts.to_vec(), "secondary": true, "setVersion": 1,
+            "topologyVersion": {"processId": ObjectId::from_bytes([7; 12])},
+        })
+    }
+
+    fn set(hosts: &[&str]) -> Option<Arc<Membership>> {
+        match member("rs0", hosts[0], hosts).kind {
+            Kind::Member(set) => Some(Arc::new(set)),
+            _ => None,
+        }
+    }
+
+    fn expected(expected: Expected, answer: &Answer) -> Result<(), String> {
+        let identity = Identity::default();
+        identity.expect(expected);
+        let result = identity.see(answer);
+        assert_eq!(identity.is_mistaken(), result.is_err());
+        assert_eq!(identity.seen().is_some(), result.is_ok());
+        result.map_err(|error| {
+            assert_eq!(error.reason, Reason::IdentityMismatch);
+            error.to_string()
+        })
+    }
+
+    fn db1() -> Expected {
+        Expected::Member {
+            rs: "rs0".into(),
+            me: Some("db1:1".into()),
+            set: set(&["db1:1", "db2:1", "db3:1"]),
+        }
+    }
+
+    #[test]
+    fn the_member_itself_is_taken_whatever_its_set_has_become() {
+        for hosts in
+            [&["db1:1", "db2:1", "db3:1"][..], &["db1:1", "db2:1"], &["db1:1", "db2:1", "db4:1", "db5:1"]]
+        {
+            assert_eq!(expected(db1(), &member("rs0", "DB1:1", hosts)), Ok(()));
+        }
+        let nameless = Answer::of_hello(&doc! {"setName": "rs0", "hosts": ["db1:1", "db2:1"]});
+        assert_eq!(expected(db1(), &nameless), Ok(()), "hosted servers do not all say their name");
+        let starting = Answer::of_hello(&doc! {"isreplicaset": true});
+        assert_eq!(expected(db1(), &starting), Ok(()), "it does not know its set yet");
+    }
+
+    /// Members are removed until one is left: to the others it looks like another set.
+    #[test]
+    fn a_process_that_was_a_member_is_no_stranger_when_its_set_shrinks() {
+        let identity = Identity::default();
+        identity.expect(db1());
+        assert!(identity.see(&member("rs0", "db1:1", &["db1:1", "db2:1"])).is_ok());
+        let lone = member("rs0", "db1:1", &["db1:1"]);
+        assert!(identity.is_proven(&lone) && identity.see(&lone).is_ok());
+        let mut restarted = lone;
+        restarted.process = Some(ObjectId::from_bytes([8; 12]));
+        assert!(!identity.is_proven(&restarted) && identity.see(&restarted).is_err());
+    }
+
+    #[test]
+    fn another_server_at_a_member_s_address_is_a_stranger() {
+        let kinds = |reply: Document| Answer::of_hello(&reply);
+        for (answer, is) in [
+            (member("rs1", "db1:1", &["db1:1", "db2:1"]), "of the replica set rs1"),
+            (member("rs0", "db2:1", &["db1:1", "db2:1", "db3:1"]), "called db2:1"),
+            (member("rs0", "db1:1", &["db1:1"]), "called db1:1"),
+            (member("rs0", "db1:1", &["db1:1", "other2:1", "other3:1"]), "called db1:1"),
+            (kinds(doc! {"isWritablePrimary": true}), "a standalone"),
+            (kinds(doc! {"msg": "isdbgrid"}), "a mongos"),
+        ] {
+            let error = expected(db1(), &answer).unwrap_err();
+            assert!(error.contains(is) && error.contains("db1:1 of the replica set rs0"), "{error}");
+        }
+        let mongos = kinds(doc! {"msg": "isdbgrid"});
+        let alone = kinds(doc! {"isWritablePrimary": true});
+        assert_eq!(expected(Expected::Mongos, &mongos), Ok(()));
+        assert!(expected(Expected::Mongos, &alone).is_err() && expected(Expected::Alone, &mongos).is_err());
+        assert_eq!(expected(Expected::Anyone, &mongos), Ok(()));
+    }
+}

@@ -1,0 +1,153 @@
+//! What hosted servers refuse for good: nothing to be had is no failure, and is not asked for again and again.
+
+use std::collections::BTreeMap;
+
+use mongodb::bson::{Document, doc};
+use testkit::fake_member::{greeting, is_greeting, refusal};
+use testkit::{FakeMember, wait};
+
+use super::common::{SOURCES, everything, page_where, sidecar, sidecar_with};
+use super::fakes::{ERRORS, healthy, primary, succeed, up};
+
+/// The commands of the sources, but for those that say who answers.
+const ASKED: [&str; 6] = ["serverStatus", "replSetGetStatus", "aggregate", "getParameter", "getLog", "find"];
+
+/// Waits until the member was asked that many times who it is: so often could it have been asked anything.
+async fn rounds(fake: &FakeMember, many: u64) {
+    let before = fake.count("hello");
+    wait::until("more rounds", async || {
+        anyhow::ensure!(fake.count("hello") >= before + many, "{:?}", fake.commands());
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+async fn is_asked_once_and_fails_nothing(refused: Document) {
+    let (fake, who) = primary().await;
+    let address = fake.address();
+    fake.answer(move |command, _| {
+        Some(if is_greeting(command) { greeting(who.clone()) } else { refused.clone() })
+    });
+    let sidecar = sidecar_with(&format!("mongodb://{address}/"), everything()).await;
+    let sources = SOURCES + 2.0;
+    page_where(&sidecar, "a member that is up, and no failure", |page| {
+        up(page, &address) == Some(1.0) && succeed(page, &address) == sources
+    })
+    .await;
+    let before: BTreeMap<_, _> = ASKED.map(|command| (command, fake.count(command))).into();
+    rounds(&fake, 40).await;
+    for (command, before) in before {
+        assert!(
+            fake.count(command) <= before.max(1) + 1,
+            "{command} is asked in a loop: {:?}",
+            fake.commands()
+        );
+    }
+    let page = page_where(&sidecar, "no failure", |page| succeed(page, &address) == sources).await;
+    assert_eq!((up(&page, &address), page.sum(ERRORS, &[])), (Some(1.0), 0.0));
+    sidecar.shutdown().await;
+}
+
+macro_rules! refused_for_good {
+    ($($name:ident: $code:literal, $code_name:literal, $message:literal;)*) => {$(
+        #[tokio::test(flavor = "multi_thread")]
+        async fn $name() {
+            is_asked_once_and_fails_nothing(refusal($code, $code_name, $message)).await;
+        }
+    )*};
+}
+
+refused_for_good! {
+    an_atlas_shared_tier_that_refuses_with_8000_fails_nothing:
+        8000, "AtlasError", "(AtlasError) serverStatus is not allowed in this atlas tier";
+    a_documentdb_that_refuses_with_303_fails_nothing: 303, "", "Feature not supported: serverStatus";
+    a_documentdb_that_refuses_a_stage_with_304_fails_nothing: 304, "", "Aggregation stage not supported: '$currentOp'";
+    a_server_that_has_not_implemented_it_and_refuses_with_238_fails_nothing: 238, "NotImplemented", "not implemented";
+    a_server_under_the_strict_stable_api_that_refuses_with_323_fails_nothing:
+        323, "APIStrictError", "Provided apiStrict:true, but the command serverStatus is not in API Version 1";
+    a_cosmos_that_refuses_with_115_fails_nothing: 115, "CommandNotSupported", "Command is not supported.";
+    a_server_that_does_not_know_the_command_fails_nothing: 59, "CommandNotFound", "no such command";
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_without_a_code_fails_nothing() {
+    is_asked_once_and_fails_nothing(doc! {"ok": 0.0, "errmsg": "no such thing here"}).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mongos_that_refuses_the_status_of_a_set_without_a_code_fails_nothing() {
+    let fake = FakeMember::start().await.unwrap();
+    let address = fake.address();
+    let answers = healthy(doc! {"msg": "isdbgrid", "isWritablePrimary": true}, 1);
+    fake.answer(move |command, document| match command {
+        "replSetGetStatus" => Some(doc! {
+            "ok": 0.0, "errmsg": "replSetGetStatus is not supported through mongos", "info": "mongos",
+        }),
+        "getParameter" => Some(refusal(72, "InvalidOptions", "no option found to get")),
+        "serverStatus" => {
+            let mut status = answers(command, document)?;
+            status.remove("repl");
+            status.insert("process", "mongos");
+            Some(status)
+        }
+        _ => answers(command, document),
+    });
+    let sidecar = sidecar(&format!("mongodb://{address}/")).await;
+    page_where(&sidecar, "no failure", |page| succeed(page, &address) == SOURCES).await;
+    let asked = fake.count("replSetGetStatus");
+    rounds(&fake, 40).await;
+    assert!(fake.count("replSetGetStatus") <= asked + 1, "{:?}", fake.commands());
+    let page = page_where(&sidecar, "its counters", |page| {
+        page.value("mongodb_transactions_started_total", &[("rs", "")]) == Some(7.0)
+    })
+    .await;
+    assert_eq!(page.sum(ERRORS, &[]), 0.0);
+    sidecar.shutdown().await;
+}
+
+/// What is refused for lack of a privilege may be granted: it goes on being asked, and is a failure meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_for_lack_of_a_privilege_is_asked_again() {
+    let (fake, who) = primary().await;
+    let address = fake.address();
+    let answers = healthy(who.clone(), 1);
+    fake.answer(move |command, document| match command {
+        "getParameter" => Some(refusal(13, "Unauthorized", "not authorized on admin")),
+        _ => answers(command, document),
+    });
+    let sidecar = sidecar_with(&format!("mongodb://{address}/"), everything()).await;
+    let denied = [("source", "parameters"), ("reason", "permission_denied")];
+    page_where(&sidecar, "refusals", |page| page.sum(ERRORS, &denied) > 3.0).await;
+    fake.answer(healthy(who, 1));
+    page_where(&sidecar, "the limit", |page| {
+        page.family("mongodb_transaction_lifetime_limit_seconds").is_some()
+    })
+    .await;
+    sidecar.shutdown().await;
+}
+
+/// What a member has no answer for in one state, it is asked for again in another.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_state_has_no_answer_for_is_asked_again_in_another_state() {
+    let (fake, mut who) = primary().await;
+    let address = fake.address();
+    who.extend(doc! {"isWritablePrimary": false, "ismaster": false});
+    let recovering = healthy(who.clone(), 3);
+    fake.answer(move |command, document| match command {
+        "aggregate" => Some(refusal(13436, "NotPrimaryOrSecondary", "node is recovering")),
+        _ => recovering(command, document),
+    });
+    let sidecar = sidecar(&format!("mongodb://{address}/?replicaSet=rs0")).await;
+    page_where(&sidecar, "no failure", |page| succeed(page, &address) == SOURCES).await;
+    let asked = fake.count("aggregate");
+    rounds(&fake, 20).await;
+    assert!(fake.count("aggregate") <= asked + 1, "{:?}", fake.commands());
+    who.insert("secondary", true);
+    fake.answer(healthy(who, 2));
+    page_where(&sidecar, "what is open", |page| {
+        page.family("mongodb_transactions_oldest_open_seconds").is_some()
+    })
+    .await;
+    sidecar.shutdown().await;
+}

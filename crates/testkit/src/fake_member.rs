@@ -1,0 +1,218 @@
+//! A server that answers what a test says: for states, refusals and addresses that a real one cannot be made to give.
+//!
+//! It speaks MongoDB's wire protocol (`OP_MSG`, and `OP_QUERY` for an old greeting), nothing else of it: no storage, no
+//! authentication. Where a real server can be had, a test uses that.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context, Result, ensure};
+use mongodb::bson::{Document, doc};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+
+const OP_REPLY: i32 = 1;
+const OP_QUERY: i32 = 2004;
+const OP_MSG: i32 = 2013;
+const HEADER: usize = 16;
+/// More than any command of a test.
+const MAX_LENGTH: usize = 1 << 20;
+
+/// What is answered to a command. `None` closes the connection.
+type Script = dyn Fn(&str, &Document) -> Option<Document> + Send + Sync;
+
+struct State {
+    script: Arc<Script>,
+    commands: BTreeMap<String, u64>,
+}
+
+/// A fake member. It ends when it is dropped.
+pub struct FakeMember {
+    address: SocketAddr,
+    state: Arc<Mutex<State>>,
+    cut: watch::Sender<u64>,
+    task: JoinHandle<()>,
+}
+
+impl std::fmt::Debug for FakeMember {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FakeMember").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl FakeMember {
+    /// Listens on a free port of 127.0.0.1 and answers as `script` says, which is given the name of the command and the
+    /// command. Until [`answer`](Self::answer) changes it, the greeting is that of a standalone.
+    ///
+    /// # Errors
+    ///
+    /// If no port is free.
+    pub async fn start() -> Result<Self> {
+        Self::listen("127.0.0.1:0").await
+    }
+
+    /// The same on a free port of the loopback address of IPv6.
+    ///
+    /// # Errors
+    ///
+    /// If no port is free, or there is no IPv6.
+    pub async fn start_ipv6() -> Result<Self> {
+        Self::listen("[::1]:0").await
+    }
+
+    /// The same at that address: where a real server was before, for example.
+    ///
+    /// # Errors
+    ///
+    /// If it is taken.
+    pub async fn listen(address: &str) -> Result<Self> {
+        let listener =
+            TcpListener::bind(address).await.with_context(|| format!("a fake member on {address}"))?;
+        let address = listener.local_addr()?;
+        let script: Arc<Script> = Arc::new(|name, _| Some(standalone(name)));
+        let state = Arc::new(Mutex::new(State { script, commands: BTreeMap::new() }));
+        let cut = watch::Sender::new(0);
+        let task = tokio::spawn(accept(listener, Arc::clone(&state), cut.clone()));
+        Ok(Self { address, state, cut, task })
+    }
+
+    /// Host and port, with brackets around an address of IPv6.
+    #[must_use]
+    pub fn address(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// From now on it answers so, on the connections that there are as well.
+    pub fn answer(&self, script: impl Fn(&str, &Document) -> Option<Document> + Send + Sync + 'static) {
+        locked(&self.state).script = Arc::new(script);
+    }
+
+    /// How often that command has come.
+    #[must_use]
+    pub fn count(&self, command: &str) -> u64 {
+        locked(&self.state).commands.get(command).copied().unwrap_or_default()
+    }
+
+    /// Every command that has come, and how often.
+    #[must_use]
+    pub fn commands(&self) -> BTreeMap<String, u64> {
+        locked(&self.state).commands.clone()
+    }
+
+    /// Closes every connection that there is.
+    pub fn cut(&self) {
+        self.cut.send_modify(|times| *times += 1);
+    }
+}
+
+impl Drop for FakeMember {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What every greeting says besides who answers.
+#[must_use]
+pub fn greeting(who: Document) -> Document {
+    let mut reply = doc! {
+        "helloOk": true, "maxBsonObjectSize": 16_777_216, "maxMessageSizeBytes": 48_000_000,
+        "maxWriteBatchSize": 100_000, "logicalSessionTimeoutMinutes": 30, "minWireVersion": 0,
+        "maxWireVersion": 17, "readOnly": false, "ok": 1.0,
+    };
+    reply.extend(who);
+    reply
+}
+
+/// A refusal, as a server of MongoDB words it.
+#[must_use]
+pub fn refusal(code: i32, code_name: &str, message: &str) -> Document {
+    doc! {"ok": 0.0, "errmsg": message, "code": code, "codeName": code_name}
+}
+
+/// Whether the command is one of those that ask a server who it is.
+#[must_use]
+pub fn is_greeting(command: &str) -> bool {
+    ["hello", "isMaster", "ismaster"].contains(&command)
+}
+
+fn standalone(command: &str) -> Document {
+    if is_greeting(command) {
+        greeting(doc! {"isWritablePrimary": true, "ismaster": true})
+    } else {
+        refusal(59, "CommandNotFound", &format!("no such command: '{command}'"))
+    }
+}
+
+fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn accept(listener: TcpListener, state: Arc<Mutex<State>>, cut: watch::Sender<u64>) {
+    let mut connections = JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        let (state, mut cut) = (Arc::clone(&state), cut.subscribe());
+        connections.spawn(async move {
+            tokio::select! {
+                _ = converse(stream, state) => {}
+                _ = cut.changed() => {}
+            }
+        });
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+async fn converse(mut stream: TcpStream, state: Arc<Mutex<State>>) -> Result<()> {
+    stream.set_nodelay(true)?;
+    loop {
+        let mut header = [0; HEADER];
+        stream.read_exact(&mut header).await?;
+        let length = usize::try_from(integer(&header, 0)?)?;
+        ensure!((HEADER..=MAX_LENGTH).contains(&length), "a message of {length} bytes");
+        let mut body = vec![0; length - HEADER];
+        stream.read_exact(&mut body).await?;
+        let (request, code) = (integer(&header, 4)?, integer(&header, 12)?);
+        let command = command(code, &body)?;
+        let name = command.keys().next().cloned().unwrap_or_default();
+        let script = {
+            let mut state = locked(&state);
+            *state.commands.entry(name.clone()).or_default() += 1;
+            Arc::clone(&state.script)
+        };
+        let Some(reply) = script(&name, &command) else { return Ok(()) };
+        stream.write_all(&message(code, request, &reply)?).await?;
+    }
+}
+
+/// The command of a message: behind four bytes of flags and the kind of the section; or, of an old query, behind its
+/// flags, the collection's name and two numbers.
+fn command(code: i32, body: &[u8]) -> Result<Document> {
+    let at = match code {
+        OP_MSG => 5,
+        OP_QUERY => 4 + body.iter().skip(4).position(|byte| *byte == 0).context("a name without an end")? + 9,
+        other => anyhow::bail!("a message of kind {other}"),
+    };
+    Ok(Document::from_reader(body.get(at..).context("a message that is cut short")?)?)
+}
+
+fn message(code: i32, request: i32, reply: &Document) -> Result<Vec<u8>> {
+    let (code, mut body) = if code == OP_QUERY {
+        // Flags, cursor, position, and how many documents follow.
+        let mut body = vec![0; 20];
+        body[16] = 1;
+        (OP_REPLY, body)
+    } else {
+        (OP_MSG, vec![0; 5])
+    };
+    reply.to_writer(&mut body)?;
+    let length = i32::try_from(HEADER + body.len())?;
+    let header = [length, 1, request, code].map(i32::to_le_bytes).concat();
+    Ok([header, body].concat())
+}
+
+fn integer(bytes: &[u8], at: usize) -> Result<i32> {
+    let four = bytes.get(at..at + 4).context("a message that is cut short")?;
+    Ok(i32::from_le_bytes(four.try_into()?))
+}
