@@ -123,7 +123,7 @@ impl ReplicaSetOptions {
             }
         }
         let mut set = ReplicaSet { name, members, proxies, ipv6: self.ipv6, user: None };
-        set.initiate(self.election_timeout, self.arbiter).await?;
+        set.initiate(self.election_timeout, self.arbiter, self.auth).await?;
         set.primary().await?;
         set.in_sync().await?;
         if self.auth {
@@ -158,7 +158,7 @@ impl ReplicaSet {
         ReplicaSetOptions::new(members).start().await
     }
 
-    async fn initiate(&self, election_timeout: Duration, arbiter: bool) -> Result<()> {
+    async fn initiate(&self, election_timeout: Duration, arbiter: bool, auth: bool) -> Result<()> {
         let mut members: Vec<_> =
             (0_i32..).zip(self.addresses()).map(|(id, host)| doc! {"_id": id, "host": host}).collect();
         if let Some(last) = members.last_mut().filter(|_| arbiter) {
@@ -169,7 +169,8 @@ impl ReplicaSet {
         let config = doc! {"_id": &self.name, "members": members, "settings": settings};
         let first = self.members.first().context("a replica set has a member")?;
         first.admin(doc! {"replSetInitiate": config}).await?;
-        if self.members.len() > 1 {
+        // Before the first user is there, authentication allows no more than to make it.
+        if self.members.len() > 1 && !auth {
             // By themselves they would wait for as long as a primary may be silent.
             crate::wait::until("the first election", async || {
                 first.admin(doc! {"replSetStepUp": 1}).await?;

@@ -1,8 +1,10 @@
 //! Members in every state: what they are is shown, and what they cannot tell is no failure.
 
+use std::time::Duration;
+
 use mongodb::bson::{Document, doc};
 use testkit::fake_member::refusal;
-use testkit::{Mongod, ReplicaSet, ReplicaSetOptions, wait};
+use testkit::{Mongod, ReplicaSetOptions, wait};
 
 use super::common::{SOURCES, everything, page_where, sidecar, sidecar_with};
 use super::fakes::{ERRORS, SUCCESS, healthy, member, primary, states, succeed, up};
@@ -129,7 +131,8 @@ async fn a_set_of_4_4_that_is_not_initiated_is_in_startup_and_fails_nothing() {
 /// It has no users, so nobody can be let in; what it says without is shown.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_arbiter_of_a_set_with_authentication_is_up_and_an_arbiter() {
-    let set: ReplicaSet = ReplicaSetOptions::new(3).arbiter().auth().start().await.unwrap();
+    let options = ReplicaSetOptions::new(3).arbiter().auth().election_timeout(Duration::from_secs(1));
+    let set = options.start().await.unwrap();
     let arbiter = set.members()[2].address();
     let direct = set.uri().split_once('@').unwrap().0.to_owned();
     for uri in [set.uri(), format!("{direct}@{arbiter}/?directConnection=true")] {
