@@ -284,6 +284,7 @@ async fn a_watched_deployment_is_ready_from_end_to_end() {
     let said = Said::of(&arguments, &environment).await;
     assert_eq!((said.code, said.failed()), (1, vec!["dashboards"]), "{:#}", said.json);
     said.holds("backend scraped", "pass", "shop at ");
+    said.holds("backend set up", "pass", "no operation is mostly cancelled");
     said.holds("sidecar scraped", "pass", "txnscope at ");
     said.holds("alert rules", "pass", "1 alert on");
     said.holds("Prometheus notifies", "pass", &alertmanager.url());

@@ -8,7 +8,9 @@
 //! | `privileges` | what the sidecar's user may ask, and the profiler |
 //! | `scratch` | a real transaction, when it is asked for |
 //! | `monitoring` | Prometheus, Alertmanager, Grafana |
+//! | `backend` | what the backends have counted, in Prometheus |
 
+mod backend;
 mod capacity;
 mod concern;
 mod deployment;

@@ -49,6 +49,7 @@ pub(crate) async fn prometheus(prometheus: &Prometheus) -> Vec<Finding> {
             "merge txnscope's metrics router into the backend",
         )
         .await,
+        super::backend::set_up(prometheus).await,
         scraped(prometheus, SIDECAR, &catalog::TXNSCOPE_BUILD_INFO, "run `txnscope serve`").await,
         rules(prometheus).await,
         notified(prometheus).await,

@@ -56,6 +56,11 @@ impl Live {
         self.session.operation_time().is_none()
     }
 
+    /// Whether something may be under way that would begin a transaction when it arrives.
+    pub(super) fn may_still_begin(&self) -> bool {
+        self.was_never_answered() || self.tally.has_given_up_a_statement()
+    }
+
     /// Whether an answer may have been lost in the session.
     pub(super) fn may_have_lost_an_answer(&self) -> bool {
         Account::of(&self.session).may_have_lost_an_answer()
@@ -238,10 +243,14 @@ impl Worked {
         self.live().tally.dropped = AttemptOutcome::Unknown;
     }
 
-    /// It ended so, and nothing is left to do on the server.
+    /// It ended so, and nothing is left to do on the server; unless something is under way that would begin it anew.
     pub(super) fn end(mut self, outcome: AttemptOutcome) {
-        if let Some(live) = self.live.take() {
-            live.tally.end(outcome);
+        let Some(live) = self.live.take() else { return };
+        match outcome {
+            AttemptOutcome::Aborted(reason) if live.tally.has_given_up_a_statement() => {
+                self.slot.kill(live, reason)
+            }
+            outcome => live.tally.end(outcome),
         }
     }
 
@@ -257,7 +266,7 @@ impl Worked {
             return false;
         }
         let connection_was_lost = failed.is_some_and(|error| reached(error) == Reached::Perhaps);
-        if live.was_never_answered() || connection_was_lost {
+        if live.may_still_begin() || connection_was_lost {
             self.slot.kill(live, reason);
             return false;
         }

@@ -69,14 +69,14 @@ pub(super) async fn abort(
 
 /// Kills whatever the session has open, as soon as the server can be reached.
 pub(super) async fn kill(shared: Arc<Shared>, live: Box<Live>, reason: Reason) {
-    let answered = !live.was_never_answered();
+    let may_still_begin = live.may_still_begin();
     let Live { mut session, tally } = *live;
     let until = Instant::now() + LIFETIME;
     let result = loop {
         if let Err(error) = kill_session(&shared.client, session.id(), until).await {
             break gave_up(&tally, &error);
         }
-        if answered {
+        if !may_still_begin {
             break Cleaned::Aborted;
         }
         // Nobody knows whether the first statement has reached the server: it may do so even now.
@@ -86,7 +86,7 @@ pub(super) async fn kill(shared: Arc<Shared>, live: Box<Live>, reason: Reason) {
             Err(_) => tokio::time::sleep(PAUSE).await,
         }
     };
-    if !answered {
+    if may_still_begin {
         tally.lost();
     }
     tally.books.cleaned(result);

@@ -210,9 +210,10 @@ impl Course {
                 break self.ended_by_the_work(worked, error);
             }
             if error.contains_label(TRANSIENT_TRANSACTION_ERROR) {
-                if code(&error) == Some(NO_SUCH_TRANSACTION) {
+                let tally = &worked.live().tally;
+                if code(&error) == Some(NO_SUCH_TRANSACTION) && !tally.has_given_up_a_statement() {
                     // It has ended it, or has never begun it, because of an error that the work kept to itself.
-                    worked.live().tally.lost();
+                    tally.lost();
                 }
                 worked.end(AttemptOutcome::Aborted(reason));
                 break Ended::Again(Why::of(Abort::Driver(error)));

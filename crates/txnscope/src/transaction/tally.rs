@@ -21,6 +21,9 @@ pub(super) struct Tally {
     begun: Option<Instant>,
     /// Whether the server had answered before the last statement was handed over.
     answered: bool,
+    /// Whether a statement was sent, never answered, and followed by another one: what the server then says is no answer to
+    /// the one before, which may still be under way.
+    given_up: bool,
     /// What it means if this is dropped.
     pub(super) dropped: AttemptOutcome,
 }
@@ -33,6 +36,7 @@ impl Tally {
             before: Account::default(),
             begun: None,
             answered: false,
+            given_up: false,
             dropped: AttemptOutcome::Aborted(Reason::CANCELLED),
         }
     }
@@ -51,7 +55,14 @@ impl Tally {
                 let (number, operation) = (self.before.txn_number(), self.books.operation());
                 self.books.table.insert(lsid, Owner::Runner, number, operation, now);
             }
+        } else if !self.answered && !self.given_up {
+            self.given_up = !Account::of(session).shows_nothing_sent_since(self.before);
         }
+    }
+
+    /// Whether a statement without an answer may be under way, although a later one was answered.
+    pub(super) fn has_given_up_a_statement(&self) -> bool {
+        self.given_up
     }
 
     pub(super) fn has_begun(&self) -> bool {

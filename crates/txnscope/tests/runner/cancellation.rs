@@ -23,7 +23,7 @@ async fn work(stage: &Stage, tx: &mut Transaction) -> Result<(), Abort> {
 }
 
 /// Waits until the server has so many of that command under way.
-async fn under_way(stage: &Stage, command: &str, count: usize) {
+pub(crate) async fn under_way(stage: &Stage, command: &str, count: usize) {
     wait::until(command, async || {
         let pipeline = vec![
             doc! {"$currentOp": {"allUsers": true, "idleConnections": true}},

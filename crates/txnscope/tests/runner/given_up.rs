@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use txnscope::transaction::Cause;
 use txnscope::{Abort, Reason, Transaction, TransactionError};
 
+use crate::cancellation::under_way;
 use crate::stage::{NO, OPERATION, Stage};
 
 /// How long the work waits for a statement that takes much longer.
@@ -117,6 +118,36 @@ async fn another_writer_does_not_wait_for_a_first_statement_that_was_given_up() 
     assert_eq!((stage.cleaned("fenced"), stage.aborted_for("no")), (1.0, 1.0));
     let item = stage.items_of_others().find_one(doc! {"_id": 1}).await.unwrap().unwrap();
     assert_eq!(item.get_i32("n").unwrap(), 0);
+}
+
+/// The answer to a later statement is none to the first: that one waits in the server, and begins when nobody expects it.
+#[tokio::test]
+async fn a_first_statement_that_is_given_up_before_another_is_refused_leaves_no_transaction_open() {
+    let stage = Stage::set().await;
+    let (items, db) = (stage.items(), stage.client.database("shop"));
+    for case in ["returned", "says no", "says done"] {
+        let blocks = doc! {"failCommands": ["insert"], "blockConnection": true, "blockTimeMS": 300};
+        stage.fail_times(1, blocks).await;
+        let runner = stage.runner.clone().max_attempts(1);
+        let failed = runner.run_as(OPERATION, async |mut tx| {
+            let insert = items.insert_one(doc! {"case": case}).session(&mut tx);
+            assert!(timeout(PATIENCE, insert.into_future()).await.is_err());
+            let refused = db.run_command(doc! {"noSuchCommand": 1}).session(&mut tx).await;
+            match case {
+                "returned" => refused.map(drop).map_err(Abort::<Reason>::from),
+                "says no" => Err(NO.into()),
+                _ => Ok(()),
+            }
+        });
+        failed.await.unwrap_err();
+        stage.runner.settled().await;
+        under_way(&stage, "insert", 0).await;
+        assert_eq!(stage.server().await.open, 0, "{case}");
+        stage.reconciled().await;
+        assert_eq!(stage.unbegun("refused"), 0.0, "{case}");
+    }
+    assert_eq!((stage.cleaned("fenced"), stage.unbegun("lost")), (3.0, 3.0));
+    assert_eq!(stage.items_of_others().count_documents(doc! {}).await.unwrap(), 0);
 }
 
 #[tokio::test]

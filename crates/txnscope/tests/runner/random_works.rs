@@ -314,6 +314,10 @@ impl Player {
     }
 }
 
+fn blocks(command: &str) -> Document {
+    doc! {"failCommands": [command], "blockConnection": true, "blockTimeMS": 20}
+}
+
 /// Faults, one after another, until it is dropped.
 async fn faults(stage: &Stage, proxy: &Proxy, mut dice: StdRng) {
     loop {
@@ -329,7 +333,9 @@ async fn faults(stage: &Stage, proxy: &Proxy, mut dice: StdRng) {
                 // After a lost connection the driver looks for its server, and everybody waits for that.
                 let how = match dice.random_range(0..20) {
                     0 => doc! {"failCommands": [command], "closeConnection": true},
-                    1..12 => doc! {"failCommands": [command], "blockConnection": true, "blockTimeMS": 20},
+                    // A server that answers an abort has ended the transaction, which a failpoint in its place has not.
+                    _ if command == "abortTransaction" => blocks(command),
+                    1..12 => blocks(command),
                     _ => doc! {"failCommands": [command], "errorCode": 11601},
                 };
                 stage.fail_times(1, how).await;
@@ -351,7 +357,8 @@ async fn round(stage: &Stage, proxy: &Proxy, seed: u64, first: usize) {
         let mut dice = StdRng::seed_from_u64(seed.wrapping_mul(1_000_003).wrapping_add(index as u64));
         let player = Player {
             client: stage.client.clone(),
-            runner: stage.runner.clone().time_limit(Duration::from_secs(5)),
+            // A work that keeps every error to itself is tried again until one of them is over.
+            runner: stage.runner.clone().time_limit(Duration::from_secs(5)).max_attempts(4),
             hidden: AtomicU32::new(0),
             script: Script::draw(&mut dice),
             name: format!("work {index}"),
