@@ -232,7 +232,7 @@ pub(crate) fn all(settings: &SourceSettings) -> Vec<Box<dyn Source>> {
         slow_transactions,
         open_by_operation,
     } = settings;
-    let mut sources: Vec<Box<dyn Source>> = vec![Box::new(server_status::ServerStatus)];
+    let mut sources: Vec<Box<dyn Source>> = vec![Box::new(server_status::ServerStatus::default())];
     if current_op.enabled {
         sources.push(Box::new(current_op::CurrentOp::new(current_op)));
     }

@@ -4,7 +4,7 @@
 use mongodb::bson::Document;
 use txnscope_catalog as catalog;
 
-use crate::decode::{Found, number};
+use crate::decode::{Found, number, text};
 use crate::reading::Reading;
 use crate::source::fields::{self, Field, plain};
 
@@ -21,6 +21,26 @@ const FIELDS: &[Field] = &[
         &["network", "ingressRequestRateLimiter", "totalAvailableTokens"],
     ),
 ];
+
+/// Whether this server can have a limiter. The section that it is a part of is a good part of the reply, and nothing else of
+/// it is read.
+#[derive(Debug, Default)]
+pub(super) struct Limiter {
+    is_too_old: bool,
+}
+
+impl Limiter {
+    pub(super) fn is_asked_for(&self, section: &str) -> bool {
+        section != "network" || !self.is_too_old
+    }
+
+    /// At each reply, for the server may be another one after an upgrade. One that can have a limiter may be given one.
+    pub(super) fn learn(&mut self, reply: &Document) {
+        let version = text(reply, &["version"]).ok().unwrap_or_default();
+        let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+        self.is_too_old = major.is_some_and(|major| major < 8);
+    }
+}
 
 pub(super) fn read(reading: &mut Reading, reply: &Document) {
     fields::read(reading, reply, FIELDS);
@@ -67,6 +87,27 @@ mod tests {
         assert_eq!(reading.dropped(), 0);
         let reading = read_of(doc! {"currentQueueDepth": 6_i64, "addedToQueue": 5_i64});
         assert_eq!(reading.find(catalog::MONGODB_INGRESS_QUEUE.name, &[]), Some(6.0));
+    }
+
+    #[test]
+    fn server_before_8_0_is_not_asked_for_its_limiter_until_it_is_upgraded() {
+        let mut limiter = Limiter::default();
+        assert!(limiter.is_asked_for("network") && limiter.is_asked_for("locks"));
+        for (version, asked) in [
+            ("6.0.5", false),
+            ("7.0.14", false),
+            ("8.0.20", true),
+            ("8.2.1", true),
+            ("10.0.0", true),
+            ("", true),
+        ] {
+            limiter.learn(&doc! {"version": version});
+            assert_eq!(
+                (limiter.is_asked_for("network"), limiter.is_asked_for("locks")),
+                (asked, true),
+                "{version}"
+            );
+        }
     }
 
     #[test]

@@ -32,8 +32,10 @@ const SECTIONS: &[&str] = &[
     "twoPhaseCommitCoordinator",
 ];
 
-#[derive(Debug)]
-pub(super) struct ServerStatus;
+#[derive(Debug, Default)]
+pub(super) struct ServerStatus {
+    limiter: ingress::Limiter,
+}
 
 #[async_trait]
 impl Source for ServerStatus {
@@ -46,9 +48,13 @@ impl Source for ServerStatus {
     }
 
     async fn poll(&mut self, ask: Ask<'_>) -> Result<Option<Reading>, PollError> {
-        let mut command = server_status_with(SECTIONS);
+        let sections: Vec<_> =
+            SECTIONS.iter().copied().filter(|section| self.limiter.is_asked_for(section)).collect();
+        let mut command = server_status_with(&sections);
         command.insert("opLatencies", doc! {"histograms": true});
-        Ok(Some(decode(&ask.run(command).await?)))
+        let reply = ask.run(command).await?;
+        self.limiter.learn(&reply);
+        Ok(Some(decode(&reply)))
     }
 }
 
