@@ -10,6 +10,7 @@ use mongodb::options::TransactionOptions;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
+use super::begun::is_of_a_standalone;
 use super::books::{AttemptOutcome, Books, Unbegun};
 use super::classify::{Reached, reached, was_aborted_before};
 use super::cleanup;
@@ -263,6 +264,12 @@ impl Worked {
     pub(super) fn abort_aside(mut self, failed: Option<&Error>, reason: Reason, turns: Vec<Turn>) -> bool {
         let Some(live) = self.live.take() else { return false };
         if !live.tally.has_begun() {
+            return false;
+        }
+        if let Some(error) = failed.filter(|error| is_of_a_standalone(error)) {
+            // It answers without the time that others give, and nothing can be open on it.
+            live.tally.failed_with(error);
+            live.tally.end(AttemptOutcome::Aborted(reason));
             return false;
         }
         let connection_was_lost = failed.is_some_and(|error| reached(error) == Reached::Perhaps);

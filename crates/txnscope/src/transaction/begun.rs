@@ -53,6 +53,7 @@ pub(super) fn begun(error: &Error) -> Begun {
     match code(error) {
         // The command is none, or its sender may not; the member is no primary and no secondary.
         Some(13 | 59 | 13435 | 13436) => Begun::No,
+        Some(ILLEGAL_OPERATION) if is_of_a_standalone(error) => Begun::No,
         Some(10107) if says(NOT_THE_PRIMARY) => Begun::No,
         // The command itself is refused. What one of its parts may not do is said later.
         Some(263) if begins("Cannot run ") || says(&["This command is not supported in transactions"]) => {
@@ -64,6 +65,18 @@ pub(super) fn begun(error: &Error) -> Begun {
         // a limit of time says at any moment: 50, 91, 189, 262, 10107 in other words, 11600 to 11602.
         _ => Begun::Perhaps,
     }
+}
+
+/// Of a server that belongs to no replica set, and of others that refuse something else.
+const ILLEGAL_OPERATION: i32 = 20;
+
+/// Whether a server that belongs to no replica set refused it: there are no transactions on it.
+pub(super) fn is_of_a_standalone(error: &Error) -> bool {
+    // The driver has words of its own for a write. The server's stand in its reply.
+    let reply = error.server_response();
+    let words = reply.and_then(|reply| reply.get_str("errmsg").ok());
+    code(error) == Some(ILLEGAL_OPERATION)
+        && words.is_some_and(|words| words.starts_with("Transaction numbers are only allowed"))
 }
 
 /// The code of a server that takes no more requests for now.

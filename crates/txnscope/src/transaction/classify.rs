@@ -61,7 +61,7 @@ impl Reason {
             13 | 18 => Self::UNAUTHORIZED,
             133 | 134 => Self::SERVER_SELECTION,
             OVERLOADED => Self::OVERLOADED,
-            2 | 9 | 14 | 59 | 72 | 263 | 267 => Self::INVALID_REQUEST,
+            2 | 9 | 14 | 20 | 59 | 72 | 263 | 267 => Self::INVALID_REQUEST,
             _ => Self::OTHER,
         }
     }
@@ -203,7 +203,7 @@ mod tests {
         (&[251], Reason::NO_SUCH_TRANSACTION),
         (&[24], Reason::LOCK_TIMEOUT),
         (&[246, 239], Reason::SNAPSHOT_UNAVAILABLE),
-        (&[267, 263], Reason::INVALID_REQUEST),
+        (&[267, 263, 20], Reason::INVALID_REQUEST),
         (&[262, 50], Reason::MAX_TIME_EXPIRED),
         (&[10107, 13435, 13436, 189, 91], Reason::NOT_PRIMARY),
         (&[11600, 11601, 11602], Reason::INTERRUPTED),

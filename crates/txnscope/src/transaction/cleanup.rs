@@ -13,6 +13,7 @@ use mongodb::error::{Error, ErrorKind, TRANSIENT_TRANSACTION_ERROR};
 use mongodb::options::{ReadConcern, WriteConcern};
 use mongodb::{Client, ClientSession};
 use tokio::time::{Instant, timeout};
+use txnscope_catalog::{Refusal, refusal};
 
 use super::attempt::Live;
 use super::books::{AttemptOutcome, Books, Cleaned, Unbegun};
@@ -29,6 +30,9 @@ const LIFETIME: Duration = Duration::from_secs(120);
 /// A command that has no answer after this was lost.
 const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// The databases in which no transaction may be.
+const OF_THE_SERVER: [&str; 3] = ["admin", "config", "local"];
 
 /// For so long those who wait for the same key wait for an abort, too: what it undoes would only make them conflict.
 const GRACE: Duration = Duration::from_millis(50);
@@ -58,26 +62,39 @@ pub(super) async fn abort(
             // The abort keeps the session meanwhile, so that nobody else's work in it is killed.
             let until = Instant::now() + LIFETIME;
             let killed = kill_session(&shared.client, &lsid, until).await;
-            tally.books.cleaned(match killed {
+            let cleaned = match killed {
                 Ok(()) => Cleaned::Aborted,
+                // The abort alone can end it then, and the session is what it may take to end it otherwise.
+                Err(error) if is_refused_for_good(&error) => match timeout(LIFETIME, abort.as_mut()).await {
+                    Ok((session, _)) if Account::of(&session).may_have_lost_an_answer() => {
+                        return kill(shared, Box::new(Live { session, tally }), reason).await;
+                    }
+                    Ok(_) => Cleaned::Aborted,
+                    Err(_) => gave_up(&tally, &error),
+                },
                 Err(error) => gave_up(&tally, &error),
-            });
+            };
+            tally.books.cleaned(cleaned);
             drop(abort);
         }
     }
 }
 
-/// Kills whatever the session has open, as soon as the server can be reached.
+/// Kills whatever the session has open, as soon as the server can be reached. Where the server lets nobody kill sessions (its
+/// host forbids it, or the strict Stable API does), it is told so once, and aborts what it has answered, or begins a later
+/// transaction in the session, which ends the earlier one.
 pub(super) async fn kill(shared: Arc<Shared>, live: Box<Live>, reason: Reason) {
     let may_still_begin = live.may_still_begin();
     let Live { mut session, tally } = *live;
     let until = Instant::now() + LIFETIME;
     let result = loop {
-        if let Err(error) = kill_session(&shared.client, session.id(), until).await {
-            break gave_up(&tally, &error);
-        }
-        if !may_still_begin {
-            break Cleaned::Aborted;
+        match kill_session(&shared.client, session.id(), until).await {
+            Ok(()) if !may_still_begin => break Cleaned::Aborted,
+            Ok(()) => {}
+            Err(error) if is_refused_for_good(&error) => {
+                break without_kill(&shared.client, &mut session, &tally, !may_still_begin, until).await;
+            }
+            Err(error) => break gave_up(&tally, &error),
         }
         // Nobody knows whether the first statement has reached the server: it may do so even now.
         match keep_out(&shared.client, &mut session, tally.books).await {
@@ -110,10 +127,42 @@ async fn kill_session(client: &Client, lsid: &Document, until: Instant) -> Resul
     }
 }
 
+/// Ends what the session has open on a server that kills no sessions.
+async fn without_kill(
+    client: &Client,
+    session: &mut ClientSession,
+    tally: &Tally,
+    answered: bool,
+    until: Instant,
+) -> Cleaned {
+    if answered {
+        // It waits on the server for the statement that is under way.
+        let aborted = timeout(PATIENCE, session.abort_transaction()).await;
+        if matches!(aborted, Ok(Ok(()))) && !Account::of(session).may_have_lost_an_answer() {
+            return Cleaned::Aborted;
+        }
+    }
+    loop {
+        match keep_out(client, session, tally.books).await {
+            Ok(cleaned) => return cleaned,
+            Err(error) if is_hopeless(&error) || Instant::now() > until => return gave_up(tally, &error),
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
+    }
+}
+
 /// Whether the same would come of it the next time.
 fn is_hopeless(error: &Error) -> bool {
-    (reached(error) == Reached::Server && code(error) == Some(13))
-        || matches!(error.kind.as_ref(), ErrorKind::Shutdown)
+    is_refused_for_good(error) || matches!(error.kind.as_ref(), ErrorKind::Shutdown)
+}
+
+/// Whether the server said no, and will say so again: to this user, to this command, or to a transaction there.
+fn is_refused_for_good(error: &Error) -> bool {
+    const NOT_IN_A_TRANSACTION: i32 = 263;
+    let code = code(error);
+    reached(error) == Reached::Server
+        && (code == Some(NOT_IN_A_TRANSACTION)
+            || matches!(refusal(code), Refusal::Unsupported | Refusal::Denied))
 }
 
 fn gave_up(tally: &Tally, error: &Error) -> Cleaned {
@@ -141,7 +190,9 @@ async fn keep_out(
         .read_concern(ReadConcern::local())
         .write_concern(WriteConcern::majority())
         .await?;
-    let database = client.default_database().unwrap_or_else(|| client.database("test"));
+    // The server runs no transaction in its own databases, which a URI may name for the user's sake.
+    let database = client.default_database().filter(|database| !OF_THE_SERVER.contains(&database.name()));
+    let database = database.unwrap_or_else(|| client.database("test"));
     let fence = database.collection::<Document>("txnscope_fence");
     let read = fence.find_one(doc! {}).session(&mut *session);
     let begun = timeout(PATIENCE, read.into_future()).await.unwrap_or_else(|_| Err(no_answer()));
@@ -153,7 +204,7 @@ async fn keep_out(
             }
             Ok(Cleaned::Fenced)
         }
-        Err(error) if reached(&error) == Reached::Server && code(&error) == Some(13) => {
+        Err(error) if is_refused_for_good(&error) => {
             for pause in [PAUSE, 4 * PAUSE] {
                 tokio::time::sleep(pause).await;
                 kill_session(client, session.id(), Instant::now()).await?;

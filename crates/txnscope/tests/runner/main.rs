@@ -10,5 +10,6 @@ mod log;
 mod misuse;
 mod outcomes;
 mod random_works;
+mod refused_cleanup;
 mod stage;
 mod wrapped;

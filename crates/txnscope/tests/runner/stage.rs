@@ -6,7 +6,7 @@ use anyhow::ensure;
 use mongodb::bson::{Document, doc};
 use mongodb::options::{ClientOptions, ServerAddress};
 use mongodb::{Client, Collection};
-use testkit::{FailPoint, Proxy, ReplicaSet, Scrape, wait};
+use testkit::{FailPoint, Proxy, ReplicaSet, ReplicaSetOptions, Scrape, wait};
 use txnscope::{Metrics, Reason, TransactionRunner};
 
 /// The name that failpoints are set for.
@@ -36,6 +36,15 @@ pub(crate) struct ServerBooks {
 impl Stage {
     pub(crate) async fn set() -> Self {
         Self::on(ReplicaSet::start(1).await.unwrap(), None).await
+    }
+
+    /// On an older server, if a version is given.
+    pub(crate) async fn set_of(version: Option<&str>) -> Self {
+        let mut options = ReplicaSetOptions::new(1);
+        if let Some(version) = version {
+            options = options.version(version);
+        }
+        Self::on(options.start().await.unwrap(), None).await
     }
 
     /// With a proxy between the runner and the server.
