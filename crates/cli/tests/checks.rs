@@ -226,6 +226,64 @@ async fn a_repair_is_shown_then_made_then_undone() {
     assert!(told.contains("there is no record"), "{told}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repair_of_nobody_is_refused() {
+    let shop = Shop::open().await;
+    shop.break_first().await;
+    for apply in [&["repair"][..], &["repair", "--apply", "--yes"]] {
+        let (code, told) = shop.run(&[apply, &["--id=3"]].concat()).await;
+        assert_eq!(code, 2, "{told}");
+        assert!(told.contains("no document of retainers has the _id 3"), "{told}");
+        let (code, told) = shop.run(&[apply, &["--id=1", "--id=\"2\""]].concat()).await;
+        assert_eq!(code, 2, "{told}");
+        assert!(told.contains("has the _id \"2\": did you mean --id='2'?"), "{told}");
+    }
+    std::fs::write(shop.file(), FILE.replace("\"retainers\"", "\"retainer\"")).unwrap();
+    let (code, told) = shop.run(&["repair", "--apply", "--yes"]).await;
+    assert_eq!(code, 2, "{told}");
+    assert!(
+        told.contains("there is no collection retainer in shop") && told.contains("did you mean retainers?"),
+        "{told}"
+    );
+    assert_eq!(shop.balance().await, -4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repair_shows_the_part_that_is_no_number_and_leaves_it_alone() {
+    let shop = Shop::open().await;
+    shop.break_first().await;
+    let odd = doc! {"$set": {"deposits": [5_i64, "4", f64::NAN]}};
+    shop.retainers().update_one(doc! {"_id": 2}, odd).await.unwrap();
+    let (code, told) = shop.run(&["audit", "--check=drift"]).await;
+    assert_eq!(code, 1, "{told}");
+    assert!(told.contains(r#""notNumbers":[{"path":"deposits","#), "{told}");
+    let (code, told) = shop.run(&["repair", "--apply", "--yes"]).await;
+    assert_eq!(code, 1, "{told}");
+    for part in [
+        "cannot be recomputed: deposits: \"4\" is no number",
+        r#"{"$numberDouble":"NaN"} is no number"#,
+        "drift 2: left alone: deposits",
+        "1 set, 1 left alone",
+    ] {
+        assert!(told.contains(part), "{part:?} is not in {told}");
+    }
+    assert_eq!(shop.balance().await, 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repair_from_nothing_is_refused_unless_told() {
+    let shop = Shop::open().await;
+    let none = doc! {"$set": {"deposits": Vec::<i64>::new()}};
+    shop.retainers().update_many(doc! {}, none).await.unwrap();
+    let (code, told) = shop.run(&["repair", "--apply", "--yes"]).await;
+    assert_eq!(code, 2, "{told}");
+    assert!(told.contains("no document of retainers has anything in deposits"), "{told}");
+    assert_eq!(shop.balance().await, 5);
+    let (code, told) = shop.run(&["repair", "--apply", "--yes", "--allow-empty-inputs"]).await;
+    assert_eq!(code, 0, "{told}");
+    assert_eq!(shop.balance().await, 0);
+}
+
 /// Runs it with a terminal as its input, at which somebody answers when asked.
 async fn run_at_terminal(shop: &Shop, arguments: &[&str], answer: &str) -> (i32, String) {
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();

@@ -54,7 +54,7 @@ pub enum Rule {
     /// An aggregation that must return nothing.
     Pipeline(Vec<Document>),
     /// A field that must be what an expression makes of the rest. The one rule that can be repaired.
-    Derived(Derived),
+    Derived(Box<Derived>),
     /// Two sums that must be equal, by group.
     Balance(Box<Balance>),
 }
@@ -88,6 +88,36 @@ pub struct Derived {
     pub history: Vec<String>,
     /// How far off it may be.
     pub tolerance: Option<f64>,
+    /// The type of number that a repair gives to a field that has none. A field that is a number keeps its type.
+    pub number: Option<NumberType>,
+}
+
+/// A type of number of MongoDB's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NumberType {
+    /// A 32-bit integer.
+    Int,
+    /// A 64-bit integer.
+    Long,
+    /// A binary floating-point number.
+    Double,
+    /// A decimal floating-point number.
+    Decimal,
+}
+
+impl NumberType {
+    pub(crate) const ALL: [Self; 4] = [Self::Int, Self::Long, Self::Double, Self::Decimal];
+
+    /// MongoDB's word, as in `$type`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Int => "int",
+            Self::Long => "long",
+            Self::Double => "double",
+            Self::Decimal => "decimal",
+        }
+    }
 }
 
 /// Two sums, of one collection or of two in one database.

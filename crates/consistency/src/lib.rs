@@ -8,6 +8,8 @@
 //! | `file` | `checks.toml`: from text to checks, or to all that is wrong with it |
 //! | `check` | what a check is |
 //! | `pipeline` | from a check to the aggregation that finds its violations |
+//! | `strict` | what MongoDB leaves out of a sum without a word, found |
+//! | `presence` | whether what a check reads is there at all |
 //! | `run` | one run: at one moment of the data, within its time |
 //! | `failure` | why a check could not say |
 //! | [`repair`] | setting derived fields right, on the record, and undoing it |
@@ -35,10 +37,14 @@ mod file;
 #[doc(hidden)]
 pub mod fuzzing;
 mod pipeline;
+mod presence;
 pub mod repair;
 mod run;
+mod shown;
+mod strict;
 
-pub use crate::check::{Balance, Check, Derived, Rule, Severity, Side};
+pub use crate::check::{Balance, Check, Derived, NumberType, Rule, Severity, Side};
 pub use crate::failure::{Failure, Reason};
 pub use crate::file::{Checks, FileError, Mistake};
 pub use crate::run::{Report, Sample, Verdict, run};
+pub use crate::shown::extended_json;

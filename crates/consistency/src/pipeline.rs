@@ -1,10 +1,18 @@
 //! From a check to the aggregation that finds its violations. All arithmetic is the server's: int, long, double and
-//! decimal are compared by their value, as MongoDB compares them.
+//! decimal are compared by their value, as MongoDB compares them. What it would leave out of a sum without a word is
+//! looked for by [`strict`], and is a violation.
 
 use mongodb::bson::{Bson, Document, doc};
 
-use crate::check::{Balance, Check, Derived, Rule};
+use crate::check::{Balance, Check, Derived, Rule, Side};
 use crate::file::fields;
+use crate::strict::stages::{JOINED, ODD, strict, watched};
+use crate::strict::{Limits, decimal_of, exact, findings, findings_of_part, is_empty, operator};
+
+/// Of a document that is shown: what of its sum is no number.
+const NO_NUMBERS: &str = "notNumbers";
+/// What a sum of doubles may be off from that of the decimals that they stand for.
+const NOISE: f64 = 1e-6;
 
 /// Stages that return one document for each violation, whole.
 pub(crate) fn violations(check: &Check) -> Vec<Document> {
@@ -12,9 +20,9 @@ pub(crate) fn violations(check: &Check) -> Vec<Document> {
         Rule::Forbid(filter) => vec![doc! {"$match": filter}],
         Rule::Pipeline(stages) => stages.clone(),
         Rule::Derived(derived) => {
-            let mut stages = inputs(derived);
-            let differs = differs(&actual(derived), &derived.expression, derived.tolerance);
-            stages.push(doc! {"$match": {"$expr": differs}});
+            let mut stages = selected(derived);
+            stages.extend(strict(&derived.stages, Limits::Finite));
+            stages.push(violating(derived));
             stages
         }
         Rule::Balance(balance) => unbalanced(balance),
@@ -24,22 +32,25 @@ pub(crate) fn violations(check: &Check) -> Vec<Document> {
 /// Stages that leave of a violation what is worth showing: ids and the fields that matter, or everything.
 pub(crate) fn shown(check: &Check, full: bool) -> Vec<Document> {
     match &check.rule {
-        Rule::Derived(derived) if full => {
-            vec![
-                doc! {"$project": {"actual": actual(derived), "expected": &derived.expression, "document": "$$ROOT"}},
-            ]
+        Rule::Derived(derived) => {
+            let mut shown = if full {
+                doc! {"document": "$$ROOT"}
+            } else {
+                // Three names are ours: a field that has one of them is not shown.
+                let ours = ["actual", "expected", NO_NUMBERS];
+                let is_ours =
+                    |path: &&String| path.split('.').next().is_some_and(|name| ours.contains(&name));
+                let paths: Vec<_> = check.show.iter().filter(|path| !is_ours(path)).cloned().collect();
+                projection(&paths)
+            };
+            let odd = findings(&derived.expression, Limits::Finite);
+            shown.insert("actual", actual(derived));
+            shown.insert("expected", expected(derived, Limits::Finite));
+            shown.insert(NO_NUMBERS, doc! {"$cond": [is_empty(&odd), "$$REMOVE", odd]});
+            vec![doc! {"$project": shown}]
         }
         Rule::Balance(_) => Vec::new(),
         _ if full => Vec::new(),
-        Rule::Derived(derived) => {
-            // Two names are ours: a field that has one of them is not shown.
-            let is_ours = |path: &&String| matches!(path.split('.').next(), Some("actual" | "expected"));
-            let paths: Vec<_> = check.show.iter().filter(|path| !is_ours(path)).cloned().collect();
-            let mut shown = projection(&paths);
-            shown.insert("actual", actual(derived));
-            shown.insert("expected", derived.expression.clone());
-            vec![doc! {"$project": shown}]
-        }
         Rule::Forbid(filter) => {
             let paths: Vec<_> = check.show.iter().cloned().chain(fields::of_filter(filter)).collect();
             vec![doc! {"$project": projection(&paths)}]
@@ -72,26 +83,103 @@ pub(crate) fn sources(check: &Check) -> Vec<String> {
 
 // ===== Derived =====
 
-/// What stands before the expression: the documents that have the field, and what is joined to them.
+/// The documents that have the field.
+pub(crate) fn selected(derived: &Derived) -> Vec<Document> {
+    derived.filter.iter().map(|filter| doc! {"$match": filter}).collect()
+}
+
+/// What is joined to the documents that have the field.
 pub(crate) fn inputs(derived: &Derived) -> Vec<Document> {
-    let filter = derived.filter.iter().map(|filter| doc! {"$match": filter});
-    filter.chain(derived.stages.iter().cloned()).collect()
+    watched(&derived.stages, Limits::of_repair(derived.tolerance))
+}
+
+/// The documents, with their inputs, of which the field is not what it should be.
+pub(crate) fn violating(derived: &Derived) -> Document {
+    doc! {"$match": {"$expr": violates(derived)}}
+}
+
+/// One document for each that comes in: what the field is, what it should be, what of that is no number, and what it
+/// was computed from.
+///
+/// The history is a list of paths and values, because a path may have dots and a field's name here may not.
+pub(crate) fn evidence(derived: &Derived) -> Document {
+    let traces =
+        derived.history.iter().map(|path| doc! {"path": {"$literal": path}, "value": format!("${path}")});
+    let limits = Limits::of_repair(derived.tolerance);
+    let odd = findings(&derived.expression, limits);
+    let is_number = doc! {"$in": [{"$type": "$$txnscopeE"}, ["int", "long", "double", "decimal"]]};
+    let exactly = doc! {"$let": {
+        "vars": {"txnscopeE": &derived.expression},
+        "in": {"$cond": [is_number, exact(&derived.expression), "$$REMOVE"]},
+    }};
+    let parts: Vec<_> = derived.field.split('.').collect();
+    let holders = (1..parts.len()).map(|length| doc! {"$type": format!("${}", parts[..length].join("."))});
+    doc! {"$project": {
+        "actual": actual(derived),
+        "expected": expected(derived, limits),
+        "exact": {"$cond": [is_empty(&odd), exactly, "$$REMOVE"]},
+        "odd": odd,
+        "holders": holders.collect::<Vec<_>>(),
+        "joined": format!("${JOINED}"),
+        ODD: format!("${ODD}"),
+        "violates": violates(derived),
+        "history": traces.collect::<Vec<_>>(),
+    }}
+}
+
+/// A stage that returns what the field is, and no more.
+pub(crate) fn field(path: &str) -> Document {
+    doc! {"$project": {"actual": format!("${path}")}}
 }
 
 fn actual(derived: &Derived) -> Bson {
     Bson::String(format!("${}", derived.field))
 }
 
-/// One document for each that comes in: what the field is, what it should be, and what that was computed from.
-///
-/// The history is a list of paths and values, because a path may have dots and a field's name here may not.
-pub(crate) fn evidence(derived: &Derived) -> Document {
-    let history: Vec<_> = derived
-        .history
-        .iter()
-        .map(|path| doc! {"path": {"$literal": path}, "value": format!("${path}")})
-        .collect();
-    doc! {"$project": {"actual": actual(derived), "expected": &derived.expression, "history": history}}
+/// What the field should be; nothing where it cannot be said.
+fn expected(derived: &Derived, limits: Limits) -> Bson {
+    let odd = findings(&derived.expression, limits);
+    doc! {"$cond": [is_empty(&odd), &derived.expression, "$$REMOVE"]}.into()
+}
+
+/// Whether the field is not what it should be, or that cannot be said.
+fn violates(derived: &Derived) -> Bson {
+    let odd = findings(&derived.expression, Limits::Finite);
+    let (actual, expected) = (actual(derived), Bson::from("$$txnscopeE"));
+    let plainly = differs(&actual, &expected, derived.tolerance);
+    let (decimal, exact) = (decimal_of(&actual), exact(&derived.expression));
+    let exactly = differs(&decimal, &exact, derived.tolerance);
+    let of_type = |value: &Bson, names: &[&str]| doc! {"$in": [{"$type": value}, names]};
+    let mut branches = vec![
+        // Of what stages sum, the part that is no number shows in this alone; and NaN is an equal of itself.
+        doc! {"case": {"$eq": [&expected, f64::NAN]}, "then": true},
+        doc! {"case": {"$not": [of_type(&expected, &["int", "long", "double", "decimal"])]}, "then": &plainly},
+    ];
+    if !converts(&derived.expression) {
+        // Whole numbers that are not made of doubles have all of their digits.
+        branches.push(doc! {"case": of_type(&expected, &["int", "long"]), "then": &plainly});
+    }
+    if derived.tolerance.is_none() {
+        // Doubles are what MongoDB makes of them, as long as that has to do with what they stand for: the sum of
+        // integers that overflows is a double as well, and so is one of integers and a double.
+        let doubles = doc! {"$and": [of_type(&expected, &["double"]), of_type(&actual, &["double"])]};
+        let far = differs(&decimal, &exact, Some(NOISE));
+        branches.push(doc! {"case": doubles, "then": {"$or": [plainly, far]}});
+    }
+    let compared = doc! {"$switch": {"branches": branches, "default": exactly}};
+    let looked = doc! {"$let": {"vars": {"txnscopeE": &derived.expression}, "in": compared}};
+    doc! {"$cond": [is_empty(&odd), looked, true]}.into()
+}
+
+/// Whether an expression makes integers of what may be doubles.
+fn converts(expression: &Bson) -> bool {
+    match expression {
+        Bson::Document(document) => document
+            .iter()
+            .any(|(key, value)| matches!(key.as_str(), "$toInt" | "$toLong" | "$convert") || converts(value)),
+        Bson::Array(elements) => elements.iter().any(converts),
+        _ => false,
+    }
 }
 
 /// Whether two values are not the same, or too far apart. What is no number is never within a tolerance.
@@ -105,7 +193,9 @@ fn differs(actual: &Bson, expected: &Bson, tolerance: Option<f64>) -> Document {
         "in": {"$cond": [
             {"$and": [{"$isNumber": "$$actual"}, {"$isNumber": "$$expected"}]},
             {"$or": [
-                {"$gt": [{"$abs": {"$subtract": ["$$actual", "$$expected"]}}, tolerance]},
+                // No $abs: the least long has none, and the server would refuse all documents for one.
+                {"$gt": [{"$subtract": ["$$actual", "$$expected"]}, tolerance]},
+                {"$lt": [{"$subtract": ["$$actual", "$$expected"]}, -tolerance]},
                 {"$ne": [{"$eq": ["$$actual", f64::NAN]}, {"$eq": ["$$expected", f64::NAN]}]},
             ]},
             {"$ne": ["$$actual", "$$expected"]},
@@ -115,19 +205,63 @@ fn differs(actual: &Bson, expected: &Bson, tolerance: Option<f64>) -> Document {
 
 // ===== Balance =====
 
+/// What a side sums, group by group, and what of it is no number. The sums are in decimal, so that none overflows, and
+/// shown in MongoDB's own type.
+fn side(side: &Side, name: &str) -> Vec<Document> {
+    let by = side.by.clone().unwrap_or(Bson::Null);
+    let mut odd = vec![findings_of_part(&side.sum, Limits::Finite)];
+    odd.extend(side.by.as_ref().map(no_group));
+    let is_good = is_empty(&"$txnscopeOdd".into());
+    let sum = |of: Bson| doc! {"$sum": {"$cond": [&is_good, of, 0]}};
+    let part = doc! {"_id": "$_id", "part": {"$arrayElemAt": ["$txnscopeOdd", 0]}};
+    let mut stages: Vec<_> = side.filter.iter().map(|filter| doc! {"$match": filter}).collect();
+    stages.push(doc! {"$set": {"txnscopeOdd": {"$concatArrays": odd}}});
+    stages.push(doc! {"$group": {
+        "_id": by,
+        name: sum(side.sum.clone()),
+        format!("{name}Exact"): sum(decimal_of(&exact(&side.sum))),
+        format!("{name}Odd"): {"$sum": {"$cond": [&is_good, 0, 1]}},
+        "part": {"$max": {"$cond": [&is_good, "$$REMOVE", part]}},
+    }});
+    stages
+}
+
+/// What a document is grouped by and does not have: its amount would be in no group, or in that of all who lack it.
+fn no_group(by: &Bson) -> Bson {
+    let parts: Vec<&Bson> = match by {
+        Bson::Document(document) if operator(by).is_none() => document.values().collect(),
+        other => vec![other],
+    };
+    let absent = parts.into_iter().map(|part| doc! {"$eq": [{"$ifNull": [part, Bson::Null]}, Bson::Null]});
+    let found = doc! {"path": "by", "why": "has no group", "part": by};
+    doc! {"$cond": [{"$or": absent.collect::<Vec<_>>()}, [found], []]}.into()
+}
+
 fn unbalanced(balance: &Balance) -> Vec<Document> {
     let Balance { left, right, tolerance } = balance;
-    let group = |side: &crate::check::Side, name: &str| {
-        let by = side.by.clone().unwrap_or(Bson::Null);
-        let filter = side.filter.iter().map(|filter| doc! {"$match": filter});
-        filter.chain([doc! {"$group": {"_id": by, name: {"$sum": &side.sum}}}]).collect::<Vec<_>>()
-    };
-    let mut stages = group(left, "left");
-    stages.push(doc! {"$unionWith": {"coll": &right.collection, "pipeline": group(right, "right")}});
+    let mut stages = side(left, "left");
+    stages.push(doc! {"$unionWith": {"coll": &right.collection, "pipeline": side(right, "right")}});
     // A group that one side lacks has nothing there, and nothing is 0 to $sum.
-    stages.push(doc! {"$group": {"_id": "$_id", "left": {"$sum": "$left"}, "right": {"$sum": "$right"}}});
-    stages.push(doc! {"$match": {"$expr": differs(&"$left".into(), &"$right".into(), *tolerance)}});
-    stages.push(doc! {"$set": {"difference": {"$subtract": ["$left", "$right"]}}});
+    let mut both = doc! {"_id": "$_id"};
+    for name in ["left", "right"]
+        .into_iter()
+        .flat_map(|side| [side.to_owned(), format!("{side}Exact"), format!("{side}Odd")])
+    {
+        both.insert(&name, doc! {"$sum": format!("${name}")});
+    }
+    both.insert("part", doc! {"$max": "$part"});
+    stages.push(doc! {"$group": both});
+    let differs = differs(&"$leftExact".into(), &"$rightExact".into(), *tolerance);
+    let odd = doc! {"$gt": [{"$add": ["$leftOdd", "$rightOdd"]}, 0]};
+    stages.push(doc! {"$match": {"$expr": {"$or": [odd, differs]}}});
+    let odd = doc! {"$add": ["$leftOdd", "$rightOdd"]};
+    let some = doc! {"count": &odd, "one": "$part"};
+    stages.push(doc! {"$project": {
+        "left": 1,
+        "right": 1,
+        "difference": {"$subtract": ["$left", "$right"]},
+        NO_NUMBERS: {"$cond": [{"$gt": [odd, 0]}, some, "$$REMOVE"]},
+    }});
     stages
 }
 

@@ -8,9 +8,11 @@ use mongodb::options::{ReadConcern, SelectionCriteria};
 use mongodb::{Client, ClientSession, SessionCursor};
 use tokio::time::Instant;
 
-use crate::check::Check;
+use crate::check::{Check, Rule};
 use crate::failure::{Failure, Reason};
-use crate::pipeline;
+use crate::presence::{Catalog, expected};
+use crate::strict::stages::keep_each;
+use crate::{pipeline, presence};
 
 /// MongoDB 5.0, the first that reads a snapshot outside of a transaction.
 const SNAPSHOT_READS: i32 = 13;
@@ -139,7 +141,16 @@ async fn look(client: &Client, check: &Check, sample: Sample) -> Result<Verdict,
         }
     };
     Ok(match count {
-        0 => Verdict::Clean { documents },
+        0 => {
+            // Clean, or blind.
+            let catalog = Catalog::new(client, check, eyes.criteria());
+            for one in expected(check) {
+                if let Some(failure) = one.absent(&catalog).await? {
+                    return Err(failure);
+                }
+            }
+            Verdict::Clean { documents }
+        }
         count => Verdict::Violated { count, sample, documents },
     })
 }
@@ -166,37 +177,18 @@ impl Eyes<'_> {
         SelectionCriteria::ReadPreference(self.check.read_preference.clone())
     }
 
-    /// A mistyped name would pass for an empty collection, in which all is well for ever. `false` if a collection
-    /// is missing that may be.
+    /// A mistyped name would pass for an empty collection, in which all is well for ever. `false` if the collection
+    /// that is checked is missing, and may be.
     async fn collections_exist(&self) -> Result<bool, Failure> {
-        let names = pipeline::sources(self.check);
-        let list = doc! {
-            "listCollections": 1,
-            "filter": {"name": {"$in": &names}},
-            "nameOnly": true,
-            // Whoever may read a collection may learn that it exists.
-            "authorizedCollections": true,
-        };
-        let database = self.client.database(&self.check.database);
-        let reply = database.run_command(list).selection_criteria(self.criteria()).await?;
-        let batch = reply.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
-        let batch = batch.map_err(|_| Failure::malformed("listCollections brings no batch"))?;
-        let found: Vec<_> =
-            batch.iter().filter_map(|entry| entry.as_document()?.get_str("name").ok()).collect();
-        let Some(missing) = names.iter().find(|name| !found.contains(&name.as_str())) else {
-            return Ok(true);
-        };
-        if self.check.may_be_missing {
-            return Ok(false);
+        let catalog = Catalog::new(self.client, self.check, self.criteria());
+        match catalog.missing().await? {
+            None => Ok(true),
+            // Others may be missing too: they are empty then, and the check says what that makes of it.
+            Some(_) if self.check.may_be_missing => {
+                Ok(catalog.kind(pipeline::source(self.check)).await?.is_some())
+            }
+            Some(failure) => Err(failure),
         }
-        let database = &self.check.database;
-        Err(Failure::new(
-            Reason::CollectionMissing,
-            format!(
-                "there is no collection {missing} in {database}, or the user may not read it. If it is made later, \
-                 say may_be_missing = true"
-            ),
-        ))
     }
 
     async fn documents(&self) -> Result<u64, Failure> {
@@ -210,6 +202,14 @@ impl Eyes<'_> {
     /// they are not when all is well; else a second one, in the same snapshot, counts them.
     async fn violations(&self, sample: Sample) -> Result<(u64, Vec<Document>), Failure> {
         let mut view = self.view().await?;
+        if let Rule::Derived(derived) = &self.check.rule
+            && !keep_each(&derived.stages)
+        {
+            let stages = presence::census(self.check, derived, None);
+            let mut cursor = self.aggregate(stages, &mut view).await?;
+            let counted = cursor.next(&mut view.session).await.transpose()?;
+            presence::one_for_each(self.check, counted.as_ref())?;
+        }
         let found = pipeline::violations(self.check);
         let mut stages = found.clone();
         stages.push(doc! {"$limit": i64::from(sample.most) + 1});
@@ -273,5 +273,17 @@ impl Eyes<'_> {
             aggregate = aggregate.read_concern(ReadConcern::majority());
         }
         Ok(aggregate.session(&mut view.session).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The sidecar spawns it.
+    #[test]
+    fn a_run_can_be_sent_to_another_thread() {
+        fn is_send<T: Send>(_: fn(&'static Client, &'static Check) -> T) {}
+        is_send(|client, check| run(client, check, Sample::NONE));
     }
 }

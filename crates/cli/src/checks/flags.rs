@@ -65,7 +65,7 @@ pub(crate) enum Format {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Without --apply, nothing is changed. Exit status: 0 nothing is left to repair, 1 something is, 2 not known."
+    after_help = "Without --apply, nothing is changed. Exit status: 0 nothing is left to repair, 1 something is, 2 not known or refused."
 )]
 pub(crate) struct RepairFlags {
     #[command(flatten)]
@@ -86,6 +86,11 @@ pub(crate) struct RepairFlags {
     /// At most so many documents for each check.
     #[arg(long, value_name = "NUMBER", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) limit: u32,
+
+    /// Allow a field to be set to what comes of no inputs at all: to 0, where there is nothing to add. Refused otherwise,
+    /// since inputs that are lost look the same.
+    #[arg(long, conflicts_with_all = ["undo", "run"])]
+    pub(crate) allow_empty_inputs: bool,
 
     /// Where repairs are recorded, in the database of the check.
     #[arg(long, value_name = "COLLECTION", default_value = "txnscopeRepairs")]

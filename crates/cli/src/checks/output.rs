@@ -1,8 +1,8 @@
 //! What an audit found, as a table, as JSON and as CSV.
 
-use mongodb::bson::Document;
+use mongodb::bson::{Bson, Document};
 use serde_json::{Value, json};
-use txnscope_consistency::{Check, Report, Verdict};
+use txnscope_consistency::{Check, Report, Verdict, extended_json};
 
 use crate::checks::flags::Format;
 use crate::checks::table::{grouped, table};
@@ -27,7 +27,11 @@ fn word(verdict: &Verdict) -> &'static str {
 
 /// A document on one line, as Extended JSON.
 pub(crate) fn line(document: &Document) -> String {
-    serde_json::to_string(document).unwrap_or_else(|_| "(a document that is no JSON)".to_owned())
+    extended_json(&Bson::Document(document.clone()))
+}
+
+fn extended(document: &Document) -> Value {
+    serde_json::from_str(&line(document)).unwrap_or(Value::Null)
 }
 
 fn people(results: &Results<'_>) -> String {
@@ -94,7 +98,7 @@ fn all(results: &Results<'_>) -> Value {
         match &report.verdict {
             Verdict::Clean { .. } => {}
             Verdict::Violated { sample, .. } => {
-                value["sample"] = sample.iter().map(|document| json!(document)).collect();
+                value["sample"] = sample.iter().map(extended).collect();
             }
             Verdict::Failed(failure) => {
                 value["reason"] = failure.reason.as_str().into();

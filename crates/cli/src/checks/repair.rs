@@ -7,8 +7,10 @@ use anyhow::bail;
 use clap::ArgMatches;
 use mongodb::Client;
 use mongodb::bson::{Bson, doc};
-use txnscope_consistency::repair::{Outcome, Plan, Record, Repair, Step, Which, open, plan, records, undo};
-use txnscope_consistency::{Check, Checks, Failure, Rule};
+use txnscope_consistency::repair::{
+    Outcome, Plan, PlanOptions, Record, Repair, Step, UnknownId, Which, open, plan_with, records, undo,
+};
+use txnscope_consistency::{Check, Checks, Failure, Rule, extended_json};
 
 use crate::checks::confirm::confirm;
 use crate::checks::flags::RepairFlags;
@@ -48,13 +50,14 @@ fn by(flags: &RepairFlags) -> String {
 // ===== Repair =====
 
 async fn set_right(flags: &RepairFlags, client: &Client, checks: &[&Check]) -> anyhow::Result<u8> {
+    let options = PlanOptions::new(flags.limit).ids(&flags.id).empty_inputs(flags.allow_empty_inputs);
     let mut plans = Vec::new();
     for check in checks {
-        let planned =
-            plan(client, check, &flags.id, flags.limit).await.map_err(|failure| told(check, &failure))?;
+        let planned = plan_with(client, check, &options).await.map_err(|failure| told(check, &failure))?;
         print(&shown(check, &planned))?;
         plans.push((*check, planned));
     }
+    known(&plans)?;
     let possible = |(_, plan): &(&Check, Plan)| {
         plan.steps.iter().filter(|step| matches!(step.repair, Repair::Set(_))).count()
     };
@@ -75,6 +78,26 @@ async fn set_right(flags: &RepairFlags, client: &Client, checks: &[&Check]) -> a
         return Ok(VIOLATED);
     }
     apply(flags, client, &plans).await
+}
+
+/// An id that no document has, of any of the collections, is mistyped; none of its repairs would ever be made.
+fn known(plans: &[(&Check, Plan)]) -> anyhow::Result<()> {
+    let Some((check, first)) = plans.first() else { return Ok(()) };
+    let nobody_has = |unknown: &&UnknownId| {
+        plans.iter().all(|(_, plan)| plan.unknown.iter().any(|other| other.id == unknown.id))
+    };
+    let Some(unknown) = first.unknown.iter().find(nobody_has) else { return Ok(()) };
+    let collections = match plans.len() {
+        1 => format!("no document of {}", check.collection),
+        _ => "no document of the collections of these checks".to_owned(),
+    };
+    let meant = plans.iter().flat_map(|(_, plan)| &plan.unknown);
+    let meant = meant.filter(|other| other.id == unknown.id).find_map(|other| other.meant.as_ref());
+    let hint = match meant {
+        Some(meant) => format!("did you mean --id='{}'?", value(Some(meant))),
+        None => "an id that is a text is given in double quotes, any other as Extended JSON".to_owned(),
+    };
+    bail!("{collections} has the _id {}: {hint}", value(Some(&unknown.id)))
 }
 
 async fn apply(flags: &RepairFlags, client: &Client, plans: &[(&Check, Plan)]) -> anyhow::Result<u8> {
@@ -121,10 +144,7 @@ fn told(check: &Check, failure: &Failure) -> anyhow::Error {
 }
 
 fn value(value: Option<&Bson>) -> String {
-    value.map_or_else(
-        || "(missing)".to_owned(),
-        |value| serde_json::to_string(value).unwrap_or_else(|_| "(a value that is no JSON)".to_owned()),
-    )
+    value.map_or_else(|| "(missing)".to_owned(), extended_json)
 }
 
 /// The longest value of a history on one line; `--output` of an audit has the rest.
@@ -133,14 +153,12 @@ const WIDEST: usize = 400;
 fn shown(check: &Check, plan: &Plan) -> String {
     let Rule::Derived(derived) = &check.rule else { return String::new() };
     let mut text = String::new();
-    for Step { id, actual, expected, history, repair, .. } in &plan.steps {
+    for Step { id, actual, history, repair, .. } in &plan.steps {
         let _ = writeln!(text, "{} {}", check.name, value(Some(id)));
         let _ = writeln!(text, "  {}: {}", derived.field, value(actual.as_ref()));
         match repair {
             Repair::Set(set) => _ = writeln!(text, "  should be: {}", value(Some(set))),
-            Repair::Impossible(why) => {
-                _ = writeln!(text, "  cannot be recomputed ({}): {why}", value(expected.as_ref()));
-            }
+            Repair::Impossible(why) => _ = writeln!(text, "  cannot be recomputed: {why}"),
         }
         for trace in history {
             let mut seen = value(trace.value.as_ref());

@@ -5,7 +5,7 @@ use std::time::Duration;
 use mongodb::bson::{Document, deserialize_from_document};
 use mongodb::options::{Collation, ReadPreference};
 
-use crate::check::{Balance, Check, Derived, Rule, Severity, Side};
+use crate::check::{Balance, Check, Derived, NumberType, Rule, Severity, Side};
 use crate::file::table::{Table, nearest};
 use crate::file::{Mistakes, fields};
 
@@ -99,9 +99,10 @@ fn rule(table: &mut Table<'_>, collection: &str, mistakes: &mut Mistakes) -> Opt
     let derived = table.table("derived", mistakes).and_then(|table| derived(table, mistakes));
     let balance = table.table("balance", mistakes).and_then(|table| balance(table, collection, mistakes));
     match given.as_slice() {
-        [_] => {
-            forbid.or(pipeline).or(derived.map(Rule::Derived)).or(balance.map(Box::new).map(Rule::Balance))
-        }
+        [_] => forbid
+            .or(pipeline)
+            .or(derived.map(Box::new).map(Rule::Derived))
+            .or(balance.map(Box::new).map(Rule::Balance)),
         [] => {
             table.lacks("forbid", ", `pipeline`, `derived` or `balance`: what must hold?", mistakes);
             None
@@ -136,6 +137,7 @@ fn derived(mut table: Table<'_>, mistakes: &mut Mistakes) -> Option<Derived> {
     let stages = pipeline("stages", &mut table, mistakes);
     let history = paths("history", &mut table, mistakes);
     let tolerance = table.number("tolerance", mistakes);
+    let number = number_type(&mut table, mistakes);
     table.finish(mistakes);
     let (_, expression) = expression?;
     Some(Derived {
@@ -145,6 +147,7 @@ fn derived(mut table: Table<'_>, mistakes: &mut Mistakes) -> Option<Derived> {
         history: history.unwrap_or_else(|| fields::of_expression(&expression)),
         expression,
         tolerance,
+        number,
     })
 }
 
@@ -224,6 +227,16 @@ fn severity(table: &mut Table<'_>, mistakes: &mut Mistakes) -> Option<Severity> 
         mistakes.note(line, format!("`{word}` is no severity{}", nearest(word, &known)));
     }
     severity
+}
+
+fn number_type(table: &mut Table<'_>, mistakes: &mut Mistakes) -> Option<NumberType> {
+    let (line, word) = table.text("type", mistakes)?;
+    let number = NumberType::ALL.into_iter().find(|number| number.as_str() == word);
+    if number.is_none() {
+        let known = NumberType::ALL.map(NumberType::as_str);
+        mistakes.note(line, format!("`{word}` is no type of number{}", nearest(word, &known)));
+    }
+    number
 }
 
 fn read_preference(table: &mut Table<'_>, mistakes: &mut Mistakes) -> Option<ReadPreference> {

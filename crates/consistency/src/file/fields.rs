@@ -2,6 +2,8 @@
 
 use mongodb::bson::{Bson, Document};
 
+use crate::strict::Path;
+
 /// The paths that a filter compares: what is worth showing of a document that it matches.
 pub(crate) fn of_filter(filter: &Document) -> Vec<String> {
     let mut paths = Vec::new();
@@ -47,6 +49,24 @@ fn expression_into(expression: &Bson, paths: &mut Vec<String>) {
         Bson::Document(document) => document.values().for_each(|value| expression_into(value, paths)),
         _ => {}
     }
+}
+
+/// The whole paths that an expression reads of the document, those behind variables aside.
+pub(crate) fn paths(expression: &Bson) -> Vec<String> {
+    fn into(expression: &Bson, found: &mut Vec<String>) {
+        match expression {
+            Bson::String(_) => {
+                add(Path::of(expression).filter(|path| path.field().is_some()).map(|path| path.name()), found)
+            }
+            Bson::Array(elements) => elements.iter().for_each(|element| into(element, found)),
+            Bson::Document(document) if document.contains_key("$literal") => {}
+            Bson::Document(document) => document.values().for_each(|value| into(value, found)),
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    into(expression, &mut found);
+    found
 }
 
 fn add(new: impl IntoIterator<Item = String>, paths: &mut Vec<String>) {

@@ -14,6 +14,7 @@ use txnscope_catalog::MAX_CHECKS;
 
 use crate::check::Check;
 use crate::file::check::Defaults;
+pub(crate) use crate::file::table::alike;
 use crate::file::table::{Lines, Table};
 
 /// The checks of a file, in its order.

@@ -23,13 +23,19 @@ impl Lines {
     }
 }
 
+/// The most alike of some names, if one is.
+pub(crate) fn alike<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    let alike = known.iter().map(|other| (strsim::jaro_winkler(name, other), *other));
+    let (likeness, other) = alike.max_by(|(a, _), (b, _)| a.total_cmp(b))?;
+    (likeness > 0.7).then_some(other)
+}
+
 /// The most alike of some names, as the end of a sentence.
 pub(crate) fn nearest(name: &str, known: &[&str]) -> String {
-    let alike = known.iter().map(|other| (strsim::jaro_winkler(name, other), *other));
-    match alike.max_by(|(a, _), (b, _)| a.total_cmp(b)) {
-        Some((likeness, other)) if likeness > 0.7 => format!("; did you mean `{other}`?"),
-        _ if known.is_empty() => String::new(),
-        _ => format!("; there are {}", known.join(", ")),
+    match alike(name, known) {
+        Some(other) => format!("; did you mean `{other}`?"),
+        None if known.is_empty() => String::new(),
+        None => format!("; there are {}", known.join(", ")),
     }
 }
 

@@ -1,7 +1,7 @@
 //! One repair: look again, correct, record, in one transaction.
 
 use mongodb::bson::oid::ObjectId;
-use mongodb::bson::{Bson, DateTime, Document, doc};
+use mongodb::bson::{Bson, DateTime, Document, RawDocumentBuf, doc};
 use mongodb::error::{Error, ErrorKind, UNKNOWN_TRANSACTION_COMMIT_RESULT};
 use mongodb::options::{ReadConcern, ReadPreference, SelectionCriteria, WriteConcern};
 use mongodb::{Client, ClientSession, Collection, Database};
@@ -9,7 +9,7 @@ use mongodb::{Client, ClientSession, Collection, Database};
 use crate::check::Check;
 use crate::failure::{Failure, Reason};
 use crate::pipeline;
-use crate::repair::plan::derived;
+use crate::repair::plan::{TWINS, derived, document};
 use crate::repair::{By, Record, Repair, Step};
 
 /// Where repairs are made and recorded.
@@ -29,8 +29,8 @@ pub enum Outcome {
     Done(Box<Record>),
     /// The document is not any more as it was read, or is gone. Nothing was written.
     Changed,
-    /// There was nothing to do, for this reason. Nothing was written.
-    Refused(&'static str),
+    /// There was nothing to do, or it could not be done, for this reason. Nothing was written.
+    Refused(String),
 }
 
 /// Opens the collection of records of a database, and makes it if there is none: a transaction that makes a
@@ -68,16 +68,39 @@ fn users(status: &Document) -> Vec<String> {
 }
 
 /// What a document looks like to a repair, in a transaction.
+#[derive(Debug)]
+pub(crate) enum Look {
+    None,
+    One(RawDocumentBuf),
+    /// Which of them is meant cannot be said.
+    Several,
+}
+
+/// Looks at the document with an `_id` through stages.
 pub(crate) async fn look(
     collection: &Collection<Document>,
     id: &Bson,
     stages: &[Document],
     session: &mut ClientSession,
-) -> Result<Option<Document>, Error> {
+) -> Result<Look, Error> {
     let only = doc! {"$match": {"_id": {"$eq": id}}};
     let stages = [only].into_iter().chain(stages.iter().cloned());
-    let mut cursor = collection.aggregate(stages).session(&mut *session).await?;
-    cursor.next(session).await.transpose()
+    let aggregate = collection.aggregate(stages).with_type::<RawDocumentBuf>();
+    let mut cursor = aggregate.session(&mut *session).await?;
+    let Some(first) = cursor.next(&mut *session).await.transpose()? else { return Ok(Look::None) };
+    Ok(match cursor.next(session).await.transpose()? {
+        None => Look::One(first),
+        Some(_) => Look::Several,
+    })
+}
+
+/// The same bytes: NaN is no equal of itself.
+pub(crate) fn same(one: Option<&Bson>, other: Option<&Bson>) -> bool {
+    let bytes = |value: Option<&Bson>| {
+        let value = value.map(|value| ("value".to_owned(), value.clone()));
+        Document::from_iter(value).to_vec().ok()
+    };
+    bytes(one) == bytes(other)
 }
 
 impl Workshop {
@@ -102,9 +125,10 @@ impl Workshop {
         let derived = derived(check)?;
         let value = match &step.repair {
             Repair::Set(value) => value,
-            Repair::Impossible(why) => return Ok(Outcome::Refused(why)),
+            Repair::Impossible(why) => return Ok(Outcome::Refused(why.clone())),
         };
-        let mut stages = pipeline::inputs(derived);
+        let mut stages = pipeline::selected(derived);
+        stages.extend(pipeline::inputs(derived));
         stages.push(pipeline::evidence(derived));
         let record = Record {
             id: ObjectId::new(),
@@ -120,20 +144,47 @@ impl Workshop {
             before: step.actual.clone(),
             after: Some(value.clone()),
             history: step.history.clone(),
-            look: serde_json::to_string(&stages)
-                .map_err(|_| Failure::malformed("stages that are no JSON"))?,
         };
         let collection = self.database.collection::<Document>(&check.collection);
         let made = self.transact(async |session: &mut ClientSession| {
-            let Some(now) = look(&collection, &step.id, &stages, session).await? else {
-                return Ok(Outcome::Changed);
+            let now = match look(&collection, &step.id, &stages, session).await? {
+                Look::None => return Ok(Outcome::Changed),
+                Look::One(now) => now,
+                Look::Several => return Ok(Outcome::Refused(TWINS.to_owned())),
             };
             // Bytes and not values: NaN is no equal of itself, and 1 and 1.0 are not the same to everybody.
-            if now.to_vec()? != step.seen {
+            if now.as_bytes() != step.seen {
                 return Ok(Outcome::Changed);
             }
+            // As it stands in the document: a $group makes null of what is missing, and may make anything of it.
+            let field = [pipeline::field(&record.field)];
+            let mut record = record.clone();
+            record.before = match look(&collection, &step.id, &field, session).await? {
+                Look::One(field) => match document(&field) {
+                    Ok(field) => field.get("actual").cloned(),
+                    Err(_) => return Ok(Outcome::Changed),
+                },
+                Look::None | Look::Several => return Ok(Outcome::Changed),
+            };
+            let was_missing = record.before.is_none() && step.actual == Some(Bson::Null);
+            if !was_missing && !same(record.before.as_ref(), step.actual.as_ref()) {
+                return Ok(Outcome::Refused("its stages change the field that is to be repaired".to_owned()));
+            }
             let change = doc! {"$set": {&record.field: value}};
-            self.write(&collection, &record, change, session).await
+            let outcome = self.write(&collection, &record, change, &mut *session).await?;
+            let Outcome::Done(_) = &outcome else { return Ok(outcome) };
+            let set = |now: &RawDocumentBuf| {
+                document(now).is_ok_and(|now| {
+                    now.get("actual") == Some(value) && now.get("violates") == Some(&Bson::Boolean(false))
+                })
+            };
+            match look(&collection, &step.id, &stages, session).await? {
+                Look::One(now) if set(&now) => Ok(outcome),
+                // It is computed from itself, say, or its filter selects it by it.
+                _ => Ok(Outcome::Refused(
+                    "the check would find it again, with the value that it asks for".to_owned(),
+                )),
+            }
         });
         self.told(made.await, record.id).await
     }
@@ -191,9 +242,10 @@ impl Workshop {
         if !error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT) {
             return Err(error.into());
         }
-        let record = self.records.find_one(doc! {"_id": id}).read_concern(ReadConcern::majority()).await;
+        let records = self.records.clone_with_type::<RawDocumentBuf>();
+        let record = records.find_one(doc! {"_id": id}).read_concern(ReadConcern::majority()).await;
         match record {
-            Ok(Some(record)) => Ok(Outcome::Done(Box::new(Record::from_document(&record)?))),
+            Ok(Some(record)) => Ok(Outcome::Done(Box::new(Record::from_document(&document(&record)?)?))),
             Ok(None) | Err(_) => Err(Failure::new(
                 Reason::Interrupted,
                 format!(

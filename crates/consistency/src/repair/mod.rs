@@ -1,21 +1,27 @@
 //! Guarded repairs of derived fields: what can be recomputed is set right, once, on the record, and can be undone.
 //!
-//! A plan is read first and shown. Each repair is then a transaction of its own that reads the document anew and
-//! goes on only if the field, what it should be and all that it is computed from are byte for byte what the plan
-//! says. The correction and the record of it are written in that transaction, so there is never one without the other.
-//! A writer who changes the document at the same time conflicts with it: MongoDB lets one of the two through,
-//! and the loser looks again.
+//! A plan is read first and shown. It has the preconditions of an audit: what is missing, what is no number, and stages
+//! that return more or less than one document for each, are reasons to refuse. A value is set in the type that the
+//! field has, or not at all.
 //!
-//! What this cannot see is a writer who adds to the history in *another* collection without touching the document.
+//! Each repair is then a transaction of its own that reads the document anew and goes on only if the field, what it
+//! should be and all that it is computed from are byte for byte what the plan says. The correction and the record of it
+//! are written in that transaction, so there is never one without the other; and the check must find nothing in the
+//! document any more, or none of it is kept. A writer who changes the document at the same time conflicts with it:
+//! MongoDB lets one of the two through, and the loser looks again.
+//!
+//! What this cannot see is a writer who adds to the inputs in *another* collection without touching the document.
 //! Backends that write both in one transaction, as they should, do touch it.
 
 mod apply;
+mod number;
 mod plan;
 mod record;
+mod require;
 mod undo;
 
 pub use apply::{Outcome, Workshop, open};
-pub use plan::{Plan, Repair, Step, plan};
+pub use plan::{Plan, PlanOptions, Repair, Step, UnknownId, plan, plan_with};
 pub use record::{By, Record};
 pub use undo::{Which, records, undo};
 

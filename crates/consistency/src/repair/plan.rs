@@ -1,13 +1,19 @@
-//! What a repair would do, and from which history.
+//! What a repair would do, and from which inputs.
 
-use mongodb::Client;
-use mongodb::bson::{Bson, Decimal128, Document, doc};
+use mongodb::bson::{Bson, Document, RawDocument, doc};
 use mongodb::options::{ReadConcern, ReadPreference, SelectionCriteria};
+use mongodb::{Client, Cursor};
 
 use crate::check::{Check, Derived, Rule};
 use crate::failure::{Failure, Reason};
+use crate::file::fields;
 use crate::pipeline;
+use crate::presence::Catalog;
 use crate::repair::Trace;
+use crate::repair::number::{Number, Sum};
+use crate::repair::require;
+use crate::shown::extended_json;
+use crate::strict::stages;
 
 /// The steps for one check.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,6 +23,49 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// There are more than were asked for.
     pub more: bool,
+    /// Of the ids that were asked for, those that no document of the collection has.
+    pub unknown: Vec<UnknownId>,
+}
+
+/// An id that no document has.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct UnknownId {
+    /// As it was asked for.
+    pub id: Bson,
+    /// The same in another type, that a document has: an ObjectId for its text, a number for its text.
+    pub meant: Option<Bson>,
+}
+
+/// What a plan is for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlanOptions {
+    ids: Vec<Bson>,
+    most: u32,
+    empty_inputs: bool,
+}
+
+impl PlanOptions {
+    /// A plan for at most so many documents.
+    #[must_use]
+    pub fn new(most: u32) -> Self {
+        Self { ids: Vec::new(), most, empty_inputs: false }
+    }
+
+    /// Only for documents with these ids, if there are any.
+    #[must_use]
+    pub fn ids(mut self, ids: &[Bson]) -> Self {
+        self.ids = ids.to_vec();
+        self
+    }
+
+    /// Whether a value may be replaced by what comes of no inputs at all: by 0, where there is nothing to add. It may
+    /// not unless this says so, since inputs that are lost look the same.
+    #[must_use]
+    pub fn empty_inputs(mut self, allowed: bool) -> Self {
+        self.empty_inputs = allowed;
+        self
+    }
 }
 
 /// One document, and what is to become of its field.
@@ -27,7 +76,7 @@ pub struct Step {
     pub id: Bson,
     /// What the field is; nothing if the document lacks it.
     pub actual: Option<Bson>,
-    /// What the field should be, as the server computed it.
+    /// What the field should be, as the server computed it; nothing if that cannot be said.
     pub expected: Option<Bson>,
     /// What that was computed from.
     pub history: Vec<Trace>,
@@ -35,6 +84,8 @@ pub struct Step {
     pub repair: Repair,
     /// All of it as the server sent it, to be compared later.
     pub(crate) seen: Vec<u8>,
+    /// All that it is computed from is there, and empty.
+    pub(crate) is_empty: bool,
 }
 
 /// What can be done about a field.
@@ -43,49 +94,109 @@ pub enum Repair {
     /// Set it to this.
     Set(Bson),
     /// Nothing, for this reason: a person has to look.
-    Impossible(&'static str),
+    Impossible(String),
 }
 
 /// Reads what a repair of that check would do, without doing it: at most so many documents, those with these ids
 /// if there are any.
 ///
+/// It has the preconditions of an audit, and more: [`plan_with`].
+///
 /// # Errors
 ///
-/// If the check derives nothing, so that nothing can be recomputed; or if the server does not answer.
+/// As of [`plan_with`].
 ///
 /// # Cancellation
 ///
 /// A plan that is dropped changes nothing.
 pub async fn plan(client: &Client, check: &Check, ids: &[Bson], most: u32) -> Result<Plan, Failure> {
+    plan_with(client, check, &PlanOptions::new(most).ids(ids)).await
+}
+
+/// Reads what a repair of that check would do, without doing it.
+///
+/// # Errors
+///
+/// If the check derives nothing, so that nothing can be recomputed; if a collection that it reads does not exist, also
+/// behind a view; if its `where` selects nothing by a field that no document has; if its stages do not return one
+/// document for each; if what it looks up, or all that it is computed from, is empty for every document, unless
+/// [`PlanOptions::empty_inputs`] says that this is so; or if the server does not answer.
+///
+/// # Cancellation
+///
+/// A plan that is dropped changes nothing.
+pub async fn plan_with(client: &Client, check: &Check, options: &PlanOptions) -> Result<Plan, Failure> {
     let derived = derived(check)?;
+    let reader = Reader { client, check, derived };
+    require::readable(&reader).await?;
+    let unknown = require::known(&reader, &options.ids).await?;
+    require::one_for_each(&reader, &options.ids).await?;
     let mut stages = Vec::new();
-    if !ids.is_empty() {
-        stages.push(doc! {"$match": {"_id": {"$in": ids}}});
+    if !options.ids.is_empty() {
+        stages.push(doc! {"$match": {"_id": {"$in": &options.ids}}});
     }
-    stages.extend(pipeline::violations(check));
-    stages.push(doc! {"$limit": i64::from(most) + 1});
+    stages.extend(pipeline::selected(derived));
+    stages.extend(pipeline::inputs(derived));
+    stages.push(pipeline::violating(derived));
+    stages.push(doc! {"$limit": i64::from(options.most) + 1});
     stages.push(pipeline::evidence(derived));
-    let collection = client.database(&check.database).collection::<Document>(&check.collection);
-    let mut cursor = collection
-        .aggregate(stages)
-        .allow_disk_use(true)
-        .max_time(check.max_time)
-        // Repairs are made on the primary, so that is where they are planned, from the latest there is: what a
-        // majority has lags behind, and a document that is often written would never be found as it was read. The
-        // repair itself looks again, and commits only what a majority has.
-        .read_concern(ReadConcern::local())
-        .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
-        .comment(format!("txnscope repair {}", check.name))
-        .await?;
-    let mut plan = Plan { steps: Vec::new(), more: false };
+    let mut cursor = reader.aggregate(stages).await?;
+    let mut plan = Plan { steps: Vec::new(), more: false, unknown };
     while cursor.advance().await? {
-        if plan.steps.len() == most as usize {
+        if plan.steps.len() == options.most as usize {
             plan.more = true;
             break;
         }
-        plan.steps.push(Step::read(cursor.deserialize_current()?)?);
+        plan.steps.push(Step::read(derived, cursor.current())?);
     }
+    if !options.empty_inputs && plan.steps.iter().any(Step::is_possible) {
+        require::some_inputs(&reader, &plan.steps).await?;
+        plan.steps.iter_mut().for_each(Step::refuse_empty);
+    }
+    refuse_twins(&mut plan.steps);
     Ok(plan)
+}
+
+/// An `_id` is unique on each shard, and need not be over all of them.
+fn refuse_twins(steps: &mut [Step]) {
+    let ids: Vec<_> = steps.iter().map(|step| step.id.clone()).collect();
+    for (index, step) in steps.iter_mut().enumerate() {
+        if ids.iter().enumerate().any(|(other, id)| other != index && *id == step.id) {
+            step.repair = Repair::Impossible(TWINS.to_owned());
+        }
+    }
+}
+
+pub(crate) const TWINS: &str = "more than one document has this _id";
+
+/// What a plan reads with.
+pub(crate) struct Reader<'a> {
+    client: &'a Client,
+    pub(crate) check: &'a Check,
+    pub(crate) derived: &'a Derived,
+}
+
+impl Reader<'_> {
+    /// On the primary, where repairs are made.
+    pub(crate) fn catalog(&self) -> Catalog<'_> {
+        Catalog::new(self.client, self.check, SelectionCriteria::ReadPreference(ReadPreference::Primary))
+    }
+
+    pub(crate) async fn aggregate(&self, stages: Vec<Document>) -> Result<Cursor<Document>, Failure> {
+        let database = self.client.database(&self.check.database);
+        let collection = database.collection::<Document>(&self.check.collection);
+        let cursor = collection
+            .aggregate(stages)
+            .allow_disk_use(true)
+            .max_time(self.check.max_time)
+            // Repairs are made on the primary, so that is where they are planned, from the latest there is: what a
+            // majority has lags behind, and a document that is often written would never be found as it was read. The
+            // repair itself looks again, and commits only what a majority has.
+            .read_concern(ReadConcern::local())
+            .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
+            .comment(format!("txnscope repair {}", self.check.name));
+        Ok(cursor.await?)
+    }
 }
 
 pub(crate) fn derived(check: &Check) -> Result<&Derived, Failure> {
@@ -104,96 +215,149 @@ pub(crate) fn derived(check: &Check) -> Result<&Derived, Failure> {
 
 impl Step {
     /// From what [`pipeline::evidence`] makes of a document.
-    pub(crate) fn read(evidence: Document) -> Result<Self, Failure> {
-        let seen =
-            evidence.to_vec().map_err(|_| Failure::malformed("a document that cannot be written back"))?;
+    pub(crate) fn read(derived: &Derived, seen: &RawDocument) -> Result<Self, Failure> {
+        let evidence = document(seen)?;
+        let seen = seen.as_bytes().to_owned();
         let id = evidence.get("_id").cloned().ok_or_else(|| Failure::malformed("a document without _id"))?;
         let history = evidence.get_array("history").map(Vec::as_slice).unwrap_or_default();
-        let history = history.iter().filter_map(Bson::as_document).map(|trace| Trace {
-            path: trace.get_str("path").unwrap_or_default().to_owned(),
-            value: trace.get("value").cloned(),
-        });
+        let history: Vec<_> = history
+            .iter()
+            .filter_map(Bson::as_document)
+            .map(|trace| Trace {
+                path: trace.get_str("path").unwrap_or_default().to_owned(),
+                value: trace.get("value").cloned(),
+            })
+            .collect();
         let (actual, expected) = (evidence.get("actual").cloned(), evidence.get("expected").cloned());
-        let repair = repair(actual.as_ref(), expected.as_ref());
-        Ok(Self { id, history: history.collect(), repair, actual, expected, seen })
+        let repair = repair(derived, &evidence, &history);
+        let is_empty = is_empty(derived, &evidence, &history);
+        Ok(Self { id, history, repair, actual, expected, seen, is_empty })
+    }
+
+    pub(crate) fn is_possible(&self) -> bool {
+        matches!(self.repair, Repair::Set(_))
+    }
+
+    /// Inputs that are lost look like inputs of which there are none.
+    fn refuse_empty(&mut self) {
+        let is_nothing = match &self.actual {
+            None | Some(Bson::Null | Bson::Undefined) => true,
+            Some(actual) => Number::of(actual).is_some_and(|number| number == Number::ZERO),
+        };
+        if self.is_empty && !is_nothing && self.is_possible() {
+            self.repair = Repair::Impossible(
+                "all that it is computed from is empty, as if it were lost. If there is nothing indeed, \
+                 --allow-empty-inputs says so"
+                    .to_owned(),
+            );
+        }
     }
 }
 
-/// An expression that comes to nothing could not be computed: a part of the history is missing or no number.
-fn repair(actual: Option<&Bson>, expected: Option<&Bson>) -> Repair {
-    match expected {
-        None | Some(Bson::Null | Bson::Undefined) => {
-            Repair::Impossible("its history does not add up to a value: a part is missing, or is no number")
-        }
-        Some(Bson::Double(number)) if !number.is_finite() => {
-            Repair::Impossible("its history adds up to no finite number")
-        }
-        Some(Bson::Decimal128(number)) if !is_finite(number) => {
-            Repair::Impossible("its history adds up to no finite number")
-        }
-        Some(expected) => Repair::Set(as_stored(actual, expected)),
+/// A document as it is. Read in the usual way, a field `{"$numberLong": "5"}`, which is a document, would be the number 5.
+pub(crate) fn document(raw: &RawDocument) -> Result<Document, Failure> {
+    Document::try_from(raw).map_err(|_| Failure::malformed("a document that is no BSON"))
+}
+
+fn repair(derived: &Derived, evidence: &Document, history: &[Trace]) -> Repair {
+    let parts = evidence.get_array("odd").map(Vec::as_slice).unwrap_or_default();
+    let mut told: Vec<_> = parts.iter().filter_map(Bson::as_document).map(part).collect();
+    history.iter().filter_map(|trace| trace.value.as_ref()).for_each(|value| grouped(value, &mut told));
+    told.extend(evidence.get_document(stages::ODD).ok().map(of_group));
+    if !told.is_empty() {
+        return Repair::Impossible(told.join("; "));
     }
-}
-
-fn is_finite(number: &Decimal128) -> bool {
-    let text = number.to_string();
-    !text.contains("NaN") && !text.contains("Inf")
-}
-
-/// The value in the type that the field has, if that loses nothing: the sum of no amounts is an int to MongoDB, and
-/// a backend that keeps longs may not read one.
-fn as_stored(actual: Option<&Bson>, expected: &Bson) -> Bson {
-    /// The whole numbers that a double holds exactly.
-    const EXACT: i64 = 1 << 53;
-    let whole = match expected {
-        Bson::Int32(number) => i64::from(*number),
-        Bson::Int64(number) => *number,
-        _ => return expected.clone(),
+    let holders = evidence.get_array("holders").map(Vec::as_slice).unwrap_or_default();
+    if let Some(holder) =
+        holders.iter().filter_map(Bson::as_str).find(|holder| !["object", "missing"].contains(holder))
+    {
+        let field = &derived.field;
+        return Repair::Impossible(format!("{field} would be set within a value of the type {holder}"));
+    }
+    let Some(expected) =
+        evidence.get("expected").filter(|expected| !matches!(expected, Bson::Null | Bson::Undefined))
+    else {
+        return Repair::Impossible("it does not add up to a value: a part is missing".to_owned());
     };
-    match actual {
-        Some(Bson::Int64(_)) => Bson::Int64(whole),
-        #[allow(clippy::cast_precision_loss, reason = "within the bounds there is none")]
-        Some(Bson::Double(_)) if (-EXACT..=EXACT).contains(&whole) => Bson::Double(whole as f64),
-        Some(Bson::Decimal128(_)) => whole.to_string().parse().map_or(expected.clone(), Bson::Decimal128),
-        _ => expected.clone(),
+    let actual = evidence.get("actual");
+    let sum = Sum {
+        actual,
+        expected,
+        exact: evidence.get("exact"),
+        number: derived.number,
+        tolerance: derived.tolerance,
+    };
+    match sum.fitted() {
+        Ok(value) if actual == Some(&value) => Repair::Impossible(
+            "the field is what it should be, as far as its type can hold that: a tolerance in the check says so"
+                .to_owned(),
+        ),
+        Ok(value) => Repair::Set(value),
+        Err(why) => Repair::Impossible(why),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The longest part that is told.
+const WIDEST: usize = 200;
 
-    fn decimal(text: &str) -> Bson {
-        Bson::Decimal128(text.parse().unwrap())
-    }
+fn short(value: Option<&Bson>) -> String {
+    let text = value.map_or_else(|| "(missing)".to_owned(), extended_json);
+    if text.chars().count() > WIDEST { text.chars().take(WIDEST).chain([' ', '…']).collect() } else { text }
+}
 
-    #[test]
-    fn a_whole_number_takes_the_type_that_the_field_has_and_loses_nothing() {
-        for (actual, expected, set) in [
-            (Some(Bson::Int64(5)), Bson::Int32(0), Bson::Int64(0)),
-            (Some(Bson::Int32(5)), Bson::Int64(1 << 40), Bson::Int64(1 << 40)),
-            (Some(Bson::Double(0.5)), Bson::Int32(7), Bson::Double(7.0)),
-            (Some(Bson::Double(0.5)), Bson::Int64((1 << 53) + 1), Bson::Int64((1 << 53) + 1)),
-            (Some(decimal("1.5")), Bson::Int32(-7), decimal("-7")),
-            (Some(Bson::Int64(5)), Bson::Double(0.5), Bson::Double(0.5)),
-            (None, Bson::Int32(7), Bson::Int32(7)),
-            (Some(Bson::String("5".into())), Bson::Int32(7), Bson::Int32(7)),
-        ] {
-            assert_eq!(repair(actual.as_ref(), Some(&expected)), Repair::Set(set), "{actual:?} {expected:?}");
+/// One finding of [`crate::strict`], in words.
+fn part(found: &Document) -> String {
+    let word = |key| found.get_str(key).unwrap_or_default();
+    format!("{}: {} {}", word("path"), short(found.get("part")), word("why"))
+}
+
+/// What a group says of its sums.
+fn of_group(odd: &Document) -> String {
+    let found = odd.get_document("part").map(part).unwrap_or_default();
+    format!("of the document {}: {found}", short(odd.get("_id")))
+}
+
+/// What the groups of lookups say of their sums.
+fn grouped(value: &Bson, told: &mut Vec<String>) {
+    match value {
+        Bson::Array(elements) => elements.iter().for_each(|element| grouped(element, told)),
+        Bson::Document(document) => {
+            told.extend(document.get_document(stages::ODD).ok().map(of_group));
+            document.values().for_each(|value| grouped(value, told));
         }
+        _ => {}
     }
+}
 
-    #[test]
-    fn what_comes_to_nothing_is_never_written() {
-        for expected in [
-            None,
-            Some(Bson::Null),
-            Some(Bson::Double(f64::NAN)),
-            Some(decimal("NaN")),
-            Some(decimal("Infinity")),
-        ] {
-            let repair = repair(Some(&Bson::Int32(1)), expected.as_ref());
-            assert!(matches!(repair, Repair::Impossible(_)), "{expected:?}");
-        }
+/// Whether all that a field is computed from is empty. What stages have made is not looked at, but for whether they
+/// have looked up something.
+fn is_empty(derived: &Derived, evidence: &Document, history: &[Trace]) -> bool {
+    let joined = evidence.get_array("joined").map(Vec::as_slice).unwrap_or_default();
+    if joined.iter().any(|joined| *joined == Bson::Boolean(true)) {
+        return false;
     }
+    let looks_up = derived.stages.iter().any(|stage| stages::joins(stage).is_some());
+    if looks_up && joined.is_empty() {
+        // Stages have dropped it.
+        return false;
+    }
+    let own = own_inputs(derived);
+    let value =
+        |path: &String| history.iter().find(|trace| trace.path == *path).map(|trace| trace.value.as_ref());
+    let values: Vec<_> = own.iter().filter_map(value).collect();
+    let is_nothing = |value: &Option<&Bson>| match value {
+        None | Some(Bson::Null | Bson::Undefined) => true,
+        Some(Bson::Array(elements)) => elements.is_empty(),
+        Some(Bson::Document(document)) => document.is_empty(),
+        Some(_) => false,
+    };
+    (looks_up || !values.is_empty()) && values.iter().all(is_nothing)
+}
+
+/// The fields of the document itself that an expression reads.
+pub(crate) fn own_inputs(derived: &Derived) -> Vec<String> {
+    let made = stages::made(&derived.stages);
+    let mut own = fields::of_expression(&derived.expression);
+    own.retain(|path| !made.contains(path) && path.split('.').next() != derived.field.split('.').next());
+    own
 }

@@ -45,8 +45,6 @@ pub struct Record {
     pub after: Option<Bson>,
     /// What it was computed from.
     pub history: Vec<Trace>,
-    /// The stages that show the field and its history, as Extended JSON: an undo looks with the same eyes.
-    pub(crate) look: String,
 }
 
 impl Record {
@@ -65,7 +63,6 @@ impl Record {
             before,
             after,
             history,
-            look,
         } = self;
         let history: Vec<_> = history
             .iter()
@@ -86,7 +83,6 @@ impl Record {
             "document": document,
             "field": field,
             "history": history,
-            "look": look,
             "version": env!("CARGO_PKG_VERSION"),
         };
         // What the document lacked is lacking here as well, and is no null.
@@ -125,7 +121,6 @@ impl Record {
             before: stored.get("before").cloned(),
             after: stored.get("after").cloned(),
             history: history.collect(),
-            look: text("look")?,
         })
     }
 }
@@ -153,7 +148,6 @@ mod tests {
                 Trace { path: "in".into(), value: Some(Bson::Array(Vec::new())) },
                 Trace { path: "out".into(), value: None },
             ],
-            look: "[]".into(),
         };
         assert_eq!(Record::from_document(&record.to_document()).unwrap(), record);
         record.undoes = Some(ObjectId::new());

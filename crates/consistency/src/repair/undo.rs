@@ -2,12 +2,14 @@
 
 use futures_util::TryStreamExt;
 use mongodb::bson::oid::ObjectId;
-use mongodb::bson::{Bson, DateTime, Document, doc};
+use mongodb::bson::{Bson, DateTime, Document, RawDocumentBuf, doc};
 use mongodb::options::ReadConcern;
 
 use crate::failure::Failure;
-use crate::repair::apply::{Outcome, Workshop, look};
-use crate::repair::{Record, Step, Trace};
+use crate::pipeline;
+use crate::repair::Record;
+use crate::repair::apply::{Look, Outcome, Workshop, look, same};
+use crate::repair::plan::document;
 
 /// Which repairs to undo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,12 +31,14 @@ pub async fn records(workshop: &Workshop, which: Which) -> Result<Vec<Record>, F
         Which::Run(id) => doc! {"run": id},
     };
     filter.insert("kind", "repair");
-    let find = workshop.records.find(filter).sort(doc! {"_id": -1}).read_concern(ReadConcern::majority());
-    let stored: Vec<Document> = find.await?.try_collect().await?;
-    stored.iter().map(Record::from_document).collect()
+    let stored = workshop.records.clone_with_type::<RawDocumentBuf>();
+    let find = stored.find(filter).sort(doc! {"_id": -1}).read_concern(ReadConcern::majority());
+    let stored: Vec<RawDocumentBuf> = find.await?.try_collect().await?;
+    stored.iter().map(|stored| Record::from_document(&document(stored)?)).collect()
 }
 
-/// Puts a field back to what it was before a repair, if neither it nor what it was computed from has changed since.
+/// Puts a field back to what it was before a repair, if it is still byte for byte what the repair has made of it. What
+/// it was computed from may have changed: inputs that were lost when it was repaired, and came back, are why it is undone.
 ///
 /// # Errors
 ///
@@ -44,8 +48,7 @@ pub async fn records(workshop: &Workshop, which: Which) -> Result<Vec<Record>, F
 ///
 /// As of [`Workshop::repair`].
 pub async fn undo(workshop: &Workshop, record: &Record) -> Result<Outcome, Failure> {
-    let stages: Vec<Document> = serde_json::from_str(&record.look)
-        .map_err(|_| Failure::malformed("a record of a repair has odd stages"))?;
+    let stages = [pipeline::field(&record.field)];
     let undoing = Record {
         id: ObjectId::new(),
         run: workshop.run(),
@@ -61,13 +64,14 @@ pub async fn undo(workshop: &Workshop, record: &Record) -> Result<Outcome, Failu
     let made = workshop.transact(async |session| {
         let open = doc! {"_id": record.id, "undoneBy": {"$exists": false}};
         if workshop.records.find_one(open.clone()).session(&mut *session).await?.is_none() {
-            return Ok(Outcome::Refused("it has been undone already"));
+            return Ok(Outcome::Refused("it has been undone already".to_owned()));
         }
-        let now = look(&collection, &record.document, &stages, session).await?;
-        let unchanged = now.and_then(|now| Step::read(now).ok()).is_some_and(|now| {
-            same(&now.actual, &record.after) && same_history(&now.history, &record.history)
-        });
-        if !unchanged {
+        let now = match look(&collection, &record.document, &stages, session).await? {
+            Look::One(now) => now,
+            Look::None | Look::Several => return Ok(Outcome::Changed),
+        };
+        let is_same = document(&now).is_ok_and(|now| same(now.get("actual"), record.after.as_ref()));
+        if !is_same {
             return Ok(Outcome::Changed);
         }
         let change = match &undoing.after {
@@ -83,18 +87,4 @@ pub async fn undo(workshop: &Workshop, record: &Record) -> Result<Outcome, Failu
         Ok(outcome)
     });
     workshop.told(made.await, undoing.id).await
-}
-
-/// The same bytes: NaN is no equal of itself.
-fn same(one: &Option<Bson>, other: &Option<Bson>) -> bool {
-    let bytes = |value: &Option<Bson>| {
-        let value = value.clone().map(|value| ("value".to_owned(), value));
-        Document::from_iter(value).to_vec().ok()
-    };
-    bytes(one) == bytes(other)
-}
-
-fn same_history(one: &[Trace], other: &[Trace]) -> bool {
-    one.len() == other.len()
-        && one.iter().zip(other).all(|(one, other)| one.path == other.path && same(&one.value, &other.value))
 }
