@@ -140,3 +140,23 @@ async fn repair_gives_a_field_that_is_no_number_the_type_that_the_check_says_or_
     let typed = check(&format!("{EMBEDDED}type = \"decimal\""));
     assert_eq!(money.repair(&typed).await.0, [(1.into(), Bson::Int64(7))]);
 }
+
+/// The driver has no way to write it again: an undo would put a document in its place.
+#[tokio::test(flavor = "multi_thread")]
+async fn repair_refuses_a_field_that_an_undo_could_not_put_back() {
+    let money = Money::start().await;
+    let parts = [doc! {"amount": 7}];
+    for field in [Bson::MinKey, Bson::MaxKey] {
+        let document = doc! {"_id": 1, "balance": field, "in": &parts[..], "out": Bson::Array(vec![])};
+        money.fill("accounts", std::slice::from_ref(&document)).await;
+        let (set, refused) = money.repair(&check(&format!("{EMBEDDED}type = \"long\""))).await;
+        assert!(set.is_empty() && refused[0].1.contains("could not put back"), "{set:?} {refused:?}");
+        assert_eq!(money.get(1).await, document);
+        // Nor where stages have changed the document on the way.
+        money.fill("lines", &[doc! {"account": 1, "amount": 10_i64}]).await;
+        let lines = format!("{}type = \"long\"", crate::environment::LINES);
+        let (set, refused) = money.repair(&check(&lines)).await;
+        assert!(set.is_empty() && refused.len() == 1, "{set:?} {refused:?}");
+        assert_eq!(money.get(1).await, document);
+    }
+}

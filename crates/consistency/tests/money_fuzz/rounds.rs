@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 use mongodb::{Client, Database};
-use txnscope_consistency::repair::{Outcome, PlanOptions, Repair, Which, open, plan_with, records, undo};
+use txnscope_consistency::repair::{
+    Outcome, PlanOptions, Repair, Step, Which, open, plan_with, records, undo,
+};
 use txnscope_consistency::{Check, Checks, Sample, Verdict, run};
 
 use crate::Count;
@@ -14,6 +16,7 @@ use crate::oracle::{self, May, Say, Sum};
 
 const ACCOUNTS: i64 = 400;
 const AT_ONCE: usize = 16;
+const ONE_IN: u64 = 4;
 
 /// Where the inputs of a field are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -230,8 +233,22 @@ pub(crate) async fn play(
 
     let planned = planned.unwrap_or_else(|failure| panic!("{failure}"));
     let workshop = open(client, "money", "repairs", "fuzz").await.unwrap();
-    let made =
-        stream::iter(&planned.steps).map(async |step| (step, workshop.repair(&check, step).await.unwrap()));
+    for step in &planned.steps {
+        let Repair::Set(value) = &step.repair else { continue };
+        let id = step.id.as_i64().unwrap();
+        let account = &before[&id];
+        if !kind.is_embedded() && account.get("balance") == Some(&Bson::MinKey) {
+            // MongoDB's own stages lose it: that it is not what stands in the document is seen when it is made.
+            continue;
+        }
+        let May::Set { units, like, about, .. } = round.may(id) else { panic!("{account}: {value:?}") };
+        assert!(oracle::is_proven(value, units, &like, about), "{account}: {value:?}");
+    }
+    // What is planned is looked at for all; one in four is made, with a transaction of its own.
+    let first = dice.roll(ONE_IN);
+    let is_made = |step: &&Step| step.id.as_i64().unwrap().unsigned_abs() % ONE_IN == first;
+    let made = stream::iter(planned.steps.iter().filter(is_made))
+        .map(async |step| (step, workshop.repair(&check, step).await.unwrap()));
     for (step, outcome) in made.buffer_unordered(AT_ONCE).collect::<Vec<_>>().await {
         match (outcome, &step.repair) {
             (Outcome::Done(_), Repair::Set(_)) => count.repaired += 1,
@@ -248,8 +265,9 @@ pub(crate) async fn play(
         if bytes(now) == bytes(account) {
             let right = oracle::audit(account.get("balance"), sum, kind == Kind::Tolerant) != Say::Wrong;
             let must = matches!(may, May::Set { must: true, .. });
-            let why = planned.steps.iter().find(|step| step.id == Bson::Int64(*id)).map(|step| &step.repair);
-            assert!(right || !must, "not repaired: {account} {sum:?} {why:?}");
+            let step = planned.steps.iter().find(|step| step.id == Bson::Int64(*id));
+            let planned = step.is_some_and(|step| matches!(step.repair, Repair::Set(_)) && !is_made(&step));
+            assert!(right || !must || planned, "not repaired: {account} {sum:?} {step:?}");
             continue;
         }
         let May::Set { units, like, about, .. } = may else { panic!("{account} became {now}: {sum:?}") };
