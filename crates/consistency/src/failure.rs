@@ -141,8 +141,18 @@ impl From<Error> for Failure {
             }
             _ => Reason::Other,
         };
-        // The kind alone: the error's own form repeats the server's whole reply.
-        Self::new(reason, error.kind.to_string())
+        let message = match error.kind.as_ref() {
+            // A server's words can name the user.
+            _ if reason == Reason::Authentication => {
+                "the server does not accept the credentials: user, password, authSource or authMechanism is wrong"
+                    .to_owned()
+            }
+            // The driver's words repeat the server's reply to somebody else's command.
+            ErrorKind::ConnectionPoolCleared { .. } => "another connection could not be made".to_owned(),
+            // The kind alone: the error's own form repeats the server's whole reply.
+            kind => kind.to_string(),
+        };
+        Self::new(reason, message)
     }
 }
 

@@ -246,14 +246,22 @@ impl Targets {
     ///
     /// If one cannot be used. What is in force stays in force.
     pub(crate) async fn renewed(&self) -> Result<bool, StartError> {
-        let state = self.state.lock().await;
-        let probed = state.probed.values().map(|probed| &probed.followed);
-        for followed in state.followed.iter().chain(probed) {
-            if followed.target.tls_files()? != followed.tls {
-                return Ok(true);
+        let made: Vec<(Target, TlsFiles)> = {
+            let state = self.state.lock().await;
+            let probed = state.probed.values().map(|probed| &probed.followed);
+            let all = state.followed.iter().chain(probed);
+            all.map(|followed| (followed.target.clone(), followed.tls)).collect()
+        };
+        // A disk that hangs holds up nobody else.
+        let looking = tokio::task::spawn_blocking(move || {
+            for (target, tls) in made {
+                if target.tls_files()? != tls {
+                    return Ok(true);
+                }
             }
-        }
-        Ok(false)
+            Ok(false)
+        });
+        looking.await.unwrap_or(Ok(false))
     }
 
     /// The page of a deployment that is watched on demand. The first probe begins to watch it, and waits until each

@@ -138,10 +138,13 @@ pub(crate) fn refusal(error: &Error) -> Refusal {
         ErrorKind::Io(io) if io.kind() == io::ErrorKind::TimedOut => {
             Refusal::Unreachable("it does not answer in time".to_owned())
         }
-        ErrorKind::ServerSelection { .. }
-        | ErrorKind::Io(_)
-        | ErrorKind::ConnectionPoolCleared { .. }
-        | ErrorKind::DnsResolve { .. } => Refusal::Unreachable(text),
+        // The driver's words repeat the server's reply to somebody else's command.
+        ErrorKind::ConnectionPoolCleared { .. } => {
+            Refusal::Unreachable("another connection could not be made".to_owned())
+        }
+        ErrorKind::ServerSelection { .. } | ErrorKind::Io(_) | ErrorKind::DnsResolve { .. } => {
+            Refusal::Unreachable(text)
+        }
         _ => Refusal::Refused(text),
     }
 }
