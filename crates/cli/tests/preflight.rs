@@ -284,7 +284,7 @@ async fn a_watched_deployment_is_ready_from_end_to_end() {
     let said = Said::of(&arguments, &environment).await;
     assert_eq!((said.code, said.failed()), (1, vec!["dashboards"]), "{:#}", said.json);
     said.holds("backend scraped", "pass", "shop at ");
-    said.holds("backend set up", "pass", "no operation is mostly cancelled");
+    said.holds("unmatched requests", "pass", "no request succeeded within the hour that matches no route");
     said.holds("sidecar scraped", "pass", "txnscope at ");
     said.holds("alert rules", "pass", "1 alert on");
     said.holds("Prometheus notifies", "pass", &alertmanager.url());
@@ -292,6 +292,71 @@ async fn a_watched_deployment_is_ready_from_end_to_end() {
     said.holds("dashboards", "fail", "missing: txnscope-self");
     let said = Said::of(&arguments, &environment[..1]).await;
     said.holds("dashboards", "fail", "401");
+}
+
+/// What prom-client exports for a backend that counts by itself; and one whose time limit stands outside of the layer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_without_the_labels_that_alerts_need_is_found() {
+    let set = ReplicaSet::start(1).await.unwrap();
+    let uri = set.uri();
+    let bare = "transaction_attempts_total 7\ntransaction_failures_total 2\ntransaction_duration_seconds_count 7\nconcurrent_operations 0\n";
+    let bare = page(bare.to_owned()).await;
+    let config = format!(
+        "global: {{scrape_interval: 1s}}\nscrape_configs: [{{job_name: legacy, static_configs: [{{targets: ['{bare}']}}]}}]\n"
+    );
+    let prometheus = Prometheus::start(&config, async |_: &Path| {}).await;
+    prometheus.has("transaction_attempts_total").await;
+    let url = format!("--prometheus.url={}", prometheus.url);
+    let said = Said::of(&[&url], &[("MONGODB_URI", &uri)]).await;
+    assert_eq!(said.code, 1);
+    said.holds(
+        "backend scraped",
+        "fail",
+        "legacy is without the label outcome: TransactionFailureBudgetBurnFast",
+    );
+    said.holds("backend scraped", "fail", "legacy are without the label operation");
+    said.holds(
+        "backend metrics",
+        "warn",
+        "legacy without mongodb_client_transactions_started_total: TransactionCommitUnknown",
+    );
+    said.holds("cancelled operations", "pass", "no operation is cancelled often");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_time_limit_outside_of_the_layer_and_routes_that_nothing_matches_are_hinted_at() {
+    use std::fmt::Write as _;
+    let set = ReplicaSet::start(1).await.unwrap();
+    let uri = set.uri();
+    let mut history = String::new();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    for minute in 0..=90_u64 {
+        let at = now - 60 * (90 - minute);
+        for (outcome, count) in [("succeeded", minute * 7), ("cancelled", minute * 3)] {
+            writeln!(history, "transaction_duration_seconds_count{{job=\"shop\",operation=\"POST /pay\",outcome=\"{outcome}\"}} {count} {at}").unwrap();
+        }
+        writeln!(history, "transaction_duration_seconds_count{{job=\"old-axum\",operation=\"unmatched\",outcome=\"succeeded\"}} {minute} {at}").unwrap();
+        writeln!(
+            history,
+            "transaction_attempts_total{{job=\"shop\",operation=\"POST /pay\"}} {} {at}",
+            minute * 10
+        )
+        .unwrap();
+    }
+    history.push_str("# EOF\n");
+    let prometheus = Prometheus::start("global: {}", async |folder: &Path| {
+        let file = folder.join("history");
+        std::fs::write(&file, history).unwrap();
+        let mut promtool = tokio::process::Command::new(testkit::Binary::Promtool.path().unwrap());
+        promtool.args(["tsdb", "create-blocks-from", "openmetrics"]).arg(&file).arg(folder.join("data"));
+        assert!(promtool.output().await.unwrap().status.success());
+    })
+    .await;
+    prometheus.has("last_over_time(transaction_attempts_total[5m])").await;
+    let url = format!("--prometheus.url={}", prometheus.url);
+    let said = Said::of(&[&url], &[("MONGODB_URI", &uri)]).await;
+    said.holds("cancelled operations", "warn", "30 % of POST /pay of shop");
+    said.holds("unmatched requests", "warn", "requests of old-axum succeed and match no route");
 }
 
 /// Answers as Grafana does (it is in no registry): all dashboards but one, to the holder of the token.

@@ -80,6 +80,23 @@ fn history() -> (String, String) {
                 count([0.1, 0.1]),
             );
         }
+        // A backend that counts by itself, without the label `operation`; and one that exports nothing, whose servers do, by
+        // two sidecars. Of those there is data for the second half of the baseline only.
+        let count = 2.0 * f64::from(past);
+        let mut line = |series: String, value: f64| writeln!(text, "{series} {value:.3} {at}").unwrap();
+        line("transaction_duration_seconds_count{env=\"unnamed\",outcome=\"succeeded\"}".to_owned(), count);
+        line("transaction_duration_seconds_count{env=\"mute\",operation=\"POST /pay\"}".to_owned(), count);
+        if past >= BEFORE / 2 {
+            for (env, aborted) in [("servers", [0.01, 0.01]), ("conflicts", [0.01, 0.5])] {
+                let aborted = 2.0 * (before * aborted[0] + after * aborted[1]);
+                for instance in ["s1", "s2"] {
+                    let of =
+                        format!("{{env=\"{env}\",instance=\"{instance}\",rs=\"rs0\",member=\"db1:27017\"}}");
+                    line(format!("mongodb_transactions_committed_total{of}"), count - aborted);
+                    line(format!("mongodb_transactions_aborted_total{of}"), aborted);
+                }
+            }
+        }
     }
     text.push_str("# EOF\n");
     let at = mongodb::bson::DateTime::from_millis(i64::try_from(deployed).unwrap() * 1_000);
@@ -157,8 +174,6 @@ async fn go_no_go_and_too_little_traffic_are_told_apart() {
     assert_eq!((code, &json["verdict"]), (3, &"inconclusive".into()), "{json:#}");
     assert!(evidence(&json, FAILURES).1.starts_with("not enough traffic: 0.00 %"), "{json:#}");
     assert_eq!(evidence(&json, "The data is right").0, "-", "what nobody asked is no go: {json:#}");
-    let (code, json) = verify(&prometheus.url, &deployed, "nowhere", &[]).await;
-    assert_eq!((code, &json["verdict"]), (3, &"inconclusive".into()), "{json:#}");
 
     // A certain no-go does not wait, and a go waits to its end.
     let wait = ["--wait=1h", "--every=1s"];
@@ -276,4 +291,78 @@ async fn a_wrong_command_line_is_told_apart_and_no_secret_with_it() {
     let hidden = [("TXNSCOPE_PROMETHEUS_URL", "http://u:hunter2@127.0.0.1:1")];
     let said = printed(&run_with(&["verify", "--since=30m"], &hidden).await);
     assert!(said.contains("http://127.0.0.1:1: it cannot be reached") && !said.contains("hunter2"), "{said}");
+}
+
+const SERVERS: &str = "Transactions commit as before, by the servers' counters";
+const TRAFFIC: &str = "Operations are called as before";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_judged_is_named_and_the_servers_counters_are_judged() {
+    let (prometheus, deployed) = prometheus().await;
+    let (code, json) = verify(&prometheus.url, &deployed, "unnamed", &[]).await;
+    assert_eq!((code, &json["verdict"]), (3, &"inconclusive".into()), "{json:#}");
+    for criterion in [FAILURES, LATENCY, TRAFFIC] {
+        let (verdict, told) = evidence(&json, criterion);
+        assert!(verdict == "inconclusive" && told.contains("without the label operation"), "{told}");
+    }
+    // Without an outcome nothing has failed that could be seen, and that is no success.
+    let (code, json) = verify(&prometheus.url, &deployed, "mute", &[]).await;
+    assert_eq!(code, 3, "{json:#}");
+    assert!(evidence(&json, FAILURES).1.contains("without the label outcome"), "{json:#}");
+
+    let (code, json) = verify(&prometheus.url, &deployed, "servers", &[]).await;
+    assert_eq!((code, evidence(&json, SERVERS).0, evidence(&json, FAILURES).0), (0, "go", "-"), "{json:#}");
+    let covered = json["baseline_with_data"].as_f64().unwrap();
+    assert!((covered - 0.5).abs() < 0.1, "half of the baseline has data: {covered}");
+    let ended = json["operations"][0]["after"]["attempts"].as_f64().unwrap();
+    assert!((ended - 4_800.0).abs() < 100.0, "two sidecars count each transaction once: {ended}");
+    let (code, json) = verify(&prometheus.url, &deployed, "conflicts", &[]).await;
+    assert_eq!((code, evidence(&json, SERVERS).0), (1, "no-go"), "{json:#}");
+
+    let since = format!("--since={deployed}");
+    let url = format!("--prometheus.url={}", prometheus.url);
+    let output =
+        run_with(&["verify", &url, &since, "--baseline=4h", "--selector=env=\"wel\",shelf=\"x\""], &[]).await;
+    let told = printed(&output);
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    assert!(told.contains("env may be \"conflicts\", \"failing\"") && told.contains("\"well\""), "{told}");
+    assert!(told.contains("has a label shelf"), "{told}");
+    let output =
+        run_with(&["verify", &url, &since, "--baseline=4h", "--selector=env=\"servers\""], &[]).await;
+    let told = printed(&output);
+    assert!(told.contains("(data for ") && told.contains("% of it)"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_that_reads_nothing_is_inconclusive_and_the_configuration_file_names_it() {
+    let (prometheus, deployed) = prometheus().await;
+    let set = ReplicaSet::start(1).await.unwrap();
+    let client = set.client().await.unwrap();
+    client.database("shop").create_collection("retainers").await.unwrap();
+    let folder = TempDir::new().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    std::fs::write(at("checks.toml"), CHECKS).unwrap();
+    std::fs::write(
+        at("txnscope.toml"),
+        format!("[mongodb]\nuri = [\"{}\"]\n[checks]\nfile = \"checks.toml\"\n", set.uri()),
+    )
+    .unwrap();
+    let config = format!("--config.file={}", at("txnscope.toml").display());
+    let (code, json) = verify(&prometheus.url, &deployed, "well", &[&config]).await;
+    assert_eq!((code, &json["verdict"]), (3, &"inconclusive".into()), "{json:#}");
+    let (verdict, told) = evidence(&json, "No balance is negative");
+    assert!(
+        verdict == "inconclusive" && told.contains("nothing was read: retainers has no documents"),
+        "{told}"
+    );
+
+    // Control: with a document, it is a go.
+    client
+        .database("shop")
+        .collection::<Document>("retainers")
+        .insert_one(doc! {"balance": 1})
+        .await
+        .unwrap();
+    let (code, json) = verify(&prometheus.url, &deployed, "well", &[&config]).await;
+    assert_eq!((code, evidence(&json, "No balance is negative").0), (0, "go"), "{json:#}");
 }

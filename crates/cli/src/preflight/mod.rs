@@ -10,7 +10,6 @@
 //! | `monitoring` | Prometheus, Alertmanager, Grafana |
 //! | `backend` | what the backends have counted, in Prometheus |
 
-mod backend;
 mod capacity;
 mod concern;
 mod deployment;
@@ -18,6 +17,7 @@ mod finding;
 mod flags;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod hostile;
+mod labels;
 mod members;
 mod monitoring;
 mod output;

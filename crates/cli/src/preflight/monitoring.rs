@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use txnscope_catalog as catalog;
 
-use super::finding::Finding;
+use super::finding::{Finding, Verdict};
+use super::labels;
 use crate::services::prometheus::{Prometheus, Sample, data, plain};
 use crate::services::{Service, Trouble};
 
@@ -33,23 +34,30 @@ pub(crate) async fn prometheus(prometheus: &Prometheus) -> Vec<Finding> {
                 }
                 _ => "is it running, and is --prometheus.url the address of Prometheus itself?",
             };
-            let skipped = [BACKEND, SIDECAR, RULES, NOTIFIED];
+            let skipped = [BACKEND, labels::METRICS, labels::CANCELLED, SIDECAR, RULES, NOTIFIED];
             let mut findings = vec![Finding::fail(PROMETHEUS, format!("{at}: {trouble}"), cure)];
             findings.extend(skipped.map(|check| Finding::skip(check, "Prometheus does not answer")));
             return findings;
         }
     };
     let targets = up.first().map_or(0.0, |sample| sample.value);
+    let backend = scraped(
+        prometheus,
+        BACKEND,
+        &catalog::TRANSACTION_ATTEMPTS,
+        "merge txnscope's metrics router into the backend",
+    );
+    let backend = match backend.await {
+        // What is scraped may be of no use.
+        passed if passed.verdict == Verdict::Pass => labels::present(prometheus, passed).await,
+        failed => failed,
+    };
     vec![
         Finding::pass(PROMETHEUS, format!("{at} answers, and scrapes {targets} targets")),
-        scraped(
-            prometheus,
-            BACKEND,
-            &catalog::TRANSACTION_ATTEMPTS,
-            "merge txnscope's metrics router into the backend",
-        )
-        .await,
-        super::backend::set_up(prometheus).await,
+        backend,
+        labels::families(prometheus).await,
+        labels::cancelled(prometheus).await,
+        labels::unmatched(prometheus).await,
         scraped(prometheus, SIDECAR, &catalog::TXNSCOPE_BUILD_INFO, "run `txnscope serve`").await,
         rules(prometheus).await,
         notified(prometheus).await,
@@ -91,7 +99,7 @@ fn shown(sample: &Sample) -> String {
     plain(&format!("{} at {}", label("job"), label("instance")))
 }
 
-fn unknown(check: &'static str, trouble: &Trouble) -> Finding {
+pub(super) fn unknown(check: &'static str, trouble: &Trouble) -> Finding {
     Finding::warn(check, format!("not known: {trouble}"), "run it again; see Prometheus's log")
 }
 
@@ -244,7 +252,6 @@ pub(crate) async fn dashboards(service: &Service) -> Finding {
 mod tests {
     use serde_json::json;
 
-    use super::super::finding::Verdict;
     use super::*;
 
     fn rule(kind: &str, name: &str, query: &str, health: &str, state: &str) -> Value {

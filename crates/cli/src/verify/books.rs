@@ -32,14 +32,112 @@ impl Span {
 pub(crate) struct Books {
     pub(crate) bounds: Vec<f64>,
     pub(crate) operations: Vec<Operation>,
+    /// What the servers counted of the transactions of each replica set, where no caller's metrics are.
+    pub(crate) servers: Vec<Operation>,
+    /// Labels that series of the callers' metrics lack, so that they cannot be judged.
+    pub(crate) lacking: BTreeSet<&'static str>,
+    /// The share of the baseline of which there is data.
+    pub(crate) baseline: f64,
+}
+
+fn labels_of(selector: &str, more: &str) -> String {
+    let all: Vec<&str> = [selector, more].into_iter().filter(|text| !text.is_empty()).collect();
+    format!("{{{}}}", all.join(","))
+}
+
+/// What the servers say, each member once, however many sidecars watch it.
+fn questions_of_servers(selector: &str) -> [(&'static str, String); 2] {
+    let increase = |name: &str| {
+        let labels = labels_of(selector, "");
+        format!(
+            "sum by (deployment, rs) (max by (cluster, deployment, rs, member) (increase({name}{labels}[WINDOW])))"
+        )
+    };
+    [
+        ("committed", increase(catalog::MONGODB_TRANSACTIONS_COMMITTED.name)),
+        ("server_aborted", increase(catalog::MONGODB_TRANSACTIONS_ABORTED.name)),
+    ]
+}
+
+/// The values that there are of the labels that a selector matches, if it matches nothing that could be judged.
+///
+/// # Errors
+///
+/// If Prometheus does not answer.
+pub(crate) async fn choices(
+    prometheus: &Prometheus,
+    selector: &str,
+    whole: Span,
+) -> Result<Option<String>, Trouble> {
+    if selector.is_empty() {
+        return Ok(None);
+    }
+    let window = format!("{:.0}ms", whole.seconds() * 1e3);
+    let duration = format!("{}_count", catalog::TRANSACTION_DURATION.name);
+    let families = [
+        duration.as_str(),
+        catalog::CLIENT_TRANSACTIONS_STARTED.name,
+        catalog::MONGODB_TRANSACTIONS_COMMITTED.name,
+    ];
+    let any = |by: &str, labels: &str| {
+        let counts =
+            families.map(|name| format!("count by ({by}) (count_over_time({name}{labels}[{window}]))"));
+        counts.join(" or ")
+    };
+    let at = Some(whole.end);
+    if !prometheus.query(&any("", &labels_of(selector, "")), at).await?.is_empty() {
+        return Ok(None);
+    }
+    let mut there = Vec::new();
+    for label in matched(selector) {
+        let found = prometheus.query(&any(label, ""), at).await?;
+        let values: BTreeSet<String> = found
+            .iter()
+            .map(|sample| sample.labels.get(label).map_or("", String::as_str))
+            .filter(|value| !value.is_empty())
+            .map(|value| format!("{:?}", plain(value)))
+            .collect();
+        let values: Vec<String> = values.into_iter().take(CHOICES).collect();
+        there.push(match values.as_slice() {
+            [] => format!("no series of {} has a label {label}", families.join(", ")),
+            values => format!("{label} may be {}", values.join(", ")),
+        });
+    }
+    Ok(Some(there.join("; ")))
+}
+
+/// More values of a label help nobody who mistyped one.
+const CHOICES: usize = 20;
+
+/// The labels that a selector matches.
+fn matched(selector: &str) -> Vec<&str> {
+    let mut labels = Vec::new();
+    let mut quoted = false;
+    let mut escaped = false;
+    let mut start = 0;
+    for (at, letter) in selector.char_indices() {
+        match letter {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            ',' if !quoted => start = at + 1,
+            '=' | '!' if !quoted => {
+                let name = selector.get(start..at).unwrap_or_default().trim();
+                if !name.is_empty() && !labels.contains(&name) {
+                    labels.push(name);
+                }
+                // The rest of the operator, and the value, belong to no name.
+                start = selector.len();
+            }
+            _ => {}
+        }
+    }
+    labels
 }
 
 /// What is counted, and the expression for it: `WINDOW` stands for the length of a stretch.
 fn questions(selector: &str) -> [(&'static str, String); 5] {
-    let labels = |more: &str| {
-        let all: Vec<&str> = [selector, more].into_iter().filter(|text| !text.is_empty()).collect();
-        format!("{{{}}}", all.join(","))
-    };
+    let labels = |more: &str| labels_of(selector, more);
     let increase = |by: &str, name: &str, more: &str| {
         format!("sum by ({by}) (increase({name}{}[WINDOW]))", labels(more))
     };
@@ -71,10 +169,26 @@ pub(crate) async fn read(
     before: Span,
     after: Span,
 ) -> Result<Books, Trouble> {
-    let mut counts = Counts::default();
     let slices = slices(before.seconds(), after.seconds());
+    let mut books = count(prometheus, &questions(selector), before, after, slices).await?.books(slices);
+    if books.operations.is_empty() && books.lacking.is_empty() {
+        let servers = count(prometheus, &questions_of_servers(selector), before, after, slices).await?;
+        let servers = servers.books(slices);
+        (books.servers, books.baseline) = (servers.operations, servers.baseline);
+    }
+    Ok(books)
+}
+
+async fn count(
+    prometheus: &Prometheus,
+    questions: &[(&'static str, String)],
+    before: Span,
+    after: Span,
+    slices: f64,
+) -> Result<Counts, Trouble> {
+    let mut counts = Counts::default();
     let step = before.seconds() / slices;
-    for (kind, expression) in questions(selector) {
+    for (kind, expression) in questions {
         let window = |seconds: f64| expression.replace("WINDOW", &format!("{:.0}ms", seconds * 1e3));
         let now = prometheus.query(&window(after.seconds()), Some(after.end)).await?;
         for sample in now {
@@ -94,7 +208,7 @@ pub(crate) async fn read(
             }
         }
     }
-    Ok(counts.books())
+    Ok(counts)
 }
 
 /// Books of samples that say themselves what they count, and in which slice.
@@ -106,7 +220,7 @@ pub(crate) fn of_samples(samples: &[crate::services::prometheus::Sample]) -> Boo
         let slice = label("slice").parse::<usize>().ok().filter(|slice| *slice < 48);
         counts.add(label("kind"), &sample.labels, slice, sample.value);
     }
-    counts.books()
+    counts.books(12.0)
 }
 
 /// `None` is the window after, a number a slice of the baseline.
@@ -118,14 +232,26 @@ struct Counts {
     /// By bound, the bits of which are the key: they are finite and positive, so they sort as numbers do.
     buckets: BTreeMap<(String, Place), BTreeMap<u64, f64>>,
     places: BTreeSet<Place>,
+    lacking: BTreeSet<&'static str>,
 }
 
 impl Counts {
     /// What is odd (a negative count, a bound that is no number) says nothing, and costs itself only.
     fn add(&mut self, kind: &str, labels: &Labels, place: Place, value: f64) {
         let label = |name: &str| labels.get(name).map_or("", String::as_str);
-        let operation = plain(label("operation"));
-        if operation.is_empty() || !value.is_finite() || value < 0.0 {
+        let of_server = ["committed", "server_aborted"].contains(&kind);
+        let operation = if of_server { set_of(labels) } else { plain(label("operation")) };
+        if !value.is_finite() || value < 0.0 {
+            return;
+        }
+        // The name of a set may be empty, that of an operation not; and what has no outcome has not succeeded by that.
+        if operation.is_empty() {
+            self.lacking.insert("operation");
+        }
+        if kind == "ended" && label("outcome").is_empty() {
+            self.lacking.insert("outcome");
+        }
+        if operation.is_empty() {
             return;
         }
         self.places.insert(place);
@@ -147,11 +273,19 @@ impl Counts {
             }
             "started" => stretch.started += value,
             "aborted" => stretch.aborted += value,
+            "committed" => stretch.started += value,
+            // Of a server, the share that is judged is that of all aborts: it does not know why.
+            "server_aborted" => {
+                stretch.started += value;
+                stretch.aborted += value;
+                stretch.conflicts += value;
+            }
             _ => stretch.conflicts += value,
         }
     }
 
-    fn books(self) -> Books {
+    #[allow(clippy::cast_precision_loss, reason = "there are some tens of slices")]
+    fn books(self, slices: f64) -> Books {
         let infinity = f64::INFINITY.to_bits();
         let all: BTreeSet<u64> = self.buckets.values().flat_map(|buckets| buckets.keys().copied()).collect();
         let bounds: Vec<f64> =
@@ -177,7 +311,8 @@ impl Counts {
             stretch
         };
         let places: Vec<Place> = self.places.iter().copied().filter(Option::is_some).collect();
-        let operations = names
+        let baseline = (places.len() as f64 / slices).min(1.0);
+        let operations: Vec<Operation> = names
             .into_iter()
             .map(|name| Operation {
                 name: name.clone(),
@@ -185,7 +320,20 @@ impl Counts {
                 after: stretch(name, None),
             })
             .collect();
-        Books { bounds, operations }
+        Books { bounds, operations, servers: Vec::new(), lacking: self.lacking, baseline }
+    }
+}
+
+/// A replica set, or the mongos of a cluster, as it is called in the table.
+fn set_of(labels: &Labels) -> String {
+    let label = |name: &str| plain(labels.get(name).map_or("", String::as_str));
+    let set = match label("rs") {
+        name if name.is_empty() => "servers without a set".to_owned(),
+        name => format!("replica set {name}"),
+    };
+    match label("deployment") {
+        name if name.is_empty() => set,
+        name => format!("{set} of {name}"),
     }
 }
 
@@ -209,12 +357,29 @@ mod tests {
             counts.add("buckets", &labels(&[("operation", "a"), ("le", bound)]), None, count);
         }
         counts.add("conflicts", &labels(&[("operation", "b")]), Some(0), f64::NAN);
-        let books = counts.books();
+        let books = counts.books(12.0);
+        assert_eq!(books.baseline, 2.0 / 12.0, "two slices of twelve have data");
         assert_eq!(books.bounds, [0.1, 0.5]);
         let [operation] = books.operations.as_slice() else { panic!("{books:?}") };
         assert_eq!((operation.after.ended, operation.after.failed), (100.0, 10.0));
         assert_eq!(operation.after.cumulative, [50.0, 50.0, 90.0]);
         assert_eq!(operation.before().ended, 7.0);
+    }
+
+    #[test]
+    fn series_without_operation_or_outcome_are_named_and_not_taken_for_success() {
+        let mut counts = Counts::default();
+        counts.add("ended", &labels(&[]), None, 90.0);
+        let books = counts.books(12.0);
+        assert!(books.operations.is_empty());
+        assert_eq!(books.lacking, ["operation", "outcome"].into());
+    }
+
+    #[test]
+    fn labels_of_a_selector_are_those_before_each_operator() {
+        assert_eq!(matched(r#"job="shop",env!="prod""#), ["job", "env"]);
+        assert_eq!(matched(r#" job =~ "a,b=\"c" , env!~"x" "#), ["job", "env"]);
+        assert!(matched("").is_empty());
     }
 
     #[test]
@@ -240,7 +405,7 @@ mod tests {
                 let labels = labels(&[("operation", &operation), ("le", bound), ("outcome", "failed")]);
                 counts.add(kinds[kind], &labels, place, value);
             }
-            let books = counts.books();
+            let books = counts.books(12.0);
             prop_assert!(books.operations.iter().all(|operation| !operation.name.is_empty()));
         }
     }

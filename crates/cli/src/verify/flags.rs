@@ -60,6 +60,10 @@ pub(crate) struct VerifyFlags {
     #[arg(long, value_name = "SHARE", value_parser = alpha, default_value = "0.01")]
     pub(crate) alpha: f64,
 
+    /// The configuration file of `serve`, in TOML, which may name the deployment and the file of checks.
+    #[arg(long = "config.file", value_name = "FILE", env = "TXNSCOPE_CONFIG_FILE", hide_env_values = true)]
+    pub(crate) config_file: Option<PathBuf>,
+
     /// The checks to run on the data; wants a deployment.
     #[arg(
         long = "checks",

@@ -74,11 +74,9 @@ impl<'a> Plan<'a> {
     async fn new(flags: &'a VerifyFlags, matches: &ArgMatches) -> Result<Self> {
         let prometheus = Prometheus::new(&flags.prometheus, matches, flags.timeout)?;
         let prometheus = prometheus.context("where is Prometheus? Give --prometheus.url=http://host:9090")?;
-        let data = match &flags.checks {
-            Some(file) => {
-                let checks = checks::read(file, "\n  ")?;
-                Some((checks::client(flags.deployment.clone(), &File::default(), matches).await?, checks))
-            }
+        let file = File::named(flags.config_file.as_deref())?;
+        let data = match checks::named(flags.checks.as_deref(), &file, "\n  ")? {
+            Some(checks) => Some((checks::client(flags.deployment.clone(), &file, matches).await?, checks)),
             None => None,
         };
         let now = now();
@@ -96,9 +94,32 @@ impl<'a> Plan<'a> {
         Ok(Self { flags, prometheus, data, since, until })
     }
 
+    fn spans(&self) -> (Span, Span) {
+        let after = Span { start: self.since, end: self.until.unwrap_or_else(now) };
+        let baseline = self.flags.baseline.map(|baseline| baseline.as_secs_f64());
+        let baseline = baseline.unwrap_or_else(|| after.seconds().max(LEAST_BASELINE));
+        (Span { start: self.since - baseline, end: self.since }, after)
+    }
+
+    /// A selector that matches nothing is mistyped: what there is helps.
+    ///
+    /// # Errors
+    ///
+    /// If nothing that could be judged has these labels, in all of the time.
+    async fn has_series(&self) -> Result<()> {
+        let (before, after) = self.spans();
+        let whole = Span { start: before.start, end: after.end };
+        match books::choices(&self.prometheus, &self.flags.selector, whole).await {
+            // It is asked again, and that answer counts.
+            Ok(None) | Err(_) => Ok(()),
+            Ok(Some(choices)) => bail!("no series has {}: {choices}", self.flags.selector),
+        }
+    }
+
     /// Looks once, or again and again until the time is over or it is certainly a no-go.
     async fn judge(&self) -> Result<Report> {
         let flags = self.flags;
+        self.has_series().await?;
         let Some(wait) = flags.wait else {
             let audit = self.audit().await;
             return self.look(flags.alpha, audit.as_ref()).await;
@@ -130,10 +151,7 @@ impl<'a> Plan<'a> {
 
     async fn look(&self, alpha: f64, audit: Option<&Audit>) -> Result<Report> {
         let flags = self.flags;
-        let after = Span { start: self.since, end: self.until.unwrap_or_else(now) };
-        let baseline = flags.baseline.map(|baseline| baseline.as_secs_f64());
-        let baseline = baseline.unwrap_or_else(|| after.seconds().max(LEAST_BASELINE));
-        let before = Span { start: self.since - baseline, end: self.since };
+        let (before, after) = self.spans();
         // Right after the deployment there is nothing to read yet.
         let books = if after.seconds() < SHORTEST {
             Books::default()

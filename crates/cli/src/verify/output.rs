@@ -31,6 +31,14 @@ const CRITERIA: [&str; 3] = ["", "CRITERION", "EVIDENCE"];
 const OPERATIONS: [&str; 9] =
     ["OPERATION", "PER SECOND", "FAILED", "P50", "P95", "P99", "ATTEMPTS EACH", "ABORTED", "CONFLICTS"];
 
+/// How much of the time before there is data of, where that is not all.
+fn history(report: &Report) -> String {
+    if report.baseline >= 0.995 {
+        return String::new();
+    }
+    format!(" (data for {} of it)", percent(report.baseline))
+}
+
 fn criteria(report: &Report) -> Vec<Vec<String>> {
     let rows = report.criteria.iter().map(|criterion| {
         vec![criterion.verdict.as_str().to_owned(), criterion.what.clone(), criterion.evidence.clone()]
@@ -77,8 +85,9 @@ fn one(report: &Report, row: &Row) -> Vec<String> {
 
 fn people(report: &Report) -> String {
     format!(
-        "before  {}\nafter   {}\n\n{}\n{}\n! worse beyond chance and beyond the limit; ? too little traffic to say\n\n{}\n",
+        "before  {}{}\nafter   {}\n\n{}\n{}\n! worse beyond chance and beyond the limit; ? too little traffic to say\n\n{}\n",
         span(report.before),
+        history(report),
         span(report.after),
         table(&operations(report)),
         table(&criteria(report)),
@@ -98,10 +107,11 @@ fn markdown(report: &Report) -> String {
         head + &rule + &body
     };
     format!(
-        "**{}**: {} compared with {}\n\n{}\n{}\n`!` worse beyond chance and beyond the limit; `?` too little traffic to say\n",
+        "**{}**: {} compared with {}{}\n\n{}\n{}\n`!` worse beyond chance and beyond the limit; `?` too little traffic to say\n",
         report.verdict().as_str().to_uppercase(),
         span(report.after),
         span(report.before),
+        history(report),
         grid(criteria(report)),
         grid(operations(report)),
     )
@@ -153,6 +163,7 @@ fn all(report: &Report) -> Value {
         "verdict": report.verdict().as_str(),
         "before": span(report.before),
         "after": span(report.after),
+        "baseline_with_data": report.baseline,
         "criteria": report.criteria.iter().map(criterion).collect::<Vec<_>>(),
         "operations": report.rows.iter().map(operation).collect::<Vec<_>>(),
     })

@@ -76,6 +76,8 @@ pub(crate) struct Report {
     pub(crate) after: Span,
     pub(crate) criteria: Vec<Criterion>,
     pub(crate) rows: Vec<Row>,
+    /// The share of the time before of which there is data.
+    pub(crate) baseline: f64,
 }
 
 impl Report {
@@ -94,6 +96,9 @@ pub(crate) fn report(
     limits: &Limits,
     audit: Option<&Audit>,
 ) -> Report {
+    if books.operations.is_empty() && books.lacking.is_empty() && !books.servers.is_empty() {
+        return of_servers((before, after), books, limits, audit);
+    }
     let mut all = claims(&books.bounds, &books.operations, limits);
     judge(&mut all, limits.alpha);
     let rare = |name: &str| {
@@ -122,8 +127,69 @@ pub(crate) fn report(
     criteria.push(latency(&rows));
     criteria.push(conflicts(&rows));
     criteria.push(traffic(&rows, before, after));
-    Report { before, after, criteria, rows }
+    if !books.lacking.is_empty() {
+        unlabelled(&mut criteria, books);
+    }
+    Report { before, after, criteria, rows, baseline: books.baseline }
 }
+
+/// What has no label cannot be told apart: whatever was judged good was not all, and without an outcome nothing failed
+/// that could be seen.
+fn unlabelled(criteria: &mut [Criterion], books: &Books) {
+    let labels: Vec<&str> = books.lacking.iter().copied().collect();
+    let evidence = format!(
+        "series of transaction_duration_seconds or mongodb_client_* are without the label {}: export it as docs/metrics.md has it",
+        labels.join(" and ")
+    );
+    for criterion in criteria {
+        let of_traffic = [FAILURES, LATENCY, CONFLICTS, TRAFFIC].contains(&criterion.what.as_str());
+        if of_traffic && criterion.verdict != Verdict::NoGo {
+            criterion.verdict = Verdict::Inconclusive;
+            criterion.evidence.clone_from(&evidence);
+        }
+    }
+}
+
+/// Where no backend exports the callers' metrics, the servers' counters are all there is: whether more of the
+/// transactions abort than before.
+fn of_servers(
+    (before, after): (Span, Span),
+    books: &Books,
+    limits: &Limits,
+    audit: Option<&Audit>,
+) -> Report {
+    let mut all = claims(&books.bounds, &books.servers, limits);
+    all.retain(|claim| claim.measure == Measure::Conflicts);
+    judge(&mut all, limits.alpha);
+    let of = |operation: &Operation| Row {
+        operation: operation.clone(),
+        claims: all.iter().filter(|claim| claim.operation == operation.name).cloned().collect(),
+    };
+    let rows: Vec<Row> = books.servers.iter().map(of).collect();
+    let mut criteria = Vec::new();
+    data(&mut criteria, audit);
+    criteria.extend([FAILURES, LATENCY].map(|what| Criterion {
+        what: what.to_owned(),
+        verdict: Verdict::Unasked,
+        evidence: "not looked at: no backend exports transaction_duration_seconds".to_owned(),
+    }));
+    let mut aborts = conflicts(&rows);
+    "Transactions commit as before, by the servers' counters".clone_into(&mut aborts.what);
+    // Of nothing before, or nothing after, there is no share to compare.
+    if aborts.verdict == Verdict::Unasked {
+        (aborts.verdict, aborts.evidence) =
+            (Verdict::Inconclusive, "no transaction ended on the servers before".to_owned());
+    } else if aborts.verdict == Verdict::Go {
+        aborts.evidence = aborts.evidence.replace("write conflicts are", "the share of aborts is");
+    }
+    criteria.push(aborts);
+    Report { before, after, criteria, rows, baseline: books.baseline }
+}
+
+const FAILURES: &str = "Error rates have not increased";
+const LATENCY: &str = "Response times are acceptable";
+const CONFLICTS: &str = "Concurrent operations get along";
+const TRAFFIC: &str = "Operations are called as before";
 
 /// Those with too little traffic of their own, as one.
 fn pooled(rare: &[&Operation]) -> Option<Operation> {
@@ -157,6 +223,11 @@ fn data(criteria: &mut Vec<Criterion>, audit: Option<&Audit>) {
             check.about.trim_end_matches('.').to_owned()
         };
         let (verdict, evidence) = match &run.verdict {
+            // Of an empty collection nothing is known: a name may be mistyped, unless the check says that it may be missing.
+            Found::Clean { documents: 0 } if !check.may_be_missing => (
+                Verdict::Inconclusive,
+                format!("{}: nothing was read: {} has no documents", check.name, check.collection),
+            ),
             Found::Clean { documents } => {
                 (Verdict::Go, format!("{}: none in {} documents", check.name, grouped(*documents)))
             }
@@ -187,7 +258,7 @@ fn is(row: &Row, measure: Measure, judged: Judged) -> bool {
 }
 
 fn failures(rows: &[Row], pool: Option<&Row>) -> Criterion {
-    let what = "Error rates have not increased".to_owned();
+    let what = FAILURES.to_owned();
     let worse = worse(rows.iter().chain(pool), |measure| measure == Measure::Failures);
     if !worse.is_empty() {
         return Criterion { what, verdict: Verdict::NoGo, evidence: worse.join("; ") };
@@ -213,7 +284,7 @@ fn failures(rows: &[Row], pool: Option<&Row>) -> Criterion {
 }
 
 fn latency(rows: &[Row]) -> Criterion {
-    let what = "Response times are acceptable".to_owned();
+    let what = LATENCY.to_owned();
     let is_latency = |measure| matches!(measure, Measure::Latency(_));
     let worse = worse(rows.iter(), is_latency);
     if !worse.is_empty() {
@@ -226,7 +297,7 @@ fn latency(rows: &[Row]) -> Criterion {
 }
 
 fn conflicts(rows: &[Row]) -> Criterion {
-    let what = "Concurrent operations get along".to_owned();
+    let what = CONFLICTS.to_owned();
     let worse = worse(rows.iter(), |measure| measure == Measure::Conflicts);
     if !worse.is_empty() {
         return Criterion { what, verdict: Verdict::NoGo, evidence: worse.join("; ") };
@@ -244,7 +315,7 @@ fn conflicts(rows: &[Row]) -> Criterion {
 }
 
 fn traffic(rows: &[Row], before: Span, after: Span) -> Criterion {
-    let what = "Operations are called as before".to_owned();
+    let what = TRAFFIC.to_owned();
     let rate = |count: f64, span: Span| count / span.seconds().max(1.0);
     let gone: Vec<String> = rows
         .iter()
@@ -260,7 +331,9 @@ fn traffic(rows: &[Row], before: Span, after: Span) -> Criterion {
     let sum = |of: fn(&Row) -> f64| rows.iter().map(of).sum::<f64>();
     let (was, is) = (sum(|row| row.operation.before().ended), sum(|row| row.operation.after.ended));
     let verdict = if is < 0.5 { Verdict::Inconclusive } else { Verdict::Go };
-    let evidence = format!("{:.2} → {:.2} operations a second", rate(was, before), rate(is, after));
+    // A sum of nothing is a negative zero.
+    let (was, is) = (rate(was, before) + 0.0, rate(is, after) + 0.0);
+    let evidence = format!("{was:.2} → {is:.2} operations a second");
     Criterion { what, verdict, evidence }
 }
 
@@ -353,7 +426,7 @@ mod tests {
     }
 
     fn verdict(operations: Vec<Operation>) -> (Verdict, String) {
-        let books = Books { bounds: vec![0.1, 1.0], operations };
+        let books = Books { bounds: vec![0.1, 1.0], operations, baseline: 1.0, ..Books::default() };
         let report = report((BEFORE, AFTER), &books, &LIMITS, None);
         (report.verdict(), format!("{:#?}", report.criteria))
     }
@@ -389,6 +462,49 @@ mod tests {
         assert!(told.contains("40 rare operations together: failed 0.00 % → 8.00 %"), "{told}");
         let (_, told) = verdict(many(0.0).chain([busy]).collect());
         assert!(told.contains("judged on 100.00 % of the traffic"), "{told}");
+    }
+
+    #[test]
+    fn without_callers_metrics_the_servers_counters_are_judged() {
+        let set = |after: f64| {
+            let stretch = |started: f64, aborted: f64| Stretch {
+                started,
+                aborted,
+                conflicts: aborted,
+                ..Stretch::default()
+            };
+            Operation {
+                name: "replica set rs0".to_owned(),
+                slices: vec![stretch(10_000.0, 100.0); 10],
+                after: stretch(10_000.0, after),
+            }
+        };
+        let judged = |servers: Vec<Operation>| {
+            let books = Books { servers, baseline: 1.0, ..Books::default() };
+            report((BEFORE, AFTER), &books, &LIMITS, None)
+        };
+        assert_eq!(judged(vec![set(120.0)]).verdict(), Verdict::Go);
+        let worse = judged(vec![set(4_000.0)]);
+        assert_eq!(worse.verdict(), Verdict::NoGo, "{:#?}", worse.criteria);
+        assert_eq!(judged(vec![set(120.0); 0]).verdict(), Verdict::Inconclusive);
+        let mut few = set(0.0);
+        few.slices.iter_mut().for_each(|slice| slice.started = 0.0);
+        assert_eq!(judged(vec![few]).verdict(), Verdict::Inconclusive);
+    }
+
+    #[test]
+    fn a_missing_label_is_named_and_never_a_go() {
+        let operations = vec![operation("busy", 10_000.0, 10_000.0, 3.0)];
+        let books = Books {
+            bounds: vec![0.1, 1.0],
+            operations,
+            lacking: ["outcome"].into(),
+            baseline: 1.0,
+            ..Books::default()
+        };
+        let report = report((BEFORE, AFTER), &books, &LIMITS, None);
+        assert_eq!(report.verdict(), Verdict::Inconclusive);
+        assert!(report.criteria[1].evidence.contains("without the label outcome"), "{:#?}", report.criteria);
     }
 
     #[test]
