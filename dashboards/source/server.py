@@ -474,7 +474,7 @@ INGRESS = [
         "reqps",
         [
             Query(
-                "sum by (result) (rate(mongodb_ingress_requests_total{MEMBER}[$__rate_interval]))",
+                "sum by (result) (max by (deployment, rs, member, result) (rate(mongodb_ingress_requests_total{MEMBER}[$__rate_interval])))",
                 "{{result}}",
             ),
         ],
@@ -485,8 +485,8 @@ INGRESS = [
         "At the server's limiter, and how many more it would let in at once.",
         "none",
         [
-            Query("sum(mongodb_ingress_queue{MEMBER})", "wait"),
-            Query("sum(mongodb_ingress_tokens_available{MEMBER})", "would be let in"),
+            Query("sum(max by (deployment, rs, member) (mongodb_ingress_queue{MEMBER}))", "wait"),
+            Query("sum(max by (deployment, rs, member) (mongodb_ingress_tokens_available{MEMBER}))", "would be let in"),
         ],
     ),
 ]

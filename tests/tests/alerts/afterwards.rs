@@ -116,7 +116,9 @@ fn estate() -> Vec<Value> {
             }
             "mongodb_operation_latency_seconds" => &[None, Some(("type", "writes"))],
             "mongodb_replication_member_state" => &[Some(("state", "primary"))],
-            "mongodb_client_transactions_aborted_total" => &[None, Some(("reason", "transaction_expired"))],
+            "mongodb_client_transactions_aborted_total" => {
+                &[None, Some(("reason", "transaction_expired")), Some(("reason", "overloaded"))]
+            }
             "mongodb_lock_wait_seconds_total" | "mongodb_lock_deadlocks_total" => {
                 &[Some(("mode", "exclusive"))]
             }
@@ -151,9 +153,9 @@ fn queries(name: &str) -> Vec<String> {
     blocks.flat_map(str::lines).filter(|line| !line.trim().is_empty()).map(str::to_owned).collect()
 }
 
-/// What compares with a week ago has nothing to show within an hour and a half.
-fn needs_a_week(query: &str) -> bool {
-    query.contains("offset 1w")
+/// What compares with before has nothing to show within an hour and a half.
+fn needs_more_history(query: &str) -> bool {
+    query.contains("offset 1w") || query.contains("offset 1h")
 }
 
 #[tokio::test]
@@ -161,7 +163,7 @@ async fn the_queries_of_every_runbook_show_what_it_was_when_it_is_over() {
     let mut asked = Vec::new();
     let mut shown = 0;
     for name in alert_names() {
-        for query in queries(&name).into_iter().filter(|query| !needs_a_week(query)) {
+        for query in queries(&name).into_iter().filter(|query| !needs_more_history(query)) {
             let something = json!([{"labels": "{}", "value": 1}]);
             asked.push(json!({"expr": format!("count({query}) > bool 0"), "eval_time": format!("{READ}m"), "exp_samples": something}));
             for (_, _, label, value) in

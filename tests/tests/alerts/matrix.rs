@@ -154,6 +154,13 @@ const TROUBLES: &[Trouble] = &[
         fires: |_| vec![("MongoDBLockWaits", OF_FIRST)],
     },
     Trouble {
+        name: "a server turns requests away",
+        plant: |series| {
+            primary(series, "mongodb_ingress_requests_total", r#"result="rejected""#, &growing(90.0))
+        },
+        fires: |_| vec![("MongoDBOverloaded", OF_FIRST)],
+    },
+    Trouble {
         name: "a queue",
         plant: |series| primary(series, "mongodb_global_lock_queue", r#"type="write""#, &constant(30.0)),
         fires: |_| vec![("MongoDBQueueSustained", OF_FIRST)],

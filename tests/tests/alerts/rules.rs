@@ -94,6 +94,27 @@ fn the_bucket_of_the_latency_objective_is_the_same_everywhere() {
     }
 }
 
+/// Every reason of the catalog is either the driver's or the server's, or a decision of the application, which is taken off
+/// the server's aborts.
+#[test]
+fn every_reason_of_an_abort_is_a_decision_of_the_application_or_is_not() {
+    const DECISIONS: [&str; 7] = [
+        "duplicate_key",
+        "document_validation",
+        "invalid_request",
+        "application",
+        "cancelled",
+        "panic",
+        "queue_full",
+    ];
+    let is_it = |name: &Option<String>| name.as_deref() == Some("cluster:transactions_decided:rate15m");
+    let rule = rules().into_iter().find(|rule| is_it(&rule.record)).unwrap().expr;
+    let others = rule.split("reason!~\"").nth(1).unwrap().split('"').next().unwrap();
+    let named: BTreeSet<_> = others.split('|').chain(DECISIONS).collect();
+    assert_eq!(named, txnscope_catalog::REASONS.iter().copied().collect());
+    assert!(others.split('|').all(|reason| !DECISIONS.contains(&reason)));
+}
+
 #[test]
 fn every_alert_says_who_what_how_much_and_where_to_look() {
     for alert in alerts() {
