@@ -486,7 +486,7 @@ mod tests {
         assert_eq!(judged(vec![set(120.0)]).verdict(), Verdict::Go);
         let worse = judged(vec![set(4_000.0)]);
         assert_eq!(worse.verdict(), Verdict::NoGo, "{:#?}", worse.criteria);
-        assert_eq!(judged(vec![set(120.0); 0]).verdict(), Verdict::Inconclusive);
+        assert_eq!(judged(Vec::new()).verdict(), Verdict::Inconclusive);
         let mut few = set(0.0);
         few.slices.iter_mut().for_each(|slice| slice.started = 0.0);
         assert_eq!(judged(vec![few]).verdict(), Verdict::Inconclusive);
