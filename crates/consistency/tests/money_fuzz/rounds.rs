@@ -264,7 +264,10 @@ pub(crate) async fn play(
         let sum = round.sum(*id);
         if bytes(now) == bytes(account) {
             let right = oracle::audit(account.get("balance"), sum, kind == Kind::Tolerant) != Say::Wrong;
-            let must = matches!(may, May::Set { must: true, .. });
+            // MongoDB's own stages make a text of a symbol, say: then a repair sees that it is not what stands there.
+            let is_other =
+                matches!(account.get("balance"), Some(Bson::Symbol(_) | Bson::Undefined | Bson::MinKey));
+            let must = matches!(may, May::Set { must: true, .. }) && (kind.is_embedded() || !is_other);
             let step = planned.steps.iter().find(|step| step.id == Bson::Int64(*id));
             let planned = step.is_some_and(|step| matches!(step.repair, Repair::Set(_)) && !is_made(&step));
             assert!(right || !must || planned, "not repaired: {account} {sum:?} {step:?}");
