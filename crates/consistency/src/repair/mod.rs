@@ -14,6 +14,7 @@
 //! Backends that write both in one transaction, as they should, do touch it.
 
 mod apply;
+mod judge;
 mod number;
 mod plan;
 mod record;

@@ -8,7 +8,8 @@ use crate::pipeline;
 use crate::presence;
 use crate::presence::{Kind, census, expected};
 use crate::repair::Step;
-use crate::repair::plan::{Reader, UnknownId, own_inputs};
+use crate::repair::judge::own_inputs;
+use crate::repair::plan::{Reader, UnknownId};
 use crate::strict::Limits;
 use crate::strict::stages::{joins, keep_each, strict};
 

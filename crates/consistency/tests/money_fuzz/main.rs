@@ -12,6 +12,7 @@
 
 mod balances;
 mod cases;
+mod kinds;
 mod oracle;
 mod rounds;
 
@@ -19,6 +20,7 @@ use mongodb::Database;
 use testkit::ReplicaSet;
 
 use crate::cases::Dice;
+use crate::kinds::Kind;
 
 /// What a round has looked at.
 #[derive(Debug, Default)]
@@ -49,10 +51,10 @@ async fn repair_writes_only_what_the_oracle_proves_and_audit_calls_clean_only_wh
         let mut dice = Dice::new(seed + round);
         let database: Database = client.database("money");
         database.drop().await.unwrap();
-        let kind = rounds::Kind::ALL[usize::try_from(round).unwrap() % rounds::Kind::ALL.len()];
+        let kind = Kind::ALL[usize::try_from(round).unwrap() % Kind::ALL.len()];
         println!("round {round}, seed {}, {kind:?}: {count:?}", seed + round);
         match kind {
-            rounds::Kind::Balance => balances::play(&client, &database, &mut dice, &mut count).await,
+            Kind::Balance => balances::play(&client, &database, &mut dice, &mut count).await,
             kind => rounds::play(&client, &database, kind, &mut dice, &mut count).await,
         }
         round += 1;

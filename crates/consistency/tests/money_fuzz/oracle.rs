@@ -202,7 +202,8 @@ pub(crate) fn repair(
     if !fits {
         return May::Nothing;
     }
-    let must = !(sum.fractions || about || sum.large && matches!(like, Bson::Double(_)));
+    let must = sum.units.abs() < LARGEST
+        && !(sum.fractions || about || (sum.large && matches!(like, Bson::Double(_))));
     May::Set { units: sum.units, like: like.clone(), about, must }
 }
 
