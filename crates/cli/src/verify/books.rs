@@ -358,7 +358,7 @@ mod tests {
         }
         counts.add("conflicts", &labels(&[("operation", "b")]), Some(0), f64::NAN);
         let books = counts.books(12.0);
-        assert_eq!(books.baseline, 2.0 / 12.0, "two slices of twelve have data");
+        assert_eq!(books.baseline, 1.0 / 12.0, "one slice of twelve has data; no number is none");
         assert_eq!(books.bounds, [0.1, 0.5]);
         let [operation] = books.operations.as_slice() else { panic!("{books:?}") };
         assert_eq!((operation.after.ended, operation.after.failed), (100.0, 10.0));
