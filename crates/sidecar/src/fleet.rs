@@ -186,7 +186,7 @@ impl Fleet {
         for address in gone {
             self.leave(&address);
         }
-        let mistaken = self.watched.iter().filter(|(_, watched)| watched.state.identity().is_mistaken());
+        let mistaken = self.watched.iter().filter(|(_, watched)| watched.state.identity().take_mistake());
         let mistaken: Vec<_> = mistaken.map(|(address, _)| address.clone()).collect();
         for watched in self.watched.values() {
             let expected = self.known.expected_at(watched.state.address(), &self.demand);

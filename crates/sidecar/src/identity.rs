@@ -50,6 +50,8 @@ struct State {
     proven: Option<ObjectId>,
     /// The last answer came from somebody else.
     mistaken: bool,
+    /// This was logged.
+    said: bool,
     /// It knows `hello` by its old name alone.
     legacy: bool,
 }
@@ -76,6 +78,7 @@ impl Identity {
             }
             None => {
                 state.seen = Some(Seen { process: answer.process, role: answer.role });
+                state.said = false;
                 if matches!(answer.kind, Kind::Member(_)) {
                     state.proven = answer.process;
                 }
@@ -94,9 +97,14 @@ impl Identity {
         self.locked().seen
     }
 
-    /// Whether the last answer came from somebody else.
-    pub(crate) fn is_mistaken(&self) -> bool {
-        self.locked().mistaken
+    /// Whether the last answer came from somebody else. Once that is known, it takes another such answer.
+    pub(crate) fn take_mistake(&self) -> bool {
+        std::mem::take(&mut self.locked().mistaken)
+    }
+
+    /// Whether it is news that somebody else answers: that is one fact, however many collectors meet it.
+    pub(crate) fn is_mistaken_anew(&self) -> bool {
+        !std::mem::replace(&mut self.locked().said, true)
     }
 
     /// Whether it knows `hello` by its old name alone.
@@ -190,7 +198,7 @@ mod tests {
         let identity = Identity::default();
         identity.expect(expected);
         let result = identity.see(answer);
-        assert_eq!(identity.is_mistaken(), result.is_err());
+        assert_eq!(identity.take_mistake(), result.is_err());
         assert_eq!(identity.seen().is_some(), result.is_ok());
         result.map_err(|error| {
             assert_eq!(error.reason, Reason::IdentityMismatch);

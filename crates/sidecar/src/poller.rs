@@ -219,6 +219,11 @@ impl Poller {
                     warn(error);
                 }
             }
+            Some(error) if error.reason == Reason::IdentityMismatch => {
+                if self.state.identity().is_mistaken_anew() {
+                    warn(error);
+                }
+            }
             Some(error) if before != Some(Some(error.reason)) => warn(error),
             Some(_) => {}
             None => {
