@@ -22,7 +22,7 @@ const ERRORS: &str = "txnscope_poll_errors_total";
 async fn a_hung_member_is_down_and_its_numbers_are_gone_until_it_goes_on() {
     let set = ReplicaSet::start(1).await.unwrap();
     let sidecar = sidecar(&set.uri()).await;
-    page_where(&sidecar, "the member up", |page| total(page, "mongodb_up") == 1.0).await;
+    page_where(&sidecar, "every source", |page| page.sum("txnscope_poll_success", &[]) == SOURCES).await;
     let member = &set.members()[0];
 
     member.freeze().unwrap();
