@@ -5,7 +5,6 @@
 mod common;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::ensure;
@@ -13,51 +12,11 @@ use futures_util::TryStreamExt;
 use mongodb::bson::{Document, doc};
 use tempfile::TempDir;
 use testkit::{Mongod, ReplicaSetOptions, Scrape, wait};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
-use tokio_util::sync::CancellationToken;
 use txnscope_sidecar::{Config, Credentials, Sidecar, Target};
 
 use crate::common::authority::Authority;
+use crate::common::terminal::Terminal;
 use crate::common::{page_where, total};
-
-/// Ends TLS before a server.
-struct Terminal {
-    port: u16,
-    shown: Arc<Mutex<(TlsAcceptor, CancellationToken)>>,
-}
-
-impl Terminal {
-    async fn before(server: &Mongod, config: ServerConfig) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (port, server) = (listener.local_addr().unwrap().port(), server.address());
-        let acceptor = TlsAcceptor::from(Arc::new(config));
-        let shown = Arc::new(Mutex::new((acceptor, CancellationToken::new())));
-        let now = Arc::clone(&shown);
-        tokio::spawn(async move {
-            loop {
-                let (client, _) = listener.accept().await.unwrap();
-                let (acceptor, over) = now.lock().unwrap().clone();
-                let server = server.clone();
-                tokio::spawn(over.run_until_cancelled_owned(async move {
-                    let Ok(mut client) = acceptor.accept(client).await else { return };
-                    let Ok(mut server) = TcpStream::connect(server).await else { return };
-                    let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
-                }));
-            }
-        });
-        Self { port, shown }
-    }
-
-    /// From now on it speaks so, and every connection begins anew.
-    fn speak(&self, config: ServerConfig) {
-        let acceptor = TlsAcceptor::from(Arc::new(config));
-        let before =
-            std::mem::replace(&mut *self.shown.lock().unwrap(), (acceptor, CancellationToken::new()));
-        before.1.cancel();
-    }
-}
 
 /// Files that a certificate renewer writes: whole, and put in place at once.
 struct Files(TempDir);

@@ -4,11 +4,10 @@
 
 mod common;
 
-use mongodb::Client;
 use mongodb::bson::{Document, doc};
 use testkit::{ReplicaSet, Scrape, wait};
 
-use crate::common::{open_transaction, page_where, prepare, sidecar, total};
+use crate::common::{open_transaction, page_where, prepare, reconfigure, sidecar, total};
 
 /// Each member that the page knows, and whether it is up.
 fn members(page: &Scrape) -> Vec<(String, bool)> {
@@ -62,24 +61,6 @@ async fn a_direct_connection_watches_one_member_under_the_given_name() {
 
 fn is_at(member: &Document, address: &str) -> bool {
     member.get_str("host").is_ok_and(|host| host == address)
-}
-
-/// Changes the members of the set.
-async fn reconfigure(client: &Client, change: impl Fn(&mut Vec<Document>)) {
-    let admin = client.database("admin");
-    wait::until("the new configuration", async || {
-        let current = admin.run_command(doc! {"replSetGetConfig": 1}).await?;
-        let mut config = current.get_document("config")?.clone();
-        let members = config.get_array("members")?.iter().filter_map(|member| member.as_document().cloned());
-        let mut members: Vec<_> = members.collect();
-        change(&mut members);
-        config.insert("members", members);
-        config.insert("version", config.get_i32("version")? + 1);
-        admin.run_command(doc! {"replSetReconfig": config}).await?;
-        Ok(())
-    })
-    .await
-    .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "not every suite uses all of it")]
 
 pub(crate) mod authority;
+pub(crate) mod terminal;
 
 use std::time::Duration;
 
@@ -102,4 +103,22 @@ pub(crate) async fn write(
 /// Makes the collection, so that the first transaction need not.
 pub(crate) async fn prepare(client: &Client) {
     client.database("test").collection("c").insert_one(doc! {"_id": "hot", "n": 0}).await.unwrap();
+}
+
+/// Changes the members of the set.
+pub(crate) async fn reconfigure(client: &Client, change: impl Fn(&mut Vec<Document>)) {
+    let admin = client.database("admin");
+    wait::until("the new configuration", async || {
+        let current = admin.run_command(doc! {"replSetGetConfig": 1}).await?;
+        let mut config = current.get_document("config")?.clone();
+        let members = config.get_array("members")?.iter().filter_map(|member| member.as_document().cloned());
+        let mut members: Vec<_> = members.collect();
+        change(&mut members);
+        config.insert("members", members);
+        config.insert("version", config.get_i32("version")? + 1);
+        admin.run_command(doc! {"replSetReconfig": config}).await?;
+        Ok(())
+    })
+    .await
+    .unwrap();
 }

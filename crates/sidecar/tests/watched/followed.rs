@@ -1,29 +1,11 @@
 //! What changes while it is watched: followed, or said loudly.
 
-use mongodb::Client;
-use mongodb::bson::{Document, doc};
+use mongodb::bson::doc;
 use testkit::fake_member::refusal;
 use testkit::{FakeMember, Mongod, ReplicaSet, wait};
 
-use super::common::{SOURCES, page_where, sidecar};
+use super::common::{SOURCES, page_where, reconfigure, sidecar};
 use super::fakes::{ERRORS, MISMATCH, has_numbers, healthy, member, member_of, primary, states, succeed, up};
-
-async fn reconfigure(client: &Client, change: impl Fn(&mut Vec<Document>)) {
-    let admin = client.database("admin");
-    wait::until("the new configuration", async || {
-        let current = admin.run_command(doc! {"replSetGetConfig": 1}).await?;
-        let mut config = current.get_document("config")?.clone();
-        let members = config.get_array("members")?.iter().filter_map(|member| member.as_document().cloned());
-        let mut members: Vec<_> = members.collect();
-        change(&mut members);
-        config.insert("members", members);
-        config.insert("version", config.get_i32("version")? + 1);
-        admin.run_command(doc! {"replSetReconfig": config}).await?;
-        Ok(())
-    })
-    .await
-    .unwrap();
-}
 
 /// The others do not name it, and it was a stranger to them when it was first asked.
 #[tokio::test(flavor = "multi_thread")]
