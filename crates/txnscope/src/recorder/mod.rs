@@ -23,7 +23,7 @@
 //! [declared](crate::TransactionLayer::declare) is on such a recorder's page from the first request on: nothing tells when it
 //! was installed.
 //!
-//! Tests count into a [`Registry`](crate::Registry) of their own ([`Metrics::isolated`]). `metrics::with_local_recorder` does not
+//! Tests count into a [`Registry`] of their own ([`Metrics::isolated`]). `metrics::with_local_recorder` does not
 //! do: the global registry resolves its handles once, with the recorder of whichever test came first.
 //!
 //! With a runner or a listener, an operation has 213 series, most of them buckets, or 42,600 for the 200 operations that there
