@@ -192,9 +192,9 @@ impl Deployments {
             let target = Target::new(utf8(uri).with_context(|| which.clone())?);
             if seen && target.has_secret_in_uri() {
                 // What is no URI may hold a password as well.
-                target
-                    .check()
-                    .map_err(|error| anyhow!("{which}: {error}. If it holds a password, {HIDE}"))?;
+                target.check().map_err(|error| {
+                    anyhow!("{which}: {error}. If it holds a password, which ps shows to everybody, {HIDE}")
+                })?;
                 bail!("{which} holds a password, which ps shows to everybody: {HIDE}");
             }
             let target = complete(target);

@@ -16,7 +16,7 @@ pub enum UriError {
     /// Scheme, user, password, hosts or the name of the database.
     #[error(
         "the URI is malformed. It should read mongodb://user:password@host:port/?replicaSet=name; in the user and the \
-         password, each of : / ? # [ ] @ % must be percent-encoded. (More cannot be said without quoting it.)"
+         password, each of : / ? # [ ] @ % must be percent-encoded (more cannot be said without quoting it)"
     )]
     Malformed,
     /// A host is no host name, no address and no path of a socket. The number counts from 1.
