@@ -102,6 +102,10 @@ impl Course {
         U: Future<Output = Result<T, Abort<E>>>,
     {
         let until = self.pauses.until;
+        if Instant::now() >= until {
+            // A timer that is due is not heard before the runtime looks at its timers, which may be after a quick statement.
+            return Ended::Failed(self.late());
+        }
         let mut transaction = options.transaction.clone();
         transaction.max_commit_time = Some(max_commit_time(until));
         self.attempts += 1;
