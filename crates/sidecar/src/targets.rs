@@ -103,6 +103,8 @@ struct Probed {
     board: Board,
     page: Page,
     asked: Instant,
+    /// Held by each probe that waits for the first polls: the target is watched for as long.
+    waiting: Arc<()>,
 }
 
 /// A checked configuration that can be put in force without failing.
@@ -277,7 +279,7 @@ impl Targets {
         patience: Option<Duration>,
     ) -> Result<Page, ProbeError> {
         let key = (target.to_owned(), auth_module.map(str::to_owned));
-        let (page, board, limit) = {
+        let (page, board, limit, _waiting) = {
             let mut state = self.state.lock().await;
             let State { probed, definitions, .. } = &mut *state;
             let target = definitions.target(&key)?;
@@ -287,10 +289,15 @@ impl Targets {
             }
             let probed = probed.get_mut(&key).ok_or(ProbeError::Start)?;
             probed.asked = Instant::now();
-            (probed.page.clone(), probed.board.clone(), manner.pace.timeout + GRACE)
+            let waiting = Arc::clone(&probed.waiting);
+            (probed.page.clone(), probed.board.clone(), manner.pace.timeout + GRACE, waiting)
         };
         let limit = patience.map_or(limit, |patience| patience.min(limit));
         first_polls(&board, limit).await;
+        // The first polls may have taken longer than a target is watched that nobody probes.
+        if let Some(probed) = self.state.lock().await.probed.get_mut(&key) {
+            probed.asked = Instant::now();
+        }
         Ok(page)
     }
 
@@ -304,7 +311,7 @@ impl Targets {
         let page = Page::new(board.clone()).map_err(|error| failed(&error))?;
         tracing::info!(probe = key.0, auth_module = key.1, "watching a target that is probed");
         self.tasks.spawn(fleet.run());
-        Ok(Probed { followed, board, page, asked: Instant::now() })
+        Ok(Probed { followed, board, page, asked: Instant::now(), waiting: Arc::new(()) })
     }
 
     /// The names that can be probed.
@@ -320,7 +327,7 @@ impl Targets {
             let mut state = self.state.lock().await;
             let idle = state.definitions.idle_timeout;
             state.probed.retain(|(target, _), probed| {
-                let wanted = probed.asked.elapsed() < idle;
+                let wanted = probed.asked.elapsed() < idle || Arc::strong_count(&probed.waiting) > 1;
                 if !wanted {
                     tracing::info!(probe = target, "nobody probes the target any longer");
                 }
