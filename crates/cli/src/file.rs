@@ -47,6 +47,8 @@ pub(crate) struct Target {
     pub(crate) uri: Option<Spanned<String>>,
     pub(crate) uri_file: Option<Spanned<PathBuf>>,
     pub(crate) auth_module: Option<Spanned<String>>,
+    /// What a probe may choose instead; anything if it is not said.
+    pub(crate) auth_modules: Option<Vec<Spanned<String>>>,
 }
 
 /// Who to be at a deployment.

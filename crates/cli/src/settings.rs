@@ -84,15 +84,23 @@ impl Given {
                 }
             };
             let mut found = Target::new(uri);
-            if let Some(module) = &target.auth_module {
-                let credentials = config.auth_modules.get(module.get_ref()).ok_or_else(|| {
-                    let known: Vec<_> = config.auth_modules.keys().map(String::as_str).collect();
+            let known: Vec<_> = config.auth_modules.keys().map(String::as_str).collect();
+            let module = |module: &Spanned<String>| {
+                config.auth_modules.get(module.get_ref()).ok_or_else(|| {
                     let meant =
                         nearest(module.get_ref(), &known).map(|name| format!("; did you mean `{name}`?"));
                     let what = format!("there is no such auth module{}", meant.unwrap_or_default());
                     file.at(module, what)
-                })?;
-                found = found.with_credentials(credentials.clone());
+                })
+            };
+            if let Some(name) = &target.auth_module {
+                found = found.with_credentials(module(name)?.clone());
+            }
+            if let Some(names) = &target.auth_modules {
+                for name in names {
+                    module(name)?;
+                }
+                found = found.with_auth_modules(names.iter().map(|name| name.get_ref().clone()));
             }
             let wrong = |error| file.at(&Spanned::new(at.clone(), ()), format!("targets.{name}: {error}"));
             found.check().map_err(wrong)?;

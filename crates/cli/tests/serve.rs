@@ -370,3 +370,36 @@ async fn the_examples_of_the_documentation_are_accepted() {
         promtool::check_config(&file).await.unwrap();
     }
 }
+
+/// The commonest misconfigurations: a port where nothing listens, a name that DNS does not know, a server that wants TLS or
+/// has none, a port of something else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_never_answered_is_in_the_log_with_the_cause() {
+    let plain = Mongod::standalone().await.unwrap();
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let other_address = other.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in other.incoming().flatten() {
+            let _ = std::io::Write::write_all(&mut &stream, b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        }
+    });
+    for (uri, member, cause) in [
+        ("mongodb://127.0.0.1:1/".to_owned(), "127.0.0.1:1".to_owned(), "refused"),
+        ("mongodb://nowhere.invalid/".to_owned(), "nowhere.invalid:27017".to_owned(), "lookup"),
+        (format!("mongodb://{}/?tls=true", plain.address()), plain.address(), "tls"),
+        (format!("mongodb://{other_address}/"), other_address.to_string(), "wire protocol"),
+    ] {
+        let serving = Serving::start(&[&format!("--mongodb.uri={uri}"), "--poll.timeout=2s"], &[]).await;
+        wait::until("the cause in the log", async || {
+            let log = serving.process.log();
+            let told: Vec<_> = log.lines().filter(|line| line.contains("polls fail")).collect();
+            let is_told = told.iter().any(|line| {
+                line.contains(&member) && line.to_lowercase().contains(cause) && line.contains("level=warn")
+            });
+            ensure!(is_told, "{uri}: no {cause} of {member} in {told:#?}");
+            Ok(())
+        })
+        .await
+        .unwrap();
+    }
+}

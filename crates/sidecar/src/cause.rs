@@ -38,7 +38,7 @@ impl Cause {
             if let SdamEvent::ServerDescriptionChanged(event) = event
                 && let Some(error) = event.new_description.error()
             {
-                shared.last.send_replace(Some(PollError::from(error.clone())));
+                shared.last.send_replace(Some(PollError::from(error.clone()).of_greeting()));
             }
         })
     }

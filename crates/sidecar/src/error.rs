@@ -201,6 +201,16 @@ impl PollError {
         self.cleared || self.reason == Reason::ServerSelection
     }
 
+    /// The same, where what came is no message of MongoDB's, or where nothing was asked but who the server is: whoever has
+    /// no readable answer to that is no member that answers.
+    pub(crate) fn of_greeting(self) -> Self {
+        if self.reason != Reason::MalformedReply {
+            return self;
+        }
+        let message = format!("what listens there does not speak MongoDB's wire protocol: {}", self.message);
+        Self { reason: Reason::Network, message, ..self }
+    }
+
     /// The same, with what came before.
     pub(crate) fn because_of(self, cause: &Self) -> Self {
         Self { message: format!("{}: {}", self.message, cause.message), ..self }
@@ -257,7 +267,10 @@ impl From<DriverError> for PollError {
             }
             ErrorKind::InvalidResponse { .. } | ErrorKind::BsonDeserialization(_) | ErrorKind::Bson(_) => {
                 // The driver reads no refusal that lacks a code, or has one of another type.
-                if let Some(no) = error.server_response().and_then(|reply| Refused::read(reply)) {
+                let Some(reply) = error.server_response() else {
+                    return Self::new(Reason::MalformedReply, message).of_greeting();
+                };
+                if let Some(no) = Refused::read(reply) {
                     return Self::refused(no.code, no.message.unwrap_or(message));
                 }
                 Reason::MalformedReply

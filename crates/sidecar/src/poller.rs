@@ -20,7 +20,7 @@ use crate::cause::Cause;
 use crate::error::{PollError, Reason};
 use crate::identity::Seen;
 use crate::reading::Reading;
-use crate::snapshot::{Last, MemberState};
+use crate::snapshot::MemberState;
 use crate::source::{Ask, Books, STATUS, Schedule, Source};
 use crate::topology::Role;
 use crate::uri::MemberClient;
@@ -197,17 +197,17 @@ impl Poller {
             Ok(reading) => reading.failure().cloned(),
             Err(error) => Some(error.clone()),
         };
-        let before = self.state.sources()[self.index].note(began, interval, result.map_err(|e| e.reason));
+        let source = &self.state.sources()[self.index];
+        source.note(began, interval, result.map_err(|e| e.reason));
         // Who follows a silent status has nothing to add to what its poller has logged.
         if status.silent.is_none() {
-            self.log(before, error.as_ref());
+            self.log(source.log(error.as_ref().map(|error| error.reason)), error.as_ref());
         }
     }
 
     /// Logs a change, and not every poll.
-    fn log(&self, before: Option<Last>, error: Option<&PollError>) {
+    fn log(&self, before: Option<Option<Reason>>, error: Option<&PollError>) {
         let (member, source) = (self.state.address(), self.source.name());
-        let before = before.map(|last| last.failure);
         let warn = |error: &PollError| {
             let (reason, hint) = (error.reason.as_str(), self.hint(error.reason));
             tracing::warn!(member, source, reason, %error, hint, "polls fail");

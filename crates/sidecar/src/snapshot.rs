@@ -94,6 +94,8 @@ impl MemberState {
 pub(crate) struct SourceState {
     name: &'static str,
     record: Mutex<Record>,
+    /// What the log says of its polls: nothing yet, that they succeed, or why they fail.
+    logged: Mutex<Option<Option<Reason>>>,
 }
 
 /// How the polls of a source went.
@@ -124,7 +126,7 @@ pub(crate) struct Last {
 
 impl SourceState {
     fn new(name: &'static str) -> Self {
-        Self { name, record: Mutex::default() }
+        Self { name, record: Mutex::default(), logged: Mutex::default() }
     }
 
     pub(crate) fn name(&self) -> &'static str {
@@ -135,14 +137,14 @@ impl SourceState {
         locked(&self.record).clone()
     }
 
-    /// Notes a poll that began then, and that the next is to follow after that interval. Returns how the one before
-    /// it ended.
-    pub(crate) fn note(
-        &self,
-        began: Instant,
-        interval: Duration,
-        result: Result<Reading, Reason>,
-    ) -> Option<Last> {
+    /// Says that the log has this of its polls from now on: that they succeed, or why they fail. Returns what it had
+    /// before. A member may be known to be silent before its first poll, and that is noted and not yet logged.
+    pub(crate) fn log(&self, failure: Option<Reason>) -> Option<Option<Reason>> {
+        locked(&self.logged).replace(failure)
+    }
+
+    /// Notes a poll that began then, and that the next is to follow after that interval.
+    pub(crate) fn note(&self, began: Instant, interval: Duration, result: Result<Reading, Reason>) {
         let ended = Instant::now();
         let mut record = locked(&self.record);
         let failure = match result {
@@ -157,7 +159,7 @@ impl SourceState {
         if let Some(reason) = failure {
             record.failures[reason as usize] += 1;
         }
-        record.last.replace(Last { ended, interval, took: ended - began, failure })
+        record.last = Some(Last { ended, interval, took: ended - began, failure });
     }
 }
 
@@ -242,7 +244,7 @@ mod tests {
         let note = |reason| member.sources()[0].note(Instant::now(), SECOND, Err(reason));
         note(Reason::PermissionDenied);
         assert_eq!(member.up(Instant::now()), Some(true));
-        assert!(note(Reason::Timeout).is_some_and(|before| before.failure == Some(Reason::PermissionDenied)));
+        note(Reason::Timeout);
         assert_eq!(member.up(Instant::now()), Some(false));
         let record = member.sources()[0].record();
         assert_eq!(record.failures[Reason::Timeout as usize], 1);

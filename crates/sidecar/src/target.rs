@@ -1,5 +1,6 @@
 //! A deployment to watch, and who to be there. Read once, and never shown.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use mongodb::options::ClientOptions;
@@ -12,6 +13,8 @@ use crate::error::StartError;
 pub struct Target {
     uri: Result<Uri, UriError>,
     credentials: Option<Credentials>,
+    /// The auth modules that a probe may choose. `None`: any.
+    auth_modules: Option<BTreeSet<String>>,
 }
 
 impl Target {
@@ -26,13 +29,25 @@ impl Target {
         reason = "whatever makes a text, and a text that holds a secret is not kept"
     )]
     pub fn new(uri: impl Into<String>) -> Self {
-        Self { uri: Uri::parse(&uri.into()), credentials: None }
+        Self { uri: Uri::parse(&uri.into()), credentials: None, auth_modules: None }
     }
 
     /// As somebody whom the URI does not name.
     #[must_use]
     pub fn with_credentials(self, credentials: Credentials) -> Self {
         Self { credentials: Some(credentials), ..self }
+    }
+
+    /// With these auth modules, and no others, as what a probe may choose with `&auth_module=`. Unless this is said, a
+    /// probe may choose any that is configured, and so have its password used at this deployment.
+    #[must_use]
+    pub fn with_auth_modules(self, names: impl IntoIterator<Item = String>) -> Self {
+        Self { auth_modules: Some(names.into_iter().collect()), ..self }
+    }
+
+    /// Whether a probe may choose that auth module.
+    pub(crate) fn may_use(&self, auth_module: &str) -> bool {
+        self.auth_modules.as_ref().is_none_or(|names| names.contains(auth_module))
     }
 
     /// As that user where the URI says nothing of who to be. One that names a user, or that authenticates without a

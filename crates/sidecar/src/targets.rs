@@ -30,6 +30,9 @@ const GRACE: Duration = Duration::from_millis(250);
 /// How often a probe looks whether the first poll has ended. Nobody is asked then.
 const LOOK: Duration = Duration::from_millis(10);
 
+/// As how many users a target is watched at once. Each is a set of connections of its own, and anybody who may probe chooses.
+const USERS_AT_ONCE: usize = 2;
+
 /// Why a probe has no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProbeError {
@@ -38,6 +41,12 @@ pub(crate) enum ProbeError {
     Target,
     #[error("there is no auth module of that name in the configuration")]
     AuthModule,
+    #[error(
+        "the configuration does not let that auth module be used for this target: see auth_modules there"
+    )]
+    Forbidden,
+    #[error("other probes of the target, as other users, have not ended; ask again later")]
+    Busy,
     #[error("the target says itself who to be: leave out auth_module")]
     TwoUsers,
     #[error("the target cannot be watched; see the log")]
@@ -285,6 +294,7 @@ impl Targets {
             let target = definitions.target(&key)?;
             let manner = definitions.manner.clone().ok_or(ProbeError::Start)?;
             if !probed.contains_key(&key) {
+                make_place(probed, &key)?;
                 probed.insert(key.clone(), self.start(&key, &target, &manner).await?);
             }
             let probed = probed.get_mut(&key).ok_or(ProbeError::Start)?;
@@ -327,7 +337,7 @@ impl Targets {
             let mut state = self.state.lock().await;
             let idle = state.definitions.idle_timeout;
             state.probed.retain(|(target, _), probed| {
-                let wanted = probed.asked.elapsed() < idle || Arc::strong_count(&probed.waiting) > 1;
+                let wanted = probed.asked.elapsed() < idle || probed.is_awaited();
                 if !wanted {
                     tracing::info!(probe = target, "nobody probes the target any longer");
                 }
@@ -335,6 +345,20 @@ impl Targets {
             });
         }
     }
+}
+
+/// Where the target is watched as as many users as may be, the one whose probe was the longest ago makes place.
+fn make_place(probed: &mut BTreeMap<Key, Probed>, (target, _): &Key) -> Result<(), ProbeError> {
+    let of_target = || probed.iter().filter(|((name, _), _)| name == target);
+    if of_target().count() < USERS_AT_ONCE {
+        return Ok(());
+    }
+    let idle = of_target().filter(|(_, probed)| !probed.is_awaited());
+    let longest = idle.min_by_key(|(_, probed)| probed.asked).map(|(key, _)| key.clone());
+    let longest = longest.ok_or(ProbeError::Busy)?;
+    tracing::info!(probe = target, auth_module = longest.1, "another user is probed for instead");
+    probed.remove(&longest);
+    Ok(())
 }
 
 /// Waits until each source has been asked once, but no longer than that.
@@ -346,6 +370,13 @@ async fn first_polls(board: &Board, limit: Duration) {
     };
     // Who is late is on the page when he comes.
     let _ = timeout(limit, polled).await;
+}
+
+impl Probed {
+    /// Whether a probe waits for the first polls.
+    fn is_awaited(&self) -> bool {
+        Arc::strong_count(&self.waiting) > 1
+    }
 }
 
 impl Followed {
@@ -382,8 +413,11 @@ impl Definitions {
         let credentials = match auth_module {
             None => None,
             Some(name) => {
-                let found = self.auth_modules.get(name);
-                Some(found.ok_or(ProbeError::AuthModule)?)
+                let found = self.auth_modules.get(name).ok_or(ProbeError::AuthModule)?;
+                if !target.may_use(name) {
+                    return Err(ProbeError::Forbidden);
+                }
+                Some(found)
             }
         };
         let target = with(target, credentials);

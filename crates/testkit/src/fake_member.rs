@@ -8,7 +8,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, ensure};
-use mongodb::bson::{Document, doc};
+use mongodb::bson::spec::BinarySubtype;
+use mongodb::bson::{Binary, Bson, Document, doc};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -20,6 +21,9 @@ const OP_MSG: i32 = 2013;
 const HEADER: usize = 16;
 /// More than any command of a test.
 const MAX_LENGTH: usize = 1 << 20;
+
+/// The field of a reply in whose place those bytes are sent, which need not be a message.
+const BYTES: &str = "$bytes";
 
 /// What is answered to a command. `None` closes the connection.
 type Script = dyn Fn(&str, &Document) -> Option<Document> + Send + Sync;
@@ -114,6 +118,12 @@ impl Drop for FakeMember {
     }
 }
 
+/// A reply that is no message: those bytes and nothing else.
+#[must_use]
+pub fn noise(bytes: Vec<u8>) -> Document {
+    doc! {BYTES: Binary {subtype: BinarySubtype::Generic, bytes}}
+}
+
 /// What every greeting says besides who answers.
 #[must_use]
 pub fn greeting(who: Document) -> Document {
@@ -182,7 +192,10 @@ async fn converse(mut stream: TcpStream, state: Arc<Mutex<State>>) -> Result<()>
             Arc::clone(&state.script)
         };
         let Some(reply) = script(&name, &command) else { return Ok(()) };
-        stream.write_all(&message(code, request, &reply)?).await?;
+        match reply.get(BYTES) {
+            Some(Bson::Binary(noise)) => stream.write_all(&noise.bytes).await?,
+            _ => stream.write_all(&message(code, request, &reply)?).await?,
+        }
     }
 }
 

@@ -20,7 +20,7 @@ const BY_APPLICATION: &[Label] = &[
     MEMBER,
     Label {
         name: "application",
-        help: "`appName` of the client; empty if it has none",
+        help: "`appName` of the client; empty if it has none; one that is not seen for an hour makes place for another",
         values: Values::Bounded { most: MAX_APPLICATIONS, overflow: Some(OVERFLOW) },
     },
 ];
@@ -30,7 +30,7 @@ const BY_OPERATION: &[Label] = &[
     MEMBER,
     Label {
         name: "operation",
-        help: "the operation that began the transaction, by the backend's own table; `unknown` if no table has it",
+        help: "the operation that began the transaction, by the backend's own table; `unknown` if no table has it; one that is not seen for an hour makes place for another",
         values: Values::Bounded { most: MAX_OPERATIONS, overflow: Some(OVERFLOW) },
     },
     STATE,

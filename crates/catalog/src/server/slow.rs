@@ -14,7 +14,7 @@ pub const TERMINATION_CAUSES: &[&str] = &["committed", "aborted"];
 
 const NAMESPACE: Label = Label {
     name: "namespace",
-    help: "database and collection",
+    help: "database and collection; one that is not seen for an hour makes place for another",
     values: Values::Bounded { most: MAX_NAMESPACES, overflow: Some(OVERFLOW) },
 };
 

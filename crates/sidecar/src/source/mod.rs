@@ -212,10 +212,11 @@ pub(crate) async fn hello(admin: &Database, identity: &Identity) -> Result<Answe
         match admin.run_command(doc! {"hello": 1}).await.map_err(PollError::from) {
             Ok(reply) => return Ok(Answer::of_hello(&reply)),
             Err(error) if error.is_permanent() => {}
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.of_greeting()),
         }
     }
-    let reply = admin.run_command(doc! {"isMaster": 1}).await?;
+    let reply = admin.run_command(doc! {"isMaster": 1}).await;
+    let reply = reply.map_err(|error| PollError::from(error).of_greeting())?;
     // Newer ones understand it still: it is not asked twice again.
     identity.set_legacy();
     Ok(Answer::of_hello(&reply))

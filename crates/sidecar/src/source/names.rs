@@ -1,42 +1,71 @@
-//! Names that others choose, as label values: the first so many stand for themselves, the rest for `overflow`.
+//! Names that others choose, as label values: so many stand for themselves, the rest for `overflow`.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::time::Duration;
 
+use tokio::time::Instant;
 use txnscope_catalog::OVERFLOW;
 
 /// The longest name that is shown. The server's own limits are shorter; this one holds whatever it sends.
 const LONGEST: usize = 255;
 
-/// The names that one source of one member tells apart. A name that is in stays in: a series that changed its meaning
-/// would be worse than one that is never shown.
+/// For how long a name keeps its place without being seen. Longer than any range over which rates are usually taken, so
+/// that a series has ended for them before another name takes its place.
+const KEPT: Duration = Duration::from_secs(3600);
+
+/// The names that one source of one member tells apart. A name keeps its place while it is seen: a series that changed
+/// its meaning would be worse than one that is never shown. Where there is no place left, a new name takes that of the
+/// one that was not seen for the longest time, if that is long enough: what somebody made up once keeps no honest name
+/// out for good.
 #[derive(Debug)]
 pub(super) struct Names {
     most: usize,
-    admitted: BTreeSet<String>,
+    /// And when each was last seen.
+    admitted: BTreeMap<String, Instant>,
 }
 
 impl Names {
     pub(super) fn new(most: usize) -> Self {
-        Self { most, admitted: BTreeSet::new() }
+        Self { most, admitted: BTreeMap::new() }
     }
 
     /// The label value for that name.
     pub(super) fn admit(&mut self, name: &str) -> Cow<'static, str> {
-        let shown = shortened(name);
-        if !self.admitted.contains(shown) {
-            // A name that is the word itself cannot be told from the rest.
-            if self.admitted.len() == self.most || shown == OVERFLOW {
-                return OVERFLOW.into();
-            }
-            self.admitted.insert(shown.to_owned());
+        let (shown, now) = (shortened(name), Instant::now());
+        if let Some(seen) = self.admitted.get_mut(shown) {
+            *seen = now;
+            return shown.to_owned().into();
         }
+        // A name that is the word itself cannot be told from the rest.
+        if shown == OVERFLOW || !self.has_place(now) {
+            return OVERFLOW.into();
+        }
+        self.admitted.insert(shown.to_owned(), now);
         shown.to_owned().into()
+    }
+
+    fn has_place(&mut self, now: Instant) -> bool {
+        if self.admitted.len() < self.most {
+            return true;
+        }
+        let Some((oldest, seen)) = self.admitted.iter().min_by_key(|(_, seen)| **seen) else { return false };
+        if now.saturating_duration_since(*seen) < KEPT {
+            return false;
+        }
+        let oldest = oldest.clone();
+        self.admitted.remove(&oldest);
+        true
+    }
+
+    /// Whether that name stands for itself.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.admitted.contains_key(name)
     }
 
     /// All names that stand for themselves.
     pub(super) fn admitted(&self) -> impl Iterator<Item = &str> {
-        self.admitted.iter().map(String::as_str)
+        self.admitted.keys().map(String::as_str)
     }
 }
 
@@ -60,6 +89,21 @@ mod tests {
             ["a", "b", "overflow", "a", "overflow"]
         );
         assert_eq!(names.admitted().collect::<Vec<_>>(), ["a", "b"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_that_is_not_seen_for_an_hour_makes_place_for_another() {
+        let mut names = Names::new(2);
+        names.admit("made up");
+        tokio::time::advance(KEPT / 2).await;
+        names.admit("honest");
+        tokio::time::advance(KEPT / 2 - Duration::from_secs(1)).await;
+        assert_eq!(names.admit("new"), "overflow", "each is kept for an hour");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(names.admit("new"), "new");
+        assert_eq!(names.admit("newer"), "overflow", "one place was free");
+        assert_eq!(names.admitted().collect::<Vec<_>>(), ["honest", "new"]);
+        assert!(names.has("honest") && !names.has("made up"));
     }
 
     #[test]

@@ -114,6 +114,8 @@ async fn probe(
             let status = match &error {
                 ProbeError::Target | ProbeError::AuthModule => StatusCode::NOT_FOUND,
                 ProbeError::TwoUsers => StatusCode::BAD_REQUEST,
+                ProbeError::Forbidden => StatusCode::FORBIDDEN,
+                ProbeError::Busy => StatusCode::SERVICE_UNAVAILABLE,
                 ProbeError::Start => StatusCode::INTERNAL_SERVER_ERROR,
             };
             (status, format!("{error}\n")).into_response()

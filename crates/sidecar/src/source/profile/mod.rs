@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use mongodb::bson::{Document, doc};
 use txnscope_catalog as catalog;
-use txnscope_catalog::MAX_NAMESPACES;
+use txnscope_catalog::{MAX_NAMESPACES, OVERFLOW};
 
 use self::mark::{Mark, time};
 use self::plan::Plan;
@@ -214,6 +214,9 @@ impl Counts {
     fn reading(&mut self, hidden: &[&str]) -> Reading {
         let mut reading = Reading::default();
         (0..std::mem::take(&mut self.odd)).for_each(|_| reading.drop_one());
+        // Who has lost its place begins anew if it comes back.
+        let names = &self.names;
+        self.namespaces.retain(|namespace, _| namespace == OVERFLOW || names.has(namespace));
         reading.number(&catalog::MONGODB_PROFILE_GAPS, &[], Found::Value(self.gaps as f64));
         let is_hidden = |namespace: &str| {
             namespace.split_once('.').is_some_and(|(database, _)| hidden.contains(&database))

@@ -1,0 +1,155 @@
+//! Members that are hostile, or no members at all.
+
+use futures_util::future::join_all;
+use mongodb::bson::{Document, doc};
+use testkit::fake_member::noise;
+use testkit::{FakeMember, Scrape};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use crate::common::{page_where, sidecar, url};
+use crate::fakes::{ERRORS, healthy, member, up};
+
+/// More than a set may have.
+const MANY: usize = 3_000;
+/// The most members that MongoDB lets a set have.
+const MOST: usize = 50;
+
+/// Answers with bytes that look like nothing: at once, or to whatever is asked first; behind these four fields in the place
+/// of a message's head, if there are any. The bytes are always the same.
+async fn noisy(at_once: bool, head: &'static [i32]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        let mut seed = 7_u64;
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let noise = std::iter::repeat_with(|| {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                seed.to_be_bytes()[0]
+            });
+            let bytes: Vec<u8> =
+                head.iter().flat_map(|field| field.to_le_bytes()).chain(noise.take(4_096)).collect();
+            tokio::spawn(async move {
+                if !at_once {
+                    let _ = stream.read(&mut [0; 4_096]).await;
+                }
+                let _ = stream.write_all(&bytes).await;
+                // Until the other side has had enough.
+                while stream.read(&mut [0; 4_096]).await.is_ok_and(|read| read > 0) {}
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_answers_with_random_bytes_is_down() {
+    // Nothing, and the heads of messages of 64 bytes: OP_MSG, OP_REPLY, and of a kind that there is not.
+    let heads = [&[][..], &[64, 1, 1, 2_013], &[64, 1, 1, 1], &[64, 1, 1, 4_711]];
+    let each = heads.into_iter().flat_map(|head| [(true, head), (false, head)]);
+    join_all(each.map(async |(at_once, head)| {
+        let address = noisy(at_once, head).await;
+        let sidecar = sidecar(&format!("mongodb://{address}/?directConnection=true")).await;
+        let page = page_where(&sidecar, "some polls that fail", |page| polls_failed(page) >= 2.0).await;
+        assert_eq!(up(&page, &address), Some(0.0), "{head:?} at once: {at_once}: it counts as up");
+    }))
+    .await;
+}
+
+fn polls_failed(page: &Scrape) -> f64 {
+    page.sum(ERRORS, &[("source", "server_status")])
+}
+
+/// It says who it is, and then nothing that can be read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_answers_its_status_with_random_bytes_is_down() {
+    for head in [&[][..], &[64_i32, 1, 1, 2_013], &[64, 1, 1, 4_711]] {
+        let fake = FakeMember::start().await.unwrap();
+        let address = fake.address();
+        let rest = healthy(member(&address, &[&address], "primary"), 1);
+        fake.answer(move |command, asked| match command {
+            "serverStatus" => {
+                let bytes = head.iter().flat_map(|field| field.to_le_bytes()).chain([0xa5; 64]);
+                Some(noise(bytes.collect()))
+            }
+            command => rest(command, asked),
+        });
+        let sidecar = sidecar(&format!("mongodb://{address}/?replicaSet=rs0")).await;
+        let page = page_where(&sidecar, "some polls that fail", |page| polls_failed(page) >= 3.0).await;
+        assert_eq!(up(&page, &address), Some(0.0), "{head:?}: it counts as up");
+    }
+}
+
+/// A reply that is framed rightly and holds no document.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_whose_greeting_is_no_document_is_down() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut head = [0; 16];
+                while stream.read_exact(&mut head).await.is_ok() {
+                    let field = |at: usize| i32::from_le_bytes(head[at..at + 4].try_into().unwrap());
+                    let mut rest =
+                        vec![0; usize::try_from(field(0)).unwrap().saturating_sub(16).min(1 << 20)];
+                    if stream.read_exact(&mut rest).await.is_err() {
+                        return;
+                    }
+                    // OP_MSG for OP_MSG, OP_REPLY for OP_QUERY; then 0xff where a document should be.
+                    let (code, before) = if field(12) == 2_013 { (2_013, 5) } else { (1, 20) };
+                    let body = [vec![0; before], vec![0xff; 40]].concat();
+                    let length = i32::try_from(16 + body.len()).unwrap();
+                    let head: Vec<u8> =
+                        [length, 1, field(4), code].iter().flat_map(|field| field.to_le_bytes()).collect();
+                    if stream.write_all(&[head, body].concat()).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    let sidecar = sidecar(&format!("mongodb://{address}/?directConnection=true")).await;
+    let page = page_where(&sidecar, "some polls that fail", |page| polls_failed(page) >= 2.0).await;
+    assert_eq!(up(&page, &address), Some(0.0), "it counts as up");
+}
+
+/// It names them in each list that a greeting and a status have, some of them very long.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_names_three_thousand_others_is_believed_about_fifty_members() {
+    let fake = FakeMember::start().await.unwrap();
+    let address = fake.address();
+    let named = |index: usize| format!("{}{index}.invalid:{}", "x".repeat(index % 1_000), 1 + index);
+    let mut hosts = vec![address.clone()];
+    hosts.extend((0..MANY).map(named));
+    let hosts: Vec<_> = hosts.iter().map(String::as_str).collect();
+    let mut who = member(&address, &hosts, "primary");
+    who.insert("passives", hosts.clone());
+    who.insert("arbiters", (MANY..2 * MANY).map(named).collect::<Vec<_>>());
+    let members: Vec<Document> = hosts
+        .iter()
+        .map(|name| doc! {"name": *name, "health": 1.0, "state": 2, "self": *name == address, "lastHeartbeat": 1})
+        .collect();
+    let rest = healthy(who, 1);
+    fake.answer(move |command, asked| match command {
+        "replSetGetStatus" => {
+            Some(doc! {"ok": 1.0, "set": "rs0", "myState": 1, "term": 1_i64, "members": members.clone()})
+        }
+        _ => rest(command, asked),
+    });
+    let sidecar = sidecar(&format!("mongodb://{address}/?replicaSet=rs0")).await;
+    let is_read = |page: &Scrape| {
+        up(page, &address) == Some(1.0)
+            && page
+                .value("txnscope_poll_success", &[("member", &address), ("source", "replication")])
+                .is_some()
+    };
+    let page = page_where(&sidecar, "the member and some of those it names", is_read).await;
+    let followed = page.matching("mongodb_up", &[]).count();
+    assert!(followed <= MOST, "{followed} members are followed");
+    let longest = page.families().iter().flat_map(|family| &family.series);
+    let longest = longest.flat_map(|series| series.labels.values()).map(String::len).max().unwrap();
+    assert!(longest < 300, "a label has {longest} bytes");
+    let page = reqwest::get(url(&sidecar, "/metrics")).await.unwrap().text().await.unwrap();
+    assert!(page.len() < 2_000_000, "the page has {} bytes", page.len());
+}
