@@ -44,6 +44,8 @@ fn an_idle_connection_does_not_hold_it_up() -> Result<()> {
         let bench = Bench::start(shared().await?, ledger::Settings::DEADLINE, "").await?;
         bench.retainer(json!(1)).await?;
         let database = bench.database();
+        // The replica set must outlive the bench: this may be the last of the tests that share it.
+        let _alive = bench.replica_set.clone();
         // The client's connection is kept alive; `shutdown` would fail if it were waited for.
         let _client = bench.http.clone();
         bench.shutdown().await?;
