@@ -10,6 +10,7 @@ use clap::builder::OsStringValueParser;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args};
 use toml::Spanned;
+use txnscope_catalog::escape_line;
 use txnscope_mongo::{Credentials, one_line, read_one_line, shown_path};
 use txnscope_sidecar::Target;
 
@@ -249,7 +250,7 @@ fn utf8(uri: &OsStr) -> Result<String> {
 fn warn_of_ignored(target: &Target) {
     let options: Vec<_> = target.ignored_options().iter().map(ToString::to_string).collect();
     if !options.is_empty() {
-        let options = options.join(", ");
+        let options = escape_line(&options.join(", ")).into_owned();
         let _ = writeln!(io::stderr().lock(), "txnscope: options of the URI have no effect here: {options}");
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
+use txnscope_catalog::escape_line;
 use txnscope_mongo::shown_path;
 
 use crate::flags::{Level, LogFormat, duration};
@@ -130,11 +131,12 @@ pub(crate) struct FileError {
 
 impl fmt::Display for FileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file.display())?;
+        write!(f, "{}", escape_line(&self.file.display().to_string()))?;
         if let Some(line) = self.line {
             write!(f, ":{line}")?;
         }
-        write!(f, ": {}", self.what)
+        // Keys and names of the file stand in it.
+        write!(f, ": {}", escape_line(&self.what))
     }
 }
 

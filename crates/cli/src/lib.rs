@@ -23,6 +23,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use anyhow::Context;
+use txnscope_catalog::escape_text;
 
 use crate::complaint::Unread;
 use crate::flags::{Command, Flags};
@@ -79,16 +80,19 @@ fn explain(unread: &Unread) -> ExitCode {
             ExitCode::SUCCESS
         }
         Unread::Wrong(text) => {
-            let _ = write!(io::stderr().lock(), "{text}");
+            let _ = write!(io::stderr().lock(), "{}", escape_text(text));
             ExitCode::from(MISUSE)
         }
     }
 }
 
+/// Prints it with its lines and nothing else that steers a terminal: whatever was not escaped where it came in is escaped
+/// here, in a form that JSON, CSV and JavaScript read as the same text.
+///
 /// Whoever reads may stop reading: that is no failure.
 fn print(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(escape_text(text).as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(error).context("cannot write to the output")
         }
@@ -98,7 +102,7 @@ fn print(text: &str) -> anyhow::Result<()> {
 
 /// Says why, to whoever has called it.
 fn complain(error: &anyhow::Error, code: u8) -> ExitCode {
-    let _ = writeln!(io::stderr().lock(), "txnscope: {error:#}");
+    let _ = writeln!(io::stderr().lock(), "txnscope: {}", escape_text(&format!("{error:#}")));
     ExitCode::from(code)
 }
 

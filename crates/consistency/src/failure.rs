@@ -4,6 +4,10 @@ use std::io;
 use std::time::Duration;
 
 use mongodb::error::{Error, ErrorKind, WriteFailure};
+use txnscope_catalog::Line;
+
+/// The longest message, in bytes: a server may quote whole documents.
+const LONGEST: usize = 2_000;
 
 /// One of the catalogue's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +97,8 @@ impl Reason {
 
 /// A check that did not run, or a repair that was not made.
 ///
-/// The message is for people: it may quote the query and so belongs to no label.
+/// The message is for people: it may quote the query and documents, and so belongs to no label and no log. It is one line,
+/// escaped and of bounded length, whatever the server has put into it. [`Failure::summary`] is what a log may have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 #[non_exhaustive]
@@ -102,12 +107,26 @@ pub struct Failure {
     pub reason: Reason,
     /// Why, in a sentence.
     pub message: String,
+    /// The same without what a server or a document may have put into it, where that is another sentence.
+    summary: Option<String>,
 }
 
 impl Failure {
     /// A failure for that reason, with a sentence for people.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
+        Self { reason, message: Line::new(message.into(), LONGEST).to_string(), summary: None }
+    }
+
+    /// Why, in a sentence that quotes no document and repeats no words of a server: what a log may have. Of a server that
+    /// refused, it is its code and the code's name.
+    #[must_use]
+    pub fn summary(&self) -> &str {
+        self.summary.as_deref().unwrap_or(&self.message)
+    }
+
+    /// With another sentence for the log, since the message quotes what was found.
+    pub(crate) fn summed_up(self, summary: impl Into<String>) -> Self {
+        Self { summary: Some(summary.into()), ..self }
     }
 
     pub(crate) fn late(limit: Duration) -> Self {
@@ -152,7 +171,23 @@ impl From<Error> for Failure {
             // The kind alone: the error's own form repeats the server's whole reply.
             kind => kind.to_string(),
         };
-        Self::new(reason, message)
+        let refused = |code: i32, name: &str| {
+            let name = Line::new(name, 100);
+            format!("the server refuses, with the code {code} {name}; `txnscope audit` shows what it says")
+        };
+        let summary = match error.kind.as_ref() {
+            _ if reason == Reason::Authentication => None,
+            ErrorKind::Command(command) => Some(refused(command.code, &command.code_name)),
+            ErrorKind::Write(WriteFailure::WriteError(error)) => {
+                Some(refused(error.code, error.code_name.as_deref().unwrap_or_default()))
+            }
+            ErrorKind::Io(_)
+            | ErrorKind::ConnectionPoolCleared { .. }
+            | ErrorKind::DnsResolve { .. }
+            | ErrorKind::ServerSelection { .. } => None,
+            _ => Some(format!("{}; `txnscope audit` shows more", reason.as_str().replace('_', " "))),
+        };
+        Self { summary, ..Self::new(reason, message) }
     }
 }
 

@@ -280,5 +280,10 @@ pub(crate) fn one_for_each(check: &Check, found: Option<&Document>) -> Result<()
             check.name
         )
     };
-    Err(Failure::new(Reason::InvalidQuery, what))
+    // The _id is a document's.
+    let summary = format!(
+        "the `stages` of {} do not yield one document for each; `txnscope audit` shows which",
+        check.name
+    );
+    Err(Failure::new(Reason::InvalidQuery, what).summed_up(summary))
 }

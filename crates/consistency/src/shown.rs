@@ -1,18 +1,23 @@
 //! Values as people are shown them.
 
 use mongodb::bson::Bson;
+use txnscope_catalog::escape_line;
 
-/// A value as Extended JSON on one line. Plain JSON has neither NaN nor infinity, and would show null for them.
+/// A value as Extended JSON on one line. Plain JSON has neither NaN nor infinity, and would show null for them. What could
+/// steer a terminal, a log or a page is escaped as JSON escapes it.
 #[must_use]
 pub fn extended_json(value: &Bson) -> String {
+    escape_line(&json(value)).into_owned()
+}
+
+fn json(value: &Bson) -> String {
     match value {
         Bson::Document(document) => {
-            let fields =
-                document.iter().map(|(key, value)| format!("{}:{}", plain(key), extended_json(value)));
+            let fields = document.iter().map(|(key, value)| format!("{}:{}", plain(key), json(value)));
             format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
         }
         Bson::Array(elements) => {
-            format!("[{}]", elements.iter().map(extended_json).collect::<Vec<_>>().join(","))
+            format!("[{}]", elements.iter().map(json).collect::<Vec<_>>().join(","))
         }
         Bson::Double(number) if number.is_nan() => r#"{"$numberDouble":"NaN"}"#.to_owned(),
         Bson::Double(number) if number.is_infinite() => {
@@ -32,6 +37,14 @@ mod tests {
     use mongodb::bson::doc;
 
     use super::*;
+
+    #[test]
+    fn a_value_from_the_database_steers_nothing() {
+        let value = doc! {"a\u{202e}": "b\u{9b}\u{2028}\u{1b}\u{7f}\n\u{e0041}c\\"};
+        let shown = extended_json(&value.clone().into());
+        assert_eq!(shown, r#"{"a\u202e":"b\u009b\u2028\u001b\u007f\n\udb40\udc41c\\"}"#);
+        assert_eq!(serde_json::from_str::<Bson>(&shown).unwrap(), value.into());
+    }
 
     #[test]
     fn what_is_no_json_number_is_shown_as_it_is() {

@@ -83,9 +83,10 @@ pub(crate) fn printable(text: &str) -> String {
     printed
 }
 
-/// Letters and digits of any script, and what can be seen of ASCII.
+/// Letters and digits of any script, and what can be seen of ASCII: less than what can be printed elsewhere, since it
+/// becomes a label. Some letters are invisible.
 fn is_shown(c: char) -> bool {
-    c.is_ascii_graphic() || (!c.is_ascii() && c.is_alphanumeric())
+    c.is_ascii_graphic() || (!c.is_ascii() && c.is_alphanumeric() && txnscope_catalog::is_printable(c))
 }
 
 fn is_ipv6(host: &str) -> bool {

@@ -256,7 +256,7 @@ pub(crate) const NOT_YET_INITIALIZED: i32 = 94;
 impl From<DriverError> for PollError {
     fn from(error: DriverError) -> Self {
         // The kind alone: the error's own form repeats the server's whole reply.
-        let message = error.kind.to_string();
+        let message = printable(&error.kind);
         let reason = match error.kind.as_ref() {
             ErrorKind::Authentication { .. } => Reason::Authentication,
             ErrorKind::Command(command) => return Self::refused(Some(command.code), message),
@@ -304,14 +304,14 @@ impl Refused {
         }
         #[allow(clippy::cast_possible_truncation, reason = "a number beyond is no code")]
         let code = number(&reply, &["code"]).ok().map(|code| code as i32);
-        let message = text(&reply, &["errmsg"]).ok().map(printable);
+        let message = text(&reply, &["errmsg"]).ok().map(|text| printable(&text));
         Some(Self { code, message })
     }
 }
 
-/// The server's words, on one line and not too long.
-fn printable(text: &str) -> String {
-    text.chars().take(200).map(|c| if c.is_control() { ' ' } else { c }).collect()
+/// The server's words, on one line, escaped and not too long.
+fn printable(words: &impl std::fmt::Display) -> String {
+    txnscope_catalog::Line::new(words, 500).to_string()
 }
 
 #[cfg(test)]

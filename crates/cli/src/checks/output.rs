@@ -2,6 +2,7 @@
 
 use mongodb::bson::{Bson, Document};
 use serde_json::{Value, json};
+use txnscope_catalog::escape_line;
 use txnscope_consistency::{Check, Report, Verdict, extended_json};
 
 use crate::checks::flags::Format;
@@ -69,7 +70,7 @@ fn details(text: &mut String, check: &Check, verdict: &Verdict) {
         Verdict::Clean { .. } => {}
         Verdict::Violated { count, sample, .. } => {
             if !check.about.is_empty() {
-                text.push_str(&format!(": {}", check.about));
+                text.push_str(&format!(": {}", escape_line(&check.about)));
             }
             text.push('\n');
             sample.iter().for_each(|document| text.push_str(&format!("  {}\n", line(document))));

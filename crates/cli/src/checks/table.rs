@@ -1,9 +1,11 @@
 //! Columns for a terminal.
 
+use txnscope_catalog::escape_line;
+
 /// Rows of equal length, the first of which is the head; columns are as wide as they must be. Cells hold what servers
-/// say and documents contain: of that, no control character reaches the terminal.
+/// say and documents contain: what of that would steer the terminal is escaped.
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
-    let plain = |cell: &String| cell.chars().filter(|c| !c.is_control()).collect();
+    let plain = |cell: &String| escape_line(cell).into_owned();
     let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(plain).collect()).collect();
     let columns = rows.first().map_or(0, Vec::len);
     let width =
@@ -44,7 +46,8 @@ mod tests {
 
     #[test]
     fn what_a_server_says_cannot_steer_a_terminal() {
-        assert_eq!(table(&[vec!["a\u{1b}[2J\nb".to_owned(), "c".to_owned()]]), "a[2Jb  c\n");
+        let cells = ["a\u{1b}[2J\n\u{202e}b".to_owned(), "c".to_owned()];
+        assert_eq!(table(&[cells.to_vec()]), "a\\u001b[2J\\n\\u202eb  c\n");
     }
 
     #[test]

@@ -22,6 +22,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use txnscope_catalog::Line;
 use txnscope_mongo::{one_line, read_one_line, shown_path};
 
 use crate::drill::flags::BackendFlags;
@@ -218,13 +219,10 @@ pub(crate) fn told(answer: &Answer) -> String {
 
 /// What the backend says went wrong, fit for a terminal.
 pub(crate) fn error_text(body: &Value) -> Option<String> {
+    /// In bytes.
     const LONGEST: usize = 60;
     let text = body["error"].as_str()?;
-    let mut plain: String = text.chars().filter(|c| !c.is_control()).take(LONGEST).collect();
-    if text.chars().count() > LONGEST {
-        plain.push('…');
-    }
-    Some(plain)
+    Some(Line::new(text, LONGEST).to_string())
 }
 
 fn root(url: &str) -> Result<String> {
@@ -311,7 +309,7 @@ mod tests {
     fn what_a_backend_says_cannot_write_on_the_terminal() {
         let body = serde_json::json!({"error": format!("red\u{1b}[31m\n{}", "x".repeat(100))});
         let text = error_text(&body).unwrap();
-        assert!(text.starts_with("red[31mxxx") && text.ends_with('…'), "{text}");
+        assert!(text.starts_with("red\\u001b[31m\\nxxx") && text.ends_with('…'), "{text}");
         assert_eq!(error_text(&Value::Null), None);
     }
 }

@@ -108,7 +108,7 @@ mod tests {
     }
 
     fn is_plain(text: &str) -> bool {
-        text.chars().all(|c| c == '\n' || !c.is_control())
+        text.chars().all(|c| c == '\n' || txnscope_catalog::is_printable(c))
     }
 
     proptest! {

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+use txnscope_catalog::Line;
 
-/// The most of a foreign text that is repeated.
+/// The most bytes of a foreign text that are repeated.
 const MOST: usize = 300;
 
 /// Labels and their values.
@@ -25,7 +26,7 @@ pub(crate) struct Series {
     pub(crate) values: Vec<(f64, f64)>,
 }
 
-/// What an answer that says no says. Shortened, and without control characters: it goes to a terminal.
+/// What an answer that says no says. Shortened and escaped: it goes to a terminal.
 pub(crate) fn error(body: &[u8]) -> Option<String> {
     let answer: Value = serde_json::from_slice(body).ok()?;
     let said = answer.get("error").or_else(|| answer.get("message"))?.as_str()?;
@@ -34,7 +35,7 @@ pub(crate) fn error(body: &[u8]) -> Option<String> {
 
 /// A foreign text as it may be shown.
 pub(crate) fn plain(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(MOST).collect()
+    Line::new(text, MOST).to_string()
 }
 
 /// The part `data` of an answer that says success.
@@ -118,7 +119,7 @@ mod tests {
     fn what_a_service_says_cannot_steer_a_terminal() {
         let body = format!("{{\"error\": \"\\u001b[2J{}\"}}", "x".repeat(1000));
         let said = error(body.as_bytes()).unwrap();
-        assert!(said.starts_with("[2J") && said.len() == MOST, "{said:?}");
+        assert!(said.starts_with("\\u001b[2Jxxx") && said.len() == MOST + "…".len(), "{said:?}");
         assert_eq!(error(b"<html>"), None);
     }
 

@@ -25,6 +25,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::ArgMatches;
 use mongodb::Client;
 use tokio::time::Instant;
+use txnscope_catalog::escape_text;
 use txnscope_consistency::{Checks, Sample, run as run_check};
 
 pub(crate) use flags::VerifyFlags;
@@ -143,7 +144,8 @@ impl<'a> Plan<'a> {
                 Err(error) if last => return Err(error),
                 // Prometheus may be restarted meanwhile.
                 Err(error) => {
-                    let _ = writeln!(io::stderr().lock(), "txnscope: {error:#}; looking again");
+                    let said = escape_text(&format!("{error:#}")).into_owned();
+                    let _ = writeln!(io::stderr().lock(), "txnscope: {said}; looking again");
                 }
             }
         }

@@ -10,7 +10,7 @@ mod table;
 use std::fmt;
 
 use toml::de::DeTable;
-use txnscope_catalog::MAX_CHECKS;
+use txnscope_catalog::{MAX_CHECKS, escape_line};
 
 use crate::check::Check;
 use crate::file::check::Defaults;
@@ -46,7 +46,7 @@ impl Checks {
         let lines = Lines::new(text);
         let root = DeTable::parse(text).map_err(|error| {
             let line = error.span().map_or(1, |span| lines.of(span.start));
-            FileError(vec![Mistake { line, message: error.message().to_owned() }])
+            FileError(vec![Mistake { line, message: escape_line(error.message()).into_owned() }])
         })?;
         let mut mistakes = Mistakes::default();
         let checks = file(Table::root(root.get_ref(), &lines), &mut mistakes);
@@ -155,7 +155,8 @@ pub(crate) struct Mistakes(Vec<Mistake>);
 
 impl Mistakes {
     pub(crate) fn note(&mut self, line: usize, message: impl Into<String>) {
-        self.0.push(Mistake { line, message: message.into() });
+        // It may repeat a key or a word of the file, which may have been written by a program from anything.
+        self.0.push(Mistake { line, message: escape_line(&message.into()).into_owned() });
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
-use txnscope_consistency::{Check, Checks, Failure, Reason, Report, Verdict};
+use txnscope_consistency::{Check, Checks, Reason, Report, Verdict};
 
 /// Shared by the task that runs the checks and the scrapes.
 #[derive(Debug, Clone, Default)]
@@ -102,8 +102,10 @@ impl Entry {
                 violations = count,
                 "the data is wrong; `txnscope audit` shows where"
             ),
-            Verdict::Failed(Failure { reason, message, .. }) => {
-                tracing::warn!(rs, check, reason = reason.as_str(), error = message, "a check cannot run");
+            // Nor what the server says of it, which may quote a document.
+            Verdict::Failed(failure) => {
+                let (reason, error) = (failure.reason.as_str(), failure.summary());
+                tracing::warn!(rs, check, reason, error, "a check cannot run");
             }
         }
     }
