@@ -2,9 +2,8 @@
 
 use mongodb::bson::Bson;
 
-use crate::Checks;
-use crate::pipeline;
-use crate::repair::Record;
+use crate::repair::{Record, agrees, named};
+use crate::{Checks, pipeline};
 
 /// A file of checks, and the pipelines of those that are in order.
 pub fn checks(text: &str) {
@@ -14,17 +13,39 @@ pub fn checks(text: &str) {
     }
 }
 
-/// A record of a repair, as JSON. What was read is written as it was.
+/// A record of a repair, as JSON. What was read is written as it was, and what is believed of it is what the check says.
 ///
 /// # Panics
 ///
-/// If a record that was written is read as another.
+/// If a record that was written is read as another, or one is believed that names what the check does not.
 pub fn record(bytes: &[u8]) {
     let Ok(Bson::Document(stored)) = serde_json::from_slice(bytes) else { return };
     let Ok(record) = Record::from_document(&stored) else { return };
     let again = Record::from_document(&record.to_document());
     assert!(again.is_ok_and(|again| format!("{again:?}") == format!("{record:?}")), "{record:?}");
+    let Ok(checks) = Checks::parse(CHECK) else { unreachable!("it is constant") };
+    let Ok(check) = named(&checks, &record) else { return };
+    let [numbers, any] = [false, true].map(|any_value| agrees(check, "ledger", &record, any_value).is_ok());
+    assert!(any || !numbers, "{record:?}");
+    assert!(
+        !any || (record.collection == "retainers" && record.field == "balance" && record.undoes.is_none()),
+        "{record:?}"
+    );
+    let is_plain = matches!(
+        record.before,
+        None | Some(Bson::Null | Bson::Int32(_) | Bson::Int64(_) | Bson::Double(_) | Bson::Decimal128(_))
+    );
+    assert!(is_plain || !numbers, "{record:?}");
 }
+
+const CHECK: &str = r#"
+    [[check]]
+    name = "balance"
+    severity = "critical"
+    database = "ledger"
+    collection = "retainers"
+    derived = { field = "balance", expression = '{ "$sum": "$in" }', type = "long" }
+"#;
 
 #[cfg(test)]
 mod tests {

@@ -42,6 +42,8 @@ async fn an_older_server_is_checked_and_repaired_as_well() {
         }
     }
     assert_eq!(audit(&world.client).await, Found::new());
-    assert!(matches!(undo(&workshop, &made[0]).await.unwrap(), Outcome::Done(_)));
+    let checks = checks();
+    let check = checks.find(&made[0].check).unwrap();
+    assert!(matches!(undo(&workshop, check, &made[0]).await.unwrap(), Outcome::Done(_)));
     assert_eq!(world.get("retainers", world.retainers[0]).await, wrong);
 }

@@ -98,7 +98,9 @@ async fn what_went_wrong_is_found_shown_mended_where_it_can_be_and_brought_back(
     page_shows(&sidecar, &for_people).await;
 
     for record in made.iter().rev() {
-        assert!(matches!(undo(&workshop, record).await.unwrap(), Outcome::Done(_)));
+        let checks = checks();
+        let check = checks.find(&record.check).unwrap();
+        assert!(matches!(undo(&workshop, check, record).await.unwrap(), Outcome::Done(_)));
     }
     assert_eq!(audit(&world.client).await, wrong);
     page_shows(&sidecar, &wrong).await;

@@ -92,6 +92,11 @@ pub(crate) struct RepairFlags {
     #[arg(long, conflicts_with_all = ["undo", "run"])]
     pub(crate) allow_empty_inputs: bool,
 
+    /// With --undo or --run: also put back what was no number, a text that stood in its place, say. Refused otherwise,
+    /// since whoever may insert records could have written it.
+    #[arg(long, conflicts_with_all = ["apply", "id"])]
+    pub(crate) allow_any_value: bool,
+
     /// Where repairs are recorded, in the database of the check.
     #[arg(long, value_name = "COLLECTION", default_value = "txnscopeRepairs")]
     pub(crate) records: String,

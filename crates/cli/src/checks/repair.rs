@@ -7,14 +7,15 @@ use anyhow::bail;
 use clap::ArgMatches;
 use mongodb::Client;
 use mongodb::bson::{Bson, doc};
+use txnscope_catalog::{Line, escape_line};
 use txnscope_consistency::repair::{
-    Outcome, Plan, PlanOptions, Record, Repair, Step, UnknownId, Which, open, plan_with, records, undo,
+    Outcome, Plan, PlanOptions, Record, Repair, Step, StoredRecord, UndoOptions, UnknownId, Which, Workshop,
+    open, plan_with, records, undo_with,
 };
-use txnscope_consistency::{Check, Checks, Failure, Rule, extended_json};
+use txnscope_consistency::{Check, Checks, Failure, Reason, Rule, extended_json};
 
 use crate::checks::confirm::confirm;
 use crate::checks::flags::RepairFlags;
-use crate::checks::output::line;
 use crate::checks::{CLEAN, UNKNOWN, VIOLATED, block_on, prepare};
 use crate::{complain, print};
 
@@ -147,7 +148,7 @@ fn value(value: Option<&Bson>) -> String {
     value.map_or_else(|| "(missing)".to_owned(), extended_json)
 }
 
-/// The longest value of a history on one line; `--output` of an audit has the rest.
+/// The longest value of a history or of a record on one line; `--output` of an audit has the rest.
 const WIDEST: usize = 400;
 
 fn shown(check: &Check, plan: &Plan) -> String {
@@ -161,11 +162,7 @@ fn shown(check: &Check, plan: &Plan) -> String {
             Repair::Impossible(why) => _ = writeln!(text, "  cannot be recomputed: {why}"),
         }
         for trace in history {
-            let mut seen = value(trace.value.as_ref());
-            if seen.chars().count() > WIDEST {
-                seen = seen.chars().take(WIDEST).chain([' ', '…']).collect();
-            }
-            let _ = writeln!(text, "  from {}: {seen}", trace.path);
+            let _ = writeln!(text, "  from {}: {}", escape_line(&trace.path), short(trace.value.as_ref()));
         }
     }
     if plan.more {
@@ -176,6 +173,13 @@ fn shown(check: &Check, plan: &Plan) -> String {
 
 // ===== Undo =====
 
+/// A record that agrees with a check, which is to be undone.
+struct Undoable<'a> {
+    shop: Workshop,
+    check: &'a Check,
+    record: Box<Record>,
+}
+
 async fn take_back(
     flags: &RepairFlags,
     client: &Client,
@@ -185,51 +189,89 @@ async fn take_back(
     let mut databases: Vec<_> = checks.iter().map(|check| check.database.clone()).collect();
     databases.sort_unstable();
     databases.dedup();
-    let (name, mut found) = (by(flags), Vec::new());
+    let (name, mut undoable, mut refused) = (by(flags), Vec::new(), 0_usize);
+    let options = UndoOptions::new().any_value(flags.allow_any_value);
     for database in databases {
         let shop = open(client, &database, &flags.records, &name).await?;
-        for record in records(&shop, which).await? {
-            print(&before_and_after(&record))?;
-            found.push((shop.clone(), record));
+        for stored in records(&shop, which).await? {
+            let (told, judged) = match stored {
+                StoredRecord::Readable(record) => {
+                    let told = before_and_after(&record);
+                    let check = shop.check_of(checks, &record, options);
+                    (told, check.map(|check| Undoable { shop: shop.clone(), check, record }))
+                }
+                StoredRecord::Malformed { id, why, .. } => (format!("{}\n", short(Some(&id))), Err(why)),
+                _ => continue,
+            };
+            print(&told)?;
+            match judged {
+                Ok(one) => undoable.push(one),
+                Err(why) => {
+                    refused += 1;
+                    print(&format!("  refused, this record is not believed: {why}\n"))?;
+                }
+            }
         }
     }
-    if found.is_empty() {
+    if undoable.is_empty() && refused == 0 {
         bail!(
             "there is no record of such a repair in the databases of these checks, in the collection {}",
-            flags.records
+            escape_line(&flags.records)
         );
     }
-    if !confirm(&format!("Put back {} fields as shown?", found.len()), flags.yes)? {
+    if undoable.is_empty() {
+        bail!("nothing was changed: what these records say is not what the checks say. Who wrote them?");
+    }
+    if !confirm(&format!("Put back {} fields as shown?", undoable.len()), flags.yes)? {
         print("nothing was changed\n")?;
         return Ok(VIOLATED);
     }
-    let mut left = 0;
-    for (shop, record) in &found {
-        let document = value(Some(&record.document));
-        print(&match undo(shop, record).await? {
-            Outcome::Done(undoing) => format!("{document}: put back, record {}\n", undoing.id),
-            Outcome::Changed => {
-                left += 1;
-                format!("{document}: left alone, it has changed since the repair\n")
+    let mut left = refused;
+    for Undoable { shop, check, record } in &undoable {
+        let document = short(Some(&record.document));
+        let said = match undo_with(shop, check, record, options).await {
+            Ok(Outcome::Done(undoing)) => {
+                print(&format!("{document}: put back, record {}\n", undoing.id))?;
+                continue;
             }
-            Outcome::Refused(why) => {
-                left += 1;
-                format!("{document}: left alone: {why}\n")
-            }
-        })?;
+            Ok(Outcome::Changed) => "it has changed since the repair".to_owned(),
+            Ok(Outcome::Refused(why)) => why,
+            Err(failure) if is_of_the_server(failure.reason) => return Err(told(check, &failure)),
+            // What the server says of one record is no reason to leave the others.
+            Err(failure) => failure.to_string(),
+        };
+        left += 1;
+        print(&format!("{document}: left alone: {}\n", escape_line(&said)))?;
     }
     Ok(if left == 0 { CLEAN } else { VIOLATED })
 }
 
+/// Whether the next undo would fail in the same way.
+fn is_of_the_server(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::Network | Reason::ServerSelection | Reason::Authentication | Reason::PermissionDenied
+    )
+}
+
+/// What a record says, which may be anything: each part on its line, escaped and no longer than one reads.
 fn before_and_after(record: &Record) -> String {
     let at = record.at.try_to_rfc3339_string().unwrap_or_default();
-    let who = &record.by.name;
+    let part = |text: &str| Line::new(text, WIDEST).to_string();
     format!(
-        "{}: {} of {} was set by {who} at {at}\n  is: {}\n  was: {}\n",
+        "{}: check {}: {} of {} was set by {} at {at}\n  is: {}\n  was: {}\n",
         record.id,
-        record.field,
-        line(&doc! {"collection": &record.collection, "_id": &record.document}),
-        value(record.after.as_ref()),
-        value(record.before.as_ref()),
+        part(&record.check),
+        part(&record.field),
+        short(Some(&doc! {"collection": &record.collection, "_id": &record.document}.into())),
+        part(&record.by.name),
+        short(record.after.as_ref()),
+        short(record.before.as_ref()),
     )
+}
+
+/// A value on one line, which is cut where it is longer than one reads.
+fn short(of: Option<&Bson>) -> String {
+    let text = value(of);
+    if text.chars().count() > WIDEST { text.chars().take(WIDEST).chain([' ', '…']).collect() } else { text }
 }

@@ -12,8 +12,12 @@
 //!
 //! What this cannot see is a writer who adds to the inputs in *another* collection without touching the document.
 //! Backends that write both in one transaction, as they should, do touch it.
+//!
+//! Records are claims: whoever may insert into their collection can write anything there. An undo therefore touches only
+//! the field of the check, in a document that the check selects, and puts back only what a repair could have replaced.
 
 mod apply;
+mod claim;
 mod judge;
 mod number;
 mod plan;
@@ -24,8 +28,10 @@ mod undo;
 pub use apply::{Outcome, Workshop, open};
 pub use plan::{Plan, PlanOptions, Repair, Step, UnknownId, plan, plan_with};
 pub use record::{By, Record};
-pub use undo::{Which, records, undo};
+pub use undo::{MOST_RECORDS, StoredRecord, UndoOptions, Which, records, undo, undo_with};
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use claim::{agrees, named};
 use mongodb::bson::Bson;
 
 /// One value that a field was computed from.

@@ -107,7 +107,8 @@ fn is_full(value: &Bson) -> bool {
     mantissa.chars().filter(char::is_ascii_digit).skip_while(|digit| *digit == '0').count() >= DIGITS
 }
 
-fn type_of(value: &Bson) -> Option<NumberType> {
+/// The type of a number; nothing for what is none.
+pub(crate) fn type_of(value: &Bson) -> Option<NumberType> {
     match value {
         Bson::Int32(_) => Some(NumberType::Int),
         Bson::Int64(_) => Some(NumberType::Long),

@@ -15,7 +15,7 @@ pub struct By {
     pub users: Vec<String>,
 }
 
-/// One change, as it stands in the collection of records.
+/// One change, as it stands in the collection of records. It is a claim: whoever may insert there can have written it.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Record {
@@ -97,26 +97,37 @@ impl Record {
     }
 
     pub(crate) fn from_document(stored: &Document) -> Result<Self, Failure> {
-        let odd = |_| Failure::malformed("a record of a repair lacks a field");
+        let odd = |_| Failure::malformed("a record of a repair lacks a field, or has one of another type");
         let text = |key| stored.get_str(key).map(str::to_owned).map_err(odd);
         let by = stored.get_document("by").map_err(odd)?;
+        let kind = if stored.contains_key("undoes") { "undo" } else { "repair" };
+        if stored.get_str("kind").ok() != Some(kind) {
+            return Err(Failure::malformed("a record of a repair that is of another kind than it says"));
+        }
         let users = by.get_array("users").map(Vec::as_slice).unwrap_or_default();
         let users = users.iter().filter_map(|user| user.as_str().map(str::to_owned)).collect();
-        let history = stored.get_array("history").map_err(odd)?.iter().filter_map(Bson::as_document);
-        let history = history.map(|trace| Trace {
+        // Not among what an undo reads: it may be long, and decides on nothing.
+        let history = stored.get_array("history").map(Vec::as_slice).unwrap_or_default();
+        let history = history.iter().filter_map(Bson::as_document).map(|trace| Trace {
             path: trace.get_str("path").unwrap_or_default().to_owned(),
             value: trace.get("value").cloned(),
         });
         Ok(Self {
             id: stored.get_object_id("_id").map_err(odd)?,
             run: stored.get_object_id("run").map_err(odd)?,
-            undoes: stored.get_object_id("undoes").ok(),
+            undoes: stored
+                .contains_key("undoes")
+                .then(|| stored.get_object_id("undoes").map_err(odd))
+                .transpose()?,
             undone_by: stored.get_object_id("undoneBy").ok(),
             at: *stored.get_datetime("at").map_err(odd)?,
             by: By { name: by.get_str("name").unwrap_or_default().to_owned(), users },
             check: text("check")?,
             collection: text("collection")?,
-            document: stored.get("document").cloned().unwrap_or(Bson::Null),
+            document: stored
+                .get("document")
+                .cloned()
+                .ok_or_else(|| Failure::malformed("a record of no document"))?,
             field: text("field")?,
             before: stored.get("before").cloned(),
             after: stored.get("after").cloned(),

@@ -25,8 +25,8 @@ async fn undo_puts_back_a_repair_whose_inputs_came_back() {
     let Outcome::Done(made) = &outcomes[0] else { panic!("{outcomes:?}") };
     let found = records(&workshop, Which::Run(made.run)).await.unwrap();
     assert_eq!(found.len(), 2);
-    for record in &found {
-        let undone = undo(&workshop, record).await.unwrap();
+    for stored in &found {
+        let undone = undo(&workshop, &check, stored.record().unwrap()).await.unwrap();
         assert!(matches!(undone, Outcome::Done(_)), "{undone:?}");
     }
     assert_eq!(money.all("accounts").await, accounts);
@@ -51,7 +51,7 @@ async fn undo_leaves_a_field_alone_that_has_changed_since() {
         let [Outcome::Done(record)] = outcomes.as_slice() else { panic!("{outcomes:?}") };
         money.collection("accounts").update_one(doc! {"_id": 1}, change).await.unwrap();
         let changed = money.get(1).await;
-        assert_eq!(undo(&money.workshop().await, record).await.unwrap(), Outcome::Changed, "{what}");
+        assert_eq!(undo(&money.workshop().await, &check, record).await.unwrap(), Outcome::Changed, "{what}");
         assert_eq!(money.get(1).await, changed, "{what}");
     }
 }
