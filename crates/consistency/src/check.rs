@@ -5,6 +5,7 @@ use std::time::Duration;
 use mongodb::bson::{Bson, Document};
 use mongodb::options::ReadPreference;
 
+use crate::file::fields::{in_document, javascript};
 use crate::pipeline;
 
 /// One question to the data, and how often to ask it.
@@ -68,6 +69,20 @@ impl Rule {
             Self::Pipeline(_) => "pipeline",
             Self::Derived(_) => "derived",
             Self::Balance(_) => "balance",
+        }
+    }
+
+    /// The operator by which it has the server run JavaScript, if it does.
+    pub(crate) fn javascript(&self) -> Option<&str> {
+        match self {
+            Self::Forbid(filter) => in_document(filter),
+            Self::Pipeline(stages) => stages.iter().find_map(in_document),
+            Self::Derived(derived) => javascript(&derived.expression)
+                .or_else(|| derived.filter.iter().chain(&derived.stages).find_map(in_document)),
+            Self::Balance(balance) => [&balance.left, &balance.right].into_iter().find_map(|side| {
+                let by = || side.by.as_ref().and_then(javascript);
+                javascript(&side.sum).or_else(by).or_else(|| side.filter.as_ref().and_then(in_document))
+            }),
         }
     }
 }

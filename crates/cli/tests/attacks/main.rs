@@ -4,6 +4,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod javascript;
 mod records;
 mod shop;
 mod words;

@@ -22,6 +22,7 @@ pub(crate) struct Defaults {
     interval: Option<Duration>,
     max_time: Option<Duration>,
     read_preference: Option<ReadPreference>,
+    allow_javascript: Option<bool>,
 }
 
 impl Defaults {
@@ -42,6 +43,7 @@ impl Defaults {
             interval: duration("interval", INTERVALS, table, mistakes),
             max_time: duration("max_time", TIMES, table, mistakes),
             read_preference: read_preference(table, mistakes),
+            allow_javascript: table.flag("allow_javascript", mistakes),
         }
     }
 }
@@ -61,6 +63,19 @@ pub(crate) fn read(mut table: Table<'_>, defaults: &Defaults, mistakes: &mut Mis
     let may_be_missing = table.flag("may_be_missing", mistakes).unwrap_or(false);
     let collation = collation(&mut table, mistakes);
     let rule = rule(&mut table, collection.as_deref().unwrap_or_default(), mistakes);
+    let may_run_javascript = own.allow_javascript.or(defaults.allow_javascript).unwrap_or(false);
+    if let Some(operator) = rule.as_ref().and_then(Rule::javascript)
+        && !may_run_javascript
+    {
+        mistakes.note(
+            table.line(),
+            format!(
+                "{} has {operator}, which runs JavaScript on the server: that may go on after `max_time`, and no index helps \
+                 it. Write it with MongoDB's own operators, or allow it with `allow_javascript = true` in the check",
+                table.name
+            ),
+        );
+    }
     let severity = own.severity.or(defaults.severity);
     if severity.is_none() && !table.has("severity") {
         table.lacks("severity", " (critical, warning or info), and so does [defaults]", mistakes);

@@ -92,6 +92,24 @@ pub(crate) fn writes(stages: &[Document]) -> bool {
     stages.iter().any(writes_in)
 }
 
+/// The operator by which an expression has the server run JavaScript, however deep it is.
+pub(crate) fn javascript(value: &Bson) -> Option<&str> {
+    match value {
+        Bson::Document(document) => in_document(document),
+        Bson::Array(elements) => elements.iter().find_map(javascript),
+        _ => None,
+    }
+}
+
+/// The same of a filter or of a stage.
+pub(crate) fn in_document(document: &Document) -> Option<&str> {
+    document.iter().find_map(|(key, value)| {
+        let runs = matches!(key.as_str(), "$function" | "$accumulator" | "$where")
+            || key.starts_with("$_internalJs");
+        if runs { Some(key.as_str()) } else { javascript(value) }
+    })
+}
+
 /// The collections of the same database that stages read besides their own.
 pub(crate) fn collections(stages: &[Document]) -> Vec<String> {
     fn into(value: &Bson, found: &mut Vec<String>) {
@@ -152,6 +170,26 @@ mod tests {
         assert!(writes(&[doc! {"$match": {}}, doc! {"$out": "x"}]));
         assert!(writes(&[doc! {"$facet": {"a": [{"$merge": {"into": "x"}}]}}]));
         assert!(!writes(&[doc! {"$set": {"a": {"$mergeObjects": ["$b", "$c"]}}}]));
+    }
+
+    #[test]
+    fn javascript_is_found_wherever_it_is() {
+        let function = || doc! {"body": "f", "args": [], "lang": "js"};
+        for (name, value) in [
+            ("$where", doc! {"$where": "true"}),
+            ("$where", doc! {"$or": [{"a": 1}, {"$nor": [{"$where": "true"}]}]}),
+            ("$function", doc! {"$expr": {"$function": function()}}),
+            (
+                "$function",
+                doc! {"$lookup": {"from": "a", "pipeline": [{"$set": {"b": {"$function": function()}}}]}},
+            ),
+            ("$accumulator", doc! {"$group": {"_id": null, "a": {"$accumulator": function()}}}),
+            ("$_internalJsEmit", doc! {"$set": {"a": {"$_internalJsEmit": function()}}}),
+        ] {
+            assert_eq!(javascript(&value.clone().into()), Some(name), "{value}");
+        }
+        let none = doc! {"function": {"$gt": "$function"}, "where": "$where", "$match": {"a.$where": 1}};
+        assert_eq!(javascript(&none.into()), None);
     }
 
     #[test]

@@ -47,6 +47,40 @@ fn what_a_check_does_not_say_comes_from_the_defaults() {
     assert_eq!(second.read_preference, ReadPreference::Primary);
 }
 
+#[test]
+fn a_check_that_runs_javascript_is_refused_unless_it_says_so() {
+    let function = r#"{ "$function": { "body": "f", "args": [], "lang": "js" } }"#;
+    for rule in [
+        "forbid = '{ \"$where\": \"true\" }'".to_owned(),
+        format!("forbid = '{{ \"$expr\": {function} }}'"),
+        format!("pipeline = '[ {{ \"$set\": {{ \"a\": [ {function} ] }} }} ]'"),
+        "pipeline = '[ { \"$group\": { \"_id\": null, \"a\": { \"$accumulator\": {} } } } ]'".to_owned(),
+        format!("derived = {{ field = \"a\", expression = '{function}' }}"),
+        format!("derived = {{ field = \"a\", expression = '1', where = '{{ \"$expr\": {function} }}' }}"),
+        format!(
+            "derived = {{ field = \"a\", expression = '1', stages = '[ {{ \"$set\": {{ \"b\": {function} }} }} ]' }}"
+        ),
+        format!("balance = {{ left = {{ sum = '1' }}, right = {{ sum = '{function}' }} }}"),
+        format!(
+            "balance = {{ left = {{ sum = '1', by = '{function}' }}, right = {{ sum = '1', by = '1' }} }}"
+        ),
+        format!(
+            "balance = {{ left = {{ sum = '1', where = '{{ \"$expr\": {function} }}' }}, right = {{ sum = '1' }} }}"
+        ),
+    ] {
+        let refused = check(&rule).unwrap_err().to_string();
+        assert!(
+            refused.contains("allow_javascript = true") && refused.contains("line 1"),
+            "{rule}: {refused}"
+        );
+        assert!(check(&format!("allow_javascript = true\n{rule}")).is_ok(), "{rule}");
+        assert!(check(&format!("allow_javascript = false\n{rule}")).is_err(), "{rule}");
+        let defaults = format!("[defaults]\nallow_javascript = true\n{HEAD}{rule}");
+        assert!(Checks::parse(&defaults).is_ok(), "{rule}");
+    }
+    assert!(check("forbid = '{ \"where\": \"$function\" }'").is_ok(), "a field and a value of that name");
+}
+
 /// A `$sort` by two fields is another one if its keys change places.
 #[test]
 fn the_order_of_keys_and_the_types_of_extended_json_are_kept() {
