@@ -27,6 +27,12 @@ impl Span {
     }
 }
 
+/// More operations than this are of no estate that one table could show. The operations of one process are bounded already.
+const MOST_OPERATIONS: usize = 5 * catalog::MAX_OPERATIONS;
+/// More bounds than this has no histogram. Each operation has a count for each bound of any, in each slice, so that
+/// their numbers multiply.
+const MOST_BOUNDS: usize = 200;
+
 /// All operations, and the bounds of their histograms.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Books {
@@ -194,6 +200,7 @@ async fn count(
         for sample in now {
             counts.add(kind, &sample.labels, None, sample.value);
         }
+        counts.is_bounded().map_err(Trouble::Malformed)?;
         // Each point looks back over one slice, so the first stands at the end of the first.
         let first = before.start + step;
         for series in prometheus.range(&window(step), (first, before.end), step).await? {
@@ -207,6 +214,7 @@ async fn count(
                 counts.add(kind, &series.labels, Some(slice), value);
             }
         }
+        counts.is_bounded().map_err(Trouble::Malformed)?;
     }
     Ok(counts)
 }
@@ -233,9 +241,23 @@ struct Counts {
     buckets: BTreeMap<(String, Place), BTreeMap<u64, f64>>,
     places: BTreeSet<Place>,
     lacking: BTreeSet<&'static str>,
+    names: BTreeSet<String>,
+    bounds: BTreeSet<u64>,
 }
 
 impl Counts {
+    /// Whether there are no more operations and bounds than can be held for all of them.
+    fn is_bounded(&self) -> Result<(), String> {
+        let hint = "choose with --selector which are compared";
+        if self.names.len() > MOST_OPERATIONS {
+            return Err(format!("it has more than {MOST_OPERATIONS} operations: {hint}"));
+        }
+        if self.bounds.len() > MOST_BOUNDS {
+            return Err(format!("its histograms have more than {MOST_BOUNDS} different bounds: {hint}"));
+        }
+        Ok(())
+    }
+
     /// What is odd (a negative count, a bound that is no number) says nothing, and costs itself only.
     fn add(&mut self, kind: &str, labels: &Labels, place: Place, value: f64) {
         let label = |name: &str| labels.get(name).map_or("", String::as_str);
@@ -255,10 +277,18 @@ impl Counts {
             return;
         }
         self.places.insert(place);
+        // One more than there may be is enough to know that there are too many.
+        if !self.names.contains(&operation) && self.names.len() <= MOST_OPERATIONS {
+            self.names.insert(operation.clone());
+        }
+        if !self.names.contains(&operation) {
+            return;
+        }
         let key = (operation, place);
         if kind == "buckets" {
             let Ok(bound) = label("le").parse::<f64>() else { return };
-            if bound > 0.0 {
+            if bound > 0.0 && (self.bounds.len() <= MOST_BOUNDS || self.bounds.contains(&bound.to_bits())) {
+                self.bounds.insert(bound.to_bits());
                 *self.buckets.entry(key).or_default().entry(bound.to_bits()).or_default() += value;
             }
             return;
@@ -287,11 +317,8 @@ impl Counts {
     #[allow(clippy::cast_precision_loss, reason = "there are some tens of slices")]
     fn books(self, slices: f64) -> Books {
         let infinity = f64::INFINITY.to_bits();
-        let all: BTreeSet<u64> = self.buckets.values().flat_map(|buckets| buckets.keys().copied()).collect();
         let bounds: Vec<f64> =
-            all.iter().filter(|bits| **bits != infinity).map(|bits| f64::from_bits(*bits)).collect();
-        let names: BTreeSet<&String> =
-            self.stretches.keys().chain(self.buckets.keys()).map(|(name, _)| name).collect();
+            self.bounds.iter().filter(|bits| **bits != infinity).map(|bits| f64::from_bits(*bits)).collect();
         let stretch = |name: &String, place: Place| {
             let key = (name.clone(), place);
             let mut stretch = self.stretches.get(&key).cloned().unwrap_or_default();
@@ -312,8 +339,9 @@ impl Counts {
         };
         let places: Vec<Place> = self.places.iter().copied().filter(Option::is_some).collect();
         let baseline = (places.len() as f64 / slices).min(1.0);
-        let operations: Vec<Operation> = names
-            .into_iter()
+        let operations: Vec<Operation> = self
+            .names
+            .iter()
             .map(|name| Operation {
                 name: name.clone(),
                 slices: places.iter().map(|place| stretch(name, *place)).collect(),
@@ -364,6 +392,23 @@ mod tests {
         assert_eq!((operation.after.ended, operation.after.failed), (100.0, 10.0));
         assert_eq!(operation.after.cumulative, [50.0, 50.0, 90.0]);
         assert_eq!(operation.before().ended, 7.0);
+    }
+
+    /// An answer of 600 kB took 1.1 GiB: each operation had a count for each bound of all others.
+    #[test]
+    fn more_operations_or_bounds_than_anybody_has_are_refused_and_not_held() {
+        let mut many = Counts::default();
+        let mut wide = Counts::default();
+        for index in 0..20_000 {
+            let (name, bound) = (format!("op {index}"), format!("{}", 1.0 + f64::from(index)));
+            many.add("buckets", &labels(&[("operation", &name), ("le", "0.1")]), None, 1.0);
+            wide.add("buckets", &labels(&[("operation", "a"), ("le", &bound)]), None, 1.0);
+        }
+        assert!(many.is_bounded().unwrap_err().contains("more than 1000 operations"));
+        assert!(wide.is_bounded().unwrap_err().contains("more than 200 different bounds"));
+        let (many, wide) = (many.books(12.0), wide.books(12.0));
+        assert_eq!((many.operations.len(), wide.bounds.len()), (MOST_OPERATIONS + 1, MOST_BOUNDS + 1));
+        assert_eq!(wide.operations[0].after.cumulative.len(), MOST_BOUNDS + 2);
     }
 
     #[test]

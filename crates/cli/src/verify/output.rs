@@ -1,6 +1,7 @@
 //! The verdict, for people, for machines, and for a merge request.
 
 use serde_json::{Value, json};
+use txnscope_catalog::escape_line;
 
 use crate::checks::table::table;
 use crate::verify::books::Span;
@@ -98,7 +99,7 @@ fn people(report: &Report) -> String {
 fn markdown(report: &Report) -> String {
     let grid = |rows: Vec<Vec<String>>| {
         let line = |row: &Vec<String>| {
-            let cells: Vec<String> = row.iter().map(|cell| cell.replace('|', "\\|")).collect();
+            let cells: Vec<String> = row.iter().map(|cell| literal(cell)).collect();
             format!("| {} |\n", cells.join(" | "))
         };
         let rule = format!("|{}\n", " --- |".repeat(rows.first().map_or(0, Vec::len)));
@@ -115,6 +116,26 @@ fn markdown(report: &Report) -> String {
         grid(criteria(report)),
         grid(operations(report)),
     )
+}
+
+/// A text as Markdown shows it: no HTML, no link, no picture, nobody who is mentioned, whoever has named the operation.
+fn literal(cell: &str) -> String {
+    let mut text = String::with_capacity(cell.len());
+    for c in escape_line(cell).chars() {
+        match c {
+            '&' => text.push_str("&amp;"),
+            '<' => text.push_str("&lt;"),
+            '>' => text.push_str("&gt;"),
+            // What is a link, a person or an issue to some hosts even behind a backslash.
+            '@' => text.push_str("&#64;"),
+            '#' => text.push_str("&#35;"),
+            ':' => text.push_str("&#58;"),
+            '\\' | '`' | '*' | '_' | '~' | '|' | '[' | ']' | '!' | '$' => text.extend(['\\', c]),
+            c => text.push(c),
+        }
+    }
+    // The one form of a link that needs no colon.
+    text.replace("www.", "www&#46;").replace("WWW.", "WWW&#46;")
 }
 
 fn all(report: &Report) -> Value {
@@ -167,4 +188,25 @@ fn all(report: &Report) -> Value {
         "criteria": report.criteria.iter().map(criterion).collect::<Vec<_>>(),
         "operations": report.rows.iter().map(operation).collect::<Vec<_>>(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_have_named_is_text_in_markdown() {
+        for (cell, text) in [
+            ("POST /api/retainers/{id}/consume", "POST /api/retainers/{id}/consume"),
+            ("<img src=x onerror=alert(1)>", "&lt;img src=x onerror=alert(1)&gt;"),
+            ("a | b\\|", "a \\| b\\\\\\|"),
+            ("&lt;b&gt;", "&amp;lt;b&amp;gt;"),
+            ("[a](http://b) ![c](//d)", "\\[a\\](http&#58;//b) \\!\\[c\\](//d)"),
+            ("`a` *b* _c_ ~d~ $e$", "\\`a\\` \\*b\\* \\_c\\_ \\~d\\~ \\$e\\$"),
+            ("@all #1 www.a.b mailto:a@b", "&#64;all &#35;1 www&#46;a.b mailto&#58;a&#64;b"),
+            ("a\nb\u{1b}[2J\u{202e}", "a\\\\nb\\\\u001b\\[2J\\\\u202e"),
+        ] {
+            assert_eq!(literal(cell), text);
+        }
+    }
 }

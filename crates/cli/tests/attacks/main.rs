@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod javascript;
+mod prometheus;
 mod records;
 mod shop;
 mod words;
