@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use tracing::Span;
+use txnscope_catalog::Line;
 
 use crate::{Outcome, Verdict};
 
@@ -13,7 +14,7 @@ use crate::{Outcome, Verdict};
 /// A fault is an error; what the caller or a business rule ended is information, and nobody is paged for it.
 pub(crate) fn emit(operation: &'static str, verdict: &Verdict, elapsed: Duration, span: Option<&Span>) {
     let (outcome, reason) = (verdict.outcome().as_str(), verdict.reason().as_str());
-    let error = verdict.source().map(|source| tracing::field::display(Chain(source)));
+    let error = verdict.source().map(|source| tracing::field::display(ErrorChain::new(source)));
     let elapsed_seconds = elapsed.as_secs_f64();
     macro_rules! say {
         ($level:ident, $text:literal) => {
@@ -33,10 +34,47 @@ pub(crate) fn emit(operation: &'static str, verdict: &Verdict, elapsed: Duration
     }
 }
 
-/// An error with its sources, on one line.
-struct Chain<'a>(&'a (dyn Error + Send + Sync + 'static));
+/// An error with its sources, for a log: on one line, at most 2,000 bytes long, with everything escaped that could forge
+/// a line of the log or steer a terminal. An error often repeats what a caller sent, or what a server said.
+///
+/// The layer's own event has it as its field `error`, whichever subscriber writes it. A backend that logs errors itself
+/// does well to log them in this form.
+///
+/// ```
+/// use txnscope::ErrorChain;
+///
+/// let error = std::io::Error::other("no such user: ann\nlevel=INFO all is well \u{1b}[2J");
+/// assert_eq!(ErrorChain::new(&error).to_string(), r"no such user: ann\nlevel=INFO all is well \u001b[2J");
+/// ```
+#[derive(Clone, Copy)]
+pub struct ErrorChain<'a>(&'a (dyn Error + 'static));
 
-impl fmt::Display for Chain<'_> {
+/// The longest error that is logged, in bytes.
+const LONGEST: usize = 2_000;
+
+impl<'a> ErrorChain<'a> {
+    /// The error and what is behind it.
+    #[must_use]
+    pub fn new(error: &'a (dyn Error + 'static)) -> Self {
+        Self(error)
+    }
+}
+
+impl fmt::Debug for ErrorChain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for ErrorChain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Line::new(Links(self.0), LONGEST).fmt(f)
+    }
+}
+
+struct Links<'a>(&'a (dyn Error + 'static));
+
+impl fmt::Display for Links<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)?;
         let mut next = self.0.source();

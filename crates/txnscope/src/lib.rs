@@ -107,6 +107,7 @@ mod grpc;
 mod http;
 
 pub use crate::classify::{ClassifyRequest, ClassifyResponse, Named};
+pub use crate::event::ErrorChain;
 pub use crate::future::ResponseFuture;
 #[cfg(feature = "http")]
 pub use crate::http::{Http, RequestHead};

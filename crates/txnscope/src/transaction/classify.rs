@@ -3,6 +3,7 @@
 use std::fmt;
 
 use mongodb::error::{Error, ErrorKind, WriteFailure};
+use txnscope_catalog::Line;
 
 use super::begun::{OVERLOADED, is_overload};
 use crate::Reason;
@@ -167,13 +168,17 @@ pub(super) fn reached(error: &Error) -> Reached {
     }
 }
 
-/// An error in words, without the server's whole reply, which the driver's own `Display` adds as bytes.
+/// An error in words, without the server's whole reply, which the driver's own `Display` adds as bytes. A server's words
+/// may quote what a client sent: they come on one line, escaped, and cut off where they go on for too long.
 #[derive(Debug)]
 pub(super) struct Brief<'a>(pub(super) &'a Error);
 
+/// The longest error, in bytes.
+const LONGEST: usize = 1_000;
+
 impl fmt::Display for Brief<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0.kind)?;
+        write!(f, "{}", Line::new(&self.0.kind, LONGEST))?;
         if let Some(source) = source(self.0) {
             write!(f, ": {}", Brief(source))?;
         }
