@@ -16,6 +16,13 @@ use crate::transaction::Denial;
 pub(crate) enum AppError {
     /// The request makes no sense; the sentence says what to change.
     Invalid(Cow<'static, str>),
+    /// The body is not what the route takes. The detail repeats what was sent: the client reads it, and no log.
+    Unparsable {
+        what: &'static str,
+        line: usize,
+        column: usize,
+        detail: String,
+    },
     BodyTooLarge,
     BodyTooSlow,
     /// No token, or (`true`) a wrong one.
@@ -35,7 +42,7 @@ impl AppError {
 
     fn status(&self) -> StatusCode {
         match self {
-            Self::Invalid(_) => StatusCode::BAD_REQUEST,
+            Self::Invalid(_) | Self::Unparsable { .. } => StatusCode::BAD_REQUEST,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
@@ -50,6 +57,8 @@ impl AppError {
     fn into_verdict(self) -> Verdict {
         match self {
             Self::Invalid(message) => Verdict::rejected(Reason::INVALID_REQUEST).with_source(message),
+            Self::Unparsable { what, line, column, .. } => Verdict::rejected(Reason::INVALID_REQUEST)
+                .with_source(format!("{what} at line {line} column {column}")),
             Self::BodyTooLarge | Self::BodyTooSlow | Self::NoSuchRoute | Self::MethodNotAllowed => {
                 Verdict::rejected(Reason::INVALID_REQUEST)
             }
@@ -74,7 +83,11 @@ impl fmt::Display for AppError {
                  correct it: the log says what is there"
             );
         }
+        if let Self::Unparsable { what, detail, .. } = self {
+            return write!(f, "{what}: {detail}");
+        }
         f.write_str(match self {
+            Self::Unparsable { what, .. } => what,
             Self::Invalid(message) => message,
             Self::BodyTooLarge => "The body is larger than 16 kB",
             Self::BodyTooSlow => "The body did not arrive in time",

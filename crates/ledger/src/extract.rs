@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::{FromRequest, FromRequestParts, OriginalUri, Path, Request};
+use axum::extract::{FromRequest, FromRequestParts, MatchedPath, OriginalUri, Path, RawPathParams, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use mongodb::bson::oid::ObjectId;
@@ -58,7 +58,7 @@ impl<S: Send + Sync, T: FromBody> FromRequest<S> for Posted<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, AppError> {
         let (mut parts, body) = request.into_parts();
-        let path = original_path(&mut parts, state).await;
+        let path = route_path(&mut parts, state).await?;
         let request = Request::from_parts(parts.clone(), body);
         let body = match tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, state)).await {
             Ok(Ok(body)) => body,
@@ -73,6 +73,17 @@ impl<S: Send + Sync, T: FromBody> FromRequest<S> for Posted<T> {
             body: T::from_body(&parts.headers, &body)?,
         })
     }
+}
+
+/// The path of the route that was matched, with its parameters decoded: the same for each way to write one path.
+async fn route_path<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<String, AppError> {
+    let route = MatchedPath::from_request_parts(parts, state).await.map_err(|_| AppError::NoSuchRoute)?;
+    let given = RawPathParams::from_request_parts(parts, state).await.map_err(|_| malformed_id("path"))?;
+    let mut path = route.as_str().to_owned();
+    for (name, value) in &given {
+        path = path.replace(&format!("{{{name}}}"), value);
+    }
+    Ok(path)
 }
 
 /// The path as the client sent it: inside of a nested router the URI is shorter.
@@ -92,11 +103,12 @@ fn require_json(headers: &HeaderMap) -> Result<(), AppError> {
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, AppError> {
-    serde_json::from_slice(body).map_err(|error| {
-        let what = if error.is_data() { "Invalid body" } else { "Malformed JSON" };
-        // The error may repeat what the client sent, however long it was.
-        let detail: String = error.to_string().chars().take(200).collect();
-        AppError::invalid(format!("{what}: {detail}"))
+    serde_json::from_slice(body).map_err(|error| AppError::Unparsable {
+        what: if error.is_data() { "Invalid body" } else { "Malformed JSON" },
+        line: error.line(),
+        column: error.column(),
+        // It may repeat what the client sent, however long it was.
+        detail: error.to_string().chars().take(200).collect(),
     })
 }
 

@@ -24,7 +24,8 @@ const MAX_KEY: usize = 255;
 /// A key, bound to what it was sent with.
 #[derive(Debug, Clone)]
 pub(crate) struct Key {
-    /// Method, path and key: the same key may be used on another route.
+    /// Method, path and key: the same key may be used on another route. The path is that of the route with what stands in
+    /// it: one path can be sent in many ways, percent-encoded or not.
     id: String,
     /// Of the body's bytes.
     fingerprint: String,

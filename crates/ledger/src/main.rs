@@ -14,7 +14,7 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use txnscope::Metrics;
+use txnscope::{ErrorChain, Metrics};
 
 use crate::flags::{Flags, Format};
 
@@ -106,6 +106,6 @@ fn start_logging(flags: &Flags) {
 
 /// Says why, on one line, with what is behind it.
 fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
-    tracing::error!("{error:#}");
+    tracing::error!("{}", ErrorChain::new(&**error));
     ExitCode::from(code)
 }

@@ -78,6 +78,35 @@ impl Movement {
     }
 }
 
+/// What a client is answered who has moved money: the retainer as it is now, with that one movement and without the others.
+/// There may be thousands of them, and the answer is recorded under an idempotency key.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Moved<'a> {
+    #[serde(rename = "_id")]
+    id: Id,
+    client_id: &'a str,
+    retainer_type: &'a str,
+    current_balance: Money,
+    movement: &'a Movement,
+    created_at: At,
+    updated_at: At,
+}
+
+impl Retainer {
+    fn moved<'a>(&'a self, movement: &'a Movement) -> Moved<'a> {
+        Moved {
+            id: self.id,
+            client_id: &self.client_id,
+            retainer_type: &self.retainer_type,
+            current_balance: self.current_balance,
+            movement,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+        }
+    }
+}
+
 // ===== POST /api/retainers =====
 
 #[derive(Debug, Deserialize)]
@@ -219,7 +248,7 @@ impl Work for Consume {
         };
         let retainer: Retainer = read_stored("retainers", &retainer)?;
         movement.post(*id, [Account::Retainer(*id), Account::Revenue], data, tx).await?;
-        Ok(Reply::ok("retainer", &retainer))
+        Ok(Reply::ok("retainer", &retainer.moved(movement)))
     }
 }
 
@@ -277,7 +306,7 @@ impl Work for Replenish {
         };
         let retainer: Retainer = read_stored("retainers", &retainer)?;
         movement.post(*id, [Account::Cash, Account::Retainer(*id)], data, tx).await?;
-        Ok(Reply::ok("retainer", &retainer))
+        Ok(Reply::ok("retainer", &retainer.moved(movement)))
     }
 }
 

@@ -9,7 +9,7 @@ use mongodb::bson::oid::ObjectId;
 use mongodb::options::{ReadConcern, ReadPreference, SelectionCriteria};
 use mongodb::{Client, Collection};
 use serde::de::DeserializeOwned;
-use txnscope::{Reason, Registry, TransactionError, TransactionRunner};
+use txnscope::{ErrorChain, Reason, Registry, TransactionError, TransactionRunner};
 
 use crate::auth::Token;
 use crate::database::{Collections, OpenError};
@@ -191,7 +191,7 @@ impl Ledger {
             Err(_) => Fault::deadline(deadline),
         };
         // Reads are not operations, so that no layer logs them.
-        tracing::error!(collection = collection.name(), entity_id = %id, reason = fault.reason.as_str(), error = %fault, "read failed");
+        tracing::error!(collection = collection.name(), entity_id = %id, reason = fault.reason.as_str(), error = %ErrorChain::new(&fault), "read failed");
         Err(fault.into())
     }
 }

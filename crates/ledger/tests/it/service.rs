@@ -27,7 +27,8 @@ fn every_route_answers_as_it_is_documented() -> Result<()> {
             .await?
             .expect(200)?;
         ensure!(consumed.text.contains(r#""currentBalance":200.25,"#), "{}", consumed.text);
-        ensure!(consumed.json["retainer"]["consumptions"][0]["description"] == "work");
+        ensure!(consumed.json["retainer"]["movement"]["description"] == "work");
+        ensure!(consumed.json["retainer"]["movement"]["amount"] == 800.25, "{}", consumed.text);
 
         let replenished = bench
             .post(
@@ -39,7 +40,15 @@ fn every_route_answers_as_it_is_documented() -> Result<()> {
         ensure!(replenished.text.contains(r#""currentBalance":300,"#), "{}", replenished.text);
 
         let read = bench.get(&format!("/api/retainers/{id}")).await?.expect(200)?;
-        ensure!(read.json["data"] == replenished.json["retainer"], "{}", read.text);
+        // What was moved is told with the one movement; the history is read with the retainer.
+        let (mut moved, all) = (replenished.json["retainer"].clone(), &read.json["data"]);
+        let movement = moved.as_object_mut().and_then(|moved| moved.remove("movement"));
+        ensure!(movement.as_ref() == Some(&all["deposits"][1]), "{}", read.text);
+        ensure!(all["consumptions"][0] == consumed.json["retainer"]["movement"], "{}", read.text);
+        for (field, value) in moved.as_object().into_iter().flatten() {
+            ensure!(all[field] == *value, "{field}: {}", read.text);
+        }
+        ensure!(moved.get("deposits").is_none() && moved.get("consumptions").is_none(), "{moved}");
         for time in ["createdAt", "updatedAt"] {
             let text = read.json["data"][time].as_str().unwrap_or("");
             ensure!(text.len() == 24 && text.ends_with('Z') && text.as_bytes()[10] == b'T', "{time}: {text}");
