@@ -23,6 +23,7 @@ mod app;
 mod auth;
 mod bank_accounts;
 mod bank_transfers;
+mod connections;
 mod database;
 mod error;
 mod extract;

@@ -4,13 +4,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use txnscope::Metrics;
 
 use crate::app::app;
+use crate::connections::{self, Connections, Deadlines};
 use crate::state::Ledger;
 
 /// What a shutdown grants beyond the deadline of a transaction.
@@ -60,7 +60,11 @@ impl Drop for Server {
 }
 
 /// Serves on that listener until the future is ready; then stops accepting, and returns when what is in flight is
-/// answered and every transaction is ended.
+/// answered and every transaction is ended. A head that is not complete is not in flight.
+///
+/// A connection ends whose request head takes longer than 30 s, or that is kept for as long and not used, or that does not take an
+/// answer within 30 s. There are at most 1,000 connections, or half as many as the process may open files; the one that has
+/// been idle for the longest makes room.
 ///
 /// # Errors
 ///
@@ -71,31 +75,24 @@ pub async fn serve(
     metrics: Metrics,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
-    let router = app(ledger.clone(), &metrics).into_make_service_with_connect_info::<SocketAddr>();
-    // An answer is one small write: waiting for more to send with it only costs the client time.
-    let listener = listener.tap_io(|connection| {
-        let _ = connection.set_nodelay(true);
-    });
-    let stopping = CancellationToken::new();
-    let signal = {
-        let stopping = stopping.clone();
-        async move {
-            stop.await;
-            stopping.cancel();
-        }
-    };
-    let patience = ledger.deadline() + GRACE;
-    let late = async {
-        stopping.cancelled().await;
-        tokio::time::sleep(patience).await;
+    let (stopping, patience) = (CancellationToken::new(), ledger.deadline() + GRACE);
+    let connections = Connections {
+        router: app(ledger.clone(), &metrics),
+        most: connections::most(),
+        deadlines: Deadlines::default(),
+        stop: stopping.clone(),
     };
     let finish = async {
-        axum::serve(listener, router).with_graceful_shutdown(signal).await?;
+        connections.serve(listener).await;
         ledger.runner().settled().await;
-        Ok(())
+    };
+    let late = async {
+        stop.await;
+        stopping.cancel();
+        tokio::time::sleep(patience).await;
     };
     tokio::select! {
-        result = finish => result,
+        () = finish => Ok(()),
         () = late => Err(ServeError::Late { patience, left: ledger.runner().unsettled() }),
     }
 }
@@ -104,9 +101,6 @@ pub async fn serve(
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// The listener failed.
-    #[error("cannot serve")]
-    Io(#[from] io::Error),
     /// Something in flight did not end.
     #[error(
         "gave up waiting after {patience:?}, with {left} transactions unfinished; the server will abort them"

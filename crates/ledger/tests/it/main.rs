@@ -1,5 +1,6 @@
 //! The ledger over real HTTP on a real replica set.
 
+mod attacks;
 mod books;
 mod cancelled;
 mod contention;

@@ -10,7 +10,7 @@ use testkit::{Mongod, Signal};
 
 use crate::support::{Answer, block_on, shared};
 
-fn ledger(arguments: &[&str], environment: &[(&str, &str)]) -> Command {
+pub(crate) fn ledger(arguments: &[&str], environment: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ledger"));
     command.env_remove("LEDGER_TOKEN").env_remove("MONGODB_URI").env("NO_COLOR", "1");
     command.args(arguments).envs(environment.iter().copied()).stdin(Stdio::null());
@@ -26,7 +26,7 @@ fn refused(arguments: &[&str], environment: &[(&str, &str)], code: i32) -> Resul
     Ok(text)
 }
 
-const TOKEN: (&str, &str) = ("LEDGER_TOKEN", "t0p-s3cret");
+pub(crate) const TOKEN: (&str, &str) = ("LEDGER_TOKEN", "t0p-s3cret");
 
 #[test]
 fn misuse_is_told_and_exits_with_two() -> Result<()> {
@@ -175,16 +175,21 @@ fn rejection_is_logged(log: &str, id: &str) -> Result<()> {
 }
 
 /// A running ledger; killed if the test ends early.
-struct Running {
+pub(crate) struct Running {
     child: Child,
-    address: String,
+    pub(crate) address: String,
     log: BufReader<std::process::ChildStderr>,
     read: String,
 }
 
 impl Running {
     fn start(arguments: &[&str]) -> Result<Self> {
-        let mut child = ledger(arguments, &[]).stderr(Stdio::piped()).spawn()?;
+        Self::spawn(&mut ledger(arguments, &[]))
+    }
+
+    /// A ledger that logs in JSON.
+    pub(crate) fn spawn(command: &mut Command) -> Result<Self> {
+        let mut child = command.stderr(Stdio::piped()).spawn()?;
         let mut log = BufReader::new(child.stderr.take().context("stderr")?);
         let mut read = String::new();
         loop {
@@ -199,14 +204,14 @@ impl Running {
         }
     }
 
-    fn signal(&self, signal: Signal) -> Result<()> {
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
         let pid =
             i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("a process has an id")?;
         Ok(kill_process(pid, signal)?)
     }
 
     /// Waits for a good end, and returns everything that it logged.
-    fn end(&mut self) -> Result<String> {
+    pub(crate) fn end(&mut self) -> Result<String> {
         self.log.read_to_string(&mut self.read)?;
         let status = self.child.wait()?;
         ensure!(status.code() == Some(0), "{status}: {}", self.read);

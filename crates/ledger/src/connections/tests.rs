@@ -1,0 +1,188 @@
+//! Clients that hold a connection, against a server with few places and short deadlines.
+
+use std::time::Duration;
+
+use axum::routing::{get, post};
+use testkit::wait;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::*;
+
+const SOON: Duration = Duration::from_millis(200);
+/// Longer than any test: what ends within it was not ended by a deadline.
+const NEVER: Duration = Duration::from_secs(24 * 3_600);
+/// More than the system buffers for a client that does not read.
+const MUCH: usize = 64 << 20;
+
+struct Serving {
+    address: SocketAddr,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+    /// Somebody has come to `/wait`.
+    came: Arc<Notify>,
+    /// Lets go on what waits there.
+    go: Arc<Notify>,
+}
+
+impl Serving {
+    async fn start(most: usize, deadlines: Deadlines) -> Self {
+        let (came, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let waits = {
+            let (came, go) = (Arc::clone(&came), Arc::clone(&go));
+            move || async move {
+                came.notify_one();
+                go.notified().await;
+                "waited"
+            }
+        };
+        let router = Router::new()
+            .route(
+                "/",
+                get(|ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.ip().to_string() }),
+            )
+            .route("/much", get(|| async { vec![b'x'; MUCH] }))
+            .route("/wait", post(waits));
+        let (stop, listener) = (CancellationToken::new(), TcpListener::bind("127.0.0.1:0").await.unwrap());
+        let address = listener.local_addr().unwrap();
+        let connections = Connections { router, most, deadlines, stop: stop.clone() };
+        Self { address, stop, task: tokio::spawn(connections.serve(listener)), came, go }
+    }
+
+    async fn says(&self, text: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(text.as_bytes()).await.unwrap();
+        stream
+    }
+
+    /// A request that is being answered.
+    async fn waits(&self) -> TcpStream {
+        let stream = self.says("POST /wait HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n").await;
+        timeout(wait::LIMIT, self.came.notified()).await.expect("it does not come");
+        stream
+    }
+
+    async fn answers(&self) {
+        let mut stream = self.says("GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+        let answer = rest(&mut stream).await;
+        assert!(answer.ends_with("127.0.0.1"), "{answer}");
+    }
+
+    async fn ends(self) {
+        self.stop.cancel();
+        timeout(wait::LIMIT, self.task).await.expect("it does not end").unwrap();
+    }
+}
+
+/// All that comes until the connection is closed or reset.
+async fn rest(stream: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    let _ = timeout(wait::LIMIT, stream.read_to_end(&mut bytes)).await.expect("it stays open");
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+async fn until_answered(stream: &mut TcpStream) {
+    let mut first = [0; 1];
+    timeout(wait::LIMIT, stream.read_exact(&mut first)).await.expect("no answer").unwrap();
+}
+
+const HEADS: [&str; 3] = ["", "GET", "GET / HTTP/1.1\r\nhost: x\r\nx: "];
+
+#[tokio::test]
+async fn a_head_that_does_not_come_and_a_connection_that_is_not_used_are_ended() {
+    let serving = Serving::start(100, Deadlines { head: SOON, answer: NEVER }).await;
+    let mut slow = Vec::new();
+    for head in HEADS {
+        slow.push(serving.says(head).await);
+    }
+    let mut kept = serving.says("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    until_answered(&mut kept).await;
+    slow.push(kept);
+    serving.answers().await;
+    for stream in &mut slow {
+        rest(stream).await;
+    }
+    serving.ends().await;
+}
+
+#[tokio::test]
+async fn the_longest_idle_connection_makes_room_for_the_one_that_comes() {
+    let serving = Serving::start(3, Deadlines { head: NEVER, answer: NEVER }).await;
+    let mut used = serving.says("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    until_answered(&mut used).await;
+    let mut idle = Vec::new();
+    for _ in 0..20 {
+        idle.push(serving.says("GET").await);
+    }
+    serving.answers().await;
+    // Those that came last may be there still, all others are not.
+    rest(&mut used).await;
+    for stream in &mut idle[..17] {
+        rest(stream).await;
+    }
+    serving.ends().await;
+}
+
+#[tokio::test]
+async fn what_is_being_answered_makes_no_room_and_is_answered() {
+    let serving = Serving::start(2, Deadlines { head: NEVER, answer: NEVER }).await;
+    let mut asked = serving.waits().await;
+    for _ in 0..20 {
+        serving.answers().await;
+    }
+    serving.go.notify_one();
+    until_answered(&mut asked).await;
+    drop(asked);
+    serving.ends().await;
+}
+
+#[tokio::test]
+async fn a_client_that_takes_no_answer_is_cut_off() {
+    let serving = Serving::start(1, Deadlines { head: NEVER, answer: SOON }).await;
+    let mut stuck = serving.says("GET /much HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    until_answered(&mut stuck).await;
+    // The one place is taken by an answer, and no idle connection can make room.
+    serving.answers().await;
+    assert!(rest(&mut stuck).await.len() < MUCH, "it has all of it");
+    serving.ends().await;
+}
+
+/// Each piece that it takes is progress, and yet the whole takes for ever.
+#[tokio::test]
+async fn a_client_that_takes_an_answer_bit_by_bit_is_cut_off() {
+    let serving = Serving::start(1, Deadlines { head: NEVER, answer: SOON }).await;
+    let mut slow = serving.says("GET /much HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let trickle = async {
+        let mut piece = vec![0; 64 << 10];
+        while let Ok(1..) = slow.read(&mut piece).await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::join!(serving.answers(), async {
+        let _ = timeout(wait::LIMIT, trickle).await.expect("it goes on for ever");
+    });
+    serving.ends().await;
+}
+
+#[tokio::test]
+async fn a_shutdown_answers_what_was_asked_and_waits_for_nothing_else() {
+    let serving = Serving::start(100, Deadlines { head: NEVER, answer: NEVER }).await;
+    let mut others = Vec::new();
+    for head in HEADS {
+        others.push(serving.says(head).await);
+    }
+    let mut kept = serving.says("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    until_answered(&mut kept).await;
+    others.push(kept);
+    let mut asked = serving.waits().await;
+    serving.stop.cancel();
+    for stream in &mut others {
+        rest(stream).await;
+    }
+    serving.go.notify_one();
+    let answer = rest(&mut asked).await;
+    assert!(answer.ends_with("waited"), "{answer:?}");
+    serving.ends().await;
+}
