@@ -84,8 +84,19 @@ async fn waits() {
     std::future::pending::<()>().await;
 }
 
+const STEERING: &str =
+    "s3nt\nlevel=ERROR forged\r\u{1b}[2J\u{9b}31m\u{85}\u{202e}\u{2066}\u{200f}\u{2028}\u{feff}\u{7f}";
+
+/// A handler whose error says what the caller sent, as that of a parser or of a unique index does.
+async fn repeats() -> Response {
+    let error = Outer(io::Error::other(format!("{STEERING}{}", "x".repeat(1 << 20))));
+    (StatusCode::BAD_REQUEST, Verdict::rejected(Reason::INVALID_REQUEST).with_source(error), ())
+        .into_response()
+}
+
 fn app(metrics: &Metrics) -> Router {
     Router::new()
+        .route("/repeats", post(repeats))
         .route("/fails", post(fails))
         .route("/waits", post(waits))
         .route("/refuses", post(|| async { StatusCode::CONFLICT }))
@@ -145,4 +156,26 @@ async fn a_rejection_pages_nobody_and_a_success_says_nothing() {
     assert_eq!(events[0]["fields"]["outcome"], "rejected");
     assert_eq!(events[0]["fields"]["reason"], "application");
     assert!(events[0]["fields"].get("error").is_none());
+}
+
+/// Whichever subscriber the backend has: one that writes plain text as well.
+#[tokio::test]
+async fn a_caller_cannot_forge_a_line_of_any_log_through_the_text_of_an_error() {
+    let metrics = Metrics::isolated().unwrap();
+    for form in ["full", "compact", "json"] {
+        let log = Log::default();
+        let writer = log.clone();
+        let events = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone());
+        let _guard = match form {
+            "full" => tracing::subscriber::set_default(events.finish()),
+            "compact" => tracing::subscriber::set_default(events.compact().finish()),
+            _ => tracing::subscriber::set_default(events.json().finish()),
+        };
+        app(&metrics).oneshot(request("/repeats")).await.unwrap();
+        let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        assert!(text.contains("s3nt") && text.contains("operation rejected"), "{form}: {text}");
+        assert!(!text.lines().any(|line| line.trim_start().starts_with("level=ERROR")), "{form}: {text}");
+        assert!(text.chars().all(|c| c == '\n' || txnscope_catalog::is_printable(c)), "{form}: {text:?}");
+        assert!(text.len() < 3_000, "{form}: {} bytes of one error", text.len());
+    }
 }

@@ -127,3 +127,36 @@ async fn no_collection_of_a_check_makes_a_line_of_its_own_in_what_role_prints() 
         assert!(named, "{role:#}");
     }
 }
+
+/// Neither a page for people nor an error is a place to put text of one's own into.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_answer_of_serve_repeats_the_path_or_the_query() {
+    let serving = Serving::start(&["--mongodb.uri=mongodb://127.0.0.1:1/"], &[]).await;
+    let client = reqwest::Client::new();
+    for path in [
+        "/nope?s3cret=s3cret",
+        "/s3cret",
+        "/?s3cret",
+        "/probe?target=s3cret",
+        "/probe?s3cret=1",
+        "/probe?target=%zzs3cret",
+        "/probe?target=%ffs3cret",
+        "/probe?target=a&auth_module=s3cret",
+        "/probe/s3cret?target=a",
+        "/metrics/s3cret",
+        "/metrics?s3cret",
+        "/-/s3cret?s3cret",
+        "/-/healthy?s3cret",
+        "/-/ready?s3cret",
+        "/-/reload?s3cret",
+    ] {
+        for method in [reqwest::Method::GET, reqwest::Method::POST, reqwest::Method::PUT] {
+            let url = format!("http://{}{path}", serving.address);
+            let answer = client.request(method.clone(), url).send().await.unwrap();
+            let told = format!("{:?} {}", answer.headers().clone(), answer.text().await.unwrap());
+            assert!(!told.contains("s3cret"), "{method} {path}: {told}");
+        }
+    }
+    let log = serving.process.log();
+    assert!(!log.contains("s3cret"), "{log}");
+}

@@ -161,7 +161,7 @@ async fn a_client_that_takes_an_answer_bit_by_bit_is_cut_off() {
         }
     };
     tokio::join!(serving.answers(), async {
-        let _ = timeout(wait::LIMIT, trickle).await.expect("it goes on for ever");
+        timeout(wait::LIMIT, trickle).await.expect("it goes on for ever");
     });
     serving.ends().await;
 }

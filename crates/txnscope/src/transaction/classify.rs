@@ -201,6 +201,20 @@ mod tests {
 
     use super::*;
 
+    /// A duplicate key is named with its value, which a client has sent.
+    #[test]
+    fn a_servers_words_are_on_one_line_escaped_and_bounded() {
+        let words =
+            format!("E11000 \"a\nlevel=ERROR forged \u{1b}[2J\u{202e}\u{2028}\"{}", "x".repeat(1 << 20));
+        let told = Brief(&Error::from(io::Error::other(words))).to_string();
+        assert!(told.contains(r#""a\nlevel=ERROR forged \u001b[2J\u202e\u2028""#), "{told}");
+        assert!(
+            told.chars().all(txnscope_catalog::is_printable) && told.len() < LONGEST + 10,
+            "{}",
+            told.len()
+        );
+    }
+
     /// Every code for which the server or the driver has a label, those without one that end a transaction, and what
     /// each is counted as.
     const TABLE: &[(&[i32], Reason)] = &[
