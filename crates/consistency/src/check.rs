@@ -34,6 +34,8 @@ pub struct Check {
     pub collation: Option<Document>,
     /// Whether a collection that does not exist is an empty one, and not a mistyped name.
     pub may_be_missing: bool,
+    /// Whether it may have the server run JavaScript, itself or through a view: that may outlive `max_time`.
+    pub allow_javascript: bool,
     /// What it holds.
     pub rule: Rule,
 }

@@ -154,6 +154,17 @@ impl<'a> Catalog<'a> {
         let Some(options) = options else { return Ok(Vec::new()) };
         let stages = options.get_array("pipeline").map(Vec::as_slice).unwrap_or_default();
         let stages: Vec<_> = stages.iter().filter_map(|stage| stage.as_document().cloned()).collect();
+        if let Some(operator) = stages.iter().find_map(fields::in_document)
+            && !self.check.allow_javascript
+        {
+            return Err(Failure::new(
+                Reason::InvalidQuery,
+                format!(
+                    "the view {view} has {operator}, which runs JavaScript on the server: that may go on after `max_time`. \
+                     Read a collection, or allow it with `allow_javascript = true` in the check"
+                ),
+            ));
+        }
         let mut names: Vec<_> = options.get_str("viewOn").ok().map(str::to_owned).into_iter().collect();
         names.extend(fields::collections(&stages));
         Ok(names.into_iter().map(|name| (name, Some(view.to_owned()))).collect())

@@ -63,9 +63,9 @@ pub(crate) fn read(mut table: Table<'_>, defaults: &Defaults, mistakes: &mut Mis
     let may_be_missing = table.flag("may_be_missing", mistakes).unwrap_or(false);
     let collation = collation(&mut table, mistakes);
     let rule = rule(&mut table, collection.as_deref().unwrap_or_default(), mistakes);
-    let may_run_javascript = own.allow_javascript.or(defaults.allow_javascript).unwrap_or(false);
+    let allow_javascript = own.allow_javascript.or(defaults.allow_javascript).unwrap_or(false);
     if let Some(operator) = rule.as_ref().and_then(Rule::javascript)
-        && !may_run_javascript
+        && !allow_javascript
     {
         mistakes.note(
             table.line(),
@@ -100,6 +100,7 @@ pub(crate) fn read(mut table: Table<'_>, defaults: &Defaults, mistakes: &mut Mis
         show,
         may_be_missing,
         collation,
+        allow_javascript,
         rule: rule?,
     })
 }
