@@ -13,8 +13,9 @@ use crate::app::app;
 use crate::connections::{self, Connections, Deadlines};
 use crate::state::Ledger;
 
-/// What a shutdown grants beyond the deadline of a transaction.
-const GRACE: Duration = Duration::from_secs(5);
+/// What a shutdown grants beyond the deadline of a transaction: ten seconds for a body that has not come to its end, five for
+/// an answer that has not been taken, and five to end what is left in the database.
+const GRACE: Duration = Duration::from_secs(20);
 
 /// A ledger that listens. Dropping it begins an orderly end, without waiting for it.
 #[derive(Debug)]

@@ -92,7 +92,12 @@ pub(super) struct Activity {
 impl Activity {
     /// Whether nothing is being answered: no head has come in to its end.
     pub(super) fn is_idle(&self) -> bool {
-        self.asked.load(Relaxed) == 0 && !self.is_unsent.load(Relaxed)
+        !self.is_asked() && !self.is_unsent.load(Relaxed)
+    }
+
+    /// Whether an answer is still being made.
+    pub(super) fn is_asked(&self) -> bool {
+        self.asked.load(Relaxed) > 0
     }
 
     /// Waits until the connection is to end.

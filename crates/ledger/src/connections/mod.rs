@@ -6,7 +6,8 @@
 //! - an answer that is not taken in time ends its connection ([`Deadlines::answer`]);
 //! - there are no more connections at once than the files of the process allow ([`most`]). When all places are taken, the
 //!   connection that has been idle for the longest makes room for the one that comes;
-//! - a shutdown answers what is being asked, and waits for nothing else: half a head is no request.
+//! - a shutdown answers what is being asked, and waits for nothing else: half a head is no request, and a client has
+//!   [`Deadlines::last_answer`] to take what it asked for.
 
 mod activity;
 
@@ -44,13 +45,16 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Deadlines {
     /// From the opening of the connection, or the end of the answer before, to the last line of the head.
     pub(crate) head: Duration,
-    /// From the first byte of an answer to its last.
+    /// From when a client does not keep up with an answer until it has taken all of it.
     pub(crate) answer: Duration,
+    /// The same, when the server is to stop.
+    pub(crate) last_answer: Duration,
 }
 
 impl Default for Deadlines {
     fn default() -> Self {
-        Self { head: Duration::from_secs(30), answer: Duration::from_secs(30) }
+        let of = Duration::from_secs;
+        Self { head: of(30), answer: of(30), last_answer: of(5) }
     }
 }
 
@@ -145,10 +149,20 @@ async fn connection(
         ended = connection.as_mut() => ended,
         () = activity.is_to_end() => {
             connection.as_mut().graceful_shutdown();
-            // Half a head would be waited for: of what nobody has asked yet, there is nothing to answer.
-            std::future::poll_fn(|context| match connection.as_mut().poll(context) {
-                Poll::Pending if activity.is_idle() => Poll::Ready(Ok(())),
-                polled => polled,
+            let mut late = pin!(None);
+            std::future::poll_fn(|context| {
+                let polled = connection.as_mut().poll(context);
+                if polled.is_ready() || activity.is_asked() {
+                    return polled;
+                }
+                // Half a head would be waited for: of what nobody has asked yet, there is nothing to answer.
+                if activity.is_idle() {
+                    return Poll::Ready(Ok(()));
+                }
+                if late.is_none() {
+                    late.set(Some(tokio::time::sleep(deadlines.last_answer)));
+                }
+                late.as_mut().as_pin_mut().map_or(Poll::Pending, |late| late.poll(context)).map(Ok)
             })
             .await
         }

@@ -14,6 +14,7 @@ use super::*;
 const SOON: Duration = Duration::from_millis(200);
 /// Longer than any test: what ends within it was not ended by a deadline.
 const NEVER: Duration = Duration::from_secs(24 * 3_600);
+const ENDLESS: Deadlines = Deadlines { head: NEVER, answer: NEVER, last_answer: NEVER };
 /// More than the system buffers for a client that does not read.
 const MUCH: usize = 64 << 20;
 
@@ -92,7 +93,7 @@ const HEADS: [&str; 3] = ["", "GET", "GET / HTTP/1.1\r\nhost: x\r\nx: "];
 
 #[tokio::test]
 async fn a_head_that_does_not_come_and_a_connection_that_is_not_used_are_ended() {
-    let serving = Serving::start(100, Deadlines { head: SOON, answer: NEVER }).await;
+    let serving = Serving::start(100, Deadlines { head: SOON, ..ENDLESS }).await;
     let mut slow = Vec::new();
     for head in HEADS {
         slow.push(serving.says(head).await);
@@ -109,7 +110,7 @@ async fn a_head_that_does_not_come_and_a_connection_that_is_not_used_are_ended()
 
 #[tokio::test]
 async fn the_longest_idle_connection_makes_room_for_the_one_that_comes() {
-    let serving = Serving::start(3, Deadlines { head: NEVER, answer: NEVER }).await;
+    let serving = Serving::start(3, ENDLESS).await;
     let mut used = serving.says("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
     until_answered(&mut used).await;
     let mut idle = Vec::new();
@@ -127,7 +128,7 @@ async fn the_longest_idle_connection_makes_room_for_the_one_that_comes() {
 
 #[tokio::test]
 async fn what_is_being_answered_makes_no_room_and_is_answered() {
-    let serving = Serving::start(2, Deadlines { head: NEVER, answer: NEVER }).await;
+    let serving = Serving::start(2, ENDLESS).await;
     let mut asked = serving.waits().await;
     for _ in 0..20 {
         serving.answers().await;
@@ -140,7 +141,7 @@ async fn what_is_being_answered_makes_no_room_and_is_answered() {
 
 #[tokio::test]
 async fn a_client_that_takes_no_answer_is_cut_off() {
-    let serving = Serving::start(1, Deadlines { head: NEVER, answer: SOON }).await;
+    let serving = Serving::start(1, Deadlines { answer: SOON, ..ENDLESS }).await;
     let mut stuck = serving.says("GET /much HTTP/1.1\r\nhost: x\r\n\r\n").await;
     until_answered(&mut stuck).await;
     // The one place is taken by an answer, and no idle connection can make room.
@@ -152,7 +153,7 @@ async fn a_client_that_takes_no_answer_is_cut_off() {
 /// Each piece that it takes is progress, and yet the whole takes for ever.
 #[tokio::test]
 async fn a_client_that_takes_an_answer_bit_by_bit_is_cut_off() {
-    let serving = Serving::start(1, Deadlines { head: NEVER, answer: SOON }).await;
+    let serving = Serving::start(1, Deadlines { answer: SOON, ..ENDLESS }).await;
     let mut slow = serving.says("GET /much HTTP/1.1\r\nhost: x\r\n\r\n").await;
     let trickle = async {
         let mut piece = vec![0; 64 << 10];
@@ -168,7 +169,7 @@ async fn a_client_that_takes_an_answer_bit_by_bit_is_cut_off() {
 
 #[tokio::test]
 async fn a_shutdown_answers_what_was_asked_and_waits_for_nothing_else() {
-    let serving = Serving::start(100, Deadlines { head: NEVER, answer: NEVER }).await;
+    let serving = Serving::start(100, ENDLESS).await;
     let mut others = Vec::new();
     for head in HEADS {
         others.push(serving.says(head).await);
@@ -184,5 +185,13 @@ async fn a_shutdown_answers_what_was_asked_and_waits_for_nothing_else() {
     serving.go.notify_one();
     let answer = rest(&mut asked).await;
     assert!(answer.ends_with("waited"), "{answer:?}");
+    serving.ends().await;
+}
+
+#[tokio::test]
+async fn a_client_that_takes_no_answer_does_not_hold_up_a_shutdown() {
+    let serving = Serving::start(100, Deadlines { last_answer: SOON, ..ENDLESS }).await;
+    let mut stuck = serving.says("GET /much HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    until_answered(&mut stuck).await;
     serving.ends().await;
 }
