@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use txnscope_catalog::OVERFLOW;
+use txnscope_catalog::{OVERFLOW, is_printable};
 
 /// The longest name that is shown. The server's own limits are shorter; this one holds whatever it sends.
 const LONGEST: usize = 255;
@@ -37,8 +37,9 @@ impl Names {
             *seen = now;
             return shown.to_owned().into();
         }
-        // A name that is the word itself cannot be told from the rest.
-        if shown == OVERFLOW || !self.has_place(now) {
+        // A name that is the word itself cannot be told from the rest. One that would steer a terminal or hide cannot be
+        // shown, and escaped it could be another's.
+        if shown == OVERFLOW || !shown.chars().all(is_printable) || !self.has_place(now) {
             return OVERFLOW.into();
         }
         self.admitted.insert(shown.to_owned(), now);
@@ -104,6 +105,17 @@ mod tests {
         assert_eq!(names.admit("newer"), "overflow", "one place was free");
         assert_eq!(names.admitted().collect::<Vec<_>>(), ["honest", "new"]);
         assert!(names.has("honest") && !names.has("made up"));
+    }
+
+    #[test]
+    fn a_name_that_steers_a_terminal_or_hides_is_shown_as_overflow() {
+        let mut names = Names::new(2);
+        for name in
+            ["shop\u{1b}[2J", "shop\n", "shop\u{9b}31m", "shop\u{202e}", "shop\u{2028}", "shop\u{200b}"]
+        {
+            assert_eq!(names.admit(name), "overflow", "{name:?}");
+        }
+        assert_eq!(names.admit("Zoë's shop 木"), "Zoë's shop 木", "and takes no place");
     }
 
     #[test]

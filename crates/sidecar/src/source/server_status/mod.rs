@@ -12,6 +12,7 @@ use std::borrow::Cow;
 use async_trait::async_trait;
 use mongodb::bson::{Document, doc};
 use txnscope_catalog as catalog;
+use txnscope_catalog::Line;
 
 use super::command::server_status_with;
 use super::fields::{self, Field, micros, plain, truth};
@@ -104,10 +105,13 @@ pub(super) fn decode(reply: &Document) -> Reading {
     reading
 }
 
+/// The longest text of a server's that becomes a label, in bytes.
+const LONGEST: usize = 255;
+
 /// Version, process and storage engine. The process may come with a path or an extension.
 fn info(reply: &Document) -> Vec<Cow<'static, str>> {
-    let version = text(reply, &["version"]).ok().unwrap_or_default().to_owned();
-    let engine = text(reply, &["storageEngine", "name"]).ok().unwrap_or_default().to_owned();
+    let shown = |path: &[&str]| Line::new(text(reply, path).ok().unwrap_or_default(), LONGEST).to_string();
+    let (version, engine) = (shown(&["version"]), shown(&["storageEngine", "name"]));
     let path = text(reply, &["process"]).ok().unwrap_or_default();
     let file = path.rsplit(['/', '\\']).next().unwrap_or_default();
     let process = match file.split('.').next().unwrap_or_default() {
