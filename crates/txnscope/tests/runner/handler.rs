@@ -119,8 +119,12 @@ async fn the_reason_of_an_attempt_ends_with_the_transaction_that_commits() {
 async fn the_table_of_open_transactions_is_for_this_machine() {
     let metrics = txnscope::Metrics::isolated().unwrap();
     let router: axum::Router = metrics.registry().open_transactions_router();
-    let ask = async |peer: Option<&str>| {
-        let mut request = Request::get("/-/transactions").body(Body::empty()).unwrap();
+    let ask_with = async |peer: Option<&str>, headers: &[(&str, &str)]| {
+        let mut request = Request::get("/-/transactions");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut request = request.body(Body::empty()).unwrap();
         if let Some(peer) = peer {
             let peer: std::net::SocketAddr = peer.parse().unwrap();
             request.extensions_mut().insert(axum::extract::ConnectInfo(peer));
@@ -130,6 +134,7 @@ async fn the_table_of_open_transactions_is_for_this_machine() {
             (answer.status(), axum::body::to_bytes(answer.into_body(), 1_000).await.unwrap());
         (status, String::from_utf8(body.to_vec()).unwrap())
     };
+    let ask = async |peer: Option<&str>| ask_with(peer, &[]).await;
     for local in ["127.0.0.1:9", "[::1]:9", "[::ffff:127.0.0.1]:9"] {
         assert_eq!(ask(Some(local)).await, (StatusCode::OK, r#"{"transactions":[]}"#.to_owned()), "{local}");
     }
@@ -137,4 +142,23 @@ async fn the_table_of_open_transactions_is_for_this_machine() {
     let (status, advice) = ask(None).await;
     assert_eq!(status, StatusCode::FORBIDDEN);
     assert!(advice.contains("into_make_service_with_connect_info"), "{advice}");
+
+    let from_here = async |name: &str, value: &str| ask_with(Some("127.0.0.1:9"), &[(name, value)]).await;
+    for host in ["127.0.0.1:3000", "127.0.0.2", "localhost:3000", "LOCALHOST", "localhost.", "[::1]:3000"] {
+        assert_eq!(from_here("host", host).await.0, StatusCode::OK, "{host}");
+    }
+    // A browser that a foreign name has led to this machine.
+    for host in
+        ["evil.example", "evil.example:3000", "127.0.0.1.evil.example", "10.0.0.1:3000", "[2001:db8::1]", ""]
+    {
+        let (status, advice) = from_here("host", host).await;
+        assert_eq!(status, StatusCode::FORBIDDEN, "{host}");
+        assert!(advice.contains("localhost"), "{advice}");
+    }
+    // A proxy on this machine, which asks for somebody else.
+    for name in ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via", "cf-connecting-ip"] {
+        let (status, advice) = from_here(name, "127.0.0.1").await;
+        assert_eq!(status, StatusCode::FORBIDDEN, "{name}");
+        assert!(advice.contains("proxy"), "{advice}");
+    }
 }
