@@ -101,7 +101,7 @@ impl Flags {
 }
 
 fn token_of(file: &Path) -> anyhow::Result<Token> {
-    let bytes = std::fs::read(file)?;
+    let bytes = txnscope_mongo::read_file(file, txnscope_mongo::SECRET_LIMIT)?;
     let text = String::from_utf8(bytes).map_err(|_| anyhow!("the file is not UTF-8"))?;
     Ok(Token::new(&text)?)
 }

@@ -10,6 +10,7 @@
 //! | `cut` | the text of a URI in the pieces that the driver sees |
 //! | `options` | the options of every driver, and what becomes of each here |
 //! | `credentials` | a user and a password that are given apart from the URI |
+//! | `file` | files as they are read: regular ones, of a bounded size |
 //! | `line` | the one line of a file or a variable that holds a secret |
 //! | `set_name` | the name of a replica set, checked |
 //! | `shown` | the name of a file, as it may be shown |
@@ -18,6 +19,7 @@
 mod credentials;
 mod cut;
 mod error;
+mod file;
 mod line;
 mod options;
 mod set_name;
@@ -27,6 +29,7 @@ mod uri;
 
 pub use crate::credentials::Credentials;
 pub use crate::error::UriError;
+pub use crate::file::{FILE_LIMIT, SECRET_LIMIT, is_readable_by_everybody, read_file};
 pub use crate::line::{LineError, one_line, read_one_line};
 pub use crate::options::Ignored;
 pub use crate::set_name::SetName;

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use crate::file::{SECRET_LIMIT, read_file};
+
 /// Why a text is not the one line that it should be. Repeats nothing of it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -37,13 +39,13 @@ pub fn one_line(text: &str) -> Result<&str, LineError> {
     Ok(line)
 }
 
-/// The line that a file consists of.
+/// The line that a file consists of: a regular file of at most [`SECRET_LIMIT`] bytes.
 ///
 /// # Errors
 ///
 /// If it cannot be read, or as [`one_line`] does.
 pub fn read_one_line(file: &Path) -> Result<String, LineError> {
-    let bytes = std::fs::read(file).map_err(|error| LineError::Unreadable(error.to_string()))?;
+    let bytes = read_file(file, SECRET_LIMIT).map_err(|error| LineError::Unreadable(error.to_string()))?;
     let text = String::from_utf8(bytes).map_err(|_| LineError::NotUtf8)?;
     one_line(&text).map(str::to_owned)
 }

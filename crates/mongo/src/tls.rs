@@ -8,6 +8,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
 
 use crate::error::UriError;
+use crate::file::{FILE_LIMIT, read_file};
 
 /// What the files of certificates that a URI names held when they were read. Equal if they held the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +35,7 @@ impl TlsFiles {
 /// What is said of it repeats no path: it is a value of the URI.
 fn file(option: &'static str, path: &Path, has_key: bool) -> Result<Vec<u8>, UriError> {
     let wrong = |what: &str| UriError::TlsFile { option, what: what.to_owned() };
-    let bytes = std::fs::read(path).map_err(|error| wrong(&error.to_string()))?;
+    let bytes = read_file(path, FILE_LIMIT).map_err(|error| wrong(&error.to_string()))?;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     match certificates {
         Ok(certificates) if !certificates.is_empty() => {}

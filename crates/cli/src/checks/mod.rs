@@ -14,7 +14,7 @@ use anyhow::{Context, anyhow};
 use clap::ArgMatches;
 use mongodb::Client;
 use txnscope_consistency::Checks;
-use txnscope_mongo::{UriError, shown_path};
+use txnscope_mongo::{FILE_LIMIT, UriError, read_file, shown_path};
 
 pub(crate) use flags::{AuditFlags, RepairFlags};
 
@@ -35,7 +35,8 @@ const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// mistakes.
 pub(crate) fn read(file: &Path, separator: &str) -> anyhow::Result<Checks> {
     let name = shown_path(file, file);
-    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {name}"))?;
+    let bytes = read_file(file, FILE_LIMIT).with_context(|| format!("cannot read {name}"))?;
+    let text = String::from_utf8(bytes).with_context(|| format!("cannot read {name}: it is not UTF-8"))?;
     Checks::parse(&text).map_err(|error| {
         let told: Vec<_> = error
             .mistakes()
