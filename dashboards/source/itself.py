@@ -169,14 +169,18 @@ SCRAPES = [
             Query("count by (job) (count by (job, operation) (transaction_attempts_total{BACKEND}))", "{{job}}"),
             limit("max(txnscope:threshold:operations)", "alert"),
         ],
-        width=12,
     ),
     timeseries(
         "Series that were dropped",
         "By source. The limit of a label was met, or the server says something odd.",
         "ops",
         [Query("sum by (source) (rate(txnscope_series_dropped_total{SIDECAR}[$__rate_interval]))", "{{source}}")],
-        width=12,
+    ),
+    timeseries(
+        "Failed logins",
+        "To the sidecar: wrong passwords, and those that were not checked because too many waited. Its log has the addresses.",
+        "ops",
+        [Query("sum by (result) (rate(txnscope_failed_logins_total{SIDECAR}[$__rate_interval]))", "{{result}}")],
     ),
 ]
 

@@ -1,7 +1,7 @@
 //! What the sidecar says about itself.
 
 use crate::server::{MEMBER, RS, server};
-use crate::{Kind, Label, Metric, POLL_ERROR_REASONS, POLL_SOURCES, Unit, Values};
+use crate::{FAILED_LOGIN_RESULTS, Kind, Label, Metric, POLL_ERROR_REASONS, POLL_SOURCES, Unit, Values};
 
 const SOURCE: Label =
     Label { name: "source", help: "what was asked of the member", values: Values::Closed(POLL_SOURCES) };
@@ -33,6 +33,16 @@ pub const TXNSCOPE_CONFIG_RELOAD_TIMESTAMP: Metric = server(
     Unit::Seconds,
     "When the configuration in force was read, in seconds since 1970.",
     &[],
+    "the sidecar",
+);
+
+/// Logins that failed.
+pub const TXNSCOPE_FAILED_LOGINS: Metric = server(
+    "txnscope_failed_logins_total",
+    Kind::Counter,
+    Unit::Count,
+    "Requests to the sidecar whose user or password was wrong, or was not checked because too many were waiting.",
+    &[Label { name: "result", help: "what came of the login", values: Values::Closed(FAILED_LOGIN_RESULTS) }],
     "the sidecar",
 );
 

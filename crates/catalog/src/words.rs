@@ -89,6 +89,10 @@ pub const POLL_ERROR_REASONS: &[&str] = &[
     "other",
 ];
 
+/// What came of a login to the sidecar that failed: the user or the password was wrong, or it was not checked because too
+/// many were waiting.
+pub const FAILED_LOGIN_RESULTS: &[&str] = &["refused", "turned_away"];
+
 /// The most checks that one file may hold.
 pub const MAX_CHECKS: usize = 200;
 

@@ -11,9 +11,10 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args};
 use toml::Spanned;
 use txnscope_catalog::escape_line;
-use txnscope_mongo::{Credentials, one_line, read_one_line, shown_path};
+use txnscope_mongo::{Credentials, one_line, shown_path};
 use txnscope_sidecar::Target;
 
+use crate::exposed::read_secret;
 use crate::file::File;
 
 const URI: &str = "MONGODB_URI";
@@ -143,7 +144,7 @@ impl Deployments {
             if self.uri_files == Some(layer) {
                 for path in &self.flags.uri_files {
                     let from = || format!("--mongodb.uri-file: cannot use {}", shown_path(path, path));
-                    let target = complete(Target::new(read_one_line(path).with_context(from)?));
+                    let target = complete(Target::new(read_secret(path, path).with_context(from)?));
                     target.check().with_context(from)?;
                     targets.push(target);
                 }
@@ -210,7 +211,7 @@ impl Deployments {
         let (flags, section) = (&self.flags, &file.mongodb);
         let given = |path: &Path| {
             let from = || format!("--mongodb.password-file: cannot use {}", shown_path(path, path));
-            read_one_line(path).with_context(from)
+            read_secret(path, path).with_context(from)
         };
         let password = match (&flags.password_file, &self.environment.password) {
             (Some(path), _) if self.password_file == Some(ValueSource::CommandLine) => Some(given(path)?),
@@ -253,12 +254,16 @@ fn warn_of_ignored(target: &Target) {
         let options = escape_line(&options.join(", ")).into_owned();
         let _ = writeln!(io::stderr().lock(), "txnscope: options of the URI have no effect here: {options}");
     }
+    if target.key_is_readable_by_everybody() {
+        let what = "every user of this machine may read the file of tlsCertificateKeyFile: chmod o-r takes that away";
+        let _ = writeln!(io::stderr().lock(), "txnscope: {what}");
+    }
 }
 
 /// What a file holds that the configuration file names.
 pub(crate) fn secret(file: &File, path: &Spanned<PathBuf>) -> Result<String> {
     let beside = file.beside(path.get_ref());
-    read_one_line(&beside).map_err(|error| {
+    read_secret(path.get_ref(), &beside).map_err(|error| {
         file.at(path, format!("cannot use {}: {error}", shown_path(path.get_ref(), &beside))).into()
     })
 }

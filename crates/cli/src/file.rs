@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 use txnscope_catalog::escape_line;
-use txnscope_mongo::shown_path;
+use txnscope_mongo::{FILE_LIMIT, read_file, shown_path};
 
 use crate::flags::{Level, LogFormat, duration};
 use crate::sources::Sources;
@@ -70,6 +70,7 @@ pub(crate) struct Web {
     pub(crate) telemetry_path: Option<String>,
     pub(crate) config: WebConfig,
     pub(crate) max_requests: Option<usize>,
+    pub(crate) allowed_hosts: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -159,7 +160,7 @@ impl File {
         // What is not there may be no file's name at all.
         let file = || PathBuf::from(shown_path(path, path));
         let unreadable = |what: String| FileError { file: file(), line: None, what };
-        let bytes = std::fs::read(path).map_err(|error| unreadable(error.to_string()))?;
+        let bytes = read_file(path, FILE_LIMIT).map_err(|error| unreadable(error.to_string()))?;
         let text = String::from_utf8(bytes).map_err(|_| unreadable("it is not UTF-8".to_owned()))?;
         Self::parse(path, text)
     }

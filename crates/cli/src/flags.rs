@@ -155,7 +155,7 @@ pub(crate) struct ServeFlags {
     )]
     pub(crate) web_config_file: Option<PathBuf>,
 
-    /// Requests that are served at once; more get 503. 0: no limit. Default: 40.
+    /// Requests that are served at once, and probes that are; more get 503. 0: no limit. Default: 40.
     #[arg(
         long = "web.max-requests",
         value_name = "NUMBER",
@@ -163,6 +163,17 @@ pub(crate) struct ServeFlags {
         hide_env_values = true
     )]
     pub(crate) max_requests: Option<usize>,
+
+    /// A name by which the web side may be called, without port, besides addresses and localhost. Repeat it for more.
+    /// Default: every name, where it listens on an address that other machines reach.
+    #[arg(
+        long = "web.allowed-hosts",
+        value_name = "NAME",
+        env = "TXNSCOPE_WEB_ALLOWED_HOSTS",
+        hide_env_values = true,
+        value_delimiter = ' '
+    )]
+    pub(crate) allowed_hosts: Vec<String>,
 
     /// How often to ask each member: 500ms, 5s, 1m. Default: 5s.
     #[arg(

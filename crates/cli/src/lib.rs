@@ -4,6 +4,7 @@ mod checks;
 mod complaint;
 mod deployment;
 mod drill;
+mod exposed;
 mod file;
 mod flags;
 #[cfg(feature = "fuzzing")]
@@ -23,6 +24,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use anyhow::Context;
+use clap::ArgMatches;
 use txnscope_catalog::escape_text;
 
 use crate::complaint::Unread;
@@ -40,6 +42,12 @@ pub fn run() -> ExitCode {
         Ok(read) => read,
         Err(error) => return explain(&error),
     };
+    let code = done(flags, &matches);
+    exposed::print();
+    code
+}
+
+fn done(flags: Flags, matches: &ArgMatches) -> ExitCode {
     match (flags.command, matches.subcommand()) {
         (Command::Serve(flags), Some((_, matches))) => serve::run(*flags, matches),
         (Command::Audit(flags), Some((_, matches))) => checks::audit::audit(&flags, matches),

@@ -10,7 +10,7 @@ use txnscope_sidecar::{Config, Sidecar};
 
 use crate::flags::{Level, LogFormat, ServeFlags};
 use crate::settings::{Given, Settings, misspelt_variables};
-use crate::{FAILURE, MISUSE, fail, logging};
+use crate::{FAILURE, MISUSE, exposed, fail, logging};
 
 pub(crate) fn run(flags: ServeFlags, matches: &ArgMatches) -> ExitCode {
     let given = Given::new(flags, matches);
@@ -21,6 +21,7 @@ pub(crate) fn run(flags: ServeFlags, matches: &ArgMatches) -> ExitCode {
         Err(_) => (given.flags.level.unwrap_or(Level::Info), given.flags.format.unwrap_or(LogFormat::Logfmt)),
     };
     logging::start(level, format);
+    exposed::log();
     for (name, meant) in misspelt_variables() {
         tracing::warn!(name, meant, "a variable that nobody reads");
     }
@@ -34,10 +35,25 @@ pub(crate) fn run(flags: ServeFlags, matches: &ArgMatches) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error, FAILURE),
     };
-    if given.flags.check_config {
+    let code = if given.flags.check_config {
         runtime.block_on(check(&config))
     } else {
+        raise_file_limit();
         runtime.block_on(serve(given, config))
+    };
+    // What still reads a file, from a disk that hangs say, holds up no end.
+    runtime.shutdown_background();
+    code
+}
+
+/// As many files as the system lets us have: each connection is one. The limit that a process starts with is low for the
+/// sake of programs of another age.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::debug!(%error, "the limit on open files stays as it is");
     }
 }
 
@@ -64,17 +80,31 @@ async fn serve(given: Given, config: Config) -> ExitCode {
     };
     let load =
         move || Ok(given.settings().map(|settings| settings.config).map_err(|error| format!("{error:#}"))?);
-    let sidecar = match Sidecar::start_reloadable(config, load).await {
-        Ok(sidecar) => sidecar,
-        Err(error) => {
+    // A task of its own, as it reads files: the end is heard also while a disk hangs.
+    let starting = tokio::spawn(Sidecar::start_reloadable(config, load));
+    let started = tokio::select! {
+        started = starting => started,
+        name = signals.end() => {
+            tracing::info!(signal = name, "stopping before the start has ended");
+            return ExitCode::SUCCESS;
+        }
+    };
+    let sidecar = match started {
+        Ok(Ok(sidecar)) => sidecar,
+        Ok(Err(error)) => {
             let code = if error.is_misuse() { MISUSE } else { FAILURE };
             return fail(&error.into(), code);
         }
+        Err(error) => return fail(&anyhow::Error::new(error).context("the start has failed"), FAILURE),
     };
     let name = loop {
         match signals.next().await {
-            // How it ends is in the log and on the page.
-            "SIGHUP" => drop(sidecar.reload().await),
+            // How it ends is in the log and on the page. It may take long, and the end does not wait for it; further
+            // SIGHUPs are one that comes afterwards.
+            "SIGHUP" => tokio::select! {
+                _ = sidecar.reload() => {}
+                name = signals.end() => break name,
+            },
             name => break name,
         }
     };
@@ -104,6 +134,14 @@ impl Signals {
     async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.hangup.recv() => "SIGHUP",
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+
+    /// SIGINT or SIGTERM.
+    async fn end(&mut self) -> &'static str {
+        tokio::select! {
             _ = self.interrupt.recv() => "SIGINT",
             _ = self.terminate.recv() => "SIGTERM",
         }

@@ -10,6 +10,7 @@ use txnscope_sidecar::{Config, StartError, Target, is_name};
 
 use crate::checks;
 use crate::deployment::{Deployments, PASSWORD, WHICH, line, secret};
+use crate::exposed;
 use crate::file::{File, nearest};
 use crate::flags::{Level, LogFormat, ServeFlags};
 use crate::sources;
@@ -44,6 +45,7 @@ impl Given {
     pub(crate) fn settings(&self) -> Result<Settings> {
         let flags = &self.flags;
         let file = File::named(flags.config_file.as_deref())?;
+        self.note_exposed(&file);
         let mut config = Config::default();
         config.targets = self.deployments.targets(&file)?;
         // They stand in what is said below, and one that is none may be a URI.
@@ -127,6 +129,18 @@ impl Given {
         })
     }
 
+    /// The configuration file is as secret as what stands in it.
+    fn note_exposed(&self, file: &File) {
+        let uris =
+            file.mongodb.uri.iter().chain(file.targets.values().filter_map(|target| target.uri.as_ref()));
+        let holds_secrets = file.mongodb.password.is_some()
+            || file.auth_modules.values().any(|module| module.password.is_some())
+            || uris.map(|uri| Target::new(uri.get_ref().clone())).any(|target| target.has_secret_in_uri());
+        if let Some(path) = self.flags.config_file.as_ref().filter(|_| holds_secrets) {
+            exposed::note(path, path);
+        }
+    }
+
     fn web(&self, file: &File, config: &mut Config) -> Result<()> {
         let (flags, web) = (&self.flags, &file.web);
         if !flags.listen_addresses.is_empty() {
@@ -149,6 +163,8 @@ impl Given {
         if let Some(most) = flags.max_requests.or(web.max_requests) {
             config.max_requests = most;
         }
+        let hosts = if flags.allowed_hosts.is_empty() { &web.allowed_hosts } else { &flags.allowed_hosts };
+        config.allowed_hosts.clone_from(hosts);
         Ok(())
     }
 }

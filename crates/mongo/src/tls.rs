@@ -8,7 +8,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
 
 use crate::error::UriError;
-use crate::file::{FILE_LIMIT, read_file};
+use crate::file::{FILE_LIMIT, is_readable_by_everybody, read_file};
 
 /// What the files of certificates that a URI names held when they were read. Equal if they held the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +29,16 @@ impl TlsFiles {
             }
         }
         Ok(Self(digest.finalize().into()))
+    }
+
+    /// Whether every user of the machine may read the file of the private key.
+    pub(crate) fn key_is_readable_by_everybody(parsed: &ConnectionString) -> bool {
+        match &parsed.tls {
+            Some(Tls::Enabled(options)) => {
+                options.cert_key_file_path.as_deref().is_some_and(is_readable_by_everybody)
+            }
+            Some(Tls::Disabled) | None => false,
+        }
     }
 }
 

@@ -142,6 +142,12 @@ impl Uri {
         TlsFiles::read(self.any())
     }
 
+    /// Whether every user of the machine may read the file with the private key that it names.
+    #[must_use]
+    pub fn key_is_readable_by_everybody(&self) -> bool {
+        TlsFiles::key_is_readable_by_everybody(self.any())
+    }
+
     /// What the driver needs to reach the deployment. Asks DNS if there is a name that only DNS knows.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use crate::consistency::Inspected;
 use crate::reload::ReloadRecord;
 use crate::snapshot::{MemberState, Snapshot};
+use crate::web::Logins;
 
 /// The deployments of one page.
 #[derive(Debug, Clone, Default)]
@@ -13,12 +14,13 @@ pub(crate) struct Board {
     snapshots: Arc<RwLock<Vec<Snapshot>>>,
     inspected: Arc<RwLock<Vec<Inspected>>>,
     reloads: Option<Arc<ReloadRecord>>,
+    logins: Option<Arc<Logins>>,
 }
 
 impl Board {
-    /// The board of the page that also says how reloads went.
-    pub(crate) fn of_main_page(reloads: Arc<ReloadRecord>) -> Self {
-        Self { reloads: Some(reloads), ..Self::default() }
+    /// The board of the page that also says how reloads and logins went.
+    pub(crate) fn of_main_page(reloads: Arc<ReloadRecord>, logins: Arc<Logins>) -> Self {
+        Self { reloads: Some(reloads), logins: Some(logins), ..Self::default() }
     }
 
     /// From now on, these and no others.
@@ -56,6 +58,10 @@ impl Board {
 
     pub(crate) fn reloads(&self) -> Option<&ReloadRecord> {
         self.reloads.as_deref()
+    }
+
+    pub(crate) fn logins(&self) -> Option<&Logins> {
+        self.logins.as_deref()
     }
 }
 

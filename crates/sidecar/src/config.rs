@@ -19,7 +19,7 @@ pub const DEFAULT_PORT: u16 = 9917;
 /// How a sidecar is started. [`Config::new`] has a default for everything but what to watch.
 ///
 /// Its `Debug` form holds no secret.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Config {
     /// The deployments that are watched always. Their members share the page of metrics.
@@ -38,8 +38,11 @@ pub struct Config {
     pub telemetry_path: String,
     /// TLS and users of the web side, in the format of Prometheus's exporter toolkit.
     pub web_config_file: Option<PathBuf>,
-    /// How many requests are served at once; more are refused with 503. 0: no limit.
+    /// How many requests are served at once, and how many probes; more are refused with 503. 0: no limit.
     pub max_requests: usize,
+    /// The names by which the web side may be called, besides addresses and `localhost`. If there is none, every name will
+    /// do where it listens on an address that other machines reach, and none where it listens for this machine alone.
+    pub allowed_hosts: Vec<String>,
     /// How often a source asks a member, if it has no slower pace of its own.
     pub poll_interval: Duration,
     /// How long a member may take to answer. What takes longer has failed.
@@ -74,6 +77,9 @@ impl Config {
         if !is_telemetry_path(&self.telemetry_path) {
             return Err(StartError::TelemetryPath);
         }
+        if !self.allowed_hosts.iter().all(|host| is_name(host)) {
+            return Err(StartError::AllowedHost);
+        }
         if !self.probes.keys().chain(self.auth_modules.keys()).all(|name| is_name(name)) {
             return Err(StartError::Name);
         }
@@ -104,6 +110,7 @@ impl Default for Config {
             telemetry_path: "/metrics".to_owned(),
             web_config_file: None,
             max_requests: 40,
+            allowed_hosts: Vec::new(),
             poll_interval: Duration::from_secs(5),
             poll_timeout: Duration::from_secs(3),
             sources: SourceSettings::default(),

@@ -52,6 +52,9 @@ pub enum StartError {
         "the path of the metrics cannot be served: begin with / and use letters, digits, _ . and -, as in /metrics; /, /probe and /-/ are taken"
     )]
     TelemetryPath,
+    /// A name by which the web side may be called is none.
+    #[error("an allowed host is no name: give it without scheme and port, as in txnscope.example")]
+    AllowedHost,
     /// An interval or a timeout is out of bounds.
     #[error("a {name} of {duration:?} is out of bounds: {least:?} to {most:?}")]
     Duration {
@@ -95,6 +98,7 @@ impl StartError {
             | Self::Name
             | Self::Web(_)
             | Self::TelemetryPath
+            | Self::AllowedHost
             | Self::Duration { .. }
             | Self::Sources(_) => true,
             Self::Target { error, .. } => error.is_misuse(),

@@ -67,6 +67,12 @@ impl Collector for Families {
             );
             families.number(&catalog::TXNSCOPE_CONFIG_RELOAD_TIMESTAMP, &[], at);
         }
+        if let Some(logins) = self.board.logins() {
+            for (result, count) in catalog::FAILED_LOGIN_RESULTS.iter().zip(logins.failed()) {
+                #[allow(clippy::cast_precision_loss, reason = "Prometheus has no other number than f64")]
+                families.number(&catalog::TXNSCOPE_FAILED_LOGINS, &[result], count as f64);
+            }
+        }
         for member in self.board.members() {
             of_member(&mut families, &member, now);
         }

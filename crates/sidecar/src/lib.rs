@@ -79,7 +79,7 @@ use crate::board::Board;
 use crate::export::Page;
 use crate::reload::{Loader, ReloadRecord, Reloader};
 use crate::targets::Targets;
-use crate::web::{Access, Web, listeners};
+use crate::web::{Access, Logins, Web, listeners};
 
 /// How long a shutdown waits for scrapes in flight and connections to close.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -120,13 +120,11 @@ impl Sidecar {
     async fn start_with(config: Config, load: Option<Arc<Loader>>) -> Result<Self, StartError> {
         config.validate()?;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let record = Arc::new(ReloadRecord::new());
-        let board = Board::of_main_page(Arc::clone(&record));
+        let (record, logins) = (Arc::new(ReloadRecord::new()), Arc::new(Logins::default()));
+        let board = Board::of_main_page(Arc::clone(&record), Arc::clone(&logins));
         let targets = Arc::new(Targets::new(board.clone(), tasks.clone(), stop.clone()));
         let plan = targets.plan(&config).await?;
-        let access =
-            Access::new(config.web_config_file.as_deref(), config.max_requests, Arc::clone(&record))?;
-        let access = Arc::new(access);
+        let access = Arc::new(Access::new(&config, logins, Arc::clone(&record))?);
         let page = Page::new(board.clone())?;
         let (addresses, listeners): (Vec<_>, Vec<_>) = listeners(&config).await?.into_iter().unzip();
 
@@ -159,7 +157,7 @@ impl Sidecar {
         config.validate()?;
         let (board, stop) = (Board::default(), CancellationToken::new());
         Targets::new(board, TaskTracker::new(), stop).plan(config).await?;
-        Access::new(config.web_config_file.as_deref(), config.max_requests, Arc::new(ReloadRecord::new()))?;
+        Access::new(config, Arc::default(), Arc::new(ReloadRecord::new()))?;
         Ok(())
     }
 
@@ -182,9 +180,13 @@ impl Sidecar {
     /// Reads the configuration again, and puts it in force if all of it is accepted. What has not changed goes on
     /// undisturbed. Addresses and the path of the metrics stay: these take a restart.
     ///
+    /// What takes protection away from the web side (its users, TLS, client certificates) is put in force as well, and
+    /// logged as a warning: the sidecar does that at a reload alone, and never because a file has changed.
+    ///
     /// # Errors
     ///
-    /// If it is not accepted. Nothing has changed then.
+    /// If it is not accepted, or reading it takes longer than 30 s. Nothing has changed then. An empty file for TLS and
+    /// users is not accepted where there were some: `{}` in it says that none are meant.
     ///
     /// # Cancellation
     ///

@@ -103,6 +103,12 @@ impl Target {
         Ok(self.uri()?.tls_files()?)
     }
 
+    /// Whether every user of the machine may read the file with the private key that the URI names.
+    #[must_use]
+    pub fn key_is_readable_by_everybody(&self) -> bool {
+        self.uri.as_ref().is_ok_and(Uri::key_is_readable_by_everybody)
+    }
+
     pub(crate) fn uri(&self) -> Result<&Uri, StartError> {
         self.uri.as_ref().map_err(|error| error.clone().into())
     }

@@ -30,6 +30,9 @@ const GRACE: Duration = Duration::from_millis(250);
 /// How often a probe looks whether the first poll has ended. Nobody is asked then.
 const LOOK: Duration = Duration::from_millis(10);
 
+/// How many probes of one target wait for its first polls. A target that hangs is not to take the places of the others.
+const MOST_WAITING: usize = 8;
+
 /// As how many users a target is watched at once. Each is a set of connections of its own, and anybody who may probe chooses.
 const USERS_AT_ONCE: usize = 2;
 
@@ -45,12 +48,12 @@ pub(crate) enum ProbeError {
         "the configuration does not let that auth module be used for this target: see auth_modules there"
     )]
     Forbidden,
-    #[error("other probes of the target, as other users, have not ended; ask again later")]
-    Busy,
     #[error("the target says itself who to be: leave out auth_module")]
     TwoUsers,
     #[error("the target cannot be watched; see the log")]
     Start,
+    #[error("the target does not answer, and enough probes wait for it already")]
+    Busy,
 }
 
 /// Follows deployments, and changes which.
@@ -125,6 +128,13 @@ pub(crate) struct Plan {
     checks: Option<Checks>,
 }
 
+impl Plan {
+    /// Whether something would be followed anew.
+    pub(crate) fn is_news(&self) -> bool {
+        self.fleets.iter().any(|(_, fleet)| fleet.is_some())
+    }
+}
+
 /// A deployment of a plan.
 enum Wanted {
     New(Box<Followed>),
@@ -153,7 +163,7 @@ impl Targets {
             let tls = target.tls_files().map_err(|error| named(which.clone(), error))?;
             let is_there = state.followed.iter().any(|one| one.is(target, &manner) && one.tls == tls);
             if !state.followed.iter().any(|one| one.target == *target) {
-                warn_of_ignored(target, which.as_deref());
+                warn_of(target, which.as_deref());
             }
             let fleet = match is_there {
                 true => None,
@@ -166,7 +176,7 @@ impl Targets {
             let usable = target.check().and_then(|()| target.tls_files());
             usable.map_err(|error| named(Some(which.clone()), error))?;
             if state.definitions.probes.get(name) != Some(target) {
-                warn_of_ignored(target, Some(&which));
+                warn_of(target, Some(&which));
             }
         }
         let definitions = Definitions {
@@ -251,12 +261,12 @@ impl Targets {
         });
     }
 
-    /// Whether a file of certificates holds something else than when the clients were made that use it.
+    /// What the files of certificates hold that hold something else than when the clients were made that use them.
     ///
     /// # Errors
     ///
     /// If one cannot be used. What is in force stays in force.
-    pub(crate) async fn renewed(&self) -> Result<bool, StartError> {
+    pub(crate) async fn renewed(&self) -> Result<Vec<TlsFiles>, StartError> {
         let made: Vec<(Target, TlsFiles)> = {
             let state = self.state.lock().await;
             let probed = state.probed.values().map(|probed| &probed.followed);
@@ -265,14 +275,14 @@ impl Targets {
         };
         // A disk that hangs holds up nobody else.
         let looking = tokio::task::spawn_blocking(move || {
+            let mut renewed = Vec::new();
             for (target, tls) in made {
-                if target.tls_files()? != tls {
-                    return Ok(true);
-                }
+                let now = target.tls_files()?;
+                renewed.extend((now != tls).then_some(now));
             }
-            Ok(false)
+            Ok(renewed)
         });
-        looking.await.unwrap_or(Ok(false))
+        looking.await.unwrap_or(Ok(Vec::new()))
     }
 
     /// The page of a deployment that is watched on demand. The first probe begins to watch it, and waits until each
@@ -300,6 +310,10 @@ impl Targets {
             let probed = probed.get_mut(&key).ok_or(ProbeError::Start)?;
             probed.asked = Instant::now();
             let waiting = Arc::clone(&probed.waiting);
+            // One of them is the target's own, and one is ours.
+            if Arc::strong_count(&waiting) > MOST_WAITING + 1 && !probed.board.polled() {
+                return Err(ProbeError::Busy);
+            }
             (probed.page.clone(), probed.board.clone(), manner.pace.timeout + GRACE, waiting)
         };
         let limit = patience.map_or(limit, |patience| patience.min(limit));
@@ -428,10 +442,16 @@ impl Definitions {
 }
 
 /// Once for each deployment that is new, in one line, without any value.
-fn warn_of_ignored(target: &Target, which: Option<&str>) {
+fn warn_of(target: &Target, which: Option<&str>) {
     let options: Vec<_> = target.ignored_options().iter().map(ToString::to_string).collect();
     if !options.is_empty() {
         tracing::warn!(which, options = options.join(", "), "options of the URI have no effect here");
+    }
+    if target.key_is_readable_by_everybody() {
+        tracing::warn!(
+            which,
+            "every user of this machine may read the file of tlsCertificateKeyFile: chmod o-r takes that away"
+        );
     }
 }
 

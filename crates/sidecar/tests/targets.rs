@@ -228,16 +228,15 @@ async fn a_target_that_hangs_is_down_and_holds_up_its_own_probe_alone() {
     // Long enough that the others come meanwhile.
     config.poll_timeout = Duration::from_secs(5);
     let sidecar = Sidecar::start(config).await.unwrap();
-    let probe = tokio::spawn(reqwest::get(url(&sidecar, "/probe?target=hung")));
-    // Who takes the only place waits for the target; more are told to come again.
-    wait::until("the probe under way", async || {
-        let (status, text) = get(&sidecar, "/metrics").await;
-        ensure!(status == 503 && text.contains("--web.max-requests"), "{status} {text}");
-        Ok(())
-    })
-    .await
-    .unwrap();
-    let page = Scrape::parse(&probe.await.unwrap().unwrap().text().await.unwrap()).unwrap();
+    // Who takes the only place of a probe waits for the target; more are told to come again. What is no probe has other
+    // places.
+    let probe = || tokio::spawn(reqwest::get(url(&sidecar, "/probe?target=hung")));
+    let (refused, waiting) = futures_util::future::select(probe(), probe()).await.factor_first();
+    let refused = refused.unwrap().unwrap();
+    assert_eq!(refused.status(), 503);
+    assert!(refused.text().await.unwrap().contains("--web.max-requests"));
+    assert_eq!(get(&sidecar, "/metrics").await.0, 200);
+    let page = Scrape::parse(&waiting.await.unwrap().unwrap().text().await.unwrap()).unwrap();
     assert_eq!(page.value("mongodb_up", &[("member", &mongod.address())]), Some(0.0));
     assert!(total(&page, "txnscope_poll_errors_total") > 0.0);
     // The second has nothing to wait for.

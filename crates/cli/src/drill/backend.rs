@@ -23,9 +23,10 @@ use tokio::time::timeout;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use txnscope_catalog::Line;
-use txnscope_mongo::{one_line, read_one_line, shown_path};
+use txnscope_mongo::{one_line, shown_path};
 
 use crate::drill::flags::BackendFlags;
+use crate::exposed::read_secret;
 
 /// A variable, because a flag would be seen in `ps`.
 const TOKEN: &str = "TXNSCOPE_DRILL_TOKEN";
@@ -244,7 +245,7 @@ fn root(url: &str) -> Result<String> {
 
 fn token(file: Option<&Path>) -> Result<String> {
     let token = match (file, std::env::var(TOKEN)) {
-        (Some(path), _) => read_one_line(path)
+        (Some(path), _) => read_secret(path, path)
             .with_context(|| format!("--token-file: cannot use {}", shown_path(path, path)))?,
         (None, Ok(text)) => one_line(&text).with_context(|| format!("{TOKEN} cannot be used"))?.to_owned(),
         (None, Err(std::env::VarError::NotUnicode(_))) => bail!("{TOKEN} is not UTF-8"),

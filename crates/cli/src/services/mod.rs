@@ -24,8 +24,10 @@ use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
-use txnscope_mongo::{one_line, read_one_line, shown_path};
+use txnscope_mongo::{one_line, shown_path};
 use url::Url;
+
+use crate::exposed::read_secret;
 
 /// What is asked for is small; what is larger is no answer to it.
 const MAX_BODY: usize = 64 * 1024 * 1024;
@@ -107,7 +109,7 @@ impl Service {
         let token = match (token_file, token) {
             (Some(path), _) => {
                 let from = || format!("--{name}.token-file: cannot use {}", shown_path(path, path));
-                Some(read_one_line(path).with_context(from)?)
+                Some(read_secret(path, path).with_context(from)?)
             }
             (None, Some(token)) => {
                 let variable = format!("TXNSCOPE_{}_TOKEN", name.to_uppercase());

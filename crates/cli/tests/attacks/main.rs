@@ -1,4 +1,5 @@
-//! Attacks on the commands by who may write to what they read: documents, records, a server's and a service's words.
+//! Attacks on the program: by who may write to what it reads (documents, records, a server's and a service's words), and by
+//! who reaches what it serves.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -7,5 +8,6 @@ mod common;
 mod javascript;
 mod prometheus;
 mod records;
+mod serve;
 mod shop;
 mod words;

@@ -1,25 +1,24 @@
 //! How the web side may be used: over TLS or not, by whom, by how many at once. Re-read when its files change.
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::http::header::{HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use serde_saphyr::Location;
-use sha2::{Digest, Sha256};
-use tokio_rustls::rustls::ServerConfig;
-use txnscope_mongo::shown_path;
 
-use super::file::{HeadersFile, WebConfigError, WebFile};
-use super::tls;
-use super::users::Users;
+use super::SCRAPE_TIMEOUT;
+use super::connections::{Connection, Peer};
+use super::file::WebConfigError;
+use super::logins::{Logins, Verdict};
+use super::origin::is_called_rightly;
+use super::rules::Rules;
+use super::users::{Credentials, Users};
+use crate::config::Config;
 use crate::reload::ReloadRecord;
 
 /// How often the files are looked at. Certificates are renewed on disk, and nobody tells us.
@@ -29,37 +28,54 @@ const LOOK: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Access {
     rules: RwLock<Arc<Rules>>,
-    /// What the files held when they were last read, whether they were accepted or not.
-    seen: Mutex<[u8; 32]>,
-    max_requests: AtomicUsize,
-    in_flight: AtomicUsize,
+    limits: RwLock<Limits>,
+    requests: AtomicUsize,
+    /// They wait for MongoDB, and so have places of their own.
+    probes: AtomicUsize,
+    logins: Arc<Logins>,
     record: Arc<ReloadRecord>,
 }
 
-/// What the file says, checked.
-pub(crate) struct Rules {
-    file: Option<PathBuf>,
-    digest: [u8; 32],
-    pub(super) tls: Option<Arc<ServerConfig>>,
-    headers: HeaderMap,
-    users: Option<Arc<Users>>,
+/// What of the configuration limits requests.
+#[derive(Debug, Clone)]
+struct Limits {
+    max_requests: usize,
+    /// Prometheus may ask for every target in the same moment, whatever their number.
+    max_probes: usize,
+    allowed_hosts: Arc<[String]>,
+}
+
+impl Limits {
+    fn of(config: &Config) -> Self {
+        let max_probes = match config.max_requests {
+            0 => 0,
+            most => most.max(2 * config.probes.len()),
+        };
+        Self {
+            max_requests: config.max_requests,
+            max_probes,
+            allowed_hosts: config.allowed_hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
+        }
+    }
 }
 
 impl Access {
     /// # Errors
     ///
-    /// If the file, or one that it names, cannot be read or used.
+    /// If the file of the configuration, or one that it names, cannot be read or used.
     pub(crate) fn new(
-        file: Option<&Path>,
-        max_requests: usize,
+        config: &Config,
+        logins: Arc<Logins>,
         record: Arc<ReloadRecord>,
     ) -> Result<Self, WebConfigError> {
-        let rules = Rules::read(file).1?;
+        let rules = Rules::read(config.web_config_file.as_deref()).1?;
+        rules.warn();
         Ok(Self {
-            seen: Mutex::new(rules.digest),
             rules: RwLock::new(Arc::new(rules)),
-            max_requests: AtomicUsize::new(max_requests),
-            in_flight: AtomicUsize::new(0),
+            limits: RwLock::new(Limits::of(config)),
+            requests: AtomicUsize::new(0),
+            probes: AtomicUsize::new(0),
+            logins,
             record,
         })
     }
@@ -68,176 +84,341 @@ impl Access {
         Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    fn limits(&self) -> Limits {
+        self.limits.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Reads the file anew, and changes nothing yet.
     ///
     /// # Errors
     ///
-    /// If it, or one that it names, cannot be read or used.
+    /// If it, or one that it names, cannot be read or used, or if it is empty and others are in force: it is being
+    /// written.
     pub(crate) async fn read(&self, file: Option<PathBuf>) -> Result<Rules, WebConfigError> {
-        let reading = tokio::task::spawn_blocking(move || Rules::read(file.as_deref()));
-        reading
+        let reading = tokio::task::spawn_blocking(move || Rules::read(file.as_deref()).1);
+        let rules = reading
             .await
-            .map_or_else(|_| Err(WebConfigError::new(Path::new(""), "reading it failed")), |(_, read)| read)
+            .unwrap_or_else(|_| Err(WebConfigError::new(std::path::Path::new(""), "reading it failed")))?;
+        rules.may_replace(&self.rules())?;
+        Ok(rules)
     }
 
-    /// From now on, for every new connection and request.
-    pub(crate) fn enforce(&self, rules: Rules, max_requests: usize) {
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = rules.digest;
-        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
-        self.max_requests.store(max_requests, Ordering::Relaxed);
+    /// From now on, for every new connection and request; connections that are open end with the request that they are
+    /// at. Says whether that changes anything.
+    pub(crate) fn enforce(&self, rules: Rules, config: &Config) -> bool {
+        *self.limits.write().unwrap_or_else(PoisonError::into_inner) = Limits::of(config);
+        let mut current = self.rules.write().unwrap_or_else(PoisonError::into_inner);
+        if (rules.digest, &rules.file) == (current.digest, &current.file) {
+            return false;
+        }
+        rules.warn();
+        let lost = current.protection_beyond(&rules);
+        if !lost.is_empty() {
+            let lost = lost.join(", ");
+            tracing::warn!(lost, "the web side is less protected than before this reload");
+        }
+        std::mem::replace(&mut *current, Arc::new(rules)).supersede();
+        true
     }
 
-    /// Reads the files again whenever they have changed. What is not accepted is said once, and changes nothing.
+    /// Puts rules in force in the place of those, if these are still there.
+    fn replace(&self, before: &Arc<Rules>, rules: Rules) -> bool {
+        let mut current = self.rules.write().unwrap_or_else(PoisonError::into_inner);
+        let is_same = Arc::ptr_eq(&current, before);
+        if is_same {
+            rules.warn();
+            std::mem::replace(&mut *current, Arc::new(rules)).supersede();
+        }
+        is_same
+    }
+
+    /// Reads the files again whenever they have changed and stay as they are for one look more: who writes one may not be
+    /// done. What is not accepted is said once, and changes nothing; so is what would take protection away, which only a
+    /// reload may do that somebody asks for.
     pub(crate) async fn follow_files(self: Arc<Self>) {
+        let mut followed = self.rules();
+        let (mut seen, mut refused) = (None, None);
         loop {
             tokio::time::sleep(LOOK).await;
-            let Some(file) = self.rules().file.clone() else { continue };
+            let before = self.rules();
+            if !Arc::ptr_eq(&before, &followed) {
+                (seen, refused) = (None, None);
+                followed = Arc::clone(&before);
+            }
+            let Some(file) = before.file.clone() else { continue };
             let reading = tokio::task::spawn_blocking(move || Rules::read(Some(&file)));
-            let Ok((digest, read)) = reading.await else { continue };
-            if std::mem::replace(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner), digest)
-                == digest
-            {
+            let read = tokio::select! {
+                read = reading => read,
+                // A disk that hangs holds up nobody whom a reload has led elsewhere.
+                () = before.superseded() => continue,
+            };
+            let Ok((digest, read)) = read else { continue };
+            if digest == before.digest {
+                seen = None;
+                if refused.take().is_some() {
+                    self.record.note(true);
+                    tracing::info!("the files of --web.config.file are again those that are in force");
+                }
                 continue;
             }
-            self.record.note(read.is_ok());
-            match read {
-                Ok(rules) => {
-                    *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
-                    tracing::info!("the files of --web.config.file have changed and are in force");
+            if seen.replace(digest) != Some(digest) || refused == Some(digest) {
+                continue;
+            }
+            match read.map(|rules| (before.protection_beyond(&rules).join(", "), rules)) {
+                Ok((lost, rules)) if lost.is_empty() => {
+                    if self.replace(&before, rules) {
+                        self.record.note(true);
+                        tracing::info!("the files of --web.config.file have changed and are in force");
+                    }
+                    continue;
                 }
+                Ok((lost, _)) => tracing::error!(
+                    lost,
+                    "the files of --web.config.file have changed and would take protection away, which only a reload may \
+                     do (SIGHUP, or POST /-/reload); what they said before holds"
+                ),
                 Err(error) => tracing::error!(
                     %error, "the files of --web.config.file have changed and are refused; what they said before holds"
                 ),
             }
+            self.record.note(false);
+            refused = Some(digest);
         }
     }
 
-    /// A place among the requests that are served at once, if there is one.
-    fn enter(self: &Arc<Self>) -> Option<Place> {
-        let place = Place(Arc::clone(self));
-        let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
-        let most = self.max_requests.load(Ordering::Relaxed);
+    /// Lets somebody in who says rightly who he is.
+    async fn admit(
+        &self,
+        users: &Users,
+        headers: &HeaderMap,
+        peer: Peer,
+        connection: Option<&Connection>,
+    ) -> Result<(), Response> {
+        let login = match users.credentials(headers) {
+            Credentials::Given(login) => login,
+            Credentials::None => return Err(challenge()),
+            Credentials::Malformed => {
+                self.logins.note(Verdict::Wrong, peer);
+                return Err(challenge());
+            }
+        };
+        let present = self.logins.enter(peer, connection.map_or(0, |connection| connection.number));
+        let is_scrape = headers.contains_key(SCRAPE_TIMEOUT);
+        let ended = async {
+            match connection {
+                Some(connection) => connection.stop.cancelled().await,
+                None => std::future::pending().await,
+            }
+        };
+        let judged = async {
+            let verdict = self.logins.judge(login, &present, is_scrape).await;
+            self.logins.note(verdict, peer);
+            if verdict == Verdict::Wrong {
+                if let Some(connection) = connection {
+                    connection.hold();
+                }
+                tokio::time::sleep(present.penalty()).await;
+            }
+            verdict
+        };
+        tokio::select! {
+            verdict = judged => match verdict {
+                Verdict::Right => Ok(()),
+                Verdict::Wrong => Err(challenge()),
+                Verdict::TurnedAway => {
+                    let text = "too many passwords are being checked; try again\n";
+                    Err((StatusCode::TOO_MANY_REQUESTS, [(RETRY_AFTER, "10")], text).into_response())
+                }
+            },
+            () = ended => Err((StatusCode::SERVICE_UNAVAILABLE, "txnscope is stopping\n").into_response()),
+        }
+    }
+
+    async fn answer(&self, rules: &Arc<Rules>, request: Request, next: Next) -> Response {
+        let connection = request.extensions().get::<Arc<Connection>>().cloned();
+        let (peer, is_local) = match &connection {
+            Some(connection) => (connection.peer, connection.is_local),
+            None => (Peer::from(std::net::IpAddr::from([127, 0, 0, 1])), false),
+        };
+        let Limits { max_requests, max_probes, allowed_hosts } = self.limits();
+        if !is_called_rightly(&request, &allowed_hosts, is_local) {
+            let text = "this server is called by a name that it does not know; if the name is right, allow it with \
+                        --web.allowed-hosts\n";
+            return (StatusCode::FORBIDDEN, text).into_response();
+        }
+        let mut rules = Arc::clone(rules);
+        while let Some(users) = &rules.users {
+            if let Err(refused) = self.admit(users, request.headers(), peer, connection.as_deref()).await {
+                return refused;
+            }
+            // That may have taken a while, and others may be admitted by now.
+            let now = self.rules();
+            if Arc::ptr_eq(&now, &rules) {
+                break;
+            }
+            rules = now;
+        }
+        let (taken, most, text) = match request.uri().path() {
+            // Whether the process is alive must not depend on what else it does.
+            "/-/healthy" | "/-/ready" => return next.run(request).await,
+            "/probe" => (
+                &self.probes,
+                max_probes,
+                "too many probes at once; --web.max-requests is the limit, or twice as many as there are targets\n",
+            ),
+            _ => (
+                &self.requests,
+                max_requests,
+                "too many requests at once; --web.max-requests is the limit\n",
+            ),
+        };
+        match Place::among(taken, most) {
+            Some(_place) => next.run(request).await,
+            None => (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "1")], text).into_response(),
+        }
+    }
+}
+
+fn challenge() -> Response {
+    let challenge = [(WWW_AUTHENTICATE, "Basic")];
+    (StatusCode::UNAUTHORIZED, challenge, "a user and a password are needed\n").into_response()
+}
+
+/// A place among the requests that are served at once. Given back when it is dropped, and so also when the caller leaves.
+struct Place<'a>(&'a AtomicUsize);
+
+impl<'a> Place<'a> {
+    /// If there is one; 0: there are as many as anybody wants.
+    fn among(taken: &'a AtomicUsize, most: usize) -> Option<Self> {
+        let place = Self(taken);
+        let before = taken.fetch_add(1, Ordering::Relaxed);
         (most == 0 || before < most).then_some(place)
     }
 }
 
-/// Given back when it is dropped, and so also when the caller leaves.
-struct Place(Arc<Access>);
-
-impl Drop for Place {
+impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// What every request passes.
 pub(super) async fn guard(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
     let rules = access.rules();
-    let mut response = match &rules.users {
-        Some(users) if !users.admit(request.headers()).await => {
-            let challenge = [(WWW_AUTHENTICATE, "Basic")];
-            (StatusCode::UNAUTHORIZED, challenge, "a user and a password are needed\n").into_response()
-        }
-        Some(_) | None => match access.enter() {
-            Some(_place) => next.run(request).await,
-            None => {
-                let text = "too many requests at once; --web.max-requests is the limit\n";
-                (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "1")], text).into_response()
-            }
-        },
-    };
-    response.headers_mut().extend(rules.headers.clone());
+    let mut response = access.answer(&rules, request, next).await;
+    let headers = response.headers_mut();
+    for (name, value) in &rules.headers {
+        headers.insert(name, value.clone());
+    }
     response
 }
 
-impl Rules {
-    /// With a digest of all that was read, so that a change is seen also where it cannot be used.
-    fn read(file: Option<&Path>) -> ([u8; 32], Result<Self, WebConfigError>) {
-        let mut digest = Sha256::new();
-        let rules = Self::read_with(file, &mut digest);
-        let digest = digest.finalize().into();
-        (digest, rules.map(|rules| Self { digest, ..rules }))
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tempfile::TempDir;
+    use testkit::wait;
+
+    use super::*;
+
+    fn users(file: &Path, name: &str) {
+        std::fs::write(file, format!("basic_auth_users:\n  {name}: {}\n", bcrypt::hash("x", 4).unwrap()))
+            .unwrap();
     }
 
-    fn read_with(file: Option<&Path>, digest: &mut Sha256) -> Result<Self, WebConfigError> {
-        let mut rules = Self {
-            file: file.map(Path::to_owned),
-            digest: [0; 32],
-            tls: None,
-            headers: HeaderMap::new(),
-            users: None,
-        };
-        let Some(file) = file else { return Ok(rules) };
-        let mut read = |key: &str, path: &Path| {
-            // Paths in the file are as seen from the file.
-            let named = path;
-            let path = file.parent().unwrap_or(Path::new("")).join(named);
-            let bytes = std::fs::read(&path).map_err(|error| {
-                // What stands in the place of a name may be the key itself.
-                let shown = if path == file { shown_path(file, file) } else { shown_path(named, &path) };
-                match path == file {
-                    true => WebConfigError::new(Path::new(&shown), error.to_string()),
-                    false => WebConfigError::new(file, format!("{key}cannot use {shown}: {error}")),
-                }
-            });
-            digest.update(bytes.as_ref().map_or(0, |bytes| bytes.len() + 1).to_be_bytes());
-            digest.update(bytes.as_deref().unwrap_or_default());
-            bytes
-        };
-        let name = file.file_name().ok_or_else(|| WebConfigError::new(file, "this is no file"))?;
-        let text = String::from_utf8(read("", Path::new(name))?)
-            .map_err(|_| WebConfigError::new(file, "it is not UTF-8"))?;
-        let parsed = WebFile::parse(file, &text)?;
-        if let Some(tls) = &parsed.tls_server_config {
-            rules.tls = tls::server_config(file, tls, &mut read)?;
+    fn access(file: &Path) -> (Arc<Access>, Config, Arc<ReloadRecord>) {
+        let config = Config { web_config_file: Some(file.to_owned()), ..Config::default() };
+        let record = Arc::new(ReloadRecord::new());
+        let access = Access::new(&config, Arc::default(), Arc::clone(&record)).unwrap();
+        (Arc::new(access), config, record)
+    }
+
+    /// A look at an old file that ends after a reload has put another in force.
+    #[tokio::test]
+    async fn a_slow_look_at_the_old_file_does_not_undo_a_reload() {
+        let folder = TempDir::new().unwrap();
+        let (old, new) = (folder.path().join("old.yml"), folder.path().join("new.yml"));
+        std::fs::write(&old, "{}").unwrap();
+        users(&new, "prometheus");
+        let (access, mut config, _) = access(&old);
+        let before = access.rules();
+        std::fs::write(&old, "http_server_config:\n  headers:\n    X-Frame-Options: SAMEORIGIN\n").unwrap();
+        let looked = Rules::read(Some(&old)).1.unwrap();
+        config.web_config_file = Some(new.clone());
+        let read = access.read(Some(new)).await.unwrap();
+        assert!(access.enforce(read, &config));
+        assert!(!access.replace(&before, looked), "the look began before the reload");
+        assert!(access.rules().users.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_reload_of_the_same_files_leaves_all_as_it_is() {
+        let folder = TempDir::new().unwrap();
+        let file = folder.path().join("web.yml");
+        users(&file, "prometheus");
+        let (access, config, _) = access(&file);
+        let before = access.rules();
+        let read = access.read(Some(file)).await.unwrap();
+        assert!(!access.enforce(read, &config));
+        assert!(Arc::ptr_eq(&before, &access.rules()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_counts_when_it_is_seen_twice_alike_and_takes_no_protection_away() {
+        let folder = TempDir::new().unwrap();
+        let file = folder.path().join("web.yml");
+        users(&file, "prometheus");
+        let (access, _, record) = access(&file);
+        let following = tokio::spawn(Arc::clone(&access).follow_files());
+        let before = access.rules();
+        // Different at each look, as a file is while it is written: between two looks, and not at the same moment.
+        tokio::time::sleep(LOOK / 2).await;
+        for round in 0..5 {
+            users(&file, &format!("user{round}"));
+            tokio::time::sleep(LOOK).await;
+            assert!(Arc::ptr_eq(&before, &access.rules()), "round {round}");
         }
-        rules.headers = headers(file, &parsed.http_server_config.headers)?;
-        if let Some(users) = parsed.basic_auth_users.filter(|users| !users.is_empty()) {
-            let places: BTreeMap<_, _> =
-                users.iter().map(|(name, hash)| (name.clone(), hash.referenced)).collect();
-            let hashes: BTreeMap<_, _> = users.into_iter().map(|(name, hash)| (name, hash.value)).collect();
-            // The name is not repeated: one may stand in the other's place.
-            let users = Users::new(hashes).map_err(|name| {
-                let what = "basic_auth_users: what stands here for a user is no bcrypt hash; `htpasswd -nBC 10 \"\"` \
-                            makes one";
-                let place = places.get(&name).copied().unwrap_or(Location::UNKNOWN);
-                WebConfigError::at(file, place, what)
-            })?;
-            rules.users = Some(Arc::new(users));
+        for empty in
+            ["", "# nothing yet\n", "{}", "basic_auth_users:\n", "http_server_config:\n  headers: {}\n"]
+        {
+            std::fs::write(&file, empty).unwrap();
+            wait::until("the refusal", async || {
+                anyhow::ensure!(!record.last().0, "none");
+                Ok(())
+            })
+            .await
+            .unwrap();
+            assert!(access.rules().users.is_some(), "{empty:?}");
+            record.note(true);
         }
-        Ok(rules)
+        users(&file, "grafana");
+        wait::until("other users", async || {
+            anyhow::ensure!(!Arc::ptr_eq(&before, &access.rules()), "the same");
+            Ok(())
+        })
+        .await
+        .unwrap();
+        assert!(access.rules().users.is_some() && record.last().0);
+        following.abort();
     }
-}
 
-fn headers(file: &Path, wanted: &HeadersFile) -> Result<HeaderMap, WebConfigError> {
-    let HeadersFile {
-        strict_transport_security,
-        x_content_type_options,
-        x_frame_options,
-        x_xss_protection,
-        content_security_policy,
-    } = wanted;
-    let mut headers = HeaderMap::new();
-    for (name, value) in [
-        ("strict-transport-security", strict_transport_security),
-        ("x-content-type-options", x_content_type_options),
-        ("x-frame-options", x_frame_options),
-        ("x-xss-protection", x_xss_protection),
-        ("content-security-policy", content_security_policy),
-    ] {
-        let Some(value) = value.as_ref().filter(|value| !value.is_empty()) else { continue };
-        let wrong =
-            || WebConfigError::new(file, format!("http_server_config: the value of {name} is no header's"));
-        headers.insert(HeaderName::from_static(name), HeaderValue::from_str(value).map_err(|_| wrong())?);
-    }
-    Ok(headers)
-}
-
-impl fmt::Debug for Rules {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rules")
-            .field("tls", &self.tls.is_some())
-            .field("users", &self.users)
-            .finish_non_exhaustive()
+    #[tokio::test]
+    async fn a_reload_takes_protection_away_if_the_file_says_so_and_not_if_it_is_empty() {
+        let folder = TempDir::new().unwrap();
+        let file = folder.path().join("web.yml");
+        users(&file, "prometheus");
+        let (access, config, _) = access(&file);
+        for empty in ["", " \n\n", "# users:\n", "---\n# \n"] {
+            std::fs::write(&file, empty).unwrap();
+            let error = access.read(Some(file.clone())).await.unwrap_err().to_string();
+            assert!(error.contains("empty") && error.contains("{}"), "{empty:?}: {error}");
+        }
+        std::fs::write(&file, "{}").unwrap();
+        let read = access.read(Some(file.clone())).await.unwrap();
+        assert!(access.enforce(read, &config));
+        assert!(access.rules().users.is_none());
+        std::fs::write(&file, "").unwrap();
+        assert!(access.read(Some(file)).await.is_ok(), "there is nothing to take away");
     }
 }

@@ -73,7 +73,8 @@ pub(super) struct TlsFile {
     client_allowed_sans: Option<Spanned<IgnoredAny>>,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+/// From the least that is asked for to the most.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 pub(super) enum ClientAuth {
     #[default]
     #[serde(rename = "NoClientCert")]
@@ -115,6 +116,8 @@ pub(super) struct HeadersFile {
     pub(super) x_xss_protection: Option<String>,
     #[serde(rename = "Content-Security-Policy")]
     pub(super) content_security_policy: Option<String>,
+    #[serde(rename = "Referrer-Policy")]
+    pub(super) referrer_policy: Option<String>,
 }
 
 impl WebFile {

@@ -1,11 +1,17 @@
 //! What is served: the metrics, probes of targets, two probes of ourselves, and a page for people.
 
 mod access;
+mod connections;
 mod encode;
 mod file;
+mod headers;
 mod landing;
 mod listen;
+mod logins;
+mod origin;
+mod rules;
 mod serve;
+mod stream;
 mod tls;
 mod users;
 
@@ -16,7 +22,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
+use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
@@ -29,11 +37,13 @@ use tower_http::compression::CompressionLayer;
 pub(crate) use self::access::Access;
 pub use self::file::WebConfigError;
 pub(crate) use self::listen::listeners;
+pub(crate) use self::logins::Logins;
+pub(crate) use self::rules::Rules;
 pub(crate) use self::serve::Server;
 use crate::board::Board;
 use crate::config::is_name;
 use crate::export::Page;
-use crate::reload::Reloader;
+use crate::reload::{Reloader, WebReloadError};
 use crate::snapshot::MemberState;
 use crate::targets::{ProbeError, Targets};
 
@@ -101,9 +111,13 @@ async fn metrics(State(web): State<Web>, headers: HeaderMap) -> Response {
 /// log on the way, and whoever may ask could have our credentials sent anywhere.
 async fn probe(
     State(web): State<Web>,
-    Query(query): Query<HashMap<String, String>>,
+    query: Result<Query<HashMap<String, String>>, QueryRejection>,
     headers: HeaderMap,
 ) -> Response {
+    // What is wrong with it is said in our own words: it is not repeated.
+    let Ok(Query(query)) = query else {
+        return (StatusCode::BAD_REQUEST, "the query cannot be read\n").into_response();
+    };
     let (target, auth_module) = match wanted(&query) {
         Ok(wanted) => wanted,
         Err(refused) => return (StatusCode::BAD_REQUEST, refused).into_response(),
@@ -115,8 +129,11 @@ async fn probe(
                 ProbeError::Target | ProbeError::AuthModule => StatusCode::NOT_FOUND,
                 ProbeError::TwoUsers => StatusCode::BAD_REQUEST,
                 ProbeError::Forbidden => StatusCode::FORBIDDEN,
-                ProbeError::Busy => StatusCode::SERVICE_UNAVAILABLE,
                 ProbeError::Start => StatusCode::INTERNAL_SERVER_ERROR,
+                ProbeError::Busy => {
+                    let retry = [(RETRY_AFTER, "1")];
+                    return (StatusCode::SERVICE_UNAVAILABLE, retry, format!("{error}\n")).into_response();
+                }
             };
             (status, format!("{error}\n")).into_response()
         }
@@ -180,10 +197,23 @@ async fn ready(State(web): State<Web>) -> (StatusCode, String) {
     (StatusCode::OK, text)
 }
 
-async fn reload(State(web): State<Web>) -> (StatusCode, String) {
-    match web.reloader.reload().await {
-        Ok(()) => (StatusCode::OK, "the configuration has been read again\n".to_owned()),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+/// It changes something, and so it is for those who mean it: no page of another site can have a browser ask for it, and
+/// nobody can have it done all the time.
+async fn reload(State(web): State<Web>, headers: HeaderMap) -> Response {
+    if origin::is_cross_site(&headers) {
+        let text = "another site's page asks for this reload: it is refused\n";
+        return (StatusCode::FORBIDDEN, text).into_response();
+    }
+    match web.reloader.reload_for_the_web().await {
+        Ok(()) => (StatusCode::OK, "the configuration has been read again\n").into_response(),
+        Err(WebReloadError::TooOften) => {
+            let text =
+                "the configuration is being read again, or was so often enough: try again in a second\n";
+            (StatusCode::TOO_MANY_REQUESTS, [(RETRY_AFTER, "1")], text).into_response()
+        }
+        Err(WebReloadError::Refused(error)) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response()
+        }
     }
 }
 
@@ -221,7 +251,8 @@ mod tests {
         let board = Board::from(snapshot.clone());
         let page = Page::new(board.clone()).unwrap();
         let targets = Targets::new(board.clone(), TaskTracker::new(), CancellationToken::new());
-        let (targets, access) = (Arc::new(targets), Access::new(None, 0, Arc::clone(&record)).unwrap());
+        let access = Access::new(&Config::default(), Arc::default(), Arc::clone(&record)).unwrap();
+        let targets = Arc::new(targets);
         let reloader = Reloader::new(Config::default(), None, Arc::clone(&targets), Arc::new(access), record);
         (Web::new(page, board, targets, Arc::new(reloader), "/metrics"), snapshot)
     }

@@ -1,53 +1,35 @@
 //! Connections: TLS, deadlines, and an orderly end.
 //!
-//! Who is slow costs a connection until a deadline, and nobody else anything: there is one for the handshake, one
-//! for the headers of a request, and one for taking the answer.
+//! Who is slow costs a connection until a deadline, and nobody else anything: there is one for the first request, the
+//! handshake included, one for each further one, and one for taking an answer. How many there may be is in
+//! [`connections`](super::connections).
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::time::timeout;
-use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::access::Access;
-
-/// Connections that are open at once. More wait in the kernel's queue; file descriptors stay for MongoDB.
-const MAX_CONNECTIONS: usize = 512;
+use super::connections::{Connection, Connections, Deadlines, Limits};
+use super::rules::Rules;
+use super::stream::{Watched, Written};
 
 /// How long we wait after the system has refused a connection, for want of file descriptors say.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// What a request's head may take of memory. Browsers send no more.
-const MAX_HEAD: usize = 64 * 1024;
-
-/// How long whom may take.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Deadlines {
-    pub(super) handshake: Duration,
-    /// From the opening of the connection, or the end of the answer before, to the last line of the head. It also
-    /// ends connections that are kept and not used.
-    pub(super) head: Duration,
-    /// Between two pieces of an answer that the caller takes.
-    pub(super) write: Duration,
-}
-
-impl Default for Deadlines {
-    fn default() -> Self {
-        let of = Duration::from_secs;
-        // Prometheus asks every 15 s, as it comes, and keeps its connection then.
-        Self { handshake: of(10), head: of(30), write: of(30) }
-    }
-}
+const MAX_HEAD: usize = 16 * 1024;
 
 /// What the listeners share.
 #[derive(Debug, Clone)]
@@ -55,7 +37,7 @@ pub(crate) struct Server {
     pub(super) router: Router,
     pub(super) access: Arc<Access>,
     pub(super) deadlines: Deadlines,
-    pub(super) places: Arc<Semaphore>,
+    pub(super) connections: Arc<Connections>,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
 }
@@ -67,8 +49,8 @@ impl Server {
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        Self { router, access, deadlines: Deadlines::default(), places, tasks, stop }
+        let connections = Arc::new(Connections::new(Limits::of_process()));
+        Self { router, access, deadlines: Deadlines::default(), connections, tasks, stop }
     }
 
     /// Accepts until it is told to stop. Each connection is a task.
@@ -78,59 +60,89 @@ impl Server {
     }
 
     async fn accept(self, listener: TcpListener) {
+        let is_local = listener.local_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback());
         let mut refused = false;
         loop {
-            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return };
             match listener.accept().await {
-                Ok((stream, _)) => {
+                Ok((stream, from)) => {
                     refused = false;
+                    let Some(place) = self.connections.enter(from.ip(), is_local, &self.stop) else {
+                        tracing::debug!(client = %from.ip(), "too many connections that wait for an answer");
+                        continue;
+                    };
                     let server = self.clone();
                     self.tasks.spawn(async move {
-                        server.connection(stream).await;
-                        drop(place);
+                        let why = tokio::select! {
+                            () = server.connection(stream, &place.connection) => return,
+                            why = place.connection.overdue(&server.deadlines) => why,
+                        };
+                        tracing::debug!(client = %place.connection.peer, why, "a connection is closed");
                     });
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut refused, true) {
                         tracing::warn!(%error, "the system refuses connections");
                     }
+                    self.connections.relieve();
                     tokio::time::sleep(PAUSE).await;
                 }
             }
         }
     }
 
-    async fn connection(self, stream: TcpStream) {
+    async fn connection(&self, stream: TcpStream, connection: &Arc<Connection>) {
         // A page is more than one segment: the last is not to wait for the first's acknowledgement.
         let _ = stream.set_nodelay(true);
-        let mut stream = Box::pin(TimeoutStream::new(stream));
-        stream.as_mut().set_write_timeout_pinned(Some(self.deadlines.write));
-        match self.access.rules().tls.clone() {
-            None => self.http(stream).await,
+        // It lives by the rules under which it was made, and no longer than these.
+        let rules = self.access.rules();
+        match rules.tls() {
+            None => self.http(stream, connection, &rules).await,
             Some(config) => {
                 let handshake = TlsAcceptor::from(config).accept(stream);
-                let handshake = self.stop.run_until_cancelled(timeout(self.deadlines.handshake, handshake));
-                match handshake.await {
-                    Some(Ok(Ok(stream))) => self.http(stream).await,
-                    Some(Ok(Err(error))) => tracing::debug!(%error, "a TLS handshake has failed"),
-                    Some(Err(_)) => tracing::debug!("a TLS handshake took too long"),
+                match self.stop.run_until_cancelled(handshake).await {
+                    Some(Ok(stream)) => self.http(stream, connection, &rules).await,
+                    Some(Err(error)) => tracing::debug!(%error, "a TLS handshake has failed"),
                     None => {}
                 }
             }
         }
     }
 
-    async fn http(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
-        let service = TowerToHyperService::new(self.router.clone());
-        let mut connection = http1::Builder::new();
-        connection.timer(TokioTimer::new()).header_read_timeout(self.deadlines.head).max_buf_size(MAX_HEAD);
-        let connection = connection.serve_connection(TokioIo::new(stream), service);
-        tokio::pin!(connection);
+    async fn http(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        connection: &Arc<Connection>,
+        rules: &Rules,
+    ) {
+        let router = TowerToHyperService::new(self.router.clone());
+        let ours = Arc::clone(connection);
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            ours.begin();
+            request.extensions_mut().insert(Arc::clone(&ours));
+            let (answer, connection) = (router.call(request), Arc::clone(&ours));
+            async move {
+                let answer = answer.await?;
+                connection.answer();
+                Ok::<_, std::convert::Infallible>(answer.map(|body| Written { body, connection }))
+            }
+        });
+        let mut served = http1::Builder::new();
+        served.timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(MAX_HEAD);
+        let stream = Watched { stream, connection: Arc::clone(connection) };
+        let served = served.serve_connection(TokioIo::new(stream), service);
+        tokio::pin!(served);
         let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = self.stop.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+            // In this order: what comes after a change is not served by the rules from before.
+            biased;
+            () = self.stop.cancelled() => None,
+            () = rules.superseded() => None,
+            ended = served.as_mut() => Some(ended),
+        };
+        let ended = match ended {
+            Some(ended) => ended,
+            None => {
+                served.as_mut().graceful_shutdown();
+                served.await
             }
         };
         if let Err(error) = ended {
@@ -143,8 +155,10 @@ impl Server {
 mod tests {
     use axum::routing::get;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::timeout;
 
     use super::*;
+    use crate::config::Config;
     use crate::reload::ReloadRecord;
 
     const SOON: Duration = Duration::from_millis(200);
@@ -152,11 +166,13 @@ mod tests {
     async fn serve(places: usize, deadlines: Deadlines) -> (std::net::SocketAddr, CancellationToken) {
         let router = Router::new().route("/", get(|| async { "here" }));
         let router = router.route("/much", get(|| async { vec![b'x'; 64 << 20] }));
-        let access = Arc::new(Access::new(None, 0, Arc::new(ReloadRecord::new())).unwrap());
+        let config = Config { max_requests: 0, ..Config::default() };
+        let access = Access::new(&config, Arc::default(), Arc::new(ReloadRecord::new())).unwrap();
+        let access = Arc::new(access);
         let stop = CancellationToken::new();
         let mut server = Server::new(router, access, TaskTracker::new(), stop.clone());
         server.deadlines = deadlines;
-        server.places = Arc::new(Semaphore::new(places));
+        server.connections = Arc::new(Connections::new(Limits { all: places, of_one: places }));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(server.run(listener));
@@ -173,7 +189,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_never_ends_his_request_is_cut_off_and_holds_up_nobody() {
-        let (address, _stop) = serve(8, Deadlines { head: SOON, ..Deadlines::default() }).await;
+        let (address, _stop) = serve(8, Deadlines { first_head: SOON, ..Deadlines::default() }).await;
         let mut slow = Vec::new();
         for head in ["", "GET", "GET / HTTP/1.1\r\nhost: x\r\nx: "] {
             let mut stream = TcpStream::connect(address).await.unwrap();
@@ -188,16 +204,53 @@ mod tests {
         }
     }
 
+    /// Whoever takes a little of an answer now and then is no better than who takes nothing.
     #[tokio::test]
-    async fn who_takes_no_answer_is_cut_off_and_more_wait_their_turn() {
-        let deadlines = Deadlines { head: SOON, write: SOON, ..Deadlines::default() };
-        let (address, _stop) = serve(1, deadlines).await;
+    async fn who_reads_an_answer_at_64_bytes_a_second_is_cut_off() {
+        let (address, _stop) = serve(8, Deadlines { answer: SOON, ..Deadlines::default() }).await;
+        let mut slow = TcpStream::connect(address).await.unwrap();
+        slow.write_all(b"GET /much HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let (mut taken, mut piece) = (0, [0; 64]);
+        let reading = async {
+            while let Ok(read @ 1..) = slow.read(&mut piece).await {
+                taken += read;
+                // Until the sidecar has given up; what the system holds of it is read to its end then.
+                if taken < 64 * 100 {
+                    tokio::time::sleep(SOON / 50).await;
+                }
+            }
+        };
+        timeout(testkit::wait::LIMIT, reading).await.expect("it is not cut off");
+        assert!(taken < 64 << 20, "all of it was taken");
+    }
+
+    #[tokio::test]
+    async fn a_newcomer_takes_the_place_of_who_takes_no_answer() {
+        let (address, _stop) = serve(1, Deadlines::default()).await;
         let mut stuck = TcpStream::connect(address).await.unwrap();
         stuck.write_all(b"GET /much HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-        // The only place is taken until the deadline is over; whoever comes waits, and is answered then.
+        let mut piece = [0; 64];
+        assert!(stuck.read(&mut piece).await.unwrap() > 0, "the answer has begun");
         let answer = timeout(testkit::wait::LIMIT, asks(address)).await.expect("the place is never free");
         assert!(answer.ends_with("here"), "{answer}");
-        drop(stuck);
+    }
+
+    /// A connection that is kept has longer than one that has asked for nothing yet.
+    #[tokio::test]
+    async fn a_connection_that_has_been_answered_is_kept() {
+        let deadlines = Deadlines { first_head: SOON, ..Deadlines::default() };
+        let (address, _stop) = serve(8, deadlines).await;
+        let mut kept = TcpStream::connect(address).await.unwrap();
+        let mut silent = TcpStream::connect(address).await.unwrap();
+        for _ in 0..2 {
+            kept.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+            let mut answer = [0; 1024];
+            let read = kept.read(&mut answer).await.unwrap();
+            assert!(answer[..read].starts_with(b"HTTP/1.1 200"));
+            let mut rest = Vec::new();
+            let _ =
+                timeout(testkit::wait::LIMIT, silent.read_to_end(&mut rest)).await.expect("it stays open");
+        }
     }
 
     #[tokio::test]

@@ -1,12 +1,11 @@
-//! Basic authentication: bcrypt hashes, as the file has them.
+//! Basic authentication: who may ask, as the file has them, and what it takes to find out.
 //!
-//! A hash takes a processor a long time on purpose. So results are kept, and one is computed at a time: who guesses
-//! passwords keeps one processor busy, and those whose password is known already do not wait behind him.
+//! A bcrypt hash takes a processor a long time on purpose. When one is computed, and how the result is kept, is in
+//! [`logins`](super::logins).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
@@ -15,10 +14,9 @@ use base64::engine::general_purpose::STANDARD;
 use bcrypt::HashParts;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
-use tokio::sync::Semaphore;
 
-/// How many results are kept. Enough for every Prometheus there is, and what guesses leave is little.
-const KEPT: usize = 256;
+/// What bcrypt reads of a password; it ignores the rest.
+const PASSWORD_LIMIT: usize = 72;
 
 /// Who may ask.
 pub(super) struct Users {
@@ -26,8 +24,26 @@ pub(super) struct Users {
     /// What the password of somebody unknown is compared with: as dear as the dearest of the others, and no
     /// password's hash.
     decoy: String,
-    results: Mutex<HashMap<[u8; 32], bool>>,
-    turn: Semaphore,
+    dearest: u32,
+}
+
+/// What a request says of who sends it.
+pub(super) enum Credentials {
+    /// Nothing.
+    None,
+    /// Something that is no name and password.
+    Malformed,
+    Given(Login),
+}
+
+/// A name and a password, which are right or wrong for good: for other users it is another login.
+pub(super) struct Login {
+    /// Of name, password and the hash that it is compared with, so that no password is kept.
+    pub(super) key: [u8; 32],
+    hash: String,
+    is_known: bool,
+    dearest: u32,
+    password: Vec<u8>,
 }
 
 impl Users {
@@ -38,44 +54,25 @@ impl Users {
         let mut dearest = 4;
         for (name, hash) in &hashes {
             let parts = HashParts::from_str(hash).map_err(|_| name.clone())?;
+            if !(4..=31).contains(&parts.get_cost()) {
+                return Err(name.clone());
+            }
             dearest = dearest.max(parts.get_cost());
         }
         let decoy = format!("$2b${dearest:02}${}", "abcdefghijklmnopqrstuuABCDEFGHIJKLMNOPQRSTUVWXYZabcde");
-        Ok(Self { hashes, decoy, results: Mutex::default(), turn: Semaphore::new(1) })
+        Ok(Self { hashes, decoy, dearest })
     }
 
-    /// Whether the request comes from one of them.
-    pub(super) async fn admit(self: &Arc<Self>, headers: &HeaderMap) -> bool {
-        let Some((name, password)) = credentials(headers) else { return false };
-        let key = key(&name, &password);
-        if let Some(result) = self.known(key) {
-            return result;
-        }
-        let Ok(_turn) = self.turn.acquire().await else { return false };
-        // Somebody may have asked the same meanwhile.
-        if let Some(result) = self.known(key) {
-            return result;
-        }
-        let users = Arc::clone(self);
-        let result =
-            tokio::task::spawn_blocking(move || users.verify(&name, &password)).await.unwrap_or(false);
-        let mut results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
-        if results.len() >= KEPT {
-            // What guesses have left, first.
-            results.retain(|_, admitted| *admitted);
-        }
-        if results.len() < KEPT {
-            results.insert(key, result);
-        }
-        result
+    /// What the request says, without finding out whether it is right.
+    pub(super) fn credentials(&self, headers: &HeaderMap) -> Credentials {
+        let Some(value) = headers.get(AUTHORIZATION) else { return Credentials::None };
+        let parsed = value.to_str().ok().and_then(parse);
+        parsed.map_or(Credentials::Malformed, |(name, password)| {
+            Credentials::Given(self.login(&name, &password))
+        })
     }
 
-    fn known(&self, key: [u8; 32]) -> Option<bool> {
-        self.results.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied()
-    }
-
-    /// Takes as long for a name that is unknown as for one that is known.
-    fn verify(&self, name: &str, password: &[u8]) -> bool {
+    fn login(&self, name: &str, password: &[u8]) -> Login {
         let mut hash = self.decoy.as_str();
         let mut is_known = Choice::from(0);
         for (known, its_hash) in &self.hashes {
@@ -85,26 +82,46 @@ impl Users {
             }
             is_known |= same;
         }
-        let matches = bcrypt::verify(password, hash).unwrap_or(false);
-        (is_known & Choice::from(u8::from(matches))).into()
+        let mut key = Sha256::new();
+        for part in [name.as_bytes(), hash.as_bytes()] {
+            key.update(part.len().to_be_bytes());
+            key.update(part);
+        }
+        key.update(password);
+        Login {
+            key: key.finalize().into(),
+            hash: hash.to_owned(),
+            is_known: is_known.into(),
+            dearest: self.dearest,
+            password: password[..password.len().min(PASSWORD_LIMIT)].to_vec(),
+        }
     }
 }
 
-fn credentials(headers: &HeaderMap) -> Option<(String, Vec<u8>)> {
-    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+impl Login {
+    /// Takes a processor for as long as the dearest hash of the file does, and as long for every wrong password, whoever
+    /// it is for: the time that an answer takes says nothing of which names there are.
+    pub(super) fn verify(&self) -> bool {
+        #[cfg(test)]
+        let _counted = tests::Counted::new();
+        let matches = bcrypt::verify(&self.password, &self.hash).unwrap_or(false);
+        let is_right = matches & self.is_known;
+        if !is_right {
+            // 2^cost rounds are done, and 2^dearest are wanted: 2^cost + 2^cost + 2^(cost + 1) + … + 2^(dearest - 1).
+            let cost = HashParts::from_str(&self.hash).map_or(self.dearest, |parts| parts.get_cost());
+            for cost in cost..self.dearest {
+                std::hint::black_box(bcrypt::hash_with_salt(&self.password, cost, [0; 16]).is_ok());
+            }
+        }
+        is_right
+    }
+}
+
+fn parse(value: &str) -> Option<(String, Vec<u8>)> {
     let (scheme, encoded) = value.split_once(' ')?;
     let decoded = STANDARD.decode(encoded.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"))?;
     let colon = decoded.iter().position(|byte| *byte == b':')?;
     Some((String::from_utf8(decoded[..colon].to_vec()).ok()?, decoded[colon + 1..].to_vec()))
-}
-
-/// So that no password is kept.
-fn key(name: &str, password: &[u8]) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    hash.update(name.len().to_be_bytes());
-    hash.update(name);
-    hash.update(password);
-    hash.finalize().into()
 }
 
 impl fmt::Debug for Users {
@@ -114,64 +131,102 @@ impl fmt::Debug for Users {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::cell::Cell;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
-    fn users() -> Arc<Users> {
-        let hash = bcrypt::hash("hunter2", 5).unwrap();
-        Arc::new(Users::new([("prometheus".to_owned(), hash)].into()).unwrap())
+    static AT_ONCE: AtomicUsize = AtomicUsize::new(0);
+    /// The most hashes that were ever computed at once in this process, by those who hold [`ONE_AT_A_TIME`].
+    pub(in crate::web) static MOST_AT_ONCE: AtomicUsize = AtomicUsize::new(0);
+    pub(in crate::web) static COMPUTED: AtomicUsize = AtomicUsize::new(0);
+    /// Whoever computes hashes in a test holds it, so that those of two tests are told apart.
+    pub(in crate::web) static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+    /// Counts the hashes that are computed at once.
+    pub(super) struct Counted(Cell<()>);
+
+    impl Counted {
+        pub(super) fn new() -> Self {
+            COMPUTED.fetch_add(1, Ordering::SeqCst);
+            MOST_AT_ONCE.fetch_max(AT_ONCE.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            Self(Cell::new(()))
+        }
+    }
+
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            AT_ONCE.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    pub(in crate::web) fn users(of: &[(&str, &str, u32)]) -> Users {
+        let hash = |(name, password, cost): &(&str, &str, u32)| {
+            ((*name).to_owned(), bcrypt::hash(password, *cost).unwrap())
+        };
+        Users::new(of.iter().map(hash).collect()).unwrap()
+    }
+
+    pub(in crate::web) fn basic(text: &str) -> HeaderMap {
+        asks(&format!("Basic {}", STANDARD.encode(text)))
     }
 
     fn asks(value: &str) -> HeaderMap {
         [(AUTHORIZATION, value.parse().unwrap())].into_iter().collect()
     }
 
-    fn basic(text: &str) -> HeaderMap {
-        asks(&format!("Basic {}", STANDARD.encode(text)))
+    pub(in crate::web) fn given(users: &Users, text: &str) -> Login {
+        match users.credentials(&basic(text)) {
+            Credentials::Given(login) => login,
+            Credentials::None | Credentials::Malformed => panic!("{text:?} is no name and password"),
+        }
     }
 
     #[tokio::test]
     async fn only_the_right_password_of_a_known_user_will_do() {
-        let users = users();
-        for _ in ["computed", "kept"] {
-            assert!(users.admit(&basic("prometheus:hunter2")).await);
-            for wrong in
-                ["prometheus:hunter", "prometheus:", "prometheus", "nobody:hunter2", ":hunter2", "", ":"]
-            {
-                assert!(!users.admit(&basic(wrong)).await, "{wrong}");
-            }
+        let _alone = ONE_AT_A_TIME.lock().await;
+        let users = users(&[("prometheus", "hunter2", 5)]);
+        assert!(given(&users, "prometheus:hunter2").verify());
+        for wrong in ["prometheus:hunter", "prometheus:", "nobody:hunter2", ":hunter2", ":"] {
+            assert!(!given(&users, wrong).verify(), "{wrong}");
         }
-        assert!(!users.admit(&HeaderMap::new()).await);
-        for odd in ["", "Basic", "Basic !", "Bearer aHVudGVyMg==", "Basic /w=="] {
-            assert!(!users.admit(&asks(odd)).await, "{odd}");
+        assert!(matches!(users.credentials(&HeaderMap::new()), Credentials::None));
+        for odd in ["", "Basic", "Basic !", "Bearer aHVudGVyMg==", "Basic /w==", "Basic cHJvbWV0aGV1cw=="] {
+            assert!(matches!(users.credentials(&asks(odd)), Credentials::Malformed), "{odd}");
         }
     }
 
     #[tokio::test]
     async fn somebody_unknown_costs_what_somebody_known_costs() {
-        let users = users();
-        assert!(!users.verify("nobody", b"hunter2"));
+        let _alone = ONE_AT_A_TIME.lock().await;
+        let users = users(&[("prometheus", "hunter2", 5)]);
+        let nobody = given(&users, "nobody:hunter2");
+        assert!(!nobody.verify());
         let decoy = HashParts::from_str(&users.decoy).unwrap();
-        assert_eq!(decoy.get_cost(), 5, "as dear as the dearest");
+        assert_eq!(
+            (nobody.hash.as_str(), decoy.get_cost()),
+            (users.decoy.as_str(), 5),
+            "as dear as the dearest"
+        );
         // The comparison with the decoy is a real one: an odd hash would be refused before it is computed.
         assert!(bcrypt::verify("hunter2", &users.decoy).is_ok());
     }
 
-    #[tokio::test]
-    async fn guesses_fill_no_memory_and_drive_out_nobody() {
-        let users = users();
-        assert!(users.admit(&basic("prometheus:hunter2")).await);
-        for guess in 0..2 * KEPT {
-            users.results.lock().unwrap().insert(key("guess", &guess.to_be_bytes()), false);
-        }
-        assert!(!users.admit(&basic("prometheus:wrong")).await);
-        assert!(users.results.lock().unwrap().len() <= KEPT);
-        assert_eq!(users.known(key("prometheus", b"hunter2")), Some(true));
+    #[test]
+    fn a_login_is_another_when_the_hash_is_another() {
+        let of = |users: &Users, text: &str| given(users, text).key;
+        let (one, other) = (users(&[("a", "x", 4)]), users(&[("a", "x", 4)]));
+        assert_eq!(of(&one, "a:x"), of(&one, "a:x"));
+        assert_ne!(of(&one, "a:x"), of(&one, "a:y"));
+        assert_ne!(of(&one, "a:x"), of(&other, "a:x"), "the salt is another");
+        assert_ne!(of(&one, "ab:c"), of(&one, "a:bc"));
     }
 
     #[test]
     fn what_is_no_hash_is_refused_with_the_user_s_name_alone() {
-        for odd in ["", "hunter2", "$2y$10$short", "$1$salt$hash"] {
+        let expensive = format!("$2b$40${}", "abcdefghijklmnopqrstuuABCDEFGHIJKLMNOPQRSTUVWXYZabcde");
+        for odd in ["", "hunter2", "$2y$10$short", "$1$salt$hash", &expensive] {
             assert_eq!(
                 Users::new([("prometheus".to_owned(), odd.to_owned())].into()).unwrap_err(),
                 "prometheus"

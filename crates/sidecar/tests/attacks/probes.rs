@@ -1,69 +1,79 @@
-//! Probes that choose who to be.
+//! Probes of targets that hang.
 
-use std::time::Duration;
+use futures_util::future::select_all;
+use testkit::{FakeMember, wait};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use txnscope_sidecar::{Sidecar, Target};
 
-use anyhow::ensure;
-use futures_util::TryStreamExt;
-use mongodb::bson::{Document, doc};
-use testkit::{ReplicaSetOptions, wait};
-use txnscope_sidecar::{Config, Credentials, Sidecar, Target};
+use super::{config, scrape};
 
-use crate::common::url;
-
-const MODULES: usize = 20;
-/// More connections than two users need, and fewer than a client for each of the modules has, which is two at least.
-const CONNECTIONS_OF_TWO: usize = 30;
-
-async fn get(sidecar: &Sidecar, path: &str) -> (u16, String) {
-    let answer = reqwest::get(url(sidecar, path)).await.unwrap();
-    (answer.status().as_u16(), answer.text().await.unwrap())
+/// Listens, and never answers.
+async fn hung() -> (TcpListener, Target) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let uri = format!("mongodb://{}/?directConnection=true", listener.local_addr().unwrap());
+    (listener, Target::new(uri))
 }
 
-fn config(target: Target, poll_timeout: Duration) -> Config {
-    let mut config = Config::default();
-    config.listen_addresses = vec!["127.0.0.1:0".parse().unwrap()];
-    config.poll_interval = Duration::from_millis(200);
-    config.poll_timeout = poll_timeout;
-    config.probes.insert("orders".into(), target);
-    for index in 0..MODULES {
-        let credentials = Credentials::new("root", "the-password-of-root");
-        config.auth_modules.insert(format!("module{index}"), credentials);
+/// Asks for these targets, all at once, and returns the first answer, and the others that wait.
+async fn fill(sidecar: &Sidecar, targets: impl Iterator<Item = String>) -> (String, Vec<TcpStream>) {
+    let mut waiting = Vec::new();
+    for target in targets {
+        let mut stream = TcpStream::connect(sidecar.local_addr()).await.unwrap();
+        let head = format!("GET /probe?target={target} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        waiting.push(stream);
     }
-    config
+    let answers = waiting.iter_mut().map(|stream| {
+        Box::pin(async {
+            let mut answer = [0; 4096];
+            let read = stream.read(&mut answer).await.unwrap();
+            String::from_utf8_lossy(&answer[..read]).into_owned()
+        })
+    });
+    let (first, _, others) = timeout(wait::LIMIT, select_all(answers)).await.expect("all of them wait");
+    drop(others);
+    (first, waiting)
 }
 
-/// Each user at a target has connections and polls of its own, and whoever may probe chooses the user.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_target_that_is_probed_as_twenty_users_is_watched_as_two_at_most() {
-    let set = ReplicaSetOptions::new(1).auth().start().await.unwrap();
-    let uri = format!("mongodb://{}/?replicaSet={}", set.members()[0].address(), set.name());
-    let sidecar = Sidecar::start(config(Target::new(uri), Duration::from_secs(30))).await.unwrap();
-    for index in 0..MODULES {
-        let (status, page) = get(&sidecar, &format!("/probe?target=orders&auth_module=module{index}")).await;
-        assert_eq!(status, 200, "{page}");
-        assert!(page.contains("mongodb_up"), "{page}");
+async fn metrics_and_health_are_answered_while_every_place_of_a_probe_is_taken() {
+    let mut config = config();
+    config.poll_timeout = wait::LIMIT;
+    let mut listeners = Vec::new();
+    for number in 0..10 {
+        let (listener, target) = hung().await;
+        listeners.push(listener);
+        config.probes.insert(format!("hung{number}"), target);
     }
-    let admin = set.client().await.unwrap().database("admin");
-    wait::until("the connections of two users", async || {
-        let stages = [
-            doc! {"$currentOp": {"allUsers": true, "idleConnections": true}},
-            doc! {"$match": {"appName": "txnscope", "connectionId": {"$exists": true}}},
-        ];
-        let open: Vec<Document> = admin.aggregate(stages).await?.try_collect().await?;
-        ensure!(open.len() <= CONNECTIONS_OF_TWO, "{} connections", open.len());
-        Ok(())
-    })
-    .await
-    .unwrap();
+    let sidecar = Sidecar::start(config).await.unwrap();
+    let names = (0..60).map(|number| format!("hung{}", number % 10));
+    let (full, waiting) = fill(&sidecar, names).await;
+    assert!(full.starts_with("HTTP/1.1 503") && full.contains("retry-after: 1"), "{full}");
+    for path in ["/metrics", "/-/healthy", "/"].repeat(13) {
+        let scraped = scrape(&sidecar, path, "").await;
+        assert!(scraped.is_ok(), "{path}: {scraped:?}");
+    }
+    drop(waiting);
+    sidecar.shutdown().await;
 }
 
-#[tokio::test]
-async fn an_auth_module_is_sent_to_no_target_that_does_not_list_it() {
-    let target = Target::new("mongodb://127.0.0.1:1/").with_auth_modules(["module1".to_owned()]);
-    let sidecar = Sidecar::start(config(target, Duration::from_millis(100))).await.unwrap();
-    let (status, text) = get(&sidecar, "/probe?target=orders&auth_module=module0").await;
-    assert_eq!(status, 403, "{text}");
-    assert!(text.contains("auth_modules"), "{text}");
-    assert_eq!(get(&sidecar, "/probe?target=orders&auth_module=module1").await.0, 200);
-    assert_eq!(get(&sidecar, "/probe?target=orders").await.0, 200);
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_hangs_takes_no_place_from_the_probes_of_another() {
+    let mut config = config();
+    config.poll_timeout = wait::LIMIT;
+    let (_listener, hung) = hung().await;
+    config.probes.insert("hung".into(), hung);
+    let other = FakeMember::start().await.unwrap();
+    config
+        .probes
+        .insert("other".into(), Target::new(format!("mongodb://{}/?directConnection=true", other.address())));
+    let sidecar = Sidecar::start(config).await.unwrap();
+    let (busy, waiting) = fill(&sidecar, std::iter::repeat_n("hung".to_owned(), 30)).await;
+    assert!(busy.starts_with("HTTP/1.1 503") && busy.contains("enough probes wait"), "{busy}");
+    let page = scrape(&sidecar, "/probe?target=other", "").await.unwrap();
+    assert!(page.contains("mongodb_up"), "{page}");
+    drop(waiting);
+    sidecar.shutdown().await;
 }

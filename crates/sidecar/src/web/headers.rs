@@ -1,0 +1,59 @@
+//! The headers that go with every answer: what keeps a browser from doing more with it than showing it.
+
+use std::path::Path;
+use std::sync::LazyLock;
+
+use axum::http::HeaderMap;
+use axum::http::header::{
+    CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS, X_XSS_PROTECTION,
+};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest, Sha256};
+
+use super::file::{HeadersFile, WebConfigError};
+use super::landing::STYLE;
+
+/// Nothing is loaded and nothing is run; the landing page has its one style, and no page is shown inside of another.
+static POLICY: LazyLock<Option<HeaderValue>> = LazyLock::new(|| {
+    let style = STANDARD.encode(Sha256::digest(STYLE));
+    let policy = format!(
+        "default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    );
+    HeaderValue::try_from(policy).ok()
+});
+
+/// Those that are sent unless the file has others.
+pub(super) fn defaults() -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.extend(POLICY.clone().map(|policy| (CONTENT_SECURITY_POLICY, policy)));
+    headers
+}
+
+/// Puts those of the file in their place.
+///
+/// # Errors
+///
+/// If a value is no header's.
+pub(super) fn add(headers: &mut HeaderMap, file: &Path, wanted: &HeadersFile) -> Result<(), WebConfigError> {
+    let values: [(HeaderName, &Option<String>); 6] = [
+        (STRICT_TRANSPORT_SECURITY, &wanted.strict_transport_security),
+        (X_CONTENT_TYPE_OPTIONS, &wanted.x_content_type_options),
+        (X_FRAME_OPTIONS, &wanted.x_frame_options),
+        (X_XSS_PROTECTION, &wanted.x_xss_protection),
+        (CONTENT_SECURITY_POLICY, &wanted.content_security_policy),
+        (REFERRER_POLICY, &wanted.referrer_policy),
+    ];
+    for (name, value) in values {
+        let Some(value) = value.as_ref().filter(|value| !value.is_empty()) else { continue };
+        let value = HeaderValue::from_str(value).map_err(|_| {
+            WebConfigError::new(file, format!("http_server_config: the value of {name} is no header's"))
+        })?;
+        headers.insert(name, value);
+    }
+    Ok(())
+}

@@ -1,0 +1,191 @@
+//! What the file of `--web.config.file` asks for, checked: TLS, users and headers.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axum::http::HeaderMap;
+use serde_saphyr::Location;
+use sha2::{Digest, Sha256};
+use tokio_rustls::rustls::ServerConfig;
+use tokio_util::sync::CancellationToken;
+use txnscope_mongo::{FILE_LIMIT, is_readable_by_everybody, read_file, shown_path};
+
+use super::file::{ClientAuth, Version, WebConfigError, WebFile};
+use super::headers;
+use super::tls;
+use super::users::Users;
+
+/// What the file says, checked.
+pub(crate) struct Rules {
+    pub(super) file: Option<PathBuf>,
+    /// Of all that was read.
+    pub(super) digest: [u8; 32],
+    pub(super) headers: HeaderMap,
+    pub(super) users: Option<Arc<Users>>,
+    tls: Option<Arc<ServerConfig>>,
+    client_auth: ClientAuth,
+    min_version: Version,
+    /// There is a file, and nothing in it.
+    is_blank: bool,
+    /// Files with secrets in them that every user of the machine may read.
+    exposed: Vec<String>,
+    /// Cancelled when others take their place.
+    superseded: CancellationToken,
+}
+
+impl Rules {
+    /// With a digest of all that was read, so that a change is seen also where it cannot be used.
+    pub(super) fn read(file: Option<&Path>) -> ([u8; 32], Result<Self, WebConfigError>) {
+        let mut digest = Sha256::new();
+        let rules = Self::read_with(file, &mut digest);
+        let digest = digest.finalize().into();
+        (digest, rules.map(|rules| Self { digest, ..rules }))
+    }
+
+    fn read_with(file: Option<&Path>, digest: &mut Sha256) -> Result<Self, WebConfigError> {
+        let mut rules = Self {
+            file: file.map(Path::to_owned),
+            digest: [0; 32],
+            tls: None,
+            client_auth: ClientAuth::No,
+            min_version: Version::Tls12,
+            headers: headers::defaults(),
+            users: None,
+            is_blank: false,
+            exposed: Vec::new(),
+            superseded: CancellationToken::new(),
+        };
+        let Some(file) = file else { return Ok(rules) };
+        let mut exposed = Vec::new();
+        let mut read = |key: &str, path: &Path| {
+            // Paths in the file are as seen from the file.
+            let named = path;
+            let path = file.parent().unwrap_or(Path::new("")).join(named);
+            let bytes = read_file(&path, FILE_LIMIT).map_err(|error| {
+                // What stands in the place of a name may be the key itself.
+                let shown = if path == file { shown_path(file, file) } else { shown_path(named, &path) };
+                match path == file {
+                    true => WebConfigError::new(Path::new(&shown), error.to_string()),
+                    false => WebConfigError::new(file, format!("{key}cannot use {shown}: {error}")),
+                }
+            });
+            if key.starts_with("key_file") && is_readable_by_everybody(&path) {
+                exposed.push(shown_path(named, &path));
+            }
+            digest.update(bytes.as_ref().map_or(0, |bytes| bytes.len() + 1).to_be_bytes());
+            digest.update(bytes.as_deref().unwrap_or_default());
+            bytes
+        };
+        let name = file.file_name().ok_or_else(|| WebConfigError::new(file, "this is no file"))?;
+        let text = String::from_utf8(read("", Path::new(name))?)
+            .map_err(|_| WebConfigError::new(file, "it is not UTF-8"))?;
+        rules.is_blank = is_blank(&text);
+        let parsed = WebFile::parse(file, &text)?;
+        if let Some(tls) = &parsed.tls_server_config {
+            rules.tls = tls::server_config(file, tls, &mut read)?;
+            if rules.tls.is_some() {
+                (rules.client_auth, rules.min_version) = (tls.client_auth_type, tls.min_version);
+            }
+        }
+        let holds_secrets = parsed.basic_auth_users.is_some()
+            || parsed.tls_server_config.as_ref().is_some_and(|tls| tls.key.is_some());
+        if holds_secrets && is_readable_by_everybody(file) {
+            exposed.push(shown_path(file, file));
+        }
+        rules.exposed = exposed;
+        headers::add(&mut rules.headers, file, &parsed.http_server_config.headers)?;
+        if let Some(users) = parsed.basic_auth_users.filter(|users| !users.is_empty()) {
+            let places: BTreeMap<_, _> =
+                users.iter().map(|(name, hash)| (name.clone(), hash.referenced)).collect();
+            let hashes: BTreeMap<_, _> = users.into_iter().map(|(name, hash)| (name, hash.value)).collect();
+            // The name is not repeated: one may stand in the other's place.
+            let users = Users::new(hashes).map_err(|name| {
+                let what = "basic_auth_users: what stands here for a user is no bcrypt hash; `htpasswd -nBC 10 \"\"` \
+                            makes one";
+                let place = places.get(&name).copied().unwrap_or(Location::UNKNOWN);
+                WebConfigError::at(file, place, what)
+            })?;
+            rules.users = Some(Arc::new(users));
+        }
+        Ok(rules)
+    }
+
+    pub(super) fn tls(&self) -> Option<Arc<ServerConfig>> {
+        self.tls.clone()
+    }
+
+    /// Ends when others are in force.
+    pub(super) async fn superseded(&self) {
+        self.superseded.cancelled().await;
+    }
+
+    /// Others are in force.
+    pub(super) fn supersede(&self) {
+        self.superseded.cancel();
+    }
+
+    /// What they protect by that those others do not.
+    pub(super) fn protection_beyond(&self, others: &Self) -> Vec<&'static str> {
+        let mut lost = Vec::new();
+        let mut compare = |is_lost: bool, what| lost.extend(is_lost.then_some(what));
+        compare(self.users.is_some() && others.users.is_none(), "users (basic_auth_users)");
+        compare(self.tls.is_some() && others.tls.is_none(), "TLS (tls_server_config)");
+        compare(self.client_auth > others.client_auth, "client certificates (client_auth_type)");
+        compare(
+            others.tls.is_some() && self.min_version > others.min_version,
+            "the least version of TLS (min_version)",
+        );
+        lost
+    }
+
+    /// Whether they may take the place of those, when somebody asks for a reload.
+    ///
+    /// # Errors
+    ///
+    /// If there is nothing in the file, and there was: half of a file is written before the other.
+    pub(super) fn may_replace(&self, others: &Self) -> Result<(), WebConfigError> {
+        let lost = others.protection_beyond(self);
+        match &self.file {
+            Some(file) if self.is_blank && !lost.is_empty() => Err(WebConfigError::new(
+                file,
+                format!(
+                    "the file is empty, which would switch off {}; write {{}} into it to mean that",
+                    lost.join(", ")
+                ),
+            )),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Says what whoever reads the log should know of the files.
+    pub(super) fn warn(&self) {
+        for file in &self.exposed {
+            tracing::warn!(
+                file,
+                "every user of this machine may read a file that holds secrets: chmod o-r takes that away"
+            );
+        }
+        if self.is_blank {
+            tracing::warn!("the file of --web.config.file is empty: neither TLS nor users are asked for");
+        }
+    }
+}
+
+/// Whether there is nothing but comments in it.
+fn is_blank(text: &str) -> bool {
+    text.trim_start_matches('\u{feff}')
+        .lines()
+        .map(str::trim)
+        .all(|line| line.is_empty() || line.starts_with('#') || line == "---" || line == "...")
+}
+
+impl fmt::Debug for Rules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rules")
+            .field("tls", &self.tls.is_some())
+            .field("users", &self.users)
+            .finish_non_exhaustive()
+    }
+}
