@@ -18,7 +18,11 @@ use crate::common::{Serving, run_with, said};
 const NOWHERE: &str = "--mongodb.uri=mongodb://127.0.0.1:1/";
 
 fn users() -> String {
-    format!("basic_auth_users:\n  prometheus: {}\n", bcrypt::hash("hunter2", 10).unwrap())
+    users_at(10)
+}
+
+fn users_at(cost: u32) -> String {
+    format!("basic_auth_users:\n  prometheus: {}\n", bcrypt::hash("hunter2", cost).unwrap())
 }
 
 fn write(folder: &Path, name: &str, text: &str) -> String {
@@ -104,14 +108,17 @@ async fn password_hashes_of_callers_who_have_left_do_not_run_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_passwords_leave_a_line_in_the_log_and_neither_name_nor_password_in_it() {
     let folder = TempDir::new().unwrap();
-    let web = format!("--web.config.file={}", write(folder.path(), "web.yml", &users()));
+    let web = format!("--web.config.file={}", write(folder.path(), "web.yml", &users_at(4)));
     let serving = Serving::start(&[NOWHERE, &web], &[]).await;
+    let started = tokio::time::Instant::now();
     for number in 0..10 {
         ask(&serving.address, "GET /", &basic(&format!("canaryname{number}:canarypassword{number}"))).await;
     }
     let log = serving.process.log();
     let lines: Vec<_> = log.lines().filter(|line| line.contains("a login is refused")).collect();
-    assert_eq!(lines.len(), 1, "one line, and not one for each: {lines:?}");
+    // One in 10 s, however slow the machine is, and not one for each.
+    let most = 1 + started.elapsed().as_secs() / 10;
+    assert!(!lines.is_empty() && lines.len() as u64 <= most, "at most {most}: {lines:?}");
     assert!(lines[0].contains("127.0.0.1"), "{}", lines[0]);
     assert!(!log.contains("canary"), "{log}");
     let answer = ask(&serving.address, "GET /metrics", &basic("prometheus:hunter2")).await;

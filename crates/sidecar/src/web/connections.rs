@@ -4,8 +4,7 @@
 //! newcomer takes the place of the one that has been idle for the longest, of the same address if that has many.
 
 use std::collections::HashMap;
-use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,32 +14,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::peer::Peer;
+
 /// The most connections there are, however many files the process may have.
 const MOST: usize = 4096;
-
-/// An address from which somebody connects. The addresses of IPv6 that one machine has by the billion are one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Peer(IpAddr);
-
-impl From<IpAddr> for Peer {
-    fn from(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            IpAddr::V6(v6) if !v6.is_loopback() => {
-                Self(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into())
-            }
-            other => Self(other),
-        }
-    }
-}
-
-impl fmt::Display for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            IpAddr::V6(v6) if !v6.is_loopback() => write!(f, "{v6}/64"),
-            other => other.fmt(f),
-        }
-    }
-}
 
 /// How many connections there may be.
 #[derive(Debug, Clone, Copy)]
@@ -103,13 +80,26 @@ impl Phase {
             Self::Working => None,
         }
     }
+}
 
-    fn limit(self, deadlines: &Deadlines) -> Option<Duration> {
-        match self {
-            Self::Opening => Some(deadlines.first_head),
-            Self::Idle => Some(deadlines.idle),
-            Self::Answering => Some(deadlines.answer),
-            Self::Working | Self::Held => None,
+#[derive(Debug, Clone, Copy)]
+struct State {
+    phase: Phase,
+    since: Instant,
+    /// Since when an answer waits to be taken. Also while a further request is answered: who sends many of them at once and
+    /// takes the answers slowly is no better than who takes one answer slowly.
+    untaken: Option<Instant>,
+}
+
+impl State {
+    /// By when something has to happen.
+    fn deadline(&self, deadlines: &Deadlines) -> Option<Instant> {
+        match self.phase {
+            Phase::Opening => Some(self.since + deadlines.first_head),
+            Phase::Idle => Some(self.since + deadlines.idle),
+            Phase::Answering | Phase::Working | Phase::Held => {
+                self.untaken.map(|since| since + deadlines.answer)
+            }
         }
     }
 }
@@ -124,7 +114,7 @@ pub(super) struct Connection {
     pub(super) is_local: bool,
     /// Cancelled when everything ends.
     pub(super) stop: CancellationToken,
-    phase: watch::Sender<(Phase, Instant)>,
+    state: watch::Sender<State>,
     /// The answer is written, if perhaps not taken yet.
     is_written: AtomicBool,
     /// Cancelled when somebody else needs the place.
@@ -133,7 +123,7 @@ pub(super) struct Connection {
 
 impl Connection {
     fn set(&self, phase: Phase) {
-        self.phase.send_replace((phase, Instant::now()));
+        self.state.send_modify(|state| (state.phase, state.since) = (phase, Instant::now()));
     }
 
     /// A request has come.
@@ -149,7 +139,10 @@ impl Connection {
 
     /// The answer is there.
     pub(super) fn answer(&self) {
-        self.set(Phase::Answering);
+        self.state.send_modify(|state| {
+            let since = *state.untaken.get_or_insert_with(Instant::now);
+            (state.phase, state.since) = (Phase::Answering, since);
+        });
     }
 
     /// All of the answer is written.
@@ -157,38 +150,40 @@ impl Connection {
         self.is_written.store(true, Ordering::Relaxed);
     }
 
-    /// The system has taken all that is written.
+    /// The system has taken all that was written so far.
     pub(super) fn flushed(&self) {
-        if self.is_written.load(Ordering::Relaxed) {
-            self.phase.send_if_modified(|now| {
-                let is_answered = now.0 == Phase::Answering;
-                if is_answered {
-                    *now = (Phase::Idle, Instant::now());
+        let is_written = self.is_written.load(Ordering::Relaxed);
+        self.state.send_if_modified(|state| {
+            let is_taken = state.untaken.is_some() && (is_written || state.phase != Phase::Answering);
+            if is_taken {
+                state.untaken = None;
+                if state.phase == Phase::Answering {
+                    (state.phase, state.since) = (Phase::Idle, Instant::now());
                 }
-                is_answered
-            });
-        }
+            }
+            is_taken
+        });
     }
 
     /// Ends when the connection has to: a deadline is over, or somebody else needs the place. Says why.
     pub(super) async fn overdue(&self, deadlines: &Deadlines) -> &'static str {
-        let mut phases = self.phase.subscribe();
+        let mut states = self.state.subscribe();
         loop {
-            let (phase, since) = *phases.borrow_and_update();
+            let state = *states.borrow_and_update();
             let deadline = async {
-                match phase.limit(deadlines) {
-                    Some(limit) => sleep_until(since + limit).await,
+                match state.deadline(deadlines) {
+                    Some(deadline) => sleep_until(deadline).await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
-                () = deadline => return match phase {
+                () = deadline => return match state.phase {
                     Phase::Opening => "no request was complete in time",
                     Phase::Idle => "no further request was complete in time",
                     Phase::Answering | Phase::Held | Phase::Working => "the answer was not taken in time",
                 },
                 () = self.evicted.cancelled() => return "another connection needs its place",
-                changed = phases.changed() => if changed.is_err() { std::future::pending::<()>().await },
+                changed = states.changed() => if changed.is_err() { std::future::pending::<()>().await },
             }
         }
     }
@@ -240,7 +235,7 @@ impl Open {
             None => self.of.values().collect(),
         };
         let ranked = candidates.into_iter().flatten().filter_map(|connection| {
-            let (phase, since) = *connection.phase.borrow();
+            let State { phase, since, .. } = *connection.state.borrow();
             Some(((phase.rank()?, since), connection))
         });
         let Some(spared) = ranked.min_by_key(|(rank, _)| *rank).map(|(_, one)| Arc::clone(one)) else {
@@ -287,7 +282,7 @@ impl Connections {
             peer,
             is_local,
             stop: stop.clone(),
-            phase: watch::Sender::new((Phase::Opening, Instant::now())),
+            state: watch::Sender::new(State { phase: Phase::Opening, since: Instant::now(), untaken: None }),
             is_written: AtomicBool::new(false),
             evicted: CancellationToken::new(),
         });
@@ -303,85 +298,4 @@ impl Connections {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn connections(all: usize, of_one: usize) -> Arc<Connections> {
-        Arc::new(Connections::new(Limits { all, of_one }))
-    }
-
-    fn enter(connections: &Arc<Connections>, address: &str) -> Option<Place> {
-        connections.enter(address.parse().unwrap(), false, &CancellationToken::new())
-    }
-
-    fn is_evicted(place: &Place) -> bool {
-        place.connection.evicted.is_cancelled()
-    }
-
-    #[test]
-    fn the_addresses_of_one_network_of_ipv6_are_one() {
-        let peer = |text: &str| Peer::from(text.parse::<IpAddr>().unwrap());
-        assert_eq!(peer("2001:db8::1"), peer("2001:db8::ffff:1"));
-        assert_ne!(peer("2001:db8::1"), peer("2001:db8:0:1::1"));
-        assert_eq!(peer("::ffff:10.0.0.1"), peer("10.0.0.1"));
-        assert_ne!(peer("127.0.0.1"), peer("127.0.0.2"));
-        assert_eq!(peer("2001:db8::1").to_string(), "2001:db8::/64");
-        assert_eq!(peer("::1").to_string(), "::1");
-        assert_eq!(peer("10.0.0.1").to_string(), "10.0.0.1");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_connection_that_is_idle_for_the_longest_makes_place_for_a_newcomer() {
-        let connections = connections(8, 2);
-        let first = enter(&connections, "10.0.0.1").unwrap();
-        tokio::time::advance(Duration::from_secs(1)).await;
-        let second = enter(&connections, "10.0.0.1").unwrap();
-        let other = enter(&connections, "10.0.0.2").unwrap();
-        first.connection.begin();
-        let third = enter(&connections, "10.0.0.1").unwrap();
-        assert!(!is_evicted(&first) && is_evicted(&second), "the one that waits for us is spared");
-        third.connection.begin();
-        assert!(enter(&connections, "10.0.0.1").is_none(), "both wait for us");
-        first.connection.answer();
-        tokio::time::advance(Duration::from_secs(1)).await;
-        third.connection.hold();
-        let fourth = enter(&connections, "10.0.0.1").unwrap();
-        assert!(is_evicted(&third) && !is_evicted(&first), "a held one goes before one that is answered");
-        drop((second, third));
-        assert!(!is_evicted(&other) && !is_evicted(&fourth));
-        assert_eq!(connections.open().all, 3, "first, other, fourth");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_address_with_the_most_connections_makes_place_when_all_are_taken() {
-        let connections = connections(4, 3);
-        let honest = enter(&connections, "10.0.0.1").unwrap();
-        tokio::time::advance(Duration::from_secs(1)).await;
-        let many: Vec<_> = (0..3).map(|_| enter(&connections, "10.0.0.2").unwrap()).collect();
-        let _newcomer = enter(&connections, "10.0.0.3").unwrap();
-        assert!(!is_evicted(&honest), "it is idle for longer, but it is not one of many");
-        assert_eq!(many.iter().filter(|place| is_evicted(place)).count(), 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_deadline_counts_from_the_last_change() {
-        let connections = connections(4, 4);
-        let place = enter(&connections, "10.0.0.1").unwrap();
-        let second = Duration::from_secs(1);
-        let deadlines = Deadlines { first_head: second, idle: 3 * second, answer: 2 * second };
-        let connection = Arc::clone(&place.connection);
-        let start = Instant::now();
-        let overdue = tokio::spawn(async move { (connection.overdue(&deadlines).await, start.elapsed()) });
-        tokio::time::sleep(second / 2).await;
-        place.connection.begin();
-        tokio::time::sleep(20 * second).await;
-        place.connection.answer();
-        place.connection.flushed();
-        tokio::time::sleep(second).await;
-        assert!(!overdue.is_finished(), "the answer is not written yet, and has another second");
-        place.connection.written();
-        place.connection.flushed();
-        let (why, after) = overdue.await.unwrap();
-        assert_eq!((why, after), ("no further request was complete in time", second / 2 + 24 * second));
-    }
-}
+mod tests;

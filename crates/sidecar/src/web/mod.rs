@@ -9,6 +9,7 @@ mod landing;
 mod listen;
 mod logins;
 mod origin;
+mod peer;
 mod rules;
 mod serve;
 mod stream;
@@ -163,7 +164,8 @@ fn patience(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::try_from_secs_f64(seconds).ok()?.saturating_sub(WAY_BACK))
 }
 
-/// What a fuzzer finds ways into: the query of a probe, the time that it has, and the file of the web side.
+/// What a fuzzer finds ways into: the query of a probe, the time that it has, the names by which we are called, who
+/// somebody says to be, and the file of the web side.
 #[cfg(feature = "fuzzing")]
 pub(crate) fn read(text: &str) {
     if let Ok(uri) = format!("/probe?{text}").parse()
@@ -174,6 +176,16 @@ pub(crate) fn read(text: &str) {
     }
     if let Ok(value) = text.parse() {
         patience(&HeaderMap::from_iter([(axum::http::HeaderName::from_static(SCRAPE_TIMEOUT), value)]));
+    }
+    if let Ok(value) = axum::http::HeaderValue::try_from(text) {
+        use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
+        let mut request = axum::extract::Request::default();
+        for name in [HOST, ORIGIN, AUTHORIZATION] {
+            request.headers_mut().insert(name, value.clone());
+        }
+        origin::is_cross_site(request.headers());
+        origin::is_called_rightly(&request, &[], true);
+        users::read(request.headers());
     }
     let _ = file::WebFile::parse(std::path::Path::new("web.yml"), text);
 }

@@ -144,19 +144,19 @@ impl Rules {
     ///
     /// # Errors
     ///
-    /// If there is nothing in the file, and there was: half of a file is written before the other.
+    /// If they take protection away, and there is no file that says so: none is named any longer, or there is nothing in it.
+    /// Half of a file is written before the other.
     pub(super) fn may_replace(&self, others: &Self) -> Result<(), WebConfigError> {
-        let lost = others.protection_beyond(self);
-        match &self.file {
-            Some(file) if self.is_blank && !lost.is_empty() => Err(WebConfigError::new(
-                file,
-                format!(
-                    "the file is empty, which would switch off {}; write {{}} into it to mean that",
-                    lost.join(", ")
-                ),
-            )),
-            Some(_) | None => Ok(()),
-        }
+        let lost = others.protection_beyond(self).join(", ");
+        let how = match (&self.file, &others.file) {
+            _ if lost.is_empty() => return Ok(()),
+            (Some(file), _) if self.is_blank => (file, "the file is empty"),
+            (None, Some(file)) => (file, "the file is no longer named by web.config.file"),
+            (_, _) => return Ok(()),
+        };
+        let (file, what) = how;
+        let what = format!("{what}, which would switch off {lost}; write {{}} into it to mean that");
+        Err(WebConfigError::new(file, what))
     }
 
     /// Says what whoever reads the log should know of the files.

@@ -104,15 +104,19 @@ impl Login {
     pub(super) fn verify(&self) -> bool {
         #[cfg(test)]
         let _counted = tests::Counted::new();
+        let cost = HashParts::from_str(&self.hash).map_or(self.dearest, |parts| parts.get_cost());
         let matches = bcrypt::verify(&self.password, &self.hash).unwrap_or(false);
         let is_right = matches & self.is_known;
         if !is_right {
             // 2^cost rounds are done, and 2^dearest are wanted: 2^cost + 2^cost + 2^(cost + 1) + … + 2^(dearest - 1).
-            let cost = HashParts::from_str(&self.hash).map_or(self.dearest, |parts| parts.get_cost());
             for cost in cost..self.dearest {
+                #[cfg(test)]
+                tests::ROUNDS.fetch_add(1 << cost, std::sync::atomic::Ordering::SeqCst);
                 std::hint::black_box(bcrypt::hash_with_salt(&self.password, cost, [0; 16]).is_ok());
             }
         }
+        #[cfg(test)]
+        tests::ROUNDS.fetch_add(1 << cost, std::sync::atomic::Ordering::SeqCst);
         is_right
     }
 }
@@ -122,6 +126,15 @@ fn parse(value: &str) -> Option<(String, Vec<u8>)> {
     let decoded = STANDARD.decode(encoded.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"))?;
     let colon = decoded.iter().position(|byte| *byte == b':')?;
     Some((String::from_utf8(decoded[..colon].to_vec()).ok()?, decoded[colon + 1..].to_vec()))
+}
+
+/// What a fuzzer finds ways into.
+#[cfg(feature = "fuzzing")]
+pub(super) fn read(headers: &HeaderMap) {
+    let users = Users { hashes: BTreeMap::new(), decoy: String::new(), dearest: 4 };
+    if let Credentials::Given(login) = users.credentials(headers) {
+        assert!(!login.is_known && login.password.len() <= PASSWORD_LIMIT, "somebody is known");
+    }
 }
 
 impl fmt::Debug for Users {
@@ -141,6 +154,8 @@ pub(super) mod tests {
     /// The most hashes that were ever computed at once in this process, by those who hold [`ONE_AT_A_TIME`].
     pub(in crate::web) static MOST_AT_ONCE: AtomicUsize = AtomicUsize::new(0);
     pub(in crate::web) static COMPUTED: AtomicUsize = AtomicUsize::new(0);
+    /// How many rounds of bcrypt were computed.
+    pub(super) static ROUNDS: AtomicUsize = AtomicUsize::new(0);
     /// Whoever computes hashes in a test holds it, so that those of two tests are told apart.
     pub(in crate::web) static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
@@ -211,6 +226,23 @@ pub(super) mod tests {
         );
         // The comparison with the decoy is a real one: an odd hash would be refused before it is computed.
         assert!(bcrypt::verify("hunter2", &users.decoy).is_ok());
+    }
+
+    #[tokio::test]
+    async fn every_wrong_password_takes_the_same_work_whoever_it_is_for() {
+        let _alone = ONE_AT_A_TIME.lock().await;
+        let users = users(&[("cheap", "x", 4), ("dear", "x", 9), ("between", "x", 7)]);
+        let rounds = |text: &str| {
+            let before = ROUNDS.load(Ordering::SeqCst);
+            let is_right = given(&users, text).verify();
+            (is_right, ROUNDS.load(Ordering::SeqCst) - before)
+        };
+        for wrong in ["cheap:y", "between:y", "dear:y", "nobody:y", ":", "cheap:"] {
+            assert_eq!(rounds(wrong), (false, 1 << 9), "{wrong}");
+        }
+        assert_eq!(rounds("cheap:x"), (true, 1 << 4), "that it is right is no secret");
+        // What counts as work is work: an odd hash would be refused before it is computed.
+        assert!(bcrypt::hash_with_salt("y", 4, [0; 16]).is_ok());
     }
 
     #[test]

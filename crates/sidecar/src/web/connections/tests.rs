@@ -1,0 +1,87 @@
+use super::*;
+
+fn connections(all: usize, of_one: usize) -> Arc<Connections> {
+    Arc::new(Connections::new(Limits { all, of_one }))
+}
+
+fn enter(connections: &Arc<Connections>, address: &str) -> Option<Place> {
+    connections.enter(address.parse().unwrap(), false, &CancellationToken::new())
+}
+
+fn is_evicted(place: &Place) -> bool {
+    place.connection.evicted.is_cancelled()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_connection_that_is_idle_for_the_longest_makes_place_for_a_newcomer() {
+    let connections = connections(8, 2);
+    let first = enter(&connections, "10.0.0.1").unwrap();
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let second = enter(&connections, "10.0.0.1").unwrap();
+    let other = enter(&connections, "10.0.0.2").unwrap();
+    first.connection.begin();
+    let third = enter(&connections, "10.0.0.1").unwrap();
+    assert!(!is_evicted(&first) && is_evicted(&second), "the one that waits for us is spared");
+    third.connection.begin();
+    assert!(enter(&connections, "10.0.0.1").is_none(), "both wait for us");
+    first.connection.answer();
+    tokio::time::advance(Duration::from_secs(1)).await;
+    third.connection.hold();
+    let fourth = enter(&connections, "10.0.0.1").unwrap();
+    assert!(is_evicted(&third) && !is_evicted(&first), "a held one goes before one that is answered");
+    drop((second, third));
+    assert!(!is_evicted(&other) && !is_evicted(&fourth));
+    assert_eq!(connections.open().all, 3, "first, other, fourth");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_address_with_the_most_connections_makes_place_when_all_are_taken() {
+    let connections = connections(4, 3);
+    let honest = enter(&connections, "10.0.0.1").unwrap();
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let many: Vec<_> = (0..3).map(|_| enter(&connections, "10.0.0.2").unwrap()).collect();
+    let _newcomer = enter(&connections, "10.0.0.3").unwrap();
+    assert!(!is_evicted(&honest), "it is idle for longer, but it is not one of many");
+    assert_eq!(many.iter().filter(|place| is_evicted(place)).count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_counts_from_the_last_change() {
+    let connections = connections(4, 4);
+    let place = enter(&connections, "10.0.0.1").unwrap();
+    let second = Duration::from_secs(1);
+    let deadlines = Deadlines { first_head: second, idle: 3 * second, answer: 2 * second };
+    let connection = Arc::clone(&place.connection);
+    let start = Instant::now();
+    let overdue = tokio::spawn(async move { (connection.overdue(&deadlines).await, start.elapsed()) });
+    tokio::time::sleep(second / 2).await;
+    place.connection.begin();
+    tokio::time::sleep(20 * second).await;
+    place.connection.answer();
+    place.connection.flushed();
+    tokio::time::sleep(second).await;
+    assert!(!overdue.is_finished(), "the answer is not written yet, and has another second");
+    place.connection.written();
+    place.connection.flushed();
+    let (why, after) = overdue.await.unwrap();
+    assert_eq!((why, after), ("no further request was complete in time", second / 2 + 24 * second));
+}
+
+/// Requests one after another, without a look at the answers.
+#[tokio::test(start_paused = true)]
+async fn further_requests_give_no_more_time_to_take_an_answer() {
+    let connections = connections(4, 4);
+    let place = enter(&connections, "10.0.0.1").unwrap();
+    let second = Duration::from_secs(1);
+    let deadlines = Deadlines { first_head: second, idle: second, answer: 10 * second };
+    let connection = Arc::clone(&place.connection);
+    let start = Instant::now();
+    let overdue = tokio::spawn(async move { (connection.overdue(&deadlines).await, start.elapsed()) });
+    while !overdue.is_finished() {
+        place.connection.begin();
+        place.connection.answer();
+        place.connection.written();
+        tokio::time::sleep(second / 2).await;
+    }
+    assert_eq!(overdue.await.unwrap(), ("the answer was not taken in time", 10 * second));
+}

@@ -1,0 +1,70 @@
+//! What is known of logins, in bounded memory.
+
+use std::collections::HashMap;
+
+/// How many right logins are kept: more than any file has users.
+const RIGHT: usize = 1024;
+
+/// How many others are kept, twice.
+const OTHERS: usize = 4096;
+
+/// What is known of logins, in bounded memory.
+#[derive(Default)]
+pub(super) struct Results {
+    right: HashMap<[u8; 32], ()>,
+    /// Whether it was found to be wrong; if not, it was never found out. The newer ones, and those before.
+    others: [HashMap<[u8; 32], bool>; 2],
+}
+
+impl Results {
+    pub(super) fn of(&self, key: &[u8; 32]) -> Option<bool> {
+        if self.right.contains_key(key) {
+            return Some(true);
+        }
+        self.others.iter().find_map(|others| others.get(key).filter(|wrong| **wrong)).map(|_| false)
+    }
+
+    /// Whether somebody has waited for it in vain.
+    pub(super) fn is_unsettled(&self, key: &[u8; 32]) -> bool {
+        self.others.iter().any(|others| others.get(key) == Some(&false))
+    }
+
+    pub(super) fn keep(&mut self, key: [u8; 32], is_right: Option<bool>) {
+        if is_right == Some(true) {
+            if self.right.len() >= RIGHT {
+                // Those of hashes that are no longer in the file are among them; the others cost a hash each.
+                self.right.clear();
+            }
+            self.right.insert(key, ());
+            return;
+        }
+        if self.others[0].len() >= OTHERS {
+            self.others[1] = std::mem::take(&mut self.others[0]);
+        }
+        self.others[0].insert(key, is_right == Some(false));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guesses_fill_no_memory_and_drive_out_nobody() {
+        let mut results = Results::default();
+        let key = |guess: usize| {
+            let mut key = [0; 32];
+            key[..8].copy_from_slice(&guess.to_be_bytes());
+            key
+        };
+        results.keep([1; 32], Some(true));
+        for guess in 0..10 * OTHERS {
+            results.keep(key(guess), (guess % 2 == 0).then_some(false));
+        }
+        assert!(results.others.iter().all(|others| others.len() <= OTHERS));
+        assert_eq!(results.of(&[1; 32]), Some(true));
+        let last = 10 * OTHERS - 1;
+        assert!(results.of(&key(last)).is_none() && results.is_unsettled(&key(last)));
+        assert!(results.of(&key(last - 1)) == Some(false) && !results.is_unsettled(&key(last - 1)));
+    }
+}
