@@ -9,13 +9,14 @@ use axum::http::{HeaderMap, StatusCode, header};
 use mongodb::bson::oid::ObjectId;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
+use crate::connections::Stopping;
 use crate::error::AppError;
 use crate::idempotency::Key;
 use crate::identifier::{identifier, is_blank};
 
 /// The largest body.
 pub(crate) const MAX_BODY: usize = 16 * 1024;
-/// How long a body may take to arrive. Without a limit a slow client would hold up a shutdown.
+/// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest name, number or description, in characters.
 const MAX_TEXT: usize = 200;
@@ -60,18 +61,28 @@ impl<S: Send + Sync, T: FromBody> FromRequest<S> for Posted<T> {
         let (mut parts, body) = request.into_parts();
         let path = route_path(&mut parts, state).await?;
         let request = Request::from_parts(parts.clone(), body);
-        let body = match tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, state)).await {
-            Ok(Ok(body)) => body,
-            Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-                return Err(AppError::BodyTooLarge);
-            }
-            Ok(Err(_)) => return Err(AppError::invalid("The body could not be read")),
-            Err(_) => return Err(AppError::BodyTooSlow),
+        let read = tokio::select! {
+            biased;
+            read = Bytes::from_request(request, state) => read,
+            () = late(&parts) => return Err(AppError::BodyTooSlow),
         };
+        let body = read.map_err(|rejection| match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => AppError::BodyTooLarge,
+            _ => AppError::invalid("The body could not be read"),
+        })?;
         Ok(Self {
             key: Key::of(parts.method.as_str(), &path, &parts.headers, &body)?,
             body: T::from_body(&parts.headers, &body)?,
         })
+    }
+}
+
+/// Waits until a body has had its time, or the server is to stop: what has not come by then is not waited for.
+async fn late(parts: &Parts) {
+    let time = tokio::time::sleep(BODY_TIMEOUT);
+    match parts.extensions.get::<Stopping>() {
+        Some(stopping) => tokio::select! { () = time => {}, () = stopping.begins() => {} },
+        None => time.await,
     }
 }
 

@@ -13,9 +13,9 @@ use crate::app::app;
 use crate::connections::{self, Connections, Deadlines};
 use crate::state::Ledger;
 
-/// What a shutdown grants beyond the deadline of a transaction: ten seconds for a body that has not come to its end, five for
-/// an answer that has not been taken, and five to end what is left in the database.
-const GRACE: Duration = Duration::from_secs(20);
+/// What a shutdown grants beyond the deadline of a transaction: five seconds for an answer that has not been taken, and five
+/// to end what is left in the database.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// A ledger that listens. Dropping it begins an orderly end, without waiting for it.
 #[derive(Debug)]
@@ -61,7 +61,8 @@ impl Drop for Server {
 }
 
 /// Serves on that listener until the future is ready; then stops accepting, and returns when what is in flight is
-/// answered and every transaction is ended. A head that is not complete is not in flight.
+/// answered and every transaction is ended. A head that is not complete is not in flight, and a body that is not is answered
+/// with 408.
 ///
 /// A connection ends whose request head takes longer than 30 s, or that is kept for as long and not used, or that does not take an
 /// answer within 30 s. There are at most 1,000 connections, or half as many as the process may open files; the one that has

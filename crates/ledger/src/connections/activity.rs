@@ -77,6 +77,17 @@ impl Drop for Entered {
     }
 }
 
+/// Of a request: whether the server is to stop. What has not come by then need not be waited for.
+#[derive(Debug, Clone)]
+pub(crate) struct Stopping(CancellationToken);
+
+impl Stopping {
+    /// Waits until it is.
+    pub(crate) async fn begins(&self) {
+        self.0.cancelled().await;
+    }
+}
+
 /// What one connection is doing.
 #[derive(Debug)]
 pub(super) struct Activity {
@@ -98,6 +109,10 @@ impl Activity {
     /// Whether an answer is still being made.
     pub(super) fn is_asked(&self) -> bool {
         self.asked.load(Relaxed) > 0
+    }
+
+    pub(super) fn stopping(&self) -> Stopping {
+        Stopping(self.end.clone())
     }
 
     /// Waits until the connection is to end.

@@ -31,6 +31,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use crate::connections::activity::Stopping;
 use crate::connections::activity::{Entered, Open, Watched};
 
 /// The most connections at once, whatever the system allows.
@@ -138,6 +139,7 @@ async fn connection(
     let stream = TokioIo::new(Watched::new(stream, Arc::clone(&*activity), deadlines.answer));
     let service = service_fn(|mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(activity.stopping());
         let asked = activity.ask();
         let answer = router.call(request);
         async move { answer.await.map(|answer: Response| answer.map(|body| asked.with_body(body))) }

@@ -85,6 +85,35 @@ fn half_a_head_does_not_hold_up_the_end() -> Result<()> {
     }))
 }
 
+/// Nothing was begun for it: it is told so, and not waited for.
+#[test]
+fn half_a_body_does_not_hold_up_the_end() -> Result<()> {
+    block_on(with_files(256, "ledger_half_a_body", async |running| {
+        let mut half = connect(
+            running,
+            &format!(
+                "POST /api/retainers HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\
+                 content-type: application/json\r\ncontent-length: 100\r\n\r\n{{",
+                TOKEN.1
+            ),
+        )?;
+        let page = format!("http://{}/metrics", running.address);
+        until("it is being read", async || {
+            let page = reqwest::get(&page).await?.text().await?;
+            let line = r#"concurrent_operations{operation="POST /api/retainers"} 1"#;
+            ensure!(page.contains(line), "{page}");
+            Ok(())
+        })
+        .await?;
+        running.signal(Signal::TERM)?;
+        running.end()?;
+        let mut answer = String::new();
+        half.read_to_string(&mut answer)?;
+        ensure!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("did not arrive in time"), "{answer}");
+        Ok(())
+    }))
+}
+
 /// Three hundred calls on a retainer stored 5.7 MB: each record had the whole history in it.
 #[test]
 fn an_idempotency_record_is_small_however_long_the_history_is() -> Result<()> {
