@@ -93,7 +93,12 @@ pub(super) fn read(reading: &mut Reading, reply: &Document) {
     }
 }
 
-/// The causes are code names of errors, so there are few; what is over the bound is added up. A cause that is in stays
+/// Whether a server's word can be the name of an error code. Anything else of a server's is no label.
+fn is_code_name(cause: &str) -> bool {
+    cause.len() <= 100 && cause.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+/// The causes are code names of errors, so there are few; what is over the bound, or no such name, is added up. A cause that is in stays
 /// in: the server adds new ones at the end.
 fn abort_causes(reading: &mut Reading, causes: &Document) {
     let metric = &catalog::MONGODB_TRANSACTION_ABORTS_BY_CAUSE;
@@ -101,7 +106,7 @@ fn abort_causes(reading: &mut Reading, causes: &Document) {
     let mut shown = 0;
     for cause in causes.keys() {
         let aborts = number(causes, &[cause]);
-        if shown < MAX_ABORT_CAUSES && cause != OVERFLOW {
+        if shown < MAX_ABORT_CAUSES && cause != OVERFLOW && is_code_name(cause) {
             shown += 1;
             reading.labelled(metric, vec![cause.clone().into()], aborts);
         } else {
@@ -119,6 +124,18 @@ mod tests {
     use mongodb::bson::{Bson, doc};
 
     use super::*;
+
+    #[test]
+    fn a_cause_that_is_no_code_name_is_no_label() {
+        let long = "x".repeat(1 << 20);
+        let odd = ["a\u{1b}[2J", "a\nb", "a\u{202e}", "a b", &long];
+        let mut causes: Document = odd.iter().map(|cause| ((*cause).to_owned(), Bson::Int64(1))).collect();
+        causes.insert("WriteConflict", 7_i64);
+        let mut reading = Reading::default();
+        read(&mut reading, &doc! {"transactions": {"abortCause": causes}});
+        let of = |name: &str| reading.numbers().find(|(_, labels, _)| *labels == [name]).map(|found| found.2);
+        assert_eq!((of("WriteConflict"), of(OVERFLOW), reading.samples().len()), (Some(7.0), Some(5.0), 2));
+    }
 
     #[test]
     fn causes_over_the_bound_are_added_up_and_an_odd_one_costs_itself() {
