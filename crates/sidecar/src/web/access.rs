@@ -267,11 +267,9 @@ impl Access {
                 max_probes,
                 "too many probes at once; --web.max-requests is the limit, or twice as many as there are targets\n",
             ),
-            _ => (
-                &self.requests,
-                max_requests,
-                "too many requests at once; --web.max-requests is the limit\n",
-            ),
+            _ => {
+                (&self.requests, max_requests, "too many requests at once; --web.max-requests is the limit\n")
+            }
         };
         match Place::among(taken, most) {
             Some(_place) => next.run(request).await,
