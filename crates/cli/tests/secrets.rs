@@ -271,6 +271,8 @@ impl Dice {
         let (one, two, uri) = (self.secret(), self.secret(), self.uri());
         let (one, two, uri) = (quoted(&one), quoted(&two), quoted(&uri));
         let password_file = self.secret();
+        // What has the form of a name is one, as of a target: it stands on pages and in messages, and no case has it.
+        let no_name = quoted(&format!("{}@", self.secret()));
         let mut text = String::new();
         for _ in 0..self.rng.random_range(1..4) {
             text += &match self.rng.random_range(0..14) {
@@ -281,11 +283,11 @@ impl Dice {
                     quoted(&password_file)
                 ),
                 3 => format!("[targets.orders]\nuri = {uri}\nauth_module = {one}\n"),
-                4 => format!("[targets.{one}]\nuri = {uri}\n"),
+                4 => format!("[targets.{no_name}]\nuri = {uri}\n"),
                 5 => format!(
                     "[auth_modules.m]\nusername = {one}\npassword = {two}\nauth_source = {one}\n[targets.t]\nuri = {uri}\nauth_module = \"m\"\n"
                 ),
-                6 => format!("[auth_modules.{one}]\npassword = {two}\n"),
+                6 => format!("[auth_modules.{no_name}]\npassword = {two}\n"),
                 7 => format!("[log]\nlevel = {one}\n"),
                 8 => format!("[web]\nlisten_address = [{one}]\n"),
                 9 => format!("[web]\ntelemetry_path = {one}\n"),

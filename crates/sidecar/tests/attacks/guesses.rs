@@ -78,16 +78,14 @@ async fn crowded(manner: Manner) -> (Sidecar, JoinSet<()>, TempDir) {
     (sidecar, guessing, folder)
 }
 
-/// From the same address as those who guess, with the name at which they guess: nothing tells Prometheus from them.
+/// From the same address as those who guess, with the name at which they guess: nothing tells Prometheus from them but
+/// that it says by when it wants its answer.
 async fn gets_in_beside_400(manner: Manner) {
     let _alone = CROWD.lock().await;
     let (sidecar, mut guessing, _folder) = crowded(manner).await;
     for number in 0..5 {
-        let mut lines = basic("prometheus:hunter2");
-        if matches!(manner, Manner::Hasty) {
-            // As Prometheus says it. Without, it is one among those who come again at the same time, as hasty as it is.
-            lines += "x-prometheus-scrape-timeout-seconds: 10\r\n";
-        }
+        // As Prometheus says it. Without, it is one among those who come again at the same time.
+        let lines = format!("{}x-prometheus-scrape-timeout-seconds: 10\r\n", basic("prometheus:hunter2"));
         let scraped = scrape(&sidecar, "/metrics", &lines).await;
         assert!(scraped.is_ok(), "{manner:?}: scrape {number}: {scraped:?}");
     }
