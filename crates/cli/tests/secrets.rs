@@ -257,10 +257,11 @@ impl Dice {
                 quoted(&other)
             ),
             6 => format!("{}: {}\n{one}\n", quoted(&one), quoted(&other)),
+            // What is the value of a header is sent, as it is meant to be, and no case has it.
             _ => format!(
                 "http_server_config:\n  headers:\n    {}: {}\n",
                 self.one(&["X-Frame-Options", "Server"]),
-                quoted(&one)
+                quoted(&format!("{one}\u{1}"))
             ),
         };
         self.write("web.yml", &text)
