@@ -228,15 +228,16 @@ async fn a_target_that_hangs_is_down_and_holds_up_its_own_probe_alone() {
     // Long enough that the others come meanwhile.
     config.poll_timeout = Duration::from_secs(5);
     let sidecar = Sidecar::start(config).await.unwrap();
-    // Who takes the only place of a probe waits for the target; more are told to come again. What is no probe has other
+    // Two have a place, as there is one target, and wait for it; more are told to come again. What is no probe has other
     // places.
     let probe = || tokio::spawn(reqwest::get(url(&sidecar, "/probe?target=hung")));
-    let (refused, waiting) = futures_util::future::select(probe(), probe()).await.factor_first();
+    let (refused, _, mut waiting) = futures_util::future::select_all([probe(), probe(), probe()]).await;
     let refused = refused.unwrap().unwrap();
     assert_eq!(refused.status(), 503);
     assert!(refused.text().await.unwrap().contains("--web.max-requests"));
     assert_eq!(get(&sidecar, "/metrics").await.0, 200);
-    let page = Scrape::parse(&waiting.await.unwrap().unwrap().text().await.unwrap()).unwrap();
+    let answer = waiting.swap_remove(0).await.unwrap().unwrap();
+    let page = Scrape::parse(&answer.text().await.unwrap()).unwrap();
     assert_eq!(page.value("mongodb_up", &[("member", &mongod.address())]), Some(0.0));
     assert!(total(&page, "txnscope_poll_errors_total") > 0.0);
     // The second has nothing to wait for.
