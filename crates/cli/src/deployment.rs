@@ -11,7 +11,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args};
 use toml::Spanned;
 use txnscope_catalog::escape_line;
-use txnscope_mongo::{Credentials, one_line, shown_path};
+use txnscope_mongo::{Credentials, EXPOSED_KEY, one_line, shown_path};
 use txnscope_sidecar::Target;
 
 use crate::exposed::read_secret;
@@ -255,8 +255,7 @@ fn warn_of_ignored(target: &Target) {
         let _ = writeln!(io::stderr().lock(), "txnscope: options of the URI have no effect here: {options}");
     }
     if target.key_is_readable_by_everybody() {
-        let what = "every user of this machine may read the file of tlsCertificateKeyFile: chmod o-r takes that away";
-        let _ = writeln!(io::stderr().lock(), "txnscope: {what}");
+        let _ = writeln!(io::stderr().lock(), "txnscope: {EXPOSED_KEY}");
     }
 }
 

@@ -7,13 +7,10 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use txnscope_mongo::{LineError, is_readable_by_everybody, read_one_line, shown_path};
+use txnscope_mongo::{EXPOSED_SECRET, LineError, is_readable_by_everybody, read_one_line, shown_path};
 
 /// The names as they may be shown, and whether there is a log in which they stand.
 static FOUND: Mutex<(BTreeSet<String>, bool)> = Mutex::new((BTreeSet::new(), false));
-
-const ADVICE: &str =
-    "every user of this machine may read a file that holds secrets: chmod o-r takes that away";
 
 /// The line that a file with a secret consists of. `named` is the file's name as it was given.
 ///
@@ -34,7 +31,7 @@ pub(crate) fn note(named: &Path, file: &Path) {
     let name = shown_path(named, file);
     let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
     if found.0.insert(name.clone()) && found.1 {
-        tracing::warn!(file = name, "{ADVICE}");
+        tracing::warn!(file = name, "{EXPOSED_SECRET}");
     }
 }
 
@@ -42,7 +39,7 @@ pub(crate) fn note(named: &Path, file: &Path) {
 pub(crate) fn log() {
     let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
     for file in &found.0 {
-        tracing::warn!(file, "{ADVICE}");
+        tracing::warn!(file, "{EXPOSED_SECRET}");
     }
     found.1 = true;
 }
@@ -52,7 +49,7 @@ pub(crate) fn print() {
     let found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
     if !found.1 {
         for file in &found.0 {
-            let _ = writeln!(io::stderr().lock(), "txnscope: {file}: {ADVICE}");
+            let _ = writeln!(io::stderr().lock(), "txnscope: {file}: {EXPOSED_SECRET}");
         }
     }
 }

@@ -31,6 +31,14 @@ pub fn read_file(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     if read > limit { Err(too_large(limit)) } else { Ok(bytes) }
 }
 
+/// What to say of a file with a secret that [is readable by everybody](is_readable_by_everybody).
+pub const EXPOSED_SECRET: &str =
+    "every user of this machine may read a file that holds secrets: chmod o-r takes that away";
+
+/// The same of a URI's private key, whose file is not named: what stands in its place may be the key itself.
+pub const EXPOSED_KEY: &str =
+    "every user of this machine may read the file of tlsCertificateKeyFile: chmod o-r takes that away";
+
 /// Whether every user of the machine may read the file, so that a secret in it is none. `false` where that cannot be
 /// known.
 #[must_use]

@@ -29,7 +29,9 @@ mod uri;
 
 pub use crate::credentials::Credentials;
 pub use crate::error::UriError;
-pub use crate::file::{FILE_LIMIT, SECRET_LIMIT, is_readable_by_everybody, read_file};
+pub use crate::file::{
+    EXPOSED_KEY, EXPOSED_SECRET, FILE_LIMIT, SECRET_LIMIT, is_readable_by_everybody, read_file,
+};
 pub use crate::line::{LineError, one_line, read_one_line};
 pub use crate::options::Ignored;
 pub use crate::set_name::SetName;

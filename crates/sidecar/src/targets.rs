@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use txnscope_consistency::Checks;
-use txnscope_mongo::{Credentials, TlsFiles};
+use txnscope_mongo::{Credentials, EXPOSED_KEY, TlsFiles};
 
 use crate::board::Board;
 use crate::config::Config;
@@ -309,11 +309,10 @@ impl Targets {
             }
             let probed = probed.get_mut(&key).ok_or(ProbeError::Start)?;
             probed.asked = Instant::now();
-            let waiting = Arc::clone(&probed.waiting);
-            // One of them is the target's own, and one is ours.
-            if Arc::strong_count(&waiting) > MOST_WAITING + 1 && !probed.board.polled() {
+            if probed.waiting() >= MOST_WAITING && !probed.board.polled() {
                 return Err(ProbeError::Busy);
             }
+            let waiting = Arc::clone(&probed.waiting);
             (probed.page.clone(), probed.board.clone(), manner.pace.timeout + GRACE, waiting)
         };
         let limit = patience.map_or(limit, |patience| patience.min(limit));
@@ -351,7 +350,7 @@ impl Targets {
             let mut state = self.state.lock().await;
             let idle = state.definitions.idle_timeout;
             state.probed.retain(|(target, _), probed| {
-                let wanted = probed.asked.elapsed() < idle || probed.is_awaited();
+                let wanted = probed.asked.elapsed() < idle || probed.waiting() > 0;
                 if !wanted {
                     tracing::info!(probe = target, "nobody probes the target any longer");
                 }
@@ -367,7 +366,7 @@ fn make_place(probed: &mut BTreeMap<Key, Probed>, (target, _): &Key) -> Result<(
     if of_target().count() < USERS_AT_ONCE {
         return Ok(());
     }
-    let idle = of_target().filter(|(_, probed)| !probed.is_awaited());
+    let idle = of_target().filter(|(_, probed)| probed.waiting() == 0);
     let longest = idle.min_by_key(|(_, probed)| probed.asked).map(|(key, _)| key.clone());
     let longest = longest.ok_or(ProbeError::Busy)?;
     tracing::info!(probe = target, auth_module = longest.1, "another user is probed for instead");
@@ -387,9 +386,9 @@ async fn first_polls(board: &Board, limit: Duration) {
 }
 
 impl Probed {
-    /// Whether a probe waits for the first polls.
-    fn is_awaited(&self) -> bool {
-        Arc::strong_count(&self.waiting) > 1
+    /// How many probes wait for the first polls.
+    fn waiting(&self) -> usize {
+        Arc::strong_count(&self.waiting) - 1
     }
 }
 
@@ -448,10 +447,7 @@ fn warn_of(target: &Target, which: Option<&str>) {
         tracing::warn!(which, options = options.join(", "), "options of the URI have no effect here");
     }
     if target.key_is_readable_by_everybody() {
-        tracing::warn!(
-            which,
-            "every user of this machine may read the file of tlsCertificateKeyFile: chmod o-r takes that away"
-        );
+        tracing::warn!(which, "{EXPOSED_KEY}");
     }
 }
 

@@ -10,7 +10,7 @@ use serde_saphyr::Location;
 use sha2::{Digest, Sha256};
 use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
-use txnscope_mongo::{FILE_LIMIT, is_readable_by_everybody, read_file, shown_path};
+use txnscope_mongo::{EXPOSED_SECRET, FILE_LIMIT, is_readable_by_everybody, read_file, shown_path};
 
 use super::file::{ClientAuth, Version, WebConfigError, WebFile};
 use super::headers;
@@ -162,10 +162,7 @@ impl Rules {
     /// Says what whoever reads the log should know of the files.
     pub(super) fn warn(&self) {
         for file in &self.exposed {
-            tracing::warn!(
-                file,
-                "every user of this machine may read a file that holds secrets: chmod o-r takes that away"
-            );
+            tracing::warn!(file, "{EXPOSED_SECRET}");
         }
         if self.is_blank {
             tracing::warn!("the file of --web.config.file is empty: neither TLS nor users are asked for");

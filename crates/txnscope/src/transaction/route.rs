@@ -33,7 +33,7 @@ impl Registry {
     /// [`OpenTransactions::to_json`] at a route of its own.
     ///
     /// ```no_run
-    /// # use std::net::{IpAddr, SocketAddr};
+    /// # use std::net::SocketAddr;
     /// # async fn serve(listener: tokio::net::TcpListener) -> std::io::Result<()> {
     /// let app: axum::Router = axum::Router::new().merge(txnscope::Registry::global().open_transactions_router());
     /// axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>()).await

@@ -1,6 +1,6 @@
 //! What is known of logins, in bounded memory.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// How many right logins are kept: more than any file has users.
 const RIGHT: usize = 1024;
@@ -11,14 +11,14 @@ const OTHERS: usize = 4096;
 /// What is known of logins, in bounded memory.
 #[derive(Default)]
 pub(super) struct Results {
-    right: HashMap<[u8; 32], ()>,
+    right: HashSet<[u8; 32]>,
     /// Whether it was found to be wrong; if not, it was never found out. The newer ones, and those before.
     others: [HashMap<[u8; 32], bool>; 2],
 }
 
 impl Results {
     pub(super) fn of(&self, key: &[u8; 32]) -> Option<bool> {
-        if self.right.contains_key(key) {
+        if self.right.contains(key) {
             return Some(true);
         }
         self.others.iter().find_map(|others| others.get(key).filter(|wrong| **wrong)).map(|_| false)
@@ -35,7 +35,7 @@ impl Results {
                 // Those of hashes that are no longer in the file are among them; the others cost a hash each.
                 self.right.clear();
             }
-            self.right.insert(key, ());
+            self.right.insert(key);
             return;
         }
         if self.others[0].len() >= OTHERS {
