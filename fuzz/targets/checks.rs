@@ -2,4 +2,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|text: &str| txnscope_consistency::fuzzing::checks(text));
+libfuzzer_sys::fuzz_target!(|text: &str| txnscope_checks::fuzzing::checks(text));

@@ -2,4 +2,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| txnscope_consistency::fuzzing::record(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| txnscope_checks::fuzzing::record(bytes));

@@ -5,3 +5,4 @@ pub mod client;
 pub mod load;
 pub mod measure;
 pub mod promql;
+pub mod table;

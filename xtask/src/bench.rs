@@ -14,25 +14,26 @@ use crate::demo::target;
 use crate::run::{cargo, checked, output};
 use crate::{counts, fetch};
 
-/// A benchmark, the example that is it, the package that has the example, and the package whose binary it runs.
+/// A benchmark, the program that is it, the package that has the program, and the package whose binary it runs.
 struct Bench {
     name: &'static str,
-    example: &'static str,
+    program: &'static str,
     package: &'static str,
+    /// An example of its package and not a binary: then its dependencies are the package's dev-dependencies.
+    example: bool,
     runs: Option<&'static str>,
     /// Makes the report with the program, where the program by itself does not.
     report: Option<fn(&Path) -> Result<String>>,
 }
 
 impl Bench {
-    const fn new(name: &'static str, example: &'static str) -> Self {
-        Self { name, example, package: "end-to-end", runs: None, report: None }
+    const fn new(name: &'static str, program: &'static str) -> Self {
+        Self { name, program, package: "benches", example: false, runs: None, report: None }
     }
 
-    /// In a package of its own, because it needs few of the others' dependencies.
-    const fn of(mut self, package: &'static str) -> Self {
-        self.package = package;
-        self
+    /// An example of the package `cost`, which needs few of the others' dependencies.
+    const fn of_cost(name: &'static str, program: &'static str) -> Self {
+        Self { package: "cost", example: true, ..Self::new(name, program) }
     }
 
     const fn reported_by(mut self, report: fn(&Path) -> Result<String>) -> Self {
@@ -47,15 +48,15 @@ impl Bench {
 }
 
 const BENCHES: &[Bench] = &[
-    Bench::new("layer", "bench_layer").of("cost"),
-    Bench::new("counts", "bench_counts").of("cost").reported_by(counts::measure),
-    Bench::new("render", "bench_render").of("cost"),
-    Bench::new("ledger", "bench_ledger"),
-    Bench::new("runner", "bench_runner"),
-    Bench::new("listener", "bench_listener"),
-    Bench::new("sidecar", "bench_sidecar").running("txnscope-cli"),
-    Bench::new("checks", "bench_checks"),
-    Bench::new("verify", "bench_verify"),
+    Bench::of_cost("layer", "bench_layer"),
+    Bench::of_cost("counts", "bench_counts").reported_by(counts::measure),
+    Bench::of_cost("render", "bench_render"),
+    Bench::new("ledger", "bench-ledger"),
+    Bench::new("runner", "bench-runner"),
+    Bench::new("listener", "bench-listener"),
+    Bench::new("sidecar", "bench-sidecar").running("txnscope-cli"),
+    Bench::new("checks", "bench-checks"),
+    Bench::new("verify", "bench-verify"),
 ];
 
 const PAGE: &str = "docs/performance.md";
@@ -75,13 +76,14 @@ pub(crate) fn run(only: &[String], write: bool, arguments: &[String]) -> Result<
             "--release",
             "--package",
             bench.package,
-            "--example",
-            bench.example,
+            if bench.example { "--example" } else { "--bin" },
+            bench.program,
         ]))?;
         if let Some(package) = bench.runs {
             checked(cargo().args(["build", "--release", "--package", package, "--bins"]))?;
         }
-        let program = target().join("release/examples").join(bench.example);
+        let folder = if bench.example { "release/examples" } else { "release" };
+        let program = target().join(folder).join(bench.program);
         let report = match bench.report {
             Some(report) => {
                 let report = report(&program)?;

@@ -1,4 +1,4 @@
-//! `cargo xtask demo`, and whatever else is an example of the end-to-end package.
+//! `cargo xtask demo`, and the other programs of the package `tools`.
 
 use std::process::{Command, ExitCode};
 
@@ -13,41 +13,40 @@ pub(crate) fn chaos(arguments: &[String]) -> Result<ExitCode> {
     run("chaos", arguments)
 }
 
-/// Brings the servers that it starts, builds that example with what it runs, and runs it to its end.
+/// Brings the servers that it starts, builds that program with what it runs, and runs it to its end.
 pub(crate) fn run(name: &str, arguments: &[String]) -> Result<ExitCode> {
     fetch::servers(servers(name))?;
     eprintln!("==> building");
     build(name)?;
-    // Ctrl-C goes to the example too. It ends its servers; we only wait for it.
+    // Ctrl-C goes to the program too. It ends its servers; we only wait for it.
     ctrlc::set_handler(|| {}).context("cannot wait for Ctrl-C")?;
     let code = play(name, arguments)?.and_then(|code| u8::try_from(code).ok());
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
-/// What each example starts.
-fn servers(example: &str) -> &'static [&'static str] {
-    match example {
-        "drill" => &["mongod", "prometheus", "alertmanager"],
+/// What each program starts.
+fn servers(name: &str) -> &'static [&'static str] {
+    match name {
+        "alert-drill" => &["mongod", "prometheus", "alertmanager"],
         _ => &["mongod", "prometheus"],
     }
 }
 
-/// Builds an example, and the programs that it starts. With all features, as the tests are built: so nothing is built
+/// Builds a program, and those that it starts. With all features, as the tests are built: so nothing is built
 /// twice.
 pub(crate) fn build(name: &str) -> Result<()> {
-    let programs =
-        ["--workspace", "--all-features", "--bin", "ledger", "--bin", "txnscope", "--example", name];
+    let programs = ["--workspace", "--all-features", "--bin", "ledger", "--bin", "txnscope", "--bin", name];
     checked(cargo().arg("build").args(programs))
 }
 
-/// Runs an example that is built, and says with which code it ended.
+/// Runs a program that is built, and says with which code it ended.
 pub(crate) fn play(name: &str, arguments: &[String]) -> Result<Option<i32>> {
-    let example = target().join("debug/examples").join(name);
-    let status = Command::new(&example)
+    let program = target().join("debug").join(name);
+    let status = Command::new(&program)
         .args(arguments)
         .current_dir(crate::root())
         .status()
-        .with_context(|| format!("cannot run {}", example.display()))?;
+        .with_context(|| format!("cannot run {}", program.display()))?;
     Ok(status.code())
 }
 

@@ -16,8 +16,8 @@ use crate::run::checked;
 
 /// What is in the repository anyhow and makes good beginnings, besides `fuzz/seeds`.
 const SEEDS: &[(&str, &str)] = &[
-    ("checks", "crates/ledger/checks.toml"),
-    ("checks", "crates/consistency/samples/mongoose.toml"),
+    ("checks", "examples/ledger/checks.toml"),
+    ("checks", "crates/checks/samples/mongoose.toml"),
     ("reply", "crates/sidecar/fixtures/mongod-4.2.json"),
     ("reply", "crates/sidecar/fixtures/mongod-7.0.json"),
     ("reply", "crates/sidecar/fixtures/mongod-8.0.json"),

@@ -1,4 +1,4 @@
-//! What the tower layer adds to a request, in allocations and instructions, beside the figures of `tests/cost/counts.txt`.
+//! What the tower layer adds to a request, in allocations and instructions, beside the figures of `benches/cost/counts.txt`.
 //!
 //! They are counts and not times, so that a busy machine has none but the right ones: allocations must be the same,
 //! instructions the same within a tolerance, for another processor has another `memcpy`. Another compiler makes other
@@ -15,7 +15,7 @@ use crate::demo::target;
 use crate::fetch;
 use crate::run::{cargo, checked, output};
 
-const FILE: &str = "tests/cost/counts.txt";
+const FILE: &str = "benches/cost/counts.txt";
 
 /// In hundredths.
 const TOLERANCE: u64 = 5;
@@ -105,7 +105,7 @@ pub(crate) fn callgrind(program: &Path, arguments: &[&str]) -> Result<u64> {
     }
 }
 
-/// As many as are counted at once, in `tests/cost`.
+/// As many as are counted at once, in `benches/cost`.
 pub(crate) const REQUESTS: u64 = 1_000;
 
 /// What a program said of itself, and whether it succeeded.

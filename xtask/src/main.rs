@@ -93,7 +93,7 @@ enum Command {
         #[arg(long, value_name = "SECONDS", default_value_t = 60)]
         seconds: u32,
     },
-    /// Count what the layer adds to a request, and compare with tests/cost/counts.txt.
+    /// Count what the layer adds to a request, and compare with benches/cost/counts.txt.
     Instructions {
         /// Accept the new counts: write them there.
         #[arg(long)]
@@ -139,7 +139,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Demo { arguments } => demo::run("demo", &arguments),
-        Command::Drill { arguments } => demo::run("drill", &arguments),
+        Command::Drill { arguments } => demo::run("alert-drill", &arguments),
         Command::Chaos { arguments } => demo::chaos(&arguments),
         Command::Test { matrix: true, .. } => checks::matrix(),
         Command::Test { list: true, .. } => checks::list(),

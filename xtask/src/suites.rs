@@ -33,7 +33,7 @@ struct Suite {
 const ON_EACH_SERVER: &[(&str, &[&str])] = &[
     ("crates/sidecar test ", &[]),
     ("crates/txnscope test runner", &[]),
-    ("crates/ledger test it", &["books"]),
+    ("examples/ledger test it", &["books"]),
 ];
 
 /// Builds and runs everything but the examples of the documentation, which cargo runs afterwards.
@@ -102,6 +102,10 @@ fn build() -> Result<Vec<Suite>> {
             "test",
             "--workspace",
             "--all-features",
+            // No examples and no benchmarks, which clippy has compiled.
+            "--lib",
+            "--bins",
+            "--tests",
             "--no-run",
             "--message-format=json-render-diagnostics",
         ])

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use txnscope_consistency::Checks;
+use txnscope_checks::Checks;
 use txnscope_sidecar::{Privilege, SourceSettings, privileges_by_source};
 
 use crate::file::File;

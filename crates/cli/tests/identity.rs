@@ -189,7 +189,7 @@ async fn options_of_other_drivers_do_not_stop_the_start_and_one_warning_names_th
     assert!(!log.contains("hunter2") && !log.contains("271828") && !log.contains("standard"), "{log}");
 
     // An audit says it as well, beside its output.
-    let checks = place.write("checks.toml", include_str!("../../ledger/checks.toml"));
+    let checks = place.write("checks.toml", include_str!("../../../examples/ledger/checks.toml"));
     let output = run_with(&["audit", "--checks", &checks], &[("MONGODB_URI", uri.as_str())]).await;
     assert!(said(&output).contains("no effect here: compressors"), "{}", said(&output));
     assert!(!printed(&output).contains("hunter2"));
@@ -242,7 +242,7 @@ async fn a_second_line_or_a_control_character_is_refused_by_name_by_every_comman
         std::fs::write(&file, text).unwrap();
         file.display().to_string()
     };
-    let checks = write("checks.toml", include_str!("../../ledger/checks.toml"));
+    let checks = write("checks.toml", include_str!("../../../examples/ledger/checks.toml"));
     let two = "mongodb://127.0.0.1:1/?replicaSet=rs0\nmongodb://user:hunter2@127.0.0.1:1/";
     let by_file = format!("--mongodb.uri-file={}", write("uri", two));
     let second = format!("--mongodb.password-file={}", write("password", "hunter2\nhunter3"));

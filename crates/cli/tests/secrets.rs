@@ -328,7 +328,7 @@ impl Dice {
             ),
             "check" => add(&mut arguments, &["serve", "--check-config"]),
             "audit" | "repair" => {
-                let checks = testkit::workspace().join("crates/ledger/checks.toml").display().to_string();
+                let checks = testkit::workspace().join("examples/ledger/checks.toml").display().to_string();
                 let checks = if self.chance(6) { self.secret() } else { checks };
                 add(&mut arguments, &[command, &format!("--checks={checks}")]);
             }

@@ -346,7 +346,7 @@ fn blocks(language: &str) -> Vec<&'static str> {
 #[tokio::test]
 async fn the_examples_of_the_documentation_are_accepted() {
     let folder = TempDir::new().unwrap();
-    let checks = include_str!("../../ledger/checks.toml");
+    let checks = include_str!("../../../examples/ledger/checks.toml");
     for (name, text) in
         [("orders.uri", "mongodb://db1/"), ("password", "hunter2"), ("web.yml", ""), ("checks.toml", checks)]
     {

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use txnscope_consistency::Checks;
+use txnscope_checks::Checks;
 
 use crate::error::StartError;
 use crate::poller::Pace;

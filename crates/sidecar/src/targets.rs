@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use txnscope_consistency::Checks;
+use txnscope_checks::Checks;
 use txnscope_mongo::{Credentials, EXPOSED_KEY, TlsFiles};
 
 use crate::board::Board;

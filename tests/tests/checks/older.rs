@@ -2,7 +2,7 @@
 
 use mongodb::bson::{Bson, doc};
 use testkit::ReplicaSetOptions;
-use txnscope_consistency::repair::{Outcome, open, plan, undo};
+use txnscope_checks::repair::{Outcome, open, plan, undo};
 
 use crate::world::{Found, World, audit, checks};
 

@@ -5,8 +5,8 @@ use futures_util::future::join_all;
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Bson, Document, doc};
 use serde_json::json;
-use txnscope_consistency::Check;
-use txnscope_consistency::repair::{
+use txnscope_checks::Check;
+use txnscope_checks::repair::{
     Outcome, Plan, Record, Repair, UndoOptions, Which, Workshop, open, plan, records, undo, undo_with,
 };
 
@@ -197,7 +197,7 @@ async fn what_cannot_be_recomputed_is_never_written() {
         field = "currentBalance"
         expression = '{ "$add": [ "$currentBalance", "$noSuchField" ] }'
     "#;
-    let checks = txnscope_consistency::Checks::parse(text).unwrap();
+    let checks = txnscope_checks::Checks::parse(text).unwrap();
     let null = checks.find("null").unwrap();
     let before = world.get("retainers", world.retainers[0]).await;
     let planned = plan(&world.client, null, &[Bson::ObjectId(world.retainers[0])], 5).await.unwrap();

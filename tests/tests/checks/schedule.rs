@@ -7,7 +7,7 @@ use anyhow::ensure;
 use end_to_end::load::{Load, Targets};
 use mongodb::bson::{Document, doc};
 use testkit::{ReplicaSet, Scrape, wait};
-use txnscope_consistency::Checks;
+use txnscope_checks::Checks;
 use txnscope_sidecar::{Config, Sidecar, Target};
 
 use crate::common::{frequent_checks as checks, metrics_url, sidecar_with};

@@ -3,7 +3,7 @@
 
 use mongodb::bson::{Bson, doc};
 use testkit::{Scrape, wait};
-use txnscope_consistency::repair::{Outcome, open, plan, undo};
+use txnscope_checks::repair::{Outcome, open, plan, undo};
 use txnscope_sidecar::Sidecar;
 
 use crate::common::{frequent_checks, metrics_url, sidecar_with};

@@ -8,7 +8,7 @@ use mongodb::options::WriteConcern;
 use mongodb::{Client, Collection, Database};
 use serde_json::json;
 use testkit::ReplicaSet;
-use txnscope_consistency::{Checks, Sample, Verdict, run};
+use txnscope_checks::{Checks, Sample, Verdict, run};
 
 use crate::common::Backend;
 
@@ -16,7 +16,7 @@ pub(crate) const COLLECTIONS: [&str; 5] =
     ["retainers", "payments", "bankAccounts", "bankTransfers", "generalLedger"];
 
 pub(crate) fn checks() -> Checks {
-    let path = testkit::workspace().join("crates/ledger/checks.toml");
+    let path = testkit::workspace().join("examples/ledger/checks.toml");
     Checks::parse(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 

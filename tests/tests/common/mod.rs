@@ -11,7 +11,7 @@ use testkit::{ReplicaSet, Scrape, wait};
 use tokio::net::TcpListener;
 use txnscope::Metrics;
 use txnscope_catalog::{self as catalog};
-use txnscope_consistency::Checks;
+use txnscope_checks::Checks;
 use txnscope_sidecar::{Config, Sidecar};
 
 const TOKEN: &str = "token-for-tests";
@@ -73,7 +73,7 @@ pub(crate) async fn sidecar_with(uri: &str, checks: Option<Checks>) -> Sidecar {
 
 /// The ledger's own checks and some more, so often that a test need not wait.
 pub(crate) fn frequent_checks(more: &str) -> Checks {
-    let path = testkit::workspace().join("crates/ledger/checks.toml");
+    let path = testkit::workspace().join("examples/ledger/checks.toml");
     let text = std::fs::read_to_string(path).unwrap();
     let often = text.replace("interval = \"1m\"", "interval = \"1s\"");
     assert_ne!(often, text, "the file has another interval");

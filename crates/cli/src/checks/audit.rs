@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::ArgMatches;
-use txnscope_consistency::{Sample, Verdict, run};
+use txnscope_checks::{Sample, Verdict, run};
 
 use crate::checks::flags::AuditFlags;
 use crate::checks::{CLEAN, UNKNOWN, VIOLATED, block_on, output, prepare};

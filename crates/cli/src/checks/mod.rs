@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use clap::ArgMatches;
 use mongodb::Client;
-use txnscope_consistency::Checks;
+use txnscope_checks::Checks;
 use txnscope_mongo::{FILE_LIMIT, UriError, read_file, shown_path};
 
 pub(crate) use flags::{AuditFlags, RepairFlags};

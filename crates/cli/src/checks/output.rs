@@ -3,7 +3,7 @@
 use mongodb::bson::{Bson, Document};
 use serde_json::{Value, json};
 use txnscope_catalog::escape_line;
-use txnscope_consistency::{Check, Report, Verdict, extended_json};
+use txnscope_checks::{Check, Report, Verdict, extended_json};
 
 use crate::checks::flags::Format;
 use crate::checks::table::{grouped, table};

@@ -8,11 +8,11 @@ use clap::ArgMatches;
 use mongodb::Client;
 use mongodb::bson::{Bson, doc};
 use txnscope_catalog::{Line, escape_line};
-use txnscope_consistency::repair::{
+use txnscope_checks::repair::{
     Outcome, Plan, PlanOptions, Record, Repair, Step, StoredRecord, UndoOptions, UnknownId, Which, Workshop,
     open, plan_with, records, undo_with,
 };
-use txnscope_consistency::{Check, Checks, Failure, Reason, Rule, extended_json};
+use txnscope_checks::{Check, Checks, Failure, Reason, Rule, extended_json};
 
 use crate::checks::confirm::confirm;
 use crate::checks::flags::RepairFlags;

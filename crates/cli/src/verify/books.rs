@@ -6,7 +6,7 @@ use txnscope_catalog as catalog;
 
 use crate::services::Trouble;
 use crate::services::prometheus::{Labels, Prometheus, plain};
-use crate::verify::judge::{Operation, Stretch};
+use txnscope_rollout::{Operation, WindowCounts};
 
 /// Slices of the baseline: enough to see how much it varies, few enough for a quick answer.
 const FEWEST: f64 = 12.0;
@@ -236,7 +236,7 @@ type Place = Option<usize>;
 
 #[derive(Debug, Default)]
 struct Counts {
-    stretches: BTreeMap<(String, Place), Stretch>,
+    stretches: BTreeMap<(String, Place), WindowCounts>,
     /// By bound, the bits of which are the key: they are finite and positive, so they sort as numbers do.
     buckets: BTreeMap<(String, Place), BTreeMap<u64, f64>>,
     places: BTreeSet<Place>,

@@ -3,9 +3,9 @@
 
 use super::books::{self, Span};
 use super::flags::Format;
-use super::judge::Limits;
 use super::{output, report};
 use crate::services::prometheus::Sample;
+use txnscope_rollout::Limits;
 
 /// What is said of those samples, in all forms together.
 pub(crate) fn judged(samples: &[Sample]) -> String {

@@ -11,11 +11,8 @@ mod books;
 mod flags;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod hostile;
-mod judge;
 mod output;
 mod report;
-#[cfg(test)]
-mod simulation;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -26,7 +23,7 @@ use clap::ArgMatches;
 use mongodb::Client;
 use tokio::time::Instant;
 use txnscope_catalog::escape_text;
-use txnscope_consistency::{Checks, Sample, run as run_check};
+use txnscope_checks::{Checks, Sample, run as run_check};
 
 pub(crate) use flags::VerifyFlags;
 
@@ -34,9 +31,10 @@ use crate::file::File;
 use crate::services::prometheus::Prometheus;
 use crate::verify::books::{Books, Span};
 use crate::verify::flags::now;
-use crate::verify::judge::Limits;
-use crate::verify::report::{Audit, Report, Verdict, looks, spent};
+use crate::verify::report::{Audit, Report, Verdict};
 use crate::{FAILURE, MISUSE, checks, complain, print, span};
+use txnscope_rollout::Limits;
+use txnscope_rollout::{alpha_spent, interim_analyses};
 
 /// It cannot be said: its own exit status, since a pipeline may treat it as it likes.
 const INCONCLUSIVE: u8 = 3;
@@ -48,7 +46,7 @@ pub(crate) fn run(flags: &VerifyFlags, matches: &ArgMatches) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let work = async {
         let plan = Plan::new(flags, matches).await?;
-        let report = plan.judge().await?;
+        let report = plan.analyze().await?;
         print(&output::render(flags.output, &report))?;
         Ok(match report.verdict() {
             Verdict::Go => 0,
@@ -118,14 +116,14 @@ impl<'a> Plan<'a> {
     }
 
     /// Looks once, or again and again until the time is over or it is certainly a no-go.
-    async fn judge(&self) -> Result<Report> {
+    async fn analyze(&self) -> Result<Report> {
         let flags = self.flags;
         self.has_series().await?;
         let Some(wait) = flags.wait else {
             let audit = self.audit().await;
             return self.look(flags.alpha, audit.as_ref()).await;
         };
-        let (began, looks) = (Instant::now(), looks(wait, flags.every));
+        let (began, looks) = (Instant::now(), interim_analyses(wait, flags.every));
         let mut audit = None;
         let mut looked = 0;
         loop {
@@ -136,7 +134,7 @@ impl<'a> Plan<'a> {
             if first || last {
                 audit = self.audit().await;
             }
-            let report = self.look(spent(flags.alpha, looks, last), audit.as_ref()).await;
+            let report = self.look(alpha_spent(flags.alpha, looks, last), audit.as_ref()).await;
             let left = wait.saturating_sub(began.elapsed());
             match report {
                 Ok(report) if last || report.verdict() == Verdict::NoGo => return Ok(report),

@@ -6,8 +6,8 @@ use txnscope_catalog::escape_line;
 use crate::checks::table::table;
 use crate::verify::books::Span;
 use crate::verify::flags::Format;
-use crate::verify::judge::{Judged, Measure};
 use crate::verify::report::{Report, Row, percent, seconds};
+use txnscope_rollout::{Measure, Outcome};
 
 pub(crate) fn render(format: Format, report: &Report) -> String {
     match format {
@@ -60,13 +60,13 @@ fn one(report: &Report, row: &Row) -> Vec<String> {
         if was.is_none() && is.is_none() { "-".to_owned() } else { format!("{} → {}", one(was), one(is)) }
     };
     let claimed = |measure: Measure, shown: fn(f64) -> String| {
-        let Some(claim) = row.claim(measure) else { return "-".to_owned() };
-        let mark = match claim.judged {
-            Judged::Same => "",
-            Judged::Worse => " !",
-            Judged::Unknown => " ?",
+        let Some(comparison) = row.comparison(measure) else { return "-".to_owned() };
+        let mark = match comparison.outcome {
+            Outcome::NotWorse => "",
+            Outcome::Regressed => " !",
+            Outcome::Inconclusive => " ?",
         };
-        format!("{}{mark}", pair(claim.before, claim.after, shown))
+        format!("{}{mark}", pair(comparison.before, comparison.after, shown))
     };
     let ratio = |hits: f64, of: f64| (of > 0.5).then(|| hits / of);
     let rate = |count: f64, span: Span| Some(count / span.seconds().max(1.0));
@@ -148,21 +148,21 @@ fn all(report: &Report) -> Value {
     };
     let operation = |row: &Row| {
         let (before, after) = (row.operation.before(), &row.operation.after);
-        let claims = row.claims.iter().map(|claim| {
-            let measure = match claim.measure {
+        let comparisons = row.comparisons.iter().map(|comparison| {
+            let measure = match comparison.measure {
                 Measure::Failures => "failures".to_owned(),
                 Measure::Latency(q) => format!("p{:.0}", q * 100.0),
                 Measure::Conflicts => "conflicts".to_owned(),
             };
-            let judged = match claim.judged {
-                Judged::Same => "same",
-                Judged::Worse => "worse",
-                Judged::Unknown => "unknown",
+            let judged = match comparison.outcome {
+                Outcome::NotWorse => "same",
+                Outcome::Regressed => "worse",
+                Outcome::Inconclusive => "unknown",
             };
-            json!({"measure": measure, "before": claim.before, "after": claim.after, "p": claim.p, "judged": judged})
+            json!({"measure": measure, "before": comparison.before, "after": comparison.after, "p": comparison.p, "judged": judged})
         });
-        let claims = claims.collect::<Vec<_>>();
-        let counts = |stretch: &crate::verify::judge::Stretch| {
+        let comparisons = comparisons.collect::<Vec<_>>();
+        let counts = |stretch: &txnscope_rollout::WindowCounts| {
             json!({
                 "ended": stretch.ended,
                 "failed": stretch.failed,
@@ -176,7 +176,7 @@ fn all(report: &Report) -> Value {
             "verdict": row.verdict().as_str(),
             "before": counts(&before),
             "after": counts(after),
-            "judged": claims,
+            "judged": comparisons,
         })
     };
     let span = |span: Span| json!({"start": time(span.start), "end": time(span.end)});

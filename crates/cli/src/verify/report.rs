@@ -1,12 +1,10 @@
 //! From counts to a verdict: the success criteria, each with its evidence.
 
-use std::time::Duration;
-
-use txnscope_consistency::{Check, Report as Run, Verdict as Found};
+use txnscope_checks::{Check, Report as Run, Verdict as Found};
 
 use crate::checks::table::grouped;
 use crate::verify::books::{Books, Span};
-use crate::verify::judge::{Claim, Judged, Limits, Measure, Operation, claims, judge};
+use txnscope_rollout::{Comparison, Limits, Measure, Operation, Outcome, analyze, compare};
 
 /// So much of the traffic must be judged for a go, both of that before and of that after.
 const COVERED: f64 = 0.95;
@@ -49,23 +47,23 @@ pub(crate) struct Criterion {
 #[derive(Debug, Clone)]
 pub(crate) struct Row {
     pub(crate) operation: Operation,
-    pub(crate) claims: Vec<Claim>,
+    pub(crate) comparisons: Vec<Comparison>,
 }
 
 impl Row {
-    /// The worst of its claims. It is known to be as it was only if all of them are.
+    /// The worst of its comparisons. It is known to be as it was only if all of them are.
     pub(crate) fn verdict(&self) -> Verdict {
-        if self.claims.iter().any(|claim| claim.judged == Judged::Worse) {
+        if self.comparisons.iter().any(|comparison| comparison.outcome == Outcome::Regressed) {
             Verdict::NoGo
-        } else if self.claims.iter().all(|claim| claim.judged == Judged::Same) {
+        } else if self.comparisons.iter().all(|comparison| comparison.outcome == Outcome::NotWorse) {
             Verdict::Go
         } else {
             Verdict::Inconclusive
         }
     }
 
-    pub(crate) fn claim(&self, measure: Measure) -> Option<&Claim> {
-        self.claims.iter().find(|claim| claim.measure == measure)
+    pub(crate) fn comparison(&self, measure: Measure) -> Option<&Comparison> {
+        self.comparisons.iter().find(|comparison| comparison.measure == measure)
     }
 }
 
@@ -99,24 +97,30 @@ pub(crate) fn report(
     if books.operations.is_empty() && books.lacking.is_empty() && !books.servers.is_empty() {
         return of_servers((before, after), books, limits, audit);
     }
-    let mut all = claims(&books.bounds, &books.operations, limits);
-    judge(&mut all, limits.alpha);
+    let mut all = compare(&books.bounds, &books.operations, limits);
+    analyze(&mut all, limits.alpha);
     let rare = |name: &str| {
-        all.iter().any(|claim| {
-            claim.operation == name && claim.measure == Measure::Failures && claim.judged == Judged::Unknown
+        all.iter().any(|comparison| {
+            comparison.operation == name
+                && comparison.measure == Measure::Failures
+                && comparison.outcome == Outcome::Inconclusive
         })
     };
     let rare: Vec<&Operation> = books.operations.iter().filter(|operation| rare(&operation.name)).collect();
     let pool = pooled(&rare);
     if let Some(pool) = &pool {
         // Durations of different operations cannot be pooled: a change of the mix would look like one of speed.
-        let of_pool = claims(&books.bounds, std::slice::from_ref(pool), limits);
-        all.extend(of_pool.into_iter().filter(|claim| claim.measure == Measure::Failures));
-        judge(&mut all, limits.alpha);
+        let of_pool = compare(&books.bounds, std::slice::from_ref(pool), limits);
+        all.extend(of_pool.into_iter().filter(|comparison| comparison.measure == Measure::Failures));
+        analyze(&mut all, limits.alpha);
     }
     let of = |operation: &Operation| Row {
         operation: operation.clone(),
-        claims: all.iter().filter(|claim| claim.operation == operation.name).cloned().collect(),
+        comparisons: all
+            .iter()
+            .filter(|comparison| comparison.operation == operation.name)
+            .cloned()
+            .collect(),
     };
     let rows: Vec<Row> = books.operations.iter().map(of).collect();
     let pool = pool.as_ref().map(of);
@@ -158,12 +162,16 @@ fn of_servers(
     limits: &Limits,
     audit: Option<&Audit>,
 ) -> Report {
-    let mut all = claims(&books.bounds, &books.servers, limits);
-    all.retain(|claim| claim.measure == Measure::Conflicts);
-    judge(&mut all, limits.alpha);
+    let mut all = compare(&books.bounds, &books.servers, limits);
+    all.retain(|comparison| comparison.measure == Measure::Conflicts);
+    analyze(&mut all, limits.alpha);
     let of = |operation: &Operation| Row {
         operation: operation.clone(),
-        claims: all.iter().filter(|claim| claim.operation == operation.name).cloned().collect(),
+        comparisons: all
+            .iter()
+            .filter(|comparison| comparison.operation == operation.name)
+            .cloned()
+            .collect(),
     };
     let rows: Vec<Row> = books.servers.iter().map(of).collect();
     let mut criteria = Vec::new();
@@ -254,8 +262,8 @@ fn covered(rows: &[Row], judged: impl Fn(&Row) -> bool) -> f64 {
     part(|row| row.operation.before().ended).min(part(|row| row.operation.after.ended))
 }
 
-fn is(row: &Row, measure: Measure, judged: Judged) -> bool {
-    row.claim(measure).is_some_and(|claim| claim.judged == judged)
+fn is(row: &Row, measure: Measure, judged: Outcome) -> bool {
+    row.comparison(measure).is_some_and(|comparison| comparison.outcome == judged)
 }
 
 fn failures(rows: &[Row], pool: Option<&Row>) -> Criterion {
@@ -264,14 +272,15 @@ fn failures(rows: &[Row], pool: Option<&Row>) -> Criterion {
     if !worse.is_empty() {
         return Criterion { what, verdict: Verdict::NoGo, evidence: worse.join("; ") };
     }
-    let pool_is_judged = pool.is_some_and(|pool| is(pool, Measure::Failures, Judged::Same));
+    let pool_is_judged = pool.is_some_and(|pool| is(pool, Measure::Failures, Outcome::NotWorse));
     // An operation that is gone, or new, hides in no pool.
     let comparable = |row: &Row| {
         row.operation.before().ended > 0.0
             && (row.operation.after.ended > 0.0 || row.operation.before().ended < GONE)
     };
-    let covered =
-        covered(rows, |row| is(row, Measure::Failures, Judged::Same) || (pool_is_judged && comparable(row)));
+    let covered = covered(rows, |row| {
+        is(row, Measure::Failures, Outcome::NotWorse) || (pool_is_judged && comparable(row))
+    });
     let share = |of: fn(&Operation) -> (f64, f64)| {
         let (failed, ended) = rows
             .iter()
@@ -292,7 +301,10 @@ fn latency(rows: &[Row]) -> Criterion {
         return Criterion { what, verdict: Verdict::NoGo, evidence: worse.join("; ") };
     }
     let covered = covered(rows, |row| {
-        row.claims.iter().filter(|claim| is_latency(claim.measure)).all(|claim| claim.judged == Judged::Same)
+        row.comparisons
+            .iter()
+            .filter(|comparison| is_latency(comparison.measure))
+            .all(|comparison| comparison.outcome == Outcome::NotWorse)
     });
     judged(what, covered, "p50, p95 and p99 of what succeeded are within the limit")
 }
@@ -303,7 +315,7 @@ fn conflicts(rows: &[Row]) -> Criterion {
     if !worse.is_empty() {
         return Criterion { what, verdict: Verdict::NoGo, evidence: worse.join("; ") };
     }
-    let asked = |row: &Row| row.claim(Measure::Conflicts).is_some();
+    let asked = |row: &Row| row.comparison(Measure::Conflicts).is_some();
     let attempts = |row: &Row| row.operation.before().started;
     let all: f64 = rows.iter().filter(|row| asked(row)).map(attempts).sum();
     if all <= 0.0 {
@@ -311,7 +323,8 @@ fn conflicts(rows: &[Row]) -> Criterion {
             "not looked at: no attempts of the transaction runner or the listener before".to_owned();
         return Criterion { what, verdict: Verdict::Unasked, evidence };
     }
-    let same = rows.iter().filter(|row| is(row, Measure::Conflicts, Judged::Same)).map(attempts).sum::<f64>();
+    let same =
+        rows.iter().filter(|row| is(row, Measure::Conflicts, Outcome::NotWorse)).map(attempts).sum::<f64>();
     judged(what, same / all, "write conflicts are within the limit")
 }
 
@@ -355,24 +368,31 @@ fn judged(what: String, covered: f64, evidence: &str) -> Criterion {
 }
 
 fn worse<'a>(rows: impl Iterator<Item = &'a Row>, about: impl Fn(Measure) -> bool) -> Vec<String> {
-    let claims = rows.flat_map(|row| &row.claims);
-    let worse = claims.filter(|claim| about(claim.measure) && claim.judged == Judged::Worse);
+    let comparisons = rows.flat_map(|row| &row.comparisons);
+    let worse = comparisons
+        .filter(|comparison| about(comparison.measure) && comparison.outcome == Outcome::Regressed);
     worse.map(told).collect()
 }
 
 /// `POST /pay: p99 0.08 s → 0.19 s (by chance: 1 in 100,000)`
-fn told(claim: &Claim) -> String {
-    let of = |value: Option<f64>| match claim.measure {
+fn told(comparison: &Comparison) -> String {
+    let of = |value: Option<f64>| match comparison.measure {
         Measure::Latency(_) => value.map_or_else(|| "-".to_owned(), seconds),
         Measure::Failures | Measure::Conflicts => value.map_or_else(|| "-".to_owned(), percent),
     };
-    let what = match claim.measure {
+    let what = match comparison.measure {
         Measure::Failures => "failed".to_owned(),
         Measure::Latency(q) => format!("p{:.0}", q * 100.0),
         Measure::Conflicts => "conflicts".to_owned(),
     };
-    let chance = if claim.p < 1e-6 { "p < 0.000001".to_owned() } else { format!("p = {:.6}", claim.p) };
-    format!("{}: {what} {} → {} ({chance})", claim.operation, of(claim.before), of(claim.after))
+    let chance =
+        if comparison.p < 1e-6 { "p < 0.000001".to_owned() } else { format!("p = {:.6}", comparison.p) };
+    format!(
+        "{}: {what} {} → {} ({chance})",
+        comparison.operation,
+        of(comparison.before),
+        of(comparison.after)
+    )
 }
 
 pub(crate) fn percent(share: f64) -> String {
@@ -384,40 +404,21 @@ pub(crate) fn seconds(seconds: f64) -> String {
     if seconds < 1.0 { format!("{:.1} ms", seconds * 1e3) } else { format!("{seconds:.2} s") }
 }
 
-/// What the whole test is allowed to be wrong by, look after look: half of it for the last look, and the other half
-/// shared by those before, which can only end in a no-go. However often one looks, chance alone makes a no-go at most
-/// as often as `alpha` says.
-pub(crate) fn spent(alpha: f64, looks: u32, last: bool) -> f64 {
-    match looks {
-        0 | 1 => alpha,
-        looks if !last => alpha / 2.0 / f64::from(looks - 1),
-        _ => alpha / 2.0,
-    }
-}
-
-/// How many looks there are in that time: one at once, and one at its end at least.
-pub(crate) fn looks(wait: Duration, every: Duration) -> u32 {
-    let looks = wait.as_secs_f64() / every.as_secs_f64().max(1e-3);
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
-    let looks = looks.ceil().clamp(1.0, 100_000.0) as u32;
-    looks + 1
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verify::judge::Stretch;
+    use txnscope_rollout::WindowCounts;
 
     const LIMITS: Limits = Limits { failures: 0.01, latency: 1.5, conflicts: 0.2, alpha: 0.01 };
     const BEFORE: Span = Span { start: 0.0, end: 36_000.0 };
     const AFTER: Span = Span { start: 36_000.0, end: 39_600.0 };
 
     fn operation(name: &str, before: f64, after: f64, failed: f64) -> Operation {
-        let stretch = |ended: f64, failed: f64| Stretch {
+        let stretch = |ended: f64, failed: f64| WindowCounts {
             ended,
             failed,
             cumulative: vec![ended * 0.999, ended, ended],
-            ..Stretch::default()
+            ..WindowCounts::default()
         };
         Operation {
             name: name.to_owned(),
@@ -468,11 +469,11 @@ mod tests {
     #[test]
     fn without_callers_metrics_the_servers_counters_are_judged() {
         let set = |after: f64| {
-            let stretch = |started: f64, aborted: f64| Stretch {
+            let stretch = |started: f64, aborted: f64| WindowCounts {
                 started,
                 aborted,
                 conflicts: aborted,
-                ..Stretch::default()
+                ..WindowCounts::default()
             };
             Operation {
                 name: "replica set rs0".to_owned(),
@@ -506,15 +507,5 @@ mod tests {
         let report = report((BEFORE, AFTER), &books, &LIMITS, None);
         assert_eq!(report.verdict(), Verdict::Inconclusive);
         assert!(report.criteria[1].evidence.contains("without the label outcome"), "{:#?}", report.criteria);
-    }
-
-    #[test]
-    fn looking_often_spends_no_more() {
-        for looks in [1, 2, 30, 1_000] {
-            let spent: f64 = (1..=looks).map(|look| spent(0.01, looks, look == looks)).sum();
-            assert!(spent <= 0.01 * (1.0 + 1e-9), "{looks}: {spent}");
-        }
-        assert_eq!(super::looks(Duration::from_secs(1_800), Duration::from_secs(60)), 31);
-        assert_eq!(super::looks(Duration::from_secs(1), Duration::from_secs(60)), 2);
     }
 }

@@ -10,7 +10,7 @@ use testkit::{ReplicaSet, Scrape, wait};
 use tokio::net::TcpListener;
 use tokio::process::Command;
 use txnscope::Metrics;
-use txnscope_consistency::{Checks, Sample, Verdict, run};
+use txnscope_checks::{Checks, Sample, Verdict, run};
 
 pub(crate) const TOKEN: &str = "t0p-s3cret";
 /// Failpoints fire for it alone.
@@ -52,7 +52,7 @@ impl Stage {
 
     /// The names of the ledger's own checks that its data does not pass.
     pub(crate) async fn violated(&self) -> Vec<String> {
-        let path = testkit::workspace().join("crates/ledger/checks.toml");
+        let path = testkit::workspace().join("examples/ledger/checks.toml");
         let checks = Checks::parse(&std::fs::read_to_string(path).unwrap()).unwrap();
         let mut violated = Vec::new();
         for check in checks.iter() {

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
-use txnscope_consistency::{Check, Checks, Reason, Report, Verdict};
+use txnscope_checks::{Check, Checks, Reason, Report, Verdict};
 
 /// Shared by the task that runs the checks and the scrapes.
 #[derive(Debug, Clone, Default)]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 use txnscope_catalog as catalog;
-use txnscope_consistency::Reason;
+use txnscope_checks::Reason;
 
 use super::books::{Books, Entry, Record};
 use crate::export::Builder;
@@ -74,7 +74,7 @@ mod tests {
 
     use prometheus::TextEncoder;
     use testkit::Scrape;
-    use txnscope_consistency::{Checks, Failure, Report, Verdict};
+    use txnscope_checks::{Checks, Failure, Report, Verdict};
 
     use super::*;
     use crate::board::Board;

@@ -8,7 +8,7 @@ use mongodb::options::DriverInfo;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use txnscope_consistency::{Check, Checks, Failure, Reason, Report, Sample, run};
+use txnscope_checks::{Check, Checks, Failure, Reason, Report, Sample, run};
 use txnscope_mongo::UriError;
 
 use super::books::Books;

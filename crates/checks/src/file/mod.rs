@@ -1,0 +1,164 @@
+//! `checks.toml`: from text to checks, or to everything that is wrong with it, line by line.
+//!
+//! The tables are walked by hand. What a derive would say of an unknown key has neither the nearest valid name nor
+//! more than the first mistake, and whoever writes a file of checks makes several.
+
+mod check;
+pub(crate) mod fields;
+mod table;
+
+use std::fmt;
+
+use toml::de::DeTable;
+use txnscope_catalog::{MAX_CHECKS, escape_line};
+
+use crate::check::Check;
+use crate::file::check::Defaults;
+pub(crate) use crate::file::table::alike;
+use crate::file::table::{Lines, Table};
+
+/// The checks of a file, in its order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checks(Vec<Check>);
+
+impl Checks {
+    /// Reads the text of a file of checks.
+    ///
+    /// ```
+    /// let checks = txnscope_checks::Checks::parse(
+    ///     r#"
+    ///     [[check]]
+    ///     name = "retainer_balance_negative"
+    ///     severity = "critical"
+    ///     database = "ledger"
+    ///     collection = "retainers"
+    ///     forbid = '{ "currentBalance": { "$lt": 0 } }'
+    ///     "#,
+    /// )?;
+    /// assert_eq!(checks.iter().next().unwrap().name, "retainer_balance_negative");
+    /// # Ok::<_, txnscope_checks::FileError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If it is no TOML, or says what no check can say. The error holds every mistake, with its line.
+    pub fn parse(text: &str) -> Result<Self, FileError> {
+        let lines = Lines::new(text);
+        let root = DeTable::parse(text).map_err(|error| {
+            let line = error.span().map_or(1, |span| lines.of(span.start));
+            FileError(vec![Mistake { line, message: escape_line(error.message()).into_owned() }])
+        })?;
+        let mut mistakes = Mistakes::default();
+        let checks = file(Table::root(root.get_ref(), &lines), &mut mistakes);
+        if checks.is_empty() && mistakes.0.is_empty() {
+            mistakes.note(1, "there is no [[check]] in it: an empty file would pass for data that is right");
+        }
+        if checks.len() > MAX_CHECKS {
+            mistakes
+                .note(1, format!("{} checks are more than the {MAX_CHECKS} that there may be", checks.len()));
+        }
+        if mistakes.0.is_empty() {
+            Ok(Self(checks))
+        } else {
+            mistakes.0.sort_by_key(|mistake| mistake.line);
+            Err(FileError(mistakes.0))
+        }
+    }
+
+    /// The checks, in the order of the file.
+    #[must_use]
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Check> {
+        self.0.iter()
+    }
+
+    /// The check of that name.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<&Check> {
+        self.0.iter().find(|check| check.name == name)
+    }
+
+    /// Only the checks that have one of these names; all of them if there is no name.
+    ///
+    /// # Errors
+    ///
+    /// If there is no check of one of the names. The text says which, and the nearest one that there is.
+    pub fn only(self, names: &[String]) -> Result<Self, String> {
+        for name in names {
+            if self.find(name).is_none() {
+                let known: Vec<_> = self.iter().map(|check| check.name.as_str()).collect();
+                return Err(format!("there is no check `{name}`{}", table::nearest(name, &known)));
+            }
+        }
+        let wanted = |check: &Check| names.is_empty() || names.contains(&check.name);
+        Ok(Self(self.0.into_iter().filter(wanted).collect()))
+    }
+}
+
+fn file(mut root: Table<'_>, mistakes: &mut Mistakes) -> Vec<Check> {
+    let defaults = match root.table("defaults", mistakes) {
+        Some(table) => Defaults::read(table, mistakes),
+        None => Defaults::default(),
+    };
+    let tables = root.tables("check", mistakes);
+    root.finish(mistakes);
+    let mut checks: Vec<Check> = Vec::new();
+    for table in tables {
+        let line = table.line();
+        if let Some(check) = check::read(table, &defaults, mistakes) {
+            if checks.iter().any(|other| other.name == check.name) {
+                mistakes.note(line, format!("a second check has the name `{}`", check.name));
+            }
+            checks.push(check);
+        }
+    }
+    checks
+}
+
+// ===== Mistakes =====
+
+/// Everything that is wrong with a file of checks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileError(Vec<Mistake>);
+
+impl FileError {
+    /// The mistakes, by line.
+    #[must_use]
+    pub fn mistakes(&self) -> &[Mistake] {
+        &self.0
+    }
+}
+
+impl std::error::Error for FileError {}
+
+impl fmt::Display for FileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, mistake) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "; " };
+            write!(f, "{separator}line {}: {}", mistake.line, mistake.message)?;
+        }
+        Ok(())
+    }
+}
+
+/// One thing that is wrong with a file of checks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Mistake {
+    /// The line, from 1.
+    pub line: usize,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Mistakes(Vec<Mistake>);
+
+impl Mistakes {
+    pub(crate) fn note(&mut self, line: usize, message: impl Into<String>) {
+        // It may repeat a key or a word of the file, which may have been written by a program from anything.
+        self.0.push(Mistake { line, message: escape_line(&message.into()).into_owned() });
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,50 @@
+//! Checks on the data in MongoDB, and guarded repairs of what can be recomputed.
+//!
+//! Metrics say that transactions behave; only the data says that the money is right. A check is a name and something
+//! that must hold, written in MongoDB's own query language, in a file that the backend's team keeps beside its code.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | `file` | `checks.toml`: from text to checks, or to all that is wrong with it |
+//! | `check` | what a check is |
+//! | `pipeline` | from a check to the aggregation that finds its violations |
+//! | `strict` | what MongoDB leaves out of a sum without a word, found |
+//! | `presence` | whether what a check reads is there at all |
+//! | `run` | one run: at one moment of the data, within its time |
+//! | `failure` | why a check could not say |
+//! | [`repair`] | setting derived fields right, on the record, and undoing it |
+//!
+//! ```no_run
+//! # async fn example(client: &mongodb::Client) -> Result<(), Box<dyn std::error::Error>> {
+//! use txnscope_checks::{Checks, Sample, Verdict, run};
+//!
+//! let checks = Checks::parse(&std::fs::read_to_string("checks.toml")?)?;
+//! for check in checks.iter() {
+//!     match run(client, check, Sample { most: 20, full: false }).await.verdict {
+//!         Verdict::Clean { documents } => println!("{}: clean, {documents} documents", check.name),
+//!         Verdict::Violated { count, sample, .. } => println!("{}: {count}: {sample:?}", check.name),
+//!         Verdict::Failed(failure) => println!("{}: not known: {failure}", check.name),
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod check;
+mod failure;
+mod file;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
+mod pipeline;
+mod presence;
+pub mod repair;
+mod run;
+mod shown;
+mod strict;
+
+pub use crate::check::{Balance, Check, Derived, NumberType, Rule, Severity, Side};
+pub use crate::failure::{Failure, Reason};
+pub use crate::file::{Checks, FileError, Mistake};
+pub use crate::run::{Report, Sample, Verdict, run};
+pub use crate::shown::extended_json;

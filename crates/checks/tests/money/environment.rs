@@ -1,0 +1,159 @@
+//! A replica set with one database, and checks on it.
+
+use futures_util::TryStreamExt;
+use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
+use mongodb::{Client, Collection, Database};
+use testkit::ReplicaSet;
+use txnscope_checks::repair::{Outcome, Plan, PlanOptions, Repair, Workshop, open, plan, plan_with};
+use txnscope_checks::{Check, Checks, Failure, Sample, Verdict, run};
+
+/// The sum of embedded amounts, as both files to copy have it.
+pub(crate) const EMBEDDED: &str = r#"[check.derived]
+    field = "balance"
+    expression = '{ "$subtract": [ { "$sum": "$in.amount" }, { "$sum": "$out.amount" } ] }'
+"#;
+
+/// The sum of lines in another collection, as the ledger has it.
+pub(crate) const LINES: &str = r#"[check.derived]
+    field = "balance"
+    stages = '''[ { "$lookup": {
+        "from": "lines",
+        "let": { "account": "$_id" },
+        "pipeline": [
+            { "$match": { "$expr": { "$eq": [ "$account", "$$account" ] } } },
+            { "$group": { "_id": null, "sum": { "$sum": "$amount" } } }
+        ],
+        "as": "posted"
+    } } ]'''
+    expression = '{ "$sum": "$posted.sum" }'
+"#;
+
+pub(crate) fn check(rule: &str) -> Check {
+    check_of("accounts", rule)
+}
+
+pub(crate) fn check_of(collection: &str, rule: &str) -> Check {
+    let head = format!(
+        "[[check]]\nname = \"drift\"\nseverity = \"critical\"\ndatabase = \"d\"\ncollection = \"{collection}\"\n"
+    );
+    let checks = Checks::parse(&format!("{head}{rule}")).unwrap_or_else(|error| panic!("{error}\n{rule}"));
+    checks.iter().next().unwrap().clone()
+}
+
+pub(crate) fn decimal(text: &str) -> Bson {
+    Bson::Decimal128(text.parse().unwrap())
+}
+
+pub(crate) struct Money {
+    pub(crate) client: Client,
+    pub(crate) database: Database,
+    _set: ReplicaSet,
+}
+
+impl Money {
+    pub(crate) async fn start() -> Self {
+        let set = ReplicaSet::start(1).await.unwrap();
+        let client = set.client().await.unwrap();
+        Self { database: client.database("d"), client, _set: set }
+    }
+
+    pub(crate) fn collection(&self, name: &str) -> Collection<Document> {
+        self.database.collection(name)
+    }
+
+    pub(crate) async fn fill(&self, name: &str, documents: &[Document]) {
+        self.collection(name).delete_many(doc! {}).await.unwrap();
+        if !documents.is_empty() {
+            self.collection(name).insert_many(documents).await.unwrap();
+        }
+    }
+
+    pub(crate) async fn all(&self, name: &str) -> Vec<Document> {
+        // Raw, since `{"$numberLong": "5"}`, which is a document, would be read as a number otherwise.
+        let collection = self.database.collection::<RawDocumentBuf>(name);
+        let all = collection.find(doc! {}).sort(doc! {"_id": 1}).await.unwrap();
+        let all: Vec<RawDocumentBuf> = all.try_collect().await.unwrap();
+        all.iter().map(|one| Document::try_from(&**one).unwrap()).collect()
+    }
+
+    pub(crate) async fn get(&self, id: impl Into<Bson>) -> Document {
+        let id = id.into();
+        self.all("accounts").await.into_iter().find(|one| one.get("_id") == Some(&id)).unwrap()
+    }
+
+    pub(crate) async fn balance(&self, id: impl Into<Bson>) -> Option<Bson> {
+        self.get(id).await.get("balance").cloned()
+    }
+
+    pub(crate) async fn plan(&self, check: &Check) -> Result<Plan, Failure> {
+        plan(&self.client, check, &[], 100).await
+    }
+
+    pub(crate) async fn plan_of_nothing(&self, check: &Check) -> Result<Plan, Failure> {
+        plan_with(&self.client, check, &PlanOptions::new(100).empty_inputs(true)).await
+    }
+
+    pub(crate) async fn workshop(&self) -> Workshop {
+        open(&self.client, "d", "repairs", "ann@test").await.unwrap()
+    }
+
+    pub(crate) async fn apply(&self, check: &Check, plan: &Plan) -> Vec<Outcome> {
+        let workshop = self.workshop().await;
+        let mut outcomes = Vec::new();
+        for step in &plan.steps {
+            outcomes.push(workshop.repair(check, step).await.unwrap());
+        }
+        outcomes
+    }
+
+    /// Plans, applies all of it, and returns what was set and why the rest was not.
+    pub(crate) async fn repair(&self, check: &Check) -> (Vec<(Bson, Bson)>, Vec<(Bson, String)>) {
+        let plan = self.plan(check).await.unwrap();
+        let outcomes = self.apply(check, &plan).await;
+        let (mut set, mut refused) = (Vec::new(), Vec::new());
+        for (step, outcome) in plan.steps.iter().zip(outcomes) {
+            match (outcome, &step.repair) {
+                (Outcome::Done(record), Repair::Set(value)) => {
+                    assert_eq!(record.after.as_ref(), Some(value));
+                    set.push((step.id.clone(), value.clone()));
+                }
+                (Outcome::Refused(why), _) => refused.push((step.id.clone(), why)),
+                (outcome, repair) => panic!("{outcome:?} {repair:?}"),
+            }
+        }
+        (set, refused)
+    }
+
+    pub(crate) async fn audit(&self, check: &Check) -> Verdict {
+        run(&self.client, check, Sample { most: 100, full: false }).await.verdict
+    }
+
+    /// What an audit finds wrong, by `_id`.
+    pub(crate) async fn wrong(&self, check: &Check) -> Vec<Bson> {
+        match self.audit(check).await {
+            Verdict::Clean { .. } => Vec::new(),
+            Verdict::Violated { sample, .. } => {
+                let mut ids: Vec<_> = sample.iter().map(|one| one.get("_id").unwrap().clone()).collect();
+                ids.sort_by_key(Bson::to_string);
+                ids
+            }
+            Verdict::Failed(failure) => panic!("{failure:?}"),
+        }
+    }
+
+    /// That neither an audit nor a repair gets to work, for that reason; and that nothing is written.
+    pub(crate) async fn refuses(&self, check: &Check, reason: txnscope_checks::Reason, told: &str) {
+        let before = self.all(&check.collection).await;
+        match self.audit(check).await {
+            Verdict::Failed(failure) => {
+                assert_eq!(failure.reason, reason, "{failure}");
+                assert!(failure.message.contains(told), "{failure}");
+            }
+            other => panic!("{told}: {other:?}"),
+        }
+        let failure = self.plan(check).await.expect_err(told);
+        assert_eq!(failure.reason, reason, "{failure}");
+        assert!(failure.message.contains(told), "{failure}");
+        assert_eq!(self.all(&check.collection).await, before);
+    }
+}

@@ -1,0 +1,57 @@
+//! Taking back what a repair has done.
+
+use mongodb::bson::{Bson, doc};
+use txnscope_checks::repair::{Outcome, Which, records, undo};
+
+use crate::environment::{EMBEDDED, LINES, Money, check};
+
+/// The lines were lost when the balances were set to nothing, and came back.
+#[tokio::test(flavor = "multi_thread")]
+async fn undo_puts_back_a_repair_whose_inputs_came_back() {
+    let money = Money::start().await;
+    let accounts = [doc! {"_id": 1, "balance": 500_i64}, doc! {"_id": 2, "balance": 700_i64}];
+    money.fill("accounts", &accounts).await;
+    let lines = [doc! {"account": 1, "amount": 500_i64}, doc! {"account": 2, "amount": 700_i64}];
+    money.fill("lines", &lines).await;
+    money.collection("lines").delete_many(doc! {}).await.unwrap();
+    let check = check(LINES);
+    let planned = money.plan_of_nothing(&check).await.unwrap();
+    let outcomes = money.apply(&check, &planned).await;
+    assert!(matches!(outcomes.as_slice(), [Outcome::Done(_), Outcome::Done(_)]), "{outcomes:?}");
+    assert_eq!(money.balance(2).await, Some(Bson::Int64(0)));
+
+    money.fill("lines", &lines).await;
+    let workshop = money.workshop().await;
+    let Outcome::Done(made) = &outcomes[0] else { panic!("{outcomes:?}") };
+    let found = records(&workshop, Which::Run(made.run)).await.unwrap();
+    assert_eq!(found.len(), 2);
+    for stored in &found {
+        let undone = undo(&workshop, &check, stored.record().unwrap()).await.unwrap();
+        assert!(matches!(undone, Outcome::Done(_)), "{undone:?}");
+    }
+    assert_eq!(money.all("accounts").await, accounts);
+    assert!(money.wrong(&check).await.is_empty());
+}
+
+/// What a person, or the backend, has made of the field since is not gone over.
+#[tokio::test(flavor = "multi_thread")]
+async fn undo_leaves_a_field_alone_that_has_changed_since() {
+    let money = Money::start().await;
+    let parts = [doc! {"amount": 9_i64}];
+    let document = doc! {"_id": 1, "balance": 7_i64, "in": &parts[..], "out": Bson::Array(vec![])};
+    for (what, change) in [
+        ("its value", doc! {"$set": {"balance": 8_i64}}),
+        ("its type", doc! {"$set": {"balance": 9}}),
+        ("that it is there", doc! {"$unset": {"balance": ""}}),
+    ] {
+        money.fill("accounts", std::slice::from_ref(&document)).await;
+        let check = check(EMBEDDED);
+        let planned = money.plan(&check).await.unwrap();
+        let outcomes = money.apply(&check, &planned).await;
+        let [Outcome::Done(record)] = outcomes.as_slice() else { panic!("{outcomes:?}") };
+        money.collection("accounts").update_one(doc! {"_id": 1}, change).await.unwrap();
+        let changed = money.get(1).await;
+        assert_eq!(undo(&money.workshop().await, &check, record).await.unwrap(), Outcome::Changed, "{what}");
+        assert_eq!(money.get(1).await, changed, "{what}");
+    }
+}

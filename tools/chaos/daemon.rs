@@ -1,0 +1,141 @@
+//! One of our own programs, which can be killed and started again.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
+use testkit::{Port, Process, Signal};
+
+use crate::clock::{self, Clock};
+
+/// Dropping it kills it.
+pub(crate) struct Daemon {
+    name: &'static str,
+    program: PathBuf,
+    arguments: Vec<String>,
+    environment: Vec<(&'static str, String)>,
+    log: PathBuf,
+    port: Port,
+    address: String,
+    /// If it does not go by the machine's.
+    clock: Option<Clock>,
+    process: Process,
+}
+
+impl Daemon {
+    /// Starts it, to listen on a port that it keeps, and waits until it is ready.
+    pub(crate) async fn start(
+        name: &'static str,
+        program: PathBuf,
+        mut arguments: Vec<String>,
+        environment: Vec<(&'static str, String)>,
+        folder: &TempDir,
+    ) -> Result<Self> {
+        ensure!(program.exists(), "{} is not built; run it as: cargo xtask chaos", program.display());
+        let port = Port::reserve()?;
+        let address = port.address();
+        arguments.push(format!("--web.listen-address={address}"));
+        let log = folder.path().join(format!("{name}.log"));
+        let process = spawn(&program, &arguments, &environment, None, &log).await?;
+        let mut daemon =
+            Self { name, program, arguments, environment, log, port, address, clock: None, process };
+        daemon.ready().await?;
+        Ok(daemon)
+    }
+
+    pub(crate) async fn kill(&mut self) -> Result<()> {
+        self.process.kill().await
+    }
+
+    /// Starts it again where it was, after [`kill`](Self::kill).
+    pub(crate) async fn restart(&mut self) -> Result<()> {
+        self.kill().await?;
+        let Self { program, arguments, environment, clock, log, .. } = &*self;
+        self.process = spawn(program, arguments, environment, clock.as_ref(), log).await?;
+        self.ready().await?;
+        if self.clock.is_some() {
+            clock::tidy(self.pid());
+        }
+        Ok(())
+    }
+
+    /// Has it go by a wall clock of its own, or by the machine's again. If that is news to it, it ends in good order and is
+    /// started again.
+    pub(crate) async fn go_by_own_clock(&mut self, own: bool) -> Result<()> {
+        if own == self.clock.is_some() {
+            return Ok(());
+        }
+        self.clock = if own { Some(Clock::new(self.log.with_extension("clock"))?) } else { None };
+        self.end().await?;
+        self.restart().await
+    }
+
+    /// Turns its own wall clock to so many seconds off.
+    pub(crate) fn turn(&self, seconds: i64) -> Result<()> {
+        self.clock
+            .as_ref()
+            .with_context(|| format!("{} goes by the machine's clock", self.name))?
+            .turn(seconds)
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
+    }
+
+    /// Ends it in good order.
+    pub(crate) async fn stop(mut self) -> Result<()> {
+        self.end().await
+    }
+
+    async fn end(&mut self) -> Result<()> {
+        self.process.signal(Signal::TERM)?;
+        let status = self.process.wait().await?;
+        ensure!(status.success(), "{} ended with {status}; its log:\n{}", self.name, self.process.log());
+        Ok(())
+    }
+
+    pub(crate) async fn ready(&mut self) -> Result<()> {
+        self.process.is_ready(self.port.number(), "/-/ready").await
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub(crate) fn metrics_url(&self) -> String {
+        format!("http://{}/metrics", self.address)
+    }
+
+    pub(crate) fn log(&self) -> String {
+        self.process.log()
+    }
+}
+
+async fn spawn(
+    program: &std::path::Path,
+    arguments: &[String],
+    environment: &[(&'static str, String)],
+    clock: Option<&Clock>,
+    log: &std::path::Path,
+) -> Result<Process> {
+    Process::spawn_with(program, arguments, log.to_owned(), |command| {
+        command.envs(environment.iter().map(|(name, value)| (*name, value.as_str())));
+        command.envs(clock.map(Clock::environment).unwrap_or_default());
+    })
+    .await
+}
+
+/// A program that was built next to this one.
+pub(crate) fn built(name: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe().context("where is this program?")?;
+    let folder = own.parent().context("a folder of built programs")?;
+    Ok(folder.join(name))
+}

@@ -1,0 +1,230 @@
+//! Chaos: the ledger, its replica set, the sidecar and Prometheus are broken on purpose, one fault after another, under load; after
+//! each, everything that should hold is held.
+//!
+//! Everything is real: three members behind proxies, the ledger with layer, runner and listener, the sidecar with the ledger's
+//! checks, Prometheus. Which fault comes when, and what is drawn within it, follows from the seed alone.
+
+mod audit;
+mod backend;
+mod books;
+mod bounds;
+mod clock;
+mod daemon;
+mod fault;
+#[cfg(test)]
+mod mutations;
+mod round;
+mod soak;
+mod stage;
+mod truth;
+
+use std::io::{Write, stdout};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use clap::{Parser, Subcommand};
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+
+use crate::fault::Fault;
+use crate::round::Told;
+use crate::stage::Stage;
+use end_to_end::table::{Table, count, seconds};
+
+/// Breaks everything on purpose, and sees that nothing is lost.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask chaos")]
+struct Flags {
+    /// The seed; a run prints its own. The same seed plays the same faults in the same order.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+
+    /// Only these faults, separated by commas.
+    #[arg(long, value_name = "FAULTS", value_delimiter = ',', value_enum)]
+    faults: Vec<Fault>,
+
+    /// How often each fault is played. The order is another one each time.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    rounds: u32,
+
+    /// Requests a second.
+    #[arg(long, value_name = "N", default_value_t = RATE, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    rate: u32,
+
+    /// Only faults that heal quickly, with a seed that is always the same: less than a minute.
+    #[arg(long, conflicts_with_all = ["faults", "rounds"])]
+    short: bool,
+
+    /// Break nothing: load for so long, and see that nothing grows.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, conflicts_with_all = ["faults", "rounds", "short"])]
+    soak: Option<Duration>,
+
+    #[command(subcommand)]
+    part: Option<Part>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Part {
+    /// The ledger, in a process of its own.
+    #[command(hide = true)]
+    Backend {
+        #[arg(long = "web.listen-address")]
+        listen: SocketAddr,
+    },
+}
+
+/// Requests a second, unless told otherwise.
+const RATE: u32 = 30;
+
+/// The seed of the short form.
+const SEED: u64 = 7;
+
+fn main() -> ExitCode {
+    let flags = Flags::parse();
+    let ended = match flags.part {
+        Some(Part::Backend { listen }) => backend::run(listen).map(|()| true),
+        None => play_all(&flags),
+    };
+    match ended {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("chaos: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main]
+async fn play_all(flags: &Flags) -> Result<bool> {
+    tokio::select! {
+        chaos = run(flags) => chaos,
+        _ = tokio::signal::ctrl_c() => bail!("stopped before the end"),
+    }
+}
+
+/// `false` if something did not hold.
+async fn run(flags: &Flags) -> Result<bool> {
+    let seed =
+        flags.seed.unwrap_or_else(|| if flags.short { SEED } else { rand::random_range(0..1_000_000) });
+    say(&format!("Seed {seed}. To play it again: {}", again(flags, seed)));
+    let mut dice = StdRng::seed_from_u64(seed);
+    let faults = schedule(flags, &mut dice);
+    say("Starting a replica set of three members, the ledger, the sidecar and Prometheus …");
+    let mut stage = Stage::set().await?;
+    if let Some(length) = flags.soak {
+        let held = soak::run(&stage, length, flags.rate, seed).await;
+        if !matches!(held, Ok(true)) {
+            stage.show_logs();
+        }
+        stage.strike().await?;
+        return held;
+    }
+    let mut told = Vec::new();
+    for fault in [Fault::Calm].into_iter().chain(faults) {
+        let round = round::play(&mut stage, fault, flags.rate, dice.random()).await;
+        match round {
+            Ok(round) => {
+                say(&format!("  {}", round.line()));
+                told.push(round);
+            }
+            Err(error) => {
+                stage.show_logs();
+                return Err(error.context(format!("{} with the seed {seed}", fault.name())));
+            }
+        }
+    }
+    say(&format!("\n{}", report(seed, &told)));
+    let broken: Vec<_> = told.iter().filter(|told| !told.complaints.is_empty()).collect();
+    for told in &broken {
+        for complaint in &told.complaints {
+            say(&format!("  ✗ {}: {complaint}", told.fault.name()));
+        }
+    }
+    if broken.is_empty() {
+        say(&format!("  ✓ after each of {} faults, everything held; seed {seed}", told.len() - 1));
+    } else {
+        say(&format!(
+            "  ✗ {} of {} rounds; to play it again: {}",
+            broken.len(),
+            told.len(),
+            again(flags, seed)
+        ));
+        stage.show_logs();
+    }
+    stage.strike().await?;
+    Ok(broken.is_empty())
+}
+
+/// The command that plays the same once more.
+fn again(flags: &Flags, seed: u64) -> String {
+    let mut command = format!("cargo xtask chaos --seed {seed}");
+    if flags.short {
+        command.push_str(" --short");
+    }
+    if let Some(length) = flags.soak {
+        command.push_str(&format!(
+            " --soak {}",
+            humantime::format_duration(length).to_string().replace(' ', "")
+        ));
+    }
+    if !flags.faults.is_empty() {
+        let names: Vec<_> = flags.faults.iter().map(|fault| fault.name()).collect();
+        command.push_str(&format!(" --faults {}", names.join(",")));
+    }
+    if flags.rate != RATE {
+        command.push_str(&format!(" --rate {}", flags.rate));
+    }
+    if flags.rounds != 1 {
+        command.push_str(&format!(" --rounds {}", flags.rounds));
+    }
+    command
+}
+
+/// Which faults, in which order.
+fn schedule(flags: &Flags, dice: &mut StdRng) -> Vec<Fault> {
+    let mut faults = if flags.short {
+        Fault::SHORT.to_vec()
+    } else if flags.faults.is_empty() {
+        Fault::all().collect()
+    } else {
+        flags.faults.clone()
+    };
+    let mut schedule = Vec::new();
+    for _ in 0..flags.rounds {
+        faults.shuffle(dice);
+        schedule.extend(&faults);
+    }
+    schedule
+}
+
+fn report(seed: u64, told: &[Told]) -> Table {
+    let seed = format!("FAULT (SEED {seed})");
+    let mut table = Table::new(&[
+        &seed,
+        "held",
+        "succeeded",
+        "rejected",
+        "failed",
+        "unanswered",
+        "served again after",
+        "quiet after",
+        "sidecar true after",
+    ]);
+    for told in told {
+        let [held, served, quiet, truth] =
+            [told.held, told.served, told.quiet, told.truth].map(|time| seconds(time.as_secs_f64()));
+        let [succeeded, rejected, failed, unanswered] = told.during.map(count);
+        table.row([told.fault.name(), held, succeeded, rejected, failed, unanswered, served, quiet, truth]);
+    }
+    table
+}
+
+/// A reader that has gone away (`| head`) is no reason to fail.
+pub(crate) fn say(line: &str) {
+    let mut out = stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}

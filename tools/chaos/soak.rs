@@ -1,0 +1,95 @@
+//! Load for a long time with nothing broken: whether anything grows.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use end_to_end::load::Load;
+use testkit::Scrape;
+use tokio::time::{Instant, sleep_until};
+
+use crate::books::Books;
+use crate::bounds::Held;
+use crate::stage::Stage;
+use crate::{say, truth};
+use end_to_end::table::{Table, count, seconds};
+
+/// How many looks are taken.
+const LOOKS: u32 = 12;
+
+/// One look.
+struct Look {
+    after: Duration,
+    answered: f64,
+    held: Held,
+    series: [usize; 2],
+}
+
+/// Loads the ledger for that long, and says whether everything stayed as it was after a sixth of it.
+pub(crate) async fn run(stage: &Stage, length: Duration, rate: u32, seed: u64) -> Result<bool> {
+    let (client, load, begun) = (stage.client(), Load::default(), Instant::now());
+    let looks = async {
+        let mut looks = Vec::new();
+        for turn in 1..=LOOKS {
+            sleep_until(begun + length * turn / LOOKS).await;
+            let answered: u64 = load.tally().values().sum();
+            let look = look(stage, begun.elapsed(), crate::audit::number(answered)).await?;
+            say(&format!("  {:.0?}: {answered} answered; {}", look.after, look.held.line()));
+            looks.push(look);
+        }
+        anyhow::Ok(looks)
+    };
+    let work = load.run_in_shifts(&client, rate, sleep_until(begun + length), seed);
+    let (looks, ()) = tokio::try_join!(looks, work)?;
+    drop(client);
+    let mut complaints = Vec::new();
+    let after = Books::quiet(stage).await?;
+    truth::sidecar(stage, &after, &mut complaints).await?;
+    truth::checks(stage, &mut complaints).await?;
+    let (first, last) = (&looks[1], &looks[looks.len() - 1]);
+    complaints.extend(last.held.excess(&first.held, stage).await?);
+    for (page, first, last) in [
+        ("the ledger's page", first.series[0], last.series[0]),
+        ("the sidecar's page", first.series[1], last.series[1]),
+    ] {
+        // An application that comes or goes has its own series; a leak has one for each transaction.
+        if last > first + first / 10 {
+            complaints.push(format!("{page} has {last} series, and had {first}"));
+        }
+    }
+    say(&format!("\n{}", report(&looks)));
+    for complaint in &complaints {
+        say(&format!("  ✗ {complaint}"));
+    }
+    if complaints.is_empty() {
+        say("  ✓ nothing grew, and all that should hold holds");
+    }
+    Ok(complaints.is_empty())
+}
+
+fn series(page: &Scrape) -> usize {
+    page.families().iter().map(|family| family.series.len()).sum()
+}
+
+async fn look(stage: &Stage, after: Duration, answered: f64) -> Result<Look> {
+    let series = [series(&stage.ledger_page().await?), series(&stage.sidecar_page().await?)];
+    Ok(Look { after, answered, held: Held::now(stage)?, series })
+}
+
+fn report(looks: &[Look]) -> Table {
+    let mut table =
+        Table::new(&["AFTER", "answered", "ledger MiB", "files", "series", "sidecar MiB", "files", "series"]);
+    for look in looks {
+        let [ledger, sidecar] = look.held.figures();
+        table.row([
+            seconds(look.after.as_secs_f64()),
+            count(look.answered),
+            format!("{:.1}", ledger.0),
+            count(ledger.1),
+            look.series[0].to_string(),
+            format!("{:.1}", sidecar.0),
+            count(sidecar.1),
+            look.series[1].to_string(),
+        ]);
+    }
+    table
+}

@@ -1,0 +1,139 @@
+//! The demo: real servers, real processes, real load; then the books of both sides next to one another.
+//!
+//! `cargo xtask demo` builds the binaries that it starts, and runs it.
+
+mod books;
+mod grafana;
+mod stage;
+
+use std::io::{IsTerminal, Write, stdout};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use clap::Parser;
+use end_to_end::load::Load;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+
+use crate::books::Books;
+use crate::stage::Stage;
+
+/// Shows the caller's and the server's view of transactions that move money, on real servers under real load.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask demo")]
+struct Flags {
+    /// How long to run: 60s, 5m. Without it, until Ctrl-C.
+    #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+    length: Option<Duration>,
+
+    /// Requests a second.
+    #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    rate: u32,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(&Flags::parse()).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("demo: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `false` if the books do not agree.
+async fn run(flags: &Flags) -> Result<bool> {
+    let mut stop = Stop::listen()?;
+    // Whatever is dropped here takes its processes and folders along.
+    let mut stage = tokio::select! {
+        stage = Stage::set(say) => stage?,
+        () = stop.requested() => bail!("stopped before everything was there"),
+    };
+    say(&stage.introduction());
+
+    let (client, load) = (stage.client(), Load::default());
+    let until = async {
+        match flags.length {
+            Some(length) => tokio::select! { () = sleep(length) => {}, () = stop.requested() => {} },
+            None => stop.requested().await,
+        }
+    };
+    tokio::select! {
+        ended = load.run_in_shifts(&client, flags.rate, until, rand::random()) => ended?,
+        end = watch(&mut stage) => end?,
+    }
+
+    say("\n\nThe load has ended. Waiting until both sides have written down the rest …\n");
+    tokio::select! {
+        agreed = conclude(stage) => agreed,
+        () = stop.requested() => bail!("stopped before the books were closed"),
+    }
+}
+
+/// Prints a line every second, over the last one on a terminal. Returns only with an error.
+async fn watch(stage: &mut Stage) -> Result<()> {
+    let terminal = stdout().is_terminal();
+    let start = Instant::now();
+    let mut ticks = interval(Duration::from_secs(if terminal { 1 } else { 5 }));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        ticks.tick().await;
+        stage.check()?;
+        // An election or a slow moment must not end the demo: the line says what is known.
+        let line = match Books::read(stage).await {
+            Ok(books) => books.line(),
+            Err(error) => format!("{error:#}"),
+        };
+        let seconds = start.elapsed().as_secs();
+        if terminal {
+            print(&format!("\r\x1b[2K{seconds:>4}s  {line}"));
+        } else {
+            say(&format!("{seconds:>4}s  {line}"));
+        }
+    }
+}
+
+/// Prints the tables, says whether the books agree, and ends everything in order.
+async fn conclude(stage: Stage) -> Result<bool> {
+    let books = Books::settled(&stage).await?;
+    say(&books.tables(&stage.percentiles().await?));
+    let checks = books.checks(&stage).await?;
+    for check in &checks {
+        say(&format!("  {} {}", if check.holds { "✓" } else { "✗" }, check.what));
+    }
+    stage.strike().await?;
+    say("\nEverything has ended; nothing is left behind.");
+    Ok(checks.iter().all(|check| check.holds))
+}
+
+fn say(line: &str) {
+    print(&format!("{line}\n"));
+}
+
+/// A reader that has gone away (`| head`) is no reason to fail.
+fn print(text: &str) {
+    let mut out = stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Ctrl-C, and the ways in which a terminal or a supervisor says the same.
+struct Stop([Signal; 3]);
+
+impl Stop {
+    fn listen() -> Result<Self> {
+        let listen = |kind: SignalKind| signal(kind);
+        Ok(Self([
+            listen(SignalKind::interrupt())?,
+            listen(SignalKind::terminate())?,
+            listen(SignalKind::hangup())?,
+        ]))
+    }
+
+    async fn requested(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.0;
+        tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {}, _ = hangup.recv() => {} }
+    }
+}
