@@ -89,7 +89,7 @@ impl Stage {
     /// With ours.
     async fn runner(&self, id: i32, keyed: bool, attempts: &Arc<AtomicU64>) -> Result<()> {
         let run = self.runner.transaction().named("bench");
-        let run = if keyed { run.contend_on(id) } else { run };
+        let run = if keyed { run.serialize_on(id) } else { run };
         run.run(async |mut tx| {
             attempts.fetch_add(1, Relaxed);
             let update = self.items.update_one(doc! {"_id": id}, doc! {"$inc": {"n": 1}});

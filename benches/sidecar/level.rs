@@ -104,7 +104,7 @@ impl Level {
             mongod: spent.mongod - idle * took.as_secs_f64() * 1e3 / polls,
             ..spent
         };
-        let off = ["--sources.current-op.enabled=false"];
+        let off = ["--collector.current-op.enabled=false"];
         let sidecar = Wired::start(stage, INTERVAL, &off).await?;
         let begin = Instant::now();
         let (without, traffic) = sidecar.polls(stage, work.polls).await?;

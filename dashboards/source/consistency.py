@@ -164,7 +164,7 @@ BOOKS = [
         [
             Query(
                 """sum(rate(mongodb_client_transactions_started_total{BACKEND}[$__rate_interval]))
-                - (sum(rate(mongodb_client_transactions_unbegun_total{BACKEND}[$__rate_interval]))
+                - (sum(rate(mongodb_client_transactions_not_started_total{BACKEND}[$__rate_interval]))
                 or 0 * sum(rate(mongodb_client_transactions_started_total{BACKEND}[$__rate_interval])))""",
                 "driver",
             ),

@@ -6,8 +6,8 @@ from panels import BAD, GOOD, NEUTRAL, WARN, Column, Query, limit, number, state
 
 NOW = [
     number(
-        "Sources that fail",
-        "Sources whose last poll failed. Each costs its own metrics only; the table below says which and why.",
+        "Collectors that fail",
+        "Collectors whose last poll failed. Each costs its own metrics only; the table below says which and why.",
         "none",
         "sum(1 - txnscope_poll_success{SIDECAR})",
         steps((None, GOOD), (1, BAD)),
@@ -15,7 +15,7 @@ NOW = [
     ),
     number(
         "Oldest poll",
-        "Time since the last successful poll of the source that is furthest behind. The alert's threshold is 120 s.",
+        "Time since the last successful poll of the collector that is furthest behind. The alert's threshold is 120 s.",
         "s",
         "max(txnscope_poll_age_seconds{SIDECAR})",
         steps((None, GOOD), (60, WARN), (120, BAD)),
@@ -51,7 +51,7 @@ NOW = [
     ),
     number(
         "Series dropped",
-        "Series in this time that a source offered and the sidecar did not export: over the limit, duplicate, or of the wrong type.",
+        "Series in this time that a collector offered and the sidecar did not export: over the limit, duplicate, or of the wrong type.",
         "none",
         "sum(increase(txnscope_series_dropped_total{SIDECAR}[$__range]))",
         steps((None, GOOD), (0.5, WARN)),
@@ -63,28 +63,28 @@ NOW = [
 POLLS = [
     states(
         "Polls",
-        "By member and source: green while polls succeed.",
-        [Query("min by (member, source) (txnscope_poll_success{SIDECAR})", "{{member}} {{source}}")],
+        "By member and collector: green while polls succeed.",
+        [Query("min by (member, collector) (txnscope_poll_success{SIDECAR})", "{{member}} {{collector}}")],
         [words(v0=("failing", BAD), v1=("succeeding", GOOD))],
         width=12,
         height=12,
     ),
     table(
-        "Sources",
-        "One row for each member and source. Errors are those in this time.",
-        {"rs": "Set", "member": "Member", "source": "Source"},
+        "Collectors",
+        "One row for each member and collector. Errors are those in this time.",
+        {"rs": "Set", "member": "Member", "collector": "Collector"},
         [
             Column(
                 "Last poll",
-                "min by (rs, member, source) (txnscope_poll_success{SIDECAR})",
+                "min by (rs, member, collector) (txnscope_poll_success{SIDECAR})",
                 "none",
                 mapping=words(v0=("failed", BAD), v1=("ok", GOOD)),
             ),
-            Column("Age", "max by (rs, member, source) (txnscope_poll_age_seconds{SIDECAR})", "s", decimals=1),
-            Column("Took", "max by (rs, member, source) (txnscope_poll_duration_seconds{SIDECAR})", "s"),
+            Column("Age", "max by (rs, member, collector) (txnscope_poll_age_seconds{SIDECAR})", "s", decimals=1),
+            Column("Took", "max by (rs, member, collector) (txnscope_poll_duration_seconds{SIDECAR})", "s"),
             Column(
                 "Errors",
-                "sum by (rs, member, source) (increase(txnscope_poll_errors_total{SIDECAR}[$__range]))",
+                "sum by (rs, member, collector) (increase(txnscope_poll_errors_total{SIDECAR}[$__range]))",
                 "none",
                 [(None, GOOD), (1, WARN)],
                 decimals=0,
@@ -97,27 +97,27 @@ POLLS = [
     ),
     timeseries(
         "How long polls take",
-        "The slowest member, by source. Grows with the load of the server, or with what it has open.",
+        "The slowest member, by collector. Grows with the load of the server, or with what it has open.",
         "s",
-        [Query("max by (source) (txnscope_poll_duration_seconds{SIDECAR})", "{{source}}")],
+        [Query("max by (collector) (txnscope_poll_duration_seconds{SIDECAR})", "{{collector}}")],
     ),
     timeseries(
         "Age of what is shown",
-        "The oldest, by source. Each source has its own interval. The dashed line is the alert's threshold.",
+        "The oldest, by collector. Each collector has its own interval. The dashed line is the alert's threshold.",
         "s",
         [
-            Query("max by (source) (txnscope_poll_age_seconds{SIDECAR})", "{{source}}"),
+            Query("max by (collector) (txnscope_poll_age_seconds{SIDECAR})", "{{collector}}"),
             limit("max(txnscope:threshold:poll_age_seconds)", "alert"),
         ],
     ),
     timeseries(
         "Polls that failed",
-        "By source and reason. permission_denied: txnscope role prints the role that is wanted.",
+        "By collector and reason. permission_denied: txnscope role prints the role that is wanted.",
         "ops",
         [
             Query(
-                "sum by (source, reason) (rate(txnscope_poll_errors_total{SIDECAR}[$__rate_interval])) > 0",
-                "{{source}}: {{reason}}",
+                "sum by (collector, reason) (rate(txnscope_poll_errors_total{SIDECAR}[$__rate_interval])) > 0",
+                "{{collector}}: {{reason}}",
             ),
             Query("sum(rate(txnscope_poll_errors_total{SIDECAR}[$__rate_interval]))", "all"),
         ],
@@ -172,9 +172,9 @@ SCRAPES = [
     ),
     timeseries(
         "Series that were dropped",
-        "By source. The limit of a label was met, or the server says something odd.",
+        "By collector. The limit of a label was met, or the server says something odd.",
         "ops",
-        [Query("sum by (source) (rate(txnscope_series_dropped_total{SIDECAR}[$__rate_interval]))", "{{source}}")],
+        [Query("sum by (collector) (rate(txnscope_series_dropped_total{SIDECAR}[$__rate_interval]))", "{{collector}}")],
     ),
     timeseries(
         "Failed logins",

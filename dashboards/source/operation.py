@@ -250,7 +250,7 @@ DRIVER = [
     ),
     timeseries(
         "Ended aside, never begun",
-        """Transactions that were ended aside from their request, by result: gave_up is left for the server to end. And
+        """Transactions that were ended aside from their request, by result: left_to_server is left for the server to end. And
         attempts that the server never began, by cause, which its books therefore lack; lost ones may have begun.""",
         "ops",
         [
@@ -259,7 +259,7 @@ DRIVER = [
                 "ended aside: {{result}}",
             ),
             Query(
-                "sum by (cause) (rate(mongodb_client_transactions_unbegun_total{ONE}[$__rate_interval]))",
+                "sum by (cause) (rate(mongodb_client_transactions_not_started_total{ONE}[$__rate_interval]))",
                 "never begun: {{cause}}",
             ),
         ],
@@ -351,7 +351,7 @@ PAGE = Page(
         Row("$operation", SUMMARY),
         Row("What its callers get", CALLER),
         Row("What the driver does for it", DRIVER),
-        Row("What it holds on the server (wants sources.open_by_operation)", SERVER),
+        Row("What it holds on the server (wants collector.open_by_operation)", SERVER),
         Row("Transactions outside the runner, of all operations (wants the listener)", LISTENER, closed=True),
         Row("Statements outside of their transaction, of all operations", OUTSIDE, closed=True),
     ],

@@ -107,7 +107,7 @@ RIGHT = [
         """Time since the sidecar last heard from the member that it has not heard from for longest. What is older than
         three polls is not shown at all.""",
         "s",
-        'max(txnscope_poll_age_seconds{SET,source="server_status"})',
+        'max(txnscope_poll_age_seconds{SET,collector="server_status"})',
         steps((None, GOOD), (30, WARN), (120, BAD)),
         width=3,
         decimals=0,

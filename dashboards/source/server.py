@@ -159,7 +159,7 @@ OPEN = [
     ),
     timeseries(
         "Open, by operation",
-        "By the backends' own tables of open transactions; unknown is somebody else's. Wants sources.open_by_operation.",
+        "By the backends' own tables of open transactions; unknown is somebody else's. Wants collector.open_by_operation.",
         "none",
         [
             Query(
@@ -172,7 +172,7 @@ OPEN = [
     ),
     timeseries(
         "Oldest open, by operation",
-        "Who holds it. Wants sources.open_by_operation.",
+        "Who holds it. Wants collector.open_by_operation.",
         "s",
         [
             Query(
@@ -206,14 +206,14 @@ OPEN = [
         [
             Query("sum(max by (deployment, rs, member) (mongodb_transactions_waiting_for_lock{MEMBER}))", "waiting for a lock"),
             Query("sum(max by (deployment, rs, member) (mongodb_transactions_long_running{MEMBER}))", "long-running"),
-            Query("sum by (command) (max by (deployment, rs, member, command) (mongodb_transactions_ending{MEMBER}))", "in {{command}}"),
+            Query("sum by (command) (max by (deployment, rs, member, command) (mongodb_transactions_finishing{MEMBER}))", "in {{command}}"),
         ],
     ),
     timeseries(
         "Slowest commit or abort in progress",
         "Most of a slow commit is the wait for the majority, when the transaction is no longer open.",
         "s",
-        [Query("max by (command) (mongodb_transactions_oldest_ending_seconds{MEMBER})", "{{command}}")],
+        [Query("max by (command) (mongodb_transactions_oldest_finishing_seconds{MEMBER})", "{{command}}")],
     ),
 ]
 
@@ -604,6 +604,6 @@ PAGE = Page(
         Row("Sharded clusters: mongos (only from a mongos)", MONGOS, closed=True),
         Row("Queue for tickets (only from MongoDB 7.0 on)", TICKETS, closed=True),
         Row("Limit on requests (only from MongoDB 8.2 and 8.0.20 on)", INGRESS, closed=True),
-        Row("Slow operations and transactions (want sources.profile and sources.slow_transactions)", SLOW, closed=True),
+        Row("Slow operations and transactions (want collector.profile and collector.slow_transactions)", SLOW, closed=True),
     ],
 )

@@ -25,7 +25,7 @@ async fn an_idle_transaction_is_named_by_the_operation_that_holds_it() {
     config.listen_addresses = vec!["127.0.0.1:0".parse().unwrap()];
     config.poll_interval = Duration::from_millis(200);
     let table = backend.metrics_url().replace("/metrics", "/-/transactions");
-    config.sources.open_by_operation.backends = vec![table];
+    config.collectors.open_by_operation.backends = vec![table];
     let sidecar = Sidecar::start(config).await.unwrap();
 
     let client = set.client().await.unwrap();
@@ -64,10 +64,10 @@ async fn an_idle_transaction_is_named_by_the_operation_that_holds_it() {
     backend.server.shutdown().await.unwrap();
     wait::until("the join to fail for want of the backend", async || {
         let page = Scrape::get(&metrics_url(&sidecar)).await?;
-        let source = [("source", "open_by_operation")];
+        let source = [("collector", "open_by_operation")];
         let failures = page.sum("txnscope_poll_errors_total", &[source[0], ("reason", "network")]);
         let open = page.sum("mongodb_transactions_open", &[]);
-        let success = page.sum("txnscope_poll_success", &[("source", "current_op")]);
+        let success = page.sum("txnscope_poll_success", &[("collector", "current_op")]);
         ensure!(failures > 0.0 && open == 1.0 && success == 1.0, "{failures}, {open}, {success}");
         Ok(())
     })

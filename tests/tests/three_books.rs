@@ -137,14 +137,14 @@ fn driver(metrics: &Metrics) -> Driver {
     let scrape = Scrape::parse(&metrics.render()).unwrap();
     let sum = |metric: &str, labels: &[(&str, &str)]| scrape.sum(metric, labels);
     let all = |what: &str| sum(&format!("mongodb_client_transactions_{what}"), &[]);
-    let unbegun = |cause| sum("mongodb_client_transactions_unbegun_total", &[("cause", cause)]);
+    let unbegun = |cause| sum("mongodb_client_transactions_not_started_total", &[("cause", cause)]);
     Driver {
         started: all("started_total"),
         committed: all("committed_total"),
         aborted: all("aborted_total"),
         unknown: all("unknown_total"),
         open: all("open"),
-        refused: unbegun("refused") + unbegun("unsent"),
+        refused: unbegun("refused") + unbegun("not_sent"),
         lost: unbegun("lost"),
         fenced: sum("mongodb_client_transaction_cleanups_total", &[("result", "fenced")]),
     }
@@ -161,7 +161,7 @@ async fn work(set: &ReplicaSet) -> (Arc<Work>, Metrics) {
 
 /// What the server has counted since then, when nothing is open any more.
 async fn since(set: &ReplicaSet, work: &Work, before: &ServerBooks) -> [f64; 3] {
-    work.runner.settled().await;
+    work.runner.wait_idle().await;
     wait::until("nothing to be open on the server", async || {
         let now = server_books(set).await;
         anyhow::ensure!(now.open == 0, "{} open", now.open);

@@ -134,11 +134,11 @@ fn servers(before: &Books, after: &Books, played: &Played, complaints: &mut Vec<
         let sum = |books: &Books| books.servers.iter().map(field).sum::<f64>();
         sum(after) - sum(before)
     };
-    let unbegun = |cause| driver(catalog::CLIENT_TRANSACTIONS_UNBEGUN, &[("cause", cause)]);
+    let unbegun = |cause| driver(catalog::CLIENT_TRANSACTIONS_NOT_STARTED, &[("cause", cause)]);
     let aborted = |reason| driver(catalog::CLIENT_TRANSACTIONS_ABORTED, &[("reason", reason)]);
     let fenced = driver(catalog::CLIENT_TRANSACTION_CLEANUPS, &[("result", "fenced")]);
     let most =
-        driver(catalog::CLIENT_TRANSACTIONS_STARTED, &[]) - unbegun("unsent") - unbegun("refused") + fenced;
+        driver(catalog::CLIENT_TRANSACTIONS_STARTED, &[]) - unbegun("not_sent") - unbegun("refused") + fenced;
     let mut least = most - unbegun("lost");
     if played.excepts(Exception::Injected) {
         least -= number(played.injected);

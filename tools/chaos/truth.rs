@@ -56,7 +56,7 @@ pub(crate) fn untrue(page: &Scrape, member: &str, server: Server, state: &str) -
 pub(crate) fn looked(page: &Scrape, members: &[String], began: Instant, since: Instant) -> Result<()> {
     for member in members {
         for source in ["server_status", "replication"] {
-            let labels = [("member", member.as_str()), ("source", source)];
+            let labels = [("member", member.as_str()), ("collector", source)];
             let age = page.value(catalog::TXNSCOPE_POLL_AGE.name, &labels);
             let age = age.with_context(|| format!("no age of {source} of {member}"))?;
             let took = page.value(catalog::TXNSCOPE_POLL_DURATION.name, &labels).unwrap_or(0.0);
@@ -103,7 +103,7 @@ pub(crate) async fn checks(stage: &Stage, complaints: &mut Vec<String>) -> Resul
 pub(crate) fn nothing_stale(page: &Scrape, members: &[String]) -> Result<()> {
     for member in members {
         let of = [("member", member.as_str())];
-        let status = [of[0], ("source", "server_status")];
+        let status = [of[0], ("collector", "server_status")];
         let age = page.value(catalog::TXNSCOPE_POLL_AGE.name, &status);
         let shown = page.matching(catalog::MONGODB_TRANSACTIONS_STARTED.name, &of).count() > 0;
         let old = age.is_none_or(|age| age > 3.0 * POLL_INTERVAL.as_secs_f64());
@@ -118,7 +118,7 @@ pub(crate) fn nothing_stale(page: &Scrape, members: &[String]) -> Result<()> {
 pub(crate) fn nothing_missing(page: &Scrape, members: &[String]) -> Result<()> {
     for member in members {
         let of = [("member", member.as_str())];
-        let status = [of[0], ("source", "server_status")];
+        let status = [of[0], ("collector", "server_status")];
         let age = page.value(catalog::TXNSCOPE_POLL_AGE.name, &status);
         let success = page.value(catalog::TXNSCOPE_POLL_SUCCESS.name, &status);
         if success == Some(1.0) && age.is_some_and(|age| age < 3.0 * POLL_INTERVAL.as_secs_f64()) {

@@ -33,7 +33,7 @@ impl Books {
     }
 
     /// The books when nothing is in flight any more and the sidecar has seen the last of it.
-    pub(crate) async fn settled(stage: &Stage) -> Result<Self> {
+    pub(crate) async fn wait_idle(stage: &Stage) -> Result<Self> {
         let primary = stage.set.primary().await?;
         let client = stage.set.members()[primary].client().await?;
         wait::until("the last transaction to be in both books", async || {
@@ -205,11 +205,12 @@ impl Books {
     /// What the server must have begun, at least and at most, by the driver's account: not what never began, and one
     /// more for each transaction that was fenced off. Of a first statement without a reply nobody can know.
     fn begun(&self) -> std::ops::RangeInclusive<f64> {
-        let unbegun = |cause| self.caller(&catalog::CLIENT_TRANSACTIONS_UNBEGUN, &[("cause", cause)]);
+        let unbegun = |cause| self.caller(&catalog::CLIENT_TRANSACTIONS_NOT_STARTED, &[("cause", cause)]);
         let fenced = self.caller(&catalog::CLIENT_TRANSACTION_CLEANUPS, &[("result", "fenced")]);
-        let most =
-            self.caller(&catalog::CLIENT_TRANSACTIONS_STARTED, &[]) - unbegun("unsent") - unbegun("refused")
-                + fenced;
+        let most = self.caller(&catalog::CLIENT_TRANSACTIONS_STARTED, &[])
+            - unbegun("not_sent")
+            - unbegun("refused")
+            + fenced;
         most - unbegun("lost")..=most
     }
 

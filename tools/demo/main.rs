@@ -98,7 +98,7 @@ async fn watch(stage: &mut Stage) -> Result<()> {
 
 /// Prints the tables, says whether the books agree, and ends everything in order.
 async fn conclude(stage: Stage) -> Result<bool> {
-    let books = Books::settled(&stage).await?;
+    let books = Books::wait_idle(&stage).await?;
     say(&books.tables(&stage.percentiles().await?));
     let checks = books.checks(&stage).await?;
     for check in &checks {

@@ -37,7 +37,7 @@ impl Stage {
         // Which operation holds what is open, the ledger knows.
         let config = folder.path().join("txnscope.toml");
         let backends =
-            format!("[sources.open_by_operation]\nbackends = [\"{}/-/transactions\"]\n", ledger.url());
+            format!("[collector.open_by_operation]\nbackends = [\"{}/-/transactions\"]\n", ledger.url());
         std::fs::write(&config, backends)?;
         let checks = testkit::workspace().join("examples/ledger/checks.toml");
         let arguments = [

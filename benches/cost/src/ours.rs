@@ -27,7 +27,7 @@ pub fn routed(registry: Registry) -> Contender {
 /// Our layer around the service that does nothing: every request is the same operation.
 #[must_use]
 pub fn named(registry: Registry) -> Contender {
-    Contender::new("txnscope, one name", TransactionLayer::named("job").in_registry(registry).layer(NoOp))
+    Contender::new("txnscope, one name", TransactionLayer::named_with_registry("job", registry).layer(NoOp))
 }
 
 /// Our layer on the router.

@@ -7,7 +7,7 @@ use crate::{
 
 pub(crate) const OPERATION: Label = Label {
     name: "operation",
-    help: "method and route template, a name given by the application, or a constant (`unmatched`, `unready`, `unscoped`, `overflow`)",
+    help: "method and route template, a name given by the application, or a constant (`unmatched`, `not_ready`, `unscoped`, `overflow`)",
     values: Values::Bounded { most: MAX_OPERATIONS, overflow: Some(OVERFLOW) },
 };
 

@@ -3,7 +3,7 @@
 
 use crate::caller::{DURATION_BUCKETS, OPERATION};
 use crate::{
-    ATTEMPT_OUTCOMES, CLEANUP_RESULTS, Emitter, Kind, Label, Metric, REASONS, Stability, UNBEGUN_CAUSES,
+    ATTEMPT_OUTCOMES, CLEANUP_RESULTS, Emitter, Kind, Label, Metric, NOT_STARTED_CAUSES, REASONS, Stability,
     Unit, Values,
 };
 
@@ -71,8 +71,8 @@ pub const CLIENT_TRANSACTIONS_UNKNOWN: Metric = count(
 );
 
 /// Attempts of which the server knows nothing.
-pub const CLIENT_TRANSACTIONS_UNBEGUN: Metric = driver(
-    "mongodb_client_transactions_unbegun_total",
+pub const CLIENT_TRANSACTIONS_NOT_STARTED: Metric = driver(
+    "mongodb_client_transactions_not_started_total",
     Kind::Counter,
     Unit::Count,
     "Aborted attempts that the server never began, so that its own books lack them; with the cause lost, that it may not have begun.",
@@ -80,8 +80,8 @@ pub const CLIENT_TRANSACTIONS_UNBEGUN: Metric = driver(
         OPERATION,
         Label {
             name: "cause",
-            help: "`unsent`: the first statement was not sent; `refused`: the server refused it before it began a transaction; `lost`: it may have begun, for no reply came, or one that is given before and after, as in an election (10107, 11602, 11600, 189, 91)",
-            values: Values::Closed(UNBEGUN_CAUSES),
+            help: "`not_sent`: the first statement was not sent; `refused`: the server refused it before it began a transaction; `lost`: it may have begun, for no reply came, or one that is given before and after, as in an election (10107, 11602, 11600, 189, 91)",
+            values: Values::Closed(NOT_STARTED_CAUSES),
         },
     ],
     &[],
@@ -170,7 +170,7 @@ pub const CLIENT_TRANSACTION_CLEANUPS: Metric = driver(
         OPERATION,
         Label {
             name: "result",
-            help: "`aborted`: killed on the server; `fenced`: killed, and a later transaction of the session keeps a late first statement out; `committed`: a commit that had been sent was brought to its end; `gave_up`: the server will end it by itself",
+            help: "`aborted`: killed on the server; `fenced`: killed, and a later transaction of the session keeps a late first statement out; `committed`: a commit that had been sent was brought to its end; `left_to_server`: the server will end it by itself",
             values: Values::Closed(CLEANUP_RESULTS),
         },
     ],

@@ -1,10 +1,13 @@
 //! What the sidecar says about itself.
 
 use crate::server::{MEMBER, RS, server};
-use crate::{FAILED_LOGIN_RESULTS, Kind, Label, Metric, POLL_ERROR_REASONS, POLL_SOURCES, Unit, Values};
+use crate::{COLLECTORS, FAILED_LOGIN_RESULTS, Kind, Label, Metric, POLL_ERROR_REASONS, Unit, Values};
 
-const SOURCE: Label =
-    Label { name: "source", help: "what was asked of the member", values: Values::Closed(POLL_SOURCES) };
+const COLLECTOR: Label = Label {
+    name: "collector",
+    help: "the module that reads one part of the member's state",
+    values: Values::Closed(COLLECTORS),
+};
 
 /// The build.
 pub const TXNSCOPE_BUILD_INFO: Metric = server(
@@ -46,33 +49,33 @@ pub const TXNSCOPE_FAILED_LOGINS: Metric = server(
     "the sidecar",
 );
 
-/// Whether the last poll of a source succeeded.
+/// Whether the last poll of a collector succeeded.
 pub const TXNSCOPE_POLL_SUCCESS: Metric = server(
     "txnscope_poll_success",
     Kind::Gauge,
     Unit::Boolean,
-    "Whether the last poll of a source succeeded.",
-    &[RS, MEMBER, SOURCE],
+    "Whether the last poll of a collector succeeded.",
+    &[RS, MEMBER, COLLECTOR],
     "the poll",
 );
 
-/// How long the last poll of a source took.
+/// How long the last poll of a collector took.
 pub const TXNSCOPE_POLL_DURATION: Metric = server(
     "txnscope_poll_duration_seconds",
     Kind::Gauge,
     Unit::Seconds,
-    "How long the last poll of a source took, whether it succeeded or not.",
-    &[RS, MEMBER, SOURCE],
+    "How long the last poll of a collector took, whether it succeeded or not.",
+    &[RS, MEMBER, COLLECTOR],
     "the poll",
 );
 
-/// Age of the data of a source.
+/// Age of the data of a collector.
 pub const TXNSCOPE_POLL_AGE: Metric = server(
     "txnscope_poll_age_seconds",
     Kind::Gauge,
     Unit::Seconds,
-    "Time since the last successful poll of a source; absent until one succeeded.",
-    &[RS, MEMBER, SOURCE],
+    "Time since the last successful poll of a collector; absent until one succeeded.",
+    &[RS, MEMBER, COLLECTOR],
     "the sidecar's clock, at the scrape",
 );
 
@@ -82,7 +85,12 @@ pub const TXNSCOPE_POLL_ERRORS: Metric = server(
     Kind::Counter,
     Unit::Count,
     "Polls that failed, by reason.",
-    &[RS, MEMBER, SOURCE, Label { name: "reason", help: "why", values: Values::Closed(POLL_ERROR_REASONS) }],
+    &[
+        RS,
+        MEMBER,
+        COLLECTOR,
+        Label { name: "reason", help: "why", values: Values::Closed(POLL_ERROR_REASONS) },
+    ],
     "the poll",
 );
 
@@ -91,7 +99,7 @@ pub const TXNSCOPE_SERIES_DROPPED: Metric = server(
     "txnscope_series_dropped_total",
     Kind::Counter,
     Unit::Count,
-    "Series that a source offered and the sidecar did not export: a value of the wrong type, a duplicate, or one over the limit.",
-    &[RS, MEMBER, SOURCE],
+    "Series that a collector offered and the sidecar did not export: a value of the wrong type, a duplicate, or one over the limit.",
+    &[RS, MEMBER, COLLECTOR],
     "the sidecar",
 );

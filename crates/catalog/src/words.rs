@@ -44,10 +44,10 @@ pub const REASONS: &[&str] = &[
 pub const ATTEMPT_OUTCOMES: &[&str] = &["committed", "aborted", "unknown"];
 
 /// Why the server's books lack an attempt.
-pub const UNBEGUN_CAUSES: &[&str] = &["unsent", "refused", "lost"];
+pub const NOT_STARTED_CAUSES: &[&str] = &["not_sent", "refused", "lost"];
 
 /// What became of a transaction that was ended aside from its request.
-pub const CLEANUP_RESULTS: &[&str] = &["aborted", "fenced", "committed", "gave_up"];
+pub const CLEANUP_RESULTS: &[&str] = &["aborted", "fenced", "committed", "left_to_server"];
 
 /// The most operations that one process tells apart.
 pub const MAX_OPERATIONS: usize = 200;
@@ -59,13 +59,13 @@ pub const OVERFLOW: &str = "overflow";
 pub const UNMATCHED: &str = "unmatched";
 
 /// The operation of a service that failed before it took a request, so that nothing names the request.
-pub const UNREADY: &str = "unready";
+pub const NOT_READY: &str = "not_ready";
 
 /// The operation of a transaction that belongs to no operation and was given no name.
 pub const UNSCOPED: &str = "unscoped";
 
 /// What the sidecar asks MongoDB, one word for each source.
-pub const POLL_SOURCES: &[&str] = &[
+pub const COLLECTORS: &[&str] = &[
     "server_status",
     "current_op",
     "storage_engine",

@@ -10,8 +10,8 @@ use toml::Spanned;
 use txnscope_catalog::escape_line;
 use txnscope_mongo::{FILE_LIMIT, read_file, shown_path};
 
+use crate::collectors::Collectors;
 use crate::flags::{Level, LogFormat, duration};
-use crate::sources::Sources;
 
 /// The file, checked for its form.
 #[derive(Debug, Default, Deserialize)]
@@ -22,7 +22,8 @@ pub(crate) struct File {
     pub(crate) auth_modules: BTreeMap<String, AuthModule>,
     pub(crate) web: Web,
     pub(crate) poll: Poll,
-    pub(crate) sources: Sources,
+    #[serde(rename = "collector")]
+    pub(crate) collectors: Collectors,
     pub(crate) probe: Probe,
     pub(crate) checks: Checks,
     pub(crate) log: Log,

@@ -11,11 +11,11 @@ use txnscope_catalog as catalog;
 use txnscope_mongo::Uri;
 
 use crate::checks::{AuditFlags, RepairFlags};
+use crate::collectors::CollectorFlags;
 use crate::complaint::Unread;
 use crate::deployment::DeploymentFlags;
 use crate::drill::DrillFlags;
 use crate::preflight::PreflightFlags;
-use crate::sources::SourceFlags;
 use crate::verify::VerifyFlags;
 
 /// MongoDB's transactions, made visible to Prometheus.
@@ -196,7 +196,7 @@ pub(crate) struct ServeFlags {
     pub(crate) timeout: Option<Duration>,
 
     #[command(flatten)]
-    pub(crate) sources: SourceFlags,
+    pub(crate) collectors: CollectorFlags,
 
     /// After how long without a probe a target is no longer watched. Default: 5m.
     #[arg(
@@ -271,12 +271,12 @@ pub(crate) enum LogFormat {
 
 #[derive(Debug, Args)]
 pub(crate) struct RoleFlags {
-    /// The configuration file, which says which sources are on and names the file of checks.
+    /// The configuration file, which says which collectors are on and names the file of checks.
     #[arg(long = "config.file", value_name = "FILE", env = "TXNSCOPE_CONFIG_FILE", hide_env_values = true)]
     pub(crate) config_file: Option<PathBuf>,
 
     #[command(flatten)]
-    pub(crate) sources: SourceFlags,
+    pub(crate) collectors: CollectorFlags,
 
     /// The file of checks, whose collections the user is to read.
     #[arg(long = "checks.file", value_name = "FILE", env = "TXNSCOPE_CHECKS_FILE", hide_env_values = true)]
@@ -330,7 +330,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
-    use txnscope_sidecar::SourceSettings;
+    use txnscope_sidecar::CollectorSettings;
 
     use super::*;
 
@@ -389,7 +389,7 @@ mod tests {
         assert!(help("web.listen-address").ends_with(&format!("Default: {address}")));
         assert!(help("web.telemetry-path").ends_with(&format!("Default: {}", defaults.telemetry_path)));
         assert!(help("web.max-requests").ends_with(&format!("Default: {}", defaults.max_requests)));
-        let SourceSettings {
+        let CollectorSettings {
             current_op,
             storage_engine,
             replication,
@@ -397,8 +397,8 @@ mod tests {
             profile,
             slow_transactions,
             ..
-        } = defaults.sources;
-        for (source, enabled, every) in [
+        } = defaults.collectors;
+        for (collector, enabled, every) in [
             ("current-op", current_op.enabled, None),
             ("storage-engine", storage_engine.enabled, Some(storage_engine.every)),
             ("replication", replication.enabled, Some(replication.every)),
@@ -406,15 +406,15 @@ mod tests {
             ("profile", profile.enabled, Some(profile.every)),
             ("slow-transactions", slow_transactions.enabled, Some(slow_transactions.every)),
         ] {
-            let told = help(&format!("sources.{source}.enabled"));
+            let told = help(&format!("collector.{collector}.enabled"));
             assert!(told.ends_with(&format!("Default: {enabled}")), "{told}");
             if let Some(every) = every {
-                let told = help(&format!("sources.{source}.every"));
+                let told = help(&format!("collector.{collector}.every"));
                 assert!(told.ends_with(&format!("Default: {every}")), "{told}");
             }
         }
         for (flag, default) in [
-            ("sources.current-op.long-running", current_op.long_running),
+            ("collector.current-op.long-running", current_op.long_running),
             ("poll.interval", defaults.poll_interval),
             ("poll.timeout", defaults.poll_timeout),
             ("probe.idle-timeout", defaults.probe_idle_timeout),

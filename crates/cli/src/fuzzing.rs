@@ -5,10 +5,10 @@ use std::path::Path;
 use mongodb::bson::Bson;
 use serde_json::Value;
 
+use crate::collectors::{self, CollectorFlags};
 use crate::file::File;
 use crate::flags::Flags;
 use crate::services::answer;
-use crate::sources::{self, SourceFlags};
 use crate::{preflight, services, verify};
 
 /// A URI with a password, for the word `URI` in what the fuzzer types.
@@ -17,7 +17,7 @@ const URI: &str = "mongodb://user:hunter2@host/";
 /// The configuration file.
 pub fn config(text: &str) {
     if let Ok(file) = File::parse(Path::new("txnscope.toml"), text.to_owned()) {
-        let _ = sources::settings(&file, &SourceFlags::default());
+        let _ = collectors::settings(&file, &CollectorFlags::default());
     }
 }
 

@@ -1,6 +1,7 @@
 //! All of the binary `txnscope` but its `main`. It is a library for the sake of the fuzzer alone.
 
 mod checks;
+mod collectors;
 mod complaint;
 mod deployment;
 mod drill;
@@ -16,7 +17,6 @@ mod role;
 mod serve;
 mod services;
 mod settings;
-mod sources;
 mod span;
 mod verify;
 

@@ -3,11 +3,11 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 use txnscope_checks::Checks;
-use txnscope_sidecar::{Privilege, SourceSettings, privileges_by_source};
+use txnscope_sidecar::{CollectorSettings, Privilege, privileges_by_collector};
 
 use crate::file::File;
 use crate::flags::RoleFlags;
-use crate::{checks, sources};
+use crate::{checks, collectors};
 
 /// What the profiler is to record: conflicts, and what is slow. All else would push these out of its collection.
 const FILTER: &str = "{$or: [{errCode: 112}, {writeConflicts: {$gt: 0}}, {millis: {$gte: 100}}]}";
@@ -17,24 +17,25 @@ const FILTER: &str = "{$or: [{errCode: 112}, {writeConflicts: {$gt: 0}}, {millis
 /// If the configuration file, a flag or the file of checks is wrong.
 pub(crate) fn run(flags: &RoleFlags) -> Result<String> {
     let file = File::named(flags.config_file.as_deref())?;
-    let settings = sources::settings(&file, &flags.sources)?;
+    let settings = collectors::settings(&file, &flags.collectors)?;
     let checks = checks::named(flags.checks_file.as_deref(), &file, "; ")?;
     Ok(render(flags, &settings, checks.as_ref()))
 }
 
 /// What is needed, and by whom.
-fn needs(settings: &SourceSettings, checks: Option<&Checks>) -> Vec<(String, Privilege)> {
-    let of_sources = privileges_by_source(settings).into_iter().map(|(source, one)| (source.to_owned(), one));
+fn needs(settings: &CollectorSettings, checks: Option<&Checks>) -> Vec<(String, Privilege)> {
+    let of_collectors =
+        privileges_by_collector(settings).into_iter().map(|(collector, one)| (collector.to_owned(), one));
     let of_checks = checks.into_iter().flat_map(Checks::iter).flat_map(|check| {
         let collections = check.collections().into_iter();
         collections
             .map(|name| (format!("check {}", check.name), Privilege::find(&check.database, &name)))
             .collect::<Vec<_>>()
     });
-    of_sources.chain(of_checks).collect()
+    of_collectors.chain(of_checks).collect()
 }
 
-fn render(flags: &RoleFlags, settings: &SourceSettings, checks: Option<&Checks>) -> String {
+fn render(flags: &RoleFlags, settings: &CollectorSettings, checks: Option<&Checks>) -> String {
     let needs = needs(settings, checks);
     let why: String = needs.iter().map(|(who, one)| format!("//   {who}: {one}\n")).collect();
     let privileges = Privilege::merged(needs.into_iter().map(|(_, privilege)| privilege));
@@ -44,7 +45,7 @@ fn render(flags: &RoleFlags, settings: &SourceSettings, checks: Option<&Checks>)
     let user = json!({"user": flags.user, "pwd": PROMPT, "roles": [{"role": flags.role, "db": "admin"}]});
     format!(
         "// For mongosh, as a user who may make users and roles. On each replica set once.\n\
-         // What each source and each check needs, and the role may do:\n{why}\
+         // What each collector and each check needs, and the role may do:\n{why}\
          admin = db.getSiblingDB(\"admin\")\n\
          admin.createRole({})\n\
          admin.createUser({})\n{}",
@@ -55,12 +56,12 @@ fn render(flags: &RoleFlags, settings: &SourceSettings, checks: Option<&Checks>)
 }
 
 /// How the profiler is turned on. A comment: it costs every member that it runs on, and somebody is to decide that.
-fn profiler(settings: &SourceSettings) -> String {
+fn profiler(settings: &CollectorSettings) -> String {
     if !settings.profile.enabled {
         return String::new();
     }
     let mut text =
-        "// The source profile reads what the profiler records. To turn it on, on each member, as a user \
+        "// The collector profile reads what the profiler records. To turn it on, on each member, as a user \
                     with enableProfiler:\n"
             .to_owned();
     for database in &settings.profile.databases {
@@ -80,12 +81,12 @@ fn pretty(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sources::SourceFlags;
+    use crate::collectors::CollectorFlags;
 
     fn flags(user: &str) -> RoleFlags {
         RoleFlags {
             config_file: None,
-            sources: SourceFlags::default(),
+            collectors: CollectorFlags::default(),
             checks_file: None,
             user: user.to_owned(),
             role: "poller".to_owned(),
@@ -94,7 +95,7 @@ mod tests {
 
     #[test]
     fn names_stay_inside_their_quotes_and_the_password_is_asked_for() {
-        let text = render(&flags("a\"}); evil({\""), &SourceSettings::default(), None);
+        let text = render(&flags("a\"}); evil({\""), &CollectorSettings::default(), None);
         assert!(text.contains(r#""user": "a\"}); evil({\"""#), "{text}");
         assert!(text.contains("\"pwd\": passwordPrompt()"), "{text}");
     }
@@ -102,7 +103,7 @@ mod tests {
     #[test]
     fn how_the_profiler_is_turned_on_is_told_when_it_is_read() {
         let flags = flags("u");
-        let mut settings = SourceSettings::default();
+        let mut settings = CollectorSettings::default();
         assert!(!render(&flags, &settings, None).contains("profile: 1"));
         settings.profile.enabled = true;
         settings.profile.databases = vec!["shop".to_owned()];
@@ -127,7 +128,7 @@ mod tests {
             forbid = '{ "n": 1 }'
         "#;
         let checks = Checks::parse(text).unwrap();
-        let text = render(&flags("u"), &SourceSettings::default(), Some(&checks));
+        let text = render(&flags("u"), &CollectorSettings::default(), Some(&checks));
         let orders =
             r#"//   check a: {"resource": {"db": "shop", "collection": "orders"}, "actions": ["find"]}"#;
         assert!(text.contains(orders), "{text}");

@@ -9,11 +9,11 @@ use txnscope_mongo::{Credentials, one_line};
 use txnscope_sidecar::{Config, StartError, Target, is_name};
 
 use crate::checks;
+use crate::collectors;
 use crate::deployment::{Deployments, PASSWORD, WHICH, line, secret};
 use crate::exposed;
 use crate::file::{File, nearest};
 use crate::flags::{Level, LogFormat, ServeFlags};
-use crate::sources;
 
 const PREFIX: &str = "TXNSCOPE_";
 
@@ -71,7 +71,7 @@ impl Given {
             })?;
             let credentials = Credentials::new(username, password);
             let credentials = match &module.auth_source {
-                Some(source) => credentials.of_database(source),
+                Some(collector) => credentials.of_database(collector),
                 None => credentials,
             };
             config.auth_modules.insert(name.clone(), credentials);
@@ -108,7 +108,7 @@ impl Given {
             found.check().map_err(wrong)?;
             config.probes.insert(name.clone(), found);
         }
-        config.sources = sources::settings(&file, &flags.sources)?;
+        config.collectors = collectors::settings(&file, &flags.collectors)?;
         self.web(&file, &mut config)?;
         let time = |flag: Option<_>, key: Option<crate::file::Time>| flag.or(key.map(|time| time.0));
         if let Some(interval) = time(flags.interval, file.poll.interval) {

@@ -85,7 +85,7 @@ async fn a_set_of_three(election_timeout: Duration) -> ReplicaSet {
 async fn a_healthy_deployment_is_ready_and_a_scratch_transaction_leaves_nothing_behind() {
     let set = a_set_of_three(Duration::from_secs(10)).await;
     let uri = set.uri() + "&maxPoolSize=20";
-    let arguments = ["--scratch-transaction=shop", "--expect.concurrency=50", "--expect.oplog-window=1ms"];
+    let arguments = ["--scratch-transaction=shop", "--expect-concurrency=50", "--expect-oplog-window=1ms"];
     let said = Said::of(&arguments, &[("MONGODB_URI", &uri)]).await;
     assert_eq!((said.code, said.failed()), (0, vec![]), "{:#}", said.json);
     said.holds("deployment", "pass", "replica set \"rs0\", 3 members");
@@ -200,8 +200,9 @@ async fn a_missing_privilege_and_a_wrong_password_are_told_apart() {
     assert_eq!((said.code, said.failed()), (1, vec!["privileges"]), "{:#}", said.json);
     said.holds("privileges", "fail", "txnscope@admin: current_op lacks inprog on the cluster");
     said.holds("write concern", "warn", "not allowed");
-    // Where the source is off, the privilege is not missed.
-    let config = format!("--config.file={}", file("txnscope.toml", "[sources]\ncurrent_op.enabled = false"));
+    // Where the collector is off, the privilege is not missed.
+    let config =
+        format!("--config.file={}", file("txnscope.toml", "[collector]\ncurrent_op.enabled = false"));
     let said = Said::of(&[&named[..], &[&config]].concat(), &[("MONGODB_URI", &uri)]).await;
     assert_eq!(said.code, 0, "{:#}", said.json);
     said.holds("privileges", "pass", "server_status");
@@ -392,7 +393,7 @@ async fn a_wrong_command_line_is_told_apart_and_no_secret_with_it() {
         (&["preflight", "--mongodb.uri=mongodb://user:hunter2@host/"], &[], "ps shows"),
         (&["preflight", "--mongodb.uri=mongodb://a/", "--mongodb.uri=mongodb://b/"], &[], "name one"),
         (&["preflight", "--scratch-transaction=admin"], &[("MONGODB_URI", uri)], "name one of your own"),
-        (&["preflight", "--expect.concurrency=0"], &[("MONGODB_URI", uri)], "expect.concurrency"),
+        (&["preflight", "--expect-concurrency=0"], &[("MONGODB_URI", uri)], "expect-concurrency"),
         (&["preflight", "--timeout=5"], &[("MONGODB_URI", uri)], "--timeout"),
         (&["preflight", "--output=yaml"], &[("MONGODB_URI", uri)], "json"),
         (

@@ -67,12 +67,12 @@ async fn deployment() -> (ReplicaSet, Client, String) {
     (set, client, uri)
 }
 
-/// Waits until so many sources have been asked, and none was ever refused.
-async fn succeed(serving: &Serving, sources: usize) {
-    wait::until("every source", async || {
+/// Waits until so many collectors have been asked, and none was ever refused.
+async fn succeed(serving: &Serving, collectors: usize) {
+    wait::until("every collector", async || {
         let page = Scrape::parse(&serving.get("/metrics").await?)?;
         let success: Vec<_> = page.matching("txnscope_poll_success", &[]).map(|one| one.value).collect();
-        ensure!(success.len() == sources && success.iter().all(|success| *success == 1.0), "{success:?}");
+        ensure!(success.len() == collectors && success.iter().all(|success| *success == 1.0), "{success:?}");
         ensure!(page.sum("txnscope_poll_errors_total", &[]) == 0.0, "some failed");
         Ok(())
     })
@@ -96,9 +96,9 @@ async fn the_printed_role_is_enough_and_no_more() {
     assert!(!may_read(&uri, "orders").await, "it may do more than it needs");
 }
 
-/// The sources by flag and by file, the checks by a flag; and the profiler turned on by what is printed.
+/// The collectors by flag and by file, the checks by a flag; and the profiler turned on by what is printed.
 #[tokio::test]
-async fn what_is_printed_for_all_sources_and_checks_is_enough() {
+async fn what_is_printed_for_all_collectors_and_checks_is_enough() {
     let (_set, client, uri) = deployment().await;
     let folder = TempDir::new().unwrap();
     let write = |name: &str, text: &str| {
@@ -106,10 +106,10 @@ async fn what_is_printed_for_all_sources_and_checks_is_enough() {
         folder.path().join(name).display().to_string()
     };
     let file =
-        write("txnscope.toml", "[sources]\nprofile.enabled = true\nslow_transactions.enabled = true\n");
+        write("txnscope.toml", "[collector]\nprofile.enabled = true\nslow_transactions.enabled = true\n");
     let (file, checks) =
         (format!("--config.file={file}"), format!("--checks.file={}", write("checks.toml", CHECKS)));
-    let settings = [file.as_str(), "--sources.profile.databases=shop", &checks];
+    let settings = [file.as_str(), "--collector.profile.databases=shop", &checks];
     let output = run(&[&["role", "--user=poller"], &settings[..]].concat()).await;
     let text = String::from_utf8(output.stdout.clone()).unwrap();
     obey(&client, &text, "pass-of-ours").await;
@@ -155,7 +155,7 @@ async fn what_is_printed_for_all_sources_and_checks_is_enough() {
 #[tokio::test]
 async fn a_role_for_what_cannot_be_is_refused() {
     for (arguments, told) in [
-        (&["role", "--sources.profile.enabled"][..], "has no databases"),
+        (&["role", "--collector.profile.enabled"][..], "has no databases"),
         (&["role", "--checks.file=/nowhere/checks.toml"], "/nowhere/checks.toml"),
         (&["role", "--config.file=/nowhere/txnscope.toml"], "/nowhere/txnscope.toml"),
     ] {

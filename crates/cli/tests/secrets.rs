@@ -293,7 +293,7 @@ impl Dice {
                 8 => format!("[web]\nlisten_address = [{one}]\n"),
                 9 => format!("[web]\ntelemetry_path = {one}\n"),
                 10 => format!(
-                    "[sources]\nprofile = {{ enabled = true, databases = [{one}] }}\nopen_by_operation = {{ backends = [{two}] }}\n"
+                    "[collector]\nprofile = {{ enabled = true, databases = [{one}] }}\nopen_by_operation = {{ backends = [{two}] }}\n"
                 ),
                 11 => format!("[mongodb]\n{one} = {two}\n"),
                 12 => format!("[poll]\ninterval = {one}\n"),
@@ -390,8 +390,8 @@ impl Dice {
                 "TXNSCOPE_LOG_LEVEL",
                 "TXNSCOPE_WEB_MAX_REQUESTS",
                 "TXNSCOPE_WEB_TELEMETRY_PATH",
-                "TXNSCOPE_SOURCES_PROFILE_DATABASES",
-                "TXNSCOPE_SOURCES_OPEN_BY_OPERATION_BACKENDS",
+                "TXNSCOPE_COLLECTOR_PROFILE_DATABASES",
+                "TXNSCOPE_COLLECTOR_OPEN_BY_OPERATION_BACKENDS",
                 "TXNSCOPE_CHECKS_FILE",
                 "TXNSCOPE_PASSWORD",
                 "TXNSCOPE_MONGODB_PASWORD",

@@ -167,7 +167,7 @@ async fn go_no_go_and_too_little_traffic_are_told_apart() {
     let (verdict, told) = evidence(&json, LATENCY);
     assert!(verdict == "no-go" && told.starts_with("POST /pay: p99 56."), "{told}");
     // To whom twice as long is acceptable.
-    let (code, _) = verify(&prometheus.url, &deployed, "slow", &["--max.latency-ratio=4"]).await;
+    let (code, _) = verify(&prometheus.url, &deployed, "slow", &["--max-latency-ratio=4"]).await;
     assert_eq!(code, 0);
 
     let (code, json) = verify(&prometheus.url, &deployed, "quiet", &[]).await;

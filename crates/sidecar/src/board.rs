@@ -47,7 +47,7 @@ impl Board {
         members.filter(|member| seen.insert(member.address().to_owned())).collect()
     }
 
-    /// Whether each source of each member has been asked once, however it ended.
+    /// Whether each collector of each member has been asked once, however it ended.
     pub(crate) fn polled(&self) -> bool {
         let snapshots = self.snapshots.read().unwrap_or_else(PoisonError::into_inner).clone();
         snapshots.iter().all(|snapshot| {

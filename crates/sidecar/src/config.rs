@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use txnscope_checks::Checks;
 
+use crate::collector::CollectorSettings;
 use crate::error::StartError;
 use crate::poller::Pace;
-use crate::source::SourceSettings;
 use crate::target::Target;
 use txnscope_mongo::Credentials;
 
@@ -43,12 +43,12 @@ pub struct Config {
     /// The names by which the web side may be called, besides addresses and `localhost`. If there is none, every name will
     /// do where it listens on an address that other machines reach, and none where it listens for this machine alone.
     pub allowed_hosts: Vec<String>,
-    /// How often a source asks a member, if it has no slower pace of its own.
+    /// How often a collector asks a member, if it has no slower pace of its own.
     pub poll_interval: Duration,
     /// How long a member may take to answer. What takes longer has failed.
     pub poll_timeout: Duration,
-    /// Which sources are asked, and how.
-    pub sources: SourceSettings,
+    /// Which collectors are asked, and how.
+    pub collectors: CollectorSettings,
     /// The checks to run on the data of each target, each at its interval; none by default. Not on that of a probe.
     pub checks: Option<Checks>,
 }
@@ -93,7 +93,7 @@ impl Config {
                 return Err(StartError::Duration { name, duration, least, most });
             }
         }
-        self.sources.validate().map_err(StartError::Sources)
+        self.collectors.validate().map_err(StartError::Settings)
     }
 }
 
@@ -113,7 +113,7 @@ impl Default for Config {
             allowed_hosts: Vec::new(),
             poll_interval: Duration::from_secs(5),
             poll_timeout: Duration::from_secs(3),
-            sources: SourceSettings::default(),
+            collectors: CollectorSettings::default(),
             checks: None,
         }
     }

@@ -67,9 +67,9 @@ pub enum StartError {
         /// The most that is accepted.
         most: Duration,
     },
-    /// A setting of the sources is wrong.
+    /// A setting of the collectors is wrong.
     #[error("{0}")]
-    Sources(String),
+    Settings(String),
     /// The catalogue has an entry that Prometheus does not accept.
     #[error("the metrics cannot be registered; this is a bug of txnscope")]
     Metrics(#[from] prometheus::Error),
@@ -100,7 +100,7 @@ impl StartError {
             | Self::TelemetryPath
             | Self::AllowedHost
             | Self::Duration { .. }
-            | Self::Sources(_) => true,
+            | Self::Settings(_) => true,
             Self::Target { error, .. } => error.is_misuse(),
             Self::Metrics(_) | Self::Listen { .. } | Self::Socket(_) => false,
         }

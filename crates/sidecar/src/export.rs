@@ -87,15 +87,15 @@ impl Collector for Families {
 fn of_member(families: &mut Builder, member: &MemberState, now: Instant) {
     let rs = member.rs();
     let who = [rs.as_str(), member.address()];
-    for (index, source) in member.sources().iter().enumerate() {
+    for (index, collector) in member.collectors().iter().enumerate() {
         // Once for all that is said of it: a poll may end meanwhile, and a member that is down has no new numbers.
-        let record = source.record();
+        let record = collector.record();
         if index == 0
             && let Some(up) = record.up(now)
         {
             families.number(&catalog::MONGODB_UP, &who, f64::from(u8::from(up)));
         }
-        of_source(families, [who[0], who[1], source.name()], &record, now);
+        of_source(families, [who[0], who[1], collector.name()], &record, now);
     }
 }
 
@@ -229,11 +229,11 @@ mod tests {
         let page = scrape(&snapshot);
         assert!(page.family("mongodb_up").is_none(), "nobody has asked the member yet");
         assert_eq!(
-            page.matching("txnscope_poll_errors_total", &[("source", "current_op")]).count(),
+            page.matching("txnscope_poll_errors_total", &[("collector", "current_op")]).count(),
             Reason::ALL.len()
         );
 
-        member.sources()[0].note(Instant::now(), SECOND, Ok(uptime()));
+        member.collectors()[0].note(Instant::now(), SECOND, Ok(uptime()));
         let page = scrape(&snapshot);
         let who = [("rs", "rs0"), ("member", "db1:27017")];
         assert_eq!(page.value("mongodb_uptime_seconds", &who), Some(7.5));
@@ -250,13 +250,13 @@ mod tests {
     #[test]
     fn a_page_shows_one_look_at_a_member_however_many_end_meanwhile() {
         let (snapshot, member) = snapshot("db1:27017");
-        let note = |result| member.sources()[0].note(Instant::now(), SECOND, result);
+        let note = |result| member.collectors()[0].note(Instant::now(), SECOND, result);
         note(Ok(uptime()));
         std::thread::scope(|threads| {
             let pages = threads.spawn(|| {
                 for _ in 0..2_000 {
                     let page = scrape(&snapshot);
-                    let success = page.value("txnscope_poll_success", &[("source", "server_status")]);
+                    let success = page.value("txnscope_poll_success", &[("collector", "server_status")]);
                     assert_eq!(page.value("mongodb_up", &[]), success);
                 }
             });
@@ -271,7 +271,7 @@ mod tests {
     async fn a_hostile_address_stays_inside_its_label() {
         let hostile = "a\"} 1\n# evil{x=\"\\";
         let (snapshot, member) = snapshot(hostile);
-        member.sources()[0].note(Instant::now(), SECOND, Ok(uptime()));
+        member.collectors()[0].note(Instant::now(), SECOND, Ok(uptime()));
         assert_eq!(scrape(&snapshot).value("mongodb_up", &[("member", hostile)]), Some(1.0));
     }
 }

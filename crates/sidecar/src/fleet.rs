@@ -14,13 +14,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::address;
+use crate::collector::{self, CollectorSettings};
 use crate::discovery::{Demand, Deployment};
 use crate::error::{Reason, StartError};
 use crate::hosts::{Dns, Hosts};
 use crate::inquiry::farewell;
 use crate::poller::{Pace, watch_member};
 use crate::snapshot::{MemberState, Snapshot};
-use crate::source::{self, SourceSettings};
 use crate::uri::{MemberClient as Client, Uri, client};
 
 /// Follows one deployment.
@@ -30,7 +30,7 @@ pub(crate) struct Fleet {
     /// The name of the replica set: what the URI says, and then what the set says.
     rs: String,
     pace: Pace,
-    sources: SourceSettings,
+    collectors: CollectorSettings,
     snapshot: Snapshot,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -65,7 +65,7 @@ impl Fleet {
     pub(crate) async fn new(
         uri: Uri,
         pace: Pace,
-        sources: SourceSettings,
+        collectors: CollectorSettings,
         snapshot: Snapshot,
         tasks: TaskTracker,
         stop: CancellationToken,
@@ -84,7 +84,7 @@ impl Fleet {
             demand,
             hosts,
             pace,
-            sources,
+            collectors,
             snapshot,
             tasks,
             stop,
@@ -167,7 +167,7 @@ impl Fleet {
     }
 
     fn state(&self, address: String) -> MemberState {
-        let names = source::all(&self.sources).into_iter().map(|source| source.name());
+        let names = collector::all(&self.collectors).into_iter().map(|collector| collector.name());
         MemberState::new(address, self.rs.clone(), names)
     }
 
@@ -241,8 +241,8 @@ impl Fleet {
 
     fn poll(&self, Watched { client, state, stop, .. }: &Watched) {
         if let Some(client) = client {
-            let sources = source::all(&self.sources);
-            watch_member(state, client, sources, self.pace, &self.tasks, stop);
+            let collectors = collector::all(&self.collectors);
+            watch_member(state, client, collectors, self.pace, &self.tasks, stop);
         }
     }
 
@@ -272,10 +272,10 @@ impl Fleet {
     }
 }
 
-/// Notes for every source of a member that it did not answer.
+/// Notes for every collector of a member that it did not answer.
 fn fail(state: &MemberState, began: Instant, interval: Duration, reason: Reason) {
-    for source in state.sources() {
-        source.note(began, interval, Err(reason));
+    for collector in state.collectors() {
+        collector.note(began, interval, Err(reason));
     }
 }
 

@@ -2,9 +2,9 @@
 
 use mongodb::bson::{Bson, Document, RawDocument};
 
-use crate::{decode, source, target, topology, web};
+use crate::{collector, decode, target, topology, web};
 
-/// A reply of the server, to every source: as BSON, or as JSON, in which a fuzzer changes one value at a time.
+/// A reply of the server, to every collector: as BSON, or as JSON, in which a fuzzer changes one value at a time.
 pub fn reply(bytes: &[u8]) {
     if bytes.first() == Some(&b'{') {
         if let Ok(Bson::Document(reply)) = serde_json::from_slice(bytes) {
@@ -17,18 +17,18 @@ pub fn reply(bytes: &[u8]) {
 }
 
 fn read(reply: &Document) {
-    source::decode_all(reply);
+    collector::decode_all(reply);
     topology::read(reply);
 }
 
 /// What a backend answers that is asked for its open transactions.
 pub fn open_transactions(bytes: &[u8]) {
-    source::decode_table(bytes);
+    collector::decode_table(bytes);
 }
 
 /// A line of the server's log.
 pub fn log_line(text: &str) {
-    source::decode_line(text);
+    collector::decode_line(text);
 }
 
 /// The query of a probe, its header, and the file of the web side.

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use crate::collector::hello;
 use crate::error::PollError;
 use crate::identity::Identity;
 use crate::snapshot::MemberState;
-use crate::source::hello;
 use crate::topology::Answer;
 use crate::uri::MemberClient as Client;
 

@@ -11,7 +11,7 @@
 //! | `uri`, `hosts`, `topology`, `inquiry`, `discovery`, `fleet` | from one URI to the members that are there now |
 //! | `address`, `identity` | how a member is named and dialed, and whether it is the one that answers |
 //! | `cause` | why the driver gave up on a member |
-//! | `source` | what a member is asked: one file each |
+//! | `collector` | what a member is asked: one file each |
 //! | `decode`, `reading` | from a reply, field by field, to samples of catalogued metrics |
 //! | `poller` | when, how long at most, and what a failure costs |
 //! | `snapshot`, `board` | what is known now, and how old it is |
@@ -32,6 +32,7 @@
 mod address;
 mod board;
 mod cause;
+mod collector;
 mod config;
 mod consistency;
 mod decode;
@@ -49,7 +50,6 @@ mod poller;
 mod reading;
 mod reload;
 mod snapshot;
-mod source;
 mod target;
 mod targets;
 mod topology;
@@ -63,14 +63,14 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use crate::collector::{
+    CollectorSettings, CurrentOpSettings, OpenByOperationSettings, ParameterSettings, Privilege,
+    ProfileSettings, ReplicationSettings, Resource, SlowTransactionSettings, StorageEngineSettings,
+    privileges, privileges_by_collector,
+};
 pub use crate::config::{Config, DEFAULT_PORT, is_name};
 pub use crate::error::StartError;
 pub use crate::reload::{LoadError, ReloadError};
-pub use crate::source::{
-    CurrentOpSettings, OpenByOperationSettings, ParameterSettings, Privilege, ProfileSettings,
-    ReplicationSettings, Resource, SlowTransactionSettings, SourceSettings, StorageEngineSettings,
-    privileges, privileges_by_source,
-};
 pub use crate::target::Target;
 pub use crate::web::WebConfigError;
 pub use txnscope_mongo::{Credentials, Ignored, UriError};

@@ -1,4 +1,4 @@
-//! The polls of one member: a task for each source, so that none waits for another.
+//! The polls of one member: a task for each collector, so that none waits for another.
 
 use std::any::Any;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -17,11 +17,11 @@ use txnscope_catalog::{
 };
 
 use crate::cause::Cause;
+use crate::collector::{Ask, Books, Collector, STATUS, Schedule};
 use crate::error::{PollError, Reason};
 use crate::identity::Seen;
 use crate::reading::Reading;
 use crate::snapshot::MemberState;
-use crate::source::{Ask, Books, STATUS, Schedule, Source};
 use crate::topology::Role;
 use crate::uri::MemberClient;
 
@@ -32,7 +32,7 @@ pub(crate) struct Pace {
     pub(crate) timeout: Duration,
 }
 
-/// What the first source has just learned, for those that follow it.
+/// What the first collector has just learned, for those that follow it.
 #[derive(Debug, Clone, Copy, Default)]
 struct Status {
     /// The member did not answer, and why.
@@ -58,24 +58,24 @@ impl Status {
     }
 }
 
-/// Begins to poll a member, with these sources, until it is cancelled. `state` has one record for each source, in the
-/// same order; the first source is the status.
+/// Begins to poll a member, with these collectors, until it is cancelled. `state` has one record for each collector, in the
+/// same order; the first collector is the status.
 pub(crate) fn watch_member(
     state: &Arc<MemberState>,
     client: &MemberClient,
-    sources: Vec<Box<dyn Source>>,
+    collectors: Vec<Box<dyn Collector>>,
     pace: Pace,
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) {
     let (status, _) = watch::channel(Status::default());
     let status = Arc::new(status);
-    for (index, source) in sources.into_iter().enumerate() {
+    for (index, collector) in collectors.into_iter().enumerate() {
         let poller = Poller {
-            wake: Wake::new(source.schedule(), pace.interval, state.address(), source.name(), &status),
+            wake: Wake::new(collector.schedule(), pace.interval, state.address(), collector.name(), &status),
             tells: (index == 0).then(|| Arc::clone(&status)),
             index,
-            source,
+            collector,
             state: Arc::clone(state),
             admin: client.database("admin"),
             cause: client.cause().clone(),
@@ -87,7 +87,7 @@ pub(crate) fn watch_member(
 }
 
 struct Poller {
-    source: Box<dyn Source>,
+    collector: Box<dyn Collector>,
     index: usize,
     state: Arc<MemberState>,
     admin: Database,
@@ -123,10 +123,10 @@ impl Poller {
         }
     }
 
-    /// Asks once. A panic of the source is a failure like any other.
+    /// Asks once. A panic of the collector is a failure like any other.
     async fn poll(&mut self, status: Status) -> Option<Result<Reading, PollError>> {
         if let Some(reason) = status.silent {
-            self.source.forget();
+            self.collector.forget();
             return Some(Err(PollError::new(reason, "the member does not answer")));
         }
         let limit = self.pace.timeout;
@@ -141,7 +141,7 @@ impl Poller {
             }
             return Some(Ok(Reading::default()));
         }
-        let asking = AssertUnwindSafe(self.source.poll(ask)).catch_unwind();
+        let asking = AssertUnwindSafe(self.collector.poll(ask)).catch_unwind();
         let result = match timeout(limit, asking).await {
             Ok(Ok(Ok(reading))) => {
                 self.cause.forget();
@@ -176,41 +176,41 @@ impl Poller {
         };
         let code = error.code();
         if self.vain.as_ref().is_none_or(|vain| (vain.code, vain.seen) != (code, seen)) {
-            let (member, source) = (self.state.address(), self.source.name());
+            let (member, collector) = (self.state.address(), self.collector.name());
             let hint = match error.refusal() {
                 Some(Refusal::Unsupported) => {
-                    format!("nothing is missing but what this server does not have{}", turned_off(source))
+                    format!("nothing is missing but what this server does not have{}", turned_off(collector))
                 }
                 _ => {
                     "the member has no answer in its present state, and is asked again in another".to_owned()
                 }
             };
-            tracing::info!(member, source, code, %error, hint, "there is nothing to be had");
+            tracing::info!(member, collector, code, %error, hint, "there is nothing to be had");
         }
         self.vain = Some(Vain { code, seen, until: Instant::now() + rest });
         Ok(reading)
     }
 
     fn note(&self, began: Instant, result: Result<Reading, PollError>, status: Status) {
-        let interval = self.wake.period().max(self.source.pace().unwrap_or_default());
+        let interval = self.wake.period().max(self.collector.pace().unwrap_or_default());
         let error = match &result {
             Ok(reading) => reading.failure().cloned(),
             Err(error) => Some(error.clone()),
         };
-        let source = &self.state.sources()[self.index];
-        source.note(began, interval, result.map_err(|e| e.reason));
+        let collector = &self.state.collectors()[self.index];
+        collector.note(began, interval, result.map_err(|e| e.reason));
         // Who follows a silent status has nothing to add to what its poller has logged.
         if status.silent.is_none() {
-            self.log(source.log(error.as_ref().map(|error| error.reason)), error.as_ref());
+            self.log(collector.log(error.as_ref().map(|error| error.reason)), error.as_ref());
         }
     }
 
     /// Logs a change, and not every poll.
     fn log(&self, before: Option<Option<Reason>>, error: Option<&PollError>) {
-        let (member, source) = (self.state.address(), self.source.name());
+        let (member, collector) = (self.state.address(), self.collector.name());
         let warn = |error: &PollError| {
             let (reason, hint) = (error.reason.as_str(), self.hint(error.reason));
-            tracing::warn!(member, source, reason, %error, hint, "polls fail");
+            tracing::warn!(member, collector, reason, %error, hint, "polls fail");
         };
         match error {
             // A fact about the member, and not about the collector: whoever meets it first logs it.
@@ -230,9 +230,9 @@ impl Poller {
                 let is_taken_anew = self.cause.is_taken_anew();
                 match before {
                     Some(Some(Reason::Authentication)) if !is_taken_anew => {}
-                    Some(Some(_)) => tracing::info!(member, source, "polls succeed again"),
+                    Some(Some(_)) => tracing::info!(member, collector, "polls succeed again"),
                     Some(None) => {}
-                    None => tracing::debug!(member, source, "polls succeed"),
+                    None => tracing::debug!(member, collector, "polls succeed"),
                 }
             }
         }
@@ -241,7 +241,7 @@ impl Poller {
     fn hint(&self, reason: Reason) -> String {
         match reason {
             Reason::PermissionDenied => {
-                let needed: Vec<_> = self.source.privileges().iter().map(ToString::to_string).collect();
+                let needed: Vec<_> = self.collector.privileges().iter().map(ToString::to_string).collect();
                 format!("grant the user {}, or the role clusterMonitor", needed.join(" and "))
             }
             Reason::Authentication => {
@@ -258,27 +258,27 @@ impl Poller {
                     .to_owned()
             }
             Reason::CommandFailed | Reason::MalformedReply | Reason::Other => {
-                format!("the error has the server's words{}", turned_off(self.source.name()))
+                format!("the error has the server's words{}", turned_off(self.collector.name()))
             }
         }
     }
 }
 
-/// How a source is turned off, for the end of a hint; nothing if it cannot be.
-fn turned_off(source: &str) -> String {
-    match source {
+/// How a collector is turned off, for the end of a hint; nothing if it cannot be.
+fn turned_off(collector: &str) -> String {
+    match collector {
         STATUS => String::new(),
         "open_by_operation" => {
-            "; without --sources.open-by-operation.backends it is not asked for".to_owned()
+            "; without --collector.open-by-operation.backends it is not asked for".to_owned()
         }
-        source => format!("; --sources.{}.enabled=false asks no longer", source.replace('_', "-")),
+        collector => format!("; --collector.{}.enabled=false asks no longer", collector.replace('_', "-")),
     }
 }
 
 fn said(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("the source panicked: {}", text.unwrap_or("without a message"))
+    format!("the collector panicked: {}", text.unwrap_or("without a message"))
 }
 
 /// What a poller waits for. Neither lets polls pile up: what was missed meanwhile is skipped.
@@ -290,19 +290,19 @@ enum Wake {
 }
 
 impl Wake {
-    /// The regular ticks begin somewhere within the next period, elsewhere for each member and source, so that a
+    /// The regular ticks begin somewhere within the next period, elsewhere for each member and collector, so that a
     /// fleet is not asked all at the same moment.
     fn new(
         schedule: Schedule,
         interval: Duration,
         member: &str,
-        source: &str,
+        collector: &str,
         status: &watch::Sender<Status>,
     ) -> Self {
         match schedule {
             Schedule::Every(times) => {
                 let period = interval * times;
-                let mut then = interval_at(Instant::now() + period.mul_f64(phase(member, source)), period);
+                let mut then = interval_at(Instant::now() + period.mul_f64(phase(member, collector)), period);
                 then.set_missed_tick_behavior(MissedTickBehavior::Skip);
                 Self::Ticks { first: true, then }
             }
@@ -333,9 +333,9 @@ impl Wake {
     }
 }
 
-/// Between a tenth and the whole of a period, always the same for the same source of the same member.
-fn phase(member: &str, source: &str) -> f64 {
-    let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one((member, source));
+/// Between a tenth and the whole of a period, always the same for the same collector of the same member.
+fn phase(member: &str, collector: &str) -> f64 {
+    let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one((member, collector));
     #[allow(clippy::cast_precision_loss, reason = "any fraction will do")]
     let fraction = hash as f64 / u64::MAX as f64;
     0.1 + 0.9 * fraction
@@ -347,8 +347,8 @@ mod tests {
     use mongodb::options::{ClientOptions, ServerAddress};
 
     use super::*;
+    use crate::collector::Privilege;
     use crate::decode::Found;
-    use crate::source::Privilege;
 
     const PACE: Pace = Pace { interval: Duration::from_secs(1), timeout: Duration::from_millis(500) };
 
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[async_trait]
-    impl Source for Scripted {
+    impl Collector for Scripted {
         fn name(&self) -> &'static str {
             self.name
         }
@@ -402,20 +402,20 @@ mod tests {
     async fn watched(scripts: [(Schedule, &'static [Act]); 2]) -> Arc<MemberState> {
         let names = ["server_status", "current_op"];
         let state = Arc::new(MemberState::new("db1:27017".into(), "rs0".into(), names.into_iter()));
-        let sources = names.into_iter().zip(scripts).map(|(name, (schedule, script))| {
-            Box::new(Scripted { name, schedule, script, at: 0 }) as Box<dyn Source>
+        let collectors = names.into_iter().zip(scripts).map(|(name, (schedule, script))| {
+            Box::new(Scripted { name, schedule, script, at: 0 }) as Box<dyn Collector>
         });
         let address = ServerAddress::parse("127.0.0.1:1").unwrap();
         let client = crate::uri::client(&ClientOptions::default(), address, PACE.timeout).unwrap();
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        watch_member(&state, &client, sources.collect(), PACE, &tasks, &stop);
+        watch_member(&state, &client, collectors.collect(), PACE, &tasks, &stop);
         state
     }
 
-    /// The failures of a source, by reason, after that many of its polls.
+    /// The failures of a collector, by reason, after that many of its polls.
     async fn failures(state: &MemberState, index: usize, polls: u64) -> Vec<(Reason, u64)> {
         loop {
-            let record = state.sources()[index].record();
+            let record = state.collectors()[index].record();
             let all: u64 = record.failures.iter().sum();
             if all >= polls {
                 let each = Reason::ALL.into_iter().zip(record.failures);
@@ -426,7 +426,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_source_that_panics_or_hangs_harms_no_other() {
+    async fn a_collector_that_panics_or_hangs_harms_no_other() {
         let state = watched([
             (Schedule::Every(1), &[Act::Read(0.0)]),
             (Schedule::Every(1), &[Act::Panic, Act::Hang, Act::Refuse(Reason::PermissionDenied)]),
@@ -436,7 +436,7 @@ mod tests {
             failures(&state, 1, 6).await,
             [(Reason::Timeout, 2), (Reason::PermissionDenied, 2), (Reason::Other, 2)]
         );
-        let status = state.sources()[0].record();
+        let status = state.collectors()[0].record();
         assert_eq!(status.failures.iter().sum::<u64>(), 0);
         assert!(status.fresh(Instant::now()).is_some());
         assert_eq!(state.up(Instant::now()), Some(true));

@@ -1,6 +1,6 @@
-//! What one poll of one source brought: samples of catalogued metrics.
+//! What one poll of one collector brought: samples of catalogued metrics.
 //!
-//! A source names the catalogue's constants, so it can neither invent a name nor forget a help text. What does not
+//! A collector names the catalogue's constants, so it can neither invent a name nor forget a help text. What does not
 //! fit the entry is dropped and counted, never exported.
 
 use std::borrow::Cow;
@@ -11,7 +11,7 @@ use txnscope_catalog::{Kind, Label, Metric, Values};
 use crate::decode::Found;
 use crate::error::PollError;
 
-/// The most series that one source may give for one member.
+/// The most series that one collector may give for one member.
 const MAX_SERIES: usize = 1_000;
 
 /// The labels that the exporter adds to every sample.
@@ -161,7 +161,7 @@ impl Reading {
     }
 }
 
-/// The labels that a source gives.
+/// The labels that a collector gives.
 fn own(metric: &Metric) -> impl Iterator<Item = &Label> {
     metric.labels.iter().filter(|label| !ADDED.contains(&label.name))
 }

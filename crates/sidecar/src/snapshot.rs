@@ -41,19 +41,19 @@ impl Snapshot {
     }
 }
 
-/// One member: its identity, and what each source said last.
+/// One member: its identity, and what each collector said last.
 #[derive(Debug)]
 pub(crate) struct MemberState {
     address: String,
     rs: Mutex<String>,
     identity: Identity,
-    sources: Vec<SourceState>,
+    collectors: Vec<SourceState>,
 }
 
 impl MemberState {
-    pub(crate) fn new(address: String, rs: String, sources: impl Iterator<Item = &'static str>) -> Self {
-        let sources = sources.map(SourceState::new).collect();
-        Self { address, rs: Mutex::new(rs), identity: Identity::default(), sources }
+    pub(crate) fn new(address: String, rs: String, collectors: impl Iterator<Item = &'static str>) -> Self {
+        let collectors = collectors.map(SourceState::new).collect();
+        Self { address, rs: Mutex::new(rs), identity: Identity::default(), collectors }
     }
 
     pub(crate) fn address(&self) -> &str {
@@ -74,22 +74,22 @@ impl MemberState {
         &self.identity
     }
 
-    pub(crate) fn sources(&self) -> &[SourceState] {
-        &self.sources
+    pub(crate) fn collectors(&self) -> &[SourceState] {
+        &self.collectors
     }
 
     /// Whether it answered its last status poll in time. `None` before the first has ended.
     pub(crate) fn up(&self, now: Instant) -> Option<bool> {
-        self.sources.first()?.record().up(now)
+        self.collectors.first()?.record().up(now)
     }
 
-    /// Whether every source has been asked at least once.
+    /// Whether every collector has been asked at least once.
     pub(crate) fn polled(&self) -> bool {
-        self.sources.iter().all(|source| source.record().last.is_some())
+        self.collectors.iter().all(|collector| collector.record().last.is_some())
     }
 }
 
-/// One source of one member.
+/// One collector of one member.
 #[derive(Debug)]
 pub(crate) struct SourceState {
     name: &'static str,
@@ -98,7 +98,7 @@ pub(crate) struct SourceState {
     logged: Mutex<Option<Option<Reason>>>,
 }
 
-/// How the polls of a source went.
+/// How the polls of a collector went.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Record {
     pub(crate) last: Option<Last>,
@@ -204,7 +204,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_reading_older_than_three_intervals_is_not_shown() {
         let member = member();
-        let status = &member.sources()[0];
+        let status = &member.collectors()[0];
         assert_eq!(member.up(Instant::now()), None, "nobody has asked yet");
         status.note(Instant::now(), SECOND, Ok(Reading::default()));
         tokio::time::advance(3 * SECOND).await;
@@ -219,20 +219,20 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_failure_makes_no_reading_last_longer() {
         let member = member();
-        let source = &member.sources()[1];
-        source.note(Instant::now(), SECOND, Ok(Reading::default()));
-        source.note(Instant::now(), 100 * SECOND, Err(Reason::Timeout));
+        let collector = &member.collectors()[1];
+        collector.note(Instant::now(), SECOND, Ok(Reading::default()));
+        collector.note(Instant::now(), 100 * SECOND, Err(Reason::Timeout));
         tokio::time::advance(4 * SECOND).await;
-        assert!(source.record().fresh(Instant::now()).is_none());
+        assert!(collector.record().fresh(Instant::now()).is_none());
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_there_of_a_reading_that_lacks_a_part_is_shown() {
         let member = member();
-        let source = &member.sources()[1];
+        let collector = &member.collectors()[1];
         let refused = PollError::new(Reason::PermissionDenied, "as in the test");
-        source.note(Instant::now(), SECOND, Ok(Reading::default().lacks(Some(refused))));
-        let record = source.record();
+        collector.note(Instant::now(), SECOND, Ok(Reading::default().lacks(Some(refused))));
+        let record = collector.record();
         assert!(record.fresh(Instant::now()).is_some());
         assert_eq!(record.last.and_then(|last| last.failure), Some(Reason::PermissionDenied));
         assert_eq!(record.failures[Reason::PermissionDenied as usize], 1);
@@ -241,14 +241,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_refusal_is_an_answer_and_silence_is_none() {
         let member = member();
-        let note = |reason| member.sources()[0].note(Instant::now(), SECOND, Err(reason));
+        let note = |reason| member.collectors()[0].note(Instant::now(), SECOND, Err(reason));
         note(Reason::PermissionDenied);
         assert_eq!(member.up(Instant::now()), Some(true));
         note(Reason::Timeout);
         assert_eq!(member.up(Instant::now()), Some(false));
-        let record = member.sources()[0].record();
+        let record = member.collectors()[0].record();
         assert_eq!(record.failures[Reason::Timeout as usize], 1);
         assert_eq!(record.failures.iter().sum::<u64>(), 2);
-        assert!(!member.polled(), "the other source has not been asked");
+        assert!(!member.polled(), "the other collector has not been asked");
     }
 }

@@ -13,6 +13,7 @@ use txnscope_checks::Checks;
 use txnscope_mongo::{Credentials, EXPOSED_KEY, TlsFiles};
 
 use crate::board::Board;
+use crate::collector::CollectorSettings;
 use crate::config::Config;
 use crate::consistency::{Inspected, Inspection};
 use crate::error::StartError;
@@ -20,7 +21,6 @@ use crate::export::Page;
 use crate::fleet::Fleet;
 use crate::poller::Pace;
 use crate::snapshot::Snapshot;
-use crate::source::SourceSettings;
 use crate::target::Target;
 use crate::uri::Uri;
 
@@ -88,7 +88,7 @@ struct Definitions {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Manner {
     pace: Pace,
-    sources: SourceSettings,
+    collectors: CollectorSettings,
 }
 
 /// A deployment with its fleet. Dropping it ends the fleet.
@@ -153,7 +153,7 @@ impl Targets {
     /// If a URI is malformed, or the driver does not accept its options.
     pub(crate) async fn plan(&self, config: &Config) -> Result<Plan, StartError> {
         let state = self.state.lock().await;
-        let manner = Manner { pace: config.pace(), sources: config.sources.clone() };
+        let manner = Manner { pace: config.pace(), collectors: config.collectors.clone() };
         let mut fleets = Vec::new();
         for (index, target) in config.targets.iter().enumerate() {
             if fleets.iter().any(|(other, _)| other == target) {
@@ -192,9 +192,9 @@ impl Targets {
         let (snapshot, stop) = (Snapshot::default(), self.stop.child_token());
         let uri = Uri::of(target)?;
         let tls = target.tls_files()?;
-        let Manner { pace, sources } = manner.clone();
+        let Manner { pace, collectors } = manner.clone();
         let (tasks, until) = (self.tasks.clone(), stop.clone());
-        let fleet = Fleet::new(uri, pace, sources, snapshot.clone(), tasks, until).await?;
+        let fleet = Fleet::new(uri, pace, collectors, snapshot.clone(), tasks, until).await?;
         Ok((
             Followed {
                 target: target.clone(),
@@ -374,7 +374,7 @@ fn make_place(probed: &mut BTreeMap<Key, Probed>, (target, _): &Key) -> Result<(
     Ok(())
 }
 
-/// Waits until each source has been asked once, but no longer than that.
+/// Waits until each collector has been asked once, but no longer than that.
 async fn first_polls(board: &Board, limit: Duration) {
     let polled = async {
         while !board.polled() {

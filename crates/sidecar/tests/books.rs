@@ -9,10 +9,10 @@ use mongodb::Collection;
 use mongodb::bson::{Document, doc};
 use testkit::{FailPoint, ReplicaSet, Scrape, promtool, wait};
 use txnscope_catalog::{self as catalog, Emitter, Presence, Values};
-use txnscope_sidecar::SourceSettings;
+use txnscope_sidecar::CollectorSettings;
 
 use crate::common::{
-    SOURCES, everything, open_transaction, page_where, patient_sidecar, prepare, scrape, sidecar,
+    COLLECTORS, everything, open_transaction, page_where, patient_sidecar, prepare, scrape, sidecar,
     sidecar_with, total, url,
 };
 
@@ -116,10 +116,10 @@ async fn the_page_is_the_catalogue() {
     let info = page.matching("mongodb_info", &[("process", "mongod"), ("storage_engine", "wiredTiger")]);
     assert_eq!(info.count(), 3);
     // A reason that has not occurred is there as a zero, so that its first occurrence is seen as an increase. No backend
-    // is named, so that one source is not asked.
+    // is named, so that one collector is not asked.
     assert_eq!(
         page.matching("txnscope_poll_errors_total", &[]).count(),
-        3 * (catalog::POLL_SOURCES.len() - 1) * catalog::POLL_ERROR_REASONS.len()
+        3 * (catalog::COLLECTORS.len() - 1) * catalog::POLL_ERROR_REASONS.len()
     );
     assert_eq!(page.sum("txnscope_series_dropped_total", &[]), 0.0);
     open.abort_transaction().await.unwrap();
@@ -175,7 +175,7 @@ async fn a_write_conflict_inside_a_transaction_is_told_from_one_outside() {
     page_where(&sidecar, "conflicts outside", |page| moved(page, INSIDE) >= 5.0).await;
     winner.commit_transaction().await.unwrap();
     outside.await.unwrap().unwrap();
-    // Both come from sources of their own; when both have been asked since, the one inside is left.
+    // Both come from collectors of their own; when both have been asked since, the one inside is left.
     page_where(&sidecar, "the retries, and the one inside", |page| {
         moved(page, OUTSIDE) > 0.0 && moved(page, INSIDE) - moved(page, OUTSIDE) == 1.0
     })
@@ -191,7 +191,8 @@ async fn polling_opens_no_connections() {
     prepare(&client).await;
     let mut open = open_transaction(&client).await;
     let sidecar = sidecar(&set.uri()).await;
-    page_where(&sidecar, "every source", |page| page.sum("txnscope_poll_success", &[]) == SOURCES).await;
+    page_where(&sidecar, "every collector", |page| page.sum("txnscope_poll_success", &[]) == COLLECTORS)
+        .await;
     let connections = async |what: &str| {
         let status = client.database("admin").run_command(doc! {"serverStatus": 1}).await.unwrap();
         let connections = status.get_document("connections").unwrap();
@@ -223,7 +224,7 @@ async fn polling_opens_no_connections() {
     sidecar.shutdown().await;
 }
 
-/// A failpoint that hits our own commands shows that one source costs only its own families.
+/// A failpoint that hits our own commands shows that one collector costs only its own families.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_that_fails_costs_its_own_families() {
     let set = ReplicaSet::start(1).await.unwrap();
@@ -234,13 +235,13 @@ async fn a_command_that_fails_costs_its_own_families() {
     page_where(&sidecar, "the age", |page| total(page, OLDEST) > 0.0).await;
     let data = doc! {"failCommands": ["aggregate"], "errorCode": 8};
     let failing = FailPoint::fail_command(&client, "txnscope", data).await.unwrap();
-    let reason = [("source", "current_op"), ("reason", "command_failed")];
+    let reason = [("collector", "current_op"), ("reason", "command_failed")];
     let page = page_where(&sidecar, "the failure, and its families gone", |page| {
         page.sum("txnscope_poll_errors_total", &reason) > 0.0 && page.family(OLDEST).is_none()
     })
     .await;
-    assert_eq!(page.sum("txnscope_poll_success", &[("source", "current_op")]), 0.0);
-    assert_eq!(page.sum("txnscope_poll_success", &[("source", "server_status")]), 1.0);
+    assert_eq!(page.sum("txnscope_poll_success", &[("collector", "current_op")]), 0.0);
+    assert_eq!(page.sum("txnscope_poll_success", &[("collector", "server_status")]), 1.0);
     assert_eq!(total(&page, OPEN), 1.0);
     assert_eq!(total(&page, "mongodb_up"), 1.0);
     failing.off().await.unwrap();
@@ -254,7 +255,7 @@ async fn nobody_asks_for_operations_while_no_transaction_is_open() {
     let set = ReplicaSet::start(1).await.unwrap();
     let client = set.client().await.unwrap();
     prepare(&client).await;
-    let sidecar = patient_sidecar(&set.uri(), SourceSettings::default()).await;
+    let sidecar = patient_sidecar(&set.uri(), CollectorSettings::default()).await;
     let page = page_where(&sidecar, "the first answer", |page| page.family(OLDEST).is_some()).await;
     let began = total(&page, "mongodb_uptime_seconds");
 
@@ -264,10 +265,10 @@ async fn nobody_asks_for_operations_while_no_transaction_is_open() {
     let later = |page: &Scrape| total(page, "mongodb_uptime_seconds") > began + 2.0;
     let page = page_where(&sidecar, "ten polls of the status", later).await;
     assert_eq!(page.sum("txnscope_poll_errors_total", &[]), 0.0);
-    assert_eq!(page.sum("txnscope_poll_success", &[("source", "current_op")]), 1.0);
+    assert_eq!(page.sum("txnscope_poll_success", &[("collector", "current_op")]), 1.0);
 
     let mut open = open_transaction(&client).await;
-    let asked = [("source", "current_op"), ("reason", "command_failed")];
+    let asked = [("collector", "current_op"), ("reason", "command_failed")];
     page_where(&sidecar, "the question", |page| page.sum("txnscope_poll_errors_total", &asked) > 0.0).await;
     failing.off().await.unwrap();
     open.abort_transaction().await.unwrap();

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use mongodb::bson::doc;
 use testkit::{Mongod, Port, ReplicaSet, ReplicaSetOptions, promtool, wait};
-use txnscope_sidecar::SourceSettings;
+use txnscope_sidecar::CollectorSettings;
 
 use crate::common::{
-    SOURCES, open_transaction, page_where, patient_sidecar, prepare, scrape, sidecar, total, url,
+    COLLECTORS, open_transaction, page_where, patient_sidecar, prepare, scrape, sidecar, total, url,
 };
 
 const STARTED: &str = "mongodb_transactions_started_total";
@@ -22,7 +22,8 @@ const ERRORS: &str = "txnscope_poll_errors_total";
 async fn a_hung_member_is_down_and_its_numbers_are_gone_until_it_goes_on() {
     let set = ReplicaSet::start(1).await.unwrap();
     let sidecar = sidecar(&set.uri()).await;
-    page_where(&sidecar, "every source", |page| page.sum("txnscope_poll_success", &[]) == SOURCES).await;
+    page_where(&sidecar, "every collector", |page| page.sum("txnscope_poll_success", &[]) == COLLECTORS)
+        .await;
     let member = &set.members()[0];
 
     member.freeze().unwrap();
@@ -47,7 +48,7 @@ async fn a_hung_member_is_down_and_its_numbers_are_gone_until_it_goes_on() {
     page_where(&sidecar, "all of it again", |page| {
         total(page, "mongodb_up") == 1.0
             && page.family(STARTED).is_some()
-            && page.sum("txnscope_poll_success", &[]) == SOURCES
+            && page.sum("txnscope_poll_success", &[]) == COLLECTORS
     })
     .await;
     sidecar.shutdown().await;
@@ -88,7 +89,7 @@ async fn a_member_whose_queue_is_full_is_down_and_comes_back_when_it_is_not() {
     drop(waiting);
     member.thaw().unwrap();
     for sidecar in [&watching, &late] {
-        page_where(sidecar, "all of it again", |page| page.sum("txnscope_poll_success", &[]) == SOURCES)
+        page_where(sidecar, "all of it again", |page| page.sum("txnscope_poll_success", &[]) == COLLECTORS)
             .await;
     }
     watching.shutdown().await;
@@ -105,7 +106,7 @@ async fn a_member_that_died_comes_back_with_counters_from_zero() {
     page_where(&sidecar, "a transaction", |page| total(page, STARTED) > 0.0).await;
 
     set.member_mut(0).kill().await.unwrap();
-    page_where(&sidecar, "down, and every source failed", |page| {
+    page_where(&sidecar, "down, and every collector failed", |page| {
         page.value("mongodb_up", &[]) == Some(0.0)
             && page.sum("txnscope_poll_success", &[]) == 0.0
             && page.family(STARTED).is_none()
@@ -144,7 +145,8 @@ async fn a_standalone_has_no_replica_set_and_no_transactions() {
     let mongod = Mongod::standalone().await.unwrap();
     let sidecar = sidecar(&format!("mongodb://{}/", mongod.address())).await;
     let page =
-        page_where(&sidecar, "every source", |page| page.sum("txnscope_poll_success", &[]) == SOURCES).await;
+        page_where(&sidecar, "every collector", |page| page.sum("txnscope_poll_success", &[]) == COLLECTORS)
+            .await;
     let address = mongod.address();
     assert_eq!(page.value("mongodb_up", &[("rs", ""), ("member", &address)]), Some(1.0));
     assert_eq!(total(&page, STARTED), 0.0);
@@ -170,10 +172,10 @@ async fn a_missing_privilege_costs_its_own_families_and_is_named() {
 
     let hosts = set.members()[0].address();
     let uri = format!("mongodb://txnscope:pass-of-ours@{hosts}/?replicaSet={}", set.name());
-    let sidecar = patient_sidecar(&uri, SourceSettings::default()).await;
-    let denied = [("source", "current_op"), ("reason", "permission_denied")];
-    let page = page_where(&sidecar, "the refusal, and every other source", |page| {
-        page.sum(ERRORS, &denied) > 1.0 && page.sum("txnscope_poll_success", &[]) == SOURCES - 1.0
+    let sidecar = patient_sidecar(&uri, CollectorSettings::default()).await;
+    let denied = [("collector", "current_op"), ("reason", "permission_denied")];
+    let page = page_where(&sidecar, "the refusal, and every other collector", |page| {
+        page.sum(ERRORS, &denied) > 1.0 && page.sum("txnscope_poll_success", &[]) == COLLECTORS - 1.0
     })
     .await;
     assert_eq!(page.sum(ERRORS, &[]), page.sum(ERRORS, &denied), "nothing else has failed");
@@ -205,7 +207,7 @@ async fn a_wrong_password_is_named() {
     let set = ReplicaSetOptions::new(1).auth().start().await.unwrap();
     let uri = set.uri().replace("the-password-of-root", "wrong");
     let sidecar = sidecar(&uri).await;
-    let reason = [("source", "server_status"), ("reason", "authentication")];
+    let reason = [("collector", "server_status"), ("reason", "authentication")];
     let page = page_where(&sidecar, "the refusal", |page| page.sum(ERRORS, &reason) > 1.0).await;
     assert_eq!(total(&page, "mongodb_up"), 0.0);
     assert_eq!(page.value("mongodb_up", &[("rs", set.name())]), Some(0.0));
@@ -217,7 +219,8 @@ async fn a_name_that_dns_does_not_know_is_down_and_asked_for_again() {
     let sidecar = sidecar("mongodb+srv://cluster.txnscope.invalid/").await;
     let page = page_where(&sidecar, "the name, down", |page| page.family("mongodb_up").is_some()).await;
     assert_eq!(page.value("mongodb_up", &[("member", "cluster.txnscope.invalid")]), Some(0.0));
-    page_where(&sidecar, "another try", |page| page.sum(ERRORS, &[("source", "server_status")]) > 1.0).await;
+    page_where(&sidecar, "another try", |page| page.sum(ERRORS, &[("collector", "server_status")]) > 1.0)
+        .await;
     sidecar.shutdown().await;
 }
 

@@ -1,4 +1,4 @@
-//! The role that is printed is enough for every source, and no part of it is too much.
+//! The role that is printed is enough for every collector, and no part of it is too much.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use mongodb::Database;
 use mongodb::bson::{Bson, doc};
 use testkit::{ReplicaSetOptions, Scrape};
-use txnscope_catalog::POLL_SOURCES;
-use txnscope_sidecar::{Privilege, privileges, privileges_by_source};
+use txnscope_catalog::COLLECTORS;
+use txnscope_sidecar::{Privilege, privileges, privileges_by_collector};
 
 use crate::common::{everything, open_transaction, page_where, patient_sidecar, prepare};
 
@@ -30,12 +30,13 @@ async fn grant(admin: &Database, verb: &str, privileges: &[Privilege]) {
 }
 
 fn failing(page: &Scrape) -> BTreeSet<&'static str> {
-    let fails = |source: &&&str| page.value("txnscope_poll_success", &[("source", **source)]) == Some(0.0);
-    POLL_SOURCES.iter().filter(fails).copied().collect()
+    let fails =
+        |collector: &&&str| page.value("txnscope_poll_success", &[("collector", **collector)]) == Some(0.0);
+    COLLECTORS.iter().filter(fails).copied().collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_printed_role_is_enough_and_each_part_of_it_is_needed_by_the_sources_that_name_it() {
+async fn the_printed_role_is_enough_and_each_part_of_it_is_needed_by_the_collectors_that_name_it() {
     let set = ReplicaSetOptions::new(1).auth().start().await.unwrap();
     let client = set.client().await.unwrap();
     prepare(&client).await;
@@ -44,18 +45,19 @@ async fn the_printed_role_is_enough_and_each_part_of_it_is_needed_by_the_sources
     grant(&admin, "createRole", &whole).await;
     let user = doc! {"createUser": "txnscope", "pwd": "pass-of-ours", "roles": ["txnscope"]};
     admin.run_command(user).await.unwrap();
-    // While a transaction is open, every source asks at every poll.
+    // While a transaction is open, every collector asks at every poll.
     let mut open = open_transaction(&client).await;
 
     let hosts = set.members()[0].address();
     let uri = format!("mongodb://txnscope:pass-of-ours@{hosts}/?replicaSet={}", set.name());
     let sidecar = patient_sidecar(&uri, settings.clone()).await;
-    let all: BTreeSet<_> = privileges_by_source(&settings).into_iter().map(|(source, _)| source).collect();
+    let all: BTreeSet<_> =
+        privileges_by_collector(&settings).into_iter().map(|(collector, _)| collector).collect();
     let succeed = |page: &Scrape| {
         let outcomes = page.matching("txnscope_poll_success", &[]);
         outcomes.filter(|series| series.value == 1.0).count() == all.len()
     };
-    let page = page_where(&sidecar, "every source", succeed).await;
+    let page = page_where(&sidecar, "every collector", succeed).await;
     assert_eq!(page.sum(ERRORS, &[]), 0.0, "nothing was ever refused");
 
     for (index, privilege) in whole.iter().enumerate() {
@@ -67,15 +69,18 @@ async fn the_printed_role_is_enough_and_each_part_of_it_is_needed_by_the_sources
             let needs = |(_, needed): &&(&str, Privilege)| {
                 needed.resource == privilege.resource && needed.actions.contains(action)
             };
-            let by_source = privileges_by_source(&settings);
-            let expected: BTreeSet<_> = by_source.iter().filter(needs).map(|(source, _)| *source).collect();
+            let by_source = privileges_by_collector(&settings);
+            let expected: BTreeSet<_> =
+                by_source.iter().filter(needs).map(|(collector, _)| *collector).collect();
             assert!(!expected.is_empty(), "nobody needs {action}");
             let what = format!("without {action}: {expected:?}");
             page_where(&sidecar, &what, |page| failing(page) == expected).await;
             grant(&admin, "updateRole", &whole).await;
-            let page = page_where(&sidecar, "every source again", succeed).await;
+            let page = page_where(&sidecar, "every collector again", succeed).await;
             assert_eq!(page.sum(ERRORS, &[]), page.sum(ERRORS, &[DENIED]), "all failures were refusals");
-            assert!(expected.iter().all(|source| page.sum(ERRORS, &[("source", source), DENIED]) > 0.0));
+            assert!(
+                expected.iter().all(|collector| page.sum(ERRORS, &[("collector", collector), DENIED]) > 0.0)
+            );
         }
     }
     open.abort_transaction().await.unwrap();

@@ -26,10 +26,10 @@ async fn find(client: &Client, filter: Document, times: usize) {
 }
 
 /// Has a command of ours fail, until further notice.
-async fn silence(client: &Client, sidecar: &Sidecar, command: &str, source: &str) -> FailPoint {
+async fn silence(client: &Client, sidecar: &Sidecar, command: &str, collector: &str) -> FailPoint {
     let data = doc! {"failCommands": [command], "errorCode": 8};
     let failing = FailPoint::fail_command(client, "txnscope", data).await.unwrap();
-    let failed = [("source", source), ("reason", "command_failed")];
+    let failed = [("collector", collector), ("reason", "command_failed")];
     page_where(sidecar, "a failure", |page| page.sum("txnscope_poll_errors_total", &failed) > 0.0).await;
     failing
 }
@@ -111,9 +111,9 @@ async fn a_database_that_cannot_be_read_costs_its_own_namespaces() {
     for name in ["test", "other"] {
         client.database(name).run_command(doc! {"profile": 2}).await.unwrap();
     }
-    let mut sources = everything();
-    sources.profile.databases = vec!["test".to_owned(), "other".to_owned()];
-    let sidecar = sidecar_with(&set.uri(), sources).await;
+    let mut collectors = everything();
+    collectors.profile.databases = vec!["test".to_owned(), "other".to_owned()];
+    let sidecar = sidecar_with(&set.uri(), collectors).await;
     page_where(&sidecar, "the first poll", |page| page.family(GAPS).is_some()).await;
     find(&client, doc! {"a": 1}, 1).await;
     other.find_one(doc! {"a": 1}).await.unwrap();
@@ -122,7 +122,7 @@ async fn a_database_that_cannot_be_read_costs_its_own_namespaces() {
 
     let data = doc! {"failCommands": ["find"], "errorCode": 13, "namespace": "other.system.profile"};
     let failing = FailPoint::fail_command(&client, "txnscope", data).await.unwrap();
-    let success = [("source", "profile")];
+    let success = [("collector", "profile")];
     let fails = |page: &Scrape| page.value("txnscope_poll_success", &success) == Some(0.0);
     page_where(&sidecar, "what was counted, while it may still hold", |page| {
         fails(page) && of(page, "other.c") == 1.0
@@ -135,7 +135,7 @@ async fn a_database_that_cannot_be_read_costs_its_own_namespaces() {
             && page.matching(PROFILED, &[("namespace", "other.c")]).count() == 0
     })
     .await;
-    let denied = [("source", "profile"), ("reason", "permission_denied")];
+    let denied = [("collector", "profile"), ("reason", "permission_denied")];
     assert!(page.sum("txnscope_poll_errors_total", &denied) >= 3.0);
 
     failing.off().await.unwrap();

@@ -46,7 +46,7 @@ async fn a_transaction_that_waits_for_a_lock_is_seen() {
     // The change wants the collection for itself, the second transaction wants to write to it.
     let waits = |page: &Scrape, mode: &str| page.sum(WAITS, &[("resource", "collection"), ("mode", mode)]);
     let waited = |page: &Scrape, mode: &str| waits(page, mode) - waits(&before, mode);
-    // Each source has its own moment: a page has them all only when each has been asked since.
+    // Each collector has its own moment: a page has them all only when each has been asked since.
     page_where(&sidecar, "the waiter, and both waits", |page| {
         total(page, WAITING) == 1.0
             && page.sum(OPEN, &[("state", "active")]) == 1.0
@@ -109,7 +109,7 @@ async fn a_prepared_transaction_and_whom_it_blocks_are_seen() {
 /// counted as committed. Only the command is left to see.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_that_waits_for_the_majority_is_seen_though_nothing_is_open() {
-    const ENDING: &str = "mongodb_transactions_ending";
+    const ENDING: &str = "mongodb_transactions_finishing";
     let set = ReplicaSet::start(1).await.unwrap();
     let client = set.client().await.unwrap();
     prepare(&client).await;
@@ -123,7 +123,7 @@ async fn a_commit_that_waits_for_the_majority_is_seen_though_nothing_is_open() {
     let commit = tokio::spawn(async move { session.commit_transaction().await });
     let oldest = [("command", "commit")];
     let page = page_where(&sidecar, "a commit of half a second", |page| {
-        page.sum("mongodb_transactions_oldest_ending_seconds", &oldest) > 0.5
+        page.sum("mongodb_transactions_oldest_finishing_seconds", &oldest) > 0.5
             && total(page, OPEN) == 0.0
             && total(page, "mongodb_transactions_committed_total") == 1.0
     })

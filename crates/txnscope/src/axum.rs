@@ -1,12 +1,12 @@
-//! A verdict as a part of axum's responses.
+//! A classification as a part of axum's responses.
 
 use std::convert::Infallible;
 
 use axum::response::{IntoResponseParts, ResponseParts};
 
-use crate::Verdict;
+use crate::Classification;
 
-impl IntoResponseParts for Verdict {
+impl IntoResponseParts for Classification {
     type Error = Infallible;
 
     fn into_response_parts(self, mut parts: ResponseParts) -> Result<ResponseParts, Infallible> {

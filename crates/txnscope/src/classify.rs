@@ -1,6 +1,6 @@
 //! How a layer reads requests and responses: what names the operation, and what became of it.
 
-use crate::{OperationName, Reason, Verdict};
+use crate::{Classification, OperationName, Reason};
 
 /// Names the operation of a request.
 pub trait ClassifyRequest<Req> {
@@ -8,27 +8,27 @@ pub trait ClassifyRequest<Req> {
     fn operation<'a>(&'a self, request: &'a Req) -> Option<OperationName<'a>>;
 
     /// The operation under which a service counts that was not ready, before any request named one.
-    fn unready(&self) -> OperationName<'_> {
-        OperationName::UNREADY
+    fn not_ready(&self) -> OperationName<'_> {
+        OperationName::NOT_READY
     }
 }
 
 /// Says what became of an operation.
 ///
-/// A verdict that is only presumed [yields](Verdict::yielding) to a reason noted in the scope.
+/// A classification that is only presumed [yields](Classification::overridable) to a reason noted in the scope.
 pub trait ClassifyResponse<Res, E> {
-    /// The verdict on a response.
-    fn response(&self, response: &Res) -> Verdict;
+    /// The classification on a response.
+    fn response(&self, response: &Res) -> Classification;
 
-    /// The verdict on an error of the inner service. The error itself passes through untouched.
-    fn error(&self, error: &E) -> Verdict;
+    /// The classification on an error of the inner service. The error itself passes through untouched.
+    fn error(&self, error: &E) -> Classification;
 }
 
 /// Every request is the same operation, and every response is a success: for services without routes, such as a
 /// consumer of a queue. A service whose responses can say no brings a classifier of its own:
 ///
 /// ```
-/// use txnscope::{ClassifyRequest, ClassifyResponse, OperationName, Reason, TransactionLayer, Verdict};
+/// use txnscope::{ClassifyRequest, ClassifyResponse, OperationName, Reason, TransactionLayer, Classification};
 ///
 /// struct Transfer { cents: i64 }
 /// enum Reply { Done, Refused }
@@ -43,14 +43,14 @@ pub trait ClassifyResponse<Res, E> {
 /// }
 ///
 /// impl<E> ClassifyResponse<Reply, E> for Transfers {
-///     fn response(&self, reply: &Reply) -> Verdict {
+///     fn response(&self, reply: &Reply) -> Classification {
 ///         match reply {
-///             Reply::Done => Verdict::succeeded(),
-///             Reply::Refused => Verdict::rejected(Reason::APPLICATION).yielding(),
+///             Reply::Done => Classification::succeeded(),
+///             Reply::Refused => Classification::rejected(Reason::APPLICATION).overridable(),
 ///         }
 ///     }
-///     fn error(&self, _: &E) -> Verdict {
-///         Verdict::failed(Reason::OTHER).yielding()
+///     fn error(&self, _: &E) -> Classification {
+///         Classification::failed(Reason::OTHER).overridable()
 ///     }
 /// }
 ///
@@ -58,29 +58,29 @@ pub trait ClassifyResponse<Res, E> {
 /// # drop(layer);
 /// ```
 #[derive(Debug, Clone, Copy)]
-pub struct Named(pub(crate) &'static str);
+pub struct StaticOperation(pub(crate) &'static str);
 
-impl<Req> ClassifyRequest<Req> for Named {
+impl<Req> ClassifyRequest<Req> for StaticOperation {
     fn operation<'a>(&'a self, _: &'a Req) -> Option<OperationName<'a>> {
         Some(OperationName::named(self.0))
     }
 
-    fn unready(&self) -> OperationName<'_> {
+    fn not_ready(&self) -> OperationName<'_> {
         OperationName::named(self.0)
     }
 }
 
-impl<Res, E> ClassifyResponse<Res, E> for Named {
-    fn response(&self, _: &Res) -> Verdict {
-        Verdict::succeeded()
+impl<Res, E> ClassifyResponse<Res, E> for StaticOperation {
+    fn response(&self, _: &Res) -> Classification {
+        Classification::succeeded()
     }
 
-    fn error(&self, _: &E) -> Verdict {
+    fn error(&self, _: &E) -> Classification {
         presume_failed::<E>()
     }
 }
 
 /// A failure of which nothing is known but the type of its error.
-pub(crate) fn presume_failed<E>() -> Verdict {
-    Verdict::failed(Reason::OTHER).yielding().with_source(std::any::type_name::<E>())
+pub(crate) fn presume_failed<E>() -> Classification {
+    Classification::failed(Reason::OTHER).overridable().with_source(std::any::type_name::<E>())
 }

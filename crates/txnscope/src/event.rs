@@ -7,21 +7,26 @@ use std::time::Duration;
 use tracing::Span;
 use txnscope_catalog::Line;
 
-use crate::{Outcome, Verdict};
+use crate::{Classification, Outcome};
 
 /// Emits it inside the span that the handler attached, so that it carries that span's fields.
 ///
 /// A fault is an error; what the caller or a business rule ended is information, and nobody is paged for it.
-pub(crate) fn emit(operation: &'static str, verdict: &Verdict, elapsed: Duration, span: Option<&Span>) {
-    let (outcome, reason) = (verdict.outcome().as_str(), verdict.reason().as_str());
-    let error = verdict.source().map(|source| tracing::field::display(ErrorChain::new(source)));
+pub(crate) fn emit(
+    operation: &'static str,
+    classification: &Classification,
+    elapsed: Duration,
+    span: Option<&Span>,
+) {
+    let (outcome, reason) = (classification.outcome().as_str(), classification.reason().as_str());
+    let error = classification.source().map(|source| tracing::field::display(ErrorChain::new(source)));
     let elapsed_seconds = elapsed.as_secs_f64();
     macro_rules! say {
         ($level:ident, $text:literal) => {
             tracing::$level!(operation, outcome, reason, error, elapsed_seconds, $text)
         };
     }
-    let say = || match verdict.outcome() {
+    let say = || match classification.outcome() {
         Outcome::Failed => say!(error, "operation failed"),
         Outcome::Panicked => say!(error, "operation panicked"),
         Outcome::Rejected => say!(info, "operation rejected"),

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use http::{Extensions, HeaderMap, Method, Request, Response, StatusCode, Uri};
 
 use crate::classify::presume_failed;
-use crate::{ClassifyRequest, ClassifyResponse, OperationName, Reason, Verdict};
+use crate::{Classification, ClassifyRequest, ClassifyResponse, OperationName, Reason};
 
 /// Reads HTTP requests and responses.
 ///
 /// The operation is the method and the route template that axum matched (`POST /api/retainers/{id}/consume`), or
 /// `unmatched`; never the path. Safe methods (GET, HEAD, OPTIONS, TRACE) pass through uncounted.
 ///
-/// A [`Verdict`] in the response's extensions says what became of it. Without one the status decides, and a
+/// A [`Classification`] in the response's extensions says what became of it. Without one the status decides, and a
 /// reason noted in the scope stands before the status's own:
 ///
 /// | status | outcome | reason |
@@ -45,7 +45,7 @@ use crate::{ClassifyRequest, ClassifyResponse, OperationName, Reason, Verdict};
 ///
 /// **A status in the trailers is not seen.** The layer is done when the headers are ready, before a body is streamed. A
 /// call that streams its answer and then fails, or whose message precedes the error, counts as succeeded: such a handler
-/// puts a [`Verdict`] into the response's extensions.
+/// puts a [`Classification`] into the response's extensions.
 #[derive(Clone, Default)]
 pub struct Http {
     filter: Option<Arc<Filter>>,
@@ -133,33 +133,33 @@ fn known(method: &Method) -> &'static str {
 }
 
 impl<B, E> ClassifyResponse<Response<B>, E> for Http {
-    fn response(&self, response: &Response<B>) -> Verdict {
+    fn response(&self, response: &Response<B>) -> Classification {
         // A response without extensions, which is nearly every success, costs one comparison.
-        match response.extensions().get::<Verdict>() {
-            Some(verdict) => verdict.clone(),
+        match response.extensions().get::<Classification>() {
+            Some(classification) => classification.clone(),
             None if response.status() == StatusCode::OK && !response.headers().is_empty() => {
-                crate::grpc::verdict(response.headers()).unwrap_or_else(Verdict::succeeded)
+                crate::grpc::classification(response.headers()).unwrap_or_else(Classification::succeeded)
             }
             None => presume(response.status()),
         }
     }
 
-    fn error(&self, _: &E) -> Verdict {
+    fn error(&self, _: &E) -> Classification {
         presume_failed::<E>()
     }
 }
 
-fn presume(status: StatusCode) -> Verdict {
+fn presume(status: StatusCode) -> Classification {
     match status.as_u16() {
-        ..400 => return Verdict::succeeded(),
-        401 | 403 => Verdict::rejected(Reason::UNAUTHORIZED),
-        408 | 504 => Verdict::failed(Reason::TIMEOUT),
-        402 | 409 | 423 | 429 | 451 => Verdict::rejected(Reason::APPLICATION),
-        405 => return Verdict::rejected(Reason::INVALID_REQUEST).of_no_handler(),
-        400..500 => Verdict::rejected(Reason::INVALID_REQUEST),
-        _ => Verdict::failed(Reason::OTHER),
+        ..400 => return Classification::succeeded(),
+        401 | 403 => Classification::rejected(Reason::UNAUTHORIZED),
+        408 | 504 => Classification::failed(Reason::TIMEOUT),
+        402 | 409 | 423 | 429 | 451 => Classification::rejected(Reason::APPLICATION),
+        405 => return Classification::rejected(Reason::INVALID_REQUEST).of_no_handler(),
+        400..500 => Classification::rejected(Reason::INVALID_REQUEST),
+        _ => Classification::failed(Reason::OTHER),
     }
-    .yielding()
+    .overridable()
 }
 
 impl fmt::Debug for Http {

@@ -2,14 +2,14 @@
 
 use tower_layer::Layer;
 
-use crate::classify::Named;
+use crate::classify::StaticOperation;
 #[cfg(feature = "http")]
 use crate::http::{Http, RequestHead};
 use crate::{Operation, Registry, TransactionService};
 
 /// Counts and times the operations of the service that it wraps. See the [crate's page](crate) for an example.
 ///
-/// `C` reads requests and responses: [`Http`](crate::Http), [`Named`](crate::Named), or a type of yours.
+/// `C` reads requests and responses: [`Http`](crate::Http), [`StaticOperation`](crate::StaticOperation), or a type of yours.
 #[derive(Debug, Clone)]
 pub struct TransactionLayer<C> {
     classify: C,
@@ -20,15 +20,14 @@ impl<C> TransactionLayer<C> {
     /// A layer for any service, which reads requests and responses with `classify`.
     #[must_use]
     pub fn with_classifier(classify: C) -> Self {
-        Self { classify, registry: Registry::global() }
+        Self::with_classifier_and_registry(classify, Registry::global())
     }
 
-    /// Counts into that registry instead of the process's global one. Say it before
-    /// [`declare`](Self::declare).
+    /// A layer for any service, which reads requests and responses with `classify` and counts into `registry` instead of
+    /// the process's global one.
     #[must_use]
-    pub fn in_registry(mut self, registry: Registry) -> Self {
-        self.registry = registry;
-        self
+    pub fn with_classifier_and_registry(classify: C, registry: Registry) -> Self {
+        Self { classify, registry }
     }
 
     /// Declares operations: their series, failures included, are there as zero before the first request.
@@ -39,7 +38,7 @@ impl<C> TransactionLayer<C> {
     }
 }
 
-impl TransactionLayer<Named> {
+impl TransactionLayer<StaticOperation> {
     /// A layer for a service without routes: every request is the operation of that name.
     ///
     /// ```
@@ -54,7 +53,14 @@ impl TransactionLayer<Named> {
     /// ```
     #[must_use]
     pub fn named(operation: &'static str) -> Self {
-        Self::with_classifier(Named(operation)).declare([Operation::new(operation)])
+        Self::named_with_registry(operation, Registry::global())
+    }
+
+    /// A layer for a service without routes, counting into `registry`.
+    #[must_use]
+    pub fn named_with_registry(operation: &'static str, registry: Registry) -> Self {
+        Self::with_classifier_and_registry(StaticOperation(operation), registry)
+            .declare([Operation::new(operation)])
     }
 }
 
@@ -69,7 +75,7 @@ impl TransactionLayer<Http> {
     /// A layer for an HTTP service, counting into that registry.
     #[must_use]
     pub fn with_registry(registry: Registry) -> Self {
-        Self::new().in_registry(registry)
+        Self::with_classifier_and_registry(Http::default(), registry)
     }
 
     /// Counts the requests for which this says `true`, in place of those whose method is not safe.

@@ -9,15 +9,15 @@
 //! use axum::http::StatusCode;
 //! use axum::response::{IntoResponse, Response};
 //! use axum::routing::post;
-//! use txnscope::{Metrics, Operation, Reason, TransactionLayer, Verdict};
+//! use txnscope::{Metrics, Operation, Reason, TransactionLayer, Classification};
 //!
 //! const INSUFFICIENT_BALANCE: Reason = Reason::declare("insufficient_balance");
 //! const CONSUME: Operation =
-//!     Operation::new("POST /api/retainers/{id}/consume").rejects(&[INSUFFICIENT_BALANCE]);
+//!     Operation::new("POST /api/retainers/{id}/consume").rejection_reasons(&[INSUFFICIENT_BALANCE]);
 //!
 //! async fn consume() -> Response {
 //!     // The transaction found the balance too low: say so, and nobody is paged.
-//!     (StatusCode::BAD_REQUEST, Verdict::rejected(INSUFFICIENT_BALANCE), "Insufficient balance").into_response()
+//!     (StatusCode::BAD_REQUEST, Classification::rejected(INSUFFICIENT_BALANCE), "Insufficient balance").into_response()
 //! }
 //!
 //! # fn wire() -> Result<(), txnscope::InstallError> {
@@ -67,7 +67,7 @@
 //!   after it, and is not the layer's.
 //! - A caller who leaves while the handler works is `cancelled`. One who leaves in the middle of his upload is `rejected`, with
 //!   the reason `invalid_request`: the extractor that reads the body sees a bad request, and answers 400.
-//! - The [`Verdict`] travels in the response's extensions. A middleware between handler and layer that makes a new response
+//! - The [`Classification`] travels in the response's extensions. A middleware between handler and layer that makes a new response
 //!   drops it, and the status decides: let it take the old one's parts along.
 //!
 //! # Cost
@@ -77,12 +77,13 @@
 //!
 //! # Features
 //!
-//! - `axum` (default): route templates, [`Verdict`] as a part of a response, a `/metrics` router
+//! - `axum` (default): route templates, [`Classification`] as a part of a response, a `/metrics` router
 //! - `http`: operations and outcomes of `http` requests, with names that you give
 //! - `mongodb`: the [transaction runner](transaction) and the [listener](transaction::listener), on the `mongodb` driver
 //!
 //! Without either, the layer wraps any tower service.
 
+mod classification;
 mod classify;
 mod clock;
 mod event;
@@ -97,7 +98,6 @@ pub mod scope;
 mod service;
 #[cfg(feature = "mongodb")]
 pub mod transaction;
-mod verdict;
 
 #[cfg(feature = "axum")]
 mod axum;
@@ -106,7 +106,8 @@ mod grpc;
 #[cfg(feature = "http")]
 mod http;
 
-pub use crate::classify::{ClassifyRequest, ClassifyResponse, Named};
+pub use crate::classification::Classification;
+pub use crate::classify::{ClassifyRequest, ClassifyResponse, StaticOperation};
 pub use crate::event::ErrorChain;
 pub use crate::future::ResponseFuture;
 #[cfg(feature = "http")]
@@ -123,7 +124,6 @@ pub use crate::service::TransactionService;
 pub use crate::transaction::{
     Abort, ApplicationError, Committed, Transaction, TransactionError, TransactionListener, TransactionRunner,
 };
-pub use crate::verdict::Verdict;
 
 /// The examples of the README compile.
 #[cfg(all(doctest, feature = "axum", feature = "mongodb"))]

@@ -1,6 +1,6 @@
 //! An operation: its name, and the ways in which it can fail.
 
-use txnscope_catalog::{UNMATCHED, UNREADY};
+use txnscope_catalog::{NOT_READY, UNMATCHED};
 
 use crate::Reason;
 
@@ -14,34 +14,34 @@ use crate::Reason;
 ///
 /// const INSUFFICIENT_BALANCE: Reason = Reason::declare("insufficient_balance");
 /// const CONSUME: Operation = Operation::new("POST /api/retainers/{id}/consume")
-///     .rejects(&[INSUFFICIENT_BALANCE])
-///     .fails(&[Reason::WRITE_CONFLICT, Reason::NOT_PRIMARY]);
+///     .rejection_reasons(&[INSUFFICIENT_BALANCE])
+///     .failure_reasons(&[Reason::WRITE_CONFLICT, Reason::NOT_PRIMARY]);
 /// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Operation {
     pub(crate) name: &'static str,
-    pub(crate) rejects: &'static [Reason],
-    pub(crate) fails: &'static [Reason],
+    pub(crate) rejection_reasons: &'static [Reason],
+    pub(crate) failure_reasons: &'static [Reason],
 }
 
 impl Operation {
     /// An operation of that name. For a route it is the method, a space and the template as axum prints it.
     #[must_use]
     pub const fn new(name: &'static str) -> Self {
-        Self { name, rejects: &[], fails: &[] }
+        Self { name, rejection_reasons: &[], failure_reasons: &[] }
     }
 
     /// The reasons for which it can be rejected.
     #[must_use]
-    pub const fn rejects(mut self, reasons: &'static [Reason]) -> Self {
-        self.rejects = reasons;
+    pub const fn rejection_reasons(mut self, reasons: &'static [Reason]) -> Self {
+        self.rejection_reasons = reasons;
         self
     }
 
     /// The reasons for which it can fail. `other` and `panic` are always declared, and so is `cancelled`.
     #[must_use]
-    pub const fn fails(mut self, reasons: &'static [Reason]) -> Self {
-        self.fails = reasons;
+    pub const fn failure_reasons(mut self, reasons: &'static [Reason]) -> Self {
+        self.failure_reasons = reasons;
         self
     }
 
@@ -63,7 +63,7 @@ impl<'a> OperationName<'a> {
     /// Requests that no route matched.
     pub const UNMATCHED: OperationName<'static> = OperationName::named(UNMATCHED);
     /// A service that failed before it took a request.
-    pub const UNREADY: OperationName<'static> = OperationName::named(UNREADY);
+    pub const NOT_READY: OperationName<'static> = OperationName::named(NOT_READY);
 
     /// A name given by the application. It must come from a bounded set: never a path, an id or a user's input.
     #[must_use]

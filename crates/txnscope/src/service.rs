@@ -72,7 +72,7 @@ where
                 }
             }
             Poll::Ready(Err(error)) => {
-                let operation = self.registry.resolve(self.classify.unready());
+                let operation = self.registry.resolve(self.classify.not_ready());
                 let since = self.waiting.take().unwrap_or_else(Moment::now);
                 Admission::since(operation, since).finish(self.classify.error(error));
             }

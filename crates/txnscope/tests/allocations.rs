@@ -43,7 +43,7 @@ fn drive<S: Service<Req, Error = Infallible> + Clone, Req>(service: &S, request:
 #[test]
 fn a_request_to_a_named_service_allocates_nothing() {
     let metrics = Metrics::isolated().unwrap();
-    let service = TransactionLayer::named("job").in_registry(metrics.registry()).layer(NoOp);
+    let service = TransactionLayer::named_with_registry("job", metrics.registry()).layer(NoOp);
     drive(&service, ());
     let counted = allocation_counter::measure(|| {
         for _ in 0..REQUESTS {

@@ -13,11 +13,12 @@ use std::task::{Context, Poll};
 use common::{assert_books_balance, assert_value, value};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use txnscope::{
-    ClassifyRequest, ClassifyResponse, Metrics, OperationName, Reason, TransactionLayer, Verdict, scope,
+    Classification, ClassifyRequest, ClassifyResponse, Metrics, OperationName, Reason, TransactionLayer,
+    scope,
 };
 
 fn layer(metrics: &Metrics) -> TransactionLayer<Job> {
-    TransactionLayer::with_classifier(Job).in_registry(metrics.registry())
+    TransactionLayer::with_classifier_and_registry(Job, metrics.registry())
 }
 
 /// A queue's jobs: the request is the job's name, the response whether it was accepted.
@@ -31,12 +32,16 @@ impl ClassifyRequest<&'static str> for Job {
 }
 
 impl<E> ClassifyResponse<bool, E> for Job {
-    fn response(&self, accepted: &bool) -> Verdict {
-        if *accepted { Verdict::succeeded() } else { Verdict::rejected(Reason::APPLICATION).yielding() }
+    fn response(&self, accepted: &bool) -> Classification {
+        if *accepted {
+            Classification::succeeded()
+        } else {
+            Classification::rejected(Reason::APPLICATION).overridable()
+        }
     }
 
-    fn error(&self, _: &E) -> Verdict {
-        Verdict::failed(Reason::OTHER).yielding()
+    fn error(&self, _: &E) -> Classification {
+        Classification::failed(Reason::OTHER).overridable()
     }
 }
 
@@ -173,14 +178,14 @@ async fn a_service_that_fails_before_it_is_ready_is_counted_once() {
     }
     let metrics = Metrics::isolated().unwrap();
     assert_eq!(layer(&metrics).layer(Broken).oneshot("any").await, Err("no connection"));
-    assert_value(&metrics, "transaction_attempts_total{operation=\"unready\"}", 1.0);
+    assert_value(&metrics, "transaction_attempts_total{operation=\"not_ready\"}", 1.0);
     assert_value(
         &metrics,
-        "transaction_failures_total{operation=\"unready\",outcome=\"failed\",reason=\"other\"}",
+        "transaction_failures_total{operation=\"not_ready\",outcome=\"failed\",reason=\"other\"}",
         1.0,
     );
 
-    let mut named = TransactionLayer::named("worker").in_registry(metrics.registry()).layer(Broken);
+    let mut named = TransactionLayer::named_with_registry("worker", metrics.registry()).layer(Broken);
     assert!(named.ready().await.is_err());
     assert_value(
         &metrics,

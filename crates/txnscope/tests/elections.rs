@@ -46,7 +46,7 @@ async fn election_driver_and_server_counters_match() {
         let before = Server::of(&set).await.unwrap();
         load.through(&set, held, round).await;
         held += round;
-        let books = load.settled(&set, before).await;
+        let books = load.wait_idle(&set, before).await;
         println!("{held} elections: {books:?}");
         for (answer, times) in &load.answers.0.lock().unwrap().failed {
             println!("  {times} × {answer}");
@@ -174,8 +174,8 @@ impl Load {
     }
 
     /// The books when nothing is open any more.
-    async fn settled(&self, set: &ReplicaSet, before: Server) -> Books {
-        self.runner.settled().await;
+    async fn wait_idle(&self, set: &ReplicaSet, before: Server) -> Books {
+        self.runner.wait_idle().await;
         wait::until("everything to have ended", async || {
             let server = Server::of(set).await?;
             let scrape = Scrape::parse(&self.metrics.render())?;
@@ -189,7 +189,7 @@ impl Load {
                 started: sum("transactions_started_total", &[]),
                 committed: sum("transactions_committed_total", &[]),
                 unknown: sum("transactions_unknown_total", &[]),
-                refused: unbegun("refused") + unbegun("unsent"),
+                refused: unbegun("refused") + unbegun("not_sent"),
                 lost: unbegun("lost"),
                 fenced: sum("transaction_cleanups_total", &[("result", "fenced")]),
                 server_started: (server.started - before.started) as f64,

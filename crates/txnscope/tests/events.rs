@@ -15,7 +15,7 @@ use axum::routing::post;
 use serde_json::Value;
 use tower::ServiceExt;
 use tracing::{Instrument, Span, info_span};
-use txnscope::{Metrics, Reason, TransactionLayer, Verdict, scope};
+use txnscope::{Classification, Metrics, Reason, TransactionLayer, scope};
 
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
@@ -72,7 +72,7 @@ async fn fails() -> Response {
     async {
         scope::attach_span(Span::current());
         let error = Outer(io::Error::other("connection reset"));
-        (StatusCode::SERVICE_UNAVAILABLE, Verdict::failed(Reason::NETWORK).with_source(error), ())
+        (StatusCode::SERVICE_UNAVAILABLE, Classification::failed(Reason::NETWORK).with_source(error), ())
             .into_response()
     }
     .instrument(span)
@@ -90,7 +90,7 @@ const STEERING: &str =
 /// A handler whose error says what the caller sent, as that of a parser or of a unique index does.
 async fn repeats() -> Response {
     let error = Outer(io::Error::other(format!("{STEERING}{}", "x".repeat(1 << 20))));
-    (StatusCode::BAD_REQUEST, Verdict::rejected(Reason::INVALID_REQUEST).with_source(error), ())
+    (StatusCode::BAD_REQUEST, Classification::rejected(Reason::INVALID_REQUEST).with_source(error), ())
         .into_response()
 }
 

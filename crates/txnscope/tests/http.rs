@@ -12,7 +12,7 @@ use axum::{Json, Router};
 use common::{assert_books_balance, assert_value, value};
 use http_body_util::BodyExt;
 use tower::{Layer, ServiceExt};
-use txnscope::{Metrics, Operation, Reason, TransactionLayer, Verdict, scope};
+use txnscope::{Classification, Metrics, Operation, Reason, TransactionLayer, scope};
 
 const INSUFFICIENT_BALANCE: Reason = Reason::declare("insufficient_balance");
 
@@ -113,7 +113,7 @@ async fn safe_methods_pass_unless_a_filter_says_otherwise() {
 async fn the_handlers_verdict_stands_before_noted_reasons_and_status() {
     async fn refused() -> Response {
         scope::note_reason(Reason::WRITE_CONFLICT);
-        (StatusCode::BAD_REQUEST, Verdict::rejected(INSUFFICIENT_BALANCE), Json("no")).into_response()
+        (StatusCode::BAD_REQUEST, Classification::rejected(INSUFFICIENT_BALANCE), Json("no")).into_response()
     }
     async fn conflicted() -> StatusCode {
         scope::note_reason(Reason::WRITE_CONFLICT);
@@ -167,14 +167,14 @@ async fn the_handlers_verdict_stands_before_noted_reasons_and_status() {
 #[tokio::test]
 async fn a_reason_of_the_drivers_is_never_a_rejection() {
     async fn said() -> Response {
-        (StatusCode::CONFLICT, Verdict::rejected(Reason::WRITE_CONFLICT), "no").into_response()
+        (StatusCode::CONFLICT, Classification::rejected(Reason::WRITE_CONFLICT), "no").into_response()
     }
     async fn presumed() -> StatusCode {
         scope::note_reason(Reason::NOT_PRIMARY);
         StatusCode::CONFLICT
     }
     async fn duplicate() -> Response {
-        (StatusCode::CONFLICT, Verdict::rejected(Reason::DUPLICATE_KEY), "no").into_response()
+        (StatusCode::CONFLICT, Classification::rejected(Reason::DUPLICATE_KEY), "no").into_response()
     }
     let metrics = Metrics::isolated().unwrap();
     let app = Router::new()

@@ -12,8 +12,8 @@ use txnscope::{InstallError, Metrics, Operation, Reason, TransactionLayer};
 #[tokio::test]
 async fn the_global_recorder_is_installed_once_and_serves_the_whole_process() {
     // A layer may be built before: what it declares waits for the recorder.
-    let layer =
-        TransactionLayer::named("job").declare([Operation::new("declared").rejects(&[Reason::APPLICATION])]);
+    let layer = TransactionLayer::named("job")
+        .declare([Operation::new("declared").rejection_reasons(&[Reason::APPLICATION])]);
     let metrics = Metrics::install().unwrap();
     assert_value(&metrics, "transaction_attempts_total{operation=\"declared\"}", 0.0);
     layer.layer(service_fn(|()| ready(Ok::<_, Infallible>(())))).oneshot(()).await.unwrap();

@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use common::{assert_books_balance, value};
 use tower::ServiceExt;
-use txnscope::{Metrics, Operation, Reason, TransactionLayer, Verdict, scope};
+use txnscope::{Classification, Metrics, Operation, Reason, TransactionLayer, scope};
 
 const ROUTES: usize = 60;
 const METHODS: [&str; 9] = ["PUT", "PATCH", "DELETE", "PURGE", "BREW", "CONNECT", "LINK", "MKCOL", "LOCK"];
@@ -100,7 +100,9 @@ async fn a_first_request_is_counted_by_its_own_name_however_it_ends() {
         // A handler may well say 405 by itself.
         .route(
             "/said",
-            post(|| async { (StatusCode::METHOD_NOT_ALLOWED, Verdict::rejected(Reason::APPLICATION), "no") }),
+            post(|| async {
+                (StatusCode::METHOD_NOT_ALLOWED, Classification::rejected(Reason::APPLICATION), "no")
+            }),
         )
         .route("/twice", post(|| async { "done" }).layer(layer()))
         .layer(layer());

@@ -18,7 +18,7 @@ const EACH: Duration = Duration::from_millis(50);
 async fn waiting_at_a_concurrency_limit_is_a_part_of_the_operations_time() {
     let metrics = Metrics::isolated().unwrap();
     let service = ServiceBuilder::new()
-        .layer(TransactionLayer::named("job").in_registry(metrics.registry()))
+        .layer(TransactionLayer::named_with_registry("job", metrics.registry()))
         .layer(ConcurrencyLimitLayer::new(1))
         .service(service_fn(|()| async {
             tokio::time::sleep(EACH).await;
@@ -53,7 +53,7 @@ async fn time_between_readiness_and_the_call_is_the_callers_own() {
     let begin = tokio::time::Instant::now();
     let limit = tower::limit::ConcurrencyLimit::new(service_fn(|()| async { Ok::<_, Infallible>(()) }), 1);
     let other = limit.clone().ready_oneshot().await.unwrap();
-    let layer = TransactionLayer::named("job").in_registry(metrics.registry());
+    let layer = TransactionLayer::named_with_registry("job", metrics.registry());
     let mut service = tower::Layer::layer(&layer, limit);
     assert!(futures_util::poll!(service.ready()).is_pending());
     drop(other);

@@ -7,7 +7,7 @@ use mongodb::options::ReturnDocument;
 use serde::{Deserialize, Serialize};
 use tracing::Span;
 use tracing::field::{Empty, display};
-use txnscope::transaction::Run;
+use txnscope::transaction::TransactionBuilder;
 use txnscope::{Transaction, scope};
 
 use crate::Money;
@@ -130,9 +130,9 @@ struct Create {
 impl Work for Create {
     type Output = Reply;
 
-    fn meets_others_at<'a>(&self, run: Run<'a>) -> Run<'a> {
+    fn meets_others_at<'a>(&self, run: TransactionBuilder<'a>) -> TransactionBuilder<'a> {
         let account = |id| document("bankAccounts", id);
-        run.contend_on(account(self.from)).contend_on(account(self.to))
+        run.serialize_on(account(self.from)).serialize_on(account(self.to))
     }
 
     async fn attempt(&self, tx: &mut Transaction) -> Result<Reply, Abort> {
@@ -201,10 +201,10 @@ struct Cancel {
 impl Work for Cancel {
     type Output = Reply;
 
-    fn meets_others_at<'a>(&self, run: Run<'a>) -> Run<'a> {
-        let run = run.contend_on(document("bankTransfers", self.id));
+    fn meets_others_at<'a>(&self, run: TransactionBuilder<'a>) -> TransactionBuilder<'a> {
+        let run = run.serialize_on(document("bankTransfers", self.id));
         let accounts = self.accounts.into_iter().flatten();
-        accounts.fold(run, |run, id| run.contend_on(document("bankAccounts", id)))
+        accounts.fold(run, |run, id| run.serialize_on(document("bankAccounts", id)))
     }
 
     async fn attempt(&self, tx: &mut Transaction) -> Result<Reply, Abort> {

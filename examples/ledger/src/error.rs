@@ -5,7 +5,7 @@ use std::fmt;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use txnscope::{Reason, TransactionError, Verdict};
+use txnscope::{Classification, Reason, TransactionError};
 
 use crate::fault::Fault;
 use crate::operations::Rejection;
@@ -54,18 +54,18 @@ impl AppError {
         }
     }
 
-    fn into_verdict(self) -> Verdict {
+    fn into_verdict(self) -> Classification {
         match self {
-            Self::Invalid(message) => Verdict::rejected(Reason::INVALID_REQUEST).with_source(message),
-            Self::Unparsable { what, line, column, .. } => Verdict::rejected(Reason::INVALID_REQUEST)
+            Self::Invalid(message) => Classification::rejected(Reason::INVALID_REQUEST).with_source(message),
+            Self::Unparsable { what, line, column, .. } => Classification::rejected(Reason::INVALID_REQUEST)
                 .with_source(format!("{what} at line {line} column {column}")),
             Self::BodyTooLarge | Self::BodyTooSlow | Self::NoSuchRoute | Self::MethodNotAllowed => {
-                Verdict::rejected(Reason::INVALID_REQUEST)
+                Classification::rejected(Reason::INVALID_REQUEST)
             }
-            Self::Unauthorized(_) => Verdict::rejected(Reason::UNAUTHORIZED),
-            Self::Rejected(rejection) => Verdict::rejected(rejection.reason),
+            Self::Unauthorized(_) => Classification::rejected(Reason::UNAUTHORIZED),
+            Self::Rejected(rejection) => Classification::rejected(rejection.reason),
             Self::Unavailable(fault) | Self::CommitUnknown(fault) | Self::Failed(fault) => {
-                Verdict::failed(fault.reason).with_source(fault)
+                Classification::failed(fault.reason).with_source(fault)
             }
         }
     }

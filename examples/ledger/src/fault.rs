@@ -50,7 +50,7 @@ impl Fault {
 
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
-        let reason = Reason::of(&error);
+        let reason = Reason::from_error(&error);
         let away = [
             Reason::NETWORK,
             Reason::SERVER_SELECTION,

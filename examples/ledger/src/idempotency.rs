@@ -8,7 +8,7 @@ use mongodb::bson::doc;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use txnscope::Transaction;
-use txnscope::transaction::Run;
+use txnscope::transaction::TransactionBuilder;
 
 use crate::database::Collections;
 use crate::error::AppError;
@@ -112,8 +112,8 @@ pub(crate) struct Once<W> {
 impl<W: Work<Output = Reply>> Work for Once<W> {
     type Output = Reply;
 
-    fn meets_others_at<'a>(&self, run: Run<'a>) -> Run<'a> {
-        self.work.meets_others_at(run).contend_on(document("idempotencyKeys", &self.key.id))
+    fn meets_others_at<'a>(&self, run: TransactionBuilder<'a>) -> TransactionBuilder<'a> {
+        self.work.meets_others_at(run).serialize_on(document("idempotencyKeys", &self.key.id))
     }
 
     async fn attempt(&self, tx: &mut Transaction) -> Result<Reply, Abort> {

@@ -12,7 +12,7 @@ use mongodb::bson::{Document, doc};
 use mongodb::options::ReturnDocument;
 use serde::Deserialize;
 use txnscope::Transaction;
-use txnscope::transaction::Run;
+use txnscope::transaction::TransactionBuilder;
 
 use crate::Money;
 use crate::database::Collections;
@@ -49,7 +49,7 @@ pub(crate) struct Mutated<'a, W> {
 impl<W: Work> Work for Mutated<'_, W> {
     type Output = W::Output;
 
-    fn meets_others_at<'a>(&self, run: Run<'a>) -> Run<'a> {
+    fn meets_others_at<'a>(&self, run: TransactionBuilder<'a>) -> TransactionBuilder<'a> {
         self.work.meets_others_at(run)
     }
 

@@ -55,13 +55,13 @@ macro_rules! operations {
         $(
             $(#[$doc])*
             pub const $name: Operation = Operation::new($route)
-                .rejects(&[
+                .rejection_reasons(&[
                     Reason::UNAUTHORIZED,
                     Reason::INVALID_REQUEST,
                     IDEMPOTENCY_KEY_REUSED,
                     $($reason),*
                 ])
-                .fails(FAULTS);
+                .failure_reasons(FAULTS);
         )*
 
         /// All of them.

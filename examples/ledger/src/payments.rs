@@ -8,7 +8,7 @@ use mongodb::options::ReturnDocument;
 use serde::{Deserialize, Serialize};
 use tracing::Span;
 use tracing::field::{Empty, display};
-use txnscope::transaction::Run;
+use txnscope::transaction::TransactionBuilder;
 use txnscope::{Transaction, scope};
 
 use crate::Money;
@@ -193,8 +193,8 @@ struct Complete {
 impl Work for Complete {
     type Output = Reply;
 
-    fn meets_others_at<'a>(&self, run: Run<'a>) -> Run<'a> {
-        run.contend_on(document("payments", self.id))
+    fn meets_others_at<'a>(&self, run: TransactionBuilder<'a>) -> TransactionBuilder<'a> {
+        run.serialize_on(document("payments", self.id))
     }
 
     async fn attempt(&self, tx: &mut Transaction) -> Result<Reply, Abort> {

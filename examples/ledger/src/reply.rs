@@ -3,7 +3,7 @@
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use txnscope::{Reason, Verdict};
+use txnscope::{Classification, Reason};
 
 use crate::error::{JSON, error_body};
 use crate::operations::Rejection;
@@ -59,7 +59,7 @@ impl IntoResponse for Reply {
             response.headers_mut().insert("idempotency-replayed", HeaderValue::from_static("true"));
         }
         if let Some(reason) = self.rejected {
-            response.extensions_mut().insert(Verdict::rejected(reason));
+            response.extensions_mut().insert(Classification::rejected(reason));
         }
         response
     }

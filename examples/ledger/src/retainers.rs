@@ -7,7 +7,7 @@ use mongodb::options::ReturnDocument;
 use serde::{Deserialize, Serialize};
 use tracing::Span;
 use tracing::field::{Empty, display};
-use txnscope::transaction::Run;
+use txnscope::transaction::TransactionBuilder;
 use txnscope::{Transaction, scope};
 
 use crate::Money;
@@ -219,8 +219,8 @@ struct Consume {
 impl Work for Consume {
     type Output = Reply;
 
-    fn meets_others_at<'a>(&self, run: Run<'a>) -> Run<'a> {
-        run.contend_on(document("retainers", self.id))
+    fn meets_others_at<'a>(&self, run: TransactionBuilder<'a>) -> TransactionBuilder<'a> {
+        run.serialize_on(document("retainers", self.id))
     }
 
     async fn attempt(&self, tx: &mut Transaction) -> Result<Reply, Abort> {
@@ -277,8 +277,8 @@ struct Replenish {
 impl Work for Replenish {
     type Output = Reply;
 
-    fn meets_others_at<'a>(&self, run: Run<'a>) -> Run<'a> {
-        run.contend_on(document("retainers", self.id))
+    fn meets_others_at<'a>(&self, run: TransactionBuilder<'a>) -> TransactionBuilder<'a> {
+        run.serialize_on(document("retainers", self.id))
     }
 
     async fn attempt(&self, tx: &mut Transaction) -> Result<Reply, Abort> {

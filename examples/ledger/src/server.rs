@@ -86,7 +86,7 @@ pub async fn serve(
     };
     let finish = async {
         connections.serve(listener).await;
-        ledger.runner().settled().await;
+        ledger.runner().wait_idle().await;
     };
     let late = async {
         stop.await;
@@ -95,7 +95,7 @@ pub async fn serve(
     };
     tokio::select! {
         () = finish => Ok(()),
-        () = late => Err(ServeError::Late { patience, left: ledger.runner().unsettled() }),
+        () = late => Err(ServeError::Late { patience, left: ledger.runner().pending_cleanups() }),
     }
 }
 

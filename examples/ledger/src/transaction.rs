@@ -2,7 +2,7 @@
 
 use std::hash::Hash;
 
-use txnscope::transaction::Run;
+use txnscope::transaction::TransactionBuilder;
 use txnscope::{ApplicationError, Reason, Transaction};
 
 use crate::operations::Rejection;
@@ -13,7 +13,7 @@ pub(crate) trait Work: Send + Sync {
     type Output: Send;
 
     /// What it will write and others may as well: transactions that meet there take turns.
-    fn meets_others_at<'a>(&self, run: Run<'a>) -> Run<'a> {
+    fn meets_others_at<'a>(&self, run: TransactionBuilder<'a>) -> TransactionBuilder<'a> {
         run
     }
 

@@ -23,7 +23,7 @@ const CULPRIT: &[(&str, &str)] = &[
     ("peer", "db2:27017"),
     ("namespace", "ledger.retainers"),
     ("state", "inactive"),
-    ("source", "replication"),
+    ("collector", "replication"),
 ];
 
 /// What a query has to show: the runbook, a part of the query, the label and its value.
@@ -49,7 +49,7 @@ const SHOWS: &[(&str, &str, &str, &str)] = &[
     ("TransactionFailureBudgetBurnFast", "transaction_failures_total", "reason", "write_conflict"),
     ("ConsistencyViolated", "mongodb_consistency_violations", "check", "balance"),
     ("ConsistencyCheckFailing", "check_errors_total", "check", "balance"),
-    ("TxnscopeSourceFailing", "poll_success", "source", "replication"),
+    ("TxnscopeCollectorFailing", "poll_success", "collector", "replication"),
     ("TxnscopeSidecarDown", "over_time(up", "instance", "s:9917"),
     ("TxnscopeProbeFailing", "over_time(up", "deployment", "payments"),
 ];
@@ -123,7 +123,7 @@ fn estate() -> Vec<Value> {
                 &[Some(("mode", "exclusive"))]
             }
             "mongodb_global_lock_queue" | "mongodb_ticket_queue" => &[Some(("type", "write"))],
-            "txnscope_poll_errors_total" => &[None, Some(("source", "server_status"))],
+            "txnscope_poll_errors_total" => &[None, Some(("collector", "server_status"))],
             _ => &[None],
         };
         for swap in swaps {

@@ -317,8 +317,10 @@ const TROUBLES: &[Trouble] = &[
 
 /// With the driver's counters, the two sides differ as well.
 fn drifted(estate: Estate, and: &[(&'static str, &'static str)]) -> Vec<(&'static str, &'static str)> {
-    let books: &[_] =
-        &[("TransactionBooksDrift", r#"book="committed""#), ("TransactionBooksDrift", r#"book="started""#)];
+    let books: &[_] = &[
+        ("TransactionCountMismatch", r#"book="committed""#),
+        ("TransactionCountMismatch", r#"book="started""#),
+    ];
     [and, if estate.driver { books } else { &[] }].concat()
 }
 

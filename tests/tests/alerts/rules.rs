@@ -130,7 +130,7 @@ fn every_alert_says_who_what_how_much_and_where_to_look() {
         let of_it = |expectation: &crate::files::Expectation| expectation.alertname == name;
         let expected = scenarios().into_iter().flat_map(|(_, expectations)| expectations);
         let seen: Vec<_> = expected.filter(of_it).flat_map(|expectation| expectation.exp_alerts).collect();
-        for label in ["operation", "rs", "member", "check", "source", "reason", "resource", "missing"] {
+        for label in ["operation", "rs", "member", "check", "collector", "reason", "resource", "missing"] {
             if seen.iter().any(|alert| alert.exp_labels.contains_key(label)) {
                 let named =
                     [summary, description].iter().all(|text| text.contains(&format!("$labels.{label}")));

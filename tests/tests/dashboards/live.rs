@@ -63,12 +63,13 @@ async fn sidecar(set: &ReplicaSet, backend: &Backend) -> Sidecar {
     config.checks = Some(frequent_checks(""));
     config.listen_addresses = vec!["127.0.0.1:0".parse().unwrap()];
     config.poll_interval = Duration::from_millis(500);
-    let sources = &mut config.sources;
-    sources.profile.enabled = true;
-    sources.profile.databases = vec!["ledger".to_owned()];
-    sources.slow_transactions.enabled = true;
-    sources.slow_transactions.every = 1;
-    sources.open_by_operation.backends = vec![backend.metrics_url().replace("/metrics", "/-/transactions")];
+    let collectors = &mut config.collectors;
+    collectors.profile.enabled = true;
+    collectors.profile.databases = vec!["ledger".to_owned()];
+    collectors.slow_transactions.enabled = true;
+    collectors.slow_transactions.every = 1;
+    collectors.open_by_operation.backends =
+        vec![backend.metrics_url().replace("/metrics", "/-/transactions")];
     Sidecar::start(config).await.unwrap()
 }
 

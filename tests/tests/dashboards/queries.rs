@@ -163,9 +163,9 @@ pub(crate) fn wants(presence: Presence) -> Option<&'static str> {
         Presence::From7 => Some("MongoDB 7.0"),
         Presence::Ingress => Some("MongoDB 8.2"),
         Presence::Mongos => Some("mongos"),
-        Presence::OnRequest => Some("sources.profile and sources.slow_transactions"),
+        Presence::OnRequest => Some("collector.profile and collector.slow_transactions"),
         Presence::Checks => Some("checks.file"),
-        Presence::Backends => Some("sources.open_by_operation"),
+        Presence::Backends => Some("collector.open_by_operation"),
     }
 }
 

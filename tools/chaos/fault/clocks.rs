@@ -133,12 +133,12 @@ fn no_jump(page: &Scrape, first: &Scrape) -> Result<()> {
     Ok(())
 }
 
-/// Whether the sidecar shows every member, and a verdict of every check.
+/// Whether the sidecar shows every member, and a classification of every check.
 fn shown(stage: &Stage, page: &Scrape) -> Result<()> {
     let up = page.matching(catalog::MONGODB_UP.name, &[]).filter(|up| up.value == 1.0).count();
     ensure!(up == stage.each.len(), "{up} members are up");
     let verdicts = page.matching(catalog::MONGODB_CONSISTENCY_VIOLATIONS.name, &[]).count();
-    ensure!(verdicts == stage.checks.iter().count(), "{verdicts} checks have a verdict");
+    ensure!(verdicts == stage.checks.iter().count(), "{verdicts} checks have a classification");
     Ok(())
 }
 

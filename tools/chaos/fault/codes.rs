@@ -15,7 +15,7 @@ use super::{Played, more};
 use crate::backend::APPLICATION;
 use crate::stage::Stage;
 
-/// Every code that `Reason::of` maps to a reason of its own, and two that it does not.
+/// Every code that `Reason::from_error` maps to a reason of its own, and two that it does not.
 const CODES: &[i32] = &[
     2,
     6,
@@ -223,7 +223,9 @@ mod tests {
     /// Of the server's errors; a reply cannot be told from another by more than its code.
     fn reason(code: i32) -> Reason {
         let reply = mongodb::bson::doc! {"code": code};
-        Reason::of(&Error::from(ErrorKind::Command(mongodb::bson::deserialize_from_document(reply).unwrap())))
+        Reason::from_error(&Error::from(ErrorKind::Command(
+            mongodb::bson::deserialize_from_document(reply).unwrap(),
+        )))
     }
 
     #[test]

@@ -120,7 +120,7 @@ fn no_number_of_the_sidecars_can_be_wrong_by_one_or_missing() {
 #[test]
 fn old_numbers_and_lacking_ones_are_seen() {
     let members = [MEMBER.to_owned()];
-    let of = [("member", MEMBER), ("source", "server_status")];
+    let of = [("member", MEMBER), ("collector", "server_status")];
     for (age, stale) in [(0.4, false), (1.6, true), (7_200.0, true)] {
         let (mut page, _) = sidecar();
         page.add(catalog::TXNSCOPE_POLL_AGE, &of, age);

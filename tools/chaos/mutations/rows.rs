@@ -195,7 +195,7 @@ pub(super) const ROWS: &[Row] = &[
         },
         Some("consume: 8 attempts, 7 ended"),
     ),
-    ("one that was not sent", |case| aborted(case, "network", "unsent"), None),
+    ("one that was not sent", |case| aborted(case, "network", "not_sent"), None),
     ("one that was refused", |case| aborted(case, "not_primary", "refused"), None),
     ("one that was lost, and not begun", |case| aborted(case, "network", "lost"), None),
     (
@@ -209,7 +209,7 @@ pub(super) const ROWS: &[Row] = &[
     (
         "one that was not sent, and begun",
         |case| {
-            aborted(case, "network", "unsent");
+            aborted(case, "network", "not_sent");
             begun(&mut case.servers[0], 0.0);
         },
         Some("the server began 9, by the driver's account between 8 and 8"),
@@ -252,7 +252,7 @@ fn aborted(case: &mut Case, reason: &str, cause: &str) {
     let of = ("operation", CONSUME);
     case.counted(catalog::CLIENT_TRANSACTIONS_STARTED, &[of], 1.0);
     case.counted(catalog::CLIENT_TRANSACTIONS_ABORTED, &[of, ("reason", reason)], 1.0);
-    case.counted(catalog::CLIENT_TRANSACTIONS_UNBEGUN, &[of, ("cause", cause)], 1.0);
+    case.counted(catalog::CLIENT_TRANSACTIONS_NOT_STARTED, &[of, ("cause", cause)], 1.0);
 }
 
 /// One more on a member, which has committed it or not.

@@ -148,9 +148,9 @@ pub const MONGODB_TRANSACTIONS_LONG_RUNNING_THRESHOLD: Metric = gauge(
 );
 
 /// Commits and aborts in progress.
-pub const MONGODB_TRANSACTIONS_ENDING: Metric = by(
+pub const MONGODB_TRANSACTIONS_FINISHING: Metric = by(
     gauge(
-        "mongodb_transactions_ending",
+        "mongodb_transactions_finishing",
         Unit::Count,
         "Commits and aborts in progress: most of a slow commit is the wait for the majority, when the transaction is no longer open.",
         SOURCE,
@@ -159,9 +159,9 @@ pub const MONGODB_TRANSACTIONS_ENDING: Metric = by(
 );
 
 /// Age of the oldest commit or abort in progress.
-pub const MONGODB_TRANSACTIONS_OLDEST_ENDING: Metric = by(
+pub const MONGODB_TRANSACTIONS_OLDEST_FINISHING: Metric = by(
     gauge(
-        "mongodb_transactions_oldest_ending_seconds",
+        "mongodb_transactions_oldest_finishing_seconds",
         Unit::Seconds,
         "How long the slowest commit or abort in progress has been running; 0 when there is none.",
         SOURCE,

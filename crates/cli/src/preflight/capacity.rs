@@ -27,7 +27,7 @@ pub(crate) fn pool(options: &ClientOptions, expected: Expected) -> Finding {
     };
     let shown = format!("{size} connections to each member, {whence}");
     let Some(concurrency) = expected.concurrency else {
-        return Finding::pass(POOL, format!("{shown}; --expect.concurrency was not given"));
+        return Finding::pass(POOL, format!("{shown}; --expect-concurrency was not given"));
     };
     if size < concurrency {
         return Finding::warn(
@@ -84,7 +84,7 @@ pub(crate) fn tickets(status: &Answer, expected: Expected, sharded: bool) -> Fin
         return Finding::pass(TICKETS, "this server does not tell");
     };
     let Some(concurrency) = expected.concurrency else {
-        return Finding::pass(TICKETS, format!("{total}; --expect.concurrency was not given"));
+        return Finding::pass(TICKETS, format!("{total}; --expect-concurrency was not given"));
     };
     let wanted = f64::from(concurrency) * f64::from(expected.processes);
     // A transaction holds a ticket while a statement runs, not between two. From 7.0 on the server moves the number.

@@ -47,17 +47,17 @@ pub(crate) fn default(uri: Option<&WriteConcern>, answer: &Answer) -> Finding {
 }
 
 fn of_server(answer: &Document) -> Finding {
-    let source = text(answer, &["defaultWriteConcernSource"]).unwrap_or("the server");
+    let collector = text(answer, &["defaultWriteConcernSource"]).unwrap_or("the server");
     match field(answer, &["defaultWriteConcern", "w"]) {
         Some(Bson::String(w)) if w == "majority" => {
             let whose =
-                if source == "implicit" { "the server's own default" } else { "set by an administrator" };
+                if collector == "implicit" { "the server's own default" } else { "set by an administrator" };
             Finding::pass(CONCERN, format!("majority, {whose}"))
         }
         Some(Bson::String(w)) => Finding::pass(CONCERN, format!("{w:?}, set by an administrator")),
         Some(w @ (Bson::Int32(_) | Bson::Int64(_) | Bson::Double(_))) => Finding::warn(
             CONCERN,
-            format!("w: {w}, {source}: an election can undo what was committed"),
+            format!("w: {w}, {collector}: an election can undo what was committed"),
             format!("{SET}, or w=majority in the backend's URI"),
         ),
         Some(_) | None => Finding::warn(

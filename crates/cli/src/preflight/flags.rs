@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use crate::collectors::CollectorFlags;
 use crate::deployment::DeploymentFlags;
 use crate::services::prometheus::PrometheusFlags;
-use crate::sources::SourceFlags;
 use crate::span::span;
 
 #[derive(Args)]
@@ -16,7 +16,7 @@ use crate::span::span;
                   the command line or a file is wrong."
 )]
 pub(crate) struct PreflightFlags {
-    /// The configuration file of `txnscope serve`: which deployment, and which sources are on.
+    /// The configuration file of `txnscope serve`: which deployment, and which collectors are on.
     #[arg(long = "config.file", value_name = "FILE", env = "TXNSCOPE_CONFIG_FILE", hide_env_values = true)]
     pub(crate) config_file: Option<PathBuf>,
 
@@ -24,7 +24,7 @@ pub(crate) struct PreflightFlags {
     pub(crate) deployment: DeploymentFlags,
 
     #[command(flatten)]
-    pub(crate) sources: SourceFlags,
+    pub(crate) collectors: CollectorFlags,
 
     #[command(flatten)]
     pub(crate) prometheus: PrometheusFlags,
@@ -72,15 +72,15 @@ pub(crate) struct PreflightFlags {
 
     /// How many transactions one process of the backend is to run at once. Its pool, the server's connections and
     /// tickets are held against that.
-    #[arg(long = "expect.concurrency", value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long = "expect-concurrency", value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) concurrency: Option<u32>,
 
     /// How many processes the backend is to have.
-    #[arg(long = "expect.processes", value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long = "expect-processes", value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) processes: u32,
 
     /// For how long the oplog should reach back: for a member that was away, and for change streams.
-    #[arg(long = "expect.oplog-window", value_name = "TIME", default_value = "24h", value_parser = span)]
+    #[arg(long = "expect-oplog-window", value_name = "TIME", default_value = "24h", value_parser = span)]
     pub(crate) oplog_window: Duration,
 
     /// Run a transaction in that database. It makes a collection of its own, txnscope_preflight_ and an id, writes two

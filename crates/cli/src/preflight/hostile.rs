@@ -5,7 +5,7 @@ use std::time::Duration;
 use mongodb::bson::Document;
 use mongodb::options::ClientOptions;
 use serde_json::Value;
-use txnscope_sidecar::SourceSettings;
+use txnscope_sidecar::CollectorSettings;
 
 use super::capacity::{self, Expected};
 use super::deployment::Answer;
@@ -17,7 +17,7 @@ use super::{concern, monitoring, output, privileges, topology, version};
 pub(crate) fn of_server(reply: &Document) -> Vec<Finding> {
     let answer: Answer = Ok(reply.clone());
     let expected = Expected { concurrency: Some(1_000), processes: 3 };
-    let mut settings = SourceSettings::default();
+    let mut settings = CollectorSettings::default();
     settings.profile.enabled = true;
     let options = ClientOptions::default();
     vec![

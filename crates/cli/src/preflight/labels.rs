@@ -17,7 +17,7 @@ const MANY: f64 = 0.1;
 const FEW: u32 = 20;
 
 const BURNS: &str = "TransactionFailureBudgetBurnFast and Slow, TransactionLatencyBudgetBurnFast and Slow, TransactionCancellationRatio";
-const OF_DRIVER: &str = "TransactionCommitUnknown, TransactionRetryAmplification, TransactionBooksDrift";
+const OF_DRIVER: &str = "TransactionCommitUnknown, TransactionRetryAmplification, TransactionCountMismatch";
 
 /// The jobs that a query finds, in order.
 async fn jobs(prometheus: &Prometheus, query: &str) -> Result<Vec<String>, Trouble> {

@@ -31,7 +31,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{ArgMatches, parser::ValueSource};
 use mongodb::bson::{DateTime, doc};
-use txnscope_sidecar::SourceSettings;
+use txnscope_sidecar::CollectorSettings;
 
 pub(crate) use flags::PreflightFlags;
 
@@ -43,7 +43,7 @@ use crate::preflight::finding::{Finding, Verdict};
 use crate::preflight::topology::Kind;
 use crate::services::prometheus::{Prometheus, token};
 use crate::services::{Given, Service};
-use crate::{FAILURE, MISUSE, complain, print, sources};
+use crate::{FAILURE, MISUSE, collectors, complain, print};
 
 /// Whether the deployment answers at all.
 const CONNECTION: &str = "connection";
@@ -61,7 +61,7 @@ pub(crate) fn run(flags: &PreflightFlags, matches: &ArgMatches) -> ExitCode {
 
 async fn work(flags: &PreflightFlags, matches: &ArgMatches) -> Result<u8> {
     let file = File::named(flags.config_file.as_deref())?;
-    let settings = sources::settings(&file, &flags.sources)?;
+    let settings = collectors::settings(&file, &flags.collectors)?;
     let target = Deployments::new(flags.deployment.clone(), matches).one_of(&file)?;
     let services = Services::new(flags, matches)?;
     let deployment = Deployment::new(target.options().await?, flags.timeout)?;
@@ -72,7 +72,7 @@ async fn work(flags: &PreflightFlags, matches: &ArgMatches) -> Result<u8> {
 }
 
 /// The deployment's part of the checklist.
-async fn look(deployment: &Deployment, flags: &PreflightFlags, settings: &SourceSettings) -> Vec<Finding> {
+async fn look(deployment: &Deployment, flags: &PreflightFlags, settings: &CollectorSettings) -> Vec<Finding> {
     let hello = match hello_of(&deployment.client, deployment.timeout()).await {
         Ok(hello) => hello,
         Err(refusal) => return vec![no_connection(deployment, &refusal).await],
@@ -130,7 +130,7 @@ async fn look(deployment: &Deployment, flags: &PreflightFlags, settings: &Source
     findings
 }
 
-async fn profilers(deployment: &Deployment, settings: &SourceSettings) -> Vec<(String, Answer)> {
+async fn profilers(deployment: &Deployment, settings: &CollectorSettings) -> Vec<(String, Answer)> {
     let mut levels = Vec::new();
     if settings.profile.enabled {
         for database in &settings.profile.databases {

@@ -1,7 +1,7 @@
-//! Whether the user may ask what the sidecar's sources ask.
+//! Whether the user may ask what the sidecar's collectors ask.
 
 use mongodb::bson::{Bson, Document};
-use txnscope_sidecar::{Privilege, Resource, SourceSettings, privileges_by_source};
+use txnscope_sidecar::{CollectorSettings, Privilege, Resource, privileges_by_collector};
 
 use super::deployment::{Answer, field, flag, text, texts};
 use super::finding::Finding;
@@ -10,7 +10,7 @@ const PRIVILEGES: &str = "privileges";
 const PROFILER: &str = "profiler";
 
 /// From `connectionStatus` with `showPrivileges`. `status` tells whether the server asks who we are at all.
-pub(crate) fn held(connection: &Answer, status: &Answer, settings: &SourceSettings) -> Finding {
+pub(crate) fn held(connection: &Answer, status: &Answer, settings: &CollectorSettings) -> Finding {
     let connection = match connection {
         Ok(connection) => connection,
         Err(refusal) => {
@@ -42,26 +42,26 @@ pub(crate) fn held(connection: &Answer, status: &Answer, settings: &SourceSettin
     };
     let granted: Vec<&Document> =
         of("authenticatedUserPrivileges").into_iter().flatten().filter_map(Bson::as_document).collect();
-    let mut sources: Vec<&str> = Vec::new();
+    let mut collectors: Vec<&str> = Vec::new();
     let mut missing: Vec<String> = Vec::new();
-    for (source, privilege) in privileges_by_source(settings) {
-        if !sources.contains(&source) {
-            sources.push(source);
+    for (collector, privilege) in privileges_by_collector(settings) {
+        if !collectors.contains(&collector) {
+            collectors.push(collector);
         }
         for action in &privilege.actions {
             if !granted.iter().any(|granted| allows(granted, &privilege, action)) {
-                missing.push(format!("{source} lacks {action} on {}", named(&privilege.resource)));
+                missing.push(format!("{collector} lacks {action} on {}", named(&privilege.resource)));
             }
         }
     }
     if missing.is_empty() {
-        return Finding::pass(PRIVILEGES, format!("{user} may ask what {} ask", sources.join(", ")));
+        return Finding::pass(PRIVILEGES, format!("{user} may ask what {} ask", collectors.join(", ")));
     }
     Finding::fail(
         PRIVILEGES,
         format!("{user}: {}", missing.join("; ")),
         "make the role that `txnscope role` prints, and grant it: db.grantRolesToUser(\"USER\", [\"txnscope\"]); or \
-         turn the source off in the sidecar's file",
+         turn the collector off in the sidecar's file",
     )
 }
 
@@ -94,7 +94,7 @@ fn allows(granted: &Document, wanted: &Privilege, action: &str) -> bool {
 /// `levels` are the answers to `{profile: -1}`, database by database.
 pub(crate) fn profiler(levels: &[(String, Answer)]) -> Finding {
     if levels.is_empty() {
-        return Finding::pass(PROFILER, "not wanted: the sidecar's source profile is off");
+        return Finding::pass(PROFILER, "not wanted: the sidecar's collector profile is off");
     }
     let mut told = Vec::new();
     let (mut off, mut all) = (false, false);
@@ -118,8 +118,8 @@ pub(crate) fn profiler(levels: &[(String, Answer)]) -> Finding {
     if off {
         Finding::warn(
             PROFILER,
-            format!("{evidence}; the source profile would see nothing"),
-            "on each member, the command that `txnscope role --config.file=FILE` prints; or turn the source off",
+            format!("{evidence}; the collector profile would see nothing"),
+            "on each member, the command that `txnscope role --config.file=FILE` prints; or turn the collector off",
         )
     } else if all {
         Finding::warn(
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named_with_its_source() {
-        let settings = SourceSettings::default();
+        let settings = CollectorSettings::default();
         let status = Ok(doc! {});
         assert_eq!(held(&user(vec![cluster(&ALL)]), &status, &settings).verdict, Verdict::Pass);
         let found = held(
@@ -170,14 +170,14 @@ mod tests {
     #[test]
     fn nobody_is_told_from_a_server_that_asks_nobody() {
         let (nobody, settings) =
-            (Ok(doc! {"authInfo": {"authenticatedUsers": []}}), SourceSettings::default());
+            (Ok(doc! {"authInfo": {"authenticatedUsers": []}}), CollectorSettings::default());
         assert_eq!(held(&nobody, &Ok(doc! {}), &settings).verdict, Verdict::Warn);
         assert_eq!(held(&nobody, &Err(Refusal::Denied), &settings).verdict, Verdict::Fail);
     }
 
     #[test]
     fn all_collections_are_not_those_of_the_system() {
-        let mut settings = SourceSettings::default();
+        let mut settings = CollectorSettings::default();
         settings.profile.enabled = true;
         settings.profile.databases = vec!["shop".to_owned()];
         let find = |collection: &str| doc! {"resource": {"db": "shop", "collection": collection}, "actions": ["find"]};

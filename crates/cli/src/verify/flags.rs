@@ -45,15 +45,15 @@ pub(crate) struct VerifyFlags {
     pub(crate) selector: String,
 
     /// By how much the share of failed operations may rise: 0.01 is one in a hundred.
-    #[arg(long = "max.failure-rise", value_name = "SHARE", value_parser = share, default_value = "0.01")]
+    #[arg(long = "max-failure-rise", value_name = "SHARE", value_parser = share, default_value = "0.01")]
     pub(crate) failure_rise: f64,
 
     /// How many times as long p50, p95 and p99 may become.
-    #[arg(long = "max.latency-ratio", value_name = "FACTOR", value_parser = factor, default_value = "1.5")]
+    #[arg(long = "max-latency-ratio", value_name = "FACTOR", value_parser = factor, default_value = "1.5")]
     pub(crate) latency_ratio: f64,
 
     /// By how much the share of attempts that end in a write conflict may rise.
-    #[arg(long = "max.conflict-rise", value_name = "SHARE", value_parser = share, default_value = "0.2")]
+    #[arg(long = "max-conflict-rise", value_name = "SHARE", value_parser = share, default_value = "0.2")]
     pub(crate) conflict_rise: f64,
 
     /// How often, at most, chance alone may make a no-go.

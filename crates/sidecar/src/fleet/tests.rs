@@ -27,8 +27,8 @@ async fn srv_records_of_mongos_that_change_are_followed() {
     let uri = Uri::of(&Target::new("mongodb+srv://cluster.example.net/")).unwrap();
     let pace = Pace { interval: Duration::from_millis(50), timeout: Duration::from_secs(3) };
     let (snapshot, tasks, stop) = (Snapshot::default(), TaskTracker::new(), CancellationToken::new());
-    let sources = SourceSettings::default();
-    let fleet = Fleet::new(uri, pace, sources, snapshot.clone(), tasks.clone(), stop.clone());
+    let collectors = CollectorSettings::default();
+    let fleet = Fleet::new(uri, pace, collectors, snapshot.clone(), tasks.clone(), stop.clone());
     let mut fleet = fleet.await.unwrap();
     fleet.hosts.say(Arc::clone(&records));
     records.lock().unwrap().push(first.address());

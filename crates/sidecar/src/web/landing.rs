@@ -19,19 +19,21 @@ pub(super) async fn page(State(web): State<Web>) -> Html<String> {
         let state = state(&member, now);
         let class = if state == "down" { " class=\"bad\"" } else { "" };
         let (rs, address) = (escaped(&member.rs()), escaped(member.address()));
-        let sources = member.sources().iter().map(|source| {
-            let record = source.record();
+        let collectors = member.collectors().iter().map(|collector| {
+            let record = collector.record();
             let how = match record.last.map(|last| last.failure) {
                 None => "not asked yet",
                 Some(None) => "ok",
                 Some(Some(reason)) => reason.as_str(),
             };
             let age = record.age(now).map(|age| format!(", {:.0} s old", age.as_secs_f64()));
-            format!("{}: {how}{}", source.name(), age.unwrap_or_default())
+            format!("{}: {how}{}", collector.name(), age.unwrap_or_default())
         });
-        let sources = sources.collect::<Vec<_>>().join("<br>");
-        let _ =
-            write!(rows, "<tr><td>{address}</td><td>{rs}</td><td{class}>{state}</td><td>{sources}</td></tr>");
+        let collectors = collectors.collect::<Vec<_>>().join("<br>");
+        let _ = write!(
+            rows,
+            "<tr><td>{address}</td><td>{rs}</td><td{class}>{state}</td><td>{collectors}</td></tr>"
+        );
     }
     let mut probes = String::new();
     for name in web.targets.names().await {

@@ -95,7 +95,7 @@ impl Web {
         Server::new(self.router().layer(guard), access, tasks, stop)
     }
 
-    /// Every source of every member has been asked once. It stays so: who joins later makes nobody wait.
+    /// Every collector of every member has been asked once. It stays so: who joins later makes nobody wait.
     fn is_ready(&self) -> bool {
         if !self.ready.load(Ordering::Relaxed) && self.board.polled() {
             self.ready.store(true, Ordering::Relaxed);
@@ -279,11 +279,11 @@ mod tests {
         snapshot.insert(Arc::clone(&member));
         assert_eq!(get(&web, "/-/ready").await.0, StatusCode::SERVICE_UNAVAILABLE, "nobody has asked it");
         let second = std::time::Duration::from_secs(1);
-        member.sources()[0].note(Instant::now(), second, Err(Reason::Network));
+        member.collectors()[0].note(Instant::now(), second, Err(Reason::Network));
         let (status, body) = get(&web, "/-/ready").await;
         assert_eq!(status, StatusCode::OK);
         assert!(body.contains("db1:27017: down"), "{body}");
-        member.sources()[0].note(Instant::now(), second, Ok(Reading::default()));
+        member.collectors()[0].note(Instant::now(), second, Ok(Reading::default()));
         assert!(get(&web, "/-/ready").await.1.contains("db1:27017: up"));
         snapshot.insert(Arc::new(MemberState::new("db2:27017".into(), String::new(), ["x"].into_iter())));
         assert_eq!(get(&web, "/-/ready").await.0, StatusCode::OK, "a member that joins makes nobody wait");

@@ -57,7 +57,7 @@ async fn a_server_that_answers_with_random_bytes_is_down() {
 }
 
 fn polls_failed(page: &Scrape) -> f64 {
-    page.sum(ERRORS, &[("source", "server_status")])
+    page.sum(ERRORS, &[("collector", "server_status")])
 }
 
 /// It says who it is, and then nothing that can be read.
@@ -141,7 +141,7 @@ async fn a_member_that_names_three_thousand_others_is_believed_about_fifty_membe
     let is_read = |page: &Scrape| {
         up(page, &address) == Some(1.0)
             && page
-                .value("txnscope_poll_success", &[("member", &address), ("source", "replication")])
+                .value("txnscope_poll_success", &[("member", &address), ("collector", "replication")])
                 .is_some()
     };
     let page = page_where(&sidecar, "the member and some of those it names", is_read).await;

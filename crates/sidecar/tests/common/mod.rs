@@ -12,46 +12,46 @@ use anyhow::{Result, anyhow};
 use mongodb::bson::{Document, doc};
 use mongodb::{Client, ClientSession};
 use testkit::{Scrape, wait};
-use txnscope_sidecar::{Config, Sidecar, SourceSettings};
+use txnscope_sidecar::{CollectorSettings, Config, Sidecar};
 
-/// How many sources are on by default.
-pub(crate) const SOURCES: f64 = 5.0;
+/// How many collectors are on by default.
+pub(crate) const COLLECTORS: f64 = 5.0;
 
 /// A sidecar that polls often.
 pub(crate) async fn sidecar(uri: &str) -> Sidecar {
-    sidecar_with(uri, SourceSettings::default()).await
+    sidecar_with(uri, CollectorSettings::default()).await
 }
 
-/// The same with other settings of its sources.
-pub(crate) async fn sidecar_with(uri: &str, sources: SourceSettings) -> Sidecar {
-    start(Config::new(uri), sources).await
+/// The same with other settings of its collectors.
+pub(crate) async fn sidecar_with(uri: &str, collectors: CollectorSettings) -> Sidecar {
+    start(Config::new(uri), collectors).await
 }
 
 /// The same, for tests that count failures: a busy machine makes no poll fail for lack of time.
-pub(crate) async fn patient_sidecar(uri: &str, sources: SourceSettings) -> Sidecar {
+pub(crate) async fn patient_sidecar(uri: &str, collectors: CollectorSettings) -> Sidecar {
     let mut config = Config::new(uri);
     config.poll_timeout = wait::LIMIT;
-    start(config, sources).await
+    start(config, collectors).await
 }
 
-async fn start(mut config: Config, sources: SourceSettings) -> Sidecar {
+async fn start(mut config: Config, collectors: CollectorSettings) -> Sidecar {
     config.listen_addresses = vec!["127.0.0.1:0".parse().unwrap()];
     config.poll_interval = Duration::from_millis(200);
-    config.sources = sources;
+    config.collectors = collectors;
     Sidecar::start(config).await.unwrap()
 }
 
-/// Every source on, each at every interval; the profiler of the database `test` is read.
-pub(crate) fn everything() -> SourceSettings {
-    let mut sources = SourceSettings::default();
-    sources.storage_engine.every = 1;
-    sources.parameters.every = 1;
-    sources.profile.enabled = true;
-    sources.profile.every = 1;
-    sources.profile.databases = vec!["test".to_owned()];
-    sources.slow_transactions.enabled = true;
-    sources.slow_transactions.every = 1;
-    sources
+/// Every collector on, each at every interval; the profiler of the database `test` is read.
+pub(crate) fn everything() -> CollectorSettings {
+    let mut collectors = CollectorSettings::default();
+    collectors.storage_engine.every = 1;
+    collectors.parameters.every = 1;
+    collectors.profile.enabled = true;
+    collectors.profile.every = 1;
+    collectors.profile.databases = vec!["test".to_owned()];
+    collectors.slow_transactions.enabled = true;
+    collectors.slow_transactions.every = 1;
+    collectors
 }
 
 pub(crate) fn url(sidecar: &Sidecar, path: &str) -> String {

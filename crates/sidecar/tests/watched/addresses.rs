@@ -4,7 +4,7 @@ use testkit::{FakeMember, ReplicaSetOptions};
 
 use super::common::{page_where, sidecar, url};
 use super::fakes::{healthy, member, primary, states, succeed, up};
-use crate::common::SOURCES;
+use crate::common::COLLECTORS;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn members_with_addresses_of_ipv6_are_watched() {
@@ -18,7 +18,7 @@ async fn members_with_addresses_of_ipv6_are_watched() {
             let all = addresses.iter().all(|address| {
                 up(page, address) == Some(1.0)
                     && !states(page, address).is_empty()
-                    && succeed(page, address) == SOURCES
+                    && succeed(page, address) == COLLECTORS
             });
             all && page.matching("mongodb_up", &[]).count() == 3
         })

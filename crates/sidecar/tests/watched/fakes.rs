@@ -78,7 +78,7 @@ pub(crate) fn up(page: &Scrape, member: &str) -> Option<f64> {
     page.value("mongodb_up", &[("member", member)])
 }
 
-/// How many sources of the member have nothing to complain of.
+/// How many collectors of the member have nothing to complain of.
 pub(crate) fn succeed(page: &Scrape, member: &str) -> f64 {
     page.sum(SUCCESS, &[("member", member)])
 }

@@ -4,7 +4,7 @@ use mongodb::bson::doc;
 use testkit::fake_member::refusal;
 use testkit::{FakeMember, Mongod, ReplicaSet, wait};
 
-use super::common::{SOURCES, page_where, reconfigure, sidecar};
+use super::common::{COLLECTORS, page_where, reconfigure, sidecar};
 use super::fakes::{ERRORS, MISMATCH, has_numbers, healthy, member, member_of, primary, states, succeed, up};
 
 /// The others do not name it, and it was a stranger to them when it was first asked.
@@ -21,7 +21,7 @@ async fn a_hidden_member_that_is_added_later_is_followed() {
     })
     .await;
     page_where(&sidecar, "a hidden member", |page| {
-        states(page, &late) == ["secondary"] && succeed(page, &late) == SOURCES
+        states(page, &late) == ["secondary"] && succeed(page, &late) == COLLECTORS
     })
     .await;
     sidecar.shutdown().await;
@@ -42,7 +42,7 @@ async fn a_set_that_is_initiated_under_another_name_is_followed_or_said() {
     page_where(&free, "the set by its new name", |page| {
         page.value("mongodb_up", &[("rs", "rs1")]) == Some(1.0)
             && page.matching("mongodb_up", &[]).count() == 1
-            && succeed(page, &address) == SOURCES
+            && succeed(page, &address) == COLLECTORS
     })
     .await;
     let page = page_where(&demanding, "another set than the URI demands", |page| {
@@ -51,7 +51,7 @@ async fn a_set_that_is_initiated_under_another_name_is_followed_or_said() {
     .await;
     assert_eq!(up(&page, &address), Some(0.0));
     fake.answer(healthy(who, 1));
-    page_where(&demanding, "the set again", |page| succeed(page, &address) == SOURCES).await;
+    page_where(&demanding, "the set again", |page| succeed(page, &address) == COLLECTORS).await;
     free.shutdown().await;
     demanding.shutdown().await;
 }
@@ -104,7 +104,7 @@ async fn a_server_that_knows_no_hello_is_followed_by_is_master() {
     page_where(&sidecar, "both members", |page| {
         states(page, &addresses[0]) == ["primary"]
             && states(page, &addresses[1]) == ["secondary"]
-            && addresses.iter().all(|address| succeed(page, address) == SOURCES)
+            && addresses.iter().all(|address| succeed(page, address) == COLLECTORS)
     })
     .await;
     let asked = fakes[1].count("isMaster");

@@ -6,10 +6,10 @@ use mongodb::bson::{Document, doc};
 use testkit::fake_member::{greeting, is_greeting, refusal};
 use testkit::{FakeMember, wait};
 
-use super::common::{SOURCES, everything, page_where, sidecar, sidecar_with};
+use super::common::{COLLECTORS, everything, page_where, sidecar, sidecar_with};
 use super::fakes::{ERRORS, healthy, primary, succeed, up};
 
-/// The commands of the sources, but for those that say who answers.
+/// The commands of the collectors, but for those that say who answers.
 const ASKED: [&str; 6] = ["serverStatus", "replSetGetStatus", "aggregate", "getParameter", "getLog", "find"];
 
 /// Waits until the member was asked that many times who it is: so often could it have been asked anything.
@@ -30,9 +30,9 @@ async fn is_asked_once_and_fails_nothing(refused: Document) {
         Some(if is_greeting(command) { greeting(who.clone()) } else { refused.clone() })
     });
     let sidecar = sidecar_with(&format!("mongodb://{address}/"), everything()).await;
-    let sources = SOURCES + 2.0;
+    let collectors = COLLECTORS + 2.0;
     page_where(&sidecar, "a member that is up, and no failure", |page| {
-        up(page, &address) == Some(1.0) && succeed(page, &address) == sources
+        up(page, &address) == Some(1.0) && succeed(page, &address) == collectors
     })
     .await;
     let before: BTreeMap<_, _> = ASKED.map(|command| (command, fake.count(command))).into();
@@ -44,7 +44,7 @@ async fn is_asked_once_and_fails_nothing(refused: Document) {
             fake.commands()
         );
     }
-    let page = page_where(&sidecar, "no failure", |page| succeed(page, &address) == sources).await;
+    let page = page_where(&sidecar, "no failure", |page| succeed(page, &address) == collectors).await;
     assert_eq!((up(&page, &address), page.sum(ERRORS, &[])), (Some(1.0), 0.0));
     sidecar.shutdown().await;
 }
@@ -94,7 +94,7 @@ async fn a_mongos_that_refuses_the_status_of_a_set_without_a_code_fails_nothing(
         _ => answers(command, document),
     });
     let sidecar = sidecar(&format!("mongodb://{address}/")).await;
-    page_where(&sidecar, "no failure", |page| succeed(page, &address) == SOURCES).await;
+    page_where(&sidecar, "no failure", |page| succeed(page, &address) == COLLECTORS).await;
     let asked = fake.count("replSetGetStatus");
     rounds(&fake, 40).await;
     assert!(fake.count("replSetGetStatus") <= asked + 1, "{:?}", fake.commands());
@@ -117,7 +117,7 @@ async fn a_refusal_for_lack_of_a_privilege_is_asked_again() {
         _ => answers(command, document),
     });
     let sidecar = sidecar_with(&format!("mongodb://{address}/"), everything()).await;
-    let denied = [("source", "parameters"), ("reason", "permission_denied")];
+    let denied = [("collector", "parameters"), ("reason", "permission_denied")];
     page_where(&sidecar, "refusals", |page| page.sum(ERRORS, &denied) > 3.0).await;
     fake.answer(healthy(who, 1));
     page_where(&sidecar, "the limit", |page| {
@@ -139,7 +139,7 @@ async fn what_a_state_has_no_answer_for_is_asked_again_in_another_state() {
         _ => recovering(command, document),
     });
     let sidecar = sidecar(&format!("mongodb://{address}/?replicaSet=rs0")).await;
-    page_where(&sidecar, "no failure", |page| succeed(page, &address) == SOURCES).await;
+    page_where(&sidecar, "no failure", |page| succeed(page, &address) == COLLECTORS).await;
     let asked = fake.count("aggregate");
     rounds(&fake, 20).await;
     assert!(fake.count("aggregate") <= asked + 1, "{:?}", fake.commands());

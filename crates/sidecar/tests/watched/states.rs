@@ -6,7 +6,7 @@ use mongodb::bson::{Document, doc};
 use testkit::fake_member::refusal;
 use testkit::{Mongod, ReplicaSetOptions, wait};
 
-use super::common::{SOURCES, everything, page_where, sidecar, sidecar_with};
+use super::common::{COLLECTORS, everything, page_where, sidecar, sidecar_with};
 use super::fakes::{ERRORS, SUCCESS, healthy, member, primary, states, succeed, up};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -30,7 +30,7 @@ async fn every_member_state_is_shown_by_its_protocol_number() {
         page_where(&sidecar, name, |page| states(page, &address) == [name]).await;
     }
     fake.answer(healthy(who, 4));
-    let dropped = [("source", "replication")];
+    let dropped = [("collector", "replication")];
     let page = page_where(&sidecar, "a number that is no state", |page| {
         page.sum("txnscope_series_dropped_total", &dropped) > 0.0
     })
@@ -55,9 +55,9 @@ async fn states_of_a_real_set(version: Option<&str>) {
     let (arbiter, name) = (arbiter.address(), other.address());
     let primary = &set.members()[primary];
     let sidecar = sidecar_with(&set.uri(), everything()).await;
-    let sources = SOURCES + 2.0;
+    let collectors = COLLECTORS + 2.0;
     page_where(&sidecar, "the arbiter's state, and no failure", |page| {
-        states(page, &arbiter) == ["arbiter"] && succeed(page, &arbiter) == sources
+        states(page, &arbiter) == ["arbiter"] && succeed(page, &arbiter) == collectors
     })
     .await;
     page_where(&sidecar, "the secondary", |page| states(page, &name) == ["secondary"]).await;
@@ -66,7 +66,7 @@ async fn states_of_a_real_set(version: Option<&str>) {
         .await
         .unwrap();
     page_where(&sidecar, "a member that recovers, and no failure", |page| {
-        states(page, &name) == ["recovering"] && succeed(page, &name) == sources
+        states(page, &name) == ["recovering"] && succeed(page, &name) == collectors
     })
     .await;
     other.admin(doc! {"replSetMaintenance": 0}).await.unwrap();
@@ -84,7 +84,7 @@ async fn states_of_a_real_set(version: Option<&str>) {
     config.insert("version", config.get_i32("version").unwrap() + 1);
     primary.admin(doc! {"replSetReconfig": config, "force": true}).await.unwrap();
     let page = page_where(&sidecar, "a removed member that the URI lists, and no failure", |page| {
-        states(page, &name) == ["removed"] && succeed(page, &name) == sources
+        states(page, &name) == ["removed"] && succeed(page, &name) == collectors
     })
     .await;
     assert_eq!(up(&page, &name), Some(1.0));
@@ -110,7 +110,7 @@ async fn not_initiated(version: Option<&str>) {
     for uri in [format!("mongodb://{address}/?replicaSet=rs0"), mongod.uri()] {
         let sidecar = sidecar(&uri).await;
         let page = page_where(&sidecar, "a member of no set yet, and no failure", |page| {
-            states(page, &address) == ["startup"] && succeed(page, &address) == SOURCES
+            states(page, &address) == ["startup"] && succeed(page, &address) == COLLECTORS
         })
         .await;
         assert_eq!((up(&page, &address), page.sum(ERRORS, &[])), (Some(1.0), 0.0));
@@ -140,7 +140,7 @@ async fn an_arbiter_of_a_set_with_authentication_is_up_and_an_arbiter() {
         page_where(&sidecar, "the arbiter's state, and no failure", |page| {
             up(page, &arbiter) == Some(1.0)
                 && states(page, &arbiter) == ["arbiter"]
-                && succeed(page, &arbiter) == SOURCES
+                && succeed(page, &arbiter) == COLLECTORS
         })
         .await;
         sidecar.shutdown().await;
@@ -157,12 +157,12 @@ async fn a_good_state_is_kept_when_the_second_command_is_refused() {
         _ => answers(command, document),
     });
     let sidecar = sidecar(&format!("mongodb://{address}/")).await;
-    let replication = [("source", "replication")];
+    let replication = [("collector", "replication")];
     let page = page_where(&sidecar, "the state, and the refusal", |page| {
         states(page, &address) == ["secondary"] && page.value(SUCCESS, &replication) == Some(0.0)
     })
     .await;
-    let denied = [("source", "replication"), ("reason", "permission_denied")];
+    let denied = [("collector", "replication"), ("reason", "permission_denied")];
     assert!(page.sum(ERRORS, &denied) > 0.0);
 
     let answers = healthy(who, 3);
@@ -175,7 +175,7 @@ async fn a_good_state_is_kept_when_the_second_command_is_refused() {
     page_where(&sidecar, "what an older server without an oplog can tell", |page| {
         states(page, &address) == ["recovering"]
             && page.value("mongodb_replication_step_downs_total", &[]) == Some(3.0)
-            && succeed(page, &address) == SOURCES
+            && succeed(page, &address) == COLLECTORS
     })
     .await;
     sidecar.shutdown().await;

@@ -7,7 +7,7 @@ use mongodb::bson::doc;
 use testkit::fake_member::{greeting, is_greeting};
 use testkit::{FakeMember, ReplicaSet};
 
-use super::common::{SOURCES, page_where, sidecar};
+use super::common::{COLLECTORS, page_where, sidecar};
 use super::fakes::{
     ERRORS, MISMATCH, STATE, has_numbers, healthy, member, member_of, primary, states, succeed, up,
 };
@@ -20,8 +20,10 @@ async fn another_server_at_a_member_s_address_is_a_member_that_is_down() {
     let primary = set.primary().await.unwrap();
     let victim = addresses[primary].clone();
     let sidecar = sidecar(&set.uri()).await;
-    page_where(&sidecar, "all up", |page| addresses.iter().all(|address| succeed(page, address) == SOURCES))
-        .await;
+    page_where(&sidecar, "all up", |page| {
+        addresses.iter().all(|address| succeed(page, address) == COLLECTORS)
+    })
+    .await;
     set.member_mut(primary).kill().await.unwrap();
     page_where(&sidecar, "it is down", |page| up(page, &victim) == Some(0.0)).await;
 
@@ -54,7 +56,7 @@ async fn another_server_at_a_member_s_address_is_a_member_that_is_down() {
     set.member_mut(primary).restart().await.unwrap();
     page_where(&sidecar, "the member itself", |page| {
         up(page, &victim) == Some(1.0)
-            && succeed(page, &victim) == SOURCES
+            && succeed(page, &victim) == COLLECTORS
             && !states(page, &victim).is_empty()
     })
     .await;
@@ -67,7 +69,7 @@ async fn a_reply_is_compared_whatever_was_asked() {
     let (fake, who) = primary().await;
     let address = fake.address();
     let sidecar = sidecar(&format!("mongodb://{address}/?replicaSet=rs0")).await;
-    page_where(&sidecar, "the member", |page| succeed(page, &address) == SOURCES).await;
+    page_where(&sidecar, "the member", |page| succeed(page, &address) == COLLECTORS).await;
     let stranger = healthy(member_of("rs1", &address, &[&address], "primary"), 1);
     let own = healthy(who, 1);
     // The two that say whose they are seem to come from the member.
@@ -76,7 +78,7 @@ async fn a_reply_is_compared_whatever_was_asked() {
         _ => stranger(command, document),
     });
     let page = page_where(&sidecar, "only what says whose it is", |page| {
-        let failed = |source| page.sum(ERRORS, &[("source", source), MISMATCH]) > 0.0;
+        let failed = |collector| page.sum(ERRORS, &[("collector", collector), MISMATCH]) > 0.0;
         failed("replication")
             && failed("current_op")
             && failed("parameters")
@@ -84,7 +86,7 @@ async fn a_reply_is_compared_whatever_was_asked() {
             && page.family("mongodb_transaction_lifetime_limit_seconds").is_none()
     })
     .await;
-    assert_eq!(page.sum(ERRORS, &[("source", "storage_engine"), MISMATCH]), 0.0);
+    assert_eq!(page.sum(ERRORS, &[("collector", "storage_engine"), MISMATCH]), 0.0);
     sidecar.shutdown().await;
 }
 
@@ -106,7 +108,7 @@ async fn a_reply_between_two_processes_is_nobody_s() {
         }
     });
     let sidecar = sidecar(&format!("mongodb://{address}/")).await;
-    page_where(&sidecar, "the member", |page| succeed(page, &address) == SOURCES).await;
+    page_where(&sidecar, "the member", |page| succeed(page, &address) == COLLECTORS).await;
     changing.store(true, Ordering::Relaxed);
     page_where(&sidecar, "nothing", |page| {
         succeed(page, &address) == 0.0 && page.sum(ERRORS, &[("reason", "network")]) > 5.0
@@ -130,7 +132,7 @@ async fn a_member_that_is_restarted_as_a_standalone_is_down() {
         .await;
         assert!(page.sum(ERRORS, &[("rs", "rs0"), MISMATCH]) > 0.0);
         fake.answer(healthy(who.clone(), 1));
-        page_where(&sidecar, "the member again", |page| succeed(page, &address) == SOURCES).await;
+        page_where(&sidecar, "the member again", |page| succeed(page, &address) == COLLECTORS).await;
         sidecar.shutdown().await;
     }
 }

@@ -106,17 +106,17 @@ impl OperationMetrics {
     }
 
     pub(super) fn declare(&self, operation: &Operation) {
-        for reason in operation.rejects {
+        for reason in operation.rejection_reasons {
             let _ = self.failure(Outcome::Rejected, *reason);
         }
-        for reason in operation.fails.iter().chain(&[Reason::OTHER]) {
+        for reason in operation.failure_reasons.iter().chain(&[Reason::OTHER]) {
             let _ = self.failure(Outcome::Failed, *reason);
         }
         let _ = self.failure(Outcome::Cancelled, Reason::CANCELLED);
         let _ = self.failure(Outcome::Panicked, Reason::PANIC);
         #[cfg(feature = "mongodb")]
         {
-            let reasons = operation.rejects.iter().chain(operation.fails);
+            let reasons = operation.rejection_reasons.iter().chain(operation.failure_reasons);
             let mut declared = self.declared.lock().unwrap_or_else(PoisonError::into_inner);
             declared.extend(reasons.copied());
             if let Some(books) = self.books.get() {

@@ -76,7 +76,7 @@ fn an_operation_over_the_limit_declares_nothing_for_overflow() {
     for i in 0..MAX_OPERATIONS {
         registry.resolve(OperationName::named(&format!("op_{i}")));
     }
-    registry.declare([Operation::new("late").rejects(&[Reason::APPLICATION])]);
+    registry.declare([Operation::new("late").rejection_reasons(&[Reason::APPLICATION])]);
     assert!(!metrics.render().contains("failures_total{operation=\"overflow\",outcome=\"rejected\""));
 }
 
@@ -105,7 +105,9 @@ fn threads_that_race_for_a_name_get_the_same_handles() {
 fn what_is_declared_is_zero_from_the_start() {
     const REASON: Reason = Reason::declare("insufficient_balance");
     let (metrics, registry) = registry();
-    registry.declare([Operation::new("POST /consume").rejects(&[REASON]).fails(&[Reason::WRITE_CONFLICT])]);
+    registry.declare([Operation::new("POST /consume")
+        .rejection_reasons(&[REASON])
+        .failure_reasons(&[Reason::WRITE_CONFLICT])]);
     let page = metrics.render();
     for line in [
         "transaction_attempts_total{operation=\"POST /consume\"} 0",

@@ -7,7 +7,7 @@ use super::notes::Pad;
 use super::slot::{self, Outer};
 use crate::clock::Moment;
 use crate::registry::OperationMetrics;
-use crate::{OperationName, Outcome, Reason, Registry, Verdict, event};
+use crate::{Classification, OperationName, Outcome, Reason, Registry, event};
 
 /// One admitted operation: counted when it enters, and counted once more however it leaves.
 ///
@@ -67,23 +67,23 @@ impl Admission {
     }
 
     /// Counts the end of the operation, if it has not ended before.
-    pub(crate) fn finish(&mut self, verdict: Verdict) {
-        let Some(since) = self.since.take() else { return self.finish_newcomer(verdict) };
+    pub(crate) fn finish(&mut self, classification: Classification) {
+        let Some(since) = self.since.take() else { return self.finish_newcomer(classification) };
         let nanos = since.elapsed();
-        if verdict.outcome() == Outcome::Succeeded {
+        if classification.outcome() == Outcome::Succeeded {
             self.end(Outcome::Succeeded, nanos);
         } else {
-            self.explain(verdict, nanos);
+            self.explain(classification, nanos);
         }
     }
 
     /// A name that was never asked for before is answered: it becomes an operation, or is none.
     #[cold]
     #[inline(never)]
-    fn finish_newcomer(&mut self, verdict: Verdict) {
+    fn finish_newcomer(&mut self, classification: Classification) {
         if let Some(newcomer) = self.pad.newcomer() {
-            self.adopt(newcomer.answered(&verdict));
-            self.finish(verdict);
+            self.adopt(newcomer.answered(&classification));
+            self.finish(classification);
         }
     }
 
@@ -113,18 +113,18 @@ impl Admission {
     /// Counts and logs why it did not succeed.
     #[cold]
     #[inline(never)]
-    fn explain(&mut self, verdict: Verdict, nanos: u64) {
+    fn explain(&mut self, classification: Classification, nanos: u64) {
         let notes = self.pad.take();
-        let verdict = verdict.hearing(notes.reason());
-        self.end(verdict.outcome(), nanos);
-        self.operation.failure(verdict.outcome(), verdict.reason()).increment(1);
-        event::emit(self.operation.name, &verdict, Duration::from_nanos(nanos), notes.span.as_ref());
+        let classification = classification.apply_scope_reason(notes.reason());
+        self.end(classification.outcome(), nanos);
+        self.operation.failure(classification.outcome(), classification.reason()).increment(1);
+        event::emit(self.operation.name, &classification, Duration::from_nanos(nanos), notes.span.as_ref());
     }
 
     /// Counts the end of an operation that nobody finished.
     #[cold]
     fn abandon(&mut self, outcome: Outcome, reason: Reason) {
-        self.finish(Verdict::new(outcome, reason));
+        self.finish(Classification::new(outcome, reason));
     }
 }
 

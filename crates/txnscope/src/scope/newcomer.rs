@@ -10,7 +10,7 @@ use txnscope_catalog::UNMATCHED;
 use super::Admission;
 use crate::clock::Moment;
 use crate::registry::OperationMetrics;
-use crate::{Outcome, Registry, Verdict};
+use crate::{Classification, Outcome, Registry};
 
 #[derive(Debug)]
 pub(super) struct Newcomer {
@@ -36,11 +36,11 @@ impl Newcomer {
 
     /// It was answered so. No handler takes a method that its route does not have; whether one was reached by what was
     /// refused, or left before an answer, cannot be told.
-    pub(super) fn answered(mut self, verdict: &Verdict) -> (&'static OperationMetrics, Moment) {
-        if verdict.is_of_no_handler() {
+    pub(super) fn answered(mut self, classification: &Classification) -> (&'static OperationMetrics, Moment) {
+        if classification.is_of_no_handler() {
             self.name = Some(UNMATCHED.to_owned());
         }
-        self.enter(!matches!(verdict.outcome(), Outcome::Rejected | Outcome::Cancelled))
+        self.enter(!matches!(classification.outcome(), Outcome::Rejected | Outcome::Cancelled))
     }
 
     fn enter(&mut self, reached: bool) -> (&'static OperationMetrics, Moment) {

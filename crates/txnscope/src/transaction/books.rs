@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram};
 use txnscope_catalog as catalog;
-use txnscope_catalog::{ATTEMPT_OUTCOMES, CLEANUP_RESULTS, Metric, UNBEGUN_CAUSES};
+use txnscope_catalog::{ATTEMPT_OUTCOMES, CLEANUP_RESULTS, Metric, NOT_STARTED_CAUSES};
 
 use super::open::OpenTransactions;
 use crate::Reason;
@@ -58,7 +58,7 @@ pub(crate) struct Books {
     committed: Counter,
     unknown: Counter,
     aborted: RwLock<Vec<(Reason, Counter)>>,
-    unbegun: [Counter; UNBEGUN_CAUSES.len()],
+    unbegun: [Counter; NOT_STARTED_CAUSES.len()],
     open: Gauge,
     durations: [Histogram; ATTEMPT_OUTCOMES.len()],
     pub(super) commit_duration: Histogram,
@@ -89,8 +89,8 @@ impl Books {
             committed: counter(&catalog::CLIENT_TRANSACTIONS_COMMITTED),
             unknown: counter(&catalog::CLIENT_TRANSACTIONS_UNKNOWN),
             aborted: RwLock::default(),
-            unbegun: each(UNBEGUN_CAUSES, |cause| {
-                sink.counter(&catalog::CLIENT_TRANSACTIONS_UNBEGUN, with("cause", cause))
+            unbegun: each(NOT_STARTED_CAUSES, |cause| {
+                sink.counter(&catalog::CLIENT_TRANSACTIONS_NOT_STARTED, with("cause", cause))
             }),
             open: sink.gauge(&catalog::CLIENT_TRANSACTIONS_OPEN, of_operation()),
             durations: each(ATTEMPT_OUTCOMES, |outcome| {
@@ -228,12 +228,12 @@ mod tests {
         assert_eq!(ATTEMPT_OUTCOMES[AttemptOutcome::Committed.index()], "committed");
         assert_eq!(ATTEMPT_OUTCOMES[AttemptOutcome::Aborted(Reason::OTHER).index()], "aborted");
         assert_eq!(ATTEMPT_OUTCOMES[AttemptOutcome::Unknown.index()], "unknown");
-        assert_eq!(UNBEGUN_CAUSES[Unbegun::Unsent as usize], "unsent");
-        assert_eq!(UNBEGUN_CAUSES[Unbegun::Refused as usize], "refused");
-        assert_eq!(UNBEGUN_CAUSES[Unbegun::Lost as usize], "lost");
+        assert_eq!(NOT_STARTED_CAUSES[Unbegun::Unsent as usize], "not_sent");
+        assert_eq!(NOT_STARTED_CAUSES[Unbegun::Refused as usize], "refused");
+        assert_eq!(NOT_STARTED_CAUSES[Unbegun::Lost as usize], "lost");
         assert_eq!(CLEANUP_RESULTS[Cleaned::Aborted as usize], "aborted");
         assert_eq!(CLEANUP_RESULTS[Cleaned::Fenced as usize], "fenced");
         assert_eq!(CLEANUP_RESULTS[Cleaned::Committed as usize], "committed");
-        assert_eq!(CLEANUP_RESULTS[Cleaned::GaveUp as usize], "gave_up");
+        assert_eq!(CLEANUP_RESULTS[Cleaned::GaveUp as usize], "left_to_server");
     }
 }

@@ -17,10 +17,10 @@ impl Reason {
     /// use txnscope::Reason;
     ///
     /// let reset = Error::from(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
-    /// assert_eq!(Reason::of(&reset), Reason::NETWORK);
+    /// assert_eq!(Reason::from_error(&reset), Reason::NETWORK);
     /// ```
     #[must_use]
-    pub fn of(error: &Error) -> Self {
+    pub fn from_error(error: &Error) -> Self {
         if is_write_concern_error(error) {
             return Self::WRITE_CONCERN;
         }
@@ -37,7 +37,7 @@ impl Reason {
             ErrorKind::Custom(_) => Self::APPLICATION,
             // What the driver says when its own time is over: the last real error is behind it. Otherwise it is asked
             // for what it never does in a transaction.
-            ErrorKind::Transaction { .. } => source(error).map_or(Self::INVALID_REQUEST, Self::of),
+            ErrorKind::Transaction { .. } => source(error).map_or(Self::INVALID_REQUEST, Self::from_error),
             _ => code(error).map_or(Self::OTHER, Self::of_code),
         }
     }
@@ -258,9 +258,9 @@ mod tests {
     #[test]
     fn what_happens_on_the_way_has_reasons_too() {
         let reset = Error::from(io::Error::from(io::ErrorKind::ConnectionReset));
-        assert_eq!((Reason::of(&reset), reached(&reset)), (Reason::NETWORK, Reached::Perhaps));
+        assert_eq!((Reason::from_error(&reset), reached(&reset)), (Reason::NETWORK, Reached::Perhaps));
         let ours = Error::custom("ours");
-        assert_eq!((Reason::of(&ours), reached(&ours)), (Reason::APPLICATION, Reached::Nobody));
+        assert_eq!((Reason::from_error(&ours), reached(&ours)), (Reason::APPLICATION, Reached::Nobody));
         assert_eq!(code(&ours), None);
     }
 

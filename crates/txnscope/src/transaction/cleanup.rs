@@ -242,7 +242,7 @@ pub(super) async fn settle(mut session: ClientSession, tally: Option<Tally>, boo
                 if error.contains_label(TRANSIENT_TRANSACTION_ERROR)
                     && reached(&error) == Reached::Server =>
             {
-                break (AttemptOutcome::Aborted(Reason::of(&error)), Cleaned::Aborted);
+                break (AttemptOutcome::Aborted(Reason::from_error(&error)), Cleaned::Aborted);
             }
             Ok(Err(_)) | Err(_) if Instant::now() < until => {}
             Ok(Err(_)) | Err(_) => break (AttemptOutcome::Unknown, Cleaned::GaveUp),

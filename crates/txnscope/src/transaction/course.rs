@@ -11,6 +11,7 @@ use txnscope_catalog::UNSCOPED;
 
 use super::attempt::{Attempt, Transaction, Worked};
 use super::books::{AttemptOutcome, Books, Unbegun};
+use super::builder::TransactionBuilder;
 use super::classify::{
     MAX_TIME_MS_EXPIRED, NO_SUCH_TRANSACTION, code, is_write_concern_error, was_aborted_by_the_work,
     was_ended_by_the_work,
@@ -20,7 +21,6 @@ use super::event;
 use super::nest::Nest;
 use super::pause::Pauses;
 use super::queue::{Refused, Turn};
-use super::run::Run;
 use super::runner::{Options, Shared};
 use super::tally::Identity;
 use super::why::{Then, Why};
@@ -56,7 +56,7 @@ pub(super) struct Course {
 }
 
 impl Course {
-    pub(super) fn begin(run: &Run<'_>) -> Self {
+    pub(super) fn begin(run: &TransactionBuilder<'_>) -> Self {
         let operation = match (run.operation, scope::metrics()) {
             (None, Some(current)) => current,
             (name, _) => run.runner.shared.registry.resolve(OperationName::named(name.unwrap_or(UNSCOPED))),
@@ -76,7 +76,7 @@ impl Course {
         }
     }
 
-    pub(super) async fn take_turns<E>(&mut self, run: &Run<'_>) -> Result<(), Cause<E>> {
+    pub(super) async fn take_turns<E>(&mut self, run: &TransactionBuilder<'_>) -> Result<(), Cause<E>> {
         if run.keys.is_empty() {
             return Ok(());
         }
@@ -208,7 +208,7 @@ impl Course {
                     break Ended::Unknown(Why::late(None));
                 }
             };
-            let reason = Reason::of(&error);
+            let reason = Reason::from_error(&error);
             self.note(reason);
             if was_ended_by_the_work(&error) {
                 break self.ended_by_the_work(worked, error);
@@ -255,7 +255,7 @@ impl Course {
             self.books.unbegun(Unbegun::Unsent);
         }
         if unsent || was_aborted_by_the_work(&error) {
-            worked.end(AttemptOutcome::Aborted(Reason::of(&error)));
+            worked.end(AttemptOutcome::Aborted(Reason::from_error(&error)));
             return Ended::Failed(Why::of(Abort::Driver(error)));
         }
         // It may just as well have committed it.

@@ -9,7 +9,7 @@ use mongodb::error::Error;
 
 use super::classify::Brief;
 use super::nest::Deadlock;
-use crate::{Reason, Verdict};
+use crate::{Classification, Reason};
 
 /// An error of the application that ends a transaction: the transaction is aborted and not tried again.
 ///
@@ -35,7 +35,7 @@ use crate::{Reason, Verdict};
 ///     fn reason(&self) -> Reason {
 ///         match self {
 ///             Self::InsufficientBalance => const { Reason::declare("insufficient_balance") },
-///             Self::Database(error) => Reason::of(error),
+///             Self::Database(error) => Reason::from_error(error),
 ///             Self::LedgerIsBroken => Reason::APPLICATION,
 ///         }
 ///     }
@@ -162,11 +162,11 @@ impl<E> TransactionError<E> {
     }
 
     /// What the [layer](crate::TransactionLayer) shall count, with the error behind it for the log.
-    pub fn verdict(&self) -> Verdict {
+    pub fn classification(&self) -> Classification {
         match self {
-            Self::Rejected { reason, .. } => Verdict::rejected(*reason),
+            Self::Rejected { reason, .. } => Classification::rejected(*reason),
             Self::Failed(failure) | Self::CommitUnknown(failure) => {
-                Verdict::failed(self.reason()).with_source(failure.to_string())
+                Classification::failed(self.reason()).with_source(failure.to_string())
             }
         }
     }

@@ -53,6 +53,7 @@
 mod attempt;
 mod begun;
 mod books;
+mod builder;
 mod classify;
 mod cleanup;
 mod course;
@@ -67,18 +68,17 @@ mod pause;
 mod queue;
 #[cfg(feature = "axum")]
 mod route;
-mod run;
 mod runner;
 mod tally;
 mod why;
 
 pub use self::attempt::Transaction;
 pub(crate) use self::books::Books;
+pub use self::builder::TransactionBuilder;
 pub use self::error::{
     Abort, ApplicationError, Cause, Committed, Failure, TransactionError, find_driver_error,
 };
 pub use self::listener::TransactionListener;
 pub use self::nest::Deadlock;
 pub use self::open::{OpenTransaction, OpenTransactions};
-pub use self::run::Run;
 pub use self::runner::TransactionRunner;

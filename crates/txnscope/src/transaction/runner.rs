@@ -10,11 +10,11 @@ use mongodb::options::{ReadConcern, ReadPreference, SelectionCriteria, Transacti
 use tokio_util::task::TaskTracker;
 
 use super::attempt::Transaction;
+use super::builder::TransactionBuilder;
 use super::error::{Abort, ApplicationError, Committed, TransactionError};
 use super::queue::Queues;
-use super::run::Run;
 use crate::scope::{self, Admission};
-use crate::{ClassifyResponse, OperationName, Registry, ResponseFuture, Verdict};
+use crate::{Classification, ClassifyResponse, OperationName, Registry, ResponseFuture};
 
 /// Runs work in transactions, and counts each attempt. See the [module's page](crate::transaction) for an example.
 ///
@@ -93,7 +93,7 @@ impl TransactionRunner {
     }
 
     /// How long a transaction is tried for, queues and pauses included: by default, 120 s. A
-    /// [deadline](Run::deadline) that comes earlier wins.
+    /// [deadline](TransactionBuilder::deadline) that comes earlier wins.
     #[must_use]
     pub fn time_limit(mut self, limit: Duration) -> Self {
         self.options.time_limit = limit;
@@ -107,7 +107,7 @@ impl TransactionRunner {
         self
     }
 
-    /// How many transactions may wait for one [key](Run::contend_on): by default, 1,000. The next one fails at once
+    /// How many transactions may wait for one [key](TransactionBuilder::serialize_on): by default, 1,000. The next one fails at once
     /// with the reason `queue_full`.
     #[must_use]
     pub fn max_queue(mut self, transactions: usize) -> Self {
@@ -117,11 +117,11 @@ impl TransactionRunner {
 
     /// Runs the work of the current operation in a transaction.
     ///
-    /// As [`Run::run`], without options of its own.
+    /// As [`TransactionBuilder::run`], without options of its own.
     ///
     /// # Errors
     ///
-    /// As [`Run::run`].
+    /// As [`TransactionBuilder::run`].
     pub async fn run<T, E, F, U>(&self, work: F) -> Result<Committed<T>, TransactionError<E>>
     where
         E: ApplicationError,
@@ -136,7 +136,7 @@ impl TransactionRunner {
     ///
     /// # Errors
     ///
-    /// As [`Run::run`].
+    /// As [`TransactionBuilder::run`].
     pub async fn run_as<T, E, F, U>(
         &self,
         operation: &'static str,
@@ -156,13 +156,13 @@ impl TransactionRunner {
     }
 
     /// A transaction with options of its own.
-    pub fn transaction(&self) -> Run<'_> {
-        Run::new(self)
+    pub fn transaction(&self) -> TransactionBuilder<'_> {
+        TransactionBuilder::new(self)
     }
 
-    /// A transaction that takes turns, in this process, with those of the same key. See [`Run::contend_on`].
-    pub fn contend_on(&self, key: impl Hash) -> Run<'_> {
-        self.transaction().contend_on(key)
+    /// A transaction that takes turns, in this process, with those of the same key. See [`TransactionBuilder::serialize_on`].
+    pub fn serialize_on(&self, key: impl Hash) -> TransactionBuilder<'_> {
+        self.transaction().serialize_on(key)
     }
 
     /// The table of this process's open transactions.
@@ -172,7 +172,7 @@ impl TransactionRunner {
     }
 
     /// Waits until every transaction that a dropped request left has been ended. For an orderly shutdown.
-    pub async fn settled(&self) {
+    pub async fn wait_idle(&self) {
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
         self.shared.tasks.reopen();
@@ -180,7 +180,7 @@ impl TransactionRunner {
 
     /// How many transactions are being ended aside from their requests.
     #[must_use]
-    pub fn unsettled(&self) -> usize {
+    pub fn pending_cleanups(&self) -> usize {
         self.shared.tasks.len()
     }
 }
@@ -195,11 +195,11 @@ impl fmt::Debug for TransactionRunner {
 struct Job;
 
 impl<T, E> ClassifyResponse<Committed<T>, TransactionError<E>> for Job {
-    fn response(&self, _: &Committed<T>) -> Verdict {
-        Verdict::succeeded()
+    fn response(&self, _: &Committed<T>) -> Classification {
+        Classification::succeeded()
     }
 
-    fn error(&self, error: &TransactionError<E>) -> Verdict {
-        error.verdict()
+    fn error(&self, error: &TransactionError<E>) -> Classification {
+        error.classification()
     }
 }

@@ -34,7 +34,12 @@ impl<E: ApplicationError> Why<E> {
     }
 
     fn driver(error: Error) -> Self {
-        Self { reason: Reason::of(&error), then: then(&error), inside: None, cause: Cause::Driver(error) }
+        Self {
+            reason: Reason::from_error(&error),
+            then: then(&error),
+            inside: None,
+            cause: Cause::Driver(error),
+        }
     }
 
     /// An application that puts an error of its own around the driver's, as every repository does, means the driver's:
@@ -44,7 +49,7 @@ impl<E: ApplicationError> Why<E> {
         let (said, inside) = (error.reason(), error.driver_error().cloned());
         let (reason, then) = match &inside {
             Some(inside) => {
-                let reason = Reason::of(inside);
+                let reason = Reason::from_error(inside);
                 let means_it =
                     [reason, Reason::APPLICATION, Reason::OTHER].contains(&said) || said.is_the_drivers();
                 match then(inside) {
@@ -65,7 +70,7 @@ impl<E: ApplicationError> Why<E> {
 impl<E> Why<E> {
     /// The time is over; before that an attempt had failed with this error.
     pub(super) fn late(last: Option<Error>) -> Self {
-        let reason = last.as_ref().map_or(Reason::TIMEOUT, Reason::of);
+        let reason = last.as_ref().map_or(Reason::TIMEOUT, Reason::from_error);
         Self::fail(Cause::Deadline(last), reason)
     }
 

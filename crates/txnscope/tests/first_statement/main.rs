@@ -30,11 +30,12 @@ struct Counted {
 impl Counted {
     fn of(metrics: &Metrics, server: i64) -> Self {
         let scrape = testkit::Scrape::parse(&metrics.render()).unwrap();
-        let unbegun = |cause| scrape.sum("mongodb_client_transactions_unbegun_total", &[("cause", cause)]);
+        let unbegun =
+            |cause| scrape.sum("mongodb_client_transactions_not_started_total", &[("cause", cause)]);
         #[allow(clippy::cast_precision_loss, reason = "far below 2^53")]
         Self {
             server: server as f64,
-            started: scrape.sum("mongodb_client_transactions_started_total", &[]) - unbegun("unsent"),
+            started: scrape.sum("mongodb_client_transactions_started_total", &[]) - unbegun("not_sent"),
             refused: unbegun("refused"),
             lost: unbegun("lost"),
             fenced: scrape.sum("mongodb_client_transaction_cleanups_total", &[("result", "fenced")]),

@@ -61,7 +61,7 @@ async fn the_runners_transactions_are_counted_once() {
         }
     };
     tokio::join!(runs, shop.run(200, |_| {}));
-    runner.settled().await;
+    runner.wait_idle().await;
     quiet(&set, &listened).await;
 
     let server = ServerBook::of(&set).await.since(before);
@@ -96,7 +96,7 @@ async fn the_runners_cleanups_are_not_counted() {
             let moment = Duration::from_micros(25 * index * round);
             let _ = tokio::time::timeout(moment, runner.run_as("runner", work)).await;
         }
-        runner.settled().await;
+        runner.wait_idle().await;
         if cleaned("fenced") && cleaned("aborted") {
             break;
         }

@@ -167,7 +167,7 @@ async fn what_was_left_is_given_up_without_another_event() {
     let expired = [("operation", "leaves"), ("reason", "transaction_expired")];
     assert_eq!(of(&catalog::CLIENT_TRANSACTIONS_ABORTED, &expired), Some(1.0));
     let lost = [("operation", "leaves"), ("cause", "lost")];
-    assert_eq!(of(&catalog::CLIENT_TRANSACTIONS_UNBEGUN, &lost), Some(1.0));
+    assert_eq!(of(&catalog::CLIENT_TRANSACTIONS_NOT_STARTED, &lost), Some(1.0));
     assert!(listened.metrics.registry().open_transactions().is_empty());
 }
 

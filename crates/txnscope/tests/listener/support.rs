@@ -57,7 +57,7 @@ impl Listened {
         T: Send + 'static,
         F: Future<Output = T> + Send + 'static,
     {
-        let layer = TransactionLayer::with_classifier(Job(operation)).in_registry(self.metrics.registry());
+        let layer = TransactionLayer::with_classifier_and_registry(Job(operation), self.metrics.registry());
         let mut work = Some(work);
         let service = service_fn(move |()| {
             let work = work.take().unwrap();
@@ -77,11 +77,11 @@ impl txnscope::ClassifyRequest<()> for Job {
 }
 
 impl<T> txnscope::ClassifyResponse<T, Infallible> for Job {
-    fn response(&self, _: &T) -> txnscope::Verdict {
-        txnscope::Verdict::failed(txnscope::Reason::OTHER).yielding()
+    fn response(&self, _: &T) -> txnscope::Classification {
+        txnscope::Classification::failed(txnscope::Reason::OTHER).overridable()
     }
 
-    fn error(&self, error: &Infallible) -> txnscope::Verdict {
+    fn error(&self, error: &Infallible) -> txnscope::Classification {
         match *error {}
     }
 }
@@ -108,7 +108,7 @@ pub(crate) struct ClientBook {
 impl ClientBook {
     pub(crate) fn of(scrape: &Scrape) -> Self {
         let sum = |metric: &Metric| scrape.sum(metric.name, &[]);
-        let unbegun = |cause| scrape.sum(catalog::CLIENT_TRANSACTIONS_UNBEGUN.name, &[("cause", cause)]);
+        let unbegun = |cause| scrape.sum(catalog::CLIENT_TRANSACTIONS_NOT_STARTED.name, &[("cause", cause)]);
         Self {
             started: sum(&catalog::CLIENT_TRANSACTIONS_STARTED),
             committed: sum(&catalog::CLIENT_TRANSACTIONS_COMMITTED),

@@ -20,7 +20,7 @@ async fn writers(stage: &Stage, keyed: bool) {
         writers.spawn(async move {
             for _ in 0..EACH {
                 let run = runner.transaction().named(OPERATION);
-                let run = if keyed { run.contend_on("hot") } else { run };
+                let run = if keyed { run.serialize_on("hot") } else { run };
                 run.run(async |mut tx| {
                     items.update_one(doc! {"_id": "hot"}, doc! {"$inc": {"n": 1}}).session(&mut tx).await?;
                     Ok::<_, Abort>(())
@@ -67,7 +67,7 @@ async fn who_waits_longer_than_he_may_holds_nothing_and_is_told() {
     let (held, holding) = tokio::sync::oneshot::channel();
     let (release, released) = tokio::sync::oneshot::channel::<()>();
     let (held, released) = (std::cell::Cell::new(Some(held)), std::cell::Cell::new(Some(released)));
-    let holder = stage.runner.contend_on(7).named(OPERATION).run(async |mut tx| {
+    let holder = stage.runner.serialize_on(7).named(OPERATION).run(async |mut tx| {
         items.insert_one(doc! {}).session(&mut tx).await?;
         held.take().unwrap().send(()).unwrap();
         released.take().unwrap().await.unwrap();
@@ -77,10 +77,10 @@ async fn who_waits_longer_than_he_may_holds_nothing_and_is_told() {
         holding.await.unwrap();
         let deadline = Instant::now() + Duration::from_millis(100);
         let work = async |_: txnscope::Transaction| Ok::<_, Abort>(());
-        let late = stage.runner.contend_on(7).named(OPERATION).deadline(deadline).run(work).await;
+        let late = stage.runner.serialize_on(7).named(OPERATION).deadline(deadline).run(work).await;
         assert_eq!(late.unwrap_err().reason(), Reason::TIMEOUT);
         let crowded = stage.runner.clone().max_queue(0);
-        let full = crowded.contend_on(7).named(OPERATION).run(work).await.unwrap_err();
+        let full = crowded.serialize_on(7).named(OPERATION).run(work).await.unwrap_err();
         assert_eq!(full.reason(), Reason::QUEUE_FULL);
         assert!(matches!(&full, TransactionError::Failed(failure) if failure.is_transient()), "{full:?}");
         assert_eq!(stage.driver(), [1.0, 0.0, 0.0, 0.0, 1.0], "who waited has begun something");

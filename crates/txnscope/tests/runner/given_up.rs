@@ -140,7 +140,7 @@ async fn a_first_statement_that_is_given_up_before_another_is_refused_leaves_no_
             }
         });
         failed.await.unwrap_err();
-        stage.runner.settled().await;
+        stage.runner.wait_idle().await;
         under_way(&stage, "insert", 0).await;
         assert_eq!(stage.server().await.open, 0, "{case}");
         stage.reconciled().await;
@@ -186,10 +186,10 @@ async fn what_was_never_sent_is_not_cleaned_up() {
         Err::<(), Abort<Reason>>(NO.into())
     });
     assert_eq!(rejected.await.unwrap_err().reason(), NO);
-    assert_eq!(stage.runner.unsettled(), 0, "something is being cleaned up");
+    assert_eq!(stage.runner.pending_cleanups(), 0, "something is being cleaned up");
     stage.set.members()[0].thaw().unwrap();
     stage.reconciled().await;
-    assert_eq!((stage.unbegun("unsent"), stage.unbegun("lost"), stage.cleaned("fenced")), (1.0, 0.0, 0.0));
+    assert_eq!((stage.unbegun("not_sent"), stage.unbegun("lost"), stage.cleaned("fenced")), (1.0, 0.0, 0.0));
 }
 
 /// The server hangs when the work says no.
@@ -202,7 +202,7 @@ async fn a_rejection_does_not_wait_for_its_abort() {
         .await;
     for _ in 0..2 {
         // The second one wants the key of the first, whose abort is under way.
-        let rejected = stage.runner.contend_on("key").named(OPERATION).run(async |mut tx| {
+        let rejected = stage.runner.serialize_on("key").named(OPERATION).run(async |mut tx| {
             let id = calls.fetch_add(1, Relaxed);
             items.insert_one(doc! {"_id": id}).session(&mut tx).await?;
             Err::<(), Abort<Reason>>(NO.into())
@@ -212,7 +212,7 @@ async fn a_rejection_does_not_wait_for_its_abort() {
     }
     assert_eq!(stage.driver(), [2.0, 0.0, 2.0, 0.0, 0.0]);
     wait::until("the aborts to be under way", async || {
-        let fired = stage.runner.unsettled();
+        let fired = stage.runner.pending_cleanups();
         ensure!(fired == 2, "{fired}");
         Ok(())
     })

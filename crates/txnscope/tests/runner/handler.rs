@@ -33,10 +33,10 @@ async fn take(
 
 async fn consume(State(app): State<Arc<App>>, Path(id): Path<String>) -> Response {
     let (items, id, amount) = (&app.items, id.as_str(), 800);
-    let done = app.runner.contend_on(id).run(async |mut tx| take(items, id, amount, &mut tx).await).await;
+    let done = app.runner.serialize_on(id).run(async |mut tx| take(items, id, amount, &mut tx).await).await;
     match done {
         Ok(_) => StatusCode::OK.into_response(),
-        Err(error) => (StatusCode::BAD_REQUEST, error.verdict(), "no").into_response(),
+        Err(error) => (StatusCode::BAD_REQUEST, error.classification(), "no").into_response(),
     }
 }
 
@@ -59,7 +59,7 @@ async fn ten_consumptions_of_eight_hundred_from_a_thousand_are_one_success_and_n
         succeeded += usize::from(answer.unwrap().unwrap().status() == StatusCode::OK);
     }
     assert_eq!(succeeded, 1);
-    stage.settled().await;
+    stage.wait_idle().await;
     let page = stage.metrics.render();
     let operation = "operation=\"POST /items/{id}/consume\"";
     for line in [
@@ -112,7 +112,7 @@ async fn the_reason_of_an_attempt_ends_with_the_transaction_that_commits() {
     ] {
         assert!(page.lines().any(|l| l == line), "{line} is not on the page:\n{page}");
     }
-    stage.settled().await;
+    stage.wait_idle().await;
 }
 
 #[tokio::test]

@@ -63,7 +63,7 @@ async fn a_write_outside_of_the_transaction_is_counted_where_the_listener_is_on(
     items.insert_one(doc! {"_id": 3}).await.unwrap();
     assert_eq!(stage.counted(OUTSIDE, &[]), 2.0);
     assert_eq!(log.lines("without the transaction's session").len(), 1, "{}", log.text());
-    runner.settled().await;
+    runner.wait_idle().await;
 }
 
 #[tokio::test]
@@ -73,16 +73,16 @@ async fn a_key_inside_of_the_same_key_fails_at_once_and_names_key_and_holder() {
         let inner = async || {
             let work = async |_tx: txnscope::Transaction| Ok::<_, Abort>(());
             if depth == 1 {
-                return stage.runner.contend_on("R-1").named("inner").run(work).await.unwrap_err();
+                return stage.runner.serialize_on("R-1").named("inner").run(work).await.unwrap_err();
             }
-            let middle = stage.runner.contend_on("R-2").named("middle").run(async |_tx| {
-                let inner = stage.runner.contend_on("R-1").named("inner").run(work).await;
+            let middle = stage.runner.serialize_on("R-2").named("middle").run(async |_tx| {
+                let inner = stage.runner.serialize_on("R-1").named("inner").run(work).await;
                 Ok::<_, Abort>(inner.unwrap_err())
             });
             middle.await.unwrap().value
         };
         let outer =
-            stage.runner.contend_on("R-1").named("outer").run(async |_tx| Ok::<_, Abort>(inner().await));
+            stage.runner.serialize_on("R-1").named("outer").run(async |_tx| Ok::<_, Abort>(inner().await));
         let failed = timeout(wait::LIMIT, outer).await.expect("it waits for itself").unwrap().value;
         let TransactionError::Failed(failure) = &failed else { panic!("{failed:?}") };
         assert_eq!((failure.reason(), failure.attempts()), (Reason::DEADLOCK, 0));
@@ -93,7 +93,7 @@ async fn a_key_inside_of_the_same_key_fails_at_once_and_names_key_and_holder() {
     }
     // Afterwards the key is free.
     let work = async |_tx: txnscope::Transaction| Ok::<_, Abort>(());
-    timeout(wait::LIMIT, stage.runner.contend_on("R-1").run(work)).await.unwrap().unwrap();
+    timeout(wait::LIMIT, stage.runner.serialize_on("R-1").run(work)).await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -104,10 +104,10 @@ async fn two_keys_one_inside_the_other_in_both_orders_do_not_wait_for_each_other
     for (operation, first, second) in [("a then b", 1, 2), ("b then a", 2, 1)] {
         let (runner, barrier) = (stage.runner.clone(), std::sync::Arc::clone(&barrier));
         tasks.spawn(async move {
-            let outer = runner.contend_on(first).named(operation).run(async |_tx| {
+            let outer = runner.serialize_on(first).named(operation).run(async |_tx| {
                 barrier.wait().await;
                 let work = async |_tx: txnscope::Transaction| Ok::<_, Abort>(());
-                Ok::<_, Abort>(runner.contend_on(second).named(operation).run(work).await)
+                Ok::<_, Abort>(runner.serialize_on(second).named(operation).run(work).await)
             });
             (operation, outer.await.unwrap().value)
         });
@@ -137,9 +137,9 @@ async fn a_key_inside_of_another_key_waits_for_its_turn() {
                     tokio::task::yield_now().await;
                     Ok::<_, Abort>(())
                 };
-                let outer = runner.contend_on(outer % 3).named(OPERATION).run(async |_tx| {
+                let outer = runner.serialize_on(outer % 3).named(OPERATION).run(async |_tx| {
                     Ok::<_, Abort>(
-                        runner.contend_on("inner").contend_on("most").named(OPERATION).run(work).await,
+                        runner.serialize_on("inner").serialize_on("most").named(OPERATION).run(work).await,
                     )
                 });
                 outer.await.unwrap().value.unwrap();
@@ -189,7 +189,7 @@ async fn durations_and_limits_of_any_size_are_taken() {
         stage.runner.clone().max_queue(usize::MAX),
         stage.runner.clone().max_queue(0),
     ] {
-        runner.contend_on(1).named(OPERATION).run(work).await.unwrap();
+        runner.serialize_on(1).named(OPERATION).run(work).await.unwrap();
     }
     let forever = tokio::time::Instant::now() + Duration::from_secs(86_400 * 365 * 100);
     stage.runner.transaction().named(OPERATION).deadline(forever).run(work).await.unwrap();

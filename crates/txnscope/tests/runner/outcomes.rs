@@ -188,7 +188,7 @@ async fn a_commit_that_the_server_calls_transient_begins_the_work_anew() {
     assert_eq!(committed.await.unwrap().attempts, 2);
     assert_eq!(stage.aborted_for("no_such_transaction"), 1.0);
     // Injected: the server knows nothing of an abort, and the first transaction is superseded or ended by its session.
-    stage.settled().await;
+    stage.wait_idle().await;
     assert_eq!(stage.items_of_others().count_documents(doc! {}).await.unwrap(), 1);
 }
 
@@ -242,7 +242,7 @@ async fn attempts_have_a_budget_and_the_last_real_error_is_kept() {
     assert_eq!(failure.reason(), Reason::WRITE_CONFLICT, "{failure}");
     assert!(matches!(failure.cause(), Cause::Deadline(Some(_))) && failure.attempts() > 1, "{failure:?}");
     failpoint.off().await.unwrap();
-    stage.settled().await;
+    stage.wait_idle().await;
 }
 
 #[tokio::test]

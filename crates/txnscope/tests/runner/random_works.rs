@@ -156,7 +156,7 @@ enum Given {
 impl ApplicationError for Given {
     fn reason(&self) -> Reason {
         match self {
-            Self::Database(error) => Reason::of(error),
+            Self::Database(error) => Reason::from_error(error),
             Self::No => NO,
             Self::Broken => Reason::APPLICATION,
         }
@@ -302,7 +302,7 @@ impl Player {
             run = run.deadline(Instant::now() + deadline);
         }
         if let Some(key) = self.script.key {
-            run = run.contend_on(key);
+            run = run.serialize_on(key);
         }
         let run = run.run(async |mut tx| self.work(attempts.fetch_add(1, Relaxed), &traces, &mut tx).await);
         let run = AssertUnwindSafe(run).catch_unwind();
@@ -385,7 +385,7 @@ async fn round(stage: &Stage, proxy: &Proxy, seed: u64, first: usize) {
     let off = doc! {"configureFailPoint": "failCommand", "mode": "off"};
     stage.admin.database("admin").run_command(off).await.unwrap();
 
-    stage.runner.settled().await;
+    stage.runner.wait_idle().await;
     assert_eq!(
         stage.server().await.open,
         0,

@@ -60,7 +60,7 @@ async fn kill_sessions_is_refused_with(code: i32) {
         assert!(ran(&stage, "killSessions").await - kills <= 1, "{statement}: it is asked in a loop");
     }
     stage.reconciled().await;
-    assert_eq!(stage.cleaned("gave_up"), 0.0);
+    assert_eq!(stage.cleaned("left_to_server"), 0.0);
 }
 
 #[tokio::test]
@@ -99,7 +99,7 @@ async fn a_session_is_fenced_in_a_database_where_transactions_are_allowed() {
             dropped_in(&stage, "insert", doc! {}).await;
             stage.reconciled().await;
             assert_eq!(
-                (stage.cleaned("fenced"), stage.cleaned("gave_up")),
+                (stage.cleaned("fenced"), stage.cleaned("left_to_server")),
                 (1.0, 0.0),
                 "{version:?} {database}"
             );
@@ -120,10 +120,10 @@ async fn a_standalone_refuses_a_transaction_as_an_invalid_request() {
         Ok::<_, Abort>(())
     });
     let error = ended.await.unwrap_err();
-    runner.settled().await;
+    runner.wait_idle().await;
     let page = Scrape::parse(&metrics.render()).unwrap();
     let counted = |metric: &str, label| page.sum(metric, &[("operation", OPERATION), label]);
     let aborted = counted("mongodb_client_transactions_aborted_total", ("reason", "invalid_request"));
-    let refused = counted("mongodb_client_transactions_unbegun_total", ("cause", "refused"));
+    let refused = counted("mongodb_client_transactions_not_started_total", ("cause", "refused"));
     assert_eq!((aborted, refused), (1.0, 1.0), "{error:?}");
 }

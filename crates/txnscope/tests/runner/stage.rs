@@ -133,7 +133,7 @@ impl Stage {
     }
 
     pub(crate) fn unbegun(&self, cause: &str) -> f64 {
-        self.counted("mongodb_client_transactions_unbegun_total", &[("cause", cause)])
+        self.counted("mongodb_client_transactions_not_started_total", &[("cause", cause)])
     }
 
     pub(crate) async fn server(&self) -> ServerBooks {
@@ -150,7 +150,7 @@ impl Stage {
 
     /// Nothing is open on the server, and nothing is left to be ended.
     pub(crate) async fn nothing_is_open(&self) {
-        self.runner.settled().await;
+        self.runner.wait_idle().await;
         wait::until("no transaction to be open on the server", async || {
             let now = self.server().await;
             ensure!(now.open == 0, "{now:?}");
@@ -161,8 +161,8 @@ impl Stage {
     }
 
     /// What the server has counted since the stage was set, when nothing is open on either side any more.
-    pub(crate) async fn settled(&self) -> ServerBooks {
-        self.runner.settled().await;
+    pub(crate) async fn wait_idle(&self) -> ServerBooks {
+        self.runner.wait_idle().await;
         let now = wait::until("no transaction to be open on the server", async || {
             let now = self.server().await;
             ensure!(now.open == 0, "{now:?}");
@@ -183,16 +183,16 @@ impl Stage {
         }
     }
 
-    /// As [`settled`](Self::settled); and what the server started is what the driver says it did.
+    /// As [`wait_idle`](Self::wait_idle); and what the server started is what the driver says it did.
     pub(crate) async fn reconciled(&self) -> ServerBooks {
         self.reconciled_but_for(0.0).await
     }
 
     /// The same, of works that hid from the runner that the server may not have begun with so many of their statements.
     pub(crate) async fn reconciled_but_for(&self, hidden: f64) -> ServerBooks {
-        let server = self.settled().await;
+        let server = self.wait_idle().await;
         let [started, committed, _, unknown, _] = self.driver();
-        let most = started - self.unbegun("unsent") - self.unbegun("refused") + self.cleaned("fenced");
+        let most = started - self.unbegun("not_sent") - self.unbegun("refused") + self.cleaned("fenced");
         #[allow(clippy::cast_precision_loss, reason = "far below 2^53")]
         let (server_started, server_committed) = (server.started as f64, server.committed as f64);
         let books = format!("{server:?}\n{}", self.metrics.render());

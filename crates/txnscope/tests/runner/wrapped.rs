@@ -22,7 +22,7 @@ enum Plain {
 impl ApplicationError for Plain {
     fn reason(&self) -> Reason {
         match self {
-            Self::Database(error) => Reason::of(error),
+            Self::Database(error) => Reason::from_error(error),
             Self::No => NO,
         }
     }
@@ -160,7 +160,7 @@ async fn an_error_of_the_drivers_inside_of_the_applications_fails_and_is_no_reje
     assert!(matches!(rejected, TransactionError::Rejected { reason: PAID_ALREADY, .. }), "{rejected:?}");
     let rejected = stage.runner.run_as(OPERATION, async |_| Err::<(), Abort<Plain>>(Plain::No.into())).await;
     assert!(matches!(rejected, Err(TransactionError::Rejected { reason: NO, .. })), "{rejected:?}");
-    stage.settled().await;
+    stage.wait_idle().await;
 }
 
 #[tokio::test]
@@ -180,5 +180,5 @@ async fn a_conflict_inside_an_error_of_the_applications_keeps_its_cause_when_the
     assert_eq!((failure.reason(), failure.attempts()), (Reason::WRITE_CONFLICT, 3));
     assert!(failure.is_transient() && failure.driver_error().is_some());
     failpoint.off().await.unwrap();
-    stage.settled().await;
+    stage.wait_idle().await;
 }

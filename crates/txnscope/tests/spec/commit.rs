@@ -66,7 +66,7 @@ async fn a_write_concern_error_says_whether_the_commit_is_sent_again() {
             )
         })
         .into();
-    let unknown = |reason, commits, settled| Expected::Unknown { reason, commits, settled };
+    let unknown = |reason, commits, resolved_later| Expected::Unknown { reason, commits, resolved_later };
     cases.extend([
         Case::new(
             "add UnknownTransactionCommitResult label to writeConcernError WriteConcernTimeout",
@@ -124,7 +124,7 @@ async fn an_interrupted_commit_is_asked_for_again() {
             "add UnknownTransactionCommitResult label to MaxTimeMSExpired",
             1,
             code(COMMIT, 50),
-            Expected::Unknown { reason: Reason::MAX_TIME_EXPIRED, commits: 1, settled: true },
+            Expected::Unknown { reason: Reason::MAX_TIME_EXPIRED, commits: 1, resolved_later: true },
         ),
     ];
     check(&mut Scene::set().await, &cases).await;

@@ -11,7 +11,7 @@ const COMMIT: &str = "commitTransaction";
 
 #[tokio::test]
 async fn the_commit_is_sent_again_as_the_specification_says() {
-    let unknown = |reason, settled| Expected::Unknown { reason, commits: 1, settled };
+    let unknown = |reason, resolved_later| Expected::Unknown { reason, commits: 1, resolved_later };
     let cases = [
         Case::new(
             "commit is retried after commitTransaction UnknownTransactionCommitResult (NotWritablePrimary)",
@@ -152,7 +152,7 @@ async fn a_callback_that_aborts_has_not_committed() {
             let TransactionError::Failed(failure) = error else { panic!("{case}: {error:?}") };
             assert_eq!(failure.reason(), Reason::INVALID_REQUEST, "{case}");
             assert_eq!(stage.driver(), [1.0, 0.0, 1.0, 0.0, 0.0], "{case}");
-            assert_eq!(stage.unbegun("unsent"), f64::from(u8::from(!some)), "{case}");
+            assert_eq!(stage.unbegun("not_sent"), f64::from(u8::from(!some)), "{case}");
             assert_eq!(scene.committed().await, [0; 0], "{case}");
         }
     }
@@ -176,7 +176,7 @@ async fn a_callback_that_commits_is_never_said_to_have_changed_nothing() {
             Ok::<_, Abort>(())
         });
         let ended = ended.await;
-        let server = stage.settled().await;
+        let server = stage.wait_idle().await;
         if case == "callback commits and runs extra op" {
             assert!(matches!(ended, Err(TransactionError::CommitUnknown(_))), "{case}: {ended:?}");
             assert_eq!(stage.driver(), [1.0, 0.0, 0.0, 1.0, 0.0], "{case}");

@@ -54,7 +54,7 @@ async fn what_the_driver_does_not_send_is_no_transaction_of_the_servers() {
         let server = stage.reconciled().await;
         let begun = i64::from(in_progress);
         assert_eq!((server.started, server.aborted), (begun, begun));
-        assert_eq!(stage.unbegun("unsent"), f64::from(u8::from(!in_progress)));
+        assert_eq!(stage.unbegun("not_sent"), f64::from(u8::from(!in_progress)));
         assert_eq!(scene.committed().await, [0; 0]);
     }
 }
@@ -80,7 +80,7 @@ async fn a_session_that_is_only_looked_at_commits_nothing() {
         let server = stage.reconciled().await;
         assert_eq!((server.started, server.committed), (0, 0));
         assert_eq!(stage.driver(), [1.0, 0.0, 1.0, 0.0, 0.0]);
-        assert_eq!(stage.unbegun("unsent"), 1.0);
+        assert_eq!(stage.unbegun("not_sent"), 1.0);
     }
 }
 

@@ -140,7 +140,7 @@ async fn a_command_that_asks_for_a_secondary_fails_and_is_not_tried_again() {
     });
     let TransactionError::Failed(failure) = failed.await.unwrap_err() else { panic!("not failed") };
     assert_eq!((failure.reason(), failure.attempts()), (Reason::INVALID_REQUEST, 1));
-    assert_eq!(stage.unbegun("unsent"), 1.0);
+    assert_eq!(stage.unbegun("not_sent"), 1.0);
     assert_eq!((stage.reconciled().await.committed, scene.committed().await), (2, vec![0, 1]));
 }
 

@@ -60,7 +60,7 @@ impl Scene {
     /// Ends what the server has open because a failpoint answered in its place: a server that really answers so has
     /// ended the transaction.
     pub(crate) async fn end_what_was_only_said_to_have_ended(&self) {
-        self.stage.runner.settled().await;
+        self.stage.runner.wait_idle().await;
         self.stage.admin.database("admin").run_command(doc! {"killAllSessions": []}).await.unwrap();
     }
 

@@ -28,11 +28,11 @@ pub(crate) enum Expected {
     },
     Failed(Reason),
     /// The caller is told that it is unknown, for that reason, after so many commits; if another is sent behind its
-    /// back, `settled`.
+    /// back, `resolved_later`.
     Unknown {
         reason: Reason,
         commits: usize,
-        settled: bool,
+        resolved_later: bool,
     },
     /// By the work itself; after so many aborts.
     Rejected {
@@ -94,7 +94,7 @@ impl Case {
                 let refused = if self.fails_on("commitTransaction") { attempts as usize - 1 } else { 0 };
                 assert_eq!(commits_sent, refused + commits, "{name}");
                 assert_eq!((server.committed, ids), (1, vec![attempt.into_inner()]), "{name}");
-                assert_eq!(stage.driver(), driver, "{name}: nothing is left to be settled");
+                assert_eq!(stage.driver(), driver, "{name}: nothing is left to be resolved");
             }
             (Expected::Failed(reason), Err(TransactionError::Failed(failure))) => {
                 assert_eq!((failure.reason(), failure.attempts()), (reason, 1), "{name}");
@@ -105,15 +105,19 @@ impl Case {
                 assert_eq!((server.committed, ids), (0, Vec::new()), "{name}");
             }
             (
-                Expected::Unknown { reason, commits, settled },
+                Expected::Unknown { reason, commits, resolved_later },
                 Err(TransactionError::CommitUnknown(failure)),
             ) => {
                 assert_eq!((failure.reason(), failure.attempts()), (reason, 1), "{name}");
                 assert_eq!(driver, [1.0, 0.0, 0.0, 1.0, 0.0], "{name}");
                 assert_eq!(commits_sent, commits, "{name}");
                 let after = scene.sent("commitTransaction").len();
-                assert_eq!(after, commits + usize::from(settled), "{name}: settled aside");
-                assert_eq!(stage.cleaned("committed"), f64::from(u8::from(settled)), "{name}");
+                assert_eq!(
+                    after,
+                    commits + usize::from(resolved_later),
+                    "{name}: resolved in the background"
+                );
+                assert_eq!(stage.cleaned("committed"), f64::from(u8::from(resolved_later)), "{name}");
                 assert_eq!((server.committed, ids), (1, vec![1]), "{name}");
             }
             (Expected::Rejected { aborts }, Err(TransactionError::Rejected { error: NO, reason: NO })) => {

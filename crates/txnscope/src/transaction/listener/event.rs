@@ -101,7 +101,7 @@ impl Answer {
 
     /// Of an error: the server's, or one on the way.
     pub(super) fn of_failure(error: &Error) -> Self {
-        let reason = Reason::of(error);
+        let reason = Reason::from_error(error);
         if reached(error) != Reached::Server {
             return Self::Lost(reason);
         }

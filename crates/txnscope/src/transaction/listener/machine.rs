@@ -228,8 +228,8 @@ impl<W: Copy> Machine<W> {
         self.swept = Some(now);
         let Limits { abandon_after, .. } = self.limits;
         let silent = |transaction: &Transaction<W>| {
-            let unsettled = transaction.committing.is_some() && transaction.in_flight.is_none();
-            let limit = if unsettled { UNSETTLED.min(abandon_after) } else { abandon_after };
+            let commit_unresolved = transaction.committing.is_some() && transaction.in_flight.is_none();
+            let limit = if commit_unresolved { UNSETTLED.min(abandon_after) } else { abandon_after };
             now.saturating_duration_since(transaction.heard) >= limit
         };
         let silent: Vec<_> =

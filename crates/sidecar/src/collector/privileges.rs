@@ -1,8 +1,8 @@
-//! What the user must be allowed to do, for the sources that are on: the least that a role must hold.
+//! What the user must be allowed to do, for the collectors that are on: the least that a role must hold.
 
 use std::fmt;
 
-use super::settings::SourceSettings;
+use super::settings::CollectorSettings;
 
 /// Actions on a resource, in MongoDB's words. Its text is an element of `privileges` in `createRole`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,26 +59,26 @@ impl Privilege {
     }
 }
 
-/// The privileges that the sources need which these settings turn on, each resource once.
+/// The privileges that the collectors need which these settings turn on, each resource once.
 ///
 /// ```
-/// let privileges = txnscope_sidecar::privileges(&txnscope_sidecar::SourceSettings::default());
+/// let privileges = txnscope_sidecar::privileges(&txnscope_sidecar::CollectorSettings::default());
 /// assert_eq!(
 ///     privileges[0].to_string(),
 ///     r#"{"resource": {"cluster": true}, "actions": ["getParameter", "inprog", "replSetGetStatus", "serverStatus"]}"#,
 /// );
 /// ```
 #[must_use]
-pub fn privileges(settings: &SourceSettings) -> Vec<Privilege> {
-    Privilege::merged(privileges_by_source(settings).into_iter().map(|(_, privilege)| privilege))
+pub fn privileges(settings: &CollectorSettings) -> Vec<Privilege> {
+    Privilege::merged(privileges_by_collector(settings).into_iter().map(|(_, privilege)| privilege))
 }
 
-/// The same, source by source: which source fails without which privilege.
+/// The same, collector by collector: which collector fails without which privilege.
 #[must_use]
-pub fn privileges_by_source(settings: &SourceSettings) -> Vec<(&'static str, Privilege)> {
+pub fn privileges_by_collector(settings: &CollectorSettings) -> Vec<(&'static str, Privilege)> {
     let mut all = Vec::new();
-    for source in super::all(settings) {
-        all.extend(source.privileges().into_iter().map(|privilege| (source.name(), privilege)));
+    for collector in super::all(settings) {
+        all.extend(collector.privileges().into_iter().map(|privilege| (collector.name(), privilege)));
     }
     all
 }
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn what_is_on_decides() {
-        let mut settings = SourceSettings::default();
+        let mut settings = CollectorSettings::default();
         settings.current_op.enabled = false;
         settings.parameters.enabled = false;
         settings.slow_transactions.enabled = true;

@@ -9,7 +9,7 @@ use super::names::Names;
 use super::{current_op, parameters, profile, replication, server_status, slow_transactions, storage_engine};
 use crate::reading::Reading;
 
-/// What each source makes of a reply.
+/// What each collector makes of a reply.
 pub(crate) fn decode_all(reply: &Document) -> Vec<Reading> {
     vec![
         server_status::decode(reply),
@@ -54,7 +54,7 @@ mod tests {
         })
     }
 
-    /// All that any source reads, in one reply.
+    /// All that any collector reads, in one reply.
     fn everything() -> Document {
         let mut reply = fixture("mongod-8.0");
         for (name, value) in
@@ -154,7 +154,7 @@ mod tests {
 
     /// The test above would pass over a reply of which nothing is read.
     #[test]
-    fn what_is_made_hostile_is_read_by_every_source() {
+    fn what_is_made_hostile_is_read_by_every_collector() {
         for reading in decode_all(&everything()) {
             assert!(!reading.samples().is_empty());
         }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use txnscope_catalog as catalog;
 use txnscope_catalog::TERMINATION_CAUSES;
 
-use super::{Ask, Privilege, Schedule, Source};
+use super::{Ask, Collector, Privilege, Schedule};
 use crate::decode::{Found, field, number};
 use crate::error::PollError;
 use crate::reading::{Histogram, Reading};
@@ -26,7 +26,7 @@ pub(super) struct SlowTransactions {
 }
 
 #[async_trait]
-impl Source for SlowTransactions {
+impl Collector for SlowTransactions {
     fn name(&self) -> &'static str {
         "slow_transactions"
     }
@@ -79,9 +79,9 @@ impl SlowTransactions {
 /// What a poll makes of a reply, when nothing of it was read before.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) fn decode(reply: &Document) -> Reading {
-    let mut source = SlowTransactions { written: Some(0), ..SlowTransactions::new(1) };
-    let _ = source.read(reply);
-    source.counts.reading()
+    let mut collector = SlowTransactions { written: Some(0), ..SlowTransactions::new(1) };
+    let _ = collector.read(reply);
+    collector.counts.reading()
 }
 
 /// What a line of the log comes to.
@@ -186,27 +186,27 @@ mod tests {
 
     #[test]
     fn new_lines_are_counted_once_and_lost_ones_are_told() {
-        let mut source = SlowTransactions::new(1);
+        let mut collector = SlowTransactions::new(1);
         let old = vec![line("committed", 200), "{}".to_owned()];
-        source.read(&log(2, &old)).unwrap();
-        assert_eq!(source.counts.causes[0].duration.count, 0, "it was there before us");
+        collector.read(&log(2, &old)).unwrap();
+        assert_eq!(collector.counts.causes[0].duration.count, 0, "it was there before us");
 
         let mut more = old.clone();
         more.extend([line("committed", 200), line("aborted", 40_000), line("committed", 100)]);
-        source.read(&log(5, &more)).unwrap();
-        source.read(&log(5, &more)).unwrap();
-        let committed = &source.counts.causes[0];
+        collector.read(&log(5, &more)).unwrap();
+        collector.read(&log(5, &more)).unwrap();
+        let committed = &collector.counts.causes[0];
         assert_eq!((committed.duration.count, committed.inactive), (2, 4.0));
         // Both bounds of a bucket: 100 ms is no more than 0.1 s.
         assert_eq!(committed.duration.cumulative[..2], [1, 2]);
-        assert_eq!(source.counts.causes[1].duration.cumulative[7..], [0, 1, 1]);
+        assert_eq!(collector.counts.causes[1].duration.cumulative[7..], [0, 1, 1]);
 
-        source.read(&log(20, &more)).unwrap();
-        assert_eq!(source.counts.lost, 10);
+        collector.read(&log(20, &more)).unwrap();
+        assert_eq!(collector.counts.lost, 10);
         // A restart of the server: all that it has written is new.
-        source.read(&log(2, &old)).unwrap();
-        assert_eq!((source.counts.causes[0].duration.count, source.counts.lost), (6, 10));
-        let reading = source.counts.reading();
+        collector.read(&log(2, &old)).unwrap();
+        assert_eq!((collector.counts.causes[0].duration.count, collector.counts.lost), (6, 10));
+        let reading = collector.counts.reading();
         assert_eq!((reading.samples().len(), reading.dropped()), (5, 0));
     }
 

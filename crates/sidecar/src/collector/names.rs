@@ -14,7 +14,7 @@ const LONGEST: usize = 255;
 /// that a series has ended for them before another name takes its place.
 const KEPT: Duration = Duration::from_secs(3600);
 
-/// The names that one source of one member tells apart. A name keeps its place while it is seen: a series that changed
+/// The names that one collector of one member tells apart. A name keeps its place while it is seen: a series that changed
 /// its meaning would be worse than one that is never shown. Where there is no place left, a new name takes that of the
 /// one that was not seen for the longest time, if that is long enough: what somebody made up once keeps no honest name
 /// out for good.

@@ -8,19 +8,19 @@ use crate::{Outcome, Reason};
 
 /// What became of an operation: its outcome, why, and the error behind it.
 ///
-/// A handler puts one into its response's extensions to say why it refused; with the `axum` feature a verdict
+/// A handler puts one into its response's extensions to say why it refused; with the `axum` feature a classification
 /// is a part of a response. The error travels to the layer, which logs it once; it is never sent to the caller. A middleware
 /// that answers with a new response in place of the handler's drops it, unless it takes the extensions along.
 ///
 /// ```
-/// use txnscope::{Outcome, Reason, Verdict};
+/// use txnscope::{Outcome, Reason, Classification};
 ///
 /// const INSUFFICIENT_BALANCE: Reason = Reason::declare("insufficient_balance");
-/// let verdict = Verdict::rejected(INSUFFICIENT_BALANCE);
-/// assert_eq!(verdict.outcome(), Outcome::Rejected);
+/// let classification = Classification::rejected(INSUFFICIENT_BALANCE);
+/// assert_eq!(classification.outcome(), Outcome::Rejected);
 /// ```
 #[derive(Clone)]
-pub struct Verdict {
+pub struct Classification {
     outcome: Outcome,
     reason: Reason,
     source: Option<Arc<dyn Error + Send + Sync>>,
@@ -38,7 +38,7 @@ enum Presumed {
     NoHandler,
 }
 
-impl Verdict {
+impl Classification {
     /// The operation did what was asked.
     #[must_use]
     pub const fn succeeded() -> Self {
@@ -72,7 +72,7 @@ impl Verdict {
     /// Lets a reason that was noted in the scope (the driver's last one) take the place of this one, which was
     /// only presumed from a status, say.
     #[must_use]
-    pub const fn yielding(mut self) -> Self {
+    pub const fn overridable(mut self) -> Self {
         self.presumed = Presumed::Yields;
         self
     }
@@ -106,9 +106,9 @@ impl Verdict {
         self.source.as_deref()
     }
 
-    /// The verdict after the scope's last noted reason was heard. What only the driver can mean is never a rejection, of
+    /// The classification after the scope's last noted reason was heard. What only the driver can mean is never a rejection, of
     /// which nobody would be told: no rule has said no.
-    pub(crate) fn hearing(mut self, noted: Option<Reason>) -> Self {
+    pub(crate) fn apply_scope_reason(mut self, noted: Option<Reason>) -> Self {
         if let (true, Some(reason)) = (self.presumed != Presumed::No, noted) {
             self.reason = reason;
         }
@@ -119,9 +119,9 @@ impl Verdict {
     }
 }
 
-impl fmt::Debug for Verdict {
+impl fmt::Debug for Classification {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Verdict")
+        f.debug_struct("Classification")
             .field("outcome", &self.outcome)
             .field("reason", &self.reason)
             .finish_non_exhaustive()

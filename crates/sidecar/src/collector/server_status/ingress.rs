@@ -4,9 +4,9 @@
 use mongodb::bson::Document;
 use txnscope_catalog as catalog;
 
+use crate::collector::fields::{self, Field, plain};
 use crate::decode::{Found, number, text};
 use crate::reading::Reading;
-use crate::source::fields::{self, Field, plain};
 
 const fn result(label: &'static [&'static str], path: &'static [&'static str]) -> Field {
     plain(&catalog::MONGODB_INGRESS_REQUESTS, path).of(label)

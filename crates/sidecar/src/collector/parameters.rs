@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use mongodb::bson::{Document, doc};
 use txnscope_catalog as catalog;
 
-use super::{Ask, Privilege, Schedule, Source};
+use super::{Ask, Collector, Privilege, Schedule};
 use crate::decode::number;
 use crate::error::PollError;
 use crate::reading::Reading;
@@ -17,7 +17,7 @@ pub(super) struct Parameters {
 }
 
 #[async_trait]
-impl Source for Parameters {
+impl Collector for Parameters {
     fn name(&self) -> &'static str {
         "parameters"
     }

@@ -4,9 +4,9 @@ use mongodb::bson::Document;
 use txnscope_catalog as catalog;
 use txnscope_catalog::{MAX_ABORT_CAUSES, OVERFLOW};
 
+use crate::collector::fields::{self, Field, micros, plain};
 use crate::decode::{Found, document, number};
 use crate::reading::Reading;
-use crate::source::fields::{self, Field, micros, plain};
 
 const fn step(label: &'static [&'static str], path: &'static [&'static str]) -> Field {
     plain(&catalog::MONGODB_TWO_PHASE_COMMITS_IN_PROGRESS, path).of(label)

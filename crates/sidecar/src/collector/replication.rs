@@ -13,7 +13,7 @@ use txnscope_catalog::{MEMBER_STATE_NUMBERS, MEMBER_STATES, Refusal};
 
 use super::command::server_status_with;
 use super::fields::{self, Field, plain};
-use super::{Ask, Privilege, Schedule, Source};
+use super::{Ask, Collector, Privilege, Schedule};
 use crate::address;
 use crate::decode::{Found, documents, flag, moment, number, text};
 use crate::error::{INVALID_REPLICA_SET_CONFIG, NOT_YET_INITIALIZED, PollError, Reason};
@@ -47,7 +47,7 @@ impl Replication {
 }
 
 #[async_trait]
-impl Source for Replication {
+impl Collector for Replication {
     fn name(&self) -> &'static str {
         "replication"
     }

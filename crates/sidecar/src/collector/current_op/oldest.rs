@@ -10,9 +10,9 @@ use mongodb::bson::{Bson, Document};
 use tokio::time::Instant;
 
 use super::pipeline;
+use crate::collector::Ask;
 use crate::decode::{Found, documents, field, flag, number, text};
 use crate::error::PollError;
-use crate::source::Ask;
 
 /// An open transaction, as the server tells of it.
 #[derive(Debug, Clone, PartialEq)]

@@ -18,7 +18,7 @@ use txnscope_catalog as catalog;
 
 use super::current_op::oldest;
 use super::names::Names;
-use super::{Ask, OpenByOperationSettings, Privilege, Schedule, Source};
+use super::{Ask, Collector, OpenByOperationSettings, Privilege, Schedule};
 use crate::decode::Found;
 use crate::error::{PollError, Reason};
 use crate::reading::Reading;
@@ -51,7 +51,7 @@ impl OpenByOperation {
 }
 
 #[async_trait]
-impl Source for OpenByOperation {
+impl Collector for OpenByOperation {
     fn name(&self) -> &'static str {
         "open_by_operation"
     }

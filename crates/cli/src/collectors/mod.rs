@@ -1,19 +1,19 @@
-//! The sources in flags, variables and the configuration file: which are on, and how they are asked.
+//! The collectors in flags, variables and the configuration file: which are on, and how they are asked.
 
 mod flags;
 
 use anyhow::{Result, anyhow};
 use serde::Deserialize;
 use toml::Spanned;
-use txnscope_sidecar::SourceSettings;
+use txnscope_sidecar::CollectorSettings;
 
-pub(crate) use self::flags::SourceFlags;
+pub(crate) use self::flags::CollectorFlags;
 use crate::file::{File, Time};
 
-/// One section for each source; what is not said keeps its default.
+/// One section for each collector; what is not said keeps its default.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct Sources {
+pub(crate) struct Collectors {
     current_op: Option<Spanned<CurrentOp>>,
     storage_engine: Option<Spanned<Paced>>,
     replication: Option<Spanned<Paced>>,
@@ -57,27 +57,27 @@ fn set<T, U: Into<T>>(setting: &mut T, said: Option<U>) {
     }
 }
 
-/// What flags, variables and the file say of the sources.
+/// What flags, variables and the file say of the collectors.
 ///
 /// # Errors
 ///
 /// If a setting makes no sense: at the section that holds it, or of the flags if these have a part in it.
-pub(crate) fn settings(file: &File, flags: &SourceFlags) -> Result<SourceSettings> {
-    let mut settings = SourceSettings::default();
+pub(crate) fn settings(file: &File, flags: &CollectorFlags) -> Result<CollectorSettings> {
+    let mut settings = CollectorSettings::default();
     // Section by section, so that what is wrong is told of the one that it is in.
     macro_rules! section {
-        ($source:ident: $($setting:ident = $flag:ident),*) => {{
-            let section = &file.sources.$source;
+        ($collector:ident: $($setting:ident = $flag:ident),*) => {{
+            let section = &file.collectors.$collector;
             let said = section.as_ref().map(Spanned::get_ref);
             $(
-                set(&mut settings.$source.$setting, said.and_then(|section| section.$setting.clone()));
-                set(&mut settings.$source.$setting, flags.$flag.clone());
+                set(&mut settings.$collector.$setting, said.and_then(|section| section.$setting.clone()));
+                set(&mut settings.$collector.$setting, flags.$flag.clone());
             )*
             let by_flags = [$(flags.$flag.is_some()),*].contains(&true);
             settings.validate().map_err(|error| match section {
                 Some(section) if !by_flags => file.at(section, error).into(),
                 Some(_) | None => {
-                    anyhow!("--sources.{}, flags or variables: {error}", stringify!($source).replace('_', "-"))
+                    anyhow!("--collector.{}, flags or variables: {error}", stringify!($collector).replace('_', "-"))
                 }
             })?;
         }};
@@ -99,23 +99,23 @@ mod tests {
 
     use super::*;
 
-    fn read(text: &str) -> Result<SourceSettings, String> {
-        read_with(text, &SourceFlags::default())
+    fn read(text: &str) -> Result<CollectorSettings, String> {
+        read_with(text, &CollectorFlags::default())
     }
 
-    fn read_with(text: &str, flags: &SourceFlags) -> Result<SourceSettings, String> {
+    fn read_with(text: &str, flags: &CollectorFlags) -> Result<CollectorSettings, String> {
         let file =
             File::parse(Path::new("txnscope.toml"), text.to_owned()).map_err(|error| error.to_string())?;
         settings(&file, flags).map_err(|error| error.to_string())
     }
 
     #[test]
-    fn what_the_file_says_of_a_source_holds_and_the_rest_keeps_its_default() {
+    fn what_the_file_says_of_a_collector_holds_and_the_rest_keeps_its_default() {
         let read = read(
-            "[sources]\ncurrent_op.long_running = \"9s\"\nreplication = { enabled = false, every = 4 }\n\
+            "[collector]\ncurrent_op.long_running = \"9s\"\nreplication = { enabled = false, every = 4 }\n\
              profile = { enabled = true, databases = [\"shop\"] }\nslow_transactions.enabled = true",
         );
-        let mut expected = SourceSettings::default();
+        let mut expected = CollectorSettings::default();
         expected.current_op.long_running = Duration::from_secs(9);
         expected.replication.enabled = false;
         expected.replication.every = 4;
@@ -126,14 +126,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_source_is_named_with_its_line() {
+    fn what_is_wrong_with_a_collector_is_named_with_its_line() {
         for (text, expected) in [
-            ("[sources]\n[sources.profil]", "txnscope.toml:2: unknown key `profil`; did you mean `profile`?"),
-            ("[sources.replication]\nevry = 2", "txnscope.toml:2: unknown key `evry`; did you mean `every`?"),
-            ("\n[sources.replication]\nevery = 0", "txnscope.toml:2: replication cannot be asked"),
-            ("[sources.profile]\nenabled = true", "txnscope.toml:1: the source profile is on and has no"),
-            ("[sources.open_by_operation]\nbackends = [\"shop\"]", "txnscope.toml:1: the backend no. 1"),
-            ("[sources.current_op]\nlong_running = \"0s\"", "txnscope.toml:1: a transaction cannot count"),
+            (
+                "[collector]\n[collector.profil]",
+                "txnscope.toml:2: unknown key `profil`; did you mean `profile`?",
+            ),
+            (
+                "[collector.replication]\nevry = 2",
+                "txnscope.toml:2: unknown key `evry`; did you mean `every`?",
+            ),
+            ("\n[collector.replication]\nevery = 0", "txnscope.toml:2: replication cannot be asked"),
+            (
+                "[collector.profile]\nenabled = true",
+                "txnscope.toml:1: the collector profile is on and has no",
+            ),
+            ("[collector.open_by_operation]\nbackends = [\"shop\"]", "txnscope.toml:1: the backend no. 1"),
+            ("[collector.current_op]\nlong_running = \"0s\"", "txnscope.toml:1: a transaction cannot count"),
         ] {
             let said = read(text).expect_err(text);
             assert!(said.starts_with(expected), "{text:?}: {said}");
@@ -142,11 +151,11 @@ mod tests {
 
     #[test]
     fn a_flag_goes_before_the_file_and_both_make_one_setting() {
-        let text = "[sources]\nprofile = { enabled = true, every = 7 }\nreplication.every = 3";
-        let flags = SourceFlags {
+        let text = "[collector]\nprofile = { enabled = true, every = 7 }\nreplication.every = 3";
+        let flags = CollectorFlags {
             profile_databases: Some(vec!["shop".to_owned()]),
             replication_every: Some(4),
-            ..SourceFlags::default()
+            ..CollectorFlags::default()
         };
         let read = read_with(text, &flags).unwrap();
         assert_eq!((read.profile.every, read.profile.databases), (7, vec!["shop".to_owned()]));
@@ -155,10 +164,13 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_a_flag_is_told_of_the_flags() {
-        let flags = SourceFlags { profile_enabled: Some(true), ..SourceFlags::default() };
-        for text in ["", "[sources.profile]\nevery = 2"] {
+        let flags = CollectorFlags { profile_enabled: Some(true), ..CollectorFlags::default() };
+        for text in ["", "[collector.profile]\nevery = 2"] {
             let said = read_with(text, &flags).expect_err("no databases");
-            assert!(said.starts_with("--sources.profile, flags or variables: the source profile"), "{said}");
+            assert!(
+                said.starts_with("--collector.profile, flags or variables: the collector profile"),
+                "{said}"
+            );
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The flags of the sources, and their variables. They are named as the sections of the configuration file are.
+//! The flags of the collectors, and their variables. They are named as the sections of the configuration file are.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use crate::flags::duration;
 
 /// What is not given here is as the file says, or has a default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
-pub(crate) struct SourceFlags {
+pub(crate) struct CollectorFlags {
     /// Ask what is open, since when, and what it waits for. Default: true.
     #[arg(
-        long = "sources.current-op.enabled",
+        long = "collector.current-op.enabled",
         value_name = "BOOL",
-        env = "TXNSCOPE_SOURCES_CURRENT_OP_ENABLED",
+        env = "TXNSCOPE_COLLECTOR_CURRENT_OP_ENABLED",
         hide_env_values = true,
         num_args = 0..=1,
         require_equals = true,
@@ -23,9 +23,9 @@ pub(crate) struct SourceFlags {
 
     /// From which age on a transaction is long-running. Default: 30s.
     #[arg(
-        long = "sources.current-op.long-running",
+        long = "collector.current-op.long-running",
         value_name = "TIME",
-        env = "TXNSCOPE_SOURCES_CURRENT_OP_LONG_RUNNING",
+        env = "TXNSCOPE_COLLECTOR_CURRENT_OP_LONG_RUNNING",
         hide_env_values = true,
         value_parser = duration
     )]
@@ -33,9 +33,9 @@ pub(crate) struct SourceFlags {
 
     /// Ask for write conflicts and tickets. Default: true.
     #[arg(
-        long = "sources.storage-engine.enabled",
+        long = "collector.storage-engine.enabled",
         value_name = "BOOL",
-        env = "TXNSCOPE_SOURCES_STORAGE_ENGINE_ENABLED",
+        env = "TXNSCOPE_COLLECTOR_STORAGE_ENGINE_ENABLED",
         hide_env_values = true,
         num_args = 0..=1,
         require_equals = true,
@@ -45,18 +45,18 @@ pub(crate) struct SourceFlags {
 
     /// After how many poll intervals to ask for them again. Default: 3.
     #[arg(
-        long = "sources.storage-engine.every",
+        long = "collector.storage-engine.every",
         value_name = "NUMBER",
-        env = "TXNSCOPE_SOURCES_STORAGE_ENGINE_EVERY",
+        env = "TXNSCOPE_COLLECTOR_STORAGE_ENGINE_EVERY",
         hide_env_values = true
     )]
     pub(super) storage_engine_every: Option<u32>,
 
     /// Ask for lag, states, elections and the window of the oplog. Default: true.
     #[arg(
-        long = "sources.replication.enabled",
+        long = "collector.replication.enabled",
         value_name = "BOOL",
-        env = "TXNSCOPE_SOURCES_REPLICATION_ENABLED",
+        env = "TXNSCOPE_COLLECTOR_REPLICATION_ENABLED",
         hide_env_values = true,
         num_args = 0..=1,
         require_equals = true,
@@ -66,18 +66,18 @@ pub(crate) struct SourceFlags {
 
     /// After how many poll intervals to ask for them again. Default: 1.
     #[arg(
-        long = "sources.replication.every",
+        long = "collector.replication.every",
         value_name = "NUMBER",
-        env = "TXNSCOPE_SOURCES_REPLICATION_EVERY",
+        env = "TXNSCOPE_COLLECTOR_REPLICATION_EVERY",
         hide_env_values = true
     )]
     pub(super) replication_every: Option<u32>,
 
     /// Ask for the server's limit on the life of a transaction. Default: true.
     #[arg(
-        long = "sources.parameters.enabled",
+        long = "collector.parameters.enabled",
         value_name = "BOOL",
-        env = "TXNSCOPE_SOURCES_PARAMETERS_ENABLED",
+        env = "TXNSCOPE_COLLECTOR_PARAMETERS_ENABLED",
         hide_env_values = true,
         num_args = 0..=1,
         require_equals = true,
@@ -87,18 +87,18 @@ pub(crate) struct SourceFlags {
 
     /// After how many poll intervals to ask for it again. Default: 12.
     #[arg(
-        long = "sources.parameters.every",
+        long = "collector.parameters.every",
         value_name = "NUMBER",
-        env = "TXNSCOPE_SOURCES_PARAMETERS_EVERY",
+        env = "TXNSCOPE_COLLECTOR_PARAMETERS_EVERY",
         hide_env_values = true
     )]
     pub(super) parameters_every: Option<u32>,
 
     /// Read slow operations from the profiler, which is turned on by hand: `txnscope role` says how. Default: false.
     #[arg(
-        long = "sources.profile.enabled",
+        long = "collector.profile.enabled",
         value_name = "BOOL",
-        env = "TXNSCOPE_SOURCES_PROFILE_ENABLED",
+        env = "TXNSCOPE_COLLECTOR_PROFILE_ENABLED",
         hide_env_values = true,
         num_args = 0..=1,
         require_equals = true,
@@ -108,18 +108,18 @@ pub(crate) struct SourceFlags {
 
     /// After how many poll intervals to read them again. Default: 2.
     #[arg(
-        long = "sources.profile.every",
+        long = "collector.profile.every",
         value_name = "NUMBER",
-        env = "TXNSCOPE_SOURCES_PROFILE_EVERY",
+        env = "TXNSCOPE_COLLECTOR_PROFILE_EVERY",
         hide_env_values = true
     )]
     pub(super) profile_every: Option<u32>,
 
     /// A database whose system.profile is read. Repeat it for more.
     #[arg(
-        long = "sources.profile.databases",
+        long = "collector.profile.databases",
         value_name = "NAME",
-        env = "TXNSCOPE_SOURCES_PROFILE_DATABASES",
+        env = "TXNSCOPE_COLLECTOR_PROFILE_DATABASES",
         hide_env_values = true,
         value_delimiter = ' '
     )]
@@ -127,9 +127,9 @@ pub(crate) struct SourceFlags {
 
     /// Read slow transactions from the server's log. Default: false.
     #[arg(
-        long = "sources.slow-transactions.enabled",
+        long = "collector.slow-transactions.enabled",
         value_name = "BOOL",
-        env = "TXNSCOPE_SOURCES_SLOW_TRANSACTIONS_ENABLED",
+        env = "TXNSCOPE_COLLECTOR_SLOW_TRANSACTIONS_ENABLED",
         hide_env_values = true,
         num_args = 0..=1,
         require_equals = true,
@@ -139,9 +139,9 @@ pub(crate) struct SourceFlags {
 
     /// After how many poll intervals to read them again. Default: 6.
     #[arg(
-        long = "sources.slow-transactions.every",
+        long = "collector.slow-transactions.every",
         value_name = "NUMBER",
-        env = "TXNSCOPE_SOURCES_SLOW_TRANSACTIONS_EVERY",
+        env = "TXNSCOPE_COLLECTOR_SLOW_TRANSACTIONS_EVERY",
         hide_env_values = true
     )]
     pub(super) slow_transactions_every: Option<u32>,
@@ -149,9 +149,9 @@ pub(crate) struct SourceFlags {
     /// Where a backend serves its table of open transactions: http://127.0.0.1:3000/-/transactions. Repeat it for
     /// more. Its operations are on the page then.
     #[arg(
-        long = "sources.open-by-operation.backends",
+        long = "collector.open-by-operation.backends",
         value_name = "URL",
-        env = "TXNSCOPE_SOURCES_OPEN_BY_OPERATION_BACKENDS",
+        env = "TXNSCOPE_COLLECTOR_OPEN_BY_OPERATION_BACKENDS",
         hide_env_values = true,
         value_delimiter = ' '
     )]

@@ -10,7 +10,7 @@ use txnscope_catalog as catalog;
 use txnscope_catalog::Metric;
 
 use super::command::{metrics_but_for_operation, server_status_with};
-use super::{Ask, Privilege, Schedule, Source};
+use super::{Ask, Collector, Privilege, Schedule};
 use crate::decode::{Found, document, number};
 use crate::error::PollError;
 use crate::reading::Reading;
@@ -21,7 +21,7 @@ pub(super) struct StorageEngine {
 }
 
 #[async_trait]
-impl Source for StorageEngine {
+impl Collector for StorageEngine {
     fn name(&self) -> &'static str {
         "storage_engine"
     }

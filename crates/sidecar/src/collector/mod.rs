@@ -1,7 +1,7 @@
-//! What the sidecar asks of a member. Each source is one file here and one line in [`all`].
+//! What the sidecar asks of a member. Each collector is one file here and one line in [`all`].
 //!
-//! A source has its own schedule, timeout, success, age and error reason, and costs only its own families when it
-//! fails: the poller sees to that, and a source knows nothing of it.
+//! A collector has its own schedule, timeout, success, age and error reason, and costs only its own families when it
+//! fails: the poller sees to that, and a collector knows nothing of it.
 
 mod command;
 mod current_op;
@@ -33,10 +33,10 @@ use mongodb::bson::{Document, doc};
 pub(crate) use self::{
     hostile::decode_all, open_by_operation::read_table as decode_table, slow_transactions::decode_line,
 };
-pub use privileges::{Privilege, Resource, privileges, privileges_by_source};
+pub use privileges::{Privilege, Resource, privileges, privileges_by_collector};
 pub use settings::{
-    CurrentOpSettings, OpenByOperationSettings, ParameterSettings, ProfileSettings, ReplicationSettings,
-    SlowTransactionSettings, SourceSettings, StorageEngineSettings,
+    CollectorSettings, CurrentOpSettings, OpenByOperationSettings, ParameterSettings, ProfileSettings,
+    ReplicationSettings, SlowTransactionSettings, StorageEngineSettings,
 };
 
 use crate::decode::leniently;
@@ -48,8 +48,8 @@ use crate::topology::{Answer, Role};
 
 /// Something that is asked of one member, again and again.
 #[async_trait]
-pub(crate) trait Source: fmt::Debug + Send {
-    /// Its word in the catalogue's `POLL_SOURCES`.
+pub(crate) trait Collector: fmt::Debug + Send {
+    /// Its word in the catalogue's `COLLECTORS`.
     fn name(&self) -> &'static str;
 
     /// When it is due.
@@ -76,7 +76,7 @@ pub(crate) trait Source: fmt::Debug + Send {
     fn forget(&mut self) {}
 }
 
-/// When a source is due.
+/// When a collector is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Schedule {
     /// Every so many intervals of the configuration.
@@ -94,7 +94,7 @@ pub(crate) struct Books {
     pub(crate) ended: Option<f64>,
 }
 
-/// The means by which a source asks.
+/// The means by which a collector asks.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ask<'a> {
     admin: &'a Database,
@@ -222,9 +222,9 @@ pub(crate) async fn hello(admin: &Database, identity: &Identity) -> Result<Answe
     Ok(Answer::of_hello(&reply))
 }
 
-/// The sources of one member that are on, in the order of the catalogue. The first is the status, which others follow.
-pub(crate) fn all(settings: &SourceSettings) -> Vec<Box<dyn Source>> {
-    let SourceSettings {
+/// The collectors of one member that are on, in the order of the catalogue. The first is the status, which others follow.
+pub(crate) fn all(settings: &CollectorSettings) -> Vec<Box<dyn Collector>> {
+    let CollectorSettings {
         current_op,
         storage_engine,
         replication,
@@ -233,54 +233,55 @@ pub(crate) fn all(settings: &SourceSettings) -> Vec<Box<dyn Source>> {
         slow_transactions,
         open_by_operation,
     } = settings;
-    let mut sources: Vec<Box<dyn Source>> = vec![Box::new(server_status::ServerStatus::default())];
+    let mut collectors: Vec<Box<dyn Collector>> = vec![Box::new(server_status::ServerStatus::default())];
     if current_op.enabled {
-        sources.push(Box::new(current_op::CurrentOp::new(current_op)));
+        collectors.push(Box::new(current_op::CurrentOp::new(current_op)));
     }
     if storage_engine.enabled {
-        sources.push(Box::new(storage_engine::StorageEngine { every: storage_engine.every }));
+        collectors.push(Box::new(storage_engine::StorageEngine { every: storage_engine.every }));
     }
     if replication.enabled {
-        sources.push(Box::new(replication::Replication::new(replication.every)));
+        collectors.push(Box::new(replication::Replication::new(replication.every)));
     }
     if parameters.enabled {
-        sources.push(Box::new(parameters::Parameters { every: parameters.every }));
+        collectors.push(Box::new(parameters::Parameters { every: parameters.every }));
     }
     if profile.enabled {
-        sources.push(Box::new(profile::Profile::new(profile)));
+        collectors.push(Box::new(profile::Profile::new(profile)));
     }
     if slow_transactions.enabled {
-        sources.push(Box::new(slow_transactions::SlowTransactions::new(slow_transactions.every)));
+        collectors.push(Box::new(slow_transactions::SlowTransactions::new(slow_transactions.every)));
     }
     if !open_by_operation.backends.is_empty() {
-        sources.push(Box::new(open_by_operation::OpenByOperation::new(open_by_operation)));
+        collectors.push(Box::new(open_by_operation::OpenByOperation::new(open_by_operation)));
     }
-    sources
+    collectors
 }
 
-/// The source that says whether the member is up, and how many transactions are open.
+/// The collector that says whether the member is up, and how many transactions are open.
 pub(crate) const STATUS: &str = "server_status";
 
 #[cfg(test)]
 mod tests {
-    use txnscope_catalog::POLL_SOURCES;
+    use txnscope_catalog::COLLECTORS;
 
     use super::*;
 
     #[test]
-    fn the_sources_are_the_catalogue_s_and_the_status_is_first() {
-        let mut settings = SourceSettings::default();
+    fn the_collectors_are_the_catalogue_s_and_the_status_is_first() {
+        let mut settings = CollectorSettings::default();
         settings.profile.enabled = true;
         settings.slow_transactions.enabled = true;
         settings.open_by_operation.backends = vec!["http://127.0.0.1:3000/-/transactions".to_owned()];
-        let names: Vec<_> = all(&settings).iter().map(|source| source.name()).collect();
-        assert_eq!(names, POLL_SOURCES);
+        let names: Vec<_> = all(&settings).iter().map(|collector| collector.name()).collect();
+        assert_eq!(names, COLLECTORS);
         assert_eq!(names[0], STATUS);
     }
 
     #[test]
     fn what_is_off_is_not_asked() {
-        let names: Vec<_> = all(&SourceSettings::default()).iter().map(|source| source.name()).collect();
+        let names: Vec<_> =
+            all(&CollectorSettings::default()).iter().map(|collector| collector.name()).collect();
         assert!(!names.contains(&"profile") && !names.contains(&"slow_transactions"), "{names:?}");
     }
 }

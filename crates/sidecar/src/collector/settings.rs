@@ -1,20 +1,20 @@
-//! Which sources are asked, how often, and from when on something is reported.
+//! Which collectors are asked, how often, and from when on something is reported.
 
 use std::time::Duration;
 
-use txnscope_catalog::POLL_SOURCES;
+use txnscope_catalog::COLLECTORS;
 
-/// The settings of all sources. The status is always asked: it says whether the member is up.
+/// The settings of all collectors. The status is always asked: it says whether the member is up.
 ///
 /// ```
-/// let mut settings = txnscope_sidecar::SourceSettings::default();
+/// let mut settings = txnscope_sidecar::CollectorSettings::default();
 /// settings.profile.enabled = true;
 /// settings.profile.databases = vec!["shop".to_owned()];
 /// assert!(settings.validate().is_ok());
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct SourceSettings {
+pub struct CollectorSettings {
     /// `$currentOp`: what is open, since when, and what it waits for.
     pub current_op: CurrentOpSettings,
     /// Write conflicts and tickets: a part of `serverStatus` that is too heavy for every poll.
@@ -111,7 +111,7 @@ impl Default for ProfileSettings {
     }
 }
 
-impl SourceSettings {
+impl CollectorSettings {
     /// Checks the settings.
     ///
     /// # Errors
@@ -135,7 +135,7 @@ impl SourceSettings {
             ("slow_transactions", slow_transactions.every),
         ];
         for (name, every) in paces {
-            debug_assert!(POLL_SOURCES.contains(&name));
+            debug_assert!(COLLECTORS.contains(&name));
             if !(1..=1_000).contains(&every) {
                 return Err(format!("{name} cannot be asked every {every} poll intervals: say 1 to 1000"));
             }
@@ -175,19 +175,19 @@ fn backend(url: &str) -> Result<(), &'static str> {
 fn databases(profile: &ProfileSettings) -> Result<(), String> {
     if profile.enabled && profile.databases.is_empty() {
         return Err(
-            "the source profile is on and has no databases: name those whose profiler is on".to_owned()
+            "the collector profile is on and has no databases: name those whose profiler is on".to_owned()
         );
     }
     for (index, name) in profile.databases.iter().enumerate() {
         // The server's own rules for a name.
         if name.is_empty() || name.len() > 63 || name.contains(['/', '\\', '.', ' ', '"', '$', '\0']) {
             return Err(format!(
-                "the database no. {} of the source profile has a name that the server does not allow",
+                "the database no. {} of the collector profile has a name that the server does not allow",
                 index + 1
             ));
         }
         if profile.databases[..index].contains(name) {
-            return Err(format!("the source profile names the database no. {} twice", index + 1));
+            return Err(format!("the collector profile names the database no. {} twice", index + 1));
         }
     }
     Ok(())
@@ -199,15 +199,15 @@ mod tests {
 
     #[test]
     fn the_defaults_are_valid_and_ask_nothing_that_must_be_asked_for() {
-        let settings = SourceSettings::default();
+        let settings = CollectorSettings::default();
         assert_eq!(settings.validate(), Ok(()));
         assert!(!settings.profile.enabled && !settings.slow_transactions.enabled);
     }
 
     #[test]
     fn what_cannot_be_is_refused_by_name() {
-        let refused = |change: fn(&mut SourceSettings)| {
-            let mut settings = SourceSettings::default();
+        let refused = |change: fn(&mut CollectorSettings)| {
+            let mut settings = CollectorSettings::default();
             change(&mut settings);
             settings.validate().expect_err("it cannot be")
         };
@@ -223,7 +223,7 @@ mod tests {
             ("http://u:s3cret@shop/", "a user"),
             ("http://a b/", "no URL"),
         ] {
-            let mut settings = SourceSettings::default();
+            let mut settings = CollectorSettings::default();
             settings.open_by_operation.backends = vec![url.to_owned()];
             let refused = settings.validate().expect_err(url);
             assert!(refused.contains(wrong) && !refused.contains("s3cret"), "{url}: {refused}");

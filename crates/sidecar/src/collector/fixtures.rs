@@ -1,4 +1,4 @@
-//! Replies of servers that do not run in the tests; `fixtures/README.md` names the source of each.
+//! Replies of servers that do not run in the tests; `fixtures/README.md` names the collector of each.
 
 use mongodb::bson::{Document, serialize_to_document};
 

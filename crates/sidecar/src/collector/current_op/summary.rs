@@ -7,9 +7,9 @@ use mongodb::bson::{Bson, Document};
 use txnscope_catalog as catalog;
 use txnscope_catalog::{AGE_BUCKETS, Metric, OVERFLOW};
 
+use crate::collector::names::Names;
 use crate::decode::{Found, documents, field, number, text};
 use crate::reading::Reading;
-use crate::source::names::Names;
 
 const STATES: [(&str, bool); 2] = [("active", true), ("inactive", false)];
 
@@ -18,15 +18,15 @@ const SUMS: [(&Metric, &[&str], &str); 5] = [
     (&catalog::MONGODB_TRANSACTIONS_WAITING_FOR_LOCK, &[], "waiting"),
     (&catalog::MONGODB_OPERATIONS_BLOCKED_BY_PREPARED, &[], "blocked"),
     (&catalog::MONGODB_TRANSACTIONS_LONG_RUNNING, &[], "long_running"),
-    (&catalog::MONGODB_TRANSACTIONS_ENDING, &["commit"], "commit"),
-    (&catalog::MONGODB_TRANSACTIONS_ENDING, &["abort"], "abort"),
+    (&catalog::MONGODB_TRANSACTIONS_FINISHING, &["commit"], "commit"),
+    (&catalog::MONGODB_TRANSACTIONS_FINISHING, &["abort"], "abort"),
 ];
 
 /// Gauges that are the greater of both states, in microseconds.
 const OLDEST: [(&Metric, &[&str], &str); 3] = [
     (&catalog::MONGODB_TRANSACTIONS_OLDEST_PREPARED, &[], "oldest_prepared"),
-    (&catalog::MONGODB_TRANSACTIONS_OLDEST_ENDING, &["commit"], "oldest_commit"),
-    (&catalog::MONGODB_TRANSACTIONS_OLDEST_ENDING, &["abort"], "oldest_abort"),
+    (&catalog::MONGODB_TRANSACTIONS_OLDEST_FINISHING, &["commit"], "oldest_commit"),
+    (&catalog::MONGODB_TRANSACTIONS_OLDEST_FINISHING, &["abort"], "oldest_abort"),
 ];
 
 /// One group for each state that has transactions; a state without one has neither age nor waiters.
@@ -178,8 +178,8 @@ mod tests {
         assert_eq!(oldest, [("active".into(), 1.5), ("inactive".into(), 70.5)]);
         assert_eq!(value(&reading, &catalog::MONGODB_TRANSACTIONS_WAITING_FOR_LOCK, ""), Some(3.0));
         assert_eq!(value(&reading, &catalog::MONGODB_TRANSACTIONS_LONG_RUNNING, ""), Some(1.0));
-        assert_eq!(value(&reading, &catalog::MONGODB_TRANSACTIONS_ENDING, "commit"), Some(1.0));
-        assert_eq!(value(&reading, &catalog::MONGODB_TRANSACTIONS_OLDEST_ENDING, "commit"), Some(0.75));
+        assert_eq!(value(&reading, &catalog::MONGODB_TRANSACTIONS_FINISHING, "commit"), Some(1.0));
+        assert_eq!(value(&reading, &catalog::MONGODB_TRANSACTIONS_OLDEST_FINISHING, "commit"), Some(0.75));
         let ages: Vec<_> = values(&reading, &catalog::MONGODB_TRANSACTIONS_OPEN_BY_AGE)
             .into_iter()
             .map(|age| age.1)

@@ -16,7 +16,7 @@ use txnscope_catalog::{MAX_NAMESPACES, OVERFLOW};
 use self::mark::{Mark, time};
 use self::plan::Plan;
 use super::names::Names;
-use super::{Ask, Privilege, ProfileSettings, Schedule, Source};
+use super::{Ask, Collector, Privilege, ProfileSettings, Schedule};
 use crate::decode::{Found, documents, number, text};
 use crate::error::PollError;
 use crate::reading::Reading;
@@ -50,7 +50,7 @@ struct Database {
 const HIDDEN_AFTER: u32 = 3;
 
 #[async_trait]
-impl Source for Profile {
+impl Collector for Profile {
     fn name(&self) -> &'static str {
         "profile"
     }

@@ -1,4 +1,4 @@
-//! The settings of the sources: by flag, variable and file, and changed while it runs.
+//! The settings of the collectors: by flag, variable and file, and changed while it runs.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -12,17 +12,17 @@ use testkit::{Mongod, Scrape, Signal, wait};
 
 use crate::common::{Serving, run, run_with, said};
 
-/// The sources that are asked.
+/// The collectors that are asked.
 async fn asked(serving: &Serving) -> Result<BTreeSet<String>> {
     let page = Scrape::parse(&serving.get("/metrics").await?)?;
     let asked = page.matching("txnscope_poll_success", &[]);
-    Ok(asked.filter_map(|series| series.labels.get("source").cloned()).collect())
+    Ok(asked.filter_map(|series| series.labels.get("collector").cloned()).collect())
 }
 
 /// Waits until it is just these, besides the status.
 async fn asks(serving: &Serving, expected: &[&str]) {
     let expected: BTreeSet<_> = expected.iter().chain(&["server_status"]).map(ToString::to_string).collect();
-    wait::until("the sources", async || {
+    wait::until("the collectors", async || {
         let asked = asked(serving).await?;
         ensure!(asked == expected, "{asked:?}");
         Ok(())
@@ -37,21 +37,21 @@ async fn a_flag_goes_before_a_variable_and_a_variable_before_the_file() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("txnscope.toml");
     let text = format!(
-        "[mongodb]\nuri = [\"mongodb://{}/\"]\n[sources]\ncurrent_op.enabled = false\nstorage_engine.enabled = false\n\
+        "[mongodb]\nuri = [\"mongodb://{}/\"]\n[collector]\ncurrent_op.enabled = false\nstorage_engine.enabled = false\n\
          replication.enabled = false\nparameters.enabled = false\n",
         mongod.address()
     );
     std::fs::write(&file, text).unwrap();
     let file = format!("--config.file={}", file.display());
-    let parameters = ("TXNSCOPE_SOURCES_PARAMETERS_ENABLED", "true");
-    let databases = ("TXNSCOPE_SOURCES_PROFILE_DATABASES", "shop bank");
+    let parameters = ("TXNSCOPE_COLLECTOR_PARAMETERS_ENABLED", "true");
+    let databases = ("TXNSCOPE_COLLECTOR_PROFILE_DATABASES", "shop bank");
     for (arguments, environment, expected) in [
         (&[file.as_str()][..], &[][..], &[][..]),
         (&[file.as_str()], &[parameters], &["parameters"]),
-        (&[file.as_str(), "--sources.parameters.enabled=false"], &[parameters], &[]),
-        (&[file.as_str(), "--sources.profile.enabled"], &[databases], &["profile"]),
+        (&[file.as_str(), "--collector.parameters.enabled=false"], &[parameters], &[]),
+        (&[file.as_str(), "--collector.profile.enabled"], &[databases], &["profile"]),
         (
-            &[file.as_str(), "--sources.slow-transactions.enabled", "--sources.replication.enabled=true"],
+            &[file.as_str(), "--collector.slow-transactions.enabled", "--collector.replication.enabled=true"],
             &[],
             &["replication", "slow_transactions"],
         ),
@@ -61,17 +61,18 @@ async fn a_flag_goes_before_a_variable_and_a_variable_before_the_file() {
 }
 
 #[tokio::test]
-async fn a_reload_that_changes_nothing_but_the_sources_takes_effect() {
+async fn a_reload_that_changes_nothing_but_the_collectors_takes_effect() {
     let mongod = Mongod::standalone().await.unwrap();
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("txnscope.toml");
-    let write = |sources: &str| {
-        let uri = format!("[mongodb]\nuri = [\"mongodb://{}/\"]\n[sources]\n{sources}", mongod.address());
+    let write = |collectors: &str| {
+        let uri =
+            format!("[mongodb]\nuri = [\"mongodb://{}/\"]\n[collector]\n{collectors}", mongod.address());
         std::fs::write(&file, uri).unwrap();
     };
     write("");
     let by_file = format!("--config.file={}", file.display());
-    let serving = Serving::start(&[&by_file, "--sources.parameters.enabled=false"], &[]).await;
+    let serving = Serving::start(&[&by_file, "--collector.parameters.enabled=false"], &[]).await;
     asks(&serving, &["current_op", "storage_engine", "replication"]).await;
 
     write("replication.enabled = false\nslow_transactions.enabled = true\nparameters.enabled = true\n");
@@ -91,25 +92,28 @@ async fn a_reload_that_changes_nothing_but_the_sources_takes_effect() {
 async fn what_makes_no_sense_is_refused_by_name() {
     const URI: &str = "--mongodb.uri=mongodb://host/";
     for (flag, told) in [
-        ("--sources.profile.databses=shop", "--sources.profile.databases"),
-        ("--sources.profil.enabled", "--sources.profile.enabled"),
-        ("--sources.replication.every=0", "--sources.replication, flags or variables: replication cannot"),
-        ("--sources.replication.every=often", "--sources.replication.every"),
-        ("--sources.replication.enabled=maybe", "[possible values: true, false]"),
-        ("--sources.current-op.long-running=5", "such as in 5s"),
-        ("--sources.profile.enabled", "has no databases"),
-        ("--sources.open-by-operation.backends=http://u:hunter2@shop/", "has a user in its URL"),
+        ("--collector.profile.databses=shop", "--collector.profile.databases"),
+        ("--collector.profil.enabled", "--collector.profile.enabled"),
+        (
+            "--collector.replication.every=0",
+            "--collector.replication, flags or variables: replication cannot",
+        ),
+        ("--collector.replication.every=often", "--collector.replication.every"),
+        ("--collector.replication.enabled=maybe", "[possible values: true, false]"),
+        ("--collector.current-op.long-running=5", "such as in 5s"),
+        ("--collector.profile.enabled", "has no databases"),
+        ("--collector.open-by-operation.backends=http://u:hunter2@shop/", "has a user in its URL"),
     ] {
         let output = run(&["serve", "--check-config", URI, flag]).await;
         let said = said(&output);
         assert_eq!(output.status.code(), Some(2), "{flag}: {said}");
         assert!(said.contains(told) && !said.contains("hunter2"), "{flag}: {said}");
     }
-    let variable = ("TXNSCOPE_SOURCES_CURRENT_OP_LONG_RUNNING", "0s");
+    let variable = ("TXNSCOPE_COLLECTOR_CURRENT_OP_LONG_RUNNING", "0s");
     let output = run_with(&["serve", "--check-config", URI], &[variable]).await;
     assert_eq!(output.status.code(), Some(2));
-    assert!(said(&output).contains("--sources.current-op, flags or variables"), "{}", said(&output));
-    let misspelt = ("TXNSCOPE_SOURCES_PROFILE_DATABASE", "shop");
+    assert!(said(&output).contains("--collector.current-op, flags or variables"), "{}", said(&output));
+    let misspelt = ("TXNSCOPE_COLLECTOR_PROFILE_DATABASE", "shop");
     let output = run_with(&["serve", "--check-config", URI], &[misspelt]).await;
-    assert!(said(&output).contains("TXNSCOPE_SOURCES_PROFILE_DATABASES"), "{}", said(&output));
+    assert!(said(&output).contains("TXNSCOPE_COLLECTOR_PROFILE_DATABASES"), "{}", said(&output));
 }

@@ -15,14 +15,14 @@ use super::why::Why;
 /// A transaction that is about to be run. Made by [`TransactionRunner::transaction`].
 #[derive(Debug)]
 #[must_use = "nothing happens before `run`"]
-pub struct Run<'a> {
+pub struct TransactionBuilder<'a> {
     pub(super) runner: &'a TransactionRunner,
     pub(super) operation: Option<&'static str>,
     pub(super) deadline: Option<Instant>,
     pub(super) keys: Vec<Key>,
 }
 
-impl<'a> Run<'a> {
+impl<'a> TransactionBuilder<'a> {
     pub(super) fn new(runner: &'a TransactionRunner) -> Self {
         Self { runner, operation: None, deadline: None, keys: Vec::new() }
     }
@@ -50,7 +50,7 @@ impl<'a> Run<'a> {
     /// Several keys of one run are taken in one order that is the same for every run, so that no two wait for each
     /// other. In the work of another run, a key that can only become free after this run fails at once, with the reason
     /// `deadlock`: name all keys at the outermost run.
-    pub fn contend_on(mut self, key: impl Hash) -> Self {
+    pub fn serialize_on(mut self, key: impl Hash) -> Self {
         self.keys.push(Key::of(&key));
         self
     }
@@ -77,7 +77,7 @@ impl<'a> Run<'a> {
     /// Dropped at any point, and also if the work panics, it leaves no transaction open: what was begun is ended by a
     /// task of its own, and counts as `aborted` with the reason `cancelled` or `panic`. A commit that was sent is not
     /// taken back: that task learns its result. Nor does work that gives up a statement by itself leave one open, whatever
-    /// it returns then. Nobody waits for that task; see [`settled`](TransactionRunner::settled).
+    /// it returns then. Nobody waits for that task; see [`wait_idle`](TransactionRunner::wait_idle).
     ///
     /// # Panics
     ///

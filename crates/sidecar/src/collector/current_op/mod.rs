@@ -16,7 +16,7 @@ use txnscope_catalog::MAX_APPLICATIONS;
 
 use self::oldest::{Watch, oldest};
 use super::names::Names;
-use super::{Ask, Books, CurrentOpSettings, Privilege, Schedule, Source};
+use super::{Ask, Books, Collector, CurrentOpSettings, Privilege, Schedule};
 use crate::decode::{Found, documents};
 use crate::error::PollError;
 use crate::reading::Reading;
@@ -51,7 +51,7 @@ struct Known {
 }
 
 #[async_trait]
-impl Source for CurrentOp {
+impl Collector for CurrentOp {
     fn name(&self) -> &'static str {
         "current_op"
     }
@@ -168,15 +168,15 @@ mod tests {
         let books = |open, ended| Books { open: Some(open), ended: Some(ended) };
         let state = MemberState::new("db1:1".into(), "rs0".into(), ["current_op"].into_iter());
         let ask = |open| Ask::new(&admin, &state, Duration::from_secs(3), books(open, 5.0));
-        let mut source = CurrentOp::new(&CurrentOpSettings::default());
-        source.known = Known { answers: true, ended: Some(5.0), ..Known::default() };
-        let reading = source.poll(ask(0.0)).await.unwrap().unwrap();
+        let mut collector = CurrentOp::new(&CurrentOpSettings::default());
+        collector.known = Known { answers: true, ended: Some(5.0), ..Known::default() };
+        let reading = collector.poll(ask(0.0)).await.unwrap().unwrap();
         assert!(reading.samples().len() > 10);
-        source.known.rest(Instant::now(), Duration::from_millis(30) * PAUSE);
-        assert_eq!(source.poll(ask(7.0)).await.unwrap(), None);
-        assert_eq!(source.pace(), Some(Duration::from_secs(3)));
-        source.forget();
-        assert_eq!(source.pace(), Some(Duration::ZERO));
+        collector.known.rest(Instant::now(), Duration::from_millis(30) * PAUSE);
+        assert_eq!(collector.poll(ask(7.0)).await.unwrap(), None);
+        assert_eq!(collector.pace(), Some(Duration::from_secs(3)));
+        collector.forget();
+        assert_eq!(collector.pace(), Some(Duration::ZERO));
     }
 
     #[test]

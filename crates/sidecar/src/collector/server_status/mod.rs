@@ -16,12 +16,12 @@ use txnscope_catalog::Line;
 
 use super::command::server_status_with;
 use super::fields::{self, Field, micros, plain, truth};
-use super::{Ask, Privilege, STATUS, Source};
+use super::{Ask, Collector, Privilege, STATUS};
 use crate::decode::{number, text};
 use crate::error::PollError;
 use crate::reading::Reading;
 
-/// All that is read at every poll; a few kB. What weighs more has a source of its own.
+/// All that is read at every poll; a few kB. What weighs more has a collector of its own.
 const SECTIONS: &[&str] = &[
     "flowControl",
     "globalLock",
@@ -39,7 +39,7 @@ pub(super) struct ServerStatus {
 }
 
 #[async_trait]
-impl Source for ServerStatus {
+impl Collector for ServerStatus {
     fn name(&self) -> &'static str {
         STATUS
     }
