@@ -1,8 +1,8 @@
-// What a panel asks, and the answers as Grafana's components take them.
+// The queries of a panel, and their results in the format of Grafana's components.
 
 import { FieldType, ThresholdsMode, getDisplayProcessor, stringToJsRegex, toDataFrame } from "@grafana/data";
 
-/** The query with everything chosen that can be, over those minutes. */
+/** The query with its variables resolved, over the given minutes. */
 export function sent(query, operation, minutes) {
   let text = query.replaceAll("$__rate_interval", "30s").replaceAll("$__range", `${minutes}m`);
   for (const name of ["job", "instance", "operation", "rs", "sidecar", "member", "check"]) {
@@ -32,7 +32,7 @@ export async function ask(target, options) {
   for (let time = range.start; time <= range.end; time += step) times.push(time);
   return result.map(({ metric, values }) => {
     const found = new Map(values.map(([time, value]) => [Math.round(time), Number(value)]));
-    // Where there is no sample there is a gap.
+    // A missing sample is a gap.
     const line = times.map((time) => found.get(Math.round(time)) ?? null);
     return named(target, metric, times.map((time) => time * 1000), line);
   });
@@ -44,7 +44,7 @@ function named(target, labels, times, values) {
   return { name, labels, refId: target.refId, times, values };
 }
 
-/** The configuration of a field: the panel's own, and what is said of fields of that name or query. */
+/** The configuration of a field: the panel's defaults, and the overrides by name or query. */
 export function config(panel, name, refId) {
   const { defaults, overrides } = panel.fieldConfig;
   const made = structuredClone(defaults);
@@ -68,7 +68,7 @@ export function config(panel, name, refId) {
   return made;
 }
 
-/** A frame for each series, with colours and units. */
+/** A frame for each series, with colors and units. */
 export function frames(panel, series, theme) {
   return series.map(({ name, labels, refId, times, values }, index) => {
     const frame = toDataFrame({
@@ -91,7 +91,7 @@ export function rows(panel, series, theme) {
   const { renameByName: names, indexByName: order } = panel.transformations.find(({ id }) => id === "organize").options;
   const columns = Object.keys(names).sort((one, other) => order[one] - order[other]);
   const isNumber = (column) => column.startsWith("Value");
-  // As Grafana does it: by the labels that all queries have.
+  // Like Grafana: joined by the labels that all queries have.
   const shared = Object.keys(series[0].labels).filter((label) => series.every(({ labels }) => label in labels));
   const joined = new Map();
   for (const { labels, refId, values } of series) {

@@ -1,5 +1,5 @@
-// Draws every dashboard from a live Prometheus to OUT/UID.png. It is a preview, and each picture says so: Grafana's own
-// components draw the panels, but the dashboard around them, the queries and the transformations are ours.
+// Renders every dashboard from a live Prometheus to OUT/UID.png. Each image is labeled as a preview: Grafana's components
+// render the panels, and this package implements the dashboard layout, the queries and the transformations.
 //
 //     node draw.js --prometheus=http://127.0.0.1:9090 --chromium=/usr/bin/chromium --out=pictures [--minutes=5]
 
@@ -18,10 +18,10 @@ const { values: flags } = parseArgs({
     out: { type: "string" },
     minutes: { type: "string", default: "5" },
     operation: { type: "string", default: "POST /api/retainers/{id}/consume" },
-    // Only one dashboard, by its uid; one row of it, by its title; and the name of that picture.
+    // Renders only one dashboard, by its uid; one row of it, by its title; and the name of the image.
     row: { type: "string" },
     only: { type: "string" },
-    // The last moment that is shown, in seconds since 1970; otherwise now.
+    // The end of the time range, in seconds since 1970; by default the current time.
     until: { type: "string", default: "" },
     name: { type: "string" },
   },

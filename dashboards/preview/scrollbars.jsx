@@ -1,4 +1,4 @@
-// In place of react-custom-scrollbars-2, whose default export is lost between two kinds of modules: a picture scrolls nothing.
+// In place of react-custom-scrollbars-2, whose default export is lost between two kinds of modules: an image does not scroll.
 
 import { forwardRef } from "react";
 

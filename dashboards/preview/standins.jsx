@@ -1,4 +1,4 @@
-// What @grafana/ui does not export: drawn simply, so that one sees whether the data says something.
+// Simple replacements for components that @grafana/ui does not export, which show whether the panel has data.
 
 import { useEffect, useRef } from "react";
 import { getDisplayProcessor } from "@grafana/data";

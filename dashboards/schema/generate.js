@@ -10,20 +10,20 @@ import TJS from "typescript-json-schema";
 const here = (name) => fileURLToPath(new URL(name, import.meta.url));
 const { version, license } = JSON.parse(readFileSync(here("node_modules/@grafana/schema/package.json"), "utf8"));
 
-// The way to find modules that knows nothing of `exports`: the files of types are not among them.
+// Module resolution without `exports`, because `exports` does not include the type files.
 const options = { moduleResolution: "node10", module: "commonjs", target: "es2022", skipLibCheck: true, strict: true };
 const program = TJS.getProgramFromFiles([here("types.ts")], options, here("."));
-// No key that the types do not name. All may be missing: Grafana fills in defaults, also of what its types require.
+// Keys that are not in the types are rejected. All keys are optional: Grafana adds defaults, including for required keys.
 const schema = TJS.generateSchema(program, "All", { noExtraProps: true });
 
-// ===== What would refuse good dashboards =====
+// ===== Relaxations: constraints that valid dashboards do not meet =====
 
 function visit(node) {
   if (Array.isArray(node)) return node.map(visit);
   if (node === null || typeof node !== "object") return node;
   const kept = {};
   for (const [key, value] of Object.entries(node)) {
-    // Prose for people. As a name of a property it has an object as its value.
+    // Descriptions for readers. As the name of a property, its value is an object.
     if (key === "description" && typeof value === "string") continue;
     if (key === "default") continue;
     kept[key] = visit(value);
@@ -37,14 +37,14 @@ function visit(node) {
 
 const strict = visit(schema);
 
-// Of a map the generator forgets what its values are.
+// The generator loses the value types of a map.
 for (const [name, map] of Object.entries(strict.definitions)) {
   const [, value] = name.match(/^Record<string,(\w+)>$/) ?? [];
   if (strict.definitions[value]) map.additionalProperties = { $ref: `#/definitions/${value}` };
 }
 
-// "TODO -- this should just be a normal query target", the type says of itself; and a data source puts what it likes
-// beside it. The test names those keys that Prometheus knows.
+// "TODO -- this should just be a normal query target", says the comment of the type; and a data source adds its own keys
+// to it. The test lists the keys of Prometheus.
 for (const name of ["AnnotationQuery", "AnnotationTarget"]) delete strict.definitions[name].additionalProperties;
 
 const source = `Made from the types of @grafana/schema ${version} (${license}) by generate.js`;

@@ -1,4 +1,4 @@
-"""Data consistency: whether the money is right, and when that was last looked at."""
+"""Data consistency: violations of the checks, and the age of their results."""
 
 import frame
 from frame import Page, Row
@@ -13,8 +13,8 @@ NOW = [
     *[
         number(
             title,
-            f"""Documents that break a rule of severity {severity}, by the last successful run of each check. "not checked"
-            is no 0.""",
+            f"""Documents that violate a check of severity {severity}, by the last successful run of each check. "not checked"
+            is different from 0.""",
             "none",
             f'sum(max by (deployment, rs, check) (mongodb_consistency_violations{{CHECK,severity="{severity}"}}))',
             steps((None, GOOD), (1, color)),
@@ -22,36 +22,36 @@ NOW = [
         )
         for severity, title, color in [
             ("critical", "Critical violations", BAD),
-            ("warning", "Warnings", WARN),
+            ("warning", "Warning violations", WARN),
         ]
     ],
     number(
-        "Checks",
-        "How many checks are to run.",
+        "Configured checks",
+        "Number of configured checks.",
         "none",
         "count(max by (deployment, rs, check) (mongodb_consistency_interval_seconds{CHECK}))",
         steps((None, NEUTRAL)),
-        nothing="none given",
+        nothing="not configured",
     ),
     number(
         "Stale checks",
-        "Checks that have not succeeded for three of their intervals: what they would find is not known.",
+        "Checks that have not succeeded for three of their intervals: their current violations are unknown.",
         "none",
         f"count({STALE}) or 0 * count(mongodb_consistency_interval_seconds{{CHECK}})",
         steps((None, GOOD), (1, BAD)),
-        nothing="none given",
+        nothing="not configured",
     ),
     number(
-        "Looked at longest ago",
-        "Time since the check that was not run for longest last succeeded.",
+        "Age of the oldest check result",
+        "Time since the last success of the check with the oldest result.",
         "s",
         "max(time() - max by (deployment, rs, check) (mongodb_consistency_last_success_timestamp_seconds{CHECK}))",
         steps((None, NEUTRAL)),
-        nothing="none given",
+        nothing="not configured",
     ),
     number(
         "Empty collections",
-        "Checks whose collection had no document: they prove nothing. A name may be mistyped.",
+        "Checks whose collection had no documents: their result has no meaning. The name of the collection may be misspelled.",
         "none",
         "sum(max by (deployment, rs, check) (mongodb_consistency_documents_examined{CHECK}) == bool 0)",
         steps((None, GOOD), (1, WARN)),
@@ -59,10 +59,10 @@ NOW = [
     ),
 ]
 
-FOUND = [
+DATA = [
     states(
-        "Violations of each check",
-        "Green is clean, red is violated. A gap: no run has succeeded for three intervals, so nothing is known.",
+        "Violations by check over time",
+        "Green: clean, red: violated. A gap: no run has succeeded for three intervals, so the state is unknown.",
         [Query("max by (deployment, rs, check) (mongodb_consistency_violations{CHECK})", "{{check}}")],
         [],
         steps((None, GOOD), (1, BAD)),
@@ -71,8 +71,8 @@ FOUND = [
     ),
     table(
         "Checks",
-        "One row for each check. txnscope audit prints the documents; the runbooks say what to do with them.",
-        {"rs": "Set", "check": "Check", "severity": "Severity"},
+        "One row for each check. txnscope audit prints the documents; the runbooks describe how to correct them.",
+        {"rs": "Replica set", "check": "Check", "severity": "Severity"},
         [
             Column(
                 "Violations",
@@ -81,13 +81,13 @@ FOUND = [
                 [(None, GOOD), (1, BAD)],
             ),
             Column(
-                "Succeeded",
+                "Last success",
                 "time() - max by (deployment, rs, check) (mongodb_consistency_last_success_timestamp_seconds{CHECK})",
                 "s",
                 decimals=0,
             ),
             Column("Interval", "max by (deployment, rs, check) (mongodb_consistency_interval_seconds{CHECK})", "s"),
-            Column("Took", "max by (deployment, rs, check) (mongodb_consistency_check_duration_seconds{CHECK})", "s"),
+            Column("Duration", "max by (deployment, rs, check) (mongodb_consistency_check_duration_seconds{CHECK})", "s"),
             Column("Documents", "max by (deployment, rs, check) (mongodb_consistency_documents_examined{CHECK})", "short"),
             Column(
                 "Errors",
@@ -105,16 +105,16 @@ FOUND = [
 
 RUNS = [
     timeseries(
-        "Violations",
-        "Documents that break a rule, by check.",
+        "Violations by check",
+        "Documents that violate a rule, by check.",
         "none",
         [Query("max by (check) (mongodb_consistency_violations{CHECK})", "{{check}}")],
         width=12,
         table=True,
     ),
     timeseries(
-        "Runs that failed",
-        "A check that could not run says nothing about the data. By check and reason.",
+        "Failed check runs",
+        "By check and reason. A failed run has no result about the data.",
         "none",
         [
             Query(
@@ -125,19 +125,19 @@ RUNS = [
         ],
         width=12,
         table=True,
-        colours={"all": NEUTRAL},
+        colors={"all": NEUTRAL},
     ),
     timeseries(
-        "How long they take",
-        "A check that grows towards its max_time wants an index.",
+        "Check duration",
+        "A check whose duration approaches its max_time needs an index.",
         "s",
         [Query("max by (check) (mongodb_consistency_check_duration_seconds{CHECK})", "{{check}}")],
         width=12,
         table=True,
     ),
     timeseries(
-        "Documents looked at",
-        "In the collection of each check.",
+        "Examined documents",
+        "Documents in the collection of each check.",
         "short",
         [Query("max by (check) (mongodb_consistency_documents_examined{CHECK})", "{{check}}")],
         width=12,
@@ -145,11 +145,11 @@ RUNS = [
     ),
 ]
 
-BOOKS = [
+ACCOUNTING = [
     timeseries(
-        "Commits by both books",
-        """The driver's of all operations, and the server's. Where the server has more, something commits that the library
-        does not see: it may break a rule that the backend keeps.""",
+        "Commits: driver vs. server",
+        """Commits per second that the driver counts for all operations, and that the server counts. If the server counts more, a
+        client commits without the library, and may violate a rule that the backend enforces.""",
         "ops",
         [
             Query("sum(rate(mongodb_client_transactions_committed_total{BACKEND}[$__rate_interval]))", "driver"),
@@ -158,8 +158,9 @@ BOOKS = [
         width=12,
     ),
     timeseries(
-        "Begun by both books",
-        "The driver's attempts, less those that the server never began, and the server's.",
+        "Started: driver vs. server",
+        """Transactions per second: the driver's attempts without those that the server did not start, and the server's
+        transactions.""",
         "ops",
         [
             Query(
@@ -173,8 +174,8 @@ BOOKS = [
         width=6,
     ),
     timeseries(
-        "Commits not known",
-        "Attempts whose commit was sent and whose result was not learnt: each may have moved money. By operation.",
+        "Unknown commits",
+        "Attempts whose commit was sent and whose result is unknown: each may have taken effect. By operation.",
         "none",
         [
             Query(
@@ -189,14 +190,14 @@ BOOKS = [
 PAGE = Page(
     uid="txnscope-consistency",
     title="txnscope / Data consistency",
-    about="""Whether what must hold of the data holds, when that was last looked at, and whether the books agree.
+    about="""Violations of the consistency checks, the age of their results, and the accounting of driver and server.
     Generated: change dashboards/source, then run cargo xtask gen.""",
     variables=[frame.deployment(), frame.rs(), frame.sidecar(), frame.check(), frame.job(), frame.instance()],
     annotations=[frame.deploys(), frame.elections(), frame.alerts()],
     rows=[
-        Row("Is the money right? (wants checks.file)", NOW),
-        Row("What was found", FOUND),
-        Row("The runs", RUNS),
-        Row("Do the books agree?", BOOKS),
+        Row("Summary (requires checks.file)", NOW),
+        Row("Data", DATA),
+        Row("Check runs", RUNS),
+        Row("Accounting", ACCOUNTING),
     ],
 )

@@ -1,4 +1,4 @@
-"""What every dashboard has: variables, links, annotations, and panels laid out in rows."""
+"""Common parts of the dashboards: variables, links, annotations, and the layout of panels in rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,11 +9,11 @@ from grafana_foundation_sdk.models import dashboard as d
 from grafana_foundation_sdk.models.table import Options as Table
 
 from panels import DATASOURCE, Panel
-from queries import Catalogue, expand, variables
+from queries import Catalog, expand, variables
 
 TAG = "txnscope"
 
-# Grafana's grid.
+# The width of Grafana's grid.
 COLUMNS = 24
 
 
@@ -25,7 +25,7 @@ def _datasource() -> dashboard.DatasourceVariable:
 
 
 def _values(name: str, label: str, about: str, source: str, *, every: str = ".+") -> dashboard.QueryVariable:
-    """The values of a label, as many of them as are wanted; `every` is what `All` matches."""
+    """A multi-value variable with the values of a label; `every` is the regular expression of `All`."""
     query = {"query": f"label_values({expand(source)}, {name_of(name)})", "refId": f"Variable-{name}"}
     found = dashboard.QueryVariable(name).label(label).description(about).datasource(DATASOURCE).query(query)
     found = found.refresh(d.VariableRefresh.ON_TIME_RANGE_CHANGED).sort(d.VariableSort.ALPHABETICAL_ASC)
@@ -34,7 +34,7 @@ def _values(name: str, label: str, about: str, source: str, *, every: str = ".+"
 
 
 def name_of(variable: str) -> str:
-    """The label that a variable chooses from."""
+    """The label whose values a variable offers."""
     return "instance" if variable == "sidecar" else variable
 
 
@@ -53,29 +53,29 @@ def operation() -> dashboard.QueryVariable:
 
 
 def one_operation() -> dashboard.QueryVariable:
-    """For the page about a single one."""
+    """The single operation of the dashboard Operation."""
     return operation().multi(False).include_all(False).current(d.VariableOption(text="", value=""))
 
 
 def deployment() -> dashboard.QueryVariable:
-    # A label of the targets, which who watches a single deployment need not have. `member` keeps other exporters out.
-    about = "The label `deployment` of the sidecar's targets, where sets of the same name are told apart by it."
+    # A label of the targets, which is optional with a single deployment. `member` excludes other exporters.
+    about = "The label `deployment` of the sidecar's targets, which distinguishes replica sets of the same name."
     return _values("deployment", "Deployment", about, 'mongodb_up{member!=""}', every=".*")
 
 
 def rs() -> dashboard.QueryVariable:
-    # The name of a replica set is empty where the server has none.
+    # The name of a replica set is empty for a standalone server.
     source = 'mongodb_up{deployment=~"$deployment",member!=""}'
-    return _values("rs", "Replica set", "Replica sets that a sidecar watches.", source, every=".*")
+    return _values("rs", "Replica set", "Replica sets that a sidecar monitors.", source, every=".*")
 
 
 def sidecar() -> dashboard.QueryVariable:
-    about = "The sidecar that is asked. Where several watch the same member, that is counted once."
+    about = "The sidecars whose metrics are used. A member that several sidecars monitor is counted once."
     return _values("sidecar", "Sidecar", about, 'mongodb_up{deployment=~"$deployment",rs=~"$rs",member!=""}')
 
 
 def any_sidecar() -> dashboard.QueryVariable:
-    """Also one that reaches no server yet."""
+    """All sidecars, including a sidecar without a reachable member."""
     return _values("sidecar", "Sidecar", "Instances of the sidecar.", "txnscope_build_info")
 
 
@@ -85,21 +85,21 @@ def member() -> dashboard.QueryVariable:
 
 def check() -> dashboard.QueryVariable:
     source = "mongodb_consistency_interval_seconds{SET}"
-    return _values("check", "Check", "Checks from the file of checks.", source)
+    return _values("check", "Check", "Checks of the checks file.", source)
 
 
 # ===== Annotations =====
 
 
 class Annotation:
-    """An annotation from Prometheus: the SDK's own type lacks what says which query, title and text it has."""
+    """An annotation from Prometheus: the type in the SDK lacks the fields for query, title and text."""
 
     def __init__(self, name: str, color: str, expr: str, title: str, text: str, tags: str = "") -> None:
         self.name, self.color, self.expr = name, color, expand(expr)
         self.title, self.text, self.tags = title, text, tags
 
     def build(self) -> Any:
-        """Stands in for the SDK's builder."""
+        """Implements the interface of the SDK's builders."""
         return self
 
     def to_json(self) -> dict[str, object]:
@@ -118,7 +118,7 @@ class Annotation:
 
 
 def deploys() -> Annotation:
-    """A restart shows in the start of the process, where a backend exports that, or in a counter that begins anew."""
+    """Detects restarts by the start time of the process, if the backend exports it, or by a counter reset."""
     expr = """
         sum by (job, instance) (changes(process_start_time_seconds{BACKEND}[1m])) > 0
         or sum by (job, instance) (resets(transaction_attempts_total{BACKEND}[1m])) > 0
@@ -149,7 +149,7 @@ def _link(title: str, uid: str) -> dashboard.DashboardLink:
 
 @dataclass
 class Row:
-    """A row of panels, which wrap when they fill the grid. A closed row says in its title what it wants to have data."""
+    """A row of panels, which wrap at the width of the grid. The title of a collapsed row names its requirements."""
 
     title: str
     panels: Sequence[Panel]
@@ -169,7 +169,7 @@ class Page:
 
 
 def _place(panels: Sequence[Panel], top: int) -> tuple[list[tuple[Panel, d.GridPos]], int]:
-    """Left to right, a new line when the grid is full; and where what follows begins."""
+    """Places panels from left to right, with line breaks at the width of the grid; returns the next free line."""
     placed, x, y, tallest = [], 0, top, 0
     for panel in panels:
         if x + panel.width > COLUMNS:
@@ -179,8 +179,8 @@ def _place(panels: Sequence[Panel], top: int) -> tuple[list[tuple[Panel, d.GridP
     return placed, y + tallest
 
 
-def render(page: Page, pages: Sequence[Page], catalogue: Catalogue) -> d.Dashboard:
-    """The dashboard as Grafana takes it. Ids are given in order, and nothing is random: the same source, the same file."""
+def render(page: Page, pages: Sequence[Page], catalog: Catalog) -> d.Dashboard:
+    """The dashboard in the format of Grafana. Ids are sequential and the output is deterministic."""
     built = (
         dashboard.Dashboard(page.title)
         .uid(page.uid)
@@ -207,7 +207,7 @@ def render(page: Page, pages: Sequence[Page], catalogue: Catalogue) -> d.Dashboa
         inside = []
         for panel, at in placed:
             for query in panel.queries:
-                catalogue.check(query.expr)
+                catalog.check(query.expr)
                 if lacking := variables(expand(query.expr)) - known:
                     raise SystemExit(f"{page.uid}: no variable {lacking} for the query\n  {query.expr}")
             inside.append(panel.builder.id(number).grid_pos(at))
@@ -222,16 +222,16 @@ def render(page: Page, pages: Sequence[Page], catalogue: Catalogue) -> d.Dashboa
                 built = built.with_panel(panel)
             top = end
     found = built.build()
-    # Grafana's own migrations do the rest in newer versions; older ones do not know a newer number.
+    # Newer versions of Grafana migrate this schema; older versions do not support a newer schema.
     found.schema_version = 41
     _clear(found)
     return found
 
 
 def _clear(found: d.Dashboard) -> None:
-    """Takes out what the SDK fills in and Grafana 12's own types no longer have where it stands."""
+    """Removes fields that the SDK sets and that the types of Grafana 12 no longer have."""
     for variable in found.templating.list_val or []:
-        # Of variables that choose an interval.
+        # Fields of interval variables.
         variable.auto = variable.auto_min = variable.auto_count = None
     for item in found.panels or []:
         for panel in item.panels if isinstance(item, d.RowPanel) else [item]:

@@ -1,4 +1,4 @@
-"""Writes the dashboards: `cargo xtask gen` runs it, with the catalogue's names on its standard input.
+"""Generates the dashboards: `cargo xtask gen` runs this script, with the metric names of the catalog on its standard input.
 
     txnscope catalog --format=names | python3 dashboards/source/generate.py OUT
 """
@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 if sys.version_info < (3, 11):
-    raise SystemExit("the dashboards' source wants Python 3.11 or newer")
+    raise SystemExit("the dashboards' source requires Python 3.11 or newer")
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
@@ -18,7 +18,7 @@ import operation
 import overview
 import server
 from frame import render
-from queries import Catalogue
+from queries import Catalog
 
 PAGES = [overview.PAGE, operation.PAGE, server.PAGE, consistency.PAGE, itself.PAGE]
 
@@ -27,9 +27,9 @@ def main() -> None:
     if len(sys.argv) != 2:
         raise SystemExit("usage: generate.py FOLDER < names of metrics")
     folder = Path(sys.argv[1])
-    catalogue = Catalogue(frozenset(sys.stdin.read().split()))
+    catalog = Catalog(frozenset(sys.stdin.read().split()))
     for page in PAGES:
-        text = json.dumps(render(page, PAGES, catalogue), cls=JSONEncoder, indent=2, sort_keys=True, ensure_ascii=False)
+        text = json.dumps(render(page, PAGES, catalog), cls=JSONEncoder, indent=2, sort_keys=True, ensure_ascii=False)
         (folder / f"{page.uid}.json").write_text(text + "\n", encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""txnscope itself: whether what the other pages show can be trusted."""
+"""txnscope itself: the health of the sidecar, which the other dashboards depend on."""
 
 import frame
 from frame import Page, Row
@@ -6,16 +6,17 @@ from panels import BAD, GOOD, NEUTRAL, WARN, Column, Query, limit, number, state
 
 NOW = [
     number(
-        "Collectors that fail",
-        "Collectors whose last poll failed. Each costs its own metrics only; the table below says which and why.",
+        "Failing collectors",
+        """Collectors whose last poll failed. Only the metrics of the failing collector are missing; the table below lists the
+        collectors.""",
         "none",
         "sum(1 - txnscope_poll_success{SIDECAR})",
         steps((None, GOOD), (1, BAD)),
         nothing="no sidecar",
     ),
     number(
-        "Oldest poll",
-        "Time since the last successful poll of the collector that is furthest behind. The alert's threshold is 120 s.",
+        "Age of the oldest poll",
+        "Time since the last successful poll of the collector with the oldest data. The alert threshold is 120 s.",
         "s",
         "max(txnscope_poll_age_seconds{SIDECAR})",
         steps((None, GOOD), (60, WARN), (120, BAD)),
@@ -23,17 +24,17 @@ NOW = [
         nothing="no sidecar",
     ),
     number(
-        "Configuration",
-        "Whether the configuration was accepted when it was read last. If not, the one before is in force.",
+        "Configuration reload",
+        "Whether the last reload of the configuration succeeded. If not, the previous configuration is active.",
         "none",
         "min(txnscope_config_last_reload_successful{SIDECAR})",
         steps((None, BAD), (1, GOOD)),
-        mappings=[words(v0=("refused", BAD), v1=("in force", GOOD))],
+        mappings=[words(v0=("rejected", BAD), v1=("active", GOOD))],
         nothing="no sidecar",
     ),
     number(
-        "Read",
-        "How long ago the configuration in force was read.",
+        "Age of the configuration",
+        "Time since the active configuration was loaded.",
         "s",
         "time() - max(txnscope_config_last_reload_success_timestamp_seconds{SIDECAR})",
         steps((None, NEUTRAL)),
@@ -41,8 +42,8 @@ NOW = [
         nothing="no sidecar",
     ),
     number(
-        "Build",
-        "The version that runs; several while it is rolled out.",
+        "Sidecar version",
+        "The running version of the sidecar; several versions during a rollout.",
         "none",
         "count by (version) (txnscope_build_info{SIDECAR})",
         steps((None, NEUTRAL)),
@@ -50,8 +51,8 @@ NOW = [
         label="{{version}}",
     ),
     number(
-        "Series dropped",
-        "Series in this time that a collector offered and the sidecar did not export: over the limit, duplicate, or of the wrong type.",
+        "Dropped series",
+        "Series in the selected time range that the sidecar did not export: over the limit, duplicate, or of the wrong type.",
         "none",
         "sum(increase(txnscope_series_dropped_total{SIDECAR}[$__range]))",
         steps((None, GOOD), (0.5, WARN)),
@@ -62,7 +63,7 @@ NOW = [
 
 POLLS = [
     states(
-        "Polls",
+        "Poll success",
         "By member and collector: green while polls succeed.",
         [Query("min by (member, collector) (txnscope_poll_success{SIDECAR})", "{{member}} {{collector}}")],
         [words(v0=("failing", BAD), v1=("succeeding", GOOD))],
@@ -71,8 +72,8 @@ POLLS = [
     ),
     table(
         "Collectors",
-        "One row for each member and collector. Errors are those in this time.",
-        {"rs": "Set", "member": "Member", "collector": "Collector"},
+        "One row for each member and collector. Errors are counted in the selected time range.",
+        {"rs": "Replica set", "member": "Member", "collector": "Collector"},
         [
             Column(
                 "Last poll",
@@ -81,7 +82,7 @@ POLLS = [
                 mapping=words(v0=("failed", BAD), v1=("ok", GOOD)),
             ),
             Column("Age", "max by (rs, member, collector) (txnscope_poll_age_seconds{SIDECAR})", "s", decimals=1),
-            Column("Took", "max by (rs, member, collector) (txnscope_poll_duration_seconds{SIDECAR})", "s"),
+            Column("Duration", "max by (rs, member, collector) (txnscope_poll_duration_seconds{SIDECAR})", "s"),
             Column(
                 "Errors",
                 "sum by (rs, member, collector) (increase(txnscope_poll_errors_total{SIDECAR}[$__range]))",
@@ -96,23 +97,24 @@ POLLS = [
         height=12,
     ),
     timeseries(
-        "How long polls take",
-        "The slowest member, by collector. Grows with the load of the server, or with what it has open.",
+        "Poll duration",
+        """The slowest member, by collector. The duration grows with the load of the server, or with its number of open
+        transactions.""",
         "s",
         [Query("max by (collector) (txnscope_poll_duration_seconds{SIDECAR})", "{{collector}}")],
     ),
     timeseries(
-        "Age of what is shown",
-        "The oldest, by collector. Each collector has its own interval. The dashed line is the alert's threshold.",
+        "Poll age",
+        "The oldest poll, by collector. Each collector has its own interval. The dashed line is the alert threshold.",
         "s",
         [
             Query("max by (collector) (txnscope_poll_age_seconds{SIDECAR})", "{{collector}}"),
-            limit("max(txnscope:threshold:poll_age_seconds)", "alert"),
+            limit("max(txnscope:threshold:poll_age_seconds)", "alert threshold"),
         ],
     ),
     timeseries(
-        "Polls that failed",
-        "By collector and reason. permission_denied: txnscope role prints the role that is wanted.",
+        "Failed polls",
+        "By collector and reason. permission_denied: txnscope role prints the required role.",
         "ops",
         [
             Query(
@@ -121,13 +123,13 @@ POLLS = [
             ),
             Query("sum(rate(txnscope_poll_errors_total{SIDECAR}[$__rate_interval]))", "all"),
         ],
-        colours={"all": NEUTRAL},
+        colors={"all": NEUTRAL},
     ),
 ]
 
 SCRAPES = [
     timeseries(
-        "Targets",
+        "Target availability",
         "Whether Prometheus reaches the sidecar and the backends.",
         "none",
         [
@@ -137,8 +139,8 @@ SCRAPES = [
         most=1,
     ),
     timeseries(
-        "How long scrapes take",
-        "The sidecar answers in milliseconds, whatever state the database is in.",
+        "Scrape duration",
+        "The sidecar responds in milliseconds, independent of the state of the database.",
         "s",
         [
             Query(
@@ -149,8 +151,8 @@ SCRAPES = [
         ],
     ),
     timeseries(
-        "Samples in a scrape",
-        "What each costs Prometheus. It grows with operations and members, and must not grow with traffic.",
+        "Samples per scrape",
+        "Samples that Prometheus stores per scrape. The number grows with operations and members, and must not grow with traffic.",
         "short",
         [
             Query(
@@ -161,24 +163,25 @@ SCRAPES = [
         ],
     ),
     timeseries(
-        "Operations that are told apart",
-        """Distinct operations of each job. Many mean that paths are taken for routes; after 200 the rest is one operation,
-        overflow. The dashed line is the alert's threshold.""",
+        "Distinct operations",
+        """Distinct operations of each job. A high number indicates raw paths instead of route templates; after 200 all other operations
+        are counted as overflow. The dashed line is the alert threshold.""",
         "none",
         [
             Query("count by (job) (count by (job, operation) (transaction_attempts_total{BACKEND}))", "{{job}}"),
-            limit("max(txnscope:threshold:operations)", "alert"),
+            limit("max(txnscope:threshold:operations)", "alert threshold"),
         ],
     ),
     timeseries(
-        "Series that were dropped",
-        "By collector. The limit of a label was met, or the server says something odd.",
+        "Rate of dropped series",
+        "By collector. The limit of a label was reached, or the server returned invalid data.",
         "ops",
         [Query("sum by (collector) (rate(txnscope_series_dropped_total{SIDECAR}[$__rate_interval]))", "{{collector}}")],
     ),
     timeseries(
         "Failed logins",
-        "To the sidecar: wrong passwords, and those that were not checked because too many waited. Its log has the addresses.",
+        """Logins to the sidecar with a wrong password, and logins that were not checked because too many were waiting. The log
+        of the sidecar has the addresses.""",
         "ops",
         [Query("sum by (result) (rate(txnscope_failed_logins_total{SIDECAR}[$__rate_interval]))", "{{result}}")],
     ),
@@ -187,7 +190,7 @@ SCRAPES = [
 
 
 def of_processes(expr: str, legend: str) -> list[Query]:
-    """Of the sidecar's process, and of the backends'. Other exporters have such metrics as well."""
+    """Queries for the processes of the sidecar and of the backends. Other exporters export the same metrics."""
     sidecar = expr.replace("SELECTOR", "SIDECAR")
     return [
         Query(f"max by (job, instance) ({sidecar} and on (job, instance) txnscope_build_info{{SIDECAR}})", legend),
@@ -197,8 +200,8 @@ def of_processes(expr: str, legend: str) -> list[Query]:
 
 PROCESSES = [
     timeseries(
-        "CPU",
-        "Seconds a second that each process spends on the CPU, and its threads beside.",
+        "CPU and threads",
+        "CPU time of each process in seconds per second, and its threads.",
         "short",
         [
             *of_processes("rate(process_cpu_seconds_total{SELECTOR}[$__rate_interval])", "{{instance}} {{job}}"),
@@ -208,7 +211,7 @@ PROCESSES = [
     ),
     timeseries(
         "Memory",
-        "Resident: what each process really has. Virtual: what it has asked for.",
+        "Resident and virtual memory of each process.",
         "bytes",
         [
             *of_processes("process_resident_memory_bytes{SELECTOR}", "{{instance}} {{job}}"),
@@ -217,8 +220,8 @@ PROCESSES = [
         log=True,
     ),
     timeseries(
-        "Open files and connections",
-        "Of each process, and how many it may have. At the limit it takes no connection any more.",
+        "Open file descriptors",
+        "Open file descriptors of each process, and their limit. At the limit the process accepts no more connections.",
         "none",
         [
             *of_processes("process_open_fds{SELECTOR}", "{{instance}} {{job}}"),
@@ -228,7 +231,7 @@ PROCESSES = [
     ),
     timeseries(
         "Uptime",
-        "Since when each process runs: where it falls to nothing, it was restarted.",
+        "Uptime of each process: it falls to zero at a restart.",
         "s",
         of_processes("time() - process_start_time_seconds{SELECTOR}", "{{instance}} {{job}}"),
         width=24,
@@ -239,9 +242,9 @@ PROCESSES = [
 PAGE = Page(
     uid="txnscope-self",
     title="txnscope / txnscope itself",
-    about="""Whether the sidecar sees what it should, and what it costs.
+    about="""Health of the sidecar: polls, scrapes, series and processes.
     Generated: change dashboards/source, then run cargo xtask gen.""",
     variables=[frame.any_sidecar(), frame.job(), frame.instance()],
     annotations=[frame.deploys(), frame.alerts()],
-    rows=[Row("Can I trust what I see?", NOW), Row("Polls", POLLS), Row("Scrapes and series", SCRAPES), Row("Processes", PROCESSES)],
+    rows=[Row("Summary", NOW), Row("Polls", POLLS), Row("Scrapes and series", SCRAPES), Row("Processes", PROCESSES)],
 )

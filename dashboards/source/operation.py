@@ -1,24 +1,24 @@
-"""One operation: what its callers got, what the driver did for it, and what it holds on the server."""
+"""One operation: outcomes for its callers, attempts of the driver, and open transactions on the server."""
 
 import frame
 from frame import Page, Row
 from panels import BAD, ENDINGS, GOOD, NEUTRAL, OUTCOMES, WARN, Query, heat, limit, number, steps, timeseries
 
-# Of the operations whose outcome is known. Where a backend exports no outcomes, nothing: absence is no success.
+# Operations with a known outcome. There is no result for a backend that exports no outcomes: absence is not success.
 ENDED = 'sum(increase(transaction_duration_seconds_count{ONE,outcome=~"succeeded|rejected|failed|panicked"}[$__range]))'
 FAULTS = f'sum(increase(transaction_duration_seconds_count{{ONE,outcome=~"failed|panicked"}}[$__range])) or 0 * {ENDED}'
 
 
 def quantile(of: float, family: str, *, by: str = "", more: str = "", window: str = "[$__rate_interval]") -> str:
-    """A quantile of one of the operation's histograms; nothing, and no NaN, where nothing was observed."""
+    """A quantile of one of the operation's histograms; no result, and no NaN, without observations."""
     labels = f"le, {by}" if by else "le"
     return f"histogram_quantile({of}, sum by ({labels}) (rate({family}_bucket{{ONE{more}}}{window}))) >= 0"
 
 
 SUMMARY = [
     number(
-        "Ended",
-        "Operations a second, over this time.",
+        "Operation rate",
+        "Ended operations per second in the selected time range.",
         "ops",
         "sum(rate(transaction_duration_seconds_count{ONE}[$__range]))",
         steps((None, NEUTRAL)),
@@ -27,8 +27,8 @@ SUMMARY = [
     ),
     number(
         "Success ratio",
-        """Those that succeeded or were rejected, of all but those that their callers left. Nothing is shown for a backend that
-        exports no outcome: txnscope preflight says which label it lacks.""",
+        """Ratio of the operations that succeeded or were rejected, without cancelled operations. The panel is empty for a backend that
+        exports no outcome: txnscope preflight reports the missing label.""",
         "percentunit",
         f"1 - ({FAULTS}) / ({ENDED} > 0)",
         steps((None, BAD), (0.9, WARN), (0.99, GOOD)),
@@ -36,8 +36,8 @@ SUMMARY = [
         nothing="no outcome",
     ),
     number(
-        "Error budget left",
-        "What is left of the failures that txnscope:objective:success_ratio allows, if this time were the whole period.",
+        "Remaining error budget",
+        "Remaining ratio of the failures that txnscope:objective:success_ratio allows, with the selected time range as the period.",
         "percentunit",
         f"1 - (({FAULTS}) / ({ENDED} > 0)) / (1 - scalar(txnscope:objective:success_ratio))",
         steps((None, BAD), (0, WARN), (0.25, GOOD)),
@@ -45,16 +45,16 @@ SUMMARY = [
         nothing="no traffic",
     ),
     number(
-        "p99",
-        "The time within which 99 of 100 ended, over this time.",
+        "Operation duration: p99",
+        "The 99th percentile of the duration in the selected time range.",
         "s",
         quantile(0.99, "transaction_duration_seconds", window="[$__range]"),
         steps((None, NEUTRAL)),
         nothing="no traffic",
     ),
     number(
-        "Attempts for each",
-        "Transactions that the driver started for each operation that ended. Above 1 work is done again.",
+        "Attempts per operation",
+        "Transaction attempts of the driver per ended operation. Above 1 the driver retries.",
         "none",
         "sum(increase(mongodb_client_transactions_started_total{ONE}[$__range]))"
         " / (sum(increase(transaction_duration_seconds_count{ONE}[$__range])) > 0)",
@@ -63,9 +63,9 @@ SUMMARY = [
         nothing="no transaction",
     ),
     number(
-        "Commits not known",
-        """Attempts in this time whose commit was sent and whose result was not learnt. Whether the money moved must be
-        looked up, by idempotency key: see the runbook.""",
+        "Unknown commits",
+        """Attempts in the selected time range whose commit was sent and whose result is unknown. Look up the effect of each commit
+        in the data, by idempotency key: see the runbook of TransactionCommitUnknown.""",
         "none",
         "sum(increase(mongodb_client_transactions_unknown_total{ONE}[$__range]))",
         steps((None, GOOD), (0.5, BAD)),
@@ -73,9 +73,9 @@ SUMMARY = [
         nothing="no transaction",
     ),
     number(
-        "Error budget left, over 30 days",
-        """What is left of the failures that the objective allows in 30 days, as far as there is history: see beside. Built from
-        rules of alerts/ that record the rates of five minutes.""",
+        "Remaining error budget over 30 days",
+        """Remaining ratio of the failures that the objective allows in 30 days, as far as there is history: see the next panel. Computed
+        from the recording rules of alerts/ with rates over five minutes.""",
         "percentunit",
         "1 - sum(sum_over_time(job_operation:transaction_errors:rate5m{job=~\"$job\",operation=\"$operation\"}[30d]))"
         " / (sum(sum_over_time(job_operation:transaction_ended:rate5m{job=~\"$job\",operation=\"$operation\"}[30d])) > 0)"
@@ -86,8 +86,8 @@ SUMMARY = [
         nothing="no rules",
     ),
     number(
-        "History that is there",
-        """How much of the 30 days the number beside covers. Prometheus keeps 15 days, unless it is started with
+        "Available history",
+        """Days of the 30 days that the previous panel covers. Prometheus keeps 15 days, unless it is started with
         --storage.tsdb.retention.time=31d or more.""",
         "d",
         "max(job_operation:transaction_ended:history_days{job=~\"$job\",operation=\"$operation\"})",
@@ -100,15 +100,15 @@ SUMMARY = [
 
 CALLER = [
     timeseries(
-        "Outcomes",
-        "What became of the operation.",
+        "Operation outcomes",
+        "Ended operations per second, by outcome.",
         "ops",
         [Query("sum by (outcome) (rate(transaction_duration_seconds_count{ONE}[$__rate_interval]))", "{{outcome}}")],
         stack=True,
-        colours=OUTCOMES,
+        colors=OUTCOMES,
     ),
     timeseries(
-        "Why it did not succeed",
+        "Unsuccessful operations",
         "By outcome and reason: the closed set of docs/metrics.md, and the reasons that the application declares.",
         "ops",
         [
@@ -121,16 +121,17 @@ CALLER = [
         shades=ENDINGS,
     ),
     timeseries(
-        "Admitted and in flight",
-        "What comes in a second, and how many are there at once. In flight that grows while what comes in does not: it is stuck.",
+        "Admitted operations and operations in flight",
+        """Admitted operations per second, and operations in flight. If only the operations in flight increase, the operation
+        is blocked.""",
         "short",
         [
-            Query("sum(rate(transaction_attempts_total{ONE}[$__rate_interval]))", "admitted a second"),
+            Query("sum(rate(transaction_attempts_total{ONE}[$__rate_interval]))", "admitted per second"),
             Query("sum(concurrent_operations{ONE})", "in flight"),
         ],
     ),
     timeseries(
-        "Duration",
+        "Operation duration",
         "All outcomes. The dashed line is the objective, txnscope:objective:latency_seconds.",
         "s",
         [
@@ -142,15 +143,16 @@ CALLER = [
         ],
     ),
     timeseries(
-        "Duration, by outcome",
-        "The 99th percentile of each. Rejections are quick; failures that are slow have waited for something.",
+        "Operation duration by outcome",
+        """The 99th percentile of each outcome. Rejections are fast; slow failures indicate a wait, for example for a lock or a
+        connection.""",
         "s",
         [Query(quantile(0.99, "transaction_duration_seconds", by="outcome"), "{{outcome}}")],
-        colours=OUTCOMES,
+        colors=OUTCOMES,
     ),
     heat(
-        "Durations",
-        "How many took how long.",
+        "Distribution of operation durations",
+        "Number of operations by duration.",
         "sum by (le) (increase(transaction_duration_seconds_bucket{ONE}[$__rate_interval]))",
         width=8,
     ),
@@ -158,8 +160,8 @@ CALLER = [
 
 DRIVER = [
     timeseries(
-        "Attempts",
-        "What became of each attempt at a transaction.",
+        "Attempts by outcome",
+        "Ended transaction attempts per second, by outcome.",
         "ops",
         [
             Query("sum(rate(mongodb_client_transactions_committed_total{ONE}[$__rate_interval]))", "committed"),
@@ -167,11 +169,11 @@ DRIVER = [
             Query("sum(rate(mongodb_client_transactions_unknown_total{ONE}[$__rate_interval]))", "unknown"),
         ],
         stack=True,
-        colours=OUTCOMES,
+        colors=OUTCOMES,
     ),
     timeseries(
-        "Attempts aborted",
-        "By reason. Each of these changed nothing; some were tried again.",
+        "Aborted attempts",
+        "By reason. An aborted attempt changes no data; some attempts are retried.",
         "ops",
         [
             Query(
@@ -182,17 +184,17 @@ DRIVER = [
         stack=True,
     ),
     timeseries(
-        "Started, open, in line",
-        "Attempts a second; attempts that are open; transactions that wait here for another with the same key.",
+        "Attempts: started, open, queued",
+        "Started attempts per second; open attempts; transactions that are queued behind another transaction with the same key.",
         "short",
         [
-            Query("sum(rate(mongodb_client_transactions_started_total{ONE}[$__rate_interval]))", "started a second"),
+            Query("sum(rate(mongodb_client_transactions_started_total{ONE}[$__rate_interval]))", "started per second"),
             Query("sum(mongodb_client_transactions_open{ONE})", "open"),
-            Query("sum(mongodb_client_transactions_queued{ONE})", "in line"),
+            Query("sum(mongodb_client_transactions_queued{ONE})", "queued"),
         ],
     ),
     timeseries(
-        "Duration of an attempt",
+        "Attempt duration",
         "From its first statement to its end: the median and the 99th percentile, by outcome.",
         "s",
         [
@@ -201,7 +203,7 @@ DRIVER = [
         ],
     ),
     timeseries(
-        "Duration of a commit",
+        "Commit duration",
         "From the first commit command to its result. Most of it is the wait for the majority.",
         "s",
         [
@@ -210,8 +212,8 @@ DRIVER = [
         ],
     ),
     timeseries(
-        "Wait in line",
-        "How long transactions with a key waited for those before them.",
+        "Queue wait",
+        "Time that transactions with a key waited for earlier transactions with the same key.",
         "s",
         [
             Query(quantile(of, "mongodb_client_transaction_queue_wait_seconds"), name)
@@ -219,48 +221,50 @@ DRIVER = [
         ],
     ),
     timeseries(
-        "Time that was lost",
-        "Seconds a second: wasted in attempts that did not commit, in pauses before the next, and in line for the same key.",
+        "Wasted time",
+        """Seconds per second in attempts that did not commit, in backoff before the next attempt, and in the queue for the
+        same key.""",
         "none",
         [
-            Query("sum(rate(mongodb_client_transaction_wasted_seconds_total{ONE}[$__rate_interval]))", "wasted"),
-            Query("sum(rate(mongodb_client_transaction_backoff_seconds_total{ONE}[$__rate_interval]))", "pauses"),
-            Query("sum(rate(mongodb_client_transaction_queue_wait_seconds_sum{ONE}[$__rate_interval]))", "in line"),
+            Query("sum(rate(mongodb_client_transaction_wasted_seconds_total{ONE}[$__rate_interval]))", "wasted attempts"),
+            Query("sum(rate(mongodb_client_transaction_backoff_seconds_total{ONE}[$__rate_interval]))", "backoff"),
+            Query("sum(rate(mongodb_client_transaction_queue_wait_seconds_sum{ONE}[$__rate_interval]))", "queue wait"),
         ],
         stack=True,
-        colours={"wasted": BAD, "pauses": WARN, "in line": NEUTRAL},
+        colors={"wasted attempts": BAD, "backoff": WARN, "queue wait": NEUTRAL},
     ),
     timeseries(
-        "Commits sent again, commits not known",
-        "A commit is repeated while its result is not known. When it stays unknown, somebody has to look.",
+        "Commit retries and unknown commits",
+        "A commit is retried while its result is unknown. If the result stays unknown, look up the effect in the data.",
         "ops",
         [
-            Query("sum(rate(mongodb_client_transaction_commit_retries_total{ONE}[$__rate_interval]))", "sent again"),
-            Query("sum(rate(mongodb_client_transactions_unknown_total{ONE}[$__rate_interval]))", "not known"),
+            Query("sum(rate(mongodb_client_transaction_commit_retries_total{ONE}[$__rate_interval]))", "retries"),
+            Query("sum(rate(mongodb_client_transactions_unknown_total{ONE}[$__rate_interval]))", "unknown"),
         ],
-        colours={"sent again": WARN, "not known": BAD},
+        colors={"retries": WARN, "unknown": BAD},
     ),
     timeseries(
-        "Commands that the driver repeats: overloaded server",
-        """The server refuses commands because it has too much to do (code 462), and the driver sends them again by itself. Only
-        the listener sees that.""",
+        "Command retries: overloaded server",
+        """Commands that the server rejected because it is overloaded (code 462), and that the driver retried. Only
+        the listener observes these retries.""",
         "ops",
-        [Query("sum(rate(mongodb_client_overload_retries_total{ONE}[$__rate_interval]))", "repeats")],
-        colours={"repeats": WARN},
+        [Query("sum(rate(mongodb_client_overload_retries_total{ONE}[$__rate_interval]))", "retries")],
+        colors={"retries": WARN},
     ),
     timeseries(
-        "Ended aside, never begun",
-        """Transactions that were ended aside from their request, by result: left_to_server is left for the server to end. And
-        attempts that the server never began, by cause, which its books therefore lack; lost ones may have begun.""",
+        "Background cleanups / not started",
+        """Background cleanups of transactions, by result: left_to_server means that the server must abort the transaction. And
+        attempts that the server did not start, by cause, which are absent from the server's counters; attempts with the cause lost
+        may have started.""",
         "ops",
         [
             Query(
                 "sum by (result) (rate(mongodb_client_transaction_cleanups_total{ONE}[$__rate_interval]))",
-                "ended aside: {{result}}",
+                "cleanup: {{result}}",
             ),
             Query(
                 "sum by (cause) (rate(mongodb_client_transactions_not_started_total{ONE}[$__rate_interval]))",
-                "never begun: {{cause}}",
+                "not started: {{cause}}",
             ),
         ],
     ),
@@ -268,9 +272,9 @@ DRIVER = [
 
 SERVER = [
     timeseries(
-        "Open on the server",
-        """Open transactions that this operation began, by the backend's own table. Active: running a statement. Inactive:
-        between two, the backend has the word.""",
+        "Open transactions",
+        """Open transactions that this operation started, by the backend's table of open transactions. Active: a statement is running.
+        Inactive: between two statements, the server waits for the backend.""",
         "none",
         [
             Query(
@@ -282,15 +286,15 @@ SERVER = [
         stack=True,
     ),
     timeseries(
-        "Oldest of them",
-        "The server ends a transaction at the dashed line.",
+        "Oldest open transaction",
+        "Age of the oldest open transaction of this operation. The server aborts a transaction at the dashed line.",
         "s",
         [
             Query(
                 'max by (state) (mongodb_transactions_oldest_open_by_operation_seconds{SET,operation="$operation"})',
                 "{{state}}",
             ),
-            limit("min(mongodb_transaction_lifetime_limit_seconds{SET})", "the server's limit"),
+            limit("min(mongodb_transaction_lifetime_limit_seconds{SET})", "server limit"),
         ],
         width=12,
     ),
@@ -298,17 +302,17 @@ SERVER = [
 
 LISTENER = [
     timeseries(
-        "Abandoned",
-        "Transactions of which no more was heard for longer than the server lets one live.",
+        "Abandoned transactions",
+        "Transactions without any event for longer than the server's lifetime limit.",
         "ops",
         [Query("sum(rate(mongodb_client_transactions_abandoned_total{BACKEND}[$__rate_interval]))", "abandoned")],
         width=12,
     ),
     timeseries(
-        "Not followed",
-        "Transactions that are counted nowhere, because too many were followed already.",
+        "Untracked transactions",
+        "Transactions that are not counted, because the limit of tracked transactions was reached.",
         "ops",
-        [Query("sum(rate(mongodb_client_transactions_untracked_total{BACKEND}[$__rate_interval]))", "not followed")],
+        [Query("sum(rate(mongodb_client_transactions_untracked_total{BACKEND}[$__rate_interval]))", "untracked")],
         width=12,
     ),
 ]
@@ -316,7 +320,8 @@ LISTENER = [
 OUTSIDE = [
     timeseries(
         "Transactions without a statement",
-        "Work that made no statement of its own transaction: it may have written without the transaction's session.",
+        """Transactions whose callback executed no statement in the transaction: it may have written without the transaction's
+        session.""",
         "ops",
         [
             Query(
@@ -327,8 +332,9 @@ OUTSIDE = [
         width=12,
     ),
     timeseries(
-        "Writes outside of their transaction",
-        "Writes of a transaction's work that are neither undone nor committed with it, as the listener hears them.",
+        "Writes outside of the transaction",
+        """Writes of a transaction's callback that are neither committed nor rolled back with the transaction, as the listener
+        observes them.""",
         "ops",
         [
             Query(
@@ -343,16 +349,16 @@ OUTSIDE = [
 PAGE = Page(
     uid="txnscope-operation",
     title="txnscope / Operation",
-    about="""One operation, from its callers to what it holds on the server.
+    about="""One operation: its callers, the driver's attempts, and its open transactions on the server.
     Generated: change dashboards/source, then run cargo xtask gen.""",
     variables=[frame.job(), frame.instance(), frame.one_operation(), frame.deployment(), frame.rs(), frame.sidecar()],
     annotations=[frame.deploys(), frame.elections(), frame.alerts()],
     rows=[
         Row("$operation", SUMMARY),
-        Row("What its callers get", CALLER),
-        Row("What the driver does for it", DRIVER),
-        Row("What it holds on the server (wants collector.open_by_operation)", SERVER),
-        Row("Transactions outside the runner, of all operations (wants the listener)", LISTENER, closed=True),
-        Row("Statements outside of their transaction, of all operations", OUTSIDE, closed=True),
+        Row("Callers", CALLER),
+        Row("Driver", DRIVER),
+        Row("Server (requires collector.open_by_operation)", SERVER),
+        Row("Transactions outside of the runner, all operations (requires the listener)", LISTENER, closed=True),
+        Row("Statements outside of the transaction, all operations", OUTSIDE, closed=True),
     ],
 )

@@ -1,4 +1,4 @@
-"""Overview: is it all right, and if not, whose is it?"""
+"""Overview: the state of callers, drivers and servers, with links to each operation."""
 
 from grafana_foundation_sdk.models.dashboard import ValueMap
 
@@ -23,25 +23,25 @@ from panels import (
     words,
 )
 
-# Of the operations whose outcome is known. Where a backend exports no outcomes, nothing: absence is no success.
+# Operations with a known outcome. There is no result for a backend that exports no outcomes: absence is not success.
 ENDED = 'sum(increase(transaction_duration_seconds_count{OPS,outcome=~"succeeded|rejected|failed|panicked"}[$__range]))'
 FAULTS = f"""
     (sum(increase(transaction_duration_seconds_count{{OPS,outcome=~"failed|panicked"}}[$__range])) or 0 * {ENDED})
     / ({ENDED} > 0)
 """
 
-# All but the watchdog, which always fires.
+# All alerts except the watchdog, which always fires.
 FIRING = 'ALERTS{alertstate="firing",severity!="none"}'
-# It always fires where the rules are loaded: that nothing fires without them says nothing.
+# Fires whenever the rules are loaded: without them, the absence of firing alerts has no meaning.
 RULES = 'ALERTS{alertname="TxnscopeWatchdog",alertstate="firing"}'
-NOTHING_FIRES: ValueMap = words(v0=("quiet", GOOD), v1=("firing", BAD))
+NO_ALERTS: ValueMap = words(v0=("not firing", GOOD), v1=("firing", BAD))
 
-RIGHT = [
+SUMMARY = [
     number(
         "Success ratio",
-        """Operations in this time that succeeded or were rejected by a business rule, of all but those that their
-        callers left. A rejection (insufficient balance, say) is a right answer. Nothing is shown for a backend that exports no
-        outcome: txnscope preflight says which label it lacks.""",
+        """Ratio of the operations in the selected time range that succeeded or were rejected by a business rule, without cancelled
+        operations. A rejection (an insufficient balance, for example) is a correct response. The panel is empty for a backend that
+        exports no outcome: txnscope preflight reports the missing label.""",
         "percentunit",
         f"1 - {FAULTS}",
         steps((None, BAD), (0.9, WARN), (0.99, GOOD)),
@@ -50,8 +50,8 @@ RIGHT = [
         nothing="no outcome",
     ),
     number(
-        "Error budget left",
-        """What is left of the failures that the objective allows, if this time were the whole period. Below zero the
+        "Remaining error budget",
+        """Remaining ratio of the failures that the objective allows, with the selected time range as the period. Below zero the
         objective is missed. The objective is the recording rule txnscope:objective:success_ratio.""",
         "percentunit",
         f"1 - ({FAULTS}) / (1 - scalar(txnscope:objective:success_ratio))",
@@ -61,9 +61,9 @@ RIGHT = [
         nothing="no traffic",
     ),
     number(
-        "Burn rate, failures",
-        """How fast the worst operation used up its budget for failures in the last hour: at 1 it lasts for exactly 30 days, at 14.4 for
-        two, and somebody is paged.""",
+        "Burn rate: failures",
+        """Rate at which the worst operation consumed its error budget in the last hour: at 1 the budget lasts for exactly 30 days, at
+        14.4 for two days, and the alert TransactionFailureBudgetBurnFast fires.""",
         "none",
         "max(job_operation:transaction_errors:ratio_rate1h{job=~\"$job\",operation=~\"$operation\"})"
         " / (1 - scalar(txnscope:objective:success_ratio))",
@@ -73,8 +73,8 @@ RIGHT = [
         nothing="no rules",
     ),
     number(
-        "Burn rate, latency",
-        """How fast the worst operation used up its budget for slow answers in the last hour: at 1 it lasts for exactly 30 days.""",
+        "Burn rate: latency",
+        """Rate at which the worst operation consumed its latency budget in the last hour: at 1 the budget lasts for exactly 30 days.""",
         "none",
         "max(job_operation:transaction_slow:ratio_rate1h{job=~\"$job\",operation=~\"$operation\"})"
         " / (1 - scalar(txnscope:objective:latency_ratio))",
@@ -84,9 +84,9 @@ RIGHT = [
         nothing="no rules",
     ),
     number(
-        "Violations",
-        """Documents that break a rule, over all checks on the data. Anything but 0 is an incident, whatever else is
-        green. "not checked" is no 0: no check has succeeded lately.""",
+        "Consistency violations",
+        """Documents that violate a rule, over all consistency checks. Any value other than 0 is an incident. "not checked" is
+        different from 0: no check has succeeded recently.""",
         "none",
         "sum(max by (deployment, rs, check) (mongodb_consistency_violations{SET}))",
         steps((None, GOOD), (1, BAD)),
@@ -95,7 +95,7 @@ RIGHT = [
     ),
     number(
         "Members down",
-        "Members of the replica sets that did not answer their last polls.",
+        "Members of the replica sets that did not respond to their last polls.",
         "none",
         'sum(1 - max by (deployment, rs, member) (mongodb_up{SET,member!=""}))',
         steps((None, GOOD), (1, BAD)),
@@ -103,9 +103,9 @@ RIGHT = [
         nothing="no sidecar",
     ),
     number(
-        "Age of the data",
-        """Time since the sidecar last heard from the member that it has not heard from for longest. What is older than
-        three polls is not shown at all.""",
+        "Age of the oldest poll",
+        """Time since the last successful poll of the member with the oldest data. Data older than three intervals is not
+        exported.""",
         "s",
         'max(txnscope_poll_age_seconds{SET,collector="server_status"})',
         steps((None, GOOD), (30, WARN), (120, BAD)),
@@ -114,7 +114,7 @@ RIGHT = [
         nothing="no sidecar",
     ),
     number(
-        "In flight",
+        "Operations in flight",
         "Operations that were admitted and have not ended.",
         "none",
         "sum(concurrent_operations{OPS})",
@@ -124,17 +124,17 @@ RIGHT = [
         spark=True,
     ),
     states(
-        "Alerts",
-        """What fires, and since when; empty where the rules of alerts/ are not loaded. The alerts come from alerts/ of txnscope and whatever else this Prometheus
-        evaluates. Each has a runbook in its annotations.""",
+        "Firing alerts",
+        """Alerts that are firing, over time; empty if the rules of alerts/ are not loaded. The alerts are those of txnscope and all
+        other alerts that this Prometheus evaluates. Each alert of txnscope has a runbook in its annotations.""",
         [
             Query(
                 f"""max by (alertname, severity) ({FIRING})
-                or (label_replace(0 * max({RULES}), "alertname", "nothing fires", "", "") unless on () {FIRING})""",
+                or (label_replace(0 * max({RULES}), "alertname", "no alert firing", "", "") unless on () {FIRING})""",
                 "{{alertname}} {{severity}}",
             )
         ],
-        [NOTHING_FIRES],
+        [NO_ALERTS],
         width=24,
         height=4,
     ),
@@ -142,8 +142,8 @@ RIGHT = [
 
 CALLER = [
     timeseries(
-        "Operations ended",
-        "Operations a second, whatever became of them.",
+        "Operation rate",
+        "Ended operations per second, with any outcome.",
         "ops",
         [Query("sum by (operation) (rate(transaction_duration_seconds_count{OPS}[$__rate_interval]))", "{{operation}}")],
         width=12,
@@ -151,9 +151,9 @@ CALLER = [
         table=True,
     ),
     timeseries(
-        "Operations that did not succeed",
-        """By outcome and reason. Rejected: a business rule said no. Cancelled: the caller left. Failed and panicked are
-        ours to mend.""",
+        "Unsuccessful operations",
+        """By outcome and reason. Rejected: a business rule refused the operation. Cancelled: the caller disconnected. Failed and
+        panicked: a defect or an infrastructure error.""",
         "ops",
         [
             Query(
@@ -167,8 +167,8 @@ CALLER = [
         shades=ENDINGS,
     ),
     timeseries(
-        "Duration",
-        """From admission to the answer, all outcomes. The dashed line is the objective for latency,
+        "Operation duration",
+        """From admission to the response, all outcomes. The dashed line is the objective for latency,
         txnscope:objective:latency_seconds.""",
         "s",
         [
@@ -184,18 +184,18 @@ CALLER = [
         width=12,
     ),
     heat(
-        "Durations",
-        "How many operations took how long. Two bands are two kinds of operations, or those that waited and those that did not.",
+        "Distribution of operation durations",
+        "Number of operations by duration. Two bands are two kinds of operations, or operations with and without a wait.",
         "sum by (le) (increase(transaction_duration_seconds_bucket{OPS}[$__rate_interval]))",
     ),
 ]
 
-BOOKS = [
+ACCOUNTING = [
     bars(
-        "From the caller to the server",
-        """In this time. Each step down should be explained: the driver starts more than the callers asked for because it
-        repeats, and commits less because business rules and conflicts abort. The server's side counts every client of
-        the replica set, and does not know operations.""",
+        "Transactions: caller, driver and server",
+        """Counts in the selected time range. Each difference should have an explanation: the driver starts more transactions than the
+        callers requested because it retries, and commits fewer because business rules and write conflicts abort. The server
+        counts the transactions of every client of the replica set, and does not distinguish operations.""",
         "short",
         [
             Query("sum(increase(transaction_attempts_total{OPS}[$__range]))", "caller: admitted", instant=True),
@@ -211,9 +211,9 @@ BOOKS = [
         ],
     ),
     timeseries(
-        "Commits by both books",
-        """The driver's of all operations, and the server's. Where the server has more, something commits that the library
-        does not see; where it has less, commits were lost.""",
+        "Commits: driver vs. server",
+        """Commits per second that the driver counts for all operations, and that the server counts. If the server counts more, a
+        client commits without the library; if it counts fewer, commits were lost.""",
         "ops",
         [
             Query("sum(rate(mongodb_client_transactions_committed_total{BACKEND}[$__rate_interval]))", "driver"),
@@ -221,9 +221,9 @@ BOOKS = [
         ],
     ),
     timeseries(
-        "Attempts for each operation",
-        """Transactions that the driver started for each operation that ended. Above 1 work is done again: somebody
-        conflicts, or the server lost its primary. The dashed line is the alert's threshold.""",
+        "Attempts per operation",
+        """Transaction attempts of the driver per ended operation. Above 1 the driver retries: because of write conflicts, or because
+        the replica set lost its primary. The dashed line is the alert threshold.""",
         "none",
         [
             Query(
@@ -231,15 +231,16 @@ BOOKS = [
                 / (sum by (operation) (rate(transaction_duration_seconds_count{OPS}[$__rate_interval])) > 0)""",
                 "{{operation}}",
             ),
-            limit("max(txnscope:threshold:retry_amplification_ratio)", "alert"),
+            limit("max(txnscope:threshold:retry_amplification_ratio)", "alert threshold"),
         ],
     ),
 ]
 
 CONTENTION = [
     timeseries(
-        "Attempts aborted",
-        "The driver's attempts that changed nothing, by reason. Write conflicts are repeated; application is a business rule.",
+        "Aborted attempts",
+        """Transaction attempts that the driver aborted, by reason. Write conflicts are retried; the reason application is a
+        business rule.""",
         "ops",
         [
             Query(
@@ -250,22 +251,22 @@ CONTENTION = [
         stack=True,
     ),
     timeseries(
-        "Time that was lost",
-        """Seconds a second: 1 is one request that makes no progress all the time. Wasted in attempts that did not commit,
-        in pauses before the next, and in line for the same key.""",
+        "Wasted time",
+        """Seconds per second: 1 corresponds to one request without progress at any time. Time in attempts that did not commit, in
+        backoff before the next attempt, and in the queue for the same key.""",
         "none",
         [
-            Query("sum(rate(mongodb_client_transaction_wasted_seconds_total{OPS}[$__rate_interval]))", "wasted"),
-            Query("sum(rate(mongodb_client_transaction_backoff_seconds_total{OPS}[$__rate_interval]))", "pauses"),
-            Query("sum(rate(mongodb_client_transaction_queue_wait_seconds_sum{OPS}[$__rate_interval]))", "in line"),
+            Query("sum(rate(mongodb_client_transaction_wasted_seconds_total{OPS}[$__rate_interval]))", "wasted attempts"),
+            Query("sum(rate(mongodb_client_transaction_backoff_seconds_total{OPS}[$__rate_interval]))", "backoff"),
+            Query("sum(rate(mongodb_client_transaction_queue_wait_seconds_sum{OPS}[$__rate_interval]))", "queue wait"),
         ],
         stack=True,
-        colours={"wasted": BAD, "pauses": WARN, "in line": NEUTRAL},
+        colors={"wasted attempts": BAD, "backoff": WARN, "queue wait": NEUTRAL},
     ),
     timeseries(
-        "Write conflicts on the server",
-        """Inside transactions, which then abort, and outside, where the server repeats by itself. They point at a
-        document that many want at once.""",
+        "Write conflicts (server)",
+        """Inside transactions, which then abort, and outside of transactions, where the server retries internally. The cause is a
+        document that many operations write at the same time.""",
         "ops",
         [
             Query(
@@ -275,55 +276,55 @@ CONTENTION = [
             ),
             Query("sum(max by (deployment, rs, member) (rate(mongodb_operation_write_conflicts_total{SET}[$__rate_interval])))", "outside"),
         ],
-        colours={"inside transactions": WARN, "outside": NEUTRAL},
+        colors={"inside transactions": WARN, "outside": NEUTRAL},
     ),
     timeseries(
-        "In flight and open",
-        """What is going on at the same time: operations, the driver's attempts, those in line for the same key, and what
-        the server has open. Open on the server and not in the driver is somebody else's, or lost.""",
+        "Concurrency: operations and transactions",
+        """Operations in flight, open attempts of the driver, transactions queued for the same key, and open transactions on the
+        server. A transaction that is open on the server and not in the driver belongs to another client, or was lost.""",
         "none",
         [
             Query("sum(concurrent_operations{OPS})", "operations"),
             Query("sum(mongodb_client_transactions_open{OPS})", "driver: open"),
-            Query("sum(mongodb_client_transactions_queued{OPS})", "driver: in line"),
+            Query("sum(mongodb_client_transactions_queued{OPS})", "driver: queued"),
             Query("sum(max by (deployment, rs, member) (mongodb_transactions_open{SET}))", "server: open"),
         ],
     ),
     timeseries(
         "Oldest open transaction",
-        """While it is open, what it has written is locked for everybody else. The server ends it at the dashed line. Idle
-        for long: the backend holds it across something slow.""",
+        """Age of the oldest open transaction. While it is open, other clients cannot write the documents that it has written. The server
+        aborts it at the dashed line. Inactive for long: the backend performs other slow work inside of the transaction.""",
         "s",
         [
             Query("max by (rs, state) (mongodb_transactions_oldest_open_seconds{SET})", "{{rs}} {{state}}"),
-            limit("min(mongodb_transaction_lifetime_limit_seconds{SET})", "the server's limit"),
+            limit("min(mongodb_transaction_lifetime_limit_seconds{SET})", "server limit"),
         ],
     ),
     timeseries(
-        "How far the majority is behind",
-        "A commit with write concern majority waits for it. The dashed line is the alert's threshold.",
+        "Majority lag",
+        "A commit with write concern majority waits for this lag. The dashed line is the alert threshold.",
         "s",
         [
             Query("max by (rs) (mongodb_replication_majority_lag_seconds{SET})", "{{rs}}"),
-            limit("max(txnscope:threshold:majority_lag_seconds)", "alert"),
+            limit("max(txnscope:threshold:majority_lag_seconds)", "alert threshold"),
         ],
     ),
 ]
 
 COUNT = "sum by (operation) (increase(transaction_duration_seconds_count{OPS}[$__range]))"
-# Of those with an outcome: where there is none, it is not known how many are faults.
+# Operations with an outcome: without an outcome, the number of failures is unknown.
 KNOWN = 'sum by (operation) (increase(transaction_duration_seconds_count{OPS,outcome!=""}[$__range]))'
 
 OPERATIONS = [
     table(
-        "Operations in this time",
-        """Each name leads to the page of that operation. Attempts: transactions that the driver started for each
-        operation. Wasted: seconds a second in attempts that did not commit.""",
+        "Operations",
+        """Values in the selected time range. Each name links to the dashboard of the operation. Attempts: transaction attempts of the
+        driver per operation. Wasted time: seconds per second in attempts that did not commit.""",
         {"operation": "Operation"},
         [
-            Column("Ended", "sum by (operation) (rate(transaction_duration_seconds_count{OPS}[$__range]))", "ops", decimals=2),
+            Column("Rate", "sum by (operation) (rate(transaction_duration_seconds_count{OPS}[$__range]))", "ops", decimals=2),
             Column(
-                "Faults",
+                "Failed",
                 f"""sum by (operation) (increase(transaction_duration_seconds_count{{OPS,outcome=~"failed|panicked"}}[$__range]))
                 / ({COUNT} > 0) or 0 * {KNOWN}""",
                 "percentunit",
@@ -355,7 +356,7 @@ OPERATIONS = [
                 decimals=2,
             ),
             Column(
-                "Wasted",
+                "Wasted time",
                 "sum by (operation) (rate(mongodb_client_transaction_wasted_seconds_total{OPS}[$__range]))",
                 "none",
                 decimals=3,
@@ -364,12 +365,12 @@ OPERATIONS = [
         ],
         link=(
             "operation",
-            "Open the operation",
+            "Open the dashboard of the operation",
             "/d/txnscope-operation?var-operation=${__value.raw}&${__url_time_range}"
             "&${datasource:queryparam}&${job:queryparam}&${instance:queryparam}&${deployment:queryparam}&${rs:queryparam}&${sidecar:queryparam}",
         ),
         wide="operation",
-        sort="Ended",
+        sort="Rate",
         height=10,
     )
 ]
@@ -377,15 +378,15 @@ OPERATIONS = [
 PAGE = Page(
     uid="txnscope-overview",
     title="txnscope / Overview",
-    about="""Transactions from the caller's request, the driver's attempts and the server's books. Start here.
+    about="""Transactions by the callers' requests, the driver's attempts and the server's counters. Start here.
     Generated: change dashboards/source, then run cargo xtask gen.""",
     variables=[frame.job(), frame.instance(), frame.operation(), frame.deployment(), frame.rs(), frame.sidecar()],
     annotations=[frame.deploys(), frame.elections(), frame.alerts()],
     rows=[
-        Row("Is it all right?", RIGHT),
-        Row("What the callers get", CALLER),
-        Row("From the caller to the server", BOOKS),
-        Row("Do transactions get in each other's way?", CONTENTION),
-        Row("Whose is it?", OPERATIONS),
+        Row("Summary", SUMMARY),
+        Row("Callers", CALLER),
+        Row("Accounting", ACCOUNTING),
+        Row("Contention", CONTENTION),
+        Row("Operations", OPERATIONS),
     ],
 )

@@ -1,7 +1,7 @@
-"""Panels, as we like them: few kinds, one look.
+"""Builders for the panels of the dashboards: few kinds, with a consistent style.
 
-Each helper takes what differs from panel to panel, and says the rest once. Colours say the same thing everywhere:
-green is what ended well, orange what was refused or repeated, red what is ours to mend.
+Each helper takes the parameters that differ between panels, and sets all common options. Colors have the same meaning everywhere:
+green is success, orange is rejected or retried, red is a defect or an infrastructure error.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from queries import expand
 DATASOURCE = d.DataSourceRef(type_val="prometheus", uid="${datasource}")
 
 UNITS = frozenset(value for value in vars(units).values() if isinstance(value, str))
-"""All that Grafana knows."""
+"""All units that Grafana supports."""
 
 GOOD, WARN, BAD, NEUTRAL = "green", "orange", "red", "blue"
 
@@ -38,20 +38,20 @@ OUTCOMES = {
     "panicked": "dark-red",
 }
 
-# The same for names that go on with a reason: each reason has a shade of its own.
+# The same for legends with a reason after the outcome: each reason has a separate shade.
 ENDINGS = {"/^(failed|panicked):/": BAD, "/^rejected:/": NEUTRAL, "/^cancelled:/": "purple"}
 
 Builder = Any
-"""Any of the SDK's panel builders: they have no common type but do have the methods that are used here."""
+"""Any of the SDK's panel builders: they have no common type, but all have the methods that are used here."""
 
 
 @dataclass
 class Query:
-    """A query, and how what it returns is called."""
+    """A query, and the legend of its series."""
 
     expr: str
     legend: str = ""
-    # A line that others are held against: dashed and red, without a fill.
+    # A threshold line: dashed and red, without a fill.
     limit: bool = False
     # Only the newest value, for a table or a single number.
     instant: bool = False
@@ -60,7 +60,7 @@ class Query:
 
 @dataclass
 class Panel:
-    """A panel that knows its size, and not yet its place."""
+    """A panel with its size, before its position is set."""
 
     builder: Builder
     width: int
@@ -69,18 +69,18 @@ class Panel:
 
 
 def limit(expr: str, legend: str) -> Query:
-    """What an objective or a setting allows."""
+    """A threshold line for an objective or a setting."""
     return Query(expr, legend, limit=True)
 
 
 def steps(*pairs: tuple[float | None, str]) -> dashboard.ThresholdsConfig:
-    """Thresholds: from which value on, which colour. The first has no value."""
+    """Thresholds: the color from each value on. The first threshold has no value."""
     found = [d.Threshold(value=value, color=color) for value, color in pairs]
     return dashboard.ThresholdsConfig().mode(d.ThresholdsMode.ABSOLUTE).steps(found)
 
 
 def words(**names: tuple[str, str]) -> d.ValueMap:
-    """A word and a colour in place of a number: `v1=("up", GOOD)`."""
+    """A mapping of values to a text and a color: `v1=("up", GOOD)`."""
     options = {
         key.removeprefix("v"): d.ValueMappingResult(text=text, color=color, index=index)
         for index, (key, (text, color)) in enumerate(names.items())
@@ -90,7 +90,7 @@ def words(**names: tuple[str, str]) -> d.ValueMap:
 
 def _prepare(builder: Builder, title: str, about: str, unit: str, queries: Sequence[Query], size: tuple[int, int]) -> Panel:
     if unit not in UNITS:
-        raise SystemExit(f"{title}: Grafana knows no unit {unit}")
+        raise SystemExit(f"{title}: Grafana has no unit {unit}")
     builder = builder.title(title).description(" ".join(about.split())).datasource(DATASOURCE).unit(unit)
     for index, query in enumerate(queries):
         ref = chr(ord("A") + index)
@@ -119,14 +119,14 @@ def timeseries(
     width: int = 8,
     height: int = 8,
     stack: bool = False,
-    colours: dict[str, str] | None = None,
+    colors: dict[str, str] | None = None,
     shades: dict[str, str] | None = None,
     most: float | None = None,
     table: bool = False,
     log: bool = False,
 ) -> Panel:
-    """Lines over time. `table` is for legends of many names; `colours` gives some of them a colour, `shades`
-    those that match a pattern."""
+    """Lines over time. `table` is for legends with many names; `colors` sets the color of a series by name, `shades` by a
+    pattern of the name."""
     legend = common.VizLegendOptions().show_legend(True).placement(c.LegendPlacement.BOTTOM)
     if table:
         legend = legend.display_mode(c.LegendDisplayMode.TABLE).placement(c.LegendPlacement.RIGHT)
@@ -150,7 +150,7 @@ def timeseries(
     if log:
         scale = common.ScaleDistributionConfig().type(c.ScaleDistribution.LOG).log(10)
         builder = builder.scale_distribution(scale)
-    for name, color in (colours or {}).items():
+    for name, color in (colors or {}).items():
         fixed = d.DynamicConfigValue("color", {"mode": "fixed", "fixedColor": color})
         builder = builder.override_by_name(name, [fixed])
     for pattern, color in (shades or {}).items():
@@ -175,7 +175,7 @@ def number(
     legend: str = "",
     label: str = "",
 ) -> Panel:
-    """One number, coloured by what it means. `nothing` is shown where there is none. `label` shows a label's value."""
+    """One number, colored by thresholds. `nothing` is the text without a value. `label` shows the value of a label."""
     builder = (
         stat.Panel()
         .thresholds(thresholds)
@@ -196,7 +196,7 @@ def number(
 
 
 def bars(title: str, about: str, unit: str, queries: Sequence[Query], *, width: int = 8, height: int = 8) -> Panel:
-    """Numbers side by side, one bar each, that are held against the largest."""
+    """Numbers as bars, relative to the largest number."""
     builder = (
         bargauge.Panel()
         .display_mode(c.BarGaugeDisplayMode.BASIC)
@@ -211,7 +211,7 @@ def bars(title: str, about: str, unit: str, queries: Sequence[Query], *, width: 
 
 
 def heat(title: str, about: str, query: str, *, width: int = 12, height: int = 8) -> Panel:
-    """How often which duration was seen. The query returns the buckets of a histogram."""
+    """A heatmap of durations. The query returns the buckets of a histogram."""
     builder = (
         heatmap.Panel()
         .calculate(False)
@@ -227,7 +227,7 @@ def heat(title: str, about: str, query: str, *, width: int = 12, height: int = 8
         .cell_gap(1)
         .mode(c.TooltipDisplayMode.SINGLE)
         .show_legend()
-        # A bucket in which nothing fell is not drawn.
+        # Empty buckets are not drawn.
         .filter_values(heatmap.FilterValueRange().le(1e-9))
     )
     found = Query(query, "{{le}}", kind=PromQueryFormat.HEATMAP)
@@ -244,7 +244,7 @@ def states(
     width: int = 12,
     height: int = 8,
 ) -> Panel:
-    """What was the case when: one band for each name."""
+    """States over time: one band for each name."""
     builder = (
         statetimeline.Panel()
         .merge_values(True)
@@ -294,8 +294,8 @@ def table(
     width: int = 24,
     height: int = 9,
 ) -> Panel:
-    """One row for each value of the labels, one column for each query. `labels` names the labels' columns; `link` is
-    the label that leads somewhere, the tooltip and the address; `wide` the label whose values are long."""
+    """One row for each value of the labels, one column for each query. `labels` names the columns of the labels; `link` is
+    the label with a link, its tooltip and its address; `wide` is the label with long values."""
     queries = [Query(column.expr, instant=True, kind=PromQueryFormat.TABLE) for column in columns]
     builder = (
         tables.Panel()
@@ -306,7 +306,7 @@ def table(
     )
     names = dict(labels)
     for index, column in enumerate(columns):
-        # With a single query there is nothing to tell apart, and the column is called Value.
+        # With a single query, Grafana names the column Value.
         names["Value" if len(columns) == 1 else f"Value #{chr(ord('A') + index)}"] = column.title
     order = {name: index for index, name in enumerate(names)}
     builder = builder.with_transformation(d.DataTransformerConfig(id_val="merge", options={}))
@@ -328,7 +328,7 @@ def table(
             properties.append(d.DynamicConfigValue("mappings", [column.mapping]))
             properties.append(d.DynamicConfigValue("custom.cellOptions", {"type": "color-text"}))
         builder = builder.override_by_name(column.title, properties)
-    # Names are long, numbers are short.
+    # Names are long and numbers are short.
     builder = builder.override_by_name(labels[wide], [d.DynamicConfigValue("custom.minWidth", 240)])
     if link is not None:
         label, tooltip, url = link

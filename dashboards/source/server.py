@@ -1,4 +1,4 @@
-"""Server transactions: what mongod's own books say, member by member."""
+"""Server transactions: the counters and open transactions of mongod, by member."""
 
 import frame
 from frame import Page, Row
@@ -6,8 +6,8 @@ from panels import BAD, GOOD, NEUTRAL, WARN, Column, Query, heat, limit, states,
 
 MEMBERS = [
     states(
-        "State of each member",
-        "Whose books count: only a primary begins transactions.",
+        "Member state",
+        "State of each member over time. Only a primary executes transactions, and only its counters increase.",
         [
             Query(
                 'max by (deployment, rs, member) (mongodb_replication_member_state{MEMBER,state="primary"} * 2)'
@@ -20,17 +20,17 @@ MEMBERS = [
         height=7,
     ),
     states(
-        "Answers",
-        "Whether the member answered its last serverStatus poll, no longer than three intervals ago.",
+        "Member availability",
+        "Whether the member responded to its last serverStatus poll, not more than three intervals ago.",
         [Query("max by (deployment, rs, member) (mongodb_up{MEMBER})", "{{member}}")],
         [words(v0=("down", BAD), v1=("up", GOOD))],
         width=5,
         height=7,
     ),
     table(
-        "Versions",
-        "What runs, and for how long. All counters of a member begin at zero with its process.",
-        {"rs": "Set", "member": "Member", "version": "Version", "process": "Process", "storage_engine": "Engine"},
+        "Member versions",
+        "Version and uptime of each member. All counters of a member start at zero with its process.",
+        {"rs": "Replica set", "member": "Member", "version": "Version", "process": "Process", "storage_engine": "Engine"},
         [
             Column(
                 "Uptime",
@@ -50,26 +50,26 @@ MEMBERS = [
 
 
 def ended(metric: str) -> str:
-    """Transactions a second, over the members."""
+    """Transactions per second, summed over the members."""
     return f"sum(max by (deployment, rs, member) (rate({metric}{{MEMBER}}[$__rate_interval])))"
 
 
 LIFECYCLE = [
     timeseries(
-        "Transactions",
-        "Begun, committed and aborted a second, over the members. What is begun and neither is open.",
+        "Transactions: started, committed, aborted",
+        "Transactions per second, summed over the members. A transaction that is neither committed nor aborted is open.",
         "ops",
         [
             Query(ended("mongodb_transactions_started_total"), "started"),
             Query(ended("mongodb_transactions_committed_total"), "committed"),
             Query(ended("mongodb_transactions_aborted_total"), "aborted"),
         ],
-        colours={"started": NEUTRAL, "committed": GOOD, "aborted": WARN},
+        colors={"started": NEUTRAL, "committed": GOOD, "aborted": WARN},
     ),
     timeseries(
-        "Share that aborts",
-        """Of all that ended, business rules included: the server does not know why. The dashed line is what the alert
-        allows of those that are no business decision.""",
+        "Abort ratio",
+        """Aborted transactions as a ratio of all ended transactions, including business-rule aborts: the server does not know the
+        reason. The dashed line is the alert threshold, which applies to aborts other than business-rule aborts.""",
         "percentunit",
         [
             Query(
@@ -78,13 +78,13 @@ LIFECYCLE = [
                 + sum by (rs) (max by (deployment, rs, member) (rate(mongodb_transactions_committed_total{MEMBER}[$__rate_interval]))) > 0)""",
                 "{{rs}}",
             ),
-            limit("max(txnscope:threshold:abort_ratio)", "alert"),
+            limit("max(txnscope:threshold:abort_ratio)", "alert threshold"),
         ],
         most=1,
     ),
     timeseries(
-        "Duration",
-        "Of transactions that ended, committed or aborted, by the server's clock.",
+        "Transaction duration",
+        "Duration of ended transactions, committed or aborted, measured by the server.",
         "s",
         [
             Query(
@@ -95,14 +95,16 @@ LIFECYCLE = [
         ],
     ),
     heat(
-        "Durations",
-        "How many took how long. What lasts for the server's limit was forgotten by its client.",
+        "Distribution of transaction durations",
+        """Number of transactions by duration. A transaction that lasts until the server's lifetime limit was abandoned by its
+        client.""",
         "sum by (le) (max by (deployment, rs, member, le) (increase(mongodb_transaction_duration_seconds_bucket{MEMBER}[$__rate_interval])))",
         width=8,
     ),
     timeseries(
-        "The last commit",
-        "Write operations in the transaction that committed last, and their size in the oplog. Large ones hold up the secondaries.",
+        "Size of the last commit",
+        """Write operations in the last committed transaction, and their size in the oplog. Large transactions delay the
+        secondaries.""",
         "short",
         [
             Query("max(mongodb_last_committed_transaction_operations{MEMBER})", "operations"),
@@ -112,12 +114,12 @@ LIFECYCLE = [
     ),
     timeseries(
         "Retried writes",
-        """Retryable writes that came again after they had been done: the network lost a reply. And the writes to
+        """Retryable writes that were received again after they had been executed, because the network lost a reply. And the writes to
         config.transactions, one for each retryable write and each commit.""",
         "ops",
         [
-            Query(ended("mongodb_retried_write_commands_total"), "commands again"),
-            Query(ended("mongodb_retried_write_statements_total"), "statements again"),
+            Query(ended("mongodb_retried_write_commands_total"), "retried commands"),
+            Query(ended("mongodb_retried_write_statements_total"), "retried statements"),
             Query(ended("mongodb_transactions_table_writes_total"), "config.transactions"),
         ],
     ),
@@ -125,31 +127,33 @@ LIFECYCLE = [
 
 OPEN = [
     timeseries(
-        "Open",
-        "Active ones run a statement. Inactive ones wait for their client, with all that they have written locked.",
+        "Open transactions",
+        """Active transactions run a statement. Inactive transactions wait for their client, and keep the documents that they
+        wrote locked.""",
         "none",
         [Query("sum by (state) (max by (deployment, rs, member, state) (mongodb_transactions_open{MEMBER}))", "{{state}}")],
         stack=True,
-        colours={"active": NEUTRAL, "inactive": WARN},
+        colors={"active": NEUTRAL, "inactive": WARN},
     ),
     timeseries(
-        "Oldest open",
-        "The server ends a transaction at its limit, the red line. From the other line on it is logged, with its session.",
+        "Oldest open transaction",
+        """The server aborts a transaction at its limit, the red line. From the other line on, the sidecar logs the transaction
+        with its session.""",
         "s",
         [
             Query("max by (state) (mongodb_transactions_oldest_open_seconds{MEMBER})", "{{state}}"),
             Query("min(mongodb_transactions_long_running_threshold_seconds{MEMBER})", "long-running"),
-            limit("min(mongodb_transaction_lifetime_limit_seconds{MEMBER})", "the server's limit"),
+            limit("min(mongodb_transaction_lifetime_limit_seconds{MEMBER})", "server limit"),
         ],
-        colours={"active": NEUTRAL, "inactive": WARN, "long-running": "yellow"},
+        colors={"active": NEUTRAL, "inactive": WARN, "long-running": "yellow"},
     ),
     timeseries(
-        "Open, by age",
-        "Each is in one band.",
+        "Open transactions by age",
+        "Each open transaction is in one age range.",
         "none",
         [Query("sum by (age) (max by (deployment, rs, member, age) (mongodb_transactions_open_by_age{MEMBER}))", "{{age}}")],
         stack=True,
-        colours={
+        colors={
             "under_1s": GOOD,
             "from_1s_to_5s": "yellow",
             "from_5s_to_15s": WARN,
@@ -158,8 +162,9 @@ OPEN = [
         },
     ),
     timeseries(
-        "Open, by operation",
-        "By the backends' own tables of open transactions; unknown is somebody else's. Wants collector.open_by_operation.",
+        "Open transactions by operation",
+        """From the backends' tables of open transactions; unknown: a transaction of another client. Requires
+        collector.open_by_operation.""",
         "none",
         [
             Query(
@@ -171,8 +176,8 @@ OPEN = [
         stack=True,
     ),
     timeseries(
-        "Oldest open, by operation",
-        "Who holds it. Wants collector.open_by_operation.",
+        "Oldest open transaction by operation",
+        "Age of the oldest open transaction of each operation. Requires collector.open_by_operation.",
         "s",
         [
             Query(
@@ -182,15 +187,15 @@ OPEN = [
         ],
     ),
     timeseries(
-        "Open, by application",
-        "By the client's appName.",
+        "Open transactions by application",
+        "Open transactions by the client's appName.",
         "none",
         [Query("sum by (application) (max by (deployment, rs, member, application) (mongodb_transactions_open_by_application{MEMBER}))", "{{application}}")],
         stack=True,
     ),
     timeseries(
-        "Oldest open, by application",
-        "By the client's appName: whom to call.",
+        "Oldest open transaction by application",
+        "Age of the oldest open transaction by the client's appName: the application to investigate.",
         "s",
         [
             Query(
@@ -200,8 +205,9 @@ OPEN = [
         ],
     ),
     timeseries(
-        "Waiting, long-running, ending",
-        "Open transactions whose statement waits for a lock; those that are logged; commits and aborts in progress.",
+        "Transactions: waiting, long-running, finishing",
+        """Open transactions whose statement waits for a lock; long-running transactions, which are logged; commits and aborts
+        in progress.""",
         "none",
         [
             Query("sum(max by (deployment, rs, member) (mongodb_transactions_waiting_for_lock{MEMBER}))", "waiting for a lock"),
@@ -210,8 +216,8 @@ OPEN = [
         ],
     ),
     timeseries(
-        "Slowest commit or abort in progress",
-        "Most of a slow commit is the wait for the majority, when the transaction is no longer open.",
+        "Oldest commit or abort in progress",
+        "A slow commit mostly waits for the majority, when the transaction is no longer open.",
         "s",
         [Query("max by (command) (mongodb_transactions_oldest_finishing_seconds{MEMBER})", "{{command}}")],
     ),
@@ -220,9 +226,9 @@ OPEN = [
 CONTENTION = [
     timeseries(
         "Write conflicts",
-        """Inside transactions, which then abort, and outside, where the server repeats by itself. They point at a
-        document that many want at once. While statements outside hang, theirs seem to be inside: the server books them
-        when the statement ends.""",
+        """Inside transactions, which then abort, and outside of transactions, where the server retries internally. The cause is a
+        document that many operations write at the same time. While statements outside of transactions are blocked, their conflicts
+        appear to be inside: the server counts them when the statement ends.""",
         "ops",
         [
             Query(
@@ -232,12 +238,12 @@ CONTENTION = [
             ),
             Query("sum(max by (deployment, rs, member) (rate(mongodb_operation_write_conflicts_total{MEMBER}[$__rate_interval])))", "outside"),
         ],
-        colours={"inside transactions": WARN, "outside": NEUTRAL},
+        colors={"inside transactions": WARN, "outside": NEUTRAL},
     ),
     timeseries(
-        "Time spent waiting for locks",
-        """Seconds a second, by what is locked and how. exclusive on a collection or database: an index is built, or a
-        collection made or dropped. The dashed line is the alert's threshold.""",
+        "Lock wait time",
+        """Seconds per second, by resource and mode. exclusive on a collection or database: an index build, or a collection that is
+        created or dropped. The dashed line is the alert threshold.""",
         "none",
         [
             Query(
@@ -246,42 +252,43 @@ CONTENTION = [
                 "mongodb_lock_wait_seconds_total{MEMBER,resource=\"global\",mode=\"exclusive\"}[$__rate_interval])))",
                 "{{resource}} {{mode}}",
             ),
-            limit("max(txnscope:threshold:lock_wait_ratio)", "alert"),
+            limit("max(txnscope:threshold:lock_wait_ratio)", "alert threshold"),
         ],
     ),
     timeseries(
-        "Lock requests that waited, deadlocks",
-        "How many had to wait, by what is locked, and how many met a deadlock.",
+        "Lock waits and deadlocks",
+        "Lock requests that had to wait, by resource, and deadlocks.",
         "ops",
         [
             Query("sum by (resource) (max by (deployment, rs, member, resource) (rate(mongodb_lock_waits_total{MEMBER}[$__rate_interval]))) > 0", "{{resource}}"),
             Query("sum(max by (deployment, rs, member) (rate(mongodb_lock_deadlocks_total{MEMBER}[$__rate_interval])))", "deadlocks"),
         ],
-        colours={"deadlocks": BAD},
+        colors={"deadlocks": BAD},
     ),
     timeseries(
-        "Queue for the global lock",
-        "Operations that wait for a lock, and clients that hold or want it. The dashed line is the alert's threshold.",
+        "Global lock queue",
+        "Operations that wait for a lock, and clients that hold or request it. The dashed line is the alert threshold.",
         "none",
         [
             Query("sum by (type) (max by (deployment, rs, member, type) (mongodb_global_lock_queue{MEMBER}))", "{{type}}: queue"),
             Query("sum by (type) (max by (deployment, rs, member, type) (mongodb_global_lock_active_clients{MEMBER}))", "{{type}}: clients"),
-            limit("max(txnscope:threshold:queue_length)", "alert"),
+            limit("max(txnscope:threshold:queue_length)", "alert threshold"),
         ],
     ),
     timeseries(
-        "Tickets for the storage engine",
-        "In use, free, and the limit of both. From MongoDB 7.0 on few that are free mean nothing: see the queue below.",
+        "Storage engine tickets",
+        """Tickets in use, available tickets, and their limit. From MongoDB 7.0 on, few available tickets are no sign of a
+        problem: see the ticket queue below.""",
         "none",
         [
             Query("sum by (type) (max by (deployment, rs, member, type) (mongodb_tickets_in_use{MEMBER}))", "{{type}}: in use"),
-            Query("sum by (type) (max by (deployment, rs, member, type) (mongodb_tickets_available{MEMBER}))", "{{type}}: free"),
+            Query("sum by (type) (max by (deployment, rs, member, type) (mongodb_tickets_available{MEMBER}))", "{{type}}: available"),
             Query("sum by (type) (max by (deployment, rs, member, type) (mongodb_tickets_limit{MEMBER}))", "{{type}}: limit"),
         ],
     ),
     timeseries(
-        "Latency of operations",
-        "The 99th percentile by the server's clock. A commit is a command.",
+        "Operation latency",
+        "The 99th percentile, measured by the server. A commit is a command.",
         "s",
         [
             Query(
@@ -295,36 +302,36 @@ CONTENTION = [
 
 MAJORITY = [
     timeseries(
-        "Behind the primary",
-        "By each member's own account, and by the primary's, also of members that do not answer.",
+        "Replication lag",
+        "Lag that each member reports, and lag that the primary reports, including members that do not respond.",
         "s",
         [
             Query("max by (member) (mongodb_replication_lag_seconds{MEMBER})", "{{member}}"),
-            Query("max by (peer) (mongodb_replication_peer_lag_seconds{MEMBER})", "{{peer}}, says the primary"),
+            Query("max by (peer) (mongodb_replication_peer_lag_seconds{MEMBER})", "{{peer}}, reported by the primary"),
         ],
     ),
     timeseries(
-        "How far the majority is behind",
-        "A commit with write concern majority waits for it. The dashed line is the alert's threshold.",
+        "Majority lag",
+        "A commit with write concern majority waits for this lag. The dashed line is the alert threshold.",
         "s",
         [
             Query("max by (member) (mongodb_replication_majority_lag_seconds{MEMBER})", "{{member}}"),
-            limit("max(txnscope:threshold:majority_lag_seconds)", "alert"),
+            limit("max(txnscope:threshold:majority_lag_seconds)", "alert threshold"),
         ],
     ),
     timeseries(
         "Oplog window",
-        "How long a member may be away and still catch up. The dashed line is the alert's threshold.",
+        "Maximum downtime after which a member can still catch up. The dashed line is the alert threshold.",
         "s",
         [
             Query("min by (member) (mongodb_replication_oplog_window_seconds{MEMBER})", "{{member}}"),
-            limit("max(txnscope:threshold:oplog_window_seconds)", "alert"),
+            limit("max(txnscope:threshold:oplog_window_seconds)", "alert threshold"),
         ],
         log=True,
     ),
     timeseries(
         "Elections",
-        "Called and won, by cause, and primaries that stepped down, in this interval. During an election no transaction commits.",
+        "Elections called, by cause, elections won, and step-downs of primaries. During an election no transaction commits.",
         "none",
         [
             Query(
@@ -336,49 +343,50 @@ MAJORITY = [
         ],
     ),
     timeseries(
-        "Term, and who hears whom",
-        "The election term of each set, and the members of which another hears no heartbeat.",
+        "Election term and missing heartbeats",
+        "The election term of each replica set, and the members from which other members receive no heartbeats.",
         "none",
         [
             Query("max by (rs) (mongodb_replication_term{MEMBER})", "{{rs}}: term"),
-            Query("sum by (peer) (1 - max by (deployment, rs, member, peer) (mongodb_replication_peer_up{MEMBER}))", "{{peer}}: not heard by"),
+            Query("sum by (peer) (1 - max by (deployment, rs, member, peer) (mongodb_replication_peer_up{MEMBER}))", "{{peer}}: no heartbeats at"),
         ],
     ),
     timeseries(
         "Flow control",
-        """Whether it slows writers down now, because the majority lags; how often and for how long it found it lagging; and
-        how long writers waited, in seconds a second.""",
+        """Whether flow control throttles writers now, because the majority lags; the number and the duration of lags; and
+        the wait time of writers, in seconds per second.""",
         "none",
         [
             Query("max(mongodb_flow_control_lagged{MEMBER})", "lagging now"),
-            Query("sum(max by (deployment, rs, member) (rate(mongodb_flow_control_lagged_total{MEMBER}[$__rate_interval])))", "found a second"),
-            Query("sum(max by (deployment, rs, member) (rate(mongodb_flow_control_lagged_seconds_total{MEMBER}[$__rate_interval])))", "lagging"),
-            Query("sum(max by (deployment, rs, member) (rate(mongodb_flow_control_wait_seconds_total{MEMBER}[$__rate_interval])))", "writers waiting"),
+            Query("sum(max by (deployment, rs, member) (rate(mongodb_flow_control_lagged_total{MEMBER}[$__rate_interval])))", "lags per second"),
+            Query("sum(max by (deployment, rs, member) (rate(mongodb_flow_control_lagged_seconds_total{MEMBER}[$__rate_interval])))", "lag duration"),
+            Query("sum(max by (deployment, rs, member) (rate(mongodb_flow_control_wait_seconds_total{MEMBER}[$__rate_interval])))", "wait of writers"),
         ],
     ),
 ]
 
 SHARDED = [
     timeseries(
-        "Prepared",
-        "Transactions in the prepared state, and operations that wait for one. A prepared transaction waits for its coordinator.",
+        "Prepared transactions",
+        """Transactions in the prepared state, and operations that are blocked by one. A prepared transaction waits for its
+        coordinator.""",
         "none",
         [
             Query("sum(max by (deployment, rs, member) (mongodb_transactions_prepared{MEMBER}))", "prepared"),
-            Query("sum(max by (deployment, rs, member) (mongodb_operations_blocked_by_prepared{MEMBER}))", "operations that wait for one"),
+            Query("sum(max by (deployment, rs, member) (mongodb_operations_blocked_by_prepared{MEMBER}))", "blocked operations"),
         ],
     ),
     timeseries(
-        "Prepared for longest",
-        "Time since the preparation of the oldest. The dashed line is the alert's threshold.",
+        "Oldest prepared transaction",
+        "Time since the preparation of the oldest prepared transaction. The dashed line is the alert threshold.",
         "s",
         [
             Query("max(mongodb_transactions_oldest_prepared_seconds{MEMBER})", "oldest"),
-            limit("max(txnscope:threshold:oldest_prepared_seconds)", "alert"),
+            limit("max(txnscope:threshold:oldest_prepared_seconds)", "alert threshold"),
         ],
     ),
     timeseries(
-        "What became of them",
+        "Prepared transactions: committed, aborted",
         "Transactions that were prepared, and that then committed or aborted.",
         "ops",
         [
@@ -386,11 +394,11 @@ SHARDED = [
             Query(ended("mongodb_transactions_prepared_committed_total"), "committed"),
             Query(ended("mongodb_transactions_prepared_aborted_total"), "aborted"),
         ],
-        colours={"prepared": NEUTRAL, "committed": GOOD, "aborted": WARN},
+        colors={"prepared": NEUTRAL, "committed": GOOD, "aborted": WARN},
     ),
     timeseries(
         "Two-phase commits",
-        "That these members coordinate.",
+        "Two-phase commits that these members coordinate.",
         "ops",
         [
             Query(ended("mongodb_two_phase_commit_coordinators_total"), "coordinators"),
@@ -402,7 +410,7 @@ SHARDED = [
     ),
     timeseries(
         "Two-phase commits in progress",
-        "By step. One that stays waiting for votes has a shard that does not answer.",
+        "By step. A commit that keeps waiting for votes has a shard that does not respond.",
         "none",
         [Query("sum by (step) (max by (deployment, rs, member, step) (mongodb_two_phase_commits_in_progress{MEMBER}))", "{{step}}")],
         width=12,
@@ -412,13 +420,13 @@ SHARDED = [
 
 MONGOS = [
     timeseries(
-        "Commits, by type",
-        "That mongos began, and of these that succeeded. single_shard is cheap, two_phase_commit is not.",
+        "Commits by type",
+        "Commits that mongos initiated, and that succeeded. single_shard is cheap, two_phase_commit is expensive.",
         "ops",
         [
             Query(
                 "sum by (type) (max by (deployment, rs, member, type) (rate(mongodb_transaction_commits_initiated_total{MEMBER}[$__rate_interval])))",
-                "{{type}}: began",
+                "{{type}}: initiated",
             ),
             Query(
                 "sum by (type) (max by (deployment, rs, member, type) (rate(mongodb_transaction_commits_successful_total{MEMBER}[$__rate_interval])))",
@@ -429,8 +437,8 @@ MONGOS = [
         width=12,
     ),
     timeseries(
-        "Duration of a commit, by type",
-        "The mean of those that succeeded.",
+        "Commit duration by type",
+        "The mean duration of successful commits.",
         "s",
         [
             Query(
@@ -442,8 +450,8 @@ MONGOS = [
         width=12,
     ),
     timeseries(
-        "Aborts, by cause",
-        "The server's code names; abort is what the client asked for.",
+        "Aborts by cause",
+        "The code names of the server; abort: the client requested the abort.",
         "ops",
         [
             Query(
@@ -455,8 +463,8 @@ MONGOS = [
         width=12,
     ),
     timeseries(
-        "Shards and requests",
-        "Shards that transactions contacted and that took part in commits, and requests that mongos sent to them.",
+        "Participating shards and requests",
+        "Shards that transactions contacted, shards that participated in commits, and requests that mongos sent to them.",
         "ops",
         [
             Query(ended("mongodb_transaction_participants_contacted_total"), "shards contacted"),
@@ -469,8 +477,8 @@ MONGOS = [
 
 INGRESS = [
     timeseries(
-        "Requests turned away",
-        "By the server's limiter, with code 462, for there are too many. Drivers repeat them a few times.",
+        "Ingress requests: admitted, rejected",
+        "Requests at the server's rate limiter. Rejected requests get code 462, and drivers retry them a few times.",
         "reqps",
         [
             Query(
@@ -478,30 +486,30 @@ INGRESS = [
                 "{{result}}",
             ),
         ],
-        colours={"rejected": BAD},
+        colors={"rejected": BAD},
     ),
     timeseries(
-        "Requests that wait to be let in",
-        "At the server's limiter, and how many more it would let in at once.",
+        "Ingress queue and tokens",
+        "Requests that wait at the server's rate limiter, and tokens for requests that it would admit at once.",
         "none",
         [
-            Query("sum(max by (deployment, rs, member) (mongodb_ingress_queue{MEMBER}))", "wait"),
-            Query("sum(max by (deployment, rs, member) (mongodb_ingress_tokens_available{MEMBER}))", "would be let in"),
+            Query("sum(max by (deployment, rs, member) (mongodb_ingress_queue{MEMBER}))", "queued requests"),
+            Query("sum(max by (deployment, rs, member) (mongodb_ingress_tokens_available{MEMBER}))", "available tokens"),
         ],
     ),
 ]
 
 TICKETS = [
     timeseries(
-        "Queue for a ticket",
-        "Operations of normal priority that wait for one. A queue that stays: the storage engine is the bottleneck.",
+        "Ticket queue",
+        "Operations of normal priority that wait for a ticket. With a sustained queue, the storage engine is the bottleneck.",
         "none",
         [Query("sum by (type) (max by (deployment, rs, member, type) (mongodb_ticket_queue{MEMBER}))", "{{type}}")],
         width=12,
     ),
     timeseries(
-        "Time spent waiting for a ticket",
-        "Seconds a second.",
+        "Ticket wait time",
+        "Seconds per second.",
         "none",
         [Query("sum by (type) (max by (deployment, rs, member, type) (rate(mongodb_ticket_wait_seconds_total{MEMBER}[$__rate_interval])))", "{{type}}")],
         width=12,
@@ -511,7 +519,7 @@ TICKETS = [
 SLOW = [
     timeseries(
         "Profiled operations",
-        "By namespace and plan. collscan looks at every document.",
+        "Profiled operations per second, by namespace and plan. collscan reads every document of the collection.",
         "ops",
         [
             Query(
@@ -523,8 +531,8 @@ SLOW = [
         width=12,
     ),
     timeseries(
-        "Time that they took",
-        "The mean of a profiled operation.",
+        "Duration of profiled operations",
+        "The mean duration of a profiled operation, by namespace and plan.",
         "s",
         [
             Query(
@@ -537,8 +545,8 @@ SLOW = [
         width=12,
     ),
     timeseries(
-        "Write conflicts, by namespace",
-        "Which collection is hot.",
+        "Write conflicts by namespace",
+        "Write conflicts of profiled operations: they show which collection is hot.",
         "ops",
         [
             Query(
@@ -548,8 +556,8 @@ SLOW = [
         ],
     ),
     timeseries(
-        "Slow transactions",
-        "The 99th percentile of those that the server logged as slow, and how many there were.",
+        "Duration of slow transactions",
+        "The 99th percentile of the transactions that the server logged as slow, by termination cause.",
         "s",
         [
             Query(
@@ -560,8 +568,9 @@ SLOW = [
         ],
     ),
     timeseries(
-        "Share of it without a statement",
-        "How much of a slow transaction was the wait for its client. Near 1 the server is not to blame.",
+        "Idle time share of slow transactions",
+        """Ratio of the duration of slow transactions without a running statement. Near 1 the client causes the duration, not
+        the server.""",
         "percentunit",
         [
             Query(
@@ -575,12 +584,12 @@ SLOW = [
         most=1,
     ),
     timeseries(
-        "What was missed",
-        "Times that the profiler, and lines that the log, had overwritten before they were read.",
+        "Missed profiler entries and log lines",
+        "Gaps in the profiler, and log lines, that were overwritten before they were read.",
         "ops",
         [
-            Query("sum(max by (deployment, rs, member) (rate(mongodb_profile_gaps_total{MEMBER}[$__rate_interval])))", "gaps in the profiler"),
-            Query("sum(max by (deployment, rs, member) (rate(mongodb_log_lines_lost_total{MEMBER}[$__rate_interval])))", "lines of the log"),
+            Query("sum(max by (deployment, rs, member) (rate(mongodb_profile_gaps_total{MEMBER}[$__rate_interval])))", "profiler gaps"),
+            Query("sum(max by (deployment, rs, member) (rate(mongodb_log_lines_lost_total{MEMBER}[$__rate_interval])))", "log lines"),
         ],
         width=24,
         height=5,
@@ -590,20 +599,20 @@ SLOW = [
 PAGE = Page(
     uid="txnscope-server",
     title="txnscope / Server transactions",
-    about="""What mongod's own books say about transactions, and what they wait for.
+    about="""Transactions by the counters of mongod, and the resources that transactions wait for.
     Generated: change dashboards/source, then run cargo xtask gen.""",
     variables=[frame.deployment(), frame.rs(), frame.sidecar(), frame.member()],
     annotations=[frame.elections(), frame.alerts()],
     rows=[
         Row("Members", MEMBERS),
-        Row("What began, and how it ended", LIFECYCLE),
-        Row("What is open", OPEN),
-        Row("What it waits for", CONTENTION),
-        Row("Whether commits reach the majority", MAJORITY),
+        Row("Transactions", LIFECYCLE),
+        Row("Open transactions", OPEN),
+        Row("Contention", CONTENTION),
+        Row("Replication", MAJORITY),
         Row("Sharded clusters: prepared transactions and two-phase commits", SHARDED, closed=True),
-        Row("Sharded clusters: mongos (only from a mongos)", MONGOS, closed=True),
-        Row("Queue for tickets (only from MongoDB 7.0 on)", TICKETS, closed=True),
-        Row("Limit on requests (only from MongoDB 8.2 and 8.0.20 on)", INGRESS, closed=True),
-        Row("Slow operations and transactions (want collector.profile and collector.slow_transactions)", SLOW, closed=True),
+        Row("Sharded clusters: mongos (requires a mongos)", MONGOS, closed=True),
+        Row("Ticket queue (requires MongoDB 7.0)", TICKETS, closed=True),
+        Row("Ingress rate limiter (requires MongoDB 8.2 or 8.0.20)", INGRESS, closed=True),
+        Row("Slow operations and transactions (requires collector.profile and collector.slow_transactions)", SLOW, closed=True),
     ],
 )

@@ -186,7 +186,7 @@ async fn the_queries_of_every_runbook_show_what_it_was_when_it_is_over() {
         "txnscope-burn-rates",
         "txnscope-burn-rates-long",
         "txnscope-transactions",
-        "txnscope-books",
+        "txnscope-accounting",
     ];
     let file = json!({
         "rule_files": rules, "evaluation_interval": "5m", "group_eval_order": order,

@@ -318,8 +318,8 @@ const TROUBLES: &[Trouble] = &[
 /// With the driver's counters, the two sides differ as well.
 fn drifted(estate: Estate, and: &[(&'static str, &'static str)]) -> Vec<(&'static str, &'static str)> {
     let books: &[_] = &[
-        ("TransactionCountMismatch", r#"book="committed""#),
-        ("TransactionCountMismatch", r#"book="started""#),
+        ("TransactionCountMismatch", r#"counter="committed""#),
+        ("TransactionCountMismatch", r#"counter="started""#),
     ];
     [and, if estate.driver { books } else { &[] }].concat()
 }
@@ -354,7 +354,7 @@ async fn hold(estates: &[(Series, Vec<String>)]) {
         "txnscope-burn-rates",
         "txnscope-burn-rates-long",
         "txnscope-transactions",
-        "txnscope-books",
+        "txnscope-accounting",
         "txnscope-transaction-alerts",
         "txnscope-mongodb-alerts",
         "txnscope-consistency-alerts",

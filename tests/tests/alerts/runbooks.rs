@@ -10,7 +10,7 @@ use crate::files::{alert_names, files, folder, read, recorded};
 const PROCEDURES: [&str; 2] = ["rollback", "manual-correction"];
 
 const PARTS: [&str; 6] =
-    ["Meaning", "Impact", "Diagnosis", "Mitigation", "How to see that it is over", "False positives"];
+    ["Meaning", "Impact", "Diagnosis", "Mitigation", "Verifying recovery", "False positives"];
 
 #[test]
 fn alerts_and_runbooks_are_one_to_one() {

@@ -52,5 +52,5 @@ fn a_metric_that_is_not_in_the_catalogue_ends_the_generation() {
     python.stdin.take().unwrap().write_all(names.join("\n").as_bytes()).unwrap();
     let output = python.wait_with_output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(!output.status.success() && said.contains("`mongodb_up` is not in the catalogue"), "{said}");
+    assert!(!output.status.success() && said.contains("`mongodb_up` is not in the catalog"), "{said}");
 }
