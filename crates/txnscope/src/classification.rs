@@ -24,16 +24,16 @@ pub struct Classification {
     outcome: Outcome,
     reason: Reason,
     source: Option<Arc<dyn Error + Send + Sync>>,
-    presumed: Presumed,
+    origin: Origin,
 }
 
 /// Whose word it is.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Presumed {
+enum Origin {
     /// The handler's own.
-    No,
+    Handler,
     /// A reason noted in the scope knows better.
-    Yields,
+    Presumed,
     /// The same, and no handler has been reached.
     NoHandler,
 }
@@ -59,7 +59,7 @@ impl Classification {
     }
 
     pub(crate) const fn new(outcome: Outcome, reason: Reason) -> Self {
-        Self { outcome, reason, source: None, presumed: Presumed::No }
+        Self { outcome, reason, source: None, origin: Origin::Handler }
     }
 
     /// Attaches the error behind it, for the log.
@@ -73,19 +73,19 @@ impl Classification {
     /// only presumed from a status, say.
     #[must_use]
     pub const fn overridable(mut self) -> Self {
-        self.presumed = Presumed::Yields;
+        self.origin = Origin::Presumed;
         self
     }
 
     /// Says that no handler was reached: the router has answered by itself.
     #[cfg(feature = "http")]
-    pub(crate) const fn of_no_handler(mut self) -> Self {
-        self.presumed = Presumed::NoHandler;
+    pub(crate) const fn without_handler(mut self) -> Self {
+        self.origin = Origin::NoHandler;
         self
     }
 
-    pub(crate) fn is_of_no_handler(&self) -> bool {
-        self.presumed == Presumed::NoHandler
+    pub(crate) fn is_without_handler(&self) -> bool {
+        self.origin == Origin::NoHandler
     }
 
     /// How the operation ended.
@@ -109,10 +109,10 @@ impl Classification {
     /// The classification after the scope's last noted reason was heard. What only the driver can mean is never a rejection, of
     /// which nobody would be told: no rule has said no.
     pub(crate) fn apply_scope_reason(mut self, noted: Option<Reason>) -> Self {
-        if let (true, Some(reason)) = (self.presumed != Presumed::No, noted) {
+        if let (true, Some(reason)) = (self.origin != Origin::Handler, noted) {
             self.reason = reason;
         }
-        if self.outcome == Outcome::Rejected && self.reason.is_the_drivers() {
+        if self.outcome == Outcome::Rejected && self.reason.is_driver_reason() {
             self.outcome = Outcome::Failed;
         }
         self

@@ -76,11 +76,11 @@ impl<Res, E> ClassifyResponse<Res, E> for StaticOperation {
     }
 
     fn error(&self, _: &E) -> Classification {
-        presume_failed::<E>()
+        unknown_failure::<E>()
     }
 }
 
 /// A failure of which nothing is known but the type of its error.
-pub(crate) fn presume_failed<E>() -> Classification {
+pub(crate) fn unknown_failure<E>() -> Classification {
     Classification::failed(Reason::OTHER).overridable().with_source(std::any::type_name::<E>())
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::{Extensions, HeaderMap, Method, Request, Response, StatusCode, Uri};
 
-use crate::classify::presume_failed;
+use crate::classify::unknown_failure;
 use crate::{Classification, ClassifyRequest, ClassifyResponse, OperationName, Reason};
 
 /// Reads HTTP requests and responses.
@@ -99,25 +99,25 @@ impl<B> ClassifyRequest<Request<B>> for Http {
         if let Some(name) = self.name.as_ref().and_then(|name| name(head)) {
             return Some(OperationName::named(name));
         }
-        Some(match template(head.extensions) {
-            Some(template) => OperationName::route(known(head.method), template),
+        Some(match matched_template(head.extensions) {
+            Some(matched_template) => OperationName::route(method_label(head.method), matched_template),
             None => OperationName::UNMATCHED,
         })
     }
 }
 
 #[cfg(feature = "axum")]
-fn template(extensions: &Extensions) -> Option<&str> {
+fn matched_template(extensions: &Extensions) -> Option<&str> {
     extensions.get::<axum::extract::MatchedPath>().map(axum::extract::MatchedPath::as_str)
 }
 
 #[cfg(not(feature = "axum"))]
-fn template(_: &Extensions) -> Option<&str> {
+fn matched_template(_: &Extensions) -> Option<&str> {
     None
 }
 
 /// Anybody may send any word as a method; only the standard ones become labels.
-fn known(method: &Method) -> &'static str {
+fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::POST => "POST",
         Method::PUT => "PUT",
@@ -140,22 +140,22 @@ impl<B, E> ClassifyResponse<Response<B>, E> for Http {
             None if response.status() == StatusCode::OK && !response.headers().is_empty() => {
                 crate::grpc::classification(response.headers()).unwrap_or_else(Classification::succeeded)
             }
-            None => presume(response.status()),
+            None => classify_status(response.status()),
         }
     }
 
     fn error(&self, _: &E) -> Classification {
-        presume_failed::<E>()
+        unknown_failure::<E>()
     }
 }
 
-fn presume(status: StatusCode) -> Classification {
+fn classify_status(status: StatusCode) -> Classification {
     match status.as_u16() {
         ..400 => return Classification::succeeded(),
         401 | 403 => Classification::rejected(Reason::UNAUTHORIZED),
         408 | 504 => Classification::failed(Reason::TIMEOUT),
         402 | 409 | 423 | 429 | 451 => Classification::rejected(Reason::APPLICATION),
-        405 => return Classification::rejected(Reason::INVALID_REQUEST).of_no_handler(),
+        405 => return Classification::rejected(Reason::INVALID_REQUEST).without_handler(),
         400..500 => Classification::rejected(Reason::INVALID_REQUEST),
         _ => Classification::failed(Reason::OTHER),
     }

@@ -85,8 +85,7 @@
 
 mod classification;
 mod classify;
-mod clock;
-mod event;
+mod failure_log;
 mod future;
 mod layer;
 mod operation;
@@ -96,6 +95,7 @@ pub mod recorder;
 mod registry;
 pub mod scope;
 mod service;
+mod timestamp;
 #[cfg(feature = "mongodb")]
 pub mod transaction;
 
@@ -108,7 +108,7 @@ mod http;
 
 pub use crate::classification::Classification;
 pub use crate::classify::{ClassifyRequest, ClassifyResponse, StaticOperation};
-pub use crate::event::ErrorChain;
+pub use crate::failure_log::ErrorChain;
 pub use crate::future::ResponseFuture;
 #[cfg(feature = "http")]
 pub use crate::http::{Http, RequestHead};

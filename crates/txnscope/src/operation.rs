@@ -78,7 +78,7 @@ impl<'a> OperationName<'a> {
     }
 
     /// Whether its caller has a say in it: the method of a route is the caller's to choose.
-    pub(crate) fn is_made_by_the_caller(self) -> bool {
+    pub(crate) fn is_caller_controlled(self) -> bool {
         !self.method.is_empty()
     }
 

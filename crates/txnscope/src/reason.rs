@@ -118,7 +118,7 @@ impl Reason {
     }
 
     /// Whether only the driver or the server can mean it, so that no rule of the application's has said no.
-    pub(crate) fn is_the_drivers(self) -> bool {
+    pub(crate) fn is_driver_reason(self) -> bool {
         self.is_transient()
             || [
                 Self::TRANSACTION_TOO_OLD,

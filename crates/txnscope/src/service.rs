@@ -4,8 +4,8 @@ use std::task::{Context, Poll};
 
 use tower_service::Service;
 
-use crate::clock::Moment;
-use crate::scope::Admission;
+use crate::scope::OperationGuard;
+use crate::timestamp::Timestamp;
 use crate::{ClassifyRequest, ClassifyResponse, Registry, ResponseFuture};
 
 /// Counts and times the operations of an inner service. Made by [`TransactionLayer`](crate::TransactionLayer).
@@ -15,14 +15,14 @@ pub struct TransactionService<S, C> {
     classify: C,
     registry: Registry,
     /// Since when the inner service has not been ready.
-    waiting: Option<Moment>,
+    not_ready_since: Option<Timestamp>,
     /// For how many ticks the next request has waited for it.
-    waited: u64,
+    waited_ticks: u64,
 }
 
 impl<S, C> TransactionService<S, C> {
     pub(crate) fn new(inner: S, classify: C, registry: Registry) -> Self {
-        Self { inner, classify, registry, waiting: None, waited: 0 }
+        Self { inner, classify, registry, not_ready_since: None, waited_ticks: 0 }
     }
 
     /// The inner service.
@@ -63,56 +63,56 @@ where
         let ready = self.inner.poll_ready(cx);
         match &ready {
             Poll::Pending => {
-                self.waiting.get_or_insert_with(Moment::now);
+                self.not_ready_since.get_or_insert_with(Timestamp::now);
             }
             Poll::Ready(Ok(())) => {
-                if let Some(since) = self.waiting.take() {
+                if let Some(started_at) = self.not_ready_since.take() {
                     // What follows until the call is the caller's own.
-                    self.waited = since.ticks();
+                    self.waited_ticks = started_at.ticks();
                 }
             }
             Poll::Ready(Err(error)) => {
                 let operation = self.registry.resolve(self.classify.not_ready());
-                let since = self.waiting.take().unwrap_or_else(Moment::now);
-                Admission::since(operation, since).finish(self.classify.error(error));
+                let started_at = self.not_ready_since.take().unwrap_or_else(Timestamp::now);
+                OperationGuard::started_at(operation, started_at).finish(self.classify.error(error));
             }
         }
         ready
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        let waited = std::mem::take(&mut self.waited);
+        let waited_ticks = std::mem::take(&mut self.waited_ticks);
         let Some(name) = self.classify.operation(&request) else {
             return ResponseFuture::uncounted(self.inner.call(request));
         };
-        let Some(operation) = self.registry.known(name) else {
-            let Some(admission) = Admission::first(self.registry, name, waited) else {
+        let Some(operation) = self.registry.get(name) else {
+            let Some(guard) = OperationGuard::first_request(self.registry, name, waited_ticks) else {
                 return ResponseFuture::uncounted(self.inner.call(request));
             };
-            return self.admit(admission, request);
+            return self.call_first(guard, request);
         };
-        if Admission::is_within(operation) {
+        if OperationGuard::is_within(operation) {
             return ResponseFuture::uncounted(self.inner.call(request));
         }
-        let mut admission = Admission::new(operation, waited);
-        let entered = admission.enter();
+        let mut guard = OperationGuard::new(operation, waited_ticks);
+        let entered = guard.enter();
         let future = self.inner.call(request);
-        entered.leave();
-        ResponseFuture::counted(admission, future, self.classify.clone())
+        entered.exit();
+        ResponseFuture::counted(guard, future, self.classify.clone())
     }
 }
 
 impl<S, C> TransactionService<S, C> {
     /// The same, of a name that was never asked for before.
     #[cold]
-    fn admit<Req>(&mut self, mut admission: Admission, request: Req) -> ResponseFuture<S::Future, C>
+    fn call_first<Req>(&mut self, mut guard: OperationGuard, request: Req) -> ResponseFuture<S::Future, C>
     where
         S: Service<Req>,
         C: Clone,
     {
-        let entered = admission.enter();
+        let entered = guard.enter();
         let future = self.inner.call(request);
-        entered.leave();
-        ResponseFuture::counted(admission, future, self.classify.clone())
+        entered.exit();
+        ResponseFuture::counted(guard, future, self.classify.clone())
     }
 }

@@ -17,8 +17,8 @@ use txnscope_catalog::{
     TRANSACTION_ATTEMPTS, TRANSACTION_DURATION, Unit, process_now,
 };
 
-use super::count::Count;
-use super::histogram::{FixedHistogram, Reading};
+use super::counter::ShardedCounter;
+use super::histogram::{FixedHistogram, HistogramSnapshot};
 
 /// The series of one family, by their labels as the page prints them.
 type Series<T> = BTreeMap<String, T>;
@@ -55,7 +55,7 @@ fn is_hot(metric: &Metric) -> bool {
 
 #[derive(Debug, Default)]
 pub(crate) struct Families {
-    counters: RwLock<ByName<Count>>,
+    counters: RwLock<ByName<ShardedCounter>>,
     /// The bits of an `f64`, as the facade's own gauges have them.
     gauges: RwLock<ByName<AtomicU64>>,
     histograms: RwLock<ByName<FixedHistogram>>,
@@ -92,8 +92,8 @@ fn read<T, R>(series: Series<Arc<T>>, read: impl Fn(&T) -> R) -> Series<R> {
 }
 
 impl Families {
-    pub(crate) fn counter(&self, metric: &'static Metric, key: &Key) -> Arc<Count> {
-        let new = if is_hot(metric) { Count::for_each_core } else { Count::shared };
+    pub(crate) fn counter(&self, metric: &'static Metric, key: &Key) -> Arc<ShardedCounter> {
+        let new = if is_hot(metric) { ShardedCounter::per_core } else { ShardedCounter::shared };
         series(&self.counters, metric, key, new)
     }
 
@@ -102,7 +102,7 @@ impl Families {
     }
 
     pub(super) fn histogram(&self, metric: &'static Metric, key: &Key) -> Arc<FixedHistogram> {
-        let new = if is_hot(metric) { FixedHistogram::for_each_core } else { FixedHistogram::shared };
+        let new = if is_hot(metric) { FixedHistogram::per_core } else { FixedHistogram::shared };
         series(&self.histograms, metric, key, || new(metric.buckets))
     }
 
@@ -113,7 +113,7 @@ impl Families {
             .map(|(name, (metric, series))| (name, (metric, read(series, FixedHistogram::read))))
             .collect();
         let begins = |name| IN_FLIGHT.iter().any(|derived| derived.began.name == name);
-        let load = |(name, (metric, series))| (name, (metric, read(series, Count::read)));
+        let load = |(name, (metric, series))| (name, (metric, read(series, ShardedCounter::read)));
         let (began, others): (ByName<_>, ByName<_>) =
             handles(&self.counters).into_iter().partition(|(name, _)| begins(*name));
         let mut counts: BTreeMap<_, (&Metric, Series<u64>)> = others.into_iter().map(load).collect();
@@ -149,7 +149,7 @@ fn in_flight(
     began: &Series<u64>,
     ended: &[&Metric],
     counts: &BTreeMap<&'static str, (&Metric, Series<u64>)>,
-    distributions: &BTreeMap<&'static str, (&Metric, Series<Reading>)>,
+    distributions: &BTreeMap<&'static str, (&Metric, Series<HistogramSnapshot>)>,
 ) -> Series<u64> {
     // The operation's closing quote ends the prefix, so that no other operation begins with it.
     fn sum<T>(series: &Series<T>, operation: &str, count: impl Fn(&T) -> u64) -> u64 {
@@ -162,7 +162,7 @@ fn in_flight(
             .iter()
             .map(|metric| match (counts.get(metric.name), distributions.get(metric.name)) {
                 (Some((_, series)), _) => sum(series, operation, |count| *count),
-                (_, Some((_, series))) => sum(series, operation, |reading| reading.count),
+                (_, Some((_, series))) => sum(series, operation, |snapshot| snapshot.count),
                 (None, None) => 0,
             })
             .sum()
@@ -191,16 +191,16 @@ fn scalars<T: Display>(page: &mut String, metric: &Metric, series: &Series<T>) {
     page.push('\n');
 }
 
-fn histograms(page: &mut String, metric: &Metric, series: &Series<Reading>) {
+fn histograms(page: &mut String, metric: &Metric, series: &Series<HistogramSnapshot>) {
     head(page, metric);
     let name = metric.name;
-    for (labels, reading) in series {
-        for (bound, count) in &reading.buckets {
+    for (labels, snapshot) in series {
+        for (bound, count) in &snapshot.buckets {
             let _ = writeln!(page, "{name}_bucket{{{labels},le=\"{bound}\"}} {count}");
         }
-        let _ = writeln!(page, "{name}_bucket{{{labels},le=\"+Inf\"}} {}", reading.count);
-        let _ = writeln!(page, "{name}_sum{{{labels}}} {}", reading.sum);
-        let _ = writeln!(page, "{name}_count{{{labels}}} {}", reading.count);
+        let _ = writeln!(page, "{name}_bucket{{{labels},le=\"+Inf\"}} {}", snapshot.count);
+        let _ = writeln!(page, "{name}_sum{{{labels}}} {}", snapshot.sum);
+        let _ = writeln!(page, "{name}_count{{{labels}}} {}", snapshot.count);
     }
     page.push('\n');
 }

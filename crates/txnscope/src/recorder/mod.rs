@@ -1,4 +1,4 @@
-//! Recorder set-up: from the `metrics` facade to a page that Prometheus reads.
+//! Set-up of the metrics recorder: from the `metrics` facade to a page that Prometheus reads.
 //!
 //! [`Metrics::install`] makes `metrics-exporter-prometheus` the process's recorder and keeps it up; the catalogue's
 //! own metrics it keeps beside it, in fixed buckets and without buffers, and adds `process_*`. Whatever else the application
@@ -29,8 +29,8 @@
 //! With a runner or a listener, an operation has 213 series, most of them buckets, or 42,600 for the 200 operations that there
 //! can be; without either, 96.
 
-mod count;
-mod facade;
+mod composite;
+mod counter;
 mod families;
 mod histogram;
 mod shards;
@@ -42,9 +42,9 @@ use std::sync::{Arc, OnceLock};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use txnscope_catalog::{Emitter, Kind, emitted_by};
 
+use self::composite::CompositeRecorder;
 #[cfg(feature = "mongodb")]
-pub(crate) use self::count::Count;
-use self::facade::Recorder;
+pub(crate) use self::counter::ShardedCounter;
 pub(crate) use self::families::Families;
 use self::upkeep::Upkeep;
 use crate::Registry;
@@ -103,7 +103,7 @@ impl Metrics {
     ///
     /// As [`install`](Self::install).
     pub fn install_with(builder: PrometheusBuilder) -> Result<Self, InstallError> {
-        let recorder = Recorder::new(builder);
+        let recorder = CompositeRecorder::new(builder);
         let (exporter, families) = (recorder.exporter(), recorder.families());
         let registry = Registry::global();
         let counted_before = registry.is_used();
@@ -112,7 +112,7 @@ impl Metrics {
         if counted_before {
             return Err(InstallError::TooLate);
         }
-        registry.flush();
+        registry.resolve_pending();
         Self::assemble(exporter, families, registry)
     }
 
@@ -123,9 +123,9 @@ impl Metrics {
     ///
     /// If no thread can be started for upkeep.
     pub fn isolated() -> Result<Self, InstallError> {
-        let recorder = Recorder::new(with_buckets(PrometheusBuilder::new()));
+        let recorder = CompositeRecorder::new(with_buckets(PrometheusBuilder::new()));
         let (exporter, families) = (recorder.exporter(), recorder.families());
-        let registry = Registry::of_ours(recorder, Arc::clone(&families));
+        let registry = Registry::with_builtin_recorder(recorder, Arc::clone(&families));
         Self::assemble(exporter, families, registry)
     }
 

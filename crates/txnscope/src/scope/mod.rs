@@ -14,10 +14,10 @@
 //! # }
 //! ```
 
-mod admission;
-mod newcomer;
-mod notes;
-mod slot;
+mod context;
+mod current;
+mod guard;
+mod unregistered;
 
 use std::fmt;
 use std::future::Future;
@@ -28,54 +28,54 @@ use std::task::{Context, Poll};
 use pin_project_lite::pin_project;
 use tracing::Span;
 
-pub(crate) use self::admission::Admission;
-use self::notes::{Notes, Pad};
-use self::slot::Outer;
+use self::context::{ContextCell, OperationContext};
+use self::current::Previous;
+pub(crate) use self::guard::OperationGuard;
 use crate::Reason;
 use crate::registry::OperationMetrics;
 
 /// The name of the current operation, if there is one.
 #[must_use]
 pub fn operation() -> Option<&'static str> {
-    slot::operation().map(|operation| operation.name)
+    current::operation().map(|operation| operation.name)
 }
 
 /// The metrics of the current operation, if there is one.
 #[cfg(feature = "mongodb")]
 pub(crate) fn metrics() -> Option<&'static OperationMetrics> {
-    slot::operation()
+    current::operation()
 }
 
 /// The span that the current operation was given, if it was.
 #[cfg(feature = "mongodb")]
 pub(crate) fn span() -> Option<Span> {
-    slot::with_pad(|_, pad| pad.span()).flatten()
+    current::with_context(|_, context| context.span()).flatten()
 }
 
 /// A handle on the current operation, if there is one, for code that spawns.
 #[must_use]
 pub fn current() -> Option<OperationHandle> {
-    slot::with_pad(|operation, pad| OperationHandle { operation, notes: pad.share() })
+    current::with_context(|operation, context| OperationHandle { operation, context: context.share() })
 }
 
 /// Notes why an attempt failed. The last reason noted is the operation's own if the operation fails and nobody
 /// says more precisely why. Does nothing outside of an operation.
 pub fn note_reason(reason: Reason) {
-    slot::with_pad(|_, pad| pad.write(|notes| notes.note(None, reason)));
+    current::with_context(|_, context| context.write(|context| context.note(None, reason)));
 }
 
 /// The same, of that transaction: if it commits after all, the note is of no account.
 #[cfg(feature = "mongodb")]
 pub(crate) fn note_reason_of(transaction: u64, reason: Reason) {
-    slot::with_pad(|_, pad| pad.write(|notes| notes.note(Some(transaction), reason)));
+    current::with_context(|_, context| context.write(|context| context.note(Some(transaction), reason)));
 }
 
 /// That transaction has committed: what it noted is of no account.
 #[cfg(feature = "mongodb")]
 pub(crate) fn forget_reason_of(transaction: u64) {
-    slot::with_pad(|_, pad| {
-        if !pad.is_empty() {
-            pad.write(|notes| notes.forget(transaction));
+    current::with_context(|_, context| {
+        if !context.is_empty() {
+            context.write(|context| context.forget(transaction));
         }
     });
 }
@@ -85,9 +85,9 @@ pub(crate) fn forget_reason_of(transaction: u64) {
 /// outside of an operation.
 pub fn attach_span(span: Span) {
     // The span that it replaces is dropped outside: its end may run code of the application's.
-    let before = slot::with_pad(|_, pad| {
+    let before = current::with_context(|_, context| {
         let mut before = None;
-        pad.write(|notes| before = notes.span.replace(span));
+        context.write(|context| before = context.span.replace(span));
         before
     });
     drop(before);
@@ -97,7 +97,7 @@ pub fn attach_span(span: Span) {
 #[derive(Clone)]
 pub struct OperationHandle {
     operation: &'static OperationMetrics,
-    notes: Arc<Mutex<Notes>>,
+    context: Arc<Mutex<OperationContext>>,
 }
 
 impl OperationHandle {
@@ -115,8 +115,8 @@ impl OperationHandle {
     /// Dropping the future counts nothing: the operation belongs to the request.
     #[must_use = "futures do nothing unless polled"]
     pub fn scope<F: Future>(&self, future: F) -> Scoped<F> {
-        let pad = Pad::Shared(Arc::clone(&self.notes));
-        Scoped { inner: Some(future), operation: self.operation, pad }
+        let context = ContextCell::Shared(Arc::clone(&self.context));
+        Scoped { inner: Some(future), operation: self.operation, context }
     }
 }
 
@@ -132,7 +132,7 @@ pin_project! {
         #[pin]
         inner: Option<F>,
         operation: &'static OperationMetrics,
-        pad: Pad,
+        context: ContextCell,
     }
 
     impl<F> PinnedDrop for Scoped<F> {
@@ -140,7 +140,7 @@ pin_project! {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
             if this.inner.is_some() {
-                let _entered = Entered::new(this.operation, this.pad);
+                let _entered = ScopeGuard::new(this.operation, this.context);
                 this.inner.set(None);
             }
         }
@@ -148,21 +148,21 @@ pin_project! {
 }
 
 /// While the thread works for an operation that is the request's to count.
-struct Entered<'a> {
-    pad: &'a mut Pad,
-    outer: Outer,
+struct ScopeGuard<'a> {
+    context: &'a mut ContextCell,
+    previous: Previous,
 }
 
-impl<'a> Entered<'a> {
-    fn new(operation: &'static OperationMetrics, pad: &'a mut Pad) -> Self {
-        let outer = slot::enter(operation, pad);
-        Self { pad, outer }
+impl<'a> ScopeGuard<'a> {
+    fn new(operation: &'static OperationMetrics, context: &'a mut ContextCell) -> Self {
+        let previous = current::enter(operation, context);
+        Self { context, previous }
     }
 }
 
-impl Drop for Entered<'_> {
+impl Drop for ScopeGuard<'_> {
     fn drop(&mut self) {
-        let _ = slot::leave(&self.outer, self.pad);
+        let _ = current::exit(&self.previous, self.context);
     }
 }
 
@@ -171,7 +171,7 @@ impl<F: Future> Future for Scoped<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        let _entered = Entered::new(this.operation, this.pad);
+        let _entered = ScopeGuard::new(this.operation, this.context);
         poll_once(this.inner, cx)
     }
 }

@@ -5,12 +5,12 @@ use std::hash::Hash;
 use tokio::time::Instant;
 
 use super::attempt::Transaction;
-use super::course::{Course, Ended};
+use super::attempt_failure::AttemptFailure;
 use super::error::{Abort, ApplicationError, Committed, TransactionError};
-use super::event;
 use super::key::Key;
+use super::log;
+use super::retry_loop::{AttemptResult, RetryLoop};
 use super::runner::TransactionRunner;
-use super::why::Why;
 
 /// A transaction that is about to be run. Made by [`TransactionRunner::transaction`].
 #[derive(Debug)]
@@ -88,27 +88,29 @@ impl<'a> TransactionBuilder<'a> {
         F: FnMut(Transaction) -> U,
         U: Future<Output = Result<T, Abort<E>>>,
     {
-        let mut course = Course::begin(&self);
-        if let Err(cause) = course.take_turns(&self).await {
-            return Err(course.failed(Why::no_turn(cause)));
+        let mut retry_loop = RetryLoop::begin(&self);
+        if let Err(cause) = retry_loop.acquire_keys(&self).await {
+            return Err(retry_loop.failed(AttemptFailure::no_permit(cause)));
         }
         loop {
-            let ended = course.attempt(&self.runner.shared, &self.runner.options, &mut work).await;
-            let why = match ended {
-                Ended::Committed(value) => return Ok(Committed { value, attempts: course.attempts }),
-                Ended::Rejected(error, reason) => return Err(course.rejected(error, reason)),
-                Ended::Failed(why) => return Err(course.failed(why)),
-                Ended::Unknown(why) => return Err(course.unknown(why)),
-                Ended::Again(why) => why,
+            let ended = retry_loop.run_attempt(&self.runner.shared, &self.runner.options, &mut work).await;
+            let failure = match ended {
+                AttemptResult::Committed(value) => {
+                    return Ok(Committed { value, attempts: retry_loop.attempts });
+                }
+                AttemptResult::Rejected(error, reason) => return Err(retry_loop.rejected(error, reason)),
+                AttemptResult::Failed(failure) => return Err(retry_loop.failed(failure)),
+                AttemptResult::Unknown(failure) => return Err(retry_loop.unknown(failure)),
+                AttemptResult::Retry(failure) => failure,
             };
-            if course.attempts >= self.runner.options.max_attempts {
-                return Err(course.failed(why));
+            if retry_loop.attempts >= self.runner.options.max_attempts {
+                return Err(retry_loop.failed(failure));
             }
-            event::to_be_tried_again(&course, why.reason, why.driver_error());
-            if !course.pauses.take(course.books).await {
-                return Err(course.failed(why.out_of_time()));
+            log::retry(&retry_loop, failure.reason, failure.driver_error());
+            if !retry_loop.backoff.wait(retry_loop.metrics).await {
+                return Err(retry_loop.failed(failure.without_time_left()));
             }
-            course.last = why.into_driver_error();
+            retry_loop.last = failure.into_driver_error();
         }
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use mongodb::error::Error;
 
-use super::classify::Brief;
-use super::nest::Deadlock;
+use super::driver_error::ErrorSummary;
+use super::nesting::Deadlock;
 use crate::{Classification, Reason};
 
 /// An error of the application that ends a transaction: the transaction is aborted and not tried again.
@@ -199,7 +199,7 @@ pub struct Failure<E = Infallible> {
     pub(super) elapsed: Duration,
     pub(super) cause: Cause<E>,
     /// The driver's error, if it stands inside an error of the application's.
-    pub(super) inside: Option<Error>,
+    pub(super) wrapped: Option<Error>,
 }
 
 /// What is behind a failure.
@@ -247,7 +247,7 @@ impl<E> Failure<E> {
         match &self.cause {
             Cause::Driver(error) => Some(error),
             Cause::Deadline(error) => error.as_ref(),
-            Cause::Application(_) => self.inside.as_ref(),
+            Cause::Application(_) => self.wrapped.as_ref(),
             Cause::QueueFull | Cause::Deadlock(_) | Cause::Unanswered => None,
         }
     }
@@ -277,16 +277,18 @@ impl<E> fmt::Display for Failure<E> {
         let times = if attempts == 1 { "attempt" } else { "attempts" };
         write!(f, "{} after {attempts} {times} in {elapsed:.1?}", self.reason.as_str())?;
         match &self.cause {
-            Cause::Driver(error) => write!(f, ": {}", Brief(error)),
-            Cause::Deadline(Some(error)) => write!(f, ": out of time; the last error: {}", Brief(error)),
+            Cause::Driver(error) => write!(f, ": {}", ErrorSummary(error)),
+            Cause::Deadline(Some(error)) => {
+                write!(f, ": out of time; the last error: {}", ErrorSummary(error))
+            }
             Cause::Deadline(None) => f.write_str(": out of time"),
             Cause::QueueFull => f.write_str(": too many transactions wait for the same key"),
             Cause::Deadlock(deadlock) => write!(f, ": {deadlock}"),
             Cause::Unanswered => f.write_str(
                 ": the work gave up its first statement before the server had answered, and went on",
             ),
-            Cause::Application(_) => match &self.inside {
-                Some(error) => write!(f, ": {}", Brief(error)),
+            Cause::Application(_) => match &self.wrapped {
+                Some(error) => write!(f, ": {}", ErrorSummary(error)),
                 None => Ok(()),
             },
         }

@@ -51,34 +51,34 @@
 //!   come from before and from after the server has begun) is `lost`, and widens these bounds.
 
 mod attempt;
-mod begun;
-mod books;
+mod attempt_failure;
+mod attempt_recorder;
+mod backoff;
 mod builder;
-mod classify;
 mod cleanup;
-mod course;
-mod driver_session;
+mod driver_error;
 mod error;
-mod event;
+mod first_statement;
 mod key;
+mod keyed_queue;
 pub mod listener;
-mod nest;
-mod open;
-mod pause;
-mod queue;
+mod log;
+mod metrics;
+mod nesting;
+mod open_transactions;
+mod retry_loop;
 #[cfg(feature = "axum")]
 mod route;
 mod runner;
-mod tally;
-mod why;
+mod session_debug;
 
 pub use self::attempt::Transaction;
-pub(crate) use self::books::Books;
 pub use self::builder::TransactionBuilder;
 pub use self::error::{
     Abort, ApplicationError, Cause, Committed, Failure, TransactionError, find_driver_error,
 };
 pub use self::listener::TransactionListener;
-pub use self::nest::Deadlock;
-pub use self::open::{OpenTransaction, OpenTransactions};
+pub(crate) use self::metrics::TransactionMetrics;
+pub use self::nesting::Deadlock;
+pub use self::open_transactions::{OpenTransaction, OpenTransactions};
 pub use self::runner::TransactionRunner;

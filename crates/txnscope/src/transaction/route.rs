@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
-use super::open::OpenTransactions;
+use super::open_transactions::OpenTransactions;
 use crate::Registry;
 
 impl OpenTransactions {

@@ -12,8 +12,8 @@ use tokio_util::task::TaskTracker;
 use super::attempt::Transaction;
 use super::builder::TransactionBuilder;
 use super::error::{Abort, ApplicationError, Committed, TransactionError};
-use super::queue::Queues;
-use crate::scope::{self, Admission};
+use super::keyed_queue::KeyedQueues;
+use crate::scope::{self, OperationGuard};
 use crate::{Classification, ClassifyResponse, OperationName, Registry, ResponseFuture};
 
 /// Runs work in transactions, and counts each attempt. See the [module's page](crate::transaction) for an example.
@@ -29,7 +29,7 @@ pub struct TransactionRunner {
 pub(super) struct Shared {
     pub(super) client: Client,
     pub(super) registry: Registry,
-    pub(super) queues: Arc<Queues>,
+    pub(super) queues: Arc<KeyedQueues>,
     /// What ends transactions aside from their requests.
     pub(super) tasks: TaskTracker,
 }
@@ -56,7 +56,7 @@ impl TransactionRunner {
     /// A runner that counts into that registry. Inside an operation, it counts where the operation does.
     #[must_use]
     pub fn with_registry(client: &Client, registry: Registry) -> Self {
-        registry.keep_books();
+        registry.enable_transaction_metrics();
         let transaction = TransactionOptions::builder()
             .read_concern(ReadConcern::snapshot())
             .write_concern(WriteConcern::majority())
@@ -151,7 +151,7 @@ impl TransactionRunner {
         if scope::metrics().is_some() {
             return run.await;
         }
-        let job = Admission::new(self.shared.registry.resolve(OperationName::named(operation)), 0);
+        let job = OperationGuard::new(self.shared.registry.resolve(OperationName::named(operation)), 0);
         ResponseFuture::counted(job, run, Job).await
     }
 

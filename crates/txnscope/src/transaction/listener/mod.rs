@@ -48,7 +48,7 @@
 //!   again by itself, twice by default, within one call. The listener counts those repeats, of every command and also
 //!   of the runner's, for the operation that they belong to. A refused commit is not the end: the repeat decides, and if all
 //!   are refused, the transaction counts as aborted with the reason `overloaded` when its session goes on, or after 40 s.
-//! - Pauses between attempts, queues and cleanups are the runner's alone.
+//! - Backoff between attempts, queues and cleanups are the runner's alone.
 //! - At most 10,000 transactions are followed at a time. One more counts as untracked and as nothing else.
 //!
 //! Runner and listener must count into the same [registry](crate::Registry), as they do by default: what the runner
@@ -61,12 +61,12 @@
 //! size that doubles the client's time on the processor: 13 µs more for one of 343 B, 0.6 ms for 58 kB of documents with
 //! 20 fields, 17 ms for 1 MB. What the listener itself does is a small part of it. `docs/performance.md` has the figures.
 
-mod event;
-mod handler;
-mod machine;
-mod repeats;
+mod chained_handler;
+mod command;
+mod overload_retries;
 #[cfg(test)]
 mod tests;
+mod tracker;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -83,13 +83,13 @@ use mongodb::options::ClientOptions;
 use quanta::Instant;
 use txnscope_catalog::UNSCOPED;
 
-use self::event::{Answer, Command, Request};
-use self::machine::{End, Limits, Machine, Note};
-use self::repeats::Repeats;
-use super::begun::is_overload;
-use super::books::{AttemptOutcome, Books};
-use super::nest;
-use super::open::Owner;
+use self::command::{Command, CommandOutcome, Request};
+use self::overload_retries::OverloadRetries;
+use self::tracker::{End, Limits, TrackerEvent, TransactionTracker};
+use super::first_statement::is_overload;
+use super::metrics::{AttemptOutcome, TransactionMetrics};
+use super::nesting;
+use super::open_transactions::Owner;
 use crate::{OperationName, Registry, scope};
 
 /// How often it is looked for abandoned transactions when there are no events.
@@ -106,10 +106,10 @@ pub struct TransactionListener {
 
 struct Shared {
     registry: Registry,
-    machine: Mutex<Machine<&'static Books>>,
+    tracker: Mutex<TransactionTracker<&'static TransactionMetrics>>,
     /// How many transactions the machine follows, to leave at once when there are none.
     followed: AtomicUsize,
-    repeats: Repeats,
+    overload_retries: OverloadRetries,
     /// Ends the sweeper with the listener's last handler.
     sweeper: OnceLock<Option<Sender<()>>>,
 }
@@ -133,12 +133,17 @@ impl TransactionListener {
     /// A listener that counts into that registry. Inside an operation, it counts where the operation does.
     #[must_use]
     pub fn with_registry(registry: Registry) -> Self {
-        registry.keep_books();
+        registry.enable_transaction_metrics();
         let limits = Limits { open: Self::MAX_OPEN, abandon_after: Self::ABANDON_AFTER };
-        let machine = Mutex::new(Machine::new(limits));
+        let tracker = Mutex::new(TransactionTracker::new(limits));
         let followed = AtomicUsize::new(0);
-        let shared =
-            Shared { registry, machine, followed, repeats: Repeats::new(), sweeper: OnceLock::new() };
+        let shared = Shared {
+            registry,
+            tracker,
+            followed,
+            overload_retries: OverloadRetries::new(),
+            sweeper: OnceLock::new(),
+        };
         Self { shared: Arc::new(shared) }
     }
 
@@ -146,7 +151,7 @@ impl TransactionListener {
     /// `transactionLifetimeLimitSeconds` is not 60, say one and a half times that. It is 100 ms at least.
     #[must_use]
     pub fn abandon_after(self, silence: Duration) -> Self {
-        self.shared.machine().set_abandon_after(silence.max(Self::SHORTEST_SILENCE));
+        self.shared.tracker().set_abandon_after(silence.max(Self::SHORTEST_SILENCE));
         self
     }
 
@@ -154,12 +159,12 @@ impl TransactionListener {
     ///
     /// If the options have a handler of command events already, it stays, and is given each event after the listener.
     pub fn install(&self, options: &mut ClientOptions) {
-        self.shared.repeats.allow(options.max_adaptive_retries);
-        let handler = match options.command_event_handler.take() {
-            None => self.handler(),
-            Some(theirs) => handler::before(theirs, self.ear()),
+        self.shared.overload_retries.allow(options.max_adaptive_retries);
+        let chained_handler = match options.command_event_handler.take() {
+            None => self.chained_handler(),
+            Some(theirs) => chained_handler::chain_handlers(theirs, self.event_callback()),
         };
-        options.command_event_handler = Some(handler);
+        options.command_event_handler = Some(chained_handler);
     }
 
     /// A handler for `ClientOptions::command_event_handler`.
@@ -167,15 +172,15 @@ impl TransactionListener {
     /// It is a callback, which the driver calls inside the task that runs the command: only so does it see the
     /// operation's scope, and events in their order. It does not wait, and does not panic.
     #[must_use]
-    pub fn handler(&self) -> EventHandler<CommandEvent> {
-        let hear = self.ear();
-        EventHandler::callback(move |event| hear(&event))
+    pub fn chained_handler(&self) -> EventHandler<CommandEvent> {
+        let on_event = self.event_callback();
+        EventHandler::callback(move |command| on_event(&command))
     }
 
-    fn ear(&self) -> impl Fn(&CommandEvent) + Send + Sync + 'static {
-        self.shared.sweeper.get_or_init(|| sweep_at_times(&self.shared));
+    fn event_callback(&self) -> impl Fn(&CommandEvent) + Send + Sync + 'static {
+        self.shared.sweeper.get_or_init(|| spawn_sweeper(&self.shared));
         let shared = Arc::clone(&self.shared);
-        move |event| shared.hear(event)
+        move |command| shared.on_event(command)
     }
 }
 
@@ -194,25 +199,25 @@ impl fmt::Debug for TransactionListener {
 }
 
 impl Shared {
-    fn machine(&self) -> MutexGuard<'_, Machine<&'static Books>> {
-        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+    fn tracker(&self) -> MutexGuard<'_, TransactionTracker<&'static TransactionMetrics>> {
+        self.tracker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Hears one event. A panic in here, of a recorder or a log of the application's own, would end the caller's
     /// command.
-    fn hear(&self, event: &CommandEvent) {
+    fn on_event(&self, event: &CommandEvent) {
         let _ = catch_unwind(AssertUnwindSafe(|| match event {
             CommandEvent::Started(event) => {
-                if self.repeats.sent(&event.command_name, Instant::now()) {
-                    self.books().overload_retries.increment(1);
+                if self.overload_retries.sent(&event.command_name, Instant::now()) {
+                    self.current_metrics().overload_retries.increment(1);
                 }
-                if let Some(books) = nest::current()
+                if let Some(metrics) = nesting::current()
                     && is_write(&event.command_name)
                     && !event.command.contains_key("autocommit")
-                    && books.wrote_outside()
+                    && metrics.count_write_outside()
                 {
                     tracing::warn!(
-                        operation = books.operation(),
+                        operation = metrics.operation(),
                         command = event.command_name,
                         "the work of a transaction has written without the transaction's session: that is not undone if \
                          the transaction is; put .session(&mut tx) on each statement"
@@ -223,66 +228,70 @@ impl Shared {
                 }
             }
             CommandEvent::Succeeded(event) => {
-                self.repeats.answered();
-                self.answered(event.request_id, || Answer::of_reply(&event.reply));
+                self.overload_retries.answered();
+                self.answered(event.request_id, || CommandOutcome::of_reply(&event.reply));
             }
             CommandEvent::Failed(event) => {
                 if is_overload(&event.failure) && event.failure.contains_label(RETRYABLE_ERROR) {
-                    self.repeats.refused(&event.command_name, Instant::now());
+                    self.overload_retries.refused(&event.command_name, Instant::now());
                 } else {
-                    self.repeats.answered();
+                    self.overload_retries.answered();
                 }
-                self.answered(event.request_id, || Answer::of_failure(&event.failure));
+                self.answered(event.request_id, || CommandOutcome::of_failure(&event.failure));
             }
             _ => {}
         }));
     }
 
     fn sent(&self, mut request: Request) {
-        if request.command == Command::Outside && self.followed.load(Relaxed) == 0 {
+        if request.command == Command::NonTransactional && self.followed.load(Relaxed) == 0 {
             return;
         }
         if request.command == Command::First {
-            request.foreign = self.registry.open_transactions().is_the_runners(request.lsid);
+            request.owned_elsewhere = self.registry.open_transactions().is_owned_by_runner(request.lsid);
         }
         let now = Instant::now();
         let mut abandoned = Vec::new();
-        let mut machine = self.machine();
-        machine.sent(request, now, || self.books(), &mut |books, note| {
-            self.count(books, note, now, &mut abandoned);
+        let mut tracker = self.tracker();
+        tracker.sent(request, now, || self.current_metrics(), &mut |metrics, event| {
+            self.count(metrics, event, now, &mut abandoned);
         });
-        machine.sweep(now, &mut |books, note| self.count(books, note, now, &mut abandoned));
-        self.release(machine, &abandoned);
+        tracker.sweep(now, &mut |metrics, event| self.count(metrics, event, now, &mut abandoned));
+        self.release(tracker, &abandoned);
     }
 
-    fn answered(&self, request: i32, answer: impl FnOnce() -> Answer) {
+    fn answered(&self, request: i32, answer: impl FnOnce() -> CommandOutcome) {
         if self.followed.load(Relaxed) == 0 {
             return;
         }
         let now = Instant::now();
         let mut abandoned = Vec::new();
-        let mut machine = self.machine();
-        machine.answered(request, now, answer, &mut |books, note| {
-            self.count(books, note, now, &mut abandoned);
+        let mut tracker = self.tracker();
+        tracker.answered(request, now, answer, &mut |metrics, event| {
+            self.count(metrics, event, now, &mut abandoned);
         });
-        self.release(machine, &abandoned);
+        self.release(tracker, &abandoned);
     }
 
     fn sweep(&self) {
         let now = Instant::now();
         let mut abandoned = Vec::new();
-        let mut machine = self.machine();
-        machine.sweep(now, &mut |books, note| self.count(books, note, now, &mut abandoned));
-        self.release(machine, &abandoned);
+        let mut tracker = self.tracker();
+        tracker.sweep(now, &mut |metrics, event| self.count(metrics, event, now, &mut abandoned));
+        self.release(tracker, &abandoned);
     }
 
     /// Lets others go on, and logs what a log may take its time for.
-    fn release(&self, machine: MutexGuard<'_, Machine<&'static Books>>, abandoned: &[(&Books, End)]) {
-        self.followed.store(machine.len(), Relaxed);
-        drop(machine);
-        for (books, end) in abandoned {
+    fn release(
+        &self,
+        tracker: MutexGuard<'_, TransactionTracker<&'static TransactionMetrics>>,
+        abandoned: &[(&TransactionMetrics, End)],
+    ) {
+        self.followed.store(tracker.len(), Relaxed);
+        drop(tracker);
+        for (metrics, end) in abandoned {
             tracing::warn!(
-                operation = books.operation(),
+                operation = metrics.operation(),
                 lsid = tracing::field::display(end.lsid),
                 txn_number = end.txn_number,
                 open_seconds = end.elapsed.as_secs_f64(),
@@ -292,43 +301,45 @@ impl Shared {
     }
 
     /// Whose transaction the current task begins.
-    fn books(&self) -> &'static Books {
-        scope::metrics().unwrap_or_else(|| self.registry.resolve(OperationName::named(UNSCOPED))).books()
+    fn current_metrics(&self) -> &'static TransactionMetrics {
+        scope::metrics()
+            .unwrap_or_else(|| self.registry.resolve(OperationName::named(UNSCOPED)))
+            .transaction_metrics()
     }
 
     fn count(
         &self,
-        books: &'static Books,
-        note: Note,
+        metrics: &'static TransactionMetrics,
+        event: TrackerEvent,
         now: Instant,
-        abandoned: &mut Vec<(&'static Books, End)>,
+        abandoned: &mut Vec<(&'static TransactionMetrics, End)>,
     ) {
         let open = self.registry.open_transactions();
-        match note {
-            Note::Started { lsid, txn_number } => {
-                books.start();
-                open.insert(lsid, Owner::Listener, Some(txn_number), books.operation(), now);
+        match event {
+            TrackerEvent::Started { lsid, txn_number } => {
+                metrics.count_start();
+                open.insert(lsid, Owner::Listener, Some(txn_number), metrics.operation(), now);
             }
-            Note::CommitRetried => books.commit_retries.increment(1),
-            Note::Failed { lsid, reason } => scope::note_reason_of(lsid.number(), reason),
-            Note::Untracked => books.untracked.increment(1),
-            Note::Ended(end) => {
+            TrackerEvent::CommitRetried => metrics.commit_retries.increment(1),
+            TrackerEvent::Failed { lsid, reason } => scope::note_reason_of(lsid.note_id(), reason),
+            TrackerEvent::Untracked => metrics.untracked.increment(1),
+            TrackerEvent::Ended(end) => {
                 // First out of the table: whoever sees the gauge at zero finds no row.
-                open.remove_listened(end.lsid, end.txn_number);
+                open.remove_observed(end.lsid, end.txn_number);
                 if end.outcome == AttemptOutcome::Committed {
-                    scope::forget_reason_of(end.lsid.number());
+                    scope::forget_reason_of(end.lsid.note_id());
                 }
                 if let Some(commit) = end.commit {
-                    books.commit_duration.record(commit.as_secs_f64());
+                    metrics.commit_duration.record(commit.as_secs_f64());
                 }
-                if let Some(cause) = end.unbegun {
-                    books.unbegun(cause);
+                if let Some(cause) = end.not_started {
+                    metrics.count_not_started(cause);
                 }
                 if end.abandoned {
-                    books.abandoned.increment(1);
-                    abandoned.push((books, end));
+                    metrics.abandoned.increment(1);
+                    abandoned.push((metrics, end));
                 }
-                books.end(end.outcome, end.elapsed);
+                metrics.count_end(end.outcome, end.elapsed);
             }
         }
     }
@@ -341,12 +352,12 @@ fn is_write(command: &str) -> bool {
 
 /// A thread that sweeps when no event does, so that no runtime needs to be there. Without one, if it cannot be
 /// started, events still do.
-fn sweep_at_times(shared: &Arc<Shared>) -> Option<Sender<()>> {
+fn spawn_sweeper(shared: &Arc<Shared>) -> Option<Sender<()>> {
     let (alive, dropped) = channel::<()>();
     let shared: Weak<Shared> = Arc::downgrade(shared);
     let sweep = move || {
         while let Some(interval) = shared.upgrade().map(|shared| {
-            let interval = shared.machine().abandon_after() / 4;
+            let interval = shared.tracker().abandon_after() / 4;
             interval.min(SWEEP_INTERVAL)
         }) {
             if dropped.recv_timeout(interval) != Err(RecvTimeoutError::Timeout) {

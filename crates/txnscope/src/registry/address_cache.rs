@@ -11,36 +11,36 @@ use txnscope_catalog::MAX_OPERATIONS;
 use crate::OperationName;
 
 /// Many more than there are operations, so that two seldom share a place.
-const PLACES: usize = (8 * MAX_OPERATIONS).next_power_of_two();
+const BUCKETS: usize = (8 * MAX_OPERATIONS).next_power_of_two();
 
-pub(super) struct Near(Box<[AtomicU16; PLACES]>);
+pub(super) struct AddressCache(Box<[AtomicU16; BUCKETS]>);
 
-impl Default for Near {
+impl Default for AddressCache {
     fn default() -> Self {
-        Self(Box::new([const { AtomicU16::new(0) }; PLACES]))
+        Self(Box::new([const { AtomicU16::new(0) }; BUCKETS]))
     }
 }
 
-impl Near {
+impl AddressCache {
     /// Where that operation may be.
-    pub(super) fn recall(&self, name: OperationName<'_>) -> usize {
-        usize::from(self.0[place(name)].load(Relaxed))
+    pub(super) fn get(&self, name: OperationName<'_>) -> usize {
+        usize::from(self.0[bucket(name)].load(Relaxed))
     }
 
     /// Where that operation is.
-    pub(super) fn remember(&self, name: OperationName<'_>, index: usize) {
+    pub(super) fn insert(&self, name: OperationName<'_>, index: usize) {
         if let Ok(index) = u16::try_from(index) {
-            self.0[place(name)].store(index, Relaxed);
+            self.0[bucket(name)].store(index, Relaxed);
         }
     }
 }
 
 /// The methods that write have names of different lengths.
-fn place(name: OperationName<'_>) -> usize {
+fn bucket(name: OperationName<'_>) -> usize {
     /// 2^64 divided by the golden ratio, which spreads neighbours far apart.
     const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
-    let what = name.rest.as_ptr().addr() as u64 ^ (name.method.len() as u64) << 32;
+    let address = name.rest.as_ptr().addr() as u64 ^ (name.method.len() as u64) << 32;
     #[allow(clippy::cast_possible_truncation, reason = "the high bits alone are left, which are fewer")]
-    let place = (what.wrapping_mul(SPREAD) >> (u64::BITS - PLACES.trailing_zeros())) as usize;
-    place
+    let bucket = (address.wrapping_mul(SPREAD) >> (u64::BITS - BUCKETS.trailing_zeros())) as usize;
+    bucket
 }

@@ -32,9 +32,9 @@ impl Lsid {
     }
 
     /// What notes of the session's transactions are known by: odd, as those of runs are even.
-    pub(crate) fn number(self) -> u64 {
+    pub(crate) fn note_id(self) -> u64 {
         let (first, _) = self.0.split_at(8);
-        first.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)) | 1
+        first.iter().fold(0, |note_id, byte| note_id << 8 | u64::from(*byte)) | 1
     }
 
     fn shard(self) -> usize {
@@ -100,7 +100,7 @@ impl OpenTransactions {
 
     /// Removes the listener's row of that transaction. In the meantime the session may have been taken by another
     /// transaction, whose row stays.
-    pub(crate) fn remove_listened(&self, lsid: Lsid, txn_number: i64) {
+    pub(crate) fn remove_observed(&self, lsid: Lsid, txn_number: i64) {
         if let hash_map::Entry::Occupied(row) = self.shard(lsid).entry(lsid)
             && row.get().owner == Owner::Listener
             && row.get().txn_number == Some(txn_number)
@@ -110,7 +110,7 @@ impl OpenTransactions {
     }
 
     /// Whether the runner counts what happens in that session.
-    pub(crate) fn is_the_runners(&self, lsid: Lsid) -> bool {
+    pub(crate) fn is_owned_by_runner(&self, lsid: Lsid) -> bool {
         self.shard(lsid).get(&lsid).is_some_and(|entry| entry.owner == Owner::Runner)
     }
 
@@ -192,10 +192,10 @@ mod tests {
     #[test]
     fn an_id_is_written_as_a_uuid() {
         assert_eq!(lsid(255).to_string(), "00010203-0405-0607-0809-0a0b0c0d0eff");
-        for odd in
+        for invalid in
             [doc! {}, doc! {"id": 7}, doc! {"id": Binary { subtype: BinarySubtype::Uuid, bytes: vec![1] }}]
         {
-            assert_eq!(Lsid::of(&odd), None, "{odd}");
+            assert_eq!(Lsid::of(&invalid), None, "{invalid}");
         }
     }
 
@@ -209,7 +209,9 @@ mod tests {
         assert_eq!(list.iter().map(|entry| entry.operation).collect::<Vec<_>>(), ["old", "young"]);
         assert!(list[0].open_seconds >= 5.0 && list[1].since_seconds - list[0].since_seconds > 4.9);
         assert!(
-            open.is_the_runners(lsid(1)) && !open.is_the_runners(lsid(2)) && !open.is_the_runners(lsid(3))
+            open.is_owned_by_runner(lsid(1))
+                && !open.is_owned_by_runner(lsid(2))
+                && !open.is_owned_by_runner(lsid(3))
         );
         open.remove(lsid(1));
         open.remove(lsid(2));
@@ -222,10 +224,10 @@ mod tests {
         let now = Instant::now();
         open.insert(lsid(1), Owner::Runner, Some(3), "the runner's", now);
         open.insert(lsid(2), Owner::Listener, Some(4), "a later one", now);
-        open.remove_listened(lsid(1), 3);
-        open.remove_listened(lsid(2), 3);
+        open.remove_observed(lsid(1), 3);
+        open.remove_observed(lsid(2), 3);
         assert_eq!(open.len(), 2);
-        open.remove_listened(lsid(2), 4);
+        open.remove_observed(lsid(2), 4);
         assert_eq!(open.list()[0].operation, "the runner's");
     }
 }

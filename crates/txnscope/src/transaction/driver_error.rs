@@ -5,7 +5,7 @@ use std::fmt;
 use mongodb::error::{Error, ErrorKind, WriteFailure};
 use txnscope_catalog::Line;
 
-use super::begun::{OVERLOADED, is_overload};
+use super::first_statement::{OVERLOADED, is_overload};
 use crate::Reason;
 
 impl Reason {
@@ -117,13 +117,13 @@ pub(super) fn is_write_concern_error(error: &Error) -> bool {
 }
 
 /// Whether the driver refused to send a commit because the work has ended the transaction by itself.
-pub(super) fn was_ended_by_the_work(error: &Error) -> bool {
+pub(super) fn ended_by_callback(error: &Error) -> bool {
     matches!(error.kind.as_ref(), ErrorKind::Transaction { .. })
 }
 
 /// Whether it then says that it was aborted. It has no other form for that than its words; in other words, it is not
 /// known.
-pub(super) fn was_aborted_by_the_work(error: &Error) -> bool {
+pub(super) fn aborted_by_callback(error: &Error) -> bool {
     match error.kind.as_ref() {
         ErrorKind::Transaction { message, .. } => message.contains("abortTransaction"),
         _ => false,
@@ -131,7 +131,7 @@ pub(super) fn was_aborted_by_the_work(error: &Error) -> bool {
 }
 
 /// The same, where the driver refuses to send an abort.
-pub(super) fn was_aborted_before(error: &Error) -> bool {
+pub(super) fn already_aborted(error: &Error) -> bool {
     match error.kind.as_ref() {
         ErrorKind::Transaction { message, .. } => message.contains("abortTransaction twice"),
         _ => false,
@@ -140,16 +140,16 @@ pub(super) fn was_aborted_before(error: &Error) -> bool {
 
 /// How far a statement with this error came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reached {
+pub(super) enum Delivery {
     /// It was not sent.
-    Nobody,
+    NotSent,
     /// It may have been sent; nobody answered.
-    Perhaps,
+    Unknown,
     /// The server answered.
-    Server,
+    Answered,
 }
 
-pub(super) fn reached(error: &Error) -> Reached {
+pub(super) fn delivery(error: &Error) -> Delivery {
     match error.kind.as_ref() {
         ErrorKind::InvalidArgument { .. }
         | ErrorKind::ServerSelection { .. }
@@ -160,27 +160,27 @@ pub(super) fn reached(error: &Error) -> Reached {
         | ErrorKind::Transaction { .. }
         | ErrorKind::IncompatibleServer { .. }
         | ErrorKind::InvalidTlsConfig { .. }
-        | ErrorKind::Shutdown => Reached::Nobody,
-        ErrorKind::Io(_) => Reached::Perhaps,
-        _ if error.server_response().is_some() || code(error).is_some() => Reached::Server,
+        | ErrorKind::Shutdown => Delivery::NotSent,
+        ErrorKind::Io(_) => Delivery::Unknown,
+        _ if error.server_response().is_some() || code(error).is_some() => Delivery::Answered,
         // A document that cannot be written as BSON, or an error of the application's own, that is.
-        _ => Reached::Nobody,
+        _ => Delivery::NotSent,
     }
 }
 
 /// An error in words, without the server's whole reply, which the driver's own `Display` adds as bytes. A server's words
 /// may quote what a client sent: they come on one line, escaped, and cut off where they go on for too long.
 #[derive(Debug)]
-pub(super) struct Brief<'a>(pub(super) &'a Error);
+pub(super) struct ErrorSummary<'a>(pub(super) &'a Error);
 
 /// The longest error, in bytes.
-const LONGEST: usize = 1_000;
+const MAX_ERROR_BYTES: usize = 1_000;
 
-impl fmt::Display for Brief<'_> {
+impl fmt::Display for ErrorSummary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", Line::new(&self.0.kind, LONGEST))?;
+        write!(f, "{}", Line::new(&self.0.kind, MAX_ERROR_BYTES))?;
         if let Some(source) = source(self.0) {
-            write!(f, ": {}", Brief(source))?;
+            write!(f, ": {}", ErrorSummary(source))?;
         }
         Ok(())
     }
@@ -206,12 +206,12 @@ mod tests {
     fn a_servers_words_are_on_one_line_escaped_and_bounded() {
         let words =
             format!("E11000 \"a\nlevel=ERROR forged \u{1b}[2J\u{202e}\u{2028}\"{}", "x".repeat(1 << 20));
-        let told = Brief(&Error::from(io::Error::other(words))).to_string();
-        assert!(told.contains(r#""a\nlevel=ERROR forged \u001b[2J\u202e\u2028""#), "{told}");
+        let summary = ErrorSummary(&Error::from(io::Error::other(words))).to_string();
+        assert!(summary.contains(r#""a\nlevel=ERROR forged \u001b[2J\u202e\u2028""#), "{summary}");
         assert!(
-            told.chars().all(txnscope_catalog::is_printable) && told.len() < LONGEST + 10,
+            summary.chars().all(txnscope_catalog::is_printable) && summary.len() < MAX_ERROR_BYTES + 10,
             "{}",
-            told.len()
+            summary.len()
         );
     }
 
@@ -258,16 +258,19 @@ mod tests {
     #[test]
     fn what_happens_on_the_way_has_reasons_too() {
         let reset = Error::from(io::Error::from(io::ErrorKind::ConnectionReset));
-        assert_eq!((Reason::from_error(&reset), reached(&reset)), (Reason::NETWORK, Reached::Perhaps));
-        let ours = Error::custom("ours");
-        assert_eq!((Reason::from_error(&ours), reached(&ours)), (Reason::APPLICATION, Reached::Nobody));
-        assert_eq!(code(&ours), None);
+        assert_eq!((Reason::from_error(&reset), delivery(&reset)), (Reason::NETWORK, Delivery::Unknown));
+        let custom = Error::custom("ours");
+        assert_eq!(
+            (Reason::from_error(&custom), delivery(&custom)),
+            (Reason::APPLICATION, Delivery::NotSent)
+        );
+        assert_eq!(code(&custom), None);
     }
 
     #[test]
     fn words_are_brief() {
         let reset = Error::from(io::Error::from(io::ErrorKind::ConnectionReset));
-        assert_eq!(Brief(&reset).to_string(), "I/O error: connection reset");
+        assert_eq!(ErrorSummary(&reset).to_string(), "I/O error: connection reset");
         assert_eq!(labels(&reset), "");
     }
 }

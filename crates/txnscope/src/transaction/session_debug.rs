@@ -10,25 +10,25 @@ use mongodb::ClientSession;
 
 /// What the debug form of a session says. A part is absent if it was not found, or is not in the form that is known.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Account {
+pub(super) struct SessionState {
     /// A fingerprint of when the session was last used. The driver sets that time whenever it builds a command for a
     /// connection: as long as it stays what it was, nothing was sent in the session.
-    used: Option<u64>,
+    last_use_hash: Option<u64>,
     /// Whether a connection was lost while it waited for an answer.
     dirty: Option<bool>,
     txn_number: Option<i64>,
 }
 
-impl Account {
+impl SessionState {
     pub(super) fn of(session: &ClientSession) -> Self {
-        let mut reader = Reader::default();
+        let mut reader = DebugFieldReader::default();
         // The end that the reader asks for by an error, after the last part, is what is wanted.
         let _ = write!(reader, "{session:?}");
-        let account = reader.account();
-        if account.used.is_none() || account.dirty.is_none() {
+        let state = reader.state();
+        if state.last_use_hash.is_none() || state.dirty.is_none() {
             warn_once();
         }
-        account
+        state
     }
 
     /// The number of the session's transaction. If it is not known, the log lacks it, and nothing else.
@@ -37,8 +37,8 @@ impl Account {
     }
 
     /// Whether it is certain that no command was sent in the session since then.
-    pub(super) fn shows_nothing_sent_since(self, before: Self) -> bool {
-        self.used.is_some() && self.used == before.used
+    pub(super) fn is_unused_since(self, before: Self) -> bool {
+        self.last_use_hash.is_some() && self.last_use_hash == before.last_use_hash
     }
 
     /// Whether an answer may have been lost in the session.
@@ -59,32 +59,32 @@ fn warn_once() {
 
 /// The parts, in the order in which the driver's own account has them: `… last_use: Instant { … }, dirty: false,
 /// txn_number: 7 …`.
-const PARTS: [&[u8]; 3] = [b"last_use: ", b", dirty: ", b", txn_number: "];
+const FIELDS: [&[u8]; 3] = [b"last_use: ", b", dirty: ", b", txn_number: "];
 
 /// Reads the parts, and ends the formatting behind the last.
-struct Reader {
+struct DebugFieldReader {
     /// How many of the parts' names were found.
     found: usize,
     /// How much of the next one's name was.
     matched: usize,
     /// Of what stands between the first name and the second.
     fingerprint: u64,
-    dirty: Text,
-    number: Text,
+    dirty: Token,
+    number: Token,
 }
 
-impl Default for Reader {
+impl Default for DebugFieldReader {
     fn default() -> Self {
         /// The offset basis of FNV-1a.
         const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
-        Self { found: 0, matched: 0, fingerprint: BASIS, dirty: Text::default(), number: Text::default() }
+        Self { found: 0, matched: 0, fingerprint: BASIS, dirty: Token::default(), number: Token::default() }
     }
 }
 
-impl Reader {
-    fn account(&self) -> Account {
-        Account {
-            used: (self.found >= 2).then_some(self.fingerprint),
+impl DebugFieldReader {
+    fn state(&self) -> SessionState {
+        SessionState {
+            last_use_hash: (self.found >= 2).then_some(self.fingerprint),
             dirty: match self.dirty.as_bytes() {
                 b"false" => Some(false),
                 b"true" => Some(true),
@@ -103,7 +103,7 @@ impl Reader {
             3 if !self.number.push(byte) => return Err(fmt::Error),
             _ => {}
         }
-        if let Some(name) = PARTS.get(self.found) {
+        if let Some(name) = FIELDS.get(self.found) {
             if byte == name[self.matched] {
                 self.matched += 1;
             } else {
@@ -118,7 +118,7 @@ impl Reader {
     }
 }
 
-impl fmt::Write for Reader {
+impl fmt::Write for DebugFieldReader {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         text.bytes().try_for_each(|byte| self.read(byte))
     }
@@ -126,13 +126,13 @@ impl fmt::Write for Reader {
 
 /// A word of letters and digits, up to the first byte that is neither.
 #[derive(Default)]
-struct Text {
+struct Token {
     bytes: [u8; 18],
     len: usize,
     ended: bool,
 }
 
-impl Text {
+impl Token {
     /// `false` once the word has ended.
     fn push(&mut self, byte: u8) -> bool {
         self.ended |= !byte.is_ascii_alphanumeric() || self.len == self.bytes.len();
@@ -152,10 +152,10 @@ impl Text {
 mod tests {
     use super::*;
 
-    fn account(text: &str) -> Account {
-        let mut reader = Reader::default();
+    fn state(text: &str) -> SessionState {
+        let mut reader = DebugFieldReader::default();
         let _ = reader.write_str(text);
-        reader.account()
+        reader.state()
     }
 
     #[tokio::test]
@@ -163,20 +163,20 @@ mod tests {
         let client =
             mongodb::Client::with_uri_str("mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=1").await.unwrap();
         let session = client.start_session().await.unwrap();
-        let before = Account::of(&session);
+        let before = SessionState::of(&session);
         assert_eq!((before.dirty, before.txn_number), (Some(false), Some(0)));
-        assert!(before.used.is_some() && !before.may_have_lost_an_answer());
-        assert!(Account::of(&session).shows_nothing_sent_since(before));
+        assert!(before.last_use_hash.is_some() && !before.may_have_lost_an_answer());
+        assert!(SessionState::of(&session).is_unused_since(before));
     }
 
     #[test]
     fn a_session_that_was_used_since_has_another_fingerprint() {
         let at = |nanos: u32| {
-            account(&format!(
+            state(&format!(
                 "ServerSession {{ id: 1, last_use: Instant {{ tv_sec: 5, tv_nsec: {nanos} }}, dirty: false, txn_number: 42 }}, c"
             ))
         };
-        assert!(at(7).shows_nothing_sent_since(at(7)) && !at(8).shows_nothing_sent_since(at(7)));
+        assert!(at(7).is_unused_since(at(7)) && !at(8).is_unused_since(at(7)));
         assert_eq!(at(7).txn_number(), Some(42));
     }
 
@@ -191,17 +191,17 @@ mod tests {
             "ServerSession { dirty: false, last_use: 5, txn_number: 1 }",
             "ServerSession { id: 1, dirty: , txn_number: 7",
         ] {
-            let read = account(text);
+            let read = state(text);
             assert!(read.may_have_lost_an_answer(), "{text}");
         }
-        let unknown = account("ServerSession { when: 5, dirty: false, txn_number: 1 }");
-        assert!(!unknown.shows_nothing_sent_since(unknown), "{unknown:?}");
-        assert!(account("last_use: 5, dirty: true, txn_number: 1 ").may_have_lost_an_answer());
+        let unknown = state("ServerSession { when: 5, dirty: false, txn_number: 1 }");
+        assert!(!unknown.is_unused_since(unknown), "{unknown:?}");
+        assert!(state("last_use: 5, dirty: true, txn_number: 1 ").may_have_lost_an_answer());
     }
 
     #[test]
     fn a_form_without_the_number_costs_the_number_only() {
-        let number = |text: &str| account(&format!("last_use: 5, dirty: false{text}"));
+        let number = |text: &str| state(&format!("last_use: 5, dirty: false{text}"));
         for (text, expected) in [
             (", txn_number: 7}", Some(7)),
             (", ttxn_number: 7}", None),

@@ -1,4 +1,4 @@
-//! Queues, in this process, of transactions that would only get in each other's way.
+//! KeyedQueues, in this process, of transactions that would only get in each other's way.
 //!
 //! Two transactions that write one document cannot both commit: the second one's work is thrown away, and tried again
 //! until it does not meet another. Where the application knows beforehand what they will meet on, they take turns
@@ -11,84 +11,90 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use quanta::Instant;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::books::Books;
 use super::key::Key;
-use super::nest::{Deadlock, Nest, Registered};
+use super::metrics::TransactionMetrics;
+use super::nesting::{Deadlock, RunScope, WaitRegistration};
 
 const SHARDS: usize = 16;
 
 /// All queues.
 #[derive(Default)]
-pub(super) struct Queues {
+pub(super) struct KeyedQueues {
     shards: [Mutex<HashMap<Key, Queue>>; SHARDS],
 }
 
 /// Those who wait for one key, and the one whose turn it is.
 struct Queue {
-    turn: Arc<Semaphore>,
+    acquire: Arc<Semaphore>,
     members: usize,
-    holder: Option<Arc<Nest>>,
+    holder: Option<Arc<RunScope>>,
 }
 
 /// Why there is no turn.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Refused {
+pub(super) enum AcquireError {
     /// As many wait as may.
-    Full,
+    QueueFull,
     Deadlock(Deadlock),
 }
 
-impl Queues {
+impl KeyedQueues {
     /// Waits for the turn of all these keys, each queue in the order of arrival.
     ///
     /// # Cancellation
     ///
     /// Who is dropped leaves the queue.
-    pub(super) async fn turn(
+    pub(super) async fn acquire(
         self: &Arc<Self>,
         keys: &[Key],
-        most: usize,
-        run: &Arc<Nest>,
-    ) -> Result<Vec<Turn>, Refused> {
-        let _waiting = Waiting::begin(run.books);
-        let mut turns = Vec::with_capacity(keys.len());
+        max_waiting: usize,
+        run: &Arc<RunScope>,
+    ) -> Result<Vec<QueuePermit>, AcquireError> {
+        let _waiting = WaitTimer::begin(run.metrics);
+        let mut permits = Vec::with_capacity(keys.len());
         // In one order for everybody, so that no two wait for each other.
         let mut keys = keys.to_vec();
         keys.sort_unstable();
         keys.dedup();
         for key in keys {
-            let (turn, membership) = self.join(key, most)?;
+            let (acquire, membership) = self.join(key, max_waiting)?;
             // Nobody waits for who holds nothing.
-            let holds = !turns.is_empty() || run.is_inside_of_another();
-            let registered =
-                holds.then(|| Registered::new(run, self, key)).transpose().map_err(Refused::Deadlock)?;
+            let holds = !permits.is_empty() || run.is_nested();
+            let registered = holds
+                .then(|| WaitRegistration::new(run, self, key))
+                .transpose()
+                .map_err(AcquireError::Deadlock)?;
             // The queue's semaphore is never closed.
-            let permit = turn.acquire_owned().await.ok();
+            let permit = acquire.acquire_owned().await.ok();
             drop(registered);
             if let Some(queue) = self.shard(key).get_mut(&key) {
                 queue.holder = Some(Arc::clone(run));
             }
-            turns.push(Turn { permit, membership });
+            permits.push(QueuePermit { permit, membership });
         }
-        Ok(turns)
+        Ok(permits)
     }
 
-    fn join(self: &Arc<Self>, key: Key, most: usize) -> Result<(Arc<Semaphore>, Membership), Refused> {
+    fn join(
+        self: &Arc<Self>,
+        key: Key,
+        max_waiting: usize,
+    ) -> Result<(Arc<Semaphore>, Membership), AcquireError> {
         let mut shard = self.shard(key);
         let queue = shard.entry(key).or_insert_with(|| Queue {
-            turn: Arc::new(Semaphore::new(1)),
+            acquire: Arc::new(Semaphore::new(1)),
             members: 0,
             holder: None,
         });
-        if queue.members > most {
-            return Err(Refused::Full);
+        if queue.members > max_waiting {
+            return Err(AcquireError::QueueFull);
         }
         queue.members += 1;
-        Ok((Arc::clone(&queue.turn), Membership { queues: Arc::clone(self), key }))
+        Ok((Arc::clone(&queue.acquire), Membership { queues: Arc::clone(self), key }))
     }
 
     /// Whose turn it is.
-    pub(super) fn holder(&self, key: Key) -> Option<Arc<Nest>> {
+    pub(super) fn holder(&self, key: Key) -> Option<Arc<RunScope>> {
         self.shard(key).get(&key)?.holder.clone()
     }
 
@@ -98,12 +104,12 @@ impl Queues {
 }
 
 /// The turn, until it is dropped.
-pub(super) struct Turn {
+pub(super) struct QueuePermit {
     permit: Option<OwnedSemaphorePermit>,
     membership: Membership,
 }
 
-impl Drop for Turn {
+impl Drop for QueuePermit {
     fn drop(&mut self) {
         let Membership { queues, key } = &self.membership;
         if let Some(queue) = queues.shard(*key).get_mut(key) {
@@ -116,7 +122,7 @@ impl Drop for Turn {
 
 /// One who waits or whose turn it is; the last to go takes the queue along.
 struct Membership {
-    queues: Arc<Queues>,
+    queues: Arc<KeyedQueues>,
     key: Key,
 }
 
@@ -132,22 +138,22 @@ impl Drop for Membership {
 }
 
 /// Counts one who waits, and how long.
-struct Waiting {
-    books: &'static Books,
+struct WaitTimer {
+    metrics: &'static TransactionMetrics,
     since: Instant,
 }
 
-impl Waiting {
-    fn begin(books: &'static Books) -> Self {
-        books.queued.increment(1.0);
-        Self { books, since: Instant::now() }
+impl WaitTimer {
+    fn begin(metrics: &'static TransactionMetrics) -> Self {
+        metrics.queued.increment(1.0);
+        Self { metrics, since: Instant::now() }
     }
 }
 
-impl Drop for Waiting {
+impl Drop for WaitTimer {
     fn drop(&mut self) {
-        self.books.queued.decrement(1.0);
-        self.books.queue_wait.record(self.since.elapsed().as_secs_f64());
+        self.metrics.queued.decrement(1.0);
+        self.metrics.queue_wait.record(self.since.elapsed().as_secs_f64());
     }
 }
 
@@ -156,13 +162,13 @@ mod tests {
     use super::*;
     use crate::{Metrics, OperationName};
 
-    fn run() -> (Metrics, Arc<Nest>) {
+    fn run() -> (Metrics, Arc<RunScope>) {
         let metrics = Metrics::isolated().unwrap();
-        let books = metrics.registry().resolve(OperationName::named("op")).books();
-        (metrics, Nest::new(books))
+        let operation = metrics.registry().resolve(OperationName::named("op"));
+        (metrics, RunScope::new(operation.transaction_metrics()))
     }
 
-    fn members(queues: &Queues) -> usize {
+    fn members(queues: &KeyedQueues) -> usize {
         queues
             .shards
             .iter()
@@ -173,14 +179,14 @@ mod tests {
     #[tokio::test]
     async fn turns_come_in_the_order_of_arrival_and_nothing_is_left_behind() {
         let (metrics, run) = run();
-        let (queues, key) = (Arc::<Queues>::default(), Key::of(&"retainer"));
-        let first = queues.turn(&[key], 10, &run).await.unwrap();
+        let (queues, key) = (Arc::<KeyedQueues>::default(), Key::of(&"retainer"));
+        let first = queues.acquire(&[key], 10, &run).await.unwrap();
         let order = Arc::<Mutex<Vec<u32>>>::default();
         let mut waiters = Vec::new();
         for number in 0..5 {
             let (waiting, order, run) = (Arc::clone(&queues), Arc::clone(&order), Arc::clone(&run));
             waiters.push(tokio::spawn(async move {
-                let _turn = waiting.turn(&[key], 10, &run).await.unwrap();
+                let _turn = waiting.acquire(&[key], 10, &run).await.unwrap();
                 order.lock().unwrap().push(number);
             }));
             while members(&queues) < number as usize + 2 {
@@ -205,23 +211,23 @@ mod tests {
     #[tokio::test]
     async fn a_full_queue_refuses() {
         let (_metrics, run) = run();
-        let (queues, key) = (Arc::<Queues>::default(), Key::of(&7));
-        let _turn = queues.turn(&[key, key], 0, &run).await.unwrap();
-        assert_eq!(queues.turn(&[key], 0, &run).await.err(), Some(Refused::Full));
-        assert!(queues.turn(&[Key::of(&8)], 0, &run).await.is_ok());
+        let (queues, key) = (Arc::<KeyedQueues>::default(), Key::of(&7));
+        let _turn = queues.acquire(&[key, key], 0, &run).await.unwrap();
+        assert_eq!(queues.acquire(&[key], 0, &run).await.err(), Some(AcquireError::QueueFull));
+        assert!(queues.acquire(&[Key::of(&8)], 0, &run).await.is_ok());
     }
 
     #[tokio::test]
     async fn two_who_want_the_same_two_keys_do_not_wait_for_each_other() {
         let (_metrics, run) = run();
-        let queues = Arc::<Queues>::default();
+        let queues = Arc::<KeyedQueues>::default();
         let (a, b) = (Key::of(&"a"), Key::of(&"b"));
         let mut tasks = tokio::task::JoinSet::new();
         for index in 0..100 {
-            let (queues, run) = (Arc::clone(&queues), Nest::new(run.books));
+            let (queues, run) = (Arc::clone(&queues), RunScope::new(run.metrics));
             let keys = if index % 2 == 0 { [a, b] } else { [b, a] };
             tasks.spawn(async move {
-                let _turn = queues.turn(&keys, 200, &run).await.unwrap();
+                let _turn = queues.acquire(&keys, 200, &run).await.unwrap();
                 tokio::task::yield_now().await;
             });
         }

@@ -5,29 +5,29 @@ use mongodb::event::command::CommandEvent;
 use tokio::runtime::Handle;
 
 /// A handler that has each event heard and then gives it to theirs, the way the driver would have.
-pub(super) fn before(
-    theirs: EventHandler<CommandEvent>,
-    hear: impl Fn(&CommandEvent) + Send + Sync + 'static,
+pub(super) fn chain_handlers(
+    second: EventHandler<CommandEvent>,
+    first: impl Fn(&CommandEvent) + Send + Sync + 'static,
 ) -> EventHandler<CommandEvent> {
-    match theirs {
-        EventHandler::Callback(theirs) => EventHandler::callback(move |event| {
-            hear(&event);
-            theirs(event);
+    match second {
+        EventHandler::Callback(second) => EventHandler::callback(move |event| {
+            first(&event);
+            second(event);
         }),
-        EventHandler::AsyncCallback(theirs) => EventHandler::callback(move |event| {
-            hear(&event);
-            spawn(theirs(event));
+        EventHandler::AsyncCallback(second) => EventHandler::callback(move |event| {
+            first(&event);
+            spawn(second(event));
         }),
-        EventHandler::TokioMpsc(theirs) => EventHandler::callback(move |event| {
-            hear(&event);
-            let theirs = theirs.clone();
-            spawn(async move { drop(theirs.send(event).await) });
+        EventHandler::TokioMpsc(second) => EventHandler::callback(move |event| {
+            first(&event);
+            let second = second.clone();
+            spawn(async move { drop(second.send(event).await) });
         }),
-        theirs => {
+        second => {
             tracing::error!(
                 "transactions are not listened to: the client has a handler of command events of an unknown kind"
             );
-            theirs
+            second
         }
     }
 }

@@ -8,76 +8,76 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::books::Books;
 use super::key::Key;
-use super::queue::Queues;
+use super::keyed_queue::KeyedQueues;
+use super::metrics::TransactionMetrics;
 
 tokio::task_local! {
     /// The run whose work the current task is in.
-    static INSIDE: Arc<Nest>;
+    static CURRENT_RUN: Arc<RunScope>;
 }
 
 /// One run, and those that it is in the work of.
-pub(super) struct Nest {
-    pub(super) books: &'static Books,
-    outer: Option<Arc<Nest>>,
+pub(super) struct RunScope {
+    pub(super) metrics: &'static TransactionMetrics,
+    outer: Option<Arc<RunScope>>,
     /// Whether it was said that it meets another transaction in the work of its own task.
     warned: AtomicBool,
 }
 
-impl Nest {
-    pub(super) fn new(books: &'static Books) -> Arc<Self> {
-        let outer = INSIDE.try_with(Arc::clone).ok();
-        Arc::new(Self { books, outer, warned: AtomicBool::new(false) })
+impl RunScope {
+    pub(super) fn new(metrics: &'static TransactionMetrics) -> Arc<Self> {
+        let outer = CURRENT_RUN.try_with(Arc::clone).ok();
+        Arc::new(Self { metrics, outer, warned: AtomicBool::new(false) })
     }
 
     /// Polls the work of that run, which knows then that it is.
     pub(super) fn scope<F: Future>(self: &Arc<Self>, work: F) -> impl Future<Output = F::Output> + use<F> {
-        INSIDE.scope(Arc::clone(self), work)
+        CURRENT_RUN.scope(Arc::clone(self), work)
     }
 
-    pub(super) fn is_inside_of_another(&self) -> bool {
+    pub(super) fn is_nested(&self) -> bool {
         self.outer.is_some()
     }
 
     /// `true` the first time.
-    pub(super) fn warns(&self) -> bool {
+    pub(super) fn first_warning(&self) -> bool {
         !self.warned.swap(true, Relaxed)
     }
 
     /// Whether that run is this one, or this one is in its work.
     fn is_within(self: &Arc<Self>, run: &Arc<Self>) -> bool {
-        std::iter::successors(Some(self), |nest| nest.outer.as_ref()).any(|nest| Arc::ptr_eq(nest, run))
+        std::iter::successors(Some(self), |inner| inner.outer.as_ref()).any(|outer| Arc::ptr_eq(outer, run))
     }
 }
 
 /// The counters of the run whose work the current task is in, if it is in one.
-pub(super) fn current() -> Option<&'static Books> {
-    INSIDE.try_with(|nest| nest.books).ok()
+pub(super) fn current() -> Option<&'static TransactionMetrics> {
+    CURRENT_RUN.try_with(|run| run.metrics).ok()
 }
 
 /// Those who hold keys, they or a run that they are in the work of, and wait for another.
 static WAITING: Mutex<Vec<Waiting>> = Mutex::new(Vec::new());
 
 struct Waiting {
-    run: Arc<Nest>,
-    queues: Arc<Queues>,
+    run: Arc<RunScope>,
+    queues: Arc<KeyedQueues>,
     key: Key,
 }
 
 /// That a run waits for a key while it holds others, until this is dropped.
-pub(super) struct Registered(Arc<Nest>);
+pub(super) struct WaitRegistration(Arc<RunScope>);
 
-impl Registered {
+impl WaitRegistration {
     /// # Errors
     ///
     /// If its wait could only end after itself.
-    pub(super) fn new(run: &Arc<Nest>, queues: &Arc<Queues>, key: Key) -> Result<Self, Deadlock> {
+    pub(super) fn new(run: &Arc<RunScope>, queues: &Arc<KeyedQueues>, key: Key) -> Result<Self, Deadlock> {
         let mut waiting = WAITING.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(holder) = queues.holder(key)
-            && closes_a_circle(&waiting, run, &holder, &mut Vec::new())
+            && closes_cycle(&waiting, run, &holder, &mut Vec::new())
         {
-            return Err(Deadlock { key: key.to_string(), holder: holder.books.operation() });
+            return Err(Deadlock { key: key.to_string(), holder: holder.metrics.operation() });
         }
         waiting.push(Waiting { run: Arc::clone(run), queues: Arc::clone(queues), key });
         Ok(Self(Arc::clone(run)))
@@ -85,26 +85,26 @@ impl Registered {
 }
 
 /// Whether what that holder waits for, or what is in its work, is held by the run or by what it is in the work of.
-fn closes_a_circle(
+fn closes_cycle(
     waiting: &[Waiting],
-    run: &Arc<Nest>,
-    holder: &Arc<Nest>,
-    seen: &mut Vec<Arc<Nest>>,
+    run: &Arc<RunScope>,
+    holder: &Arc<RunScope>,
+    seen: &mut Vec<Arc<RunScope>>,
 ) -> bool {
     if run.is_within(holder) {
         return true;
     }
-    if seen.iter().any(|nest| Arc::ptr_eq(nest, holder)) {
+    if seen.iter().any(|run| Arc::ptr_eq(run, holder)) {
         return false;
     }
     seen.push(Arc::clone(holder));
     waiting.iter().filter(|other| other.run.is_within(holder)).any(|other| {
         let next = other.queues.holder(other.key);
-        next.is_some_and(|next| closes_a_circle(waiting, run, &next, seen))
+        next.is_some_and(|next| closes_cycle(waiting, run, &next, seen))
     })
 }
 
-impl Drop for Registered {
+impl Drop for WaitRegistration {
     fn drop(&mut self) {
         let mut waiting = WAITING.lock().unwrap_or_else(PoisonError::into_inner);
         // A run waits for one key at a time.

@@ -3,9 +3,9 @@
 use mongodb::bson::{Bson, Document};
 use mongodb::error::{Error, RETRYABLE_WRITE_ERROR, TRANSIENT_TRANSACTION_ERROR};
 
-use super::super::begun::{Begun, begun, is_overload};
-use super::super::classify::{Reached, code, reached};
-use super::super::open::Lsid;
+use super::super::driver_error::{Delivery, code, delivery};
+use super::super::first_statement::{ServerStarted, is_overload, server_started};
+use super::super::open_transactions::Lsid;
 use crate::Reason;
 
 /// What a command is to a transaction.
@@ -18,7 +18,7 @@ pub(super) enum Command {
     Commit,
     Abort,
     /// A retryable write: it belongs to no transaction, but its number ends an earlier one of its session.
-    Outside,
+    NonTransactional,
 }
 
 /// A command that is sent.
@@ -29,7 +29,7 @@ pub(super) struct Request {
     pub(super) txn_number: i64,
     pub(super) command: Command,
     /// Whether somebody else counts it.
-    pub(super) foreign: bool,
+    pub(super) owned_elsewhere: bool,
 }
 
 impl Request {
@@ -43,23 +43,23 @@ impl Request {
         let lsid = Lsid::of(command.get("lsid")?.as_document()?)?;
         let is = |field, value| command.get(field) == Some(&Bson::Boolean(value));
         let command = match name {
-            _ if !is("autocommit", false) => Command::Outside,
+            _ if !is("autocommit", false) => Command::NonTransactional,
             "commitTransaction" => Command::Commit,
             "abortTransaction" => Command::Abort,
             _ if is("startTransaction", true) => Command::First,
             _ => Command::Statement,
         };
-        Some(Self { id, lsid, txn_number, command, foreign: false })
+        Some(Self { id, lsid, txn_number, command, owned_elsewhere: false })
     }
 }
 
 /// What came back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum CommandOutcome {
     /// It is done.
     Done,
     /// It is done, and not written as widely as was asked.
-    Narrowly,
+    WriteConcernError,
     /// The server said no.
     Refused(Refusal),
     /// Nobody answered.
@@ -71,7 +71,7 @@ pub(super) enum Answer {
 pub(super) struct Refusal {
     pub(super) reason: Reason,
     /// Whether a transaction that this is the first answer of was begun.
-    pub(super) begun: Begun,
+    pub(super) server_started: ServerStarted,
     /// Whether the transaction is no more, and the whole of it may be tried again.
     pub(super) transient: bool,
     /// Whether a commit that this is the answer to may have been applied all the same. The driver's label that says
@@ -81,20 +81,20 @@ pub(super) struct Refusal {
     pub(super) overload: bool,
 }
 
-impl Answer {
+impl CommandOutcome {
     /// Of a reply with `ok: 1`, which failed writes come with as well.
     pub(super) fn of_reply(reply: &Document) -> Self {
         if let Some(code) = write_error(reply) {
             return Self::Refused(Refusal {
                 reason: Reason::of_code(code),
-                begun: Begun::Yes,
+                server_started: ServerStarted::Yes,
                 transient: false,
                 may_be_applied: false,
                 overload: false,
             });
         }
         if reply.get("writeConcernError").is_some_and(|error| *error != Bson::Null) {
-            return Self::Narrowly;
+            return Self::WriteConcernError;
         }
         Self::Done
     }
@@ -102,12 +102,12 @@ impl Answer {
     /// Of an error: the server's, or one on the way.
     pub(super) fn of_failure(error: &Error) -> Self {
         let reason = Reason::from_error(error);
-        if reached(error) != Reached::Server {
+        if delivery(error) != Delivery::Answered {
             return Self::Lost(reason);
         }
         Self::Refused(Refusal {
             reason,
-            begun: begun(error),
+            server_started: server_started(error),
             transient: error.contains_label(TRANSIENT_TRANSACTION_ERROR),
             may_be_applied: may_be_applied(error),
             overload: is_overload(error),
@@ -176,7 +176,7 @@ mod tests {
             ("insert", doc! { "txnNumber": 3, "autocommit": false }, Some(Command::Statement)),
             ("commitTransaction", goes_on.clone(), Some(Command::Commit)),
             ("abortTransaction", goes_on, Some(Command::Abort)),
-            ("insert", doc! { "txnNumber": 3_i64 }, Some(Command::Outside)),
+            ("insert", doc! { "txnNumber": 3_i64 }, Some(Command::NonTransactional)),
             ("insert", doc! {}, None),
             ("insert", doc! { "txnNumber": "three", "autocommit": false }, None),
             ("insert", doc! { "txnNumber": 3_i64, "lsid": 7, "autocommit": false }, None),
@@ -192,34 +192,35 @@ mod tests {
     #[test]
     fn a_reply_can_hold_failed_writes() {
         let refused = |reason| {
-            let (begun, transient, may_be_applied, overload) = (Begun::Yes, false, false, false);
-            Answer::Refused(Refusal { reason, begun, transient, may_be_applied, overload })
+            let (server_started, transient, may_be_applied, overload) =
+                (ServerStarted::Yes, false, false, false);
+            CommandOutcome::Refused(Refusal { reason, server_started, transient, may_be_applied, overload })
         };
         let written = |code: i32| doc! { "ok": 0.0, "code": code };
         for (reply, expected) in [
-            (doc! { "ok": 1.0, "n": 1 }, Answer::Done),
-            (doc! { "ok": 1.0, "writeErrors": [] }, Answer::Done),
+            (doc! { "ok": 1.0, "n": 1 }, CommandOutcome::Done),
+            (doc! { "ok": 1.0, "writeErrors": [] }, CommandOutcome::Done),
             (
                 doc! { "ok": 1.0, "writeErrors": [{ "index": 0, "code": 11000 }] },
                 refused(Reason::DUPLICATE_KEY),
             ),
             (doc! { "ok": 1.0, "writeErrors": [{ "code": 121_i64 }] }, refused(Reason::DOCUMENT_VALIDATION)),
             (doc! { "ok": 1.0, "writeErrors": ["odd"] }, refused(Reason::OTHER)),
-            (doc! { "ok": 1.0, "writeConcernError": { "code": 64 } }, Answer::Narrowly),
-            (doc! { "ok": 1.0, "nErrors": 0 }, Answer::Done),
+            (doc! { "ok": 1.0, "writeConcernError": { "code": 64 } }, CommandOutcome::WriteConcernError),
+            (doc! { "ok": 1.0, "nErrors": 0 }, CommandOutcome::Done),
             (
                 doc! { "ok": 1.0, "nErrors": 1, "cursor": { "firstBatch": [{ "ok": 1.0 }, written(11000)] } },
                 refused(Reason::DUPLICATE_KEY),
             ),
             (doc! { "ok": 1.0, "nErrors": 1.0 }, refused(Reason::OTHER)),
         ] {
-            assert_eq!(Answer::of_reply(&reply), expected, "{reply}");
+            assert_eq!(CommandOutcome::of_reply(&reply), expected, "{reply}");
         }
     }
 
     #[test]
     fn an_error_on_the_way_is_no_answer() {
         let reset = Error::from(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
-        assert_eq!(Answer::of_failure(&reset), Answer::Lost(Reason::NETWORK));
+        assert_eq!(CommandOutcome::of_failure(&reset), CommandOutcome::Lost(Reason::NETWORK));
     }
 }

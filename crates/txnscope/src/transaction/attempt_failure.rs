@@ -2,30 +2,30 @@
 
 use mongodb::error::{Error, TRANSIENT_TRANSACTION_ERROR};
 
-use super::attempt::Live;
+use super::attempt::RunningAttempt;
 use super::error::{Abort, ApplicationError, Cause};
 use crate::Reason;
 
 /// Why the work has given an attempt up.
-pub(super) struct Why<E> {
+pub(super) struct AttemptFailure<E> {
     pub(super) cause: Cause<E>,
     /// The driver's error, if it stands inside an error of the application's.
-    pub(super) inside: Option<Error>,
+    pub(super) wrapped: Option<Error>,
     pub(super) reason: Reason,
-    pub(super) then: Then,
+    pub(super) next_step: NextStep,
 }
 
 /// What follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Then {
+pub(super) enum NextStep {
     /// The whole transaction may be tried again.
-    Again,
+    Retry,
     Fail,
     /// The application's rules said no.
     Reject,
 }
 
-impl<E: ApplicationError> Why<E> {
+impl<E: ApplicationError> AttemptFailure<E> {
     pub(super) fn of(abort: Abort<E>) -> Self {
         match abort {
             Abort::Driver(error) => Self::driver(error),
@@ -36,8 +36,8 @@ impl<E: ApplicationError> Why<E> {
     fn driver(error: Error) -> Self {
         Self {
             reason: Reason::from_error(&error),
-            then: then(&error),
-            inside: None,
+            next_step: next_step(&error),
+            wrapped: None,
             cause: Cause::Driver(error),
         }
     }
@@ -46,30 +46,31 @@ impl<E: ApplicationError> Why<E> {
     /// no rule of the application's has said no. If it means something else by it (that a duplicate is a payment which
     /// was made before, say), it gives a reason of its own.
     fn application(error: E) -> Self {
-        let (said, inside) = (error.reason(), error.driver_error().cloned());
-        let (reason, then) = match &inside {
-            Some(inside) => {
-                let reason = Reason::from_error(inside);
-                let means_it =
-                    [reason, Reason::APPLICATION, Reason::OTHER].contains(&said) || said.is_the_drivers();
-                match then(inside) {
-                    Then::Again => (reason, Then::Again),
-                    Then::Fail if means_it => (reason, Then::Fail),
-                    Then::Fail | Then::Reject => (said, no(&error)),
+        let (reason_given, wrapped) = (error.reason(), error.driver_error().cloned());
+        let (reason, next_step) = match &wrapped {
+            Some(wrapped) => {
+                let reason = Reason::from_error(wrapped);
+                let no_reason_of_its_own = [reason, Reason::APPLICATION, Reason::OTHER]
+                    .contains(&reason_given)
+                    || reason_given.is_driver_reason();
+                match next_step(wrapped) {
+                    NextStep::Retry => (reason, NextStep::Retry),
+                    NextStep::Fail if no_reason_of_its_own => (reason, NextStep::Fail),
+                    NextStep::Fail | NextStep::Reject => (reason_given, rejected_or_failed(&error)),
                 }
             }
             // Without the error itself, the reason says as much as its label would.
-            None if is_retried(said) => (said, Then::Again),
-            None if said.is_the_drivers() => (said, Then::Fail),
-            None => (said, no(&error)),
+            None if is_always_transient(reason_given) => (reason_given, NextStep::Retry),
+            None if reason_given.is_driver_reason() => (reason_given, NextStep::Fail),
+            None => (reason_given, rejected_or_failed(&error)),
         };
-        Self { cause: Cause::Application(error), inside, reason, then }
+        Self { cause: Cause::Application(error), wrapped, reason, next_step }
     }
 }
 
-impl<E> Why<E> {
+impl<E> AttemptFailure<E> {
     /// The time is over; before that an attempt had failed with this error.
-    pub(super) fn late(last: Option<Error>) -> Self {
+    pub(super) fn deadline_exceeded(last: Option<Error>) -> Self {
         let reason = last.as_ref().map_or(Reason::TIMEOUT, Reason::from_error);
         Self::fail(Cause::Deadline(last), reason)
     }
@@ -80,7 +81,7 @@ impl<E> Why<E> {
     }
 
     /// Without an attempt.
-    pub(super) fn no_turn(cause: Cause<E>) -> Self {
+    pub(super) fn no_permit(cause: Cause<E>) -> Self {
         let reason = match &cause {
             Cause::Deadlock(_) => Reason::DEADLOCK,
             Cause::QueueFull => Reason::QUEUE_FULL,
@@ -90,50 +91,52 @@ impl<E> Why<E> {
     }
 
     fn fail(cause: Cause<E>, reason: Reason) -> Self {
-        Self { cause, inside: None, reason, then: Then::Fail }
+        Self { cause, wrapped: None, reason, next_step: NextStep::Fail }
     }
 
     /// The same, when there is no time left for another attempt.
-    pub(super) fn out_of_time(self) -> Self {
-        match (self.cause, self.inside) {
-            (Cause::Driver(error), _) | (Cause::Application(_), Some(error)) => Self::late(Some(error)),
-            (cause, inside) => Self { cause, inside, ..self },
+    pub(super) fn without_time_left(self) -> Self {
+        match (self.cause, self.wrapped) {
+            (Cause::Driver(error), _) | (Cause::Application(_), Some(error)) => {
+                Self::deadline_exceeded(Some(error))
+            }
+            (cause, wrapped) => Self { cause, wrapped, ..self },
         }
     }
 
     pub(super) fn into_driver_error(self) -> Option<Error> {
         match self.cause {
             Cause::Driver(error) => Some(error),
-            _ => self.inside,
+            _ => self.wrapped,
         }
     }
 
     /// Whether the reason that an error of the application's gives is that the connection was lost in the session,
     /// which the driver would call transient.
-    pub(super) fn is_lost_to(&self, live: &Live) -> bool {
+    pub(super) fn lost_connection_in(&self, attempt: &RunningAttempt) -> bool {
         self.driver_error().is_none()
             && [Reason::NETWORK, Reason::SERVER_SELECTION].contains(&self.reason)
-            && (live.was_never_answered() || live.may_have_lost_an_answer())
+            && (attempt.is_unanswered() || attempt.may_have_lost_an_answer())
     }
 
     pub(super) fn driver_error(&self) -> Option<&Error> {
         match &self.cause {
             Cause::Driver(error) => Some(error),
-            _ => self.inside.as_ref(),
+            _ => self.wrapped.as_ref(),
         }
     }
 }
 
-fn then(error: &Error) -> Then {
-    if error.contains_label(TRANSIENT_TRANSACTION_ERROR) { Then::Again } else { Then::Fail }
+fn next_step(error: &Error) -> NextStep {
+    if error.contains_label(TRANSIENT_TRANSACTION_ERROR) { NextStep::Retry } else { NextStep::Fail }
 }
 
-fn no(error: &impl ApplicationError) -> Then {
-    if error.is_fault() { Then::Fail } else { Then::Reject }
+fn rejected_or_failed(error: &impl ApplicationError) -> NextStep {
+    if error.is_fault() { NextStep::Fail } else { NextStep::Reject }
 }
 
 /// Whether it is of the database alone, and the server or the driver puts the label `TransientTransactionError` on every
 /// such error of a statement. That the network failed can be said of another service, too.
-fn is_retried(reason: Reason) -> bool {
+fn is_always_transient(reason: Reason) -> bool {
     reason.is_transient() && ![Reason::NETWORK, Reason::SERVER_SELECTION].contains(&reason)
 }

@@ -10,24 +10,24 @@ use txnscope_catalog::{Emitter, Kind, Metric};
 use super::families::{Families, is_derived};
 
 /// Forwards to the exporter, and keeps the catalogue's metrics itself.
-pub(super) struct Recorder {
+pub(super) struct CompositeRecorder {
     exporter: PrometheusRecorder,
     families: Arc<Families>,
     /// Names that the application has recorded as what they are not.
-    refused: Mutex<BTreeSet<String>>,
+    rejected: Mutex<BTreeSet<String>>,
 }
 
 /// Where a metric of that name and kind belongs.
-enum Place {
-    Ours(&'static Metric),
+enum Route {
+    Catalog(&'static Metric),
     Exporter,
     /// A page with two families of one name is none that Prometheus reads.
-    Nowhere,
+    Rejected,
 }
 
-impl Recorder {
+impl CompositeRecorder {
     pub(super) fn new(builder: PrometheusBuilder) -> Self {
-        Self { exporter: builder.build_recorder(), families: Arc::default(), refused: Mutex::default() }
+        Self { exporter: builder.build_recorder(), families: Arc::default(), rejected: Mutex::default() }
     }
 
     pub(super) fn exporter(&self) -> PrometheusHandle {
@@ -38,14 +38,14 @@ impl Recorder {
         Arc::clone(&self.families)
     }
 
-    fn place(&self, key: &Key, kind: Kind) -> Place {
-        match catalogued(key.name()) {
-            Some(metric) if metric.kind == kind => return Place::Ours(metric),
-            None if !is_of_a_histogram(key.name()) => return Place::Exporter,
+    fn route(&self, key: &Key, kind: Kind) -> Route {
+        match find_catalog_metric(key.name()) {
+            Some(metric) if metric.kind == kind => return Route::Catalog(metric),
+            None if !is_histogram_line(key.name()) => return Route::Exporter,
             _ => {}
         }
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        if refused.len() < MAX_REFUSED && refused.insert(key.name().to_owned()) {
+        let mut rejected = self.rejected.lock().unwrap_or_else(PoisonError::into_inner);
+        if rejected.len() < MAX_WARNINGS && rejected.insert(key.name().to_owned()) {
             tracing::warn!(
                 metric = key.name(),
                 kind = kind.as_str(),
@@ -53,66 +53,68 @@ impl Recorder {
                  another name"
             );
         }
-        Place::Nowhere
+        Route::Rejected
     }
 }
 
 /// So many names are told of.
-const MAX_REFUSED: usize = 100;
+const MAX_WARNINGS: usize = 100;
 
 /// Whether it is the name of a line of one of the catalogue's histograms.
-fn is_of_a_histogram(name: &str) -> bool {
+fn is_histogram_line(name: &str) -> bool {
     ["_bucket", "_sum", "_count"].iter().any(|suffix| {
-        name.strip_suffix(suffix).and_then(catalogued).is_some_and(|metric| metric.kind == Kind::Histogram)
+        name.strip_suffix(suffix)
+            .and_then(find_catalog_metric)
+            .is_some_and(|metric| metric.kind == Kind::Histogram)
     })
 }
 
 /// The catalogue's metric of that name, if the library emits it.
-fn catalogued(name: &str) -> Option<&'static Metric> {
+fn find_catalog_metric(name: &str) -> Option<&'static Metric> {
     txnscope_catalog::find(name).filter(|metric| metric.emitter == Emitter::Library)
 }
 
-impl metrics::Recorder for Recorder {
+impl metrics::Recorder for CompositeRecorder {
     fn describe_counter(&self, key: KeyName, unit: Option<Unit>, description: SharedString) {
-        if catalogued(key.as_str()).is_none() {
+        if find_catalog_metric(key.as_str()).is_none() {
             self.exporter.describe_counter(key, unit, description);
         }
     }
 
     fn describe_gauge(&self, key: KeyName, unit: Option<Unit>, description: SharedString) {
-        if catalogued(key.as_str()).is_none() {
+        if find_catalog_metric(key.as_str()).is_none() {
             self.exporter.describe_gauge(key, unit, description);
         }
     }
 
     fn describe_histogram(&self, key: KeyName, unit: Option<Unit>, description: SharedString) {
-        if catalogued(key.as_str()).is_none() {
+        if find_catalog_metric(key.as_str()).is_none() {
             self.exporter.describe_histogram(key, unit, description);
         }
     }
 
     fn register_counter(&self, key: &Key, metadata: &Metadata<'_>) -> Counter {
-        match self.place(key, Kind::Counter) {
-            Place::Ours(metric) => Counter::from_arc(self.families.counter(metric, key)),
-            Place::Exporter => self.exporter.register_counter(key, metadata),
-            Place::Nowhere => Counter::noop(),
+        match self.route(key, Kind::Counter) {
+            Route::Catalog(metric) => Counter::from_arc(self.families.counter(metric, key)),
+            Route::Exporter => self.exporter.register_counter(key, metadata),
+            Route::Rejected => Counter::noop(),
         }
     }
 
     fn register_gauge(&self, key: &Key, metadata: &Metadata<'_>) -> Gauge {
-        match self.place(key, Kind::Gauge) {
-            Place::Ours(metric) if is_derived(metric) => Gauge::noop(),
-            Place::Ours(metric) => Gauge::from_arc(self.families.gauge(metric, key)),
-            Place::Exporter => self.exporter.register_gauge(key, metadata),
-            Place::Nowhere => Gauge::noop(),
+        match self.route(key, Kind::Gauge) {
+            Route::Catalog(metric) if is_derived(metric) => Gauge::noop(),
+            Route::Catalog(metric) => Gauge::from_arc(self.families.gauge(metric, key)),
+            Route::Exporter => self.exporter.register_gauge(key, metadata),
+            Route::Rejected => Gauge::noop(),
         }
     }
 
     fn register_histogram(&self, key: &Key, metadata: &Metadata<'_>) -> Histogram {
-        match self.place(key, Kind::Histogram) {
-            Place::Ours(metric) => Histogram::from_arc(self.families.histogram(metric, key)),
-            Place::Exporter => self.exporter.register_histogram(key, metadata),
-            Place::Nowhere => Histogram::noop(),
+        match self.route(key, Kind::Histogram) {
+            Route::Catalog(metric) => Histogram::from_arc(self.families.histogram(metric, key)),
+            Route::Exporter => self.exporter.register_histogram(key, metadata),
+            Route::Rejected => Histogram::noop(),
         }
     }
 }

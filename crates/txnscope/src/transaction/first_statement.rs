@@ -7,20 +7,20 @@
 
 use mongodb::error::{Error, ErrorKind, RETRYABLE_ERROR, SYSTEM_OVERLOADED_ERROR};
 
-use super::classify::code;
+use super::driver_error::code;
 
 /// Whether the server began it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Begun {
+pub(super) enum ServerStarted {
     Yes,
     No,
     /// The same answer is given before and after.
-    Perhaps,
+    Unknown,
 }
 
 /// What is said of a member before it begins a transaction, and never after, in the words of its versions: a member that
 /// steps down while a statement runs answers with the same code and other words.
-const NOT_THE_PRIMARY: &[&str] = &[
+const NOT_PRIMARY_BEFORE_START: &[&str] = &[
     "not primary",
     "not master",
     "Cannot start a transaction in a non-primary state",
@@ -28,8 +28,8 @@ const NOT_THE_PRIMARY: &[&str] = &[
 ];
 
 /// What an answer with this error says of the transaction that it was to begin.
-pub(super) fn begun(error: &Error) -> Begun {
-    let ran = match error.kind.as_ref() {
+pub(super) fn server_started(error: &Error) -> ServerStarted {
+    let command_ran = match error.kind.as_ref() {
         // Each write of a statement that was run has its own, and a write concern is waited for after it.
         ErrorKind::Write(_) | ErrorKind::InsertMany(_) => true,
         ErrorKind::BulkWrite(failure) => {
@@ -40,30 +40,33 @@ pub(super) fn begun(error: &Error) -> Begun {
         // The reply was good, and the document in it is not of the type that was asked for.
         _ => code(error).is_none(),
     };
-    if ran {
-        return Begun::Yes;
+    if command_ran {
+        return ServerStarted::Yes;
     }
     if is_overload(error) {
         // Turned away at the door; without the second label, somewhere behind it.
-        let at_the_door = error.contains_label(RETRYABLE_ERROR) || code(error) == Some(OVERLOADED);
-        return if at_the_door { Begun::No } else { Begun::Perhaps };
+        let before_start = error.contains_label(RETRYABLE_ERROR) || code(error) == Some(OVERLOADED);
+        return if before_start { ServerStarted::No } else { ServerStarted::Unknown };
     }
-    let says = |words: &[&str]| message(error).is_some_and(|message| words.contains(&message));
-    let begins = |words: &str| message(error).is_some_and(|message| message.starts_with(words));
+    let message_is = |words: &[&str]| message(error).is_some_and(|message| words.contains(&message));
+    let message_starts_with = |words: &str| message(error).is_some_and(|message| message.starts_with(words));
     match code(error) {
         // The command is none, or its sender may not; the member is no primary and no secondary.
-        Some(13 | 59 | 13435 | 13436) => Begun::No,
-        Some(ILLEGAL_OPERATION) if is_of_a_standalone(error) => Begun::No,
-        Some(10107) if says(NOT_THE_PRIMARY) => Begun::No,
+        Some(13 | 59 | 13435 | 13436) => ServerStarted::No,
+        Some(ILLEGAL_OPERATION) if is_standalone_error(error) => ServerStarted::No,
+        Some(10107) if message_is(NOT_PRIMARY_BEFORE_START) => ServerStarted::No,
         // The command itself is refused. What one of its parts may not do is said later.
-        Some(263) if begins("Cannot run ") || says(&["This command is not supported in transactions"]) => {
-            Begun::No
+        Some(263)
+            if message_starts_with("Cannot run ")
+                || message_is(&["This command is not supported in transactions"]) =>
+        {
+            ServerStarted::No
         }
         // Only what runs in a transaction meets another one, has no snapshot, or breaks a rule about the data.
-        Some(112 | 121 | 246 | 11000 | 11001 | 12582) => Begun::Yes,
+        Some(112 | 121 | 246 | 11000 | 11001 | 12582) => ServerStarted::Yes,
         // Of the rest each was seen to come from before, or from both: 2, 72, 73, 40324; and what an election, a shutdown or
         // a limit of time says at any moment: 50, 91, 189, 262, 10107 in other words, 11600 to 11602.
-        _ => Begun::Perhaps,
+        _ => ServerStarted::Unknown,
     }
 }
 
@@ -71,7 +74,7 @@ pub(super) fn begun(error: &Error) -> Begun {
 const ILLEGAL_OPERATION: i32 = 20;
 
 /// Whether a server that belongs to no replica set refused it: there are no transactions on it.
-pub(super) fn is_of_a_standalone(error: &Error) -> bool {
+pub(super) fn is_standalone_error(error: &Error) -> bool {
     // The driver has words of its own for a write. The server's stand in its reply.
     let reply = error.server_response();
     let words = reply.and_then(|reply| reply.get_str("errmsg").ok());
@@ -104,7 +107,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    pub(crate) fn answer(code: i32, message: &str) -> Error {
+    pub(crate) fn command_error(code: i32, message: &str) -> Error {
         let reply = doc! { "code": code, "codeName": "", "errmsg": message };
         Error::from(ErrorKind::Command(deserialize_from_document(reply).unwrap()))
     }
@@ -124,14 +127,14 @@ pub(super) mod tests {
             (263, "This command is not supported in transactions"),
             (462, "Rate limiter 'ingressRequestRateLimiter' rate exceeded"),
         ] {
-            assert_eq!(begun(&answer(code, message)), Begun::No, "{code} {message}");
+            assert_eq!(server_started(&command_error(code, message)), ServerStarted::No, "{code} {message}");
         }
     }
 
     #[test]
     fn what_only_a_command_that_runs_can_say_is_certain() {
         for code in [112, 121, 246, 11000] {
-            assert_eq!(begun(&answer(code, "")), Begun::Yes, "{code}");
+            assert_eq!(server_started(&command_error(code, "")), ServerStarted::Yes, "{code}");
         }
     }
 
@@ -153,7 +156,11 @@ pub(super) mod tests {
             (251, "Transaction with { txnNumber: 1 } has been aborted."),
             (8000, ""),
         ] {
-            assert_eq!(begun(&answer(code, message)), Begun::Perhaps, "{code} {message}");
+            assert_eq!(
+                server_started(&command_error(code, message)),
+                ServerStarted::Unknown,
+                "{code} {message}"
+            );
         }
     }
 }

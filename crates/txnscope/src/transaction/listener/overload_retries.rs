@@ -14,9 +14,9 @@ use quanta::Instant;
 use tokio::task;
 
 /// How often the driver repeats such a command, if its options do not say.
-const MAX_REPEATS: u32 = 2;
+const DEFAULT_MAX_RETRIES: u32 = 2;
 /// The driver pauses for 10 s at most.
-const PATIENCE: Duration = Duration::from_secs(15);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(15);
 /// Tasks whose last command was refused. More are not looked after.
 const MAX_TASKS: usize = 10_000;
 
@@ -35,47 +35,52 @@ impl Task {
 
 /// A command that was refused.
 #[derive(Debug)]
-struct Refused {
+struct RefusedCommand {
     command: String,
     /// How often it was sent again.
-    repeats: u32,
+    retries: u32,
     /// When it was refused, until it is sent again.
     since: Option<Instant>,
 }
 
 /// The commands that were refused.
 #[derive(Debug)]
-pub(super) struct Repeats {
-    most: AtomicU32,
-    refused: Mutex<HashMap<Task, Refused>>,
+pub(super) struct OverloadRetries {
+    max_retries: AtomicU32,
+    refused: Mutex<HashMap<Task, RefusedCommand>>,
     /// How many those are, to leave at once when there are none.
     tasks: AtomicUsize,
 }
 
-impl Repeats {
+impl OverloadRetries {
     pub(super) fn new() -> Self {
-        Self { most: AtomicU32::new(MAX_REPEATS), refused: Mutex::default(), tasks: AtomicUsize::new(0) }
+        Self {
+            max_retries: AtomicU32::new(DEFAULT_MAX_RETRIES),
+            refused: Mutex::default(),
+            tasks: AtomicUsize::new(0),
+        }
     }
 
     /// A client repeats a command so often.
-    pub(super) fn allow(&self, most: Option<u32>) {
-        self.most.fetch_max(most.unwrap_or(MAX_REPEATS), Relaxed);
+    pub(super) fn allow(&self, max_retries: Option<u32>) {
+        self.max_retries.fetch_max(max_retries.unwrap_or(DEFAULT_MAX_RETRIES), Relaxed);
     }
 
     /// A command was refused by an overloaded server, and may be sent again.
     pub(super) fn refused(&self, command: &str, now: Instant) {
         let mut tasks = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         if tasks.len() >= MAX_TASKS {
-            tasks.retain(|_, one| !one.is_late(now));
+            tasks.retain(|_, command| !command.is_expired(now));
         }
         if tasks.len() < MAX_TASKS {
             let task = Task::current();
-            let before =
-                tasks.remove(&task).filter(|before| before.command == command && before.since.is_none());
-            let repeats = before.map_or(0, |before| before.repeats);
+            let previous = tasks
+                .remove(&task)
+                .filter(|previous| previous.command == command && previous.since.is_none());
+            let retries = previous.map_or(0, |previous| previous.retries);
             // After the last repeat, the caller is told, and whatever comes next is the caller's own.
-            if repeats < self.most.load(Relaxed) {
-                tasks.insert(task, Refused { command: command.to_owned(), repeats, since: Some(now) });
+            if retries < self.max_retries.load(Relaxed) {
+                tasks.insert(task, RefusedCommand { command: command.to_owned(), retries, since: Some(now) });
             }
         }
         self.tasks.store(tasks.len(), Relaxed);
@@ -88,19 +93,19 @@ impl Repeats {
         }
         let mut tasks = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         let task = Task::current();
-        let repeated = tasks.get_mut(&task).is_some_and(|one| {
-            let is_it = one.command == command && one.since.is_some() && !one.is_late(now);
-            if is_it {
-                one.repeats += 1;
-                one.since = None;
+        let is_retry = tasks.get_mut(&task).is_some_and(|refused| {
+            let is_retry = refused.command == command && refused.since.is_some() && !refused.is_expired(now);
+            if is_retry {
+                refused.retries += 1;
+                refused.since = None;
             }
-            is_it
+            is_retry
         });
-        if !repeated {
+        if !is_retry {
             tasks.remove(&task);
         }
         self.tasks.store(tasks.len(), Relaxed);
-        repeated
+        is_retry
     }
 
     /// A command was answered in another way.
@@ -113,9 +118,9 @@ impl Repeats {
     }
 }
 
-impl Refused {
-    fn is_late(&self, now: Instant) -> bool {
-        self.since.is_some_and(|since| now.saturating_duration_since(since) > PATIENCE)
+impl RefusedCommand {
+    fn is_expired(&self, now: Instant) -> bool {
+        self.since.is_some_and(|since| now.saturating_duration_since(since) > MAX_RETRY_DELAY)
     }
 }
 
@@ -125,53 +130,53 @@ mod tests {
 
     #[test]
     fn a_refused_command_that_is_sent_again_is_a_repeat() {
-        let (repeats, now) = (Repeats::new(), Instant::now());
-        assert!(!repeats.sent("find", now));
+        let (retries, now) = (OverloadRetries::new(), Instant::now());
+        assert!(!retries.sent("find", now));
         // Two repeats, and then the caller's own try.
         for round in 0..3 {
-            repeats.refused("find", now);
-            assert!(repeats.sent("find", now), "{round}");
-            repeats.refused("find", now);
-            assert!(repeats.sent("find", now), "{round}");
-            repeats.refused("find", now);
-            assert!(!repeats.sent("find", now), "{round}");
+            retries.refused("find", now);
+            assert!(retries.sent("find", now), "{round}");
+            retries.refused("find", now);
+            assert!(retries.sent("find", now), "{round}");
+            retries.refused("find", now);
+            assert!(!retries.sent("find", now), "{round}");
         }
-        assert_eq!(repeats.tasks.load(Relaxed), 0);
+        assert_eq!(retries.tasks.load(Relaxed), 0);
     }
 
     #[test]
     fn another_command_and_a_late_one_are_the_callers_own() {
-        let (repeats, now) = (Repeats::new(), Instant::now());
-        repeats.refused("find", now);
-        assert!(!repeats.sent("insert", now));
-        assert!(!repeats.sent("find", now));
-        repeats.refused("find", now);
-        assert!(!repeats.sent("find", now + PATIENCE + Duration::from_secs(1)));
-        repeats.refused("find", now);
-        assert!(repeats.sent("find", now));
-        repeats.answered();
-        assert!(!repeats.sent("find", now));
+        let (retries, now) = (OverloadRetries::new(), Instant::now());
+        retries.refused("find", now);
+        assert!(!retries.sent("insert", now));
+        assert!(!retries.sent("find", now));
+        retries.refused("find", now);
+        assert!(!retries.sent("find", now + MAX_RETRY_DELAY + Duration::from_secs(1)));
+        retries.refused("find", now);
+        assert!(retries.sent("find", now));
+        retries.answered();
+        assert!(!retries.sent("find", now));
     }
 
     #[test]
     fn tasks_are_told_apart_and_not_remembered_for_ever() {
-        let (repeats, now) = (Repeats::new(), Instant::now());
-        repeats.refused("find", now);
+        let (retries, now) = (OverloadRetries::new(), Instant::now());
+        retries.refused("find", now);
         thread::scope(|scope| {
-            scope.spawn(|| assert!(!repeats.sent("find", now)));
+            scope.spawn(|| assert!(!retries.sent("find", now)));
         });
-        assert!(repeats.sent("find", now));
-        repeats.allow(Some(5));
+        assert!(retries.sent("find", now));
+        retries.allow(Some(5));
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
-            let repeats = std::sync::Arc::new(repeats);
+            let retries = std::sync::Arc::new(retries);
             for _ in 0..MAX_TASKS + 10 {
-                let repeats = std::sync::Arc::clone(&repeats);
-                tokio::spawn(async move { repeats.refused("find", now) }).await.unwrap();
+                let retries = std::sync::Arc::clone(&retries);
+                tokio::spawn(async move { retries.refused("find", now) }).await.unwrap();
             }
-            assert_eq!(repeats.tasks.load(Relaxed), MAX_TASKS);
-            repeats.refused("find", now + PATIENCE + Duration::from_secs(1));
-            assert_eq!(repeats.tasks.load(Relaxed), 1);
+            assert_eq!(retries.tasks.load(Relaxed), MAX_TASKS);
+            retries.refused("find", now + MAX_RETRY_DELAY + Duration::from_secs(1));
+            assert_eq!(retries.tasks.load(Relaxed), 1);
         });
     }
 }

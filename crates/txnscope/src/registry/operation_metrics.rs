@@ -9,9 +9,9 @@ use txnscope_catalog::{
 };
 
 use super::Inner;
-use super::sink::{Sink, label, operation};
+use super::backend::{RecorderHandle, label, operation};
 #[cfg(feature = "mongodb")]
-use crate::transaction::{Books, OpenTransactions};
+use crate::transaction::{OpenTransactions, TransactionMetrics};
 use crate::{Operation, OperationName, Outcome, Reason};
 
 /// The handles of one operation.
@@ -20,9 +20,9 @@ pub(crate) struct OperationMetrics {
     /// The two parts of the name; without a method, the first is empty.
     method: &'static str,
     rest: &'static str,
-    sink: &'static Sink,
+    recorder: &'static RecorderHandle,
     /// Whether it stands for names that are no operations yet.
-    newcomers: bool,
+    is_placeholder: bool,
     pub(crate) attempts: Counter,
     pub(crate) concurrent: Gauge,
     durations: [Histogram; Outcome::ALL.len()],
@@ -32,7 +32,7 @@ pub(crate) struct OperationMetrics {
     open: &'static OpenTransactions,
     /// The driver's side, from the first transaction on.
     #[cfg(feature = "mongodb")]
-    books: std::sync::OnceLock<Books>,
+    transaction_metrics: std::sync::OnceLock<TransactionMetrics>,
     /// The reasons of declared operations, for books that are opened later.
     #[cfg(feature = "mongodb")]
     declared: std::sync::Mutex<Vec<Reason>>,
@@ -40,22 +40,22 @@ pub(crate) struct OperationMetrics {
 
 impl OperationMetrics {
     pub(super) fn leak(inner: &'static Inner, name: String) -> &'static Self {
-        let sink = &inner.recorder;
+        let recorder = &inner.recorder;
         let name: &'static str = name.leak();
         let OperationName { method, rest } = OperationName::named(name).canonical();
         let metrics: &'static Self = Box::leak(Box::new(Self {
             name,
             method,
             rest,
-            sink,
-            newcomers: false,
-            attempts: sink.counter(&TRANSACTION_ATTEMPTS, vec![operation(name)]),
-            concurrent: sink.gauge(&CONCURRENT_OPERATIONS, vec![operation(name)]),
+            recorder,
+            is_placeholder: false,
+            attempts: recorder.counter(&TRANSACTION_ATTEMPTS, vec![operation(name)]),
+            concurrent: recorder.gauge(&CONCURRENT_OPERATIONS, vec![operation(name)]),
             durations: Outcome::ALL.map(|outcome| {
                 let labels = vec![operation(name), label("outcome", outcome.as_str())];
-                let duration = sink.histogram(&TRANSACTION_DURATION, labels);
+                let duration = recorder.histogram(&TRANSACTION_DURATION, labels);
                 if name == UNMATCHED && outcome == Outcome::Succeeded {
-                    return Histogram::from_arc(Arc::new(Unmatched { duration, told: Once::new() }));
+                    return Histogram::from_arc(Arc::new(Unmatched { duration, warned: Once::new() }));
                 }
                 duration
             }),
@@ -63,7 +63,7 @@ impl OperationMetrics {
             #[cfg(feature = "mongodb")]
             open: &inner.open,
             #[cfg(feature = "mongodb")]
-            books: std::sync::OnceLock::new(),
+            transaction_metrics: std::sync::OnceLock::new(),
             #[cfg(feature = "mongodb")]
             declared: std::sync::Mutex::default(),
         }));
@@ -72,13 +72,13 @@ impl OperationMetrics {
     }
 
     /// In place of names that are no operations yet. It is on no page.
-    pub(super) fn for_newcomers(inner: &'static Inner) -> &'static Self {
+    pub(super) fn placeholder(inner: &'static Inner) -> &'static Self {
         Box::leak(Box::new(Self {
             name: UNMATCHED,
             method: "",
             rest: UNMATCHED,
-            sink: &inner.recorder,
-            newcomers: true,
+            recorder: &inner.recorder,
+            is_placeholder: true,
             attempts: Counter::noop(),
             concurrent: Gauge::noop(),
             durations: Outcome::ALL.map(|_| Histogram::noop()),
@@ -86,14 +86,14 @@ impl OperationMetrics {
             #[cfg(feature = "mongodb")]
             open: &inner.open,
             #[cfg(feature = "mongodb")]
-            books: std::sync::OnceLock::new(),
+            transaction_metrics: std::sync::OnceLock::new(),
             #[cfg(feature = "mongodb")]
             declared: std::sync::Mutex::default(),
         }))
     }
 
-    pub(crate) fn stands_for_newcomers(&self) -> bool {
-        self.newcomers
+    pub(crate) fn is_placeholder(&self) -> bool {
+        self.is_placeholder
     }
 
     /// Whether that is its name, in one part or in two.
@@ -119,19 +119,19 @@ impl OperationMetrics {
             let reasons = operation.rejection_reasons.iter().chain(operation.failure_reasons);
             let mut declared = self.declared.lock().unwrap_or_else(PoisonError::into_inner);
             declared.extend(reasons.copied());
-            if let Some(books) = self.books.get() {
-                books.declare(&declared);
+            if let Some(transaction_metrics) = self.transaction_metrics.get() {
+                transaction_metrics.declare(&declared);
             }
         }
     }
 
     /// The driver's side of this operation. Allocates only the first time.
     #[cfg(feature = "mongodb")]
-    pub(crate) fn books(&'static self) -> &'static Books {
-        self.books.get_or_init(|| {
-            let books = Books::open(self.sink, self.name, self.open);
-            books.declare(&self.declared.lock().unwrap_or_else(PoisonError::into_inner));
-            books
+    pub(crate) fn transaction_metrics(&'static self) -> &'static TransactionMetrics {
+        self.transaction_metrics.get_or_init(|| {
+            let transaction_metrics = TransactionMetrics::new(self.recorder, self.name, self.open);
+            transaction_metrics.declare(&self.declared.lock().unwrap_or_else(PoisonError::into_inner));
+            transaction_metrics
         })
     }
 
@@ -157,7 +157,7 @@ impl OperationMetrics {
                 label("outcome", outcome.as_str()),
                 label("reason", reason.as_str()),
             ];
-            let counter = self.sink.counter(&TRANSACTION_FAILURES, labels);
+            let counter = self.recorder.counter(&TRANSACTION_FAILURES, labels);
             failures.push((outcome, reason, counter.clone()));
             counter
         })
@@ -174,13 +174,13 @@ impl fmt::Debug for OperationMetrics {
 /// templates, and every operation goes by that one name.
 struct Unmatched {
     duration: Histogram,
-    told: Once,
+    warned: Once,
 }
 
 impl HistogramFn for Unmatched {
     fn record(&self, value: f64) {
         self.duration.record(value);
-        self.told.call_once(|| {
+        self.warned.call_once(|| {
             tracing::warn!(
                 operation = UNMATCHED,
                 "requests succeed that match no route template, so that their operations cannot be told apart: put the \

@@ -9,9 +9,9 @@ use metrics::{Counter, Gauge, Histogram};
 use txnscope_catalog as catalog;
 use txnscope_catalog::{ATTEMPT_OUTCOMES, CLEANUP_RESULTS, Metric, NOT_STARTED_CAUSES};
 
-use super::open::OpenTransactions;
+use super::open_transactions::OpenTransactions;
 use crate::Reason;
-use crate::registry::{SecondsCounter, Sink, label, operation};
+use crate::registry::{RecorderHandle, SecondsCounter, label, operation};
 
 /// How an attempt ended, in the catalogue's order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,24 +33,24 @@ impl AttemptOutcome {
 
 /// Why the server's books lack an attempt, or may lack it, in the catalogue's order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unbegun {
-    Unsent,
+pub(crate) enum NotStartedCause {
+    NotSent,
     Refused,
     Lost,
 }
 
 /// What became of a transaction that was ended aside from its request, in the catalogue's order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cleaned {
+pub(crate) enum CleanupResult {
     Aborted,
     Fenced,
     Committed,
-    GaveUp,
+    LeftToServer,
 }
 
 /// The handles of one operation's transactions.
-pub(crate) struct Books {
-    sink: &'static Sink,
+pub(crate) struct TransactionMetrics {
+    recorder: &'static RecorderHandle,
     name: &'static str,
     /// Where its transactions are found while they are open.
     pub(crate) table: &'static OpenTransactions,
@@ -58,7 +58,7 @@ pub(crate) struct Books {
     committed: Counter,
     unknown: Counter,
     aborted: RwLock<Vec<(Reason, Counter)>>,
-    unbegun: [Counter; NOT_STARTED_CAUSES.len()],
+    not_started: [Counter; NOT_STARTED_CAUSES.len()],
     open: Gauge,
     durations: [Histogram; ATTEMPT_OUTCOMES.len()],
     pub(super) commit_duration: Histogram,
@@ -73,49 +73,53 @@ pub(crate) struct Books {
     pub(super) untracked: Counter,
     /// Attempts without a statement, and writes beside the transaction; and whether it was said.
     without_statements: (Counter, AtomicBool),
-    outside: (Counter, AtomicBool),
+    writes_outside: (Counter, AtomicBool),
 }
 
-impl Books {
-    pub(crate) fn open(sink: &'static Sink, name: &'static str, table: &'static OpenTransactions) -> Self {
+impl TransactionMetrics {
+    pub(crate) fn new(
+        recorder: &'static RecorderHandle,
+        name: &'static str,
+        table: &'static OpenTransactions,
+    ) -> Self {
         let of_operation = || vec![operation(name)];
-        let counter = |metric| sink.counter(metric, of_operation());
+        let counter = |metric| recorder.counter(metric, of_operation());
         let with = |key, value| vec![operation(name), label(key, value)];
-        let books = Self {
-            sink,
+        let metrics = Self {
+            recorder,
             name,
             table,
             started: counter(&catalog::CLIENT_TRANSACTIONS_STARTED),
             committed: counter(&catalog::CLIENT_TRANSACTIONS_COMMITTED),
             unknown: counter(&catalog::CLIENT_TRANSACTIONS_UNKNOWN),
             aborted: RwLock::default(),
-            unbegun: each(NOT_STARTED_CAUSES, |cause| {
-                sink.counter(&catalog::CLIENT_TRANSACTIONS_NOT_STARTED, with("cause", cause))
+            not_started: each(NOT_STARTED_CAUSES, |cause| {
+                recorder.counter(&catalog::CLIENT_TRANSACTIONS_NOT_STARTED, with("cause", cause))
             }),
-            open: sink.gauge(&catalog::CLIENT_TRANSACTIONS_OPEN, of_operation()),
+            open: recorder.gauge(&catalog::CLIENT_TRANSACTIONS_OPEN, of_operation()),
             durations: each(ATTEMPT_OUTCOMES, |outcome| {
-                sink.histogram(&catalog::CLIENT_TRANSACTION_DURATION, with("outcome", outcome))
+                recorder.histogram(&catalog::CLIENT_TRANSACTION_DURATION, with("outcome", outcome))
             }),
-            commit_duration: sink.histogram(&catalog::CLIENT_TRANSACTION_COMMIT_DURATION, of_operation()),
+            commit_duration: recorder.histogram(&catalog::CLIENT_TRANSACTION_COMMIT_DURATION, of_operation()),
             commit_retries: counter(&catalog::CLIENT_TRANSACTION_COMMIT_RETRIES),
             overload_retries: counter(&catalog::CLIENT_OVERLOAD_RETRIES),
-            backoff: seconds(sink, name, &catalog::CLIENT_TRANSACTION_BACKOFF),
-            wasted: seconds(sink, name, &catalog::CLIENT_TRANSACTION_WASTED),
+            backoff: seconds(recorder, name, &catalog::CLIENT_TRANSACTION_BACKOFF),
+            wasted: seconds(recorder, name, &catalog::CLIENT_TRANSACTION_WASTED),
             cleanups: each(CLEANUP_RESULTS, |result| {
-                sink.counter(&catalog::CLIENT_TRANSACTION_CLEANUPS, with("result", result))
+                recorder.counter(&catalog::CLIENT_TRANSACTION_CLEANUPS, with("result", result))
             }),
-            queued: sink.gauge(&catalog::CLIENT_TRANSACTION_QUEUED, of_operation()),
-            queue_wait: sink.histogram(&catalog::CLIENT_TRANSACTION_QUEUE_WAIT, of_operation()),
+            queued: recorder.gauge(&catalog::CLIENT_TRANSACTION_QUEUED, of_operation()),
+            queue_wait: recorder.histogram(&catalog::CLIENT_TRANSACTION_QUEUE_WAIT, of_operation()),
             abandoned: counter(&catalog::CLIENT_TRANSACTIONS_ABANDONED),
             untracked: counter(&catalog::CLIENT_TRANSACTIONS_UNTRACKED),
             without_statements: (
                 counter(&catalog::CLIENT_TRANSACTIONS_WITHOUT_STATEMENTS),
                 AtomicBool::new(false),
             ),
-            outside: (counter(&catalog::CLIENT_WRITES_OUTSIDE_TRANSACTION), AtomicBool::new(false)),
+            writes_outside: (counter(&catalog::CLIENT_WRITES_OUTSIDE_TRANSACTION), AtomicBool::new(false)),
         };
         // What can befall any transaction.
-        books.declare(&[
+        metrics.declare(&[
             Reason::WRITE_CONFLICT,
             Reason::NO_SUCH_TRANSACTION,
             Reason::NOT_PRIMARY,
@@ -126,7 +130,7 @@ impl Books {
             Reason::TIMEOUT,
             Reason::OTHER,
         ]);
-        books
+        metrics
     }
 
     /// Exports the counter of each reason as zero.
@@ -141,13 +145,13 @@ impl Books {
     }
 
     /// An attempt's first statement is handed to the driver.
-    pub(crate) fn start(&self) {
+    pub(crate) fn count_start(&self) {
         self.started.increment(1);
         self.open.increment(1.0);
     }
 
     /// An attempt that had been started ended so.
-    pub(crate) fn end(&self, outcome: AttemptOutcome, elapsed: Duration) {
+    pub(crate) fn count_end(&self, outcome: AttemptOutcome, elapsed: Duration) {
         self.durations[outcome.index()].record(elapsed.as_secs_f64());
         match outcome {
             AttemptOutcome::Committed => self.committed.increment(1),
@@ -163,22 +167,22 @@ impl Books {
         self.open.decrement(1.0);
     }
 
-    pub(crate) fn unbegun(&self, cause: Unbegun) {
-        self.unbegun[cause as usize].increment(1);
+    pub(crate) fn count_not_started(&self, cause: NotStartedCause) {
+        self.not_started[cause as usize].increment(1);
     }
 
-    pub(crate) fn cleaned(&self, result: Cleaned) {
+    pub(crate) fn count_cleanup(&self, result: CleanupResult) {
         self.cleanups[result as usize].increment(1);
     }
 
     /// Counts work without a statement of its transaction. `true` the first time.
-    pub(super) fn without_a_statement(&self) -> bool {
-        count_and_tell(&self.without_statements)
+    pub(super) fn count_without_statements(&self) -> bool {
+        count_first(&self.without_statements)
     }
 
     /// Counts a write beside the transaction that its work is for. `true` the first time.
-    pub(super) fn wrote_outside(&self) -> bool {
-        count_and_tell(&self.outside)
+    pub(super) fn count_write_outside(&self) -> bool {
+        count_first(&self.writes_outside)
     }
 
     /// The counter of one reason, resolved the first time.
@@ -192,30 +196,30 @@ impl Books {
         let mut aborted = self.aborted.write().unwrap_or_else(PoisonError::into_inner);
         known(&aborted).unwrap_or_else(|| {
             let labels = vec![operation(self.name), label("reason", reason.as_str())];
-            let counter = self.sink.counter(&catalog::CLIENT_TRANSACTIONS_ABORTED, labels);
+            let counter = self.recorder.counter(&catalog::CLIENT_TRANSACTIONS_ABORTED, labels);
             aborted.push((reason, counter.clone()));
             counter
         })
     }
 }
 
-fn count_and_tell((counter, told): &(Counter, AtomicBool)) -> bool {
+fn count_first((counter, warned): &(Counter, AtomicBool)) -> bool {
     counter.increment(1);
-    !told.swap(true, Relaxed)
+    !warned.swap(true, Relaxed)
 }
 
-fn seconds(sink: &Sink, name: &'static str, metric: &'static Metric) -> SecondsCounter {
-    sink.seconds(metric, vec![operation(name)])
+fn seconds(recorder: &RecorderHandle, name: &'static str, metric: &'static Metric) -> SecondsCounter {
+    recorder.seconds(metric, vec![operation(name)])
 }
 
 /// One handle for each word of a closed set.
-fn each<T, const N: usize>(words: &[&'static str], handle: impl Fn(&'static str) -> T) -> [T; N] {
-    std::array::from_fn(|index| handle(words[index]))
+fn each<T, const N: usize>(values: &[&'static str], handle: impl Fn(&'static str) -> T) -> [T; N] {
+    std::array::from_fn(|index| handle(values[index]))
 }
 
-impl fmt::Debug for Books {
+impl fmt::Debug for TransactionMetrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Books").field("operation", &self.name).finish_non_exhaustive()
+        f.debug_struct("TransactionMetrics").field("operation", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -228,12 +232,12 @@ mod tests {
         assert_eq!(ATTEMPT_OUTCOMES[AttemptOutcome::Committed.index()], "committed");
         assert_eq!(ATTEMPT_OUTCOMES[AttemptOutcome::Aborted(Reason::OTHER).index()], "aborted");
         assert_eq!(ATTEMPT_OUTCOMES[AttemptOutcome::Unknown.index()], "unknown");
-        assert_eq!(NOT_STARTED_CAUSES[Unbegun::Unsent as usize], "not_sent");
-        assert_eq!(NOT_STARTED_CAUSES[Unbegun::Refused as usize], "refused");
-        assert_eq!(NOT_STARTED_CAUSES[Unbegun::Lost as usize], "lost");
-        assert_eq!(CLEANUP_RESULTS[Cleaned::Aborted as usize], "aborted");
-        assert_eq!(CLEANUP_RESULTS[Cleaned::Fenced as usize], "fenced");
-        assert_eq!(CLEANUP_RESULTS[Cleaned::Committed as usize], "committed");
-        assert_eq!(CLEANUP_RESULTS[Cleaned::GaveUp as usize], "left_to_server");
+        assert_eq!(NOT_STARTED_CAUSES[NotStartedCause::NotSent as usize], "not_sent");
+        assert_eq!(NOT_STARTED_CAUSES[NotStartedCause::Refused as usize], "refused");
+        assert_eq!(NOT_STARTED_CAUSES[NotStartedCause::Lost as usize], "lost");
+        assert_eq!(CLEANUP_RESULTS[CleanupResult::Aborted as usize], "aborted");
+        assert_eq!(CLEANUP_RESULTS[CleanupResult::Fenced as usize], "fenced");
+        assert_eq!(CLEANUP_RESULTS[CleanupResult::Committed as usize], "committed");
+        assert_eq!(CLEANUP_RESULTS[CleanupResult::LeftToServer as usize], "left_to_server");
     }
 }

@@ -9,9 +9,9 @@ use std::time::Duration;
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, SharedString};
 use txnscope_catalog::{Emitter, Kind, Metric, Unit, emitted_by};
 
-#[cfg(feature = "mongodb")]
-use crate::recorder::Count;
 use crate::recorder::Families;
+#[cfg(feature = "mongodb")]
+use crate::recorder::ShardedCounter;
 
 const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, None);
 
@@ -24,7 +24,7 @@ pub(crate) fn operation(name: &'static str) -> Label {
 }
 
 /// One recorder.
-pub(crate) enum Sink {
+pub(crate) enum RecorderHandle {
     Global,
     Own {
         recorder: Box<dyn Recorder + Send + Sync>,
@@ -37,7 +37,7 @@ pub(crate) enum Sink {
     },
 }
 
-impl Sink {
+impl RecorderHandle {
     fn with<T>(&self, f: impl FnOnce(&dyn Recorder) -> T) -> T {
         match self {
             Self::Global => metrics::with_recorder(f),
@@ -91,25 +91,25 @@ impl Sink {
     }
 }
 
-/// Counts time.
+/// ShardedCounters time.
 #[cfg(feature = "mongodb")]
 pub(crate) enum SecondsCounter {
-    Nanos(Arc<Count>),
+    Nanos(Arc<ShardedCounter>),
     Whole { counter: Counter, nanos: AtomicU64 },
 }
 
 #[cfg(feature = "mongodb")]
 impl SecondsCounter {
     pub(crate) fn add(&self, time: Duration) {
-        let more = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let added = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         match self {
-            Self::Nanos(nanos) => nanos.add(more),
+            Self::Nanos(nanos) => nanos.add(added),
             Self::Whole { counter, nanos } => {
                 const SECOND: u64 = 1_000_000_000;
-                let before = nanos.fetch_add(more, Relaxed);
-                let full = before.saturating_add(more) / SECOND - before / SECOND;
-                if full > 0 {
-                    counter.increment(full);
+                let before = nanos.fetch_add(added, Relaxed);
+                let whole_seconds = before.saturating_add(added) / SECOND - before / SECOND;
+                if whole_seconds > 0 {
+                    counter.increment(whole_seconds);
                 }
             }
         }

@@ -12,7 +12,7 @@ use crate::{Classification, Outcome};
 /// Emits it inside the span that the handler attached, so that it carries that span's fields.
 ///
 /// A fault is an error; what the caller or a business rule ended is information, and nobody is paged for it.
-pub(crate) fn emit(
+pub(crate) fn log_failure(
     operation: &'static str,
     classification: &Classification,
     elapsed: Duration,
@@ -21,21 +21,21 @@ pub(crate) fn emit(
     let (outcome, reason) = (classification.outcome().as_str(), classification.reason().as_str());
     let error = classification.source().map(|source| tracing::field::display(ErrorChain::new(source)));
     let elapsed_seconds = elapsed.as_secs_f64();
-    macro_rules! say {
+    macro_rules! emit_event {
         ($level:ident, $text:literal) => {
             tracing::$level!(operation, outcome, reason, error, elapsed_seconds, $text)
         };
     }
-    let say = || match classification.outcome() {
-        Outcome::Failed => say!(error, "operation failed"),
-        Outcome::Panicked => say!(error, "operation panicked"),
-        Outcome::Rejected => say!(info, "operation rejected"),
-        Outcome::Cancelled => say!(info, "operation cancelled"),
+    let emit_event = || match classification.outcome() {
+        Outcome::Failed => emit_event!(error, "operation failed"),
+        Outcome::Panicked => emit_event!(error, "operation panicked"),
+        Outcome::Rejected => emit_event!(info, "operation rejected"),
+        Outcome::Cancelled => emit_event!(info, "operation cancelled"),
         Outcome::Succeeded => {}
     };
     match span {
-        Some(span) => span.in_scope(say),
-        None => say(),
+        Some(span) => span.in_scope(emit_event),
+        None => emit_event(),
     }
 }
 
@@ -55,7 +55,7 @@ pub(crate) fn emit(
 pub struct ErrorChain<'a>(&'a (dyn Error + 'static));
 
 /// The longest error that is logged, in bytes.
-const LONGEST: usize = 2_000;
+const MAX_ERROR_BYTES: usize = 2_000;
 
 impl<'a> ErrorChain<'a> {
     /// The error and what is behind it.
@@ -73,13 +73,13 @@ impl fmt::Debug for ErrorChain<'_> {
 
 impl fmt::Display for ErrorChain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Line::new(Links(self.0), LONGEST).fmt(f)
+        Line::new(SourceChain(self.0), MAX_ERROR_BYTES).fmt(f)
     }
 }
 
-struct Links<'a>(&'a (dyn Error + 'static));
+struct SourceChain<'a>(&'a (dyn Error + 'static));
 
-impl fmt::Display for Links<'_> {
+impl fmt::Display for SourceChain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)?;
         let mut next = self.0.source();

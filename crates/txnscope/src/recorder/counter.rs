@@ -2,23 +2,23 @@
 
 use metrics::CounterFn;
 
-use super::shards::Counts;
+use super::shards::ShardedCounters;
 
 /// One count. Of seconds, it holds nanoseconds.
 #[derive(Debug)]
-pub(crate) struct Count(Counts);
+pub(crate) struct ShardedCounter(ShardedCounters);
 
-impl Count {
+impl ShardedCounter {
     pub(super) fn shared() -> Self {
-        Self(Counts::shared(1))
+        Self(ShardedCounters::shared(1))
     }
 
-    pub(super) fn for_each_core() -> Self {
-        Self(Counts::for_each_core(1))
+    pub(super) fn per_core() -> Self {
+        Self(ShardedCounters::per_core(1))
     }
 
-    pub(crate) fn add(&self, more: u64) {
-        self.0.add(0, more);
+    pub(crate) fn add(&self, amount: u64) {
+        self.0.add(0, amount);
     }
 
     pub(super) fn read(&self) -> u64 {
@@ -26,7 +26,7 @@ impl Count {
     }
 }
 
-impl CounterFn for Count {
+impl CounterFn for ShardedCounter {
     fn increment(&self, value: u64) {
         self.add(value);
     }

@@ -6,9 +6,9 @@ use quanta::Clock;
 
 /// A moment, in the processor's own ticks: they become time once, when an operation ends.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Moment(u64);
+pub(crate) struct Timestamp(u64);
 
-impl Moment {
+impl Timestamp {
     pub(crate) fn now() -> Self {
         Self(clock().raw())
     }

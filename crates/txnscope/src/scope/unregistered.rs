@@ -7,22 +7,22 @@
 
 use txnscope_catalog::UNMATCHED;
 
-use super::Admission;
-use crate::clock::Moment;
+use super::OperationGuard;
 use crate::registry::OperationMetrics;
+use crate::timestamp::Timestamp;
 use crate::{Classification, Outcome, Registry};
 
 #[derive(Debug)]
-pub(super) struct Newcomer {
+pub(super) struct UnregisteredOperation {
     registry: Registry,
     /// Until it is counted by it.
     name: Option<String>,
-    since: Moment,
+    started_at: Timestamp,
 }
 
-impl Newcomer {
-    pub(super) fn new(registry: Registry, name: String, since: Moment) -> Self {
-        Self { registry, name: Some(name), since }
+impl UnregisteredOperation {
+    pub(super) fn new(registry: Registry, name: String, started_at: Timestamp) -> Self {
+        Self { registry, name: Some(name), started_at }
     }
 
     pub(super) fn is_named(&self, name: &str) -> bool {
@@ -30,34 +30,38 @@ impl Newcomer {
     }
 
     /// It was reached, and serves.
-    pub(super) fn serves(mut self) -> (&'static OperationMetrics, Moment) {
-        self.enter(true)
+    pub(super) fn handler_reached(mut self) -> (&'static OperationMetrics, Timestamp) {
+        self.register(true)
     }
 
     /// It was answered so. No handler takes a method that its route does not have; whether one was reached by what was
     /// refused, or left before an answer, cannot be told.
-    pub(super) fn answered(mut self, classification: &Classification) -> (&'static OperationMetrics, Moment) {
-        if classification.is_of_no_handler() {
+    pub(super) fn answered(
+        mut self,
+        classification: &Classification,
+    ) -> (&'static OperationMetrics, Timestamp) {
+        if classification.is_without_handler() {
             self.name = Some(UNMATCHED.to_owned());
         }
-        self.enter(!matches!(classification.outcome(), Outcome::Rejected | Outcome::Cancelled))
+        self.register(!matches!(classification.outcome(), Outcome::Rejected | Outcome::Cancelled))
     }
 
-    fn enter(&mut self, reached: bool) -> (&'static OperationMetrics, Moment) {
+    fn register(&mut self, handler_was_reached: bool) -> (&'static OperationMetrics, Timestamp) {
         let name = self.name.take();
-        let operation = self.registry.admit_newcomer(name.as_deref().unwrap_or(UNMATCHED), reached);
+        let operation =
+            self.registry.register_unproven(name.as_deref().unwrap_or(UNMATCHED), handler_was_reached);
         operation.attempts.increment(1);
         operation.concurrent.increment(1.0);
-        (operation, self.since)
+        (operation, self.started_at)
     }
 }
 
 /// Its caller has left before an answer.
-impl Drop for Newcomer {
+impl Drop for UnregisteredOperation {
     fn drop(&mut self) {
         if self.name.is_some() {
-            let (operation, since) = self.enter(false);
-            drop(Admission::of(operation, since));
+            let (operation, started_at) = self.register(false);
+            drop(OperationGuard::already_counted(operation, started_at));
         }
     }
 }

@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use quanta::Instant;
 
-use super::super::begun::Begun;
-use super::super::books::{AttemptOutcome, Unbegun};
-use super::super::open::Lsid;
-use super::event::{Answer, Command, Refusal, Request};
+use super::super::first_statement::ServerStarted;
+use super::super::metrics::{AttemptOutcome, NotStartedCause};
+use super::super::open_transactions::Lsid;
+use super::command::{Command, CommandOutcome, Refusal, Request};
 use crate::Reason;
 
 /// As long as the driver looks for a server by default, and some: after this it will not send a commit again.
-const UNSETTLED: Duration = Duration::from_secs(40);
+const COMMIT_RESOLUTION_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// How much is followed, and for how long.
 #[derive(Debug, Clone, Copy)]
@@ -29,7 +29,7 @@ pub(super) struct Limits {
 
 /// What is to be counted of one transaction.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Note {
+pub(super) enum TrackerEvent {
     /// Its first statement is on the way.
     Started { lsid: Lsid, txn_number: i64 },
     /// Its commit is sent again, because nobody knows what became of the one before.
@@ -53,7 +53,7 @@ pub(super) struct End {
     /// From the first commit to the last answer to one.
     pub(super) commit: Option<Duration>,
     /// Why the server's books may lack it.
-    pub(super) unbegun: Option<Unbegun>,
+    pub(super) not_started: Option<NotStartedCause>,
     /// Nothing was heard of it for too long.
     pub(super) abandoned: bool,
 }
@@ -62,20 +62,20 @@ pub(super) struct End {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// As far as it was heard, nothing is wrong with it.
-    Sound,
+    Healthy,
     /// A statement failed. As a rule the server has aborted it; but some commands are refused before the server looks
     /// at the transaction, which goes on. What comes next tells.
-    Doomed(Reason),
+    Failed(Reason),
     /// A commit was sent, and may have been applied.
     CommitUnknown,
 }
 
 #[derive(Debug)]
 struct Transaction<W> {
-    who: W,
+    target: W,
     txn_number: i64,
-    began: Instant,
-    heard: Instant,
+    started: Instant,
+    last_event: Instant,
     state: State,
     in_flight: Option<(i32, Command)>,
     /// When the first commit was sent.
@@ -84,22 +84,22 @@ struct Transaction<W> {
     /// the last word is still to come; if none comes, it was not applied.
     commit_refused: bool,
     /// `Lost` until an answer of the server's tells: the first statement may never have reached it, or been refused.
-    unbegun: Option<Unbegun>,
+    not_started: Option<NotStartedCause>,
 }
 
 /// The transactions that are followed. `W` is who they are counted for.
 #[derive(Debug)]
-pub(super) struct Machine<W> {
+pub(super) struct TransactionTracker<W> {
     limits: Limits,
     open: HashMap<Lsid, Transaction<W>>,
     /// The requests in flight: at most one for each transaction.
     requests: HashMap<i32, Lsid>,
-    swept: Option<Instant>,
+    last_sweep: Option<Instant>,
 }
 
-impl<W: Copy> Machine<W> {
+impl<W: Copy> TransactionTracker<W> {
     pub(super) fn new(limits: Limits) -> Self {
-        Self { limits, open: HashMap::new(), requests: HashMap::new(), swept: None }
+        Self { limits, open: HashMap::new(), requests: HashMap::new(), last_sweep: None }
     }
 
     pub(super) fn abandon_after(&self) -> Duration {
@@ -125,63 +125,65 @@ impl<W: Copy> Machine<W> {
         &mut self,
         request: Request,
         now: Instant,
-        who: impl FnOnce() -> W,
-        note: &mut impl FnMut(W, Note),
+        target: impl FnOnce() -> W,
+        emit: &mut impl FnMut(W, TrackerEvent),
     ) {
-        let Request { id, lsid, txn_number, command, foreign } = request;
+        let Request { id, lsid, txn_number, command, owned_elsewhere } = request;
         if let Some(known) = self.open.get(&lsid).map(|transaction| transaction.txn_number) {
             if known < txn_number {
-                self.end(lsid, now, Transaction::superseded, note);
+                self.end(lsid, now, Transaction::superseded, emit);
             } else if known == txn_number {
-                return self.follow(request, now, note);
+                return self.follow(request, now, emit);
             } else {
                 return;
             }
         }
-        if command != Command::First || foreign {
+        if command != Command::First || owned_elsewhere {
             return;
         }
-        let who = who();
+        let target = target();
         if self.open.len() >= self.limits.open {
-            return note(who, Note::Untracked);
+            return emit(target, TrackerEvent::Untracked);
         }
         let transaction = Transaction {
-            who,
+            target,
             txn_number,
-            began: now,
-            heard: now,
-            state: State::Sound,
+            started: now,
+            last_event: now,
+            state: State::Healthy,
             in_flight: Some((id, command)),
             committing: None,
             commit_refused: false,
-            unbegun: Some(Unbegun::Lost),
+            not_started: Some(NotStartedCause::Lost),
         };
         self.requests.insert(id, lsid);
         self.open.insert(lsid, transaction);
-        note(who, Note::Started { lsid, txn_number });
+        emit(target, TrackerEvent::Started { lsid, txn_number });
     }
 
     /// One more request of a transaction that is followed.
-    fn follow(&mut self, request: Request, now: Instant, note: &mut impl FnMut(W, Note)) {
+    fn follow(&mut self, request: Request, now: Instant, emit: &mut impl FnMut(W, TrackerEvent)) {
         let Request { id, lsid, command, .. } = request;
         let Some(transaction) = self.open.get_mut(&lsid) else { return };
-        if command == Command::Outside {
+        if command == Command::NonTransactional {
             return;
         }
-        transaction.heard = now;
+        transaction.last_event = now;
         if let Some((unanswered, before)) = transaction.in_flight.replace((id, command)) {
             // A session has one request at a time: whoever waited for that one has left.
             self.requests.remove(&unanswered);
-            transaction.left_behind(before);
+            transaction.on_unanswered(before);
         }
         self.requests.insert(id, lsid);
         match command {
             // The driver repeats a first statement that an overloaded server refused; this one may be lost again.
-            Command::First if transaction.unbegun.is_some() => transaction.unbegun = Some(Unbegun::Lost),
+            Command::First if transaction.not_started.is_some() => {
+                transaction.not_started = Some(NotStartedCause::Lost)
+            }
             Command::Commit if transaction.committing.is_none() => transaction.committing = Some(now),
             // Of the one before it is known that it was refused.
             Command::Commit if transaction.commit_refused => {}
-            Command::Commit => note(transaction.who, Note::CommitRetried),
+            Command::Commit => emit(transaction.target, TrackerEvent::CommitRetried),
             _ => {}
         }
     }
@@ -191,51 +193,58 @@ impl<W: Copy> Machine<W> {
         &mut self,
         id: i32,
         now: Instant,
-        answer: impl FnOnce() -> Answer,
-        note: &mut impl FnMut(W, Note),
+        answer: impl FnOnce() -> CommandOutcome,
+        emit: &mut impl FnMut(W, TrackerEvent),
     ) {
         let Some(lsid) = self.requests.remove(&id) else { return };
         let Some(transaction) = self.open.get_mut(&lsid) else { return };
         let Some((_, command)) = transaction.in_flight.take_if(|(known, _)| *known == id) else { return };
-        transaction.heard = now;
+        transaction.last_event = now;
         let answer = answer();
-        transaction.learn(command, answer);
+        transaction.apply(command, answer);
         match answer {
             // That the server knows no such transaction is no news to whoever gave it up.
             _ if command == Command::Abort => {}
-            Answer::Refused(Refusal { reason, .. }) | Answer::Lost(reason) => {
-                note(transaction.who, Note::Failed { lsid, reason: transaction.reason(reason) });
+            CommandOutcome::Refused(Refusal { reason, .. }) | CommandOutcome::Lost(reason) => {
+                emit(transaction.target, TrackerEvent::Failed { lsid, reason: transaction.reason(reason) });
             }
-            Answer::Narrowly => note(transaction.who, Note::Failed { lsid, reason: Reason::WRITE_CONCERN }),
-            Answer::Done => {}
+            CommandOutcome::WriteConcernError => {
+                emit(transaction.target, TrackerEvent::Failed { lsid, reason: Reason::WRITE_CONCERN })
+            }
+            CommandOutcome::Done => {}
         }
         let ended = match command {
-            Command::First | Command::Statement | Command::Outside => None,
+            Command::First | Command::Statement | Command::NonTransactional => None,
             Command::Commit => transaction.committed(answer),
             Command::Abort => Some(transaction.aborted(answer)),
         };
         if let Some(outcome) = ended {
-            self.end(lsid, now, |_| (outcome, false), note);
+            self.end(lsid, now, |_| (outcome, false), emit);
         }
     }
 
     /// Ends what nothing was heard of for too long, but looks no more often than is of use.
-    pub(super) fn sweep(&mut self, now: Instant, note: &mut impl FnMut(W, Note)) {
+    pub(super) fn sweep(&mut self, now: Instant, emit: &mut impl FnMut(W, TrackerEvent)) {
         let rest = (self.limits.abandon_after / 4).min(Duration::from_secs(1));
-        if self.swept.is_some_and(|swept| now.saturating_duration_since(swept) < rest) {
+        if self.last_sweep.is_some_and(|last_sweep| now.saturating_duration_since(last_sweep) < rest) {
             return;
         }
-        self.swept = Some(now);
+        self.last_sweep = Some(now);
         let Limits { abandon_after, .. } = self.limits;
-        let silent = |transaction: &Transaction<W>| {
+        let is_silent = |transaction: &Transaction<W>| {
             let commit_unresolved = transaction.committing.is_some() && transaction.in_flight.is_none();
-            let limit = if commit_unresolved { UNSETTLED.min(abandon_after) } else { abandon_after };
-            now.saturating_duration_since(transaction.heard) >= limit
+            let limit =
+                if commit_unresolved { COMMIT_RESOLUTION_TIMEOUT.min(abandon_after) } else { abandon_after };
+            now.saturating_duration_since(transaction.last_event) >= limit
         };
-        let silent: Vec<_> =
-            self.open.iter().filter(|(_, transaction)| silent(transaction)).map(|(lsid, _)| *lsid).collect();
-        for lsid in silent {
-            self.end(lsid, now, Transaction::expired, note);
+        let is_silent: Vec<_> = self
+            .open
+            .iter()
+            .filter(|(_, transaction)| is_silent(transaction))
+            .map(|(lsid, _)| *lsid)
+            .collect();
+        for lsid in is_silent {
+            self.end(lsid, now, Transaction::expired, emit);
         }
     }
 
@@ -244,7 +253,7 @@ impl<W: Copy> Machine<W> {
         lsid: Lsid,
         now: Instant,
         how: impl FnOnce(&Transaction<W>) -> (AttemptOutcome, bool),
-        note: &mut impl FnMut(W, Note),
+        emit: &mut impl FnMut(W, TrackerEvent),
     ) {
         let Entry::Occupied(entry) = self.open.entry(lsid) else { return };
         let transaction = entry.remove();
@@ -253,87 +262,92 @@ impl<W: Copy> Machine<W> {
         }
         let (outcome, abandoned) = how(&transaction);
         // Of a commit without an answer, the time in which one could have come is not the transaction's.
-        let until = if outcome == AttemptOutcome::Unknown { transaction.heard } else { now };
+        let until = if outcome == AttemptOutcome::Unknown { transaction.last_event } else { now };
         let end = End {
             lsid,
             txn_number: transaction.txn_number,
             outcome,
-            elapsed: until.saturating_duration_since(transaction.began),
+            elapsed: until.saturating_duration_since(transaction.started),
             commit: transaction
                 .committing
                 .filter(|_| transaction.in_flight.is_none())
-                .map(|committing| transaction.heard.saturating_duration_since(committing)),
-            unbegun: transaction.unbegun.filter(|_| matches!(outcome, AttemptOutcome::Aborted(_))),
+                .map(|committing| transaction.last_event.saturating_duration_since(committing)),
+            not_started: transaction.not_started.filter(|_| matches!(outcome, AttemptOutcome::Aborted(_))),
             abandoned,
         };
-        note(transaction.who, Note::Ended(end));
+        emit(transaction.target, TrackerEvent::Ended(end));
     }
 }
 
 impl<W> Transaction<W> {
     /// What an answer says of the transaction, whether or not it ends it.
-    fn learn(&mut self, command: Command, answer: Answer) {
+    fn apply(&mut self, command: Command, answer: CommandOutcome) {
         match answer {
-            Answer::Done | Answer::Narrowly => self.unbegun = None,
+            CommandOutcome::Done | CommandOutcome::WriteConcernError => self.not_started = None,
             // Of one that it never began, and of one that it has forgotten, the server says the same, also later.
-            Answer::Refused(Refusal { begun, .. }) => match begun {
-                Begun::Yes => self.unbegun = None,
-                Begun::No if command == Command::First && self.unbegun.is_some() => {
-                    self.unbegun = Some(Unbegun::Refused);
+            CommandOutcome::Refused(Refusal { server_started, .. }) => match server_started {
+                ServerStarted::Yes => self.not_started = None,
+                ServerStarted::No if command == Command::First && self.not_started.is_some() => {
+                    self.not_started = Some(NotStartedCause::Refused);
                 }
-                Begun::No | Begun::Perhaps => {}
+                ServerStarted::No | ServerStarted::Unknown => {}
             },
-            Answer::Lost(_) => {}
+            CommandOutcome::Lost(_) => {}
         }
         if matches!(command, Command::First | Command::Statement) {
             self.state = match (self.state, answer) {
-                (_, Answer::Done | Answer::Narrowly) => State::Sound,
+                (_, CommandOutcome::Done | CommandOutcome::WriteConcernError) => State::Healthy,
                 // What comes after the first failure is its echo.
-                (State::Sound, Answer::Refused(Refusal { reason, .. }) | Answer::Lost(reason)) => {
-                    State::Doomed(reason)
-                }
-                (state, Answer::Refused(_) | Answer::Lost(_)) => state,
+                (
+                    State::Healthy,
+                    CommandOutcome::Refused(Refusal { reason, .. }) | CommandOutcome::Lost(reason),
+                ) => State::Failed(reason),
+                (state, CommandOutcome::Refused(_) | CommandOutcome::Lost(_)) => state,
             };
         }
     }
 
     /// A request has no answer, and another one follows.
-    fn left_behind(&mut self, before: Command) {
+    fn on_unanswered(&mut self, before: Command) {
         match (before, self.state) {
             (Command::Commit, _) => self.state = State::CommitUnknown,
-            (Command::First | Command::Statement, State::Sound) => {
-                self.state = State::Doomed(Reason::CANCELLED);
+            (Command::First | Command::Statement, State::Healthy) => {
+                self.state = State::Failed(Reason::CANCELLED);
             }
             _ => {}
         }
     }
 
     /// What the answer to a commit means, if it is the last word.
-    fn committed(&mut self, answer: Answer) -> Option<AttemptOutcome> {
+    fn committed(&mut self, answer: CommandOutcome) -> Option<AttemptOutcome> {
         let may_be_applied = self.state == State::CommitUnknown;
-        self.commit_refused = matches!(answer, Answer::Refused(refusal) if refusal.overload);
+        self.commit_refused = matches!(answer, CommandOutcome::Refused(refusal) if refusal.overload);
         match answer {
-            Answer::Refused(refusal) if refusal.overload => return None,
-            Answer::Done => return Some(AttemptOutcome::Committed),
-            Answer::Refused(refusal) if refusal.transient => {
+            CommandOutcome::Refused(refusal) if refusal.overload => return None,
+            CommandOutcome::Done => return Some(AttemptOutcome::Committed),
+            CommandOutcome::Refused(refusal) if refusal.transient => {
                 return Some(AttemptOutcome::Aborted(self.reason(refusal.reason)));
             }
-            Answer::Refused(refusal) if !refusal.may_be_applied && !may_be_applied => {
+            CommandOutcome::Refused(refusal) if !refusal.may_be_applied && !may_be_applied => {
                 return Some(AttemptOutcome::Aborted(self.reason(refusal.reason)));
             }
-            Answer::Refused(_) | Answer::Lost(_) | Answer::Narrowly => self.state = State::CommitUnknown,
+            CommandOutcome::Refused(_) | CommandOutcome::Lost(_) | CommandOutcome::WriteConcernError => {
+                self.state = State::CommitUnknown
+            }
         }
         None
     }
 
     /// What the answer to an abort means. Whatever it is, nothing more will come.
-    fn aborted(&self, answer: Answer) -> AttemptOutcome {
+    fn aborted(&self, answer: CommandOutcome) -> AttemptOutcome {
         AttemptOutcome::Aborted(match answer {
             // An overloaded server has not even looked: the code's own abort is why it ends.
-            Answer::Refused(refusal) if refusal.overload => self.reason(Reason::APPLICATION),
+            CommandOutcome::Refused(refusal) if refusal.overload => self.reason(Reason::APPLICATION),
             // Nothing had failed, and yet it was no more: the server has ended it by itself.
-            Answer::Refused(refusal) => self.reason(refusal.reason),
-            Answer::Done | Answer::Narrowly | Answer::Lost(_) => self.reason(Reason::APPLICATION),
+            CommandOutcome::Refused(refusal) => self.reason(refusal.reason),
+            CommandOutcome::Done | CommandOutcome::WriteConcernError | CommandOutcome::Lost(_) => {
+                self.reason(Reason::APPLICATION)
+            }
         })
     }
 
@@ -364,7 +378,7 @@ impl<W> Transaction<W> {
         match self.in_flight {
             _ if self.committing.is_some() => (AttemptOutcome::Unknown, false),
             Some((_, Command::Abort)) => (AttemptOutcome::Aborted(self.reason(Reason::APPLICATION)), false),
-            _ if self.state == State::Sound => (AttemptOutcome::Aborted(Reason::TRANSACTION_EXPIRED), true),
+            _ if self.state == State::Healthy => (AttemptOutcome::Aborted(Reason::TRANSACTION_EXPIRED), true),
             _ => (AttemptOutcome::Aborted(self.reason(Reason::TRANSACTION_EXPIRED)), false),
         }
     }
@@ -372,8 +386,8 @@ impl<W> Transaction<W> {
     /// Why the first thing failed, or else that.
     fn reason(&self, otherwise: Reason) -> Reason {
         match self.state {
-            State::Doomed(reason) => reason,
-            State::Sound | State::CommitUnknown => otherwise,
+            State::Failed(reason) => reason,
+            State::Healthy | State::CommitUnknown => otherwise,
         }
     }
 }
