@@ -1,5 +1,6 @@
 //! The global recorder: one test, because a process has one.
 
+#[path = "it/common.rs"]
 mod common;
 
 use std::convert::Infallible;

@@ -1,0 +1,306 @@
+//! Each way in which a transaction can end, and what is counted then.
+
+use std::error::Error as _;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
+
+use mongodb::bson::{Document, doc};
+use tokio::time::Instant;
+use txnscope::transaction::Cause;
+use txnscope::{Abort, ApplicationError, Reason, TransactionError};
+
+use crate::env::{Environment, NO, OPERATION};
+
+#[tokio::test]
+async fn what_conflicts_is_tried_again_and_each_attempt_is_counted() {
+    let env = Environment::start().await;
+    let (items, others, calls) = (env.items(), env.items_of_others(), AtomicU32::new(0));
+    others.insert_one(doc! {"_id": 1, "n": 0}).await.unwrap();
+    let committed = env
+        .runner
+        .run_as(OPERATION, async |mut tx| {
+            items.find_one(doc! {"_id": 1}).session(&mut tx).await?;
+            if calls.fetch_add(1, Relaxed) < 2 {
+                // Somebody else writes after the snapshot was taken.
+                others.update_one(doc! {"_id": 1}, doc! {"$inc": {"n": 100}}).await?;
+            }
+            items.update_one(doc! {"_id": 1}, doc! {"$inc": {"n": 1}}).session(&mut tx).await?;
+            Ok::<_, Abort>(OPERATION)
+        })
+        .await
+        .unwrap();
+    assert_eq!((committed.value, committed.attempts), (OPERATION, 3));
+    let server = env.reconciled().await;
+    assert_eq!((server.started, server.committed, server.aborted), (3, 1, 2));
+    assert_eq!(env.driver(), [3.0, 1.0, 2.0, 0.0, 0.0]);
+    assert_eq!(env.aborted_for("write_conflict"), 2.0);
+    assert!(env.counted("mongodb_client_transaction_backoff_seconds_total", &[]) > 0.0);
+    assert!(env.counted("mongodb_client_transaction_wasted_seconds_total", &[]) > 0.0);
+    assert_eq!(env.counted("mongodb_client_transaction_duration_seconds_count", &[]), 3.0);
+    assert_eq!(env.counted("mongodb_client_transaction_commit_duration_seconds_count", &[]), 1.0);
+    let item = others.find_one(doc! {"_id": 1}).await.unwrap().unwrap();
+    assert_eq!(item.get_i32("n").unwrap(), 201);
+}
+
+#[tokio::test]
+async fn a_rejection_changes_nothing_and_is_not_tried_again() {
+    let env = Environment::start().await;
+    let (items, calls) = (env.items(), AtomicU32::new(0));
+    let rejected = env
+        .runner
+        .run_as(OPERATION, async |mut tx| {
+            calls.fetch_add(1, Relaxed);
+            items.insert_one(doc! {"_id": 1}).session(&mut tx).await?;
+            Err::<(), _>(NO.into())
+        })
+        .await
+        .unwrap_err();
+    assert!(matches!(rejected, TransactionError::Rejected { reason: NO, .. }), "{rejected:?}");
+    assert_eq!(calls.load(Relaxed), 1);
+    let server = env.reconciled().await;
+    assert_eq!((server.started, server.aborted), (1, 1));
+    assert_eq!(env.aborted_for("no"), 1.0);
+    assert_eq!(env.items_of_others().count_documents(doc! {}).await.unwrap(), 0);
+}
+
+#[derive(Debug)]
+struct Broken;
+
+impl ApplicationError for Broken {
+    fn reason(&self) -> Reason {
+        Reason::APPLICATION
+    }
+    fn is_fault(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test]
+async fn faults_of_the_application_and_of_a_statement_fail_and_keep_their_cause() {
+    let env = Environment::start().await;
+    let items = env.items();
+    let broken = env.runner.run_as(OPERATION, async |mut tx| {
+        items.insert_one(doc! {"_id": 1}).session(&mut tx).await?;
+        Err::<(), _>(Broken.into())
+    });
+    let TransactionError::Failed(failure) = broken.await.unwrap_err() else { panic!("not failed") };
+    assert!(matches!(failure.cause(), Cause::Application(Broken)));
+    assert_eq!((failure.reason(), failure.attempts()), (Reason::APPLICATION, 1));
+
+    env.items_of_others().insert_one(doc! {"_id": 2}).await.unwrap();
+    let duplicate = env.runner.run_as(OPERATION, async |mut tx| {
+        items.insert_one(doc! {"_id": 2}).session(&mut tx).await?;
+        Ok::<_, Abort>(())
+    });
+    let error = duplicate.await.unwrap_err();
+    assert_eq!(error.reason(), Reason::DUPLICATE_KEY);
+    let TransactionError::Failed(failure) = &error else { panic!("not failed") };
+    assert!(failure.source().unwrap().is::<mongodb::error::Error>(), "{failure:?}");
+    assert!(
+        !error.source().unwrap().to_string().contains("server response"),
+        "the whole reply is in the text"
+    );
+    let server = env.reconciled().await;
+    assert_eq!((server.started, server.aborted), (2, 2));
+}
+
+#[tokio::test]
+async fn without_a_statement_there_is_no_transaction_on_either_side() {
+    let env = Environment::start().await;
+    let committed = env.runner.run_as(OPERATION, async |_| Ok::<_, Abort>(7)).await.unwrap();
+    assert_eq!(committed.value, 7);
+    let rejected = env.runner.run_as(OPERATION, async |_| Err::<(), _>(NO.into())).await;
+    assert!(matches!(rejected, Err(TransactionError::Rejected { .. })));
+    assert_eq!(env.reconciled().await.started, 0);
+    assert_eq!(env.driver(), [0.0; 5]);
+}
+
+#[tokio::test]
+async fn a_commit_that_nobody_answers_is_sent_again_with_pauses_and_then_unknown_and_then_settled() {
+    let env = Environment::start().await;
+    let items = env.items();
+    let failpoint = env.fail(doc! {"failCommands": ["commitTransaction"], "closeConnection": true}).await;
+    let unknown = env
+        .runner
+        .transaction()
+        .named(OPERATION)
+        .deadline(Instant::now() + Duration::from_secs(2))
+        .run(async |mut tx| {
+            items.insert_one(doc! {"_id": 1}).session(&mut tx).await?;
+            Ok::<_, Abort>(())
+        })
+        .await
+        .unwrap_err();
+    assert!(matches!(unknown, TransactionError::CommitUnknown(_)), "{unknown:?}");
+    assert_eq!(unknown.reason(), Reason::COMMIT_UNKNOWN);
+    let retries = env.counted("mongodb_client_transaction_commit_retries_total", &[]);
+    assert!((1.0..100.0).contains(&retries), "{retries} retries: the driver alone makes a thousand");
+    assert_eq!(env.driver(), [1.0, 0.0, 0.0, 1.0, 0.0]);
+    failpoint.off().await.unwrap();
+    // The commit had not reached the server. It was the caller's will all the same, and it is brought there.
+    let server = env.reconciled().await;
+    assert_eq!((server.started, server.committed), (1, 1));
+    assert_eq!(env.cleanups("committed"), 1.0);
+    assert_eq!(env.items_of_others().count_documents(doc! {}).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_commit_whose_time_was_over_is_not_sent_again() {
+    let env = Environment::start().await;
+    let items = env.items();
+    env.fail_times(1, doc! {"failCommands": ["commitTransaction"], "errorCode": 50}).await;
+    let unknown = env.runner.run_as(OPERATION, async |mut tx| {
+        items.insert_one(doc! {"_id": 1}).session(&mut tx).await?;
+        Ok::<_, Abort>(())
+    });
+    let unknown = unknown.await.unwrap_err();
+    let TransactionError::CommitUnknown(failure) = unknown else { panic!("{unknown:?}") };
+    assert_eq!((failure.reason(), failure.attempts()), (Reason::MAX_TIME_EXPIRED, 1));
+    env.reconciled().await;
+    assert_eq!(env.cleanups("committed"), 1.0);
+}
+
+#[tokio::test]
+async fn a_commit_that_is_not_written_as_widely_as_asked_is_unknown_and_on_the_server() {
+    let env = Environment::start().await;
+    let items = env.items();
+    let concern = doc! {"code": 100, "codeName": "UnsatisfiableWriteConcern", "errmsg": "as asked"};
+    env.fail_times(1, doc! {"failCommands": ["commitTransaction"], "writeConcernError": concern}).await;
+    let unknown = env.runner.run_as(OPERATION, async |mut tx| {
+        items.insert_one(doc! {"_id": 1}).session(&mut tx).await?;
+        Ok::<_, Abort>(())
+    });
+    let TransactionError::CommitUnknown(failure) = unknown.await.unwrap_err() else { panic!("not unknown") };
+    assert_eq!(failure.reason(), Reason::WRITE_CONCERN);
+    let server = env.reconciled().await;
+    assert_eq!((server.committed, server.aborted), (1, 0));
+}
+
+#[tokio::test]
+async fn a_commit_that_the_server_calls_transient_begins_the_work_anew() {
+    let env = Environment::start().await;
+    let items = env.items();
+    env.fail_times(1, doc! {"failCommands": ["commitTransaction"], "errorCode": 251}).await;
+    let committed = env.runner.run_as(OPERATION, async |mut tx| {
+        items.insert_one(doc! {}).session(&mut tx).await?;
+        Ok::<_, Abort>(())
+    });
+    assert_eq!(committed.await.unwrap().attempts, 2);
+    assert_eq!(env.aborted_for("no_such_transaction"), 1.0);
+    // Injected: the server knows nothing of an abort, and the first transaction is superseded or ended by its session.
+    env.wait_idle().await;
+    assert_eq!(env.items_of_others().count_documents(doc! {}).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn the_callers_deadline_wins_over_a_slow_statement() {
+    let env = Environment::start().await;
+    let items = env.items();
+    // Once, and for longer than anybody would wait: whoever waits for the statement does not come back in time.
+    let slow = doc! {"failCommands": ["insert"], "blockConnection": true, "blockTimeMS": 600_000};
+    env.fail_times(1, slow).await;
+    let failed = env
+        .runner
+        .transaction()
+        .named(OPERATION)
+        .deadline(Instant::now() + Duration::from_secs(2))
+        .run(async |mut tx| {
+            items.insert_one(doc! {}).session(&mut tx).await?;
+            Ok::<_, Abort>(())
+        })
+        .await
+        .unwrap_err();
+    let TransactionError::Failed(failure) = failed else { panic!("not failed") };
+    assert_eq!(failure.reason(), Reason::TIMEOUT);
+    env.reconciled().await;
+    assert_eq!((env.aborted_for("timeout"), env.cleanups("fenced")), (1.0, 1.0));
+    assert_eq!(env.items_of_others().count_documents(doc! {}).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn attempts_have_a_budget_and_the_last_real_error_is_kept() {
+    let env = Environment::start().await;
+    let items = env.items();
+    let failpoint = env
+        .fail(
+            doc! {"failCommands": ["insert"], "errorCode": 112, "errorLabels": ["TransientTransactionError"]},
+        )
+        .await;
+    let work = async |mut tx: txnscope::Transaction| {
+        items.insert_one(doc! {}).session(&mut tx).await?;
+        Ok::<_, Abort>(())
+    };
+    let runner = env.runner.clone().max_attempts(3);
+    let failed = runner.run_as(OPERATION, work).await.unwrap_err();
+    let TransactionError::Failed(failure) = failed else { panic!("not failed") };
+    assert_eq!((failure.reason(), failure.attempts()), (Reason::WRITE_CONFLICT, 3));
+    assert!(failure.driver_error().is_some());
+
+    let runner = env.runner.clone().time_limit(Duration::from_secs(2));
+    let failed = runner.run_as(OPERATION, work).await.unwrap_err();
+    let TransactionError::Failed(failure) = failed else { panic!("not failed") };
+    assert_eq!(failure.reason(), Reason::WRITE_CONFLICT, "{failure}");
+    assert!(matches!(failure.cause(), Cause::Deadline(Some(_))) && failure.attempts() > 1, "{failure:?}");
+    failpoint.off().await.unwrap();
+    env.wait_idle().await;
+}
+
+#[tokio::test]
+async fn a_member_that_refuses_the_first_statement_never_began_and_the_books_say_so() {
+    let env = Environment::start().await;
+    let items = env.items();
+    let refused =
+        doc! {"failCommands": ["insert"], "errorCode": 13436, "errorLabels": ["TransientTransactionError"]};
+    env.fail_times(1, refused).await;
+    let committed = env.runner.run_as(OPERATION, async |mut tx| {
+        items.insert_one(doc! {}).session(&mut tx).await?;
+        items.insert_one(doc! {}).session(&mut tx).await?;
+        Ok::<_, Abort>(())
+    });
+    assert_eq!(committed.await.unwrap().attempts, 2);
+    let server = env.reconciled().await;
+    assert_eq!((server.started, env.not_started("refused")), (1, 1.0));
+    assert_eq!(env.aborted_for("not_primary"), 1.0);
+}
+
+#[tokio::test]
+async fn the_open_table_names_what_the_server_cannot() {
+    let env = Environment::start().await;
+    let items = env.items();
+    let (began, begun) = tokio::sync::oneshot::channel();
+    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    let (began, ended) = (std::cell::Cell::new(Some(began)), std::cell::Cell::new(Some(ended)));
+    let look = async {
+        begun.await.unwrap();
+        let pipeline = vec![
+            doc! {"$currentOp": {"allUsers": true, "idleSessions": true}},
+            doc! {"$match": {"transaction.parameters.autocommit": false}},
+        ];
+        let command = doc! {"aggregate": 1, "pipeline": pipeline, "cursor": {}};
+        let reply = env.admin.database("admin").run_command(command).await.unwrap();
+        let batch = reply.get_document("cursor").unwrap().get_array("firstBatch").unwrap();
+        let session = batch[0].as_document().unwrap();
+        let row = &env.metrics.registry().open_transactions().list()[0];
+        let parameters = session.get_document("transaction").unwrap().get_document("parameters").unwrap();
+        assert_eq!(row.txn_number, Some(parameters.get_i64("txnNumber").unwrap()));
+        let Some(mongodb::bson::Bson::Binary(id)) = session.get_document("lsid").unwrap().get("id").cloned()
+        else {
+            panic!("{session}")
+        };
+        assert_eq!(
+            row.lsid.replace('-', ""),
+            id.bytes.iter().map(|b| format!("{b:02x}")).collect::<String>()
+        );
+        assert_eq!(row.operation, OPERATION);
+        end.send(()).unwrap();
+    };
+    let run = env.runner.run_as(OPERATION, async |mut tx| {
+        items.insert_one(Document::new()).session(&mut tx).await?;
+        began.take().unwrap().send(()).unwrap();
+        ended.take().unwrap().await.unwrap();
+        Ok::<_, Abort>(())
+    });
+    let (committed, ()) = tokio::join!(run, look);
+    committed.unwrap();
+    env.reconciled().await;
+}

@@ -1,0 +1,129 @@
+//! Servers that let nobody kill sessions, and databases in which no transaction may be: what a dropped request has left is
+//! ended all the same, and at once.
+
+use mongodb::bson::{Document, doc};
+use mongodb::{Client, options::ClientOptions};
+use testkit::{Mongod, Scrape, wait};
+use txnscope::{Abort, Metrics, TransactionRunner};
+
+use crate::env::{Environment, OPERATION};
+
+/// How often the server has run that command.
+async fn ran(env: &Environment, command: &str) -> i64 {
+    let status = env.admin.database("admin").run_command(doc! {"serverStatus": 1}).await.unwrap();
+    let commands = status.get_document("metrics").unwrap().get_document("commands").unwrap();
+    commands.get_document(command).and_then(|command| command.get_i64("total")).unwrap_or_default()
+}
+
+/// Drops a work in that one of its two statements, which the server holds up. Everything else of the runner's that `fails`
+/// names fails so.
+async fn dropped_in(env: &Environment, statement: &str, fails: Document) {
+    let held = doc! {"failCommands": [statement], "blockConnection": true, "blockTimeMS": 3_000};
+    let failpoint = env.fail(held).await;
+    let items = env.items();
+    let run = env.runner.run_as(OPERATION, async |mut tx| {
+        items.insert_one(doc! {}).session(&mut tx).await?;
+        items.update_one(doc! {}, doc! {"$set": {"n": 1}}).session(&mut tx).await?;
+        std::future::pending::<Result<(), Abort>>().await
+    });
+    let admin = env.admin.database("admin");
+    let under_way = wait::until(statement, async || {
+        let own =
+            doc! {"appName": "runner", "active": true, format!("command.{statement}"): {"$exists": true}};
+        let pipeline = vec![doc! {"$currentOp": {"allUsers": true}}, doc! {"$match": own}];
+        let command = doc! {"aggregate": 1, "pipeline": pipeline, "cursor": {}};
+        let reply = admin.run_command(command).await?;
+        anyhow::ensure!(reply.get_document("cursor")?.get_array("firstBatch")?.len() == 1);
+        Ok(())
+    });
+    let mut run = Box::pin(run);
+    tokio::select! {
+        ended = &mut run => panic!("{ended:?}"),
+        held = under_way => held.unwrap(),
+    }
+    failpoint.off().await.unwrap();
+    // In place of what held the statement up, which goes on for its time.
+    let refusing = if fails.is_empty() { None } else { Some(env.fail(fails).await) };
+    drop(run);
+    env.wait_until_nothing_is_open().await;
+    if let Some(refusing) = refusing {
+        refusing.off().await.unwrap();
+    }
+}
+
+async fn kill_sessions_is_refused_with(code: i32) {
+    let env = Environment::start().await;
+    for (statement, result) in [("insert", "fenced"), ("update", "aborted")] {
+        let (kills, cleanups) = (ran(&env, "killSessions").await, env.cleanups(result));
+        dropped_in(&env, statement, doc! {"failCommands": ["killSessions"], "errorCode": code}).await;
+        assert_eq!(env.cleanups(result), cleanups + 1.0, "{statement}: {}", env.metrics.render());
+        assert!(ran(&env, "killSessions").await - kills <= 1, "{statement}: it is asked in a loop");
+    }
+    env.reconciled().await;
+    assert_eq!(env.cleanups("left_to_server"), 0.0);
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_to_kill_sessions_with_8000_has_nothing_open_left() {
+    kill_sessions_is_refused_with(8000).await;
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_to_kill_sessions_with_115_has_nothing_open_left() {
+    kill_sessions_is_refused_with(115).await;
+}
+
+#[tokio::test]
+async fn a_strict_stable_api_that_refuses_to_kill_sessions_with_323_has_nothing_open_left() {
+    kill_sessions_is_refused_with(323).await;
+}
+
+#[tokio::test]
+async fn a_user_who_may_not_kill_sessions_has_nothing_open_left() {
+    kill_sessions_is_refused_with(13).await;
+}
+
+/// A URI with `/admin` is how many name where the user is.
+#[tokio::test]
+async fn a_session_is_fenced_in_a_database_where_transactions_are_allowed() {
+    for version in [None, Some("4.4.2")] {
+        let mut env = Environment::start_version(version).await;
+        for database in ["admin", "config", "local"] {
+            let uri = env.set.uri().replace("/?", &format!("/{database}?"));
+            let mut options = ClientOptions::parse(&uri).await.unwrap();
+            options.app_name = Some("runner".to_owned());
+            let client = Client::with_options(options).unwrap();
+            assert_eq!(client.default_database().unwrap().name(), database);
+            env.reset(&client).await;
+            let finds = ran(&env, "find").await;
+            dropped_in(&env, "insert", doc! {}).await;
+            env.reconciled().await;
+            assert_eq!(
+                (env.cleanups("fenced"), env.cleanups("left_to_server")),
+                (1.0, 0.0),
+                "{version:?} {database}"
+            );
+            assert!(ran(&env, "find").await - finds <= 3, "{version:?} {database}: it is asked in a loop");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_standalone_refuses_a_transaction_as_an_invalid_request() {
+    let mongod = Mongod::standalone().await.unwrap();
+    let client = mongod.client().await.unwrap();
+    let metrics = Metrics::isolated().unwrap();
+    let runner = TransactionRunner::with_registry(&client, metrics.registry());
+    let items = client.database("shop").collection::<Document>("items");
+    let ended = runner.run_as(OPERATION, async |mut tx| {
+        items.insert_one(doc! {}).session(&mut tx).await?;
+        Ok::<_, Abort>(())
+    });
+    let error = ended.await.unwrap_err();
+    runner.wait_idle().await;
+    let page = Scrape::parse(&metrics.render()).unwrap();
+    let counted = |metric: &str, label| page.sum(metric, &[("operation", OPERATION), label]);
+    let aborted = counted("mongodb_client_transactions_aborted_total", ("reason", "invalid_request"));
+    let refused = counted("mongodb_client_transactions_not_started_total", ("cause", "refused"));
+    assert_eq!((aborted, refused), (1.0, 1.0), "{error:?}");
+}

@@ -1,0 +1,119 @@
+//! Servers that refuse commands because they have too much to do: counterparts of `backpressure-retryable-reads`,
+//! `backpressure-retryable-writes`, `backpressure-retryable-commit` and `backpressure-retryable-abort`.
+//!
+//! The driver repeats such a command by itself, twice unless its options say otherwise, and the runner sees the last answer.
+
+use mongodb::bson::{Document, doc};
+use txnscope::{Abort, Reason, TransactionError};
+
+use super::cases::{Case, Expected, check, commits};
+use super::spec_env::SpecEnv;
+use crate::env::OPERATION;
+
+/// How often the driver sends one command.
+const TRIES: usize = 3;
+
+/// As MongoDB's files have it, with a code that means something else without the labels; and as the server has it.
+const CODES: [i32; 2] = [112, 462];
+
+fn overloaded(command: &str, code: i32) -> Document {
+    let labels = ["RetryableError", "SystemOverloadedError"];
+    doc! {"failCommands": [command], "errorCode": code, "errorLabels": labels.to_vec()}
+}
+
+/// A transaction of an `insert`, a `find` and an `update`, of which one is refused so often.
+async fn refused_statement(spec: &mut SpecEnv, command: &str, code: i32, times: i32) {
+    spec.reset().await;
+    let (env, name) = (&spec.env, format!("{command} {code} {times} times"));
+    let is_first = command == "insert";
+    if is_first {
+        env.fail_times(times, overloaded(command, code)).await;
+    }
+    let items = env.items();
+    let ended = env.runner.run_as(OPERATION, async |mut tx| {
+        items.insert_one(doc! {"_id": 1}).session(&mut tx).await?;
+        // Only now: with the first statement the server itself looks its session up, with a `find`.
+        if !is_first {
+            env.fail_times(times, overloaded(command, code)).await;
+        }
+        items.find_one(doc! {"_id": 1}).session(&mut tx).await?;
+        items.update_one(doc! {"_id": 1}, doc! {"$set": {"paid": true}}).session(&mut tx).await?;
+        Ok::<_, Abort>(())
+    });
+    let ended = ended.await;
+    let refusals = usize::try_from(times).unwrap();
+    let server = env.reconciled().await;
+    assert_eq!(spec.sent(command).len(), TRIES.min(refusals + 1), "{name}");
+    if refusals < TRIES {
+        assert_eq!(ended.unwrap().attempts, 1, "{name}");
+        assert_eq!(env.driver(), [1.0, 1.0, 0.0, 0.0, 0.0], "{name}");
+        assert_eq!((server.started, server.committed, env.not_started("refused")), (1, 1, 0.0), "{name}");
+        assert_eq!(spec.committed().await, [1], "{name}");
+    } else {
+        let Err(TransactionError::Failed(failure)) = ended else { panic!("{name}: {ended:?}") };
+        assert_eq!((failure.reason(), failure.is_transient()), (Reason::OVERLOADED, true), "{name}");
+        assert_eq!((env.driver(), env.aborted_for("overloaded")), ([1.0, 0.0, 1.0, 0.0, 0.0], 1.0), "{name}");
+        // A first statement that is refused so has begun nothing.
+        let begun = i64::from(!is_first);
+        assert_eq!((server.started, server.aborted), (begun, begun), "{name}");
+        assert_eq!(env.not_started("refused"), f64::from(u8::from(is_first)), "{name}");
+        assert_eq!(spec.committed().await, [0; 0], "{name}");
+    }
+}
+
+#[tokio::test]
+async fn reads_are_retried_if_backpressure_labels_are_added() {
+    let mut spec = SpecEnv::start().await;
+    for code in CODES {
+        refused_statement(&mut spec, "find", code, 1).await;
+        refused_statement(&mut spec, "find", code, 3).await;
+    }
+}
+
+#[tokio::test]
+async fn writes_are_retried_if_backpressure_labels_are_added() {
+    let mut spec = SpecEnv::start().await;
+    for code in CODES {
+        refused_statement(&mut spec, "update", code, 1).await;
+        refused_statement(&mut spec, "update", code, 3).await;
+    }
+}
+
+#[tokio::test]
+async fn an_overloaded_first_statement_is_not_begun_until_the_drivers_repeat_begins_it() {
+    let mut spec = SpecEnv::start().await;
+    for code in CODES {
+        refused_statement(&mut spec, "insert", code, 1).await;
+        refused_statement(&mut spec, "insert", code, 3).await;
+    }
+}
+
+#[tokio::test]
+async fn a_commit_that_an_overloaded_server_refuses_is_sent_again_by_the_driver_and_then_by_the_runner() {
+    let mut cases = Vec::new();
+    for code in CODES {
+        let name = |what: &str| format!("commitTransaction {what}: {code}");
+        let fails = overloaded("commitTransaction", code);
+        cases.push(Case::new(name("retries if backpressure labels are added"), 2, fails.clone(), commits(3)));
+        cases.push(Case::new(name("is retried by the runner as well"), 5, fails, commits(6)));
+    }
+    check(&mut SpecEnv::start().await, &cases).await;
+}
+
+/// The driver does not say that the server refused the last one. The transaction then ends with its session's next.
+#[tokio::test]
+async fn a_rejection_is_a_rejection_however_often_an_overloaded_server_refuses_the_abort() {
+    let mut cases = Vec::new();
+    for code in CODES {
+        for times in [2, 3] {
+            let name = format!("abortTransaction is refused {times} times: {code}");
+            cases.push(Case::new(
+                name,
+                times,
+                overloaded("abortTransaction", code),
+                Expected::Rejected { aborts: TRIES },
+            ));
+        }
+    }
+    check(&mut SpecEnv::start().await, &cases).await;
+}
