@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn outcomes_are_the_catalogues() {
+    fn outcomes_match_catalog() {
         assert_eq!(Outcome::ALL.map(Outcome::as_str), txnscope_catalog::OUTCOMES);
     }
 }

@@ -161,14 +161,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_constants_are_the_catalogues_reasons() {
+    fn reason_constants_match_catalog() {
         let names: Vec<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
         assert_eq!(names, txnscope_catalog::REASONS);
     }
 
     #[test]
     #[should_panic(expected = "snake case")]
-    fn a_sentence_is_no_reason() {
+    fn reason_must_be_snake_case() {
         let _ = Reason::declare("balance is 12");
     }
 }

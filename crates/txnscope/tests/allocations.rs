@@ -41,7 +41,7 @@ fn drive<S: Service<Req, Error = Infallible> + Clone, Req>(service: &S, request:
 }
 
 #[test]
-fn a_request_to_a_named_service_allocates_nothing() {
+fn named_service_request_allocates_nothing() {
     let metrics = Metrics::isolated().unwrap();
     let service = TransactionLayer::named_with_registry("job", metrics.registry()).layer(NoOp);
     drive(&service, ());
@@ -60,7 +60,7 @@ fn a_request_to_a_named_service_allocates_nothing() {
 }
 
 #[test]
-fn the_counter_counts() {
+fn allocation_counter_counts() {
     let counted = allocation_counter::measure(|| drop(std::hint::black_box(Box::new(1_u64))));
     assert_eq!(counted.count_total, 1);
 }
@@ -105,7 +105,7 @@ mod routed {
     }
 
     #[tokio::test]
-    async fn a_request_to_a_route_allocates_nothing() {
+    async fn routed_request_allocates_nothing() {
         let metrics = Metrics::isolated().unwrap();
         let service = TransactionLayer::with_registry(metrics.registry()).layer(Empty);
         let path = matched_path().await;

@@ -11,7 +11,7 @@ use tower::{Layer, ServiceExt, service_fn};
 use txnscope::{InstallError, Metrics, Operation, Reason, TransactionLayer};
 
 #[tokio::test]
-async fn the_global_recorder_is_installed_once_and_serves_the_whole_process() {
+async fn global_recorder_installs_once() {
     // A layer may be built before: what it declares waits for the recorder.
     let layer = TransactionLayer::named("job")
         .declare([Operation::new("declared").rejection_reasons(&[Reason::APPLICATION])]);

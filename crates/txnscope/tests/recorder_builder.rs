@@ -5,7 +5,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use txnscope::{Metrics, Operation, TransactionLayer};
 
 #[test]
-fn an_application_gives_its_own_histograms_their_buckets() {
+fn custom_builder_sets_application_buckets() {
     let builder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Full("cart_items".to_owned()), &[1.0, 3.0, 10.0])
         .unwrap()

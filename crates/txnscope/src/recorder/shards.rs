@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sum_has_what_every_thread_has_added() {
+    fn sum_includes_every_thread() {
         for counts in
             [ShardedCounters::new(COUNTERS_PER_LINE + 2, 4), ShardedCounters::shared(COUNTERS_PER_LINE + 2)]
         {
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_that_follow_one_another_add_to_different_shards() {
+    fn consecutive_threads_use_different_shards() {
         let counts = ShardedCounters::new(1, 2);
         let numbers: Vec<_> = (0..2)
             .map(|_| std::thread::scope(|threads| threads.spawn(thread_number).join().unwrap()))

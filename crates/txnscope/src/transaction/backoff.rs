@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn pauses_grow_to_their_limit_and_end_with_the_deadline() {
+    async fn backoff_grows_to_limit_and_stops_at_deadline() {
         let mut backoff = Backoff::new(Instant::now() + Duration::from_secs(60));
         assert_eq!(backoff.upper_bound(), Duration::from_micros(11_250));
         backoff.retries = 4;

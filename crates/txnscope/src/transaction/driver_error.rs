@@ -203,7 +203,7 @@ mod tests {
 
     /// A duplicate key is named with its value, which a client has sent.
     #[test]
-    fn a_servers_words_are_on_one_line_escaped_and_bounded() {
+    fn error_summary_is_one_line_escaped_and_bounded() {
         let words =
             format!("E11000 \"a\nlevel=ERROR forged \u{1b}[2J\u{202e}\u{2028}\"{}", "x".repeat(1 << 20));
         let summary = ErrorSummary(&Error::from(io::Error::other(words))).to_string();
@@ -240,7 +240,7 @@ mod tests {
     ];
 
     #[test]
-    fn every_code_has_its_reason() {
+    fn every_code_maps_to_reason() {
         for (codes, reason) in TABLE {
             for code in *codes {
                 assert_eq!(Reason::of_code(*code), *reason, "{code}");
@@ -249,14 +249,14 @@ mod tests {
     }
 
     #[test]
-    fn every_reason_is_the_catalogues() {
+    fn every_reason_is_in_catalog() {
         for (_, reason) in TABLE {
             assert!(REASONS.contains(&reason.as_str()), "{reason:?}");
         }
     }
 
     #[test]
-    fn what_happens_on_the_way_has_reasons_too() {
+    fn network_and_custom_errors_have_reasons() {
         let reset = Error::from(io::Error::from(io::ErrorKind::ConnectionReset));
         assert_eq!((Reason::from_error(&reset), delivery(&reset)), (Reason::NETWORK, Delivery::Unknown));
         let custom = Error::custom("ours");
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_brief() {
+    fn error_summary_is_short() {
         let reset = Error::from(io::Error::from(io::ErrorKind::ConnectionReset));
         assert_eq!(ErrorSummary(&reset).to_string(), "I/O error: connection reset");
         assert_eq!(labels(&reset), "");

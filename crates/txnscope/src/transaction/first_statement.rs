@@ -113,7 +113,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_is_said_before_the_beginning_is_certain() {
+    fn errors_before_start_mean_not_started() {
         for (code, message) in [
             (10107, "not primary"),
             (10107, "not master"),
@@ -132,14 +132,14 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_only_a_command_that_runs_can_say_is_certain() {
+    fn errors_of_executed_commands_mean_started() {
         for code in [112, 121, 246, 11000] {
             assert_eq!(server_started(&command_error(code, "")), ServerStarted::Yes, "{code}");
         }
     }
 
     #[test]
-    fn what_an_election_or_a_limit_says_at_any_time_is_not_certain() {
+    fn election_and_time_limit_errors_are_uncertain() {
         for (code, message) in [
             (10107, "Not primary while writing to shop.items"),
             (10107, "Multi-document transactions are only allowed on replica set primaries."),

@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_shown_as_what_it_was_made_of() {
+    fn key_is_displayed_as_its_value() {
         let long = "x".repeat(40);
         for (key, expected) in [
             (Key::of(&7), "7"),

@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn turns_come_in_the_order_of_arrival_and_nothing_is_left_behind() {
+    async fn permits_are_granted_in_order_and_queue_is_removed() {
         let (metrics, run) = run();
         let (queues, key) = (Arc::<KeyedQueues>::default(), Key::of(&"retainer"));
         let first = queues.acquire(&[key], 10, &run).await.unwrap();
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_queue_refuses() {
+    async fn full_queue_rejects() {
         let (_metrics, run) = run();
         let (queues, key) = (Arc::<KeyedQueues>::default(), Key::of(&7));
         let _turn = queues.acquire(&[key, key], 0, &run).await.unwrap();
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn two_who_want_the_same_two_keys_do_not_wait_for_each_other() {
+    async fn multiple_keys_do_not_deadlock() {
         let (_metrics, run) = run();
         let queues = Arc::<KeyedQueues>::default();
         let (a, b) = (Key::of(&"a"), Key::of(&"b"));

@@ -228,7 +228,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_order_is_the_catalogues() {
+    fn label_order_matches_catalog() {
         assert_eq!(ATTEMPT_OUTCOMES[AttemptOutcome::Committed.index()], "committed");
         assert_eq!(ATTEMPT_OUTCOMES[AttemptOutcome::Aborted(Reason::OTHER).index()], "aborted");
         assert_eq!(ATTEMPT_OUTCOMES[AttemptOutcome::Unknown.index()], "unknown");

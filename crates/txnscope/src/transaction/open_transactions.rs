@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_written_as_a_uuid() {
+    fn lsid_is_displayed_as_uuid() {
         assert_eq!(lsid(255).to_string(), "00010203-0405-0607-0809-0a0b0c0d0eff");
         for invalid in
             [doc! {}, doc! {"id": 7}, doc! {"id": Binary { subtype: BinarySubtype::Uuid, bytes: vec![1] }}]
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_is_first_and_what_ended_is_gone() {
+    fn list_is_sorted_oldest_first() {
         let open = OpenTransactions::default();
         let now = Instant::now();
         open.insert(lsid(1), Owner::Runner, Some(3), "young", now);
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn the_listener_removes_its_own_rows_only() {
+    fn listener_removes_only_its_own_rows() {
         let open = OpenTransactions::default();
         let now = Instant::now();
         open.insert(lsid(1), Owner::Runner, Some(3), "the runner's", now);

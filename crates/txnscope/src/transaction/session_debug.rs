@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_drivers_own_account_of_a_session_is_understood() {
+    async fn session_debug_format_is_parsed() {
         let client =
             mongodb::Client::with_uri_str("mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=1").await.unwrap();
         let session = client.start_session().await.unwrap();
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_was_used_since_has_another_fingerprint() {
+    fn used_session_has_different_fingerprint() {
         let at = |nanos: u32| {
             state(&format!(
                 "ServerSession {{ id: 1, last_use: Instant {{ tv_sec: 5, tv_nsec: {nanos} }}, dirty: false, txn_number: 42 }}, c"
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_form_of_a_session_counts_as_dirty_and_as_used() {
+    fn unknown_session_format_counts_as_dirty_and_used() {
         for text in [
             "",
             "ServerSession { .. }",
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_without_the_number_costs_the_number_only() {
+    fn missing_txn_number_loses_only_the_number() {
         let number = |text: &str| state(&format!("last_use: 5, dirty: false{text}"));
         for (text, expected) in [
             (", txn_number: 7}", Some(7)),

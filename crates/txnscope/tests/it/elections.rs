@@ -120,7 +120,7 @@ impl Server {
 struct Load {
     metrics: Metrics,
     runner: TransactionRunner,
-    by_hand: Client,
+    with_driver_session: Client,
     marks: Collection<Document>,
     answers: Answers,
     commits: Arc<AtomicU64>,
@@ -133,12 +133,12 @@ impl Load {
         let runner = TransactionRunner::with_registry(&client, metrics.registry());
         let mut listened = options(set, &answers).await;
         TransactionListener::with_registry(metrics.registry()).install(&mut listened);
-        let by_hand = Client::with_options(listened).unwrap();
+        let with_driver_session = Client::with_options(listened).unwrap();
         let marks = client.database("shop").collection("marks");
         client.database("shop").create_collection("marks").await.unwrap();
         let hot: Collection<Document> = client.database("shop").collection("hot");
         hot.insert_many((0..4).map(|id| doc! {"_id": id, "n": 0})).await.unwrap();
-        Self { metrics, runner, by_hand, marks, answers, commits: Arc::default() }
+        Self { metrics, runner, with_driver_session, marks, answers, commits: Arc::default() }
     }
 
     /// Runs while so many elections are held.
@@ -153,7 +153,12 @@ impl Load {
                 Arc::clone(&stop),
                 Arc::clone(&self.commits),
             ));
-            tasks.spawn(by_hand(self.by_hand.clone(), number, Arc::clone(&stop), Arc::clone(&self.commits)));
+            tasks.spawn(with_driver_session(
+                self.with_driver_session.clone(),
+                number,
+                Arc::clone(&stop),
+                Arc::clone(&self.commits),
+            ));
         }
         for number in held..held + elections {
             let wanted = self.commits.load(Relaxed) + COMMITS;
@@ -318,7 +323,7 @@ async fn runs(
     }
 }
 
-async fn by_hand(client: Client, number: usize, stop: Arc<AtomicBool>, commits: Arc<AtomicU64>) {
+async fn with_driver_session(client: Client, number: usize, stop: Arc<AtomicBool>, commits: Arc<AtomicU64>) {
     let marks = client.database("shop").collection::<Document>("marks");
     let mut session = client.start_session().await.unwrap();
     for turn in 0.. {

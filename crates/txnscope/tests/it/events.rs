@@ -105,7 +105,7 @@ fn request(path: &str) -> Request<Body> {
 }
 
 #[tokio::test]
-async fn a_failure_is_logged_once_with_the_handlers_fields() {
+async fn failure_is_logged_once_with_span_fields() {
     let (log, _guard) = Log::collect();
     let metrics = Metrics::isolated().unwrap();
     app(&metrics).oneshot(request("/fails")).await.unwrap();
@@ -126,7 +126,7 @@ async fn a_failure_is_logged_once_with_the_handlers_fields() {
 }
 
 #[tokio::test]
-async fn a_cancelled_request_says_what_it_was_about() {
+async fn cancelled_request_is_logged_with_span_fields() {
     let (log, _guard) = Log::collect();
     let metrics = Metrics::isolated().unwrap();
     let mut future = Box::pin(app(&metrics).oneshot(request("/waits")));
@@ -141,7 +141,7 @@ async fn a_cancelled_request_says_what_it_was_about() {
 }
 
 #[tokio::test]
-async fn a_rejection_pages_nobody_and_a_success_says_nothing() {
+async fn rejection_logs_info_and_success_logs_nothing() {
     let (log, _guard) = Log::collect();
     let metrics = Metrics::isolated().unwrap();
     app(&metrics).oneshot(request("/refuses")).await.unwrap();
@@ -156,7 +156,7 @@ async fn a_rejection_pages_nobody_and_a_success_says_nothing() {
 
 /// Whichever subscriber the backend has: one that writes plain text as well.
 #[tokio::test]
-async fn a_caller_cannot_forge_a_line_of_any_log_through_the_text_of_an_error() {
+async fn error_text_cannot_forge_log_lines() {
     let metrics = Metrics::isolated().unwrap();
     for form in ["full", "compact", "json"] {
         let log = Log::default();

@@ -29,7 +29,7 @@ fn attempts(metrics: &Metrics, operation: &str) -> Option<f64> {
 }
 
 #[tokio::test]
-async fn around_routes_the_template_names_the_operation() {
+async fn route_template_names_operation() {
     let metrics = Metrics::isolated().unwrap();
     let app =
         Router::new().route("/api/retainers/{id}/consume", post(|| async { "done" })).layer(layer(&metrics));
@@ -52,7 +52,7 @@ async fn around_routes_the_template_names_the_operation() {
 }
 
 #[tokio::test]
-async fn route_layer_and_nesting_see_the_full_template() {
+async fn route_layer_and_nest_use_full_template() {
     let metrics = Metrics::isolated().unwrap();
     let pay = || Router::new().route("/{id}/complete", post(|| async { "done" }));
     let app = Router::new()
@@ -69,7 +69,7 @@ async fn route_layer_and_nesting_see_the_full_template() {
 }
 
 #[tokio::test]
-async fn inside_of_nest_service_the_template_is_there() {
+async fn layer_inside_nest_service_sees_template() {
     let metrics = Metrics::isolated().unwrap();
     let inner = Router::new().route("/{id}/complete", post(|| async { "done" })).layer(layer(&metrics));
     let app = Router::new().nest_service("/service", inner);
@@ -78,7 +78,7 @@ async fn inside_of_nest_service_the_template_is_there() {
 }
 
 #[tokio::test]
-async fn around_a_whole_router_the_application_names_operations() {
+async fn layer_around_router_uses_name_operations() {
     let metrics = Metrics::isolated().unwrap();
     let app = Router::new().route("/pay/{id}", post(|| async { "done" }));
     let named = layer(&metrics).name_operations(|head| head.uri.path().starts_with("/pay/").then_some("pay"));
@@ -90,7 +90,7 @@ async fn around_a_whole_router_the_application_names_operations() {
 }
 
 #[tokio::test]
-async fn safe_methods_pass_unless_a_filter_says_otherwise() {
+async fn safe_methods_are_uncounted_without_filter() {
     let metrics = Metrics::isolated().unwrap();
     let app = Router::new().route("/x", get(|| async { "read" }).post(|| async { "written" }));
     let standard = app.clone().layer(layer(&metrics));
@@ -106,7 +106,7 @@ async fn safe_methods_pass_unless_a_filter_says_otherwise() {
 }
 
 #[tokio::test]
-async fn the_handlers_verdict_stands_before_noted_reasons_and_status() {
+async fn handler_classification_overrides_reason_and_status() {
     async fn refused() -> Response {
         scope::note_reason(Reason::WRITE_CONFLICT);
         (StatusCode::BAD_REQUEST, Classification::rejected(INSUFFICIENT_BALANCE), Json("no")).into_response()
@@ -161,7 +161,7 @@ async fn the_handlers_verdict_stands_before_noted_reasons_and_status() {
 }
 
 #[tokio::test]
-async fn a_reason_of_the_drivers_is_never_a_rejection() {
+async fn driver_reason_is_never_a_rejection() {
     async fn said() -> Response {
         (StatusCode::CONFLICT, Classification::rejected(Reason::WRITE_CONFLICT), "no").into_response()
     }
@@ -193,7 +193,7 @@ async fn a_reason_of_the_drivers_is_never_a_rejection() {
 }
 
 #[tokio::test]
-async fn a_name_that_is_empty_is_unmatched() {
+async fn empty_name_is_unmatched() {
     let metrics = Metrics::isolated().unwrap();
     let app = Router::new().route("/x", post(|| async { "done" }));
     let named = layer(&metrics).name_operations(|_| Some(""));
@@ -203,7 +203,7 @@ async fn a_name_that_is_empty_is_unmatched() {
 }
 
 #[tokio::test]
-async fn the_body_passes_through_untouched() {
+async fn body_passes_through_unchanged() {
     let metrics = Metrics::isolated().unwrap();
     let app = Router::new().route("/x", post(|body: String| async move { body })).layer(layer(&metrics));
     let sent = Request::post("/x").body(Body::from("twelve bytes")).unwrap();
@@ -213,7 +213,7 @@ async fn the_body_passes_through_untouched() {
 }
 
 #[tokio::test]
-async fn a_router_that_takes_more_routes_than_the_limit_overflows() {
+async fn routes_beyond_limit_count_as_overflow() {
     let metrics = Metrics::isolated().unwrap();
     let mut app = Router::new();
     for i in 0..210 {
@@ -229,7 +229,7 @@ async fn a_router_that_takes_more_routes_than_the_limit_overflows() {
 }
 
 #[tokio::test]
-async fn the_metrics_route_serves_the_page() {
+async fn metrics_route_serves_metrics() {
     let metrics = Metrics::isolated().unwrap();
     let app: Router =
         Router::new().route("/x", post(|| async {})).layer(layer(&metrics)).merge(metrics.router());

@@ -33,7 +33,7 @@ fn routes() -> Router {
 }
 
 #[tokio::test]
-async fn methods_that_a_route_does_not_have_take_no_place_among_the_operations() {
+async fn method_not_allowed_registers_no_operation() {
     let metrics = Metrics::isolated().unwrap();
     let app = routes().layer(TransactionLayer::with_registry(metrics.registry()));
     for method in METHODS {
@@ -54,7 +54,7 @@ async fn methods_that_a_route_does_not_have_take_no_place_among_the_operations()
 
 /// An authentication between the layer and the routes answers before anybody looks at the method.
 #[tokio::test]
-async fn what_was_only_ever_refused_leaves_room_for_every_route() {
+async fn rejected_names_leave_room_for_routes() {
     async fn authenticate(request: Request, next: Next) -> Response {
         if request.headers().contains_key("authorization") {
             next.run(request).await
@@ -81,7 +81,7 @@ async fn what_was_only_ever_refused_leaves_room_for_every_route() {
 }
 
 #[tokio::test]
-async fn a_first_request_is_counted_by_its_own_name_however_it_ends() {
+async fn first_request_is_counted_under_its_name() {
     async fn panics() {
         panic!("as scripted");
     }
@@ -134,7 +134,7 @@ async fn a_first_request_is_counted_by_its_own_name_however_it_ends() {
 }
 
 #[tokio::test]
-async fn a_first_request_that_asks_for_its_scope_is_in_flight_from_then_on() {
+async fn first_request_is_in_flight_after_scope_access() {
     let metrics = Metrics::isolated().unwrap();
     let (asked, was_asked) = tokio::sync::mpsc::channel(1);
     let handler = move || {
@@ -163,7 +163,7 @@ async fn a_first_request_that_asks_for_its_scope_is_in_flight_from_then_on() {
 }
 
 #[tokio::test]
-async fn a_declared_operation_is_in_flight_from_its_first_request_on() {
+async fn declared_operation_is_in_flight_from_first_request() {
     let metrics = Metrics::isolated().unwrap();
     let layer = TransactionLayer::with_registry(metrics.registry()).declare([Operation::new("POST /slow")]);
     let app = Router::new().route("/slow", post(std::future::pending::<()>)).layer(layer);
@@ -176,7 +176,7 @@ async fn a_declared_operation_is_in_flight_from_its_first_request_on() {
 
 /// As an application on an axum whose `MatchedPath` is another type, or a layer around the whole router.
 #[test]
-fn requests_that_succeed_without_a_template_are_warned_of_once() {
+fn unmatched_success_is_warned_once() {
     #[derive(Clone, Default)]
     struct Log(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
     impl std::io::Write for Log {

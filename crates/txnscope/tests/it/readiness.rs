@@ -12,7 +12,7 @@ const EACH: Duration = Duration::from_millis(50);
 
 /// Callers who wait for one another at a limit, each as long as those before him take.
 #[tokio::test]
-async fn waiting_at_a_concurrency_limit_is_a_part_of_the_operations_time() {
+async fn concurrency_limit_wait_counts_as_operation_time() {
     let metrics = Metrics::isolated().unwrap();
     let service = ServiceBuilder::new()
         .layer(TransactionLayer::named_with_registry("job", metrics.registry()))
@@ -44,7 +44,7 @@ async fn waiting_at_a_concurrency_limit_is_a_part_of_the_operations_time() {
 
 /// A service that is asked long before its call has not waited for that time.
 #[tokio::test]
-async fn time_between_readiness_and_the_call_is_the_callers_own() {
+async fn time_between_ready_and_call_is_not_counted() {
     use tower::Service;
     let metrics = Metrics::isolated().unwrap();
     let begin = tokio::time::Instant::now();

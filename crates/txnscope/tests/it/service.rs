@@ -44,7 +44,7 @@ impl<E> ClassifyResponse<bool, E> for Job {
 }
 
 #[tokio::test]
-async fn responses_errors_and_noted_reasons_are_told_apart() {
+async fn responses_errors_and_noted_reasons_are_classified() {
     let metrics = Metrics::isolated().unwrap();
     let service = layer(&metrics).layer(service_fn(|job: &'static str| async move {
         match job {
@@ -100,7 +100,7 @@ async fn responses_errors_and_noted_reasons_are_told_apart() {
 }
 
 #[tokio::test]
-async fn a_future_dropped_before_its_response_is_cancelled() {
+async fn dropped_future_counts_as_cancelled() {
     let metrics = Metrics::isolated().unwrap();
     let mut service =
         layer(&metrics).layer(service_fn(|_: &'static str| pending::<Result<bool, Infallible>>()));
@@ -127,7 +127,7 @@ fn futures_poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
 }
 
 #[tokio::test]
-async fn panics_are_counted_once_wherever_they_happen() {
+async fn panic_is_counted_once() {
     let metrics = Metrics::isolated().unwrap();
     let counted = |job: &str| {
         assert_value(
@@ -160,7 +160,7 @@ async fn panics_are_counted_once_wherever_they_happen() {
 }
 
 #[tokio::test]
-async fn a_service_that_fails_before_it_is_ready_is_counted_once() {
+async fn readiness_error_is_counted_once() {
     #[derive(Clone)]
     struct Broken;
     impl Service<&'static str> for Broken {
@@ -194,7 +194,7 @@ async fn a_service_that_fails_before_it_is_ready_is_counted_once() {
 }
 
 #[tokio::test]
-async fn readiness_is_the_inner_services_own() {
+async fn readiness_is_delegated_to_inner_service() {
     let metrics = Metrics::isolated().unwrap();
     let (mock, mut handle) = tower_test::mock::spawn_layer(layer(&metrics));
     let mut mock: tower_test::mock::Spawn<_> = mock;
@@ -212,7 +212,7 @@ async fn readiness_is_the_inner_services_own() {
 }
 
 #[tokio::test]
-async fn a_layer_inside_of_another_does_not_count_again() {
+async fn nested_layer_does_not_count_twice() {
     let metrics = Metrics::isolated().unwrap();
     let inner = layer(&metrics).layer(service_fn(|_: &'static str| ready(Ok::<_, Infallible>(true))));
     layer(&metrics).layer(inner).oneshot("once").await.unwrap();
@@ -221,7 +221,7 @@ async fn a_layer_inside_of_another_does_not_count_again() {
 }
 
 #[tokio::test]
-async fn a_spawned_task_works_for_the_operation_through_its_handle() {
+async fn spawned_task_uses_operation_handle() {
     let metrics = Metrics::isolated().unwrap();
     let service = layer(&metrics).layer(service_fn(|_: &'static str| async {
         let operation = scope::current().expect("inside of an operation");
@@ -247,7 +247,7 @@ async fn a_spawned_task_works_for_the_operation_through_its_handle() {
 
 /// A page is not a snapshot: requests come and go while it is written. What it says must add up all the same.
 #[tokio::test]
-async fn notes_of_an_operation_within_another_stay_apart() {
+async fn nested_operations_keep_separate_reasons() {
     let metrics = Metrics::isolated().unwrap();
     let inner = layer(&metrics).layer(service_fn(|job: &'static str| async move {
         tokio::task::yield_now().await;
@@ -288,7 +288,7 @@ async fn notes_of_an_operation_within_another_stay_apart() {
 }
 
 #[tokio::test]
-async fn what_a_future_drops_is_dropped_inside_of_its_operation() {
+async fn future_is_dropped_inside_its_scope() {
     /// Sends where it was dropped.
     struct Witness(Sender<Option<&'static str>>);
 
@@ -327,7 +327,7 @@ async fn what_a_future_drops_is_dropped_inside_of_its_operation() {
 }
 
 #[test]
-fn every_page_balances_under_load() {
+fn every_scrape_balances_under_load() {
     let metrics = Metrics::isolated().unwrap();
     let service = layer(&metrics).layer(service_fn(|_: &'static str| ready(Ok::<_, Infallible>(true))));
     /// Ends the load, also when an assertion fails.
@@ -363,7 +363,7 @@ fn every_page_balances_under_load() {
 }
 
 #[test]
-fn a_future_that_outlives_its_runtime_is_counted() {
+fn future_outliving_its_runtime_is_counted() {
     let metrics = Metrics::isolated().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (begun, waiting) = std::sync::mpsc::channel();

@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_are_told_apart_by_their_fields() {
+    fn command_kind_is_read_from_fields() {
         let begins = doc! { "txnNumber": 3_i64, "startTransaction": true, "autocommit": false };
         let goes_on = doc! { "txnNumber": 3_i64, "autocommit": false };
         for (name, fields, expected) in [
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_can_hold_failed_writes() {
+    fn reply_with_write_errors_is_refused() {
         let refused = |reason| {
             let (server_started, transient, may_be_applied, overload) =
                 (ServerStarted::Yes, false, false, false);
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_on_the_way_is_no_answer() {
+    fn network_error_counts_as_lost() {
         let reset = Error::from(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
         assert_eq!(CommandOutcome::of_failure(&reset), CommandOutcome::Lost(Reason::NETWORK));
     }

@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refused_command_that_is_sent_again_is_a_repeat() {
+    fn resent_refused_command_is_a_retry() {
         let (retries, now) = (OverloadRetries::new(), Instant::now());
         assert!(!retries.sent("find", now));
         // Two repeats, and then the caller's own try.
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn another_command_and_a_late_one_are_the_callers_own() {
+    fn other_and_late_commands_are_not_retries() {
         let (retries, now) = (OverloadRetries::new(), Instant::now());
         retries.refused("find", now);
         assert!(!retries.sent("insert", now));
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn tasks_are_told_apart_and_not_remembered_for_ever() {
+    fn retries_are_tracked_per_task_and_bounded() {
         let (retries, now) = (OverloadRetries::new(), Instant::now());
         retries.refused("find", now);
         thread::scope(|scope| {

@@ -147,7 +147,7 @@ const fn aborted(reason: Reason) -> AttemptOutcome {
 }
 
 #[test]
-fn every_way_ends_once_and_as_it_should() {
+fn every_event_sequence_ends_once() {
     let lost = Some(NotStartedCause::Lost);
     #[rustfmt::skip]
     let cases: &[(&[Step], AttemptOutcome, Option<NotStartedCause>)] = &[
@@ -258,7 +258,7 @@ impl Step {
 }
 
 #[test]
-fn what_was_not_begun_here_is_not_counted() {
+fn unobserved_start_is_not_counted() {
     let cases: &[&[Step]] = &[
         // A runner's transaction, and what its cleanup sends after it.
         &[Step::Runners(1), DONE, STATEMENT, DONE, COMMIT, DONE],
@@ -278,7 +278,7 @@ fn what_was_not_begun_here_is_not_counted() {
 }
 
 #[test]
-fn what_is_open_stays_open_until_it_ends() {
+fn transaction_stays_open_until_end() {
     let cases: &[&[Step]] = &[
         &[FIRST],
         &[FIRST, CONFLICT],
@@ -297,7 +297,7 @@ fn what_is_open_stays_open_until_it_ends() {
 }
 
 #[test]
-fn times_are_those_of_the_events() {
+fn durations_come_from_event_times() {
     let mut session = Session::new();
     let steps =
         [FIRST, DONE, Step::Wait(2), COMMIT, LOST, Step::Wait(3), COMMIT, Step::Wait(1), DONE, Step::Wait(9)];
@@ -320,7 +320,7 @@ fn times_are_those_of_the_events() {
 }
 
 #[test]
-fn the_operation_hears_of_the_first_failure_and_not_of_its_echo() {
+fn first_failure_reason_is_noted() {
     let mut session = Session::new();
     session.play(&[FIRST, DONE, STATEMENT, CONFLICT, STATEMENT, NO_SUCH, ABORT, NO_SUCH]);
     let failures: Vec<_> = session
@@ -332,7 +332,7 @@ fn the_operation_hears_of_the_first_failure_and_not_of_its_echo() {
 }
 
 #[test]
-fn one_more_than_are_followed_is_counted_apart() {
+fn transactions_beyond_limit_are_untracked() {
     let mut tracker = TransactionTracker::new(LIMITS);
     let now = Instant::now();
     let mut notes = Vec::new();
@@ -352,7 +352,7 @@ fn one_more_than_are_followed_is_counted_apart() {
 /// Random events in five sessions: the books balance after each, nothing grows over its limit, and in the end nothing
 /// is left.
 #[test]
-fn books_balance_whatever_happens() {
+fn random_events_keep_counters_balanced() {
     for seed in 0..1_000 {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut tracker = TransactionTracker::new(LIMITS);

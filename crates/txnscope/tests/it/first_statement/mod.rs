@@ -57,7 +57,7 @@ impl Counted {
 }
 
 /// By the runner. The work says no after a statement that works, so that nothing is changed.
-async fn by_the_runner(env: &Environment, statement: Statement) -> (Counted, String) {
+async fn with_runner(env: &Environment, statement: Statement) -> (Counted, String) {
     let before = Counted::of(&env.metrics, env.server().await.started);
     let db = env.client.database("shop");
     let runner = env.runner.clone().max_attempts(1);
@@ -71,7 +71,12 @@ async fn by_the_runner(env: &Environment, statement: Statement) -> (Counted, Str
 }
 
 /// By hand, with a listener.
-async fn by_hand(env: &Environment, client: &Client, metrics: &Metrics, statement: Statement) -> Counted {
+async fn with_driver_session(
+    env: &Environment,
+    client: &Client,
+    metrics: &Metrics,
+    statement: Statement,
+) -> Counted {
     let before = Counted::of(metrics, env.server().await.started);
     let mut session = client.start_session().await.unwrap();
     let begin = session.start_transaction().read_concern(ReadConcern::snapshot());
@@ -91,7 +96,7 @@ async fn listened(set: &ReplicaSet) -> (Client, Metrics) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_first_statement_is_counted_as_the_server_counts_it() {
+async fn first_statement_driver_and_server_counters_match() {
     let env = Environment::start().await;
     env.admin.database("shop").collection::<mongodb::bson::Document>("items").drop().await.unwrap();
     set_up(&env.admin.database("shop")).await.unwrap();
@@ -101,8 +106,8 @@ async fn every_first_statement_is_counted_as_the_server_counts_it() {
     let mut wrong = Vec::new();
     let mut certain = 0;
     for (name, statement) in STATEMENTS {
-        let (runner, ended) = by_the_runner(&env, *statement).await;
-        let listener = by_hand(&env, &client, &metrics, *statement).await;
+        let (runner, ended) = with_runner(&env, *statement).await;
+        let listener = with_driver_session(&env, &client, &metrics, *statement).await;
         // The driver keeps its words from listeners.
         let is_kept_secret = *name == "createUser";
         let same = is_kept_secret

@@ -11,7 +11,7 @@ use super::jobs::Shop;
 use super::support::{ClientCounters, Listened, ServerCounters, quiet};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn five_hundred_mixed_jobs_reconcile_to_zero() {
+async fn mixed_jobs_listener_and_server_counters_match() {
     let set = ReplicaSet::start(1).await.unwrap();
     let listened = Listened::connect(&set).await;
     let shop = Shop::open(&listened.client).await;
@@ -41,7 +41,7 @@ async fn five_hundred_mixed_jobs_reconcile_to_zero() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_runners_transactions_are_counted_once() {
+async fn runner_transactions_are_counted_once() {
     let set = ReplicaSet::start(1).await.unwrap();
     let listened = Listened::connect(&set).await;
     let shop = Shop::open(&listened.client).await;
@@ -77,7 +77,7 @@ async fn the_runners_transactions_are_counted_once() {
 
 /// A cancelled run is ended aside: its session is killed, and a fence may follow in it. All that is the runner's.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_runners_cleanups_are_not_counted() {
+async fn runner_cleanups_are_not_counted() {
     let set = ReplicaSet::start(1).await.unwrap();
     let listened = Listened::connect(&set).await;
     listened.collection("hot").insert_one(doc! {"_id": 0}).await.unwrap();

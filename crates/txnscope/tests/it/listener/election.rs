@@ -11,7 +11,7 @@ use super::support::{ClientCounters, Listened, ServerCounters, quiet};
 /// The difference is what the project counts by itself: first statements that a member refused, and those of which the
 /// answer of a member that steps down does not say whether they had begun.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_election_leaves_no_difference_but_what_is_counted_as_refused_or_lost() {
+async fn election_difference_is_counted_as_refused_or_lost() {
     let set = ReplicaSet::start(3).await.unwrap();
     let listened = Listened::connect(&set).await;
     let shop = Shop::open(&listened.client).await;

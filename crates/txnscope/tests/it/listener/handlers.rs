@@ -16,7 +16,7 @@ use txnscope_catalog as catalog;
 use super::support::options;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_handler_of_the_applications_own_goes_on() {
+async fn application_event_handler_still_receives_events() {
     let set = ReplicaSet::start(1).await.unwrap();
     let metrics = txnscope::Metrics::isolated().unwrap();
     let heard = Arc::new(AtomicUsize::new(0));
@@ -87,7 +87,7 @@ impl Recorder for Panics {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_recorder_that_panics_costs_no_transaction() {
+async fn panicking_recorder_does_not_fail_transactions() {
     let set = ReplicaSet::start(1).await.unwrap();
     let mut options = options(&set).await;
     TransactionListener::with_registry(Registry::new(Panics)).install(&mut options);

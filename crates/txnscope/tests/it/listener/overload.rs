@@ -37,7 +37,7 @@ async fn pay(client: Client, admin: Client, command: &'static str, times: i32) -
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_overloaded_server_refuses_is_followed_to_the_drivers_last_repeat() {
+async fn overload_retries_of_driver_are_followed() {
     let set = ReplicaSet::start(1).await.unwrap();
     let admin = set.client_named("admin").await.unwrap();
     admin.database("shop").create_collection("items").await.unwrap();

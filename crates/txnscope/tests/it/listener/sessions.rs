@@ -12,7 +12,7 @@ use txnscope_catalog::UNSCOPED;
 use super::support::{ClientCounters, Listened, quiet};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_transaction_belongs_to_the_operation_that_began_it() {
+async fn transaction_is_attributed_to_starting_operation() {
     let set = ReplicaSet::start(1).await.unwrap();
     let listened = Listened::connect(&set).await;
     let (client, orders) = (listened.client.clone(), listened.collection("orders"));
@@ -48,7 +48,7 @@ async fn a_transaction_belongs_to_the_operation_that_began_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operation_that_fails_has_the_drivers_reason() {
+async fn failed_operation_takes_driver_reason() {
     let set = ReplicaSet::start(1).await.unwrap();
     let listened = Listened::connect(&set).await;
     let (client, orders) = (listened.client.clone(), listened.collection("orders"));
@@ -65,7 +65,7 @@ async fn an_operation_that_fails_has_the_drivers_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operation_that_fails_after_its_commit_does_not_bear_the_reason_of_an_attempt() {
+async fn failure_after_commit_ignores_attempt_reason() {
     let set = ReplicaSet::start(1).await.unwrap();
     let listened = Listened::connect(&set).await;
     let (client, orders) = (listened.client.clone(), listened.collection("orders"));
@@ -94,7 +94,7 @@ async fn an_operation_that_fails_after_its_commit_does_not_bear_the_reason_of_an
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_row_tells_who_holds_a_session() {
+async fn open_transactions_list_names_session_holder() {
     let set = ReplicaSet::start(1).await.unwrap();
     let listened = Listened::connect(&set).await;
     let (client, orders) = (listened.client.clone(), listened.collection("orders"));
@@ -127,7 +127,7 @@ async fn a_row_tells_who_holds_a_session() {
 }
 
 /// Leaves a transaction in its first statement, as a request does whose caller leaves.
-async fn leave_in_the_first_statement(set: &ReplicaSet, listened: &Listened) {
+async fn drop_in_first_statement(set: &ReplicaSet, listened: &Listened) {
     // Once, and for longer than the test takes: turning it off would wait for the statement.
     let blocks = doc! {"failCommands": ["insert"], "blockConnection": true, "blockTimeMS": 600_000};
     FailPoint::fail_command_times(&set.client().await.unwrap(), "listened", 1, blocks).await.unwrap();
@@ -149,11 +149,11 @@ async fn leave_in_the_first_statement(set: &ReplicaSet, listened: &Listened) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_left_is_given_up_without_another_event() {
+async fn abandoned_transaction_is_counted_without_further_events() {
     let set = ReplicaSet::start(1).await.unwrap();
     let silence = Duration::from_millis(400);
     let listened = Listened::connect_with(&set, |listener| listener.abandon_after(silence)).await;
-    leave_in_the_first_statement(&set, &listened).await;
+    drop_in_first_statement(&set, &listened).await;
     wait::until("it to be given up", async || {
         let counters = ClientCounters::of(&listened.scrape());
         ensure!(counters.open == 0.0, "{counters:?}");
@@ -172,10 +172,10 @@ async fn what_was_left_is_given_up_without_another_event() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_left_ends_with_the_next_write_of_its_session() {
+async fn abandoned_transaction_ends_with_next_session_write() {
     let set = ReplicaSet::start(1).await.unwrap();
     let listened = Listened::connect(&set).await;
-    leave_in_the_first_statement(&set, &listened).await;
+    drop_in_first_statement(&set, &listened).await;
     // The driver puts the session back into its pool in a task of its own; then a plain write takes it.
     wait::until("the session to be used again", async || {
         listened.collection("orders").insert_one(doc! {"b": 1}).await?;

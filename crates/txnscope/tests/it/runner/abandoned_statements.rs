@@ -53,7 +53,7 @@ async fn give_up_the_first(env: &Environment, tx: &mut Transaction, then: Then) 
 }
 
 #[tokio::test]
-async fn a_first_statement_that_the_work_gives_up_leaves_no_transaction_open() {
+async fn abandoned_first_statement_leaves_nothing_open() {
     let (env, proxy) = Environment::behind_a_proxy().await;
     env.client.database("admin").run_command(doc! {"ping": 1}).await.unwrap();
     let mut fenced = 0.0;
@@ -101,7 +101,7 @@ async fn a_first_statement_that_the_work_gives_up_leaves_no_transaction_open() {
 
 /// The fault as it was seen: the statement waits in the server, and another writer of that document waits for it.
 #[tokio::test]
-async fn another_writer_does_not_wait_for_a_first_statement_that_was_given_up() {
+async fn abandoned_first_statement_does_not_block_writers() {
     let env = Environment::start().await;
     env.items_of_others().insert_one(doc! {"_id": 1, "n": 0}).await.unwrap();
     let items = env.items();
@@ -122,7 +122,7 @@ async fn another_writer_does_not_wait_for_a_first_statement_that_was_given_up() 
 
 /// The answer to a later statement is none to the first: that one waits in the server, and begins when nobody expects it.
 #[tokio::test]
-async fn a_first_statement_that_is_given_up_before_another_is_refused_leaves_no_transaction_open() {
+async fn abandoned_then_refused_statement_leaves_nothing_open() {
     let env = Environment::start().await;
     let (items, db) = (env.items(), env.client.database("shop"));
     for case in ["returned", "says no", "says done"] {
@@ -151,7 +151,7 @@ async fn a_first_statement_that_is_given_up_before_another_is_refused_leaves_no_
 }
 
 #[tokio::test]
-async fn a_later_statement_that_the_work_gives_up_leaves_no_transaction_open() {
+async fn abandoned_later_statement_leaves_nothing_open() {
     let (env, proxy) = Environment::behind_a_proxy().await;
     for no in [false, true] {
         let items = env.items();
@@ -175,7 +175,7 @@ async fn a_later_statement_that_the_work_gives_up_leaves_no_transaction_open() {
 
 /// While nobody can be reached, nothing is sent: there is nothing to clean up, and nothing is tried.
 #[tokio::test]
-async fn what_was_never_sent_is_not_cleaned_up() {
+async fn unsent_statement_needs_no_cleanup() {
     let env = Environment::start().await;
     env.client.database("admin").run_command(doc! {"ping": 1}).await.unwrap();
     env.set.members()[0].freeze().unwrap();
@@ -197,7 +197,7 @@ async fn what_was_never_sent_is_not_cleaned_up() {
 
 /// The server hangs when the work says no.
 #[tokio::test]
-async fn a_rejection_does_not_wait_for_its_abort() {
+async fn rejection_does_not_wait_for_abort() {
     let env = Environment::start().await;
     let (items, calls) = (env.items(), AtomicU32::new(0));
     let failpoint: FailPoint = env
@@ -235,7 +235,7 @@ async fn a_rejection_does_not_wait_for_its_abort() {
 
 /// Work that commits by itself and then fails has changed something, and is not told that it has not.
 #[tokio::test]
-async fn work_that_has_committed_by_itself_and_then_says_no_is_unknown() {
+async fn callback_that_commits_then_rejects_is_unknown() {
     let env = Environment::start().await;
     let items = env.items();
     for no in [false, true] {

@@ -40,7 +40,7 @@ pub(crate) async fn under_way(env: &Environment, command: &str, count: usize) {
 }
 
 #[tokio::test]
-async fn dropped_in_any_statement_it_is_ended_and_counted_once() {
+async fn drop_in_any_statement_ends_and_counts_once() {
     let env = Environment::start().await;
     for (times, command) in [(1.0, "insert"), (2.0, "update"), (3.0, "delete")] {
         let failpoint =
@@ -60,7 +60,7 @@ async fn dropped_in_any_statement_it_is_ended_and_counted_once() {
 }
 
 #[tokio::test]
-async fn dropped_between_two_statements_it_is_ended() {
+async fn drop_between_statements_ends_transaction() {
     let env = Environment::start().await;
     let (items, (began, begun)) = (env.items(), tokio::sync::oneshot::channel());
     let began = std::cell::Cell::new(Some(began));
@@ -79,7 +79,7 @@ async fn dropped_between_two_statements_it_is_ended() {
 }
 
 #[tokio::test]
-async fn a_commit_that_was_sent_is_not_taken_back() {
+async fn drop_after_commit_was_sent_does_not_abort() {
     let env = Environment::start().await;
     let failpoint = env
         .fail(doc! {"failCommands": ["commitTransaction"], "blockConnection": true, "blockTimeMS": 500})
@@ -97,7 +97,7 @@ async fn a_commit_that_was_sent_is_not_taken_back() {
 }
 
 #[tokio::test]
-async fn a_first_statement_whose_reply_is_lost_leaves_nothing_open() {
+async fn lost_first_reply_leaves_nothing_open() {
     let (env, proxy) = Environment::behind_a_proxy().await;
     // Connections that are warm, so that the statement is the next thing that passes.
     env.client.database("admin").run_command(doc! {"ping": 1}).await.unwrap();
@@ -136,7 +136,7 @@ async fn a_first_statement_whose_reply_is_lost_leaves_nothing_open() {
 }
 
 #[tokio::test]
-async fn a_network_that_is_cut_leaves_nothing_open() {
+async fn network_partition_leaves_nothing_open() {
     let (env, proxy) = Environment::behind_a_proxy().await;
     let items = env.items();
     let calls = std::cell::Cell::new(0);
@@ -186,7 +186,7 @@ async fn storm(env: &Environment, cancellations: usize, seed: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_requests_dropped_at_random_leave_nothing_behind() {
+async fn thousand_random_drops_leave_nothing_open() {
     let env = Environment::start().await;
     env.items_of_others().insert_one(doc! {"_id": "c"}).await.unwrap();
     storm(&env, 1_000, 1).await;
@@ -198,7 +198,7 @@ async fn a_thousand_requests_dropped_at_random_leave_nothing_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_storm_on_a_stalling_network_leaves_nothing_behind() {
+async fn random_drops_on_stalling_network_leave_nothing_open() {
     let (env, proxy) = Environment::behind_a_proxy().await;
     let stall = async {
         let mut rng = StdRng::seed_from_u64(3);
@@ -217,7 +217,7 @@ async fn a_storm_on_a_stalling_network_leaves_nothing_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_panics_leave_nothing_behind() {
+async fn hundred_panics_leave_nothing_open() {
     let env = Environment::start().await;
     let mut rng = StdRng::seed_from_u64(5);
     let mut panicked = 0;
@@ -244,7 +244,7 @@ async fn a_hundred_panics_leave_nothing_behind() {
 }
 
 #[tokio::test]
-async fn a_runtime_that_ends_leaves_the_books_balanced() {
+async fn runtime_shutdown_keeps_counters_balanced() {
     let env = Environment::start().await;
     let (runner, items) = (env.runner.clone(), env.items());
     let (began, begun) = tokio::sync::oneshot::channel();

@@ -41,7 +41,7 @@ async fn consume(State(app): State<Arc<App>>, Path(id): Path<String>) -> Respons
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_consumptions_of_eight_hundred_from_a_thousand_are_one_success_and_nine_rejections() {
+async fn concurrent_consumptions_beyond_balance_are_rejected() {
     let env = Environment::start().await;
     env.items_of_others().insert_one(doc! {"_id": "r", "n": 1_000}).await.unwrap();
     let app = App { runner: env.runner.clone(), items: env.items() };
@@ -92,7 +92,7 @@ async fn commits_and_refuses(State(app): State<Arc<App>>) -> Response {
 }
 
 #[tokio::test]
-async fn the_reason_of_an_attempt_ends_with_the_transaction_that_commits() {
+async fn committed_transaction_clears_attempt_reason() {
     let env = Environment::start().await;
     env.items_of_others().insert_one(doc! {"_id": "r", "n": 0}).await.unwrap();
     let app = App { runner: env.runner.clone(), items: env.items() };
@@ -116,7 +116,7 @@ async fn the_reason_of_an_attempt_ends_with_the_transaction_that_commits() {
 }
 
 #[tokio::test]
-async fn the_table_of_open_transactions_is_for_this_machine() {
+async fn open_transactions_route_is_local_only() {
     let metrics = txnscope::Metrics::isolated().unwrap();
     let router: axum::Router = metrics.registry().open_transactions_router();
     let ask_with = async |peer: Option<&str>, headers: &[(&str, &str)]| {

@@ -38,7 +38,7 @@ async fn writers(env: &Environment, keyed: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_a_key_nobodys_work_is_thrown_away() {
+async fn serialized_writers_never_conflict() {
     let env = Environment::start().await;
     writers(&env, true).await;
     let server = env.reconciled().await;
@@ -48,7 +48,7 @@ async fn with_a_key_nobodys_work_is_thrown_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_one_they_conflict_and_every_increment_counts_once_all_the_same() {
+async fn unserialized_writers_conflict_and_apply_once() {
     let env = Environment::start().await;
     writers(&env, false).await;
     let server = env.reconciled().await;
@@ -61,7 +61,7 @@ async fn without_one_they_conflict_and_every_increment_counts_once_all_the_same(
 }
 
 #[tokio::test]
-async fn who_waits_longer_than_he_may_holds_nothing_and_is_told() {
+async fn queue_timeout_and_queue_full_start_nothing() {
     let env = Environment::start().await;
     let items = env.items();
     let (held, holding) = tokio::sync::oneshot::channel();

@@ -18,7 +18,7 @@ const WITHOUT: &str = "mongodb_client_transactions_without_statements_total";
 const OUTSIDE: &str = "mongodb_client_writes_outside_transaction_total";
 
 #[tokio::test]
-async fn work_that_forgets_the_session_is_counted_and_warned_of_once() {
+async fn callback_without_session_is_counted_and_warned_once() {
     let env = Environment::start().await;
     let items = env.items();
     let log = Log::here();
@@ -44,7 +44,7 @@ async fn work_that_forgets_the_session_is_counted_and_warned_of_once() {
 }
 
 #[tokio::test]
-async fn a_write_outside_of_the_transaction_is_counted_where_the_listener_is_on() {
+async fn write_outside_transaction_is_counted_with_listener() {
     let env = Environment::start().await;
     let mut options = ClientOptions::parse(env.set.uri()).await.unwrap();
     TransactionListener::with_registry(env.metrics.registry()).install(&mut options);
@@ -67,7 +67,7 @@ async fn a_write_outside_of_the_transaction_is_counted_where_the_listener_is_on(
 }
 
 #[tokio::test]
-async fn a_key_inside_of_the_same_key_fails_at_once_and_names_key_and_holder() {
+async fn nested_same_key_fails_with_deadlock() {
     let env = Environment::start().await;
     for depth in [1, 2] {
         let inner = async || {
@@ -97,7 +97,7 @@ async fn a_key_inside_of_the_same_key_fails_at_once_and_names_key_and_holder() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_keys_one_inside_the_other_in_both_orders_do_not_wait_for_each_other() {
+async fn nested_keys_in_opposite_order_fail_with_deadlock() {
     let env = Environment::start().await;
     let barrier = std::sync::Arc::new(Barrier::new(2));
     let mut tasks = tokio::task::JoinSet::new();
@@ -126,7 +126,7 @@ async fn two_keys_one_inside_the_other_in_both_orders_do_not_wait_for_each_other
 
 /// Who waits for one that waits for nobody is not told that it cannot end.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_inside_of_another_key_waits_for_its_turn() {
+async fn nested_other_key_waits_for_permit() {
     let env = Environment::start().await;
     let mut tasks = tokio::task::JoinSet::new();
     for outer in 0..8 {
@@ -154,7 +154,7 @@ async fn a_key_inside_of_another_key_waits_for_its_turn() {
 
 /// It would retry for the whole limit; the log says why.
 #[tokio::test]
-async fn a_transaction_inside_another_one_on_the_same_document_is_warned_of() {
+async fn nested_conflicting_transaction_is_warned() {
     let env = Environment::start().await;
     env.items_of_others().insert_one(doc! {"_id": 1, "n": 0}).await.unwrap();
     let items = env.items();
@@ -174,7 +174,7 @@ async fn a_transaction_inside_another_one_on_the_same_document_is_warned_of() {
 }
 
 #[tokio::test]
-async fn durations_and_limits_of_any_size_are_taken() {
+async fn extreme_durations_and_limits_are_accepted() {
     let env = Environment::start().await;
     let items = env.items();
     let work = async |mut tx: txnscope::Transaction| {

@@ -12,7 +12,7 @@ use txnscope::{Abort, ApplicationError, Reason, TransactionError};
 use crate::env::{Environment, NO, OPERATION};
 
 #[tokio::test]
-async fn what_conflicts_is_tried_again_and_each_attempt_is_counted() {
+async fn conflicting_attempts_are_retried_and_counted() {
     let env = Environment::start().await;
     let (items, others, calls) = (env.items(), env.items_of_others(), AtomicU32::new(0));
     others.insert_one(doc! {"_id": 1, "n": 0}).await.unwrap();
@@ -43,7 +43,7 @@ async fn what_conflicts_is_tried_again_and_each_attempt_is_counted() {
 }
 
 #[tokio::test]
-async fn a_rejection_changes_nothing_and_is_not_tried_again() {
+async fn rejection_changes_nothing_and_is_not_retried() {
     let env = Environment::start().await;
     let (items, calls) = (env.items(), AtomicU32::new(0));
     let rejected = env
@@ -76,7 +76,7 @@ impl ApplicationError for Broken {
 }
 
 #[tokio::test]
-async fn faults_of_the_application_and_of_a_statement_fail_and_keep_their_cause() {
+async fn application_and_statement_faults_fail_with_cause() {
     let env = Environment::start().await;
     let items = env.items();
     let broken = env.runner.run_as(OPERATION, async |mut tx| {
@@ -105,7 +105,7 @@ async fn faults_of_the_application_and_of_a_statement_fail_and_keep_their_cause(
 }
 
 #[tokio::test]
-async fn without_a_statement_there_is_no_transaction_on_either_side() {
+async fn callback_without_statement_starts_no_transaction() {
     let env = Environment::start().await;
     let committed = env.runner.run_as(OPERATION, async |_| Ok::<_, Abort>(7)).await.unwrap();
     assert_eq!(committed.value, 7);
@@ -116,7 +116,7 @@ async fn without_a_statement_there_is_no_transaction_on_either_side() {
 }
 
 #[tokio::test]
-async fn a_commit_that_nobody_answers_is_sent_again_with_pauses_and_then_unknown_and_then_settled() {
+async fn unanswered_commit_retries_then_unknown_then_resolved() {
     let env = Environment::start().await;
     let items = env.items();
     let failpoint = env.fail(doc! {"failCommands": ["commitTransaction"], "closeConnection": true}).await;
@@ -145,7 +145,7 @@ async fn a_commit_that_nobody_answers_is_sent_again_with_pauses_and_then_unknown
 }
 
 #[tokio::test]
-async fn a_commit_whose_time_was_over_is_not_sent_again() {
+async fn commit_after_max_time_is_not_retried() {
     let env = Environment::start().await;
     let items = env.items();
     env.fail_times(1, doc! {"failCommands": ["commitTransaction"], "errorCode": 50}).await;
@@ -161,7 +161,7 @@ async fn a_commit_whose_time_was_over_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn a_commit_that_is_not_written_as_widely_as_asked_is_unknown_and_on_the_server() {
+async fn commit_with_write_concern_error_is_unknown_and_applied() {
     let env = Environment::start().await;
     let items = env.items();
     let concern = doc! {"code": 100, "codeName": "UnsatisfiableWriteConcern", "errmsg": "as asked"};
@@ -177,7 +177,7 @@ async fn a_commit_that_is_not_written_as_widely_as_asked_is_unknown_and_on_the_s
 }
 
 #[tokio::test]
-async fn a_commit_that_the_server_calls_transient_begins_the_work_anew() {
+async fn transient_commit_error_retries_callback() {
     let env = Environment::start().await;
     let items = env.items();
     env.fail_times(1, doc! {"failCommands": ["commitTransaction"], "errorCode": 251}).await;
@@ -193,7 +193,7 @@ async fn a_commit_that_the_server_calls_transient_begins_the_work_anew() {
 }
 
 #[tokio::test]
-async fn the_callers_deadline_wins_over_a_slow_statement() {
+async fn deadline_ends_slow_statement() {
     let env = Environment::start().await;
     let items = env.items();
     // Once, and for longer than anybody would wait: whoever waits for the statement does not come back in time.
@@ -218,7 +218,7 @@ async fn the_callers_deadline_wins_over_a_slow_statement() {
 }
 
 #[tokio::test]
-async fn attempts_have_a_budget_and_the_last_real_error_is_kept() {
+async fn max_attempts_keeps_last_driver_error() {
     let env = Environment::start().await;
     let items = env.items();
     let failpoint = env
@@ -246,7 +246,7 @@ async fn attempts_have_a_budget_and_the_last_real_error_is_kept() {
 }
 
 #[tokio::test]
-async fn a_member_that_refuses_the_first_statement_never_began_and_the_books_say_so() {
+async fn refused_first_statement_counts_as_not_started() {
     let env = Environment::start().await;
     let items = env.items();
     let refused =
@@ -264,7 +264,7 @@ async fn a_member_that_refuses_the_first_statement_never_began_and_the_books_say
 }
 
 #[tokio::test]
-async fn the_open_table_names_what_the_server_cannot() {
+async fn open_transactions_list_names_the_operation() {
     let env = Environment::start().await;
     let items = env.items();
     let (began, begun) = tokio::sync::oneshot::channel();

@@ -4,7 +4,7 @@
 //! A hundred in every run. The long form, and one of them again:
 //!
 //! ```console
-//! $ TXNSCOPE_RANDOM_WORKS=10000 TXNSCOPE_SEED=1 cargo test -p txnscope --all-features --test it random_callbacks -- --nocapture
+//! $ TXNSCOPE_RANDOM_CALLBACKS=10000 TXNSCOPE_SEED=1 cargo test -p txnscope --all-features --test it random_callbacks -- --nocapture
 //! ```
 
 use std::collections::BTreeSet;
@@ -412,8 +412,8 @@ async fn round(env: &Environment, proxy: &Proxy, seed: u64, first: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn random_works_under_random_faults_leave_nothing_open_and_the_counters_agree() {
-    let (works, seed) = (number("TXNSCOPE_RANDOM_WORKS", 100), number("TXNSCOPE_SEED", 1));
+async fn random_callbacks_under_random_faults_keep_counters_matching() {
+    let (works, seed) = (number("TXNSCOPE_RANDOM_CALLBACKS", 100), number("TXNSCOPE_SEED", 1));
     let (mut env, proxy) = Environment::behind_a_proxy().await;
     env.admin.database("shop").create_collection("capped").capped(true).size(4_096).await.unwrap();
     let client = env.client.clone();

@@ -64,28 +64,28 @@ async fn kill_sessions_is_refused_with(code: i32) {
 }
 
 #[tokio::test]
-async fn a_server_that_refuses_to_kill_sessions_with_8000_has_nothing_open_left() {
+async fn kill_sessions_refused_with_8000_leaves_nothing_open() {
     kill_sessions_is_refused_with(8000).await;
 }
 
 #[tokio::test]
-async fn a_server_that_refuses_to_kill_sessions_with_115_has_nothing_open_left() {
+async fn kill_sessions_refused_with_115_leaves_nothing_open() {
     kill_sessions_is_refused_with(115).await;
 }
 
 #[tokio::test]
-async fn a_strict_stable_api_that_refuses_to_kill_sessions_with_323_has_nothing_open_left() {
+async fn strict_stable_api_without_kill_sessions_leaves_nothing_open() {
     kill_sessions_is_refused_with(323).await;
 }
 
 #[tokio::test]
-async fn a_user_who_may_not_kill_sessions_has_nothing_open_left() {
+async fn missing_kill_sessions_privilege_leaves_nothing_open() {
     kill_sessions_is_refused_with(13).await;
 }
 
 /// A URI with `/admin` is how many name where the user is.
 #[tokio::test]
-async fn a_session_is_fenced_in_a_database_where_transactions_are_allowed() {
+async fn fence_uses_database_that_allows_transactions() {
     for version in [None, Some("4.4.2")] {
         let mut env = Environment::start_version(version).await;
         for database in ["admin", "config", "local"] {
@@ -109,7 +109,7 @@ async fn a_session_is_fenced_in_a_database_where_transactions_are_allowed() {
 }
 
 #[tokio::test]
-async fn a_standalone_refuses_a_transaction_as_an_invalid_request() {
+async fn standalone_fails_with_invalid_request() {
     let mongod = Mongod::standalone().await.unwrap();
     let client = mongod.client().await.unwrap();
     let metrics = Metrics::isolated().unwrap();

@@ -99,7 +99,7 @@ impl From<Store> for Plain {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_conflict_inside_an_error_of_the_applications_is_tried_again() {
+async fn wrapped_conflict_is_retried() {
     let env = Environment::start().await;
     all_commit::<Plain>(&env).await;
     all_commit::<Layered>(&env).await;
@@ -110,7 +110,7 @@ async fn a_conflict_inside_an_error_of_the_applications_is_tried_again() {
 }
 
 #[tokio::test]
-async fn a_lost_connection_inside_an_error_of_the_applications_is_tried_again() {
+async fn wrapped_network_error_is_retried() {
     let env = Environment::start().await;
     let items = env.items();
     for second in [false, true] {
@@ -132,7 +132,7 @@ async fn a_lost_connection_inside_an_error_of_the_applications_is_tried_again() 
 }
 
 #[tokio::test]
-async fn an_error_of_the_drivers_inside_of_the_applications_fails_and_is_no_rejection() {
+async fn wrapped_driver_error_fails_and_is_not_a_rejection() {
     let env = Environment::start().await;
     let items = env.items();
     env.fail_times(1, doc! {"failCommands": ["insert"], "errorCode": 50}).await;
@@ -164,7 +164,7 @@ async fn an_error_of_the_drivers_inside_of_the_applications_fails_and_is_no_reje
 }
 
 #[tokio::test]
-async fn a_conflict_inside_an_error_of_the_applications_keeps_its_cause_when_the_attempts_are_over() {
+async fn wrapped_conflict_keeps_cause_after_max_attempts() {
     let env = Environment::start().await;
     let items = env.items();
     let conflicts = env.fail(

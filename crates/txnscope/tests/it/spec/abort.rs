@@ -8,7 +8,7 @@ use mongodb::bson::doc;
 const ABORT: &str = "abortTransaction";
 
 #[tokio::test]
-async fn a_rejection_is_a_rejection_however_the_abort_fares() {
+async fn rejection_stays_rejection_when_abort_fails() {
     let named = [
         ("NotWritablePrimary", 10107),
         ("NotPrimaryOrSecondary", 13436),
@@ -61,7 +61,7 @@ async fn a_rejection_is_a_rejection_however_the_abort_fares() {
 
 /// The driver tries twice, says nothing, and throws the session away, so that no later transaction ends this one.
 #[tokio::test]
-async fn a_transaction_whose_aborts_are_lost_does_not_stay_open() {
+async fn lost_aborts_leave_no_open_transaction() {
     let lost = Case::new(
         "abortTransaction only performs a single retry",
         2,

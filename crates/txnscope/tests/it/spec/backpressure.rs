@@ -80,7 +80,7 @@ async fn writes_are_retried_if_backpressure_labels_are_added() {
 }
 
 #[tokio::test]
-async fn an_overloaded_first_statement_is_not_begun_until_the_drivers_repeat_begins_it() {
+async fn overloaded_first_statement_starts_with_driver_retry() {
     let mut spec = SpecEnv::start().await;
     for code in CODES {
         refused_statement(&mut spec, "insert", code, 1).await;
@@ -89,7 +89,7 @@ async fn an_overloaded_first_statement_is_not_begun_until_the_drivers_repeat_beg
 }
 
 #[tokio::test]
-async fn a_commit_that_an_overloaded_server_refuses_is_sent_again_by_the_driver_and_then_by_the_runner() {
+async fn overloaded_commit_is_retried_by_driver_then_runner() {
     let mut cases = Vec::new();
     for code in CODES {
         let name = |what: &str| format!("commitTransaction {what}: {code}");
@@ -102,7 +102,7 @@ async fn a_commit_that_an_overloaded_server_refuses_is_sent_again_by_the_driver_
 
 /// The driver does not say that the server refused the last one. The transaction then ends with its session's next.
 #[tokio::test]
-async fn a_rejection_is_a_rejection_however_often_an_overloaded_server_refuses_the_abort() {
+async fn rejection_stays_rejection_when_abort_is_overloaded() {
     let mut cases = Vec::new();
     for code in CODES {
         for times in [2, 3] {

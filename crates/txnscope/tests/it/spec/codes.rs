@@ -67,7 +67,7 @@ fn on_the_commit(times: i32, codes: &[(i32, Reason)], expected: fn(Reason) -> Ex
 }
 
 #[tokio::test]
-async fn a_transient_error_of_a_statement_begins_the_work_anew() {
+async fn transient_statement_error_retries_callback() {
     let mut cases = on_a_statement(TRANSIENT, again);
     cases.extend(on_a_statement(RETRYABLE, again));
     cases.extend(on_a_statement(STATE, again));
@@ -75,7 +75,7 @@ async fn a_transient_error_of_a_statement_begins_the_work_anew() {
 }
 
 #[tokio::test]
-async fn any_other_error_of_a_statement_is_the_end() {
+async fn non_transient_statement_error_is_final() {
     let mut cases = on_a_statement(UNLABELLED, Expected::Failed);
     let without = [(50, Reason::MAX_TIME_EXPIRED), (11601, Reason::INTERRUPTED), (64, Reason::WRITE_CONCERN)];
     cases.extend(on_a_statement(&without, Expected::Failed));
@@ -83,24 +83,24 @@ async fn any_other_error_of_a_statement_is_the_end() {
 }
 
 #[tokio::test]
-async fn a_transient_error_of_the_commit_begins_the_work_anew() {
+async fn transient_commit_error_retries_callback() {
     check(&mut SpecEnv::start().await, &on_the_commit(1, TRANSIENT, again)).await;
 }
 
 #[tokio::test]
-async fn a_retryable_error_of_the_commit_has_it_sent_again_by_the_driver_and_then_by_the_runner() {
+async fn retryable_commit_error_is_retried_by_driver_then_runner() {
     let mut cases = on_the_commit(2, RETRYABLE, |_| commits(3));
     cases.extend(on_the_commit(2, STATE, |_| commits(3)));
     check(&mut SpecEnv::start().await, &cases).await;
 }
 
 #[tokio::test]
-async fn an_error_of_the_commit_without_a_label_is_the_end_and_leaves_nothing_open() {
+async fn unlabeled_commit_error_is_final_and_leaves_nothing_open() {
     check(&mut SpecEnv::start().await, &on_the_commit(1, UNLABELLED, Expected::Failed)).await;
 }
 
 #[tokio::test]
-async fn a_commit_of_which_too_little_is_known_is_sent_again() {
+async fn commit_with_unknown_result_is_retried() {
     let again = [(11601, Reason::INTERRUPTED), (64, Reason::WRITE_CONCERN)];
     check(&mut SpecEnv::start().await, &on_the_commit(1, &again, |_| commits(2))).await;
 }

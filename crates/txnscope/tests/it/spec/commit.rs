@@ -10,7 +10,7 @@ use super::spec_env::SpecEnv;
 const COMMIT: &str = "commitTransaction";
 
 #[tokio::test]
-async fn a_commit_that_may_be_sent_again_is() {
+async fn retryable_commit_is_retried() {
     let named = [
         ("NotWritablePrimary", 10107),
         ("NotPrimaryOrSecondary", 13436),
@@ -55,7 +55,7 @@ async fn a_commit_that_may_be_sent_again_is() {
 }
 
 #[tokio::test]
-async fn a_write_concern_error_says_whether_the_commit_is_sent_again() {
+async fn write_concern_error_code_decides_commit_retry() {
     let mut cases: Vec<_> = [11600, 11602, 189, 91]
         .map(|number| {
             Case::new(
@@ -111,7 +111,7 @@ async fn a_write_concern_error_says_whether_the_commit_is_sent_again() {
 /// Where the driver gives up at once, and the runner does not: an interrupted commit may have taken effect, and
 /// sending it again is how to learn.
 #[tokio::test]
-async fn an_interrupted_commit_is_asked_for_again() {
+async fn interrupted_commit_is_retried() {
     let cases = [
         Case::new("commitTransaction fails after Interrupted", 1, code(COMMIT, 11601), commits(2)),
         Case::new(
@@ -131,7 +131,7 @@ async fn an_interrupted_commit_is_asked_for_again() {
 }
 
 #[tokio::test]
-async fn a_commit_is_sent_again_with_a_majority_and_keeps_the_rest_of_its_concern() {
+async fn commit_retry_uses_majority_and_keeps_write_concern_options() {
     use std::time::Duration;
 
     use mongodb::options::{Acknowledgment, WriteConcern};

@@ -10,7 +10,7 @@ use crate::env::OPERATION;
 const COMMIT: &str = "commitTransaction";
 
 #[tokio::test]
-async fn the_commit_is_sent_again_as_the_specification_says() {
+async fn commit_retries_follow_specification() {
     let unknown = |reason, resolved_later| Expected::Unknown { reason, commits: 1, resolved_later };
     let cases = [
         Case::new(
@@ -67,7 +67,7 @@ async fn the_commit_is_sent_again_as_the_specification_says() {
 }
 
 #[tokio::test]
-async fn the_transaction_is_retried_after_a_transient_error_of_the_commit() {
+async fn transient_commit_error_retries_transaction() {
     let named = [
         ("PreparedTransactionInProgress", 267, Reason::INVALID_REQUEST),
         ("LockTimeout", 24, Reason::LOCK_TIMEOUT),
@@ -85,7 +85,7 @@ async fn the_transaction_is_retried_after_a_transient_error_of_the_commit() {
 }
 
 #[tokio::test]
-async fn the_callback_succeeds_after_multiple_connection_errors() {
+async fn callback_succeeds_after_multiple_connection_errors() {
     let spec = SpecEnv::start().await;
     let (env, items) = (&spec.env, spec.env.items());
     env.fail_times(2, closed("insert")).await;
@@ -105,7 +105,7 @@ async fn the_callback_succeeds_after_multiple_connection_errors() {
 }
 
 #[tokio::test]
-async fn the_callback_is_not_retried_after_a_duplicate_key() {
+async fn callback_is_not_retried_after_duplicate_key() {
     let spec = SpecEnv::start().await;
     let (env, items) = (&spec.env, spec.env.items());
     let failed = env.runner.run_as(OPERATION, async |mut tx| {
@@ -124,7 +124,7 @@ async fn the_callback_is_not_retried_after_a_duplicate_key() {
 /// The work may call `commitTransaction` or `abortTransaction` in MongoDB's convenient API, which then takes its word.
 /// Here the end is the runner's: an abort is an error of the work, and the books stay true all the same.
 #[tokio::test]
-async fn a_callback_that_aborts_has_not_committed() {
+async fn aborting_callback_does_not_commit() {
     let mut spec = SpecEnv::start().await;
     for case in ["callback aborts", "callback aborts with no ops", "callback aborts and runs extra op"] {
         spec.reset().await;
@@ -159,7 +159,7 @@ async fn a_callback_that_aborts_has_not_committed() {
 }
 
 #[tokio::test]
-async fn a_callback_that_commits_is_never_said_to_have_changed_nothing() {
+async fn committing_callback_never_returns_failed() {
     let mut spec = SpecEnv::start().await;
     for case in ["callback commits", "callback commits and runs extra op", "second transaction"] {
         spec.reset().await;
@@ -193,7 +193,7 @@ async fn a_callback_that_commits_is_never_said_to_have_changed_nothing() {
 }
 
 #[tokio::test]
-async fn a_transient_error_of_a_statement_begins_the_callback_anew() {
+async fn transient_statement_error_retries_callback() {
     let case =
         Case::new("update fails with WriteConflict", 1, code("update", 112), again(Reason::WRITE_CONFLICT));
     check(&mut SpecEnv::start().await, &[case]).await;

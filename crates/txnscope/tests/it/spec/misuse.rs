@@ -11,7 +11,7 @@ use super::spec_env::SpecEnv;
 use crate::env::{NO, OPERATION};
 
 #[tokio::test]
-async fn a_transaction_is_not_begun_or_aborted_twice() {
+async fn starting_or_aborting_twice_fails() {
     let mut spec = SpecEnv::start().await;
     for case in ["start twice", "start insert start", "two aborts"] {
         spec.reset().await;
@@ -37,7 +37,7 @@ async fn a_transaction_is_not_begun_or_aborted_twice() {
 }
 
 #[tokio::test]
-async fn what_the_driver_does_not_send_is_no_transaction_of_the_servers() {
+async fn driver_rejected_statements_are_not_sent() {
     let mut spec = SpecEnv::start().await;
     for in_progress in [false, true] {
         spec.reset().await;
@@ -62,7 +62,7 @@ async fn what_the_driver_does_not_send_is_no_transaction_of_the_servers() {
 /// Asking for the session looks like a statement. If none follows, the server commits nothing, and the books do not
 /// say that it did.
 #[tokio::test]
-async fn a_session_that_is_only_looked_at_commits_nothing() {
+async fn unused_session_commits_nothing() {
     let mut spec = SpecEnv::start().await;
     for refused in [false, true] {
         spec.reset().await;
@@ -85,7 +85,7 @@ async fn a_session_that_is_only_looked_at_commits_nothing() {
 }
 
 #[tokio::test]
-async fn a_conflict_that_the_work_keeps_to_itself_comes_out_with_the_commit() {
+async fn swallowed_conflict_fails_commit() {
     let mut spec = SpecEnv::start().await;
     for case in ["write conflict commit", "write conflict abort"] {
         spec.reset().await;
@@ -115,7 +115,7 @@ async fn a_conflict_that_the_work_keeps_to_itself_comes_out_with_the_commit() {
 }
 
 #[tokio::test]
-async fn work_that_goes_on_after_a_duplicate_key_finds_its_transaction_gone() {
+async fn statement_after_duplicate_key_gets_no_such_transaction() {
     let spec = SpecEnv::start().await;
     let (env, items) = (&spec.env, spec.env.items());
     let calls = AtomicU32::new(0);

@@ -57,7 +57,7 @@ fn whole(document: &Document, key: &str) -> i64 {
 }
 
 #[tokio::test]
-async fn a_transaction_has_the_runners_concerns_and_preference_whatever_collections_ask_for() {
+async fn runner_options_override_collection_options() {
     let mut spec = SpecEnv::start().await;
     let runner = spec.env.runner.clone();
     commits_with(&spec, &runner, "snapshot", doc! {"w": "majority"}, "no transaction options set").await;
@@ -71,7 +71,7 @@ async fn a_transaction_has_the_runners_concerns_and_preference_whatever_collecti
 
 /// A client whose own options would weaken or break a transaction.
 #[tokio::test]
-async fn a_transaction_inherits_nothing_from_its_client() {
+async fn client_options_are_not_inherited() {
     let mut spec = SpecEnv::with(|options| {
         options.read_concern = Some(ReadConcern::local());
         options.write_concern = Some(nodes(1));
@@ -86,7 +86,7 @@ async fn a_transaction_inherits_nothing_from_its_client() {
 }
 
 #[tokio::test]
-async fn an_unacknowledged_transaction_is_refused_and_nothing_is_counted() {
+async fn unacknowledged_write_concern_is_refused_and_not_counted() {
     let spec = SpecEnv::start().await;
     let (env, items) = (&spec.env, spec.env.items());
     let runner = env.runner.clone().write_concern(nodes(0));
@@ -101,7 +101,7 @@ async fn an_unacknowledged_transaction_is_refused_and_nothing_is_counted() {
 }
 
 #[tokio::test]
-async fn a_commit_that_no_set_can_satisfy_is_on_the_server_and_unknown_to_the_caller() {
+async fn unsatisfiable_write_concern_commits_and_returns_unknown() {
     let spec = SpecEnv::start().await;
     let (env, items) = (&spec.env, spec.env.items());
     let runner = env.runner.clone().write_concern(nodes(10));
@@ -116,7 +116,7 @@ async fn a_commit_that_no_set_can_satisfy_is_on_the_server_and_unknown_to_the_ca
 }
 
 #[tokio::test]
-async fn a_command_that_asks_for_a_secondary_fails_and_is_not_tried_again() {
+async fn secondary_read_preference_fails_without_retry() {
     let spec = SpecEnv::start().await;
     let env = &spec.env;
     let shop = env.client.database("shop");
@@ -147,7 +147,7 @@ async fn a_command_that_asks_for_a_secondary_fails_and_is_not_tried_again() {
 /// MongoDB's sessions are causally consistent; the runner's attempts have a session each. What makes the next one see
 /// the last one's writes is the majority that commits wait for and the snapshot that reads are of.
 #[tokio::test]
-async fn a_transaction_sees_what_the_one_before_has_committed() {
+async fn transaction_reads_previous_commit() {
     let spec = SpecEnv::start().await;
     let (env, items) = (&spec.env, spec.env.items());
     env.items_of_others().insert_one(doc! {"_id": 1, "count": 0}).await.unwrap();

@@ -11,7 +11,7 @@ use super::spec_env::SpecEnv;
 use crate::env::OPERATION;
 
 #[tokio::test]
-async fn every_kind_of_statement_is_part_of_one_transaction() {
+async fn every_statement_kind_joins_the_transaction() {
     let spec = SpecEnv::start().await;
     let (env, items) = (&spec.env, spec.env.items());
     let committed = env.runner.run_as(OPERATION, async |mut tx| {
@@ -51,7 +51,7 @@ async fn every_kind_of_statement_is_part_of_one_transaction() {
 }
 
 #[tokio::test]
-async fn collections_and_indexes_come_into_being_with_the_commit() {
+async fn collections_and_indexes_are_created_on_commit() {
     let spec = SpecEnv::start().await;
     let env = &spec.env;
     let (shop, others) = (env.client.database("shop"), env.admin.database("shop"));
@@ -78,7 +78,7 @@ async fn collections_and_indexes_come_into_being_with_the_commit() {
 }
 
 #[tokio::test]
-async fn nobody_sees_what_is_not_committed() {
+async fn uncommitted_changes_are_invisible() {
     let spec = SpecEnv::start().await;
     let (env, items, others) = (&spec.env, spec.env.items(), spec.env.items_of_others());
     let one = doc! {"_id": 1};
@@ -98,7 +98,7 @@ async fn nobody_sees_what_is_not_committed() {
 }
 
 #[tokio::test]
-async fn a_lost_connection_is_not_hidden_by_the_driver() {
+async fn lost_connection_is_reported_by_driver() {
     let mut spec = SpecEnv::start().await;
     for statement in ["insert", "find", "aggregate", "distinct"] {
         spec.reset().await;
@@ -124,7 +124,7 @@ async fn a_lost_connection_is_not_hidden_by_the_driver() {
 }
 
 #[tokio::test]
-async fn what_fails_in_the_middle_is_tried_again_where_that_helps() {
+async fn transient_error_in_second_statement_is_retried() {
     let cases = [
         Case::new(
             "WriteConflict errors contain transient label",
@@ -162,14 +162,14 @@ async fn what_fails_in_the_middle_is_tried_again_where_that_helps() {
 
 /// Of a member that does not take it, or a command that no transaction begins with.
 #[tokio::test]
-async fn a_first_statement_that_is_refused_is_in_the_drivers_books_alone() {
+async fn refused_first_statement_is_counted_by_driver_only() {
     first_statement_fails_with(&[(13435, true), (13436, true), (13, false), (59, false)], "refused").await;
 }
 
 /// A member that steps down, or whose time is over, answers with these before the beginning and after. Here it was before,
 /// and nobody can tell: the books allow for both.
 #[tokio::test]
-async fn a_first_statement_that_is_refused_in_an_election_may_have_begun() {
+async fn first_statement_refused_in_election_counts_as_lost() {
     let codes =
         [(10107, true), (11602, true), (11600, true), (189, true), (91, true), (50, false), (263, false)];
     first_statement_fails_with(&codes, "lost").await;
