@@ -1,4 +1,4 @@
-//! The one log event of an operation that did not succeed.
+//! The single log event of an operation that did not succeed.
 
 use std::error::Error;
 use std::fmt;
@@ -9,9 +9,11 @@ use txnscope_catalog::Line;
 
 use crate::{Classification, Outcome};
 
-/// Emits it inside the span that the handler attached, so that it carries that span's fields.
+/// Logs an operation that did not succeed, inside the span that the handler attached, so that the event carries that
+/// span's fields.
 ///
-/// A fault is an error; what the caller or a business rule ended is information, and nobody is paged for it.
+/// Failures and panics are logged at the level `error`; rejections and cancellations at `info`, since they need no
+/// alert.
 pub(crate) fn log_failure(
     operation: &'static str,
     classification: &Classification,
@@ -39,11 +41,11 @@ pub(crate) fn log_failure(
     }
 }
 
-/// An error with its sources, for a log: on one line, at most 2,000 bytes long, with everything escaped that could forge
-/// a line of the log or steer a terminal. An error often repeats what a caller sent, or what a server said.
+/// An error with its sources, for a log: on one line, at most 2,000 bytes long, with everything escaped that could
+/// forge a line of the log or steer a terminal. Error texts often repeat input of a caller or of a server.
 ///
-/// The layer's own event has it as its field `error`, whichever subscriber writes it. A backend that logs errors itself
-/// does well to log them in this form.
+/// The layer's own event has this text as its field `error`. A backend that logs errors itself should log them in
+/// this form.
 ///
 /// ```
 /// use txnscope::ErrorChain;
@@ -54,11 +56,11 @@ pub(crate) fn log_failure(
 #[derive(Clone, Copy)]
 pub struct ErrorChain<'a>(&'a (dyn Error + 'static));
 
-/// The longest error that is logged, in bytes.
+/// The maximum length of a logged error, in bytes.
 const MAX_ERROR_BYTES: usize = 2_000;
 
 impl<'a> ErrorChain<'a> {
-    /// The error and what is behind it.
+    /// Wraps an error and its chain of sources.
     #[must_use]
     pub fn new(error: &'a (dyn Error + 'static)) -> Self {
         Self(error)

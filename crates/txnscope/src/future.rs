@@ -1,4 +1,4 @@
-//! The future of a counted request.
+//! The future of a request that passes through the layer.
 
 use std::fmt;
 use std::future::Future;
@@ -15,9 +15,9 @@ pin_project! {
     ///
     /// # Cancellation
     ///
-    /// Dropped before its response is ready, the operation counts as `cancelled`; so does one that a time limit around the
-    /// layer ends, which belongs inside. The body is not its concern: it passes through untouched, and what happens to it
-    /// (a stream, server-sent events) is not counted.
+    /// If the future is dropped before its response is ready, the operation counts as `cancelled`; a timeout around
+    /// the layer has the same effect, so put timeouts inside. The body passes through untouched: a stream or
+    /// server-sent events are not measured.
     pub struct ResponseFuture<F, C> {
         #[pin]
         kind: Kind<F, C>,
@@ -33,7 +33,7 @@ pin_project! {
 }
 
 pin_project! {
-    /// A future inside of its operation.
+    /// A future that is polled and dropped inside of its operation's scope.
     struct InstrumentedFuture<F> {
         #[pin]
         inner: Option<F>,
@@ -41,7 +41,8 @@ pin_project! {
     }
 
     impl<F> PinnedDrop for InstrumentedFuture<F> {
-        /// What a future that is dropped early has to say about it is noted before its operation ends.
+        /// Drops an unfinished future inside of its operation's scope, so that the reasons noted by its destructors
+        /// count.
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
             if this.inner.is_some() {

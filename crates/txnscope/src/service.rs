@@ -1,4 +1,4 @@
-//! The service that the layer makes.
+//! The service that the layer creates.
 
 use std::task::{Context, Poll};
 
@@ -8,15 +8,15 @@ use crate::scope::OperationGuard;
 use crate::timestamp::Timestamp;
 use crate::{ClassifyRequest, ClassifyResponse, Registry, ResponseFuture};
 
-/// Counts and times the operations of an inner service. Made by [`TransactionLayer`](crate::TransactionLayer).
+/// Counts and times the operations of an inner service. Created by [`TransactionLayer`](crate::TransactionLayer).
 #[derive(Debug)]
 pub struct TransactionService<S, C> {
     inner: S,
     classify: C,
     registry: Registry,
-    /// Since when the inner service has not been ready.
+    /// When the inner service was first found not ready.
     not_ready_since: Option<Timestamp>,
-    /// For how many ticks the next request has waited for it.
+    /// How many ticks the next request has waited for readiness.
     waited_ticks: u64,
 }
 
@@ -25,24 +25,24 @@ impl<S, C> TransactionService<S, C> {
         Self { inner, classify, registry, not_ready_since: None, waited_ticks: 0 }
     }
 
-    /// The inner service.
+    /// Returns a reference to the inner service.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// The inner service, for changing it.
+    /// Returns a mutable reference to the inner service.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// The inner service, without the layer.
+    /// Returns the inner service, without the layer.
     pub fn into_inner(self) -> S {
         self.inner
     }
 }
 
 impl<S: Clone, C: Clone> Clone for TransactionService<S, C> {
-    /// The clone has not waited for anything yet.
+    /// Starts without a readiness wait: the clone has not waited yet.
     fn clone(&self) -> Self {
         Self::new(self.inner.clone(), self.classify.clone(), self.registry)
     }
@@ -57,8 +57,8 @@ where
     type Error = S::Error;
     type Future = ResponseFuture<S::Future, C>;
 
-    /// What the next request waits here is a part of its time. An error here means that `call` never runs: it is counted
-    /// as a failed operation, as long as the wait was.
+    /// The wait for readiness is a part of the next request's duration. An error counts as one failed operation whose
+    /// duration is the time since the first `poll_ready`, because `call` never runs.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         let ready = self.inner.poll_ready(cx);
         match &ready {
@@ -67,7 +67,7 @@ where
             }
             Poll::Ready(Ok(())) => {
                 if let Some(started_at) = self.not_ready_since.take() {
-                    // What follows until the call is the caller's own.
+                    // The time between readiness and the call is the caller's.
                     self.waited_ticks = started_at.ticks();
                 }
             }
@@ -103,7 +103,7 @@ where
 }
 
 impl<S, C> TransactionService<S, C> {
-    /// The same, of a name that was never asked for before.
+    /// Calls the inner service for the first request of an undeclared name.
     #[cold]
     fn call_first<Req>(&mut self, mut guard: OperationGuard, request: Req) -> ResponseFuture<S::Future, C>
     where

@@ -1,4 +1,4 @@
-//! What the code below says about the operation that it serves.
+//! The context that code below the layer attaches to its operation: reasons and a span.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,16 +11,16 @@ use crate::timestamp::Timestamp;
 
 #[derive(Debug, Default)]
 pub(super) struct OperationContext {
-    /// The last reason, and what was the last one before its transaction noted any.
+    /// The last reason, and the last one before its transaction noted any.
     last: NotedReason,
     previous: NotedReason,
     pub(super) span: Option<Span>,
-    /// A name that takes its place when somebody asks for it, and then what it has become.
+    /// A name that is not registered yet, and its registration afterwards.
     unregistered: Option<UnregisteredOperation>,
     registered: Option<(&'static OperationMetrics, Timestamp)>,
 }
 
-/// A reason, and the transaction that it is of; of none, if the application noted it.
+/// A reason, and the transaction that noted it; `None` if the application noted it.
 #[derive(Debug, Default, Clone, Copy)]
 struct NotedReason {
     reason: Option<Reason>,
@@ -39,7 +39,7 @@ impl OperationContext {
         self.last = NotedReason { reason: Some(reason), transaction };
     }
 
-    /// What that transaction has noted is of no account: it has committed.
+    /// Drops the reasons of a transaction that has committed.
     #[cfg(feature = "mongodb")]
     pub(super) fn forget(&mut self, transaction: u64) {
         if self.last.transaction == Some(transaction) {
@@ -48,13 +48,13 @@ impl OperationContext {
     }
 }
 
-/// Where the notes are. Most requests have none.
+/// The storage of a context. Most requests have none.
 #[derive(Debug, Default)]
 pub(super) enum ContextCell {
     #[default]
     Empty,
     Own(Box<OperationContext>),
-    /// With handles on the operation.
+    /// Shared with handles on the operation.
     Shared(Arc<Mutex<OperationContext>>),
 }
 
@@ -66,7 +66,7 @@ impl ContextCell {
         }))
     }
 
-    /// A name that is no operation yet. Nobody has a handle on what it has not become.
+    /// Returns the name that is not registered yet. There are no handles before it is registered.
     pub(super) fn unregistered(&self) -> Option<&UnregisteredOperation> {
         match self {
             Self::Own(context) => context.unregistered.as_ref(),
@@ -81,14 +81,14 @@ impl ContextCell {
         }
     }
 
-    /// Somebody asks for it.
+    /// Registers the name, because code below the layer asks for the operation.
     pub(super) fn register(&mut self) -> Option<&'static OperationMetrics> {
         let registered = self.take_unregistered()?.handler_reached();
         self.write(|context| context.registered = Some(registered));
         Some(registered.0)
     }
 
-    /// What it has become meanwhile.
+    /// Takes the registration made meanwhile.
     pub(super) fn take_registered(&mut self) -> Option<(&'static OperationMetrics, Timestamp)> {
         match self {
             Self::Empty => None,

@@ -1,9 +1,9 @@
-//! The operation that the current thread works for at this moment.
+//! The current operation of a thread.
 //!
-//! A request enters its operation twice at least (its service's `call`, each poll of its future), so that entering has
-//! to cost next to nothing: what stands in the thread's slot is a copy of a reference and a flag, which needs neither a
-//! borrow's bookkeeping nor a destructor. The guard that counts stays in the future, where it does not move. Notes,
-//! which are rare, are lent to the thread beside it while the operation is entered.
+//! A request enters its operation at least twice (its service's `call`, each poll of its future), so entering has to
+//! be cheap: the thread-local holds a copied reference and a flag, without borrow bookkeeping and without a
+//! destructor. The guard that counts stays in the future. The context, which few operations have, moves to a second
+//! thread-local while the operation is entered.
 
 use std::cell::Cell;
 
@@ -13,7 +13,7 @@ use crate::registry::OperationMetrics;
 #[derive(Clone, Copy)]
 struct Current {
     operation: Option<&'static OperationMetrics>,
-    /// Whether there is something on the pad beside it. If not, entering and leaving need not look at it.
+    /// Whether the thread-local context is not empty. If it is, entering and exiting skip it.
     has_context: bool,
 }
 
@@ -22,12 +22,12 @@ thread_local! {
     static CONTEXT: Cell<ContextCell> = const { Cell::new(ContextCell::Empty) };
 }
 
-/// The current operation, or what stands for one that is none yet.
+/// Returns the current operation, or the placeholder of an unregistered one.
 pub(super) fn entered() -> Option<&'static OperationMetrics> {
     CURRENT.get().operation
 }
 
-/// The current operation, if there is one. Who asks for it makes it one.
+/// Returns the current operation, if there is one. Registers a name that was not registered yet.
 pub(super) fn operation() -> Option<&'static OperationMetrics> {
     let operation = entered()?;
     if operation.is_placeholder() { register() } else { Some(operation) }
@@ -42,7 +42,7 @@ fn register() -> Option<&'static OperationMetrics> {
     operation
 }
 
-/// Whether the task works for that name, which is no operation yet.
+/// Whether the task runs an operation of this name that is not registered yet.
 pub(super) fn is_unregistered(name: &str) -> bool {
     if !entered().is_some_and(OperationMetrics::is_placeholder) {
         return false;
@@ -53,7 +53,7 @@ pub(super) fn is_unregistered(name: &str) -> bool {
     same
 }
 
-/// Does something with the current operation's pad. If there is none, nothing.
+/// Calls `f` with the context of the current operation, if there is one.
 pub(super) fn with_context<T>(f: impl FnOnce(&'static OperationMetrics, &mut ContextCell) -> T) -> Option<T> {
     let operation = operation()?;
     let current = CURRENT.get();
@@ -64,11 +64,11 @@ pub(super) fn with_context<T>(f: impl FnOnce(&'static OperationMetrics, &mut Con
     Some(result)
 }
 
-/// What the thread worked for before.
+/// The operation that was current on the thread before.
 #[must_use = "the thread works for the operation until it leaves it"]
 pub(super) struct Previous(Current);
 
-/// Makes that operation the current one, until [`leave`] with the same pad.
+/// Makes that operation the current one, until [`exit`] with the same context.
 pub(super) fn enter(operation: &'static OperationMetrics, context: &mut ContextCell) -> Previous {
     let has_context = !context.is_empty();
     let previous = CURRENT.replace(Current { operation: Some(operation), has_context });
@@ -78,7 +78,8 @@ pub(super) fn enter(operation: &'static OperationMetrics, context: &mut ContextC
     Previous(previous)
 }
 
-/// Puts back what there was before. What was noted meanwhile is on the pad. Says whether there may be something on it.
+/// Restores the previous operation, and moves reasons noted meanwhile into `context`. Returns whether the context may
+/// be non-empty.
 pub(super) fn exit(previous: &Previous, context: &mut ContextCell) -> bool {
     let inner = CURRENT.replace(previous.0);
     let has_context = inner.has_context || previous.0.has_context;
@@ -88,13 +89,13 @@ pub(super) fn exit(previous: &Previous, context: &mut ContextCell) -> bool {
     has_context
 }
 
-/// Lends the thread that pad, and keeps the outer operation's in its place meanwhile.
+/// Exchanges the thread's context with `context`.
 #[cold]
 fn swap_context(context: &mut ContextCell) {
     *context = replace_context(std::mem::take(context));
 }
 
-/// While a thread ends, its pad may be gone before what still runs on it: then there is nowhere to note anything.
+/// Replaces the thread's context. While a thread ends, the thread-local may be gone already: then nothing is noted.
 fn replace_context(context: ContextCell) -> ContextCell {
     CONTEXT.try_with(|current| current.replace(context)).unwrap_or_default()
 }

@@ -9,37 +9,38 @@ use crate::registry::OperationMetrics;
 use crate::timestamp::Timestamp;
 use crate::{Classification, OperationName, Outcome, Reason, Registry, failure_log};
 
-/// One admitted operation: counted when it enters, and counted once more however it leaves.
+/// One operation in flight: counted when it starts, and counted once more at its end, however it ends.
 ///
-/// It lives in the request's future, so that a request needs no allocation and no reference count; only notes and
-/// handles put something on the heap.
+/// The guard lives in the request's future, so that a request needs no allocation and no reference count; only a
+/// context (a noted reason, a span, a handle) is on the heap.
 pub(crate) struct OperationGuard {
     operation: &'static OperationMetrics,
     context: ContextCell,
-    /// When it was admitted; `None` once its end is counted.
+    /// When the operation started; `None` once its end is counted.
     started_at: Option<Timestamp>,
 }
 
 impl OperationGuard {
-    /// Admits an operation that has waited for so many ticks. Dropped unfinished, it counts as cancelled.
+    /// Starts an operation that has waited for `waited_ticks`. Dropped unfinished, it counts as cancelled.
     pub(crate) fn new(operation: &'static OperationMetrics, waited_ticks: u64) -> Self {
         Self::started_at(operation, Timestamp::ago(waited_ticks))
     }
 
-    /// Admits an operation that has waited since then.
+    /// Starts an operation whose duration begins at `started_at`.
     pub(crate) fn started_at(operation: &'static OperationMetrics, started_at: Timestamp) -> Self {
         operation.attempts.increment(1);
         operation.concurrent.increment(1.0);
         Self::already_counted(operation, started_at)
     }
 
-    /// One that has been counted when it entered.
+    /// Creates the guard of an operation whose start was counted before.
     pub(super) fn already_counted(operation: &'static OperationMetrics, started_at: Timestamp) -> Self {
         Self { operation, context: ContextCell::Empty, started_at: Some(started_at) }
     }
 
-    /// The same, of a name that was never asked for. If anybody can make it up (the method is the caller's to choose),
-    /// it takes no place among the operations before it was answered by a handler. `None` if the task works for it already.
+    /// Starts the first operation of an undeclared name. If the caller controls the name (it chooses the method), the
+    /// name is only registered after a handler was reached. `None` if the task already runs an operation of this
+    /// name.
     #[cold]
     #[inline(never)]
     pub(crate) fn first_request(
@@ -63,18 +64,18 @@ impl OperationGuard {
         (!Self::is_within(operation)).then(|| Self::new(operation, waited_ticks))
     }
 
-    /// Whether the current task already works for that operation, so that a second layer must not count it again.
+    /// Whether the current task already runs that operation, so that a second layer must not count it again.
     pub(crate) fn is_within(operation: &'static OperationMetrics) -> bool {
         current::entered().is_some_and(|current| std::ptr::eq(current, operation))
     }
 
-    /// Makes it the operation that the thread works for, until the guard [leaves](Entered::leave).
+    /// Makes the operation current on this thread, until the guard [exits](Entered::exit).
     pub(crate) fn enter(&mut self) -> Entered<'_> {
         let previous = current::enter(self.operation, &mut self.context);
         Entered { guard: self, previous, panicked: true }
     }
 
-    /// Counts the end of the operation, if it has not ended before.
+    /// Counts the end of the operation, unless it was counted before.
     pub(crate) fn finish(&mut self, classification: Classification) {
         let Some(started_at) = self.started_at.take() else {
             return self.finish_unregistered(classification);
@@ -87,7 +88,7 @@ impl OperationGuard {
         }
     }
 
-    /// A name that was never asked for before is answered: it becomes an operation, or is none.
+    /// Registers an undeclared name after its response, and counts its end.
     #[cold]
     #[inline(never)]
     fn finish_unregistered(&mut self, classification: Classification) {
@@ -97,7 +98,7 @@ impl OperationGuard {
         }
     }
 
-    /// Somebody may have asked for a name that was never asked for before: it is an operation then.
+    /// Takes over the registration of an undeclared name, if code below the layer has asked for its scope meanwhile.
     #[cold]
     #[inline(never)]
     fn adopt_registered(&mut self) {
@@ -106,7 +107,7 @@ impl OperationGuard {
         }
     }
 
-    /// It is that operation from now on.
+    /// Sets the operation that this guard counts.
     fn set_operation(&mut self, (operation, started_at): (&'static OperationMetrics, Timestamp)) {
         self.operation = operation;
         self.started_at = Some(started_at);
@@ -114,13 +115,13 @@ impl OperationGuard {
 
     #[inline]
     fn record_end(&self, outcome: Outcome, nanos: u64) {
-        // The duration before the gauge: a scrape in between sees the operation twice rather than not at all.
+        // Records the duration before the gauge: a scrape in between sees the operation twice rather than not at all.
         #[allow(clippy::cast_precision_loss, reason = "2^53 ns are 104 days")]
         self.operation.duration(outcome).record(nanos as f64 / 1e9);
         self.operation.concurrent.decrement(1.0);
     }
 
-    /// Counts and logs why it did not succeed.
+    /// Counts and logs an operation that did not succeed.
     #[cold]
     #[inline(never)]
     fn record_failure(&mut self, classification: Classification, nanos: u64) {
@@ -136,7 +137,7 @@ impl OperationGuard {
         );
     }
 
-    /// Counts the end of an operation that nobody finished.
+    /// Counts the end of an operation without a response.
     #[cold]
     fn finish_with(&mut self, outcome: Outcome, reason: Reason) {
         self.finish(Classification::new(outcome, reason));
@@ -151,10 +152,10 @@ impl Drop for OperationGuard {
     }
 }
 
-/// While the thread works for an operation.
+/// Keeps an operation current on this thread.
 ///
-/// Dropped without having left, it counts a panic, and that ends the operation: whether the future is later dropped while
-/// its task unwinds, or calmly by somebody who caught the panic, can't be told from that drop.
+/// If the guard is dropped without [`exit`](Self::exit), the poll has panicked, and the operation ends here: a later
+/// drop of the future cannot tell whether its task unwinds or the panic was caught.
 pub(crate) struct Entered<'a> {
     guard: &'a mut OperationGuard,
     previous: Previous,

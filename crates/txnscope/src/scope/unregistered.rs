@@ -1,9 +1,9 @@
-//! A request whose operation was never asked for before.
+//! The first request of an operation that is neither declared nor registered.
 //!
-//! The method of a request is its caller's to choose, and a route answers every one of them, most with 405. If each made
-//! an operation, a stranger could use up the table before the application's own routes are asked for. So such a name takes
-//! its place when a handler has been reached: at the latest when it has answered, and at once when code below the layer
-//! asks which operation it serves.
+//! The caller chooses the method of its request, and a route responds to every method, mostly with 405. If each
+//! method registered an operation, a client could exhaust the limit of operations before the application's own routes
+//! are called. So such a name is registered when a handler was reached: at the latest with its response, and at once
+//! when code below the layer asks for the current operation.
 
 use txnscope_catalog::UNMATCHED;
 
@@ -15,7 +15,7 @@ use crate::{Classification, Outcome, Registry};
 #[derive(Debug)]
 pub(super) struct UnregisteredOperation {
     registry: Registry,
-    /// Until it is counted by it.
+    /// `None` once the name is registered.
     name: Option<String>,
     started_at: Timestamp,
 }
@@ -29,13 +29,13 @@ impl UnregisteredOperation {
         self.name.as_deref() == Some(name)
     }
 
-    /// It was reached, and serves.
+    /// Registers the name: a handler was reached.
     pub(super) fn handler_reached(mut self) -> (&'static OperationMetrics, Timestamp) {
         self.register(true)
     }
 
-    /// It was answered so. No handler takes a method that its route does not have; whether one was reached by what was
-    /// refused, or left before an answer, cannot be told.
+    /// Registers the name after its response. A 405 reaches no handler. For other rejections and cancellations it is
+    /// unknown whether a handler was reached.
     pub(super) fn answered(
         mut self,
         classification: &Classification,
@@ -56,7 +56,7 @@ impl UnregisteredOperation {
     }
 }
 
-/// Its caller has left before an answer.
+/// Counts a request whose caller left before the response.
 impl Drop for UnregisteredOperation {
     fn drop(&mut self) {
         if self.name.is_some() {
