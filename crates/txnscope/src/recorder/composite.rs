@@ -1,4 +1,4 @@
-//! The recorder behind the facade: the exporter's, but for the catalogue's own metrics.
+//! The recorder behind the `metrics` facade: the exporter's, with the catalog's metrics kept apart.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,19 +9,19 @@ use txnscope_catalog::{Emitter, Kind, Metric};
 
 use super::families::{Families, is_derived};
 
-/// Forwards to the exporter, and keeps the catalogue's metrics itself.
+/// Keeps the catalog's metrics itself, and forwards all others to the exporter.
 pub(super) struct CompositeRecorder {
     exporter: PrometheusRecorder,
     families: Arc<Families>,
-    /// Names that the application has recorded as what they are not.
+    /// Names of the catalog that the application has registered with another kind.
     rejected: Mutex<BTreeSet<String>>,
 }
 
-/// Where a metric of that name and kind belongs.
+/// The recorder to which a metric belongs.
 enum Route {
     Catalog(&'static Metric),
     Exporter,
-    /// A page with two families of one name is none that Prometheus reads.
+    /// Dropped: Prometheus rejects a page with two families of one name.
     Rejected,
 }
 
@@ -57,10 +57,10 @@ impl CompositeRecorder {
     }
 }
 
-/// So many names are told of.
+/// The maximum number of names that are logged.
 const MAX_WARNINGS: usize = 100;
 
-/// Whether it is the name of a line of one of the catalogue's histograms.
+/// Whether the name is that of a line of one of the catalog's histograms.
 fn is_histogram_line(name: &str) -> bool {
     ["_bucket", "_sum", "_count"].iter().any(|suffix| {
         name.strip_suffix(suffix)
@@ -69,7 +69,7 @@ fn is_histogram_line(name: &str) -> bool {
     })
 }
 
-/// The catalogue's metric of that name, if the library emits it.
+/// Returns the catalog's metric of this name, if the library emits it.
 fn find_catalog_metric(name: &str) -> Option<&'static Metric> {
     txnscope_catalog::find(name).filter(|metric| metric.emitter == Emitter::Library)
 }

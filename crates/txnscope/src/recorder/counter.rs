@@ -1,10 +1,10 @@
-//! A counter.
+//! A counter that threads can share without contention.
 
 use metrics::CounterFn;
 
 use super::shards::ShardedCounters;
 
-/// One count. Of seconds, it holds nanoseconds.
+/// One counter. Counters of seconds hold nanoseconds.
 #[derive(Debug)]
 pub(crate) struct ShardedCounter(ShardedCounters);
 
@@ -31,7 +31,8 @@ impl CounterFn for ShardedCounter {
         self.add(value);
     }
 
-    /// Raises it to that value. Whoever says how much there is must be the only one who counts, as everywhere.
+    /// Raises the counter to `value`. Correct only if the caller is the counter's only writer, as with any absolute
+    /// counter.
     fn absolute(&self, value: u64) {
         self.add(value.saturating_sub(self.read()));
     }

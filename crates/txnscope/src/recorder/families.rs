@@ -1,8 +1,8 @@
-//! The catalogue's own metrics, in memory and on the page.
+//! The catalog's metrics: storage and rendering.
 //!
-//! What is in flight is not counted at all: it is what began less what ended. So a request spares two atomic
-//! additions, no gauge can drift, and on every page, also under load, what began is exactly what ended and what is in
-//! flight.
+//! The number of operations in flight is not counted but derived: started less ended. A request thereby saves two
+//! atomic additions, the gauge cannot drift, and on every page, also under load, started is exactly the sum of ended
+//! and in flight.
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
@@ -20,13 +20,13 @@ use txnscope_catalog::{
 use super::counter::ShardedCounter;
 use super::histogram::{FixedHistogram, HistogramSnapshot};
 
-/// The series of one family, by their labels as the page prints them.
+/// The series of one family, by their rendered labels.
 type Series<T> = BTreeMap<String, T>;
 
 /// Families of one kind, by name.
 type ByName<T> = BTreeMap<&'static str, (&'static Metric, Series<Arc<T>>)>;
 
-/// A gauge that is what began less what ended.
+/// A gauge that is derived: started less ended.
 struct InFlight {
     gauge: &'static Metric,
     began: &'static Metric,
@@ -42,13 +42,13 @@ const IN_FLIGHT: [InFlight; 2] = [
     },
 ];
 
-/// Whether the page derives that gauge.
+/// Whether the gauge is derived at rendering.
 pub(super) fn is_derived(metric: &Metric) -> bool {
     IN_FLIGHT.iter().any(|derived| derived.gauge.name == metric.name)
 }
 
-/// Whether every request adds to it, those of all cores at the same time. What a transaction adds to can be shared: it
-/// has been to the server and back.
+/// Whether every request adds to the metric, on all cores at the same time. A transaction's metrics can be shared: a
+/// transaction takes a network round trip.
 fn is_hot(metric: &Metric) -> bool {
     [TRANSACTION_ATTEMPTS.name, TRANSACTION_DURATION.name].contains(&metric.name)
 }
@@ -56,12 +56,12 @@ fn is_hot(metric: &Metric) -> bool {
 #[derive(Debug, Default)]
 pub(crate) struct Families {
     counters: RwLock<ByName<ShardedCounter>>,
-    /// The bits of an `f64`, as the facade's own gauges have them.
+    /// The bits of an `f64`, as the facade stores gauges.
     gauges: RwLock<ByName<AtomicU64>>,
     histograms: RwLock<ByName<FixedHistogram>>,
 }
 
-/// The page's way of writing a series' labels, without the braces.
+/// Renders a series' labels, without the braces.
 fn labels(key: &Key) -> String {
     let pairs: Vec<_> = key
         .labels()
@@ -70,7 +70,7 @@ fn labels(key: &Key) -> String {
     pairs.join(",")
 }
 
-/// The series of that key, which is made if there is none.
+/// Returns the series of this key, creating it if needed.
 fn series<T>(
     families: &RwLock<ByName<T>>,
     metric: &'static Metric,
@@ -82,7 +82,7 @@ fn series<T>(
     Arc::clone(series.entry(labels(key)).or_insert_with(|| Arc::new(new())))
 }
 
-/// Handles out of the lock: a request that registers a series must not wait for a page.
+/// Copies the handles out of the lock: a request that registers a series must not wait for rendering.
 fn handles<T>(families: &RwLock<ByName<T>>) -> ByName<T> {
     families.read().unwrap_or_else(PoisonError::into_inner).clone()
 }
@@ -107,7 +107,7 @@ impl Families {
     }
 
     pub(super) fn render(&self, page: &mut String) {
-        // What ended is read before what began, so that nothing is ever less than zero in flight.
+        // Read the ended counters before the started ones, so that no derived gauge is negative.
         let distributions: BTreeMap<_, _> = handles(&self.histograms)
             .into_iter()
             .map(|(name, (metric, series))| (name, (metric, read(series, FixedHistogram::read))))
@@ -144,7 +144,7 @@ fn read_seconds(series: Series<u64>) -> Series<f64> {
     series.into_iter().map(|(labels, nanos)| (labels, nanos as f64 / 1e9)).collect()
 }
 
-/// What began less what ended, for each operation.
+/// Derives a gauge for each operation: started less ended.
 fn in_flight(
     began: &Series<u64>,
     ended: &[&Metric],
@@ -170,7 +170,7 @@ fn in_flight(
     began.iter().map(|(labels, count)| (labels.clone(), count.saturating_sub(ended_of(labels)))).collect()
 }
 
-/// What the process uses, as every client library shows it.
+/// Renders the `process_*` metrics that every Prometheus client library exports.
 pub(super) fn render_process(page: &mut String) {
     for (metric, value) in process_now() {
         head(page, metric);

@@ -1,14 +1,14 @@
 //! A histogram of fixed buckets.
 //!
-//! The exporter's own histograms keep every sample (16 bytes) until somebody drains them, allocate a block for
-//! each 512 of them and read the clock once more for each. The catalogue's buckets are known at compile time, so
-//! that two additions do: no allocation, no upkeep, nothing to lose.
+//! The exporter's own histograms keep every sample (16 bytes) until they are drained, allocate a block for each 512
+//! of them and read the clock once more for each. The catalog's buckets are known at compile time, so that two
+//! additions do: no allocation, no upkeep, nothing to lose.
 
 use metrics::HistogramFn;
 
 use super::shards::ShardedCounters;
 
-/// ShardedCounters of one series.
+/// The histogram of one series.
 #[derive(Debug)]
 pub(crate) struct FixedHistogram {
     bounds: &'static [f64],

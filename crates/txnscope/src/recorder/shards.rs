@@ -1,8 +1,8 @@
-//! ShardedCounters that threads add to without meeting.
+//! Counters that threads increment without contention.
 //!
-//! Two cores that add to the same cache line send it back and forth, and an addition of 5 ns takes 50. So a count that
-//! every request adds to is kept once for each core: each thread adds to a shard of its own, and whoever reads adds them
-//! up. Nothing is buffered: what was added before a page is on it.
+//! Two cores that add to the same cache line send it back and forth, and an addition of 5 ns takes 50. So a counter
+//! that every request increments is kept once for each core: each thread adds to its own shard, and a reader sums the
+//! shards. Nothing is buffered: every addition before a scrape is included in it.
 
 use std::cell::Cell;
 use std::sync::OnceLock;
@@ -11,7 +11,8 @@ use std::thread::available_parallelism;
 
 const COUNTERS_PER_LINE: usize = 16;
 
-/// Beyond so many, threads share: a page adds all shards up, and each has its memory in each series.
+/// The maximum number of shards, beyond which threads share one: rendering sums all shards, and each series has its
+/// memory in each shard.
 const MAX_SHARDS: usize = 32;
 
 /// Two cache lines, because processors fetch them in pairs.
@@ -19,24 +20,24 @@ const MAX_SHARDS: usize = 32;
 #[repr(align(128))]
 struct CacheLine([AtomicU64; COUNTERS_PER_LINE]);
 
-/// Some counts that belong together, in one shard or in many.
+/// A group of counters, in one shard or in many.
 #[derive(Debug)]
 pub(super) struct ShardedCounters {
-    /// One shard after the other.
+    /// The shards, one after the other.
     lines: Box<[CacheLine]>,
-    /// Of each shard.
+    /// Cache lines of each shard.
     lines_per_shard: usize,
     /// The number of shards less one; it is a power of two.
     mask: usize,
 }
 
 impl ShardedCounters {
-    /// For what is rare enough to share.
+    /// Creates counters in one shard, for rare increments.
     pub(super) fn shared(counters: usize) -> Self {
         Self::new(counters, 1)
     }
 
-    /// For what every request adds to.
+    /// Creates counters with a shard for each core, for increments of every request.
     pub(super) fn per_core(counters: usize) -> Self {
         static CORES: OnceLock<usize> = OnceLock::new();
         let cores = CORES.get_or_init(|| available_parallelism().map_or(1, usize::from));
@@ -52,12 +53,12 @@ impl ShardedCounters {
         }
     }
 
-    /// Adds to the count at that index. Whoever reads the addition sees what this thread did before it.
+    /// Adds to the counter at an index. A reader that sees the addition sees everything that this thread did before.
     pub(super) fn add(&self, counter: usize, amount: u64) {
         self.add_each([(counter, amount)]);
     }
 
-    /// Adds to the counts at those indices, in that order.
+    /// Adds to several counters, in this order.
     pub(super) fn add_each<const N: usize>(&self, additions: [(usize, u64); N]) {
         let shard = if self.mask == 0 { 0 } else { thread_number() & self.mask };
         for (counter, amount) in additions {
@@ -66,7 +67,7 @@ impl ShardedCounters {
         }
     }
 
-    /// What all threads have added at that index.
+    /// Returns the sum of all threads' additions at an index.
     pub(super) fn sum(&self, counter: usize) -> u64 {
         let shards = self.lines.chunks_exact(self.lines_per_shard);
         let counts = shards.map(|shard| {
@@ -76,8 +77,8 @@ impl ShardedCounters {
     }
 }
 
-/// The number of the current thread, in the order in which they began to count: a runtime's workers get shards of
-/// their own as long as there are no more workers than cores.
+/// Returns the number of the current thread, in the order in which threads first count: a runtime's workers get
+/// separate shards as long as there are no more workers than cores.
 fn thread_number() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {

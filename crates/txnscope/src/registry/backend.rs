@@ -1,4 +1,4 @@
-//! Where handles come from: the catalogue's metrics in one recorder.
+//! Registration of the catalog's metrics in one recorder.
 
 use std::sync::Arc;
 #[cfg(feature = "mongodb")]
@@ -23,12 +23,12 @@ pub(crate) fn operation(name: &'static str) -> Label {
     label("operation", name)
 }
 
-/// One recorder.
+/// A recorder: the process's global one, or one of the registry's own.
 pub(crate) enum RecorderHandle {
     Global,
     Own {
         recorder: Box<dyn Recorder + Send + Sync>,
-        /// If the recorder is ours.
+        /// Present if the recorder is this crate's.
         #[cfg_attr(
             not(feature = "mongodb"),
             allow(dead_code, reason = "only seconds are counted past the facade")
@@ -57,8 +57,8 @@ impl RecorderHandle {
         self.with(|recorder| recorder.register_histogram(&Key::from_parts(metric.name, labels), &METADATA))
     }
 
-    /// A counter of seconds. The facade counts in whole numbers: our own recorder is given nanoseconds, another one
-    /// each second when it is full.
+    /// Registers a counter of seconds. The `metrics` facade counts in whole numbers: this crate's recorder is given
+    /// nanoseconds, another recorder each completed second.
     #[cfg(feature = "mongodb")]
     pub(crate) fn seconds(&self, metric: &'static Metric, labels: Vec<Label>) -> SecondsCounter {
         let families = match self {
@@ -91,7 +91,7 @@ impl RecorderHandle {
     }
 }
 
-/// ShardedCounters time.
+/// A counter of durations.
 #[cfg(feature = "mongodb")]
 pub(crate) enum SecondsCounter {
     Nanos(Arc<ShardedCounter>),

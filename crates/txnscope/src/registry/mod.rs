@@ -1,4 +1,4 @@
-//! The operations of a process, each resolved once.
+//! The registry of operations, each resolved once.
 
 mod address_cache;
 mod backend;
@@ -22,59 +22,60 @@ use crate::{Operation, OperationName};
 
 /// The operations that one recorder counts: at most 200 distinct ones, then `overflow`.
 ///
-/// A registry lives as long as the process: what it holds is leaked on purpose, bounded by the number of
-/// operations, so that a request needs neither a reference count nor a lock.
+/// A registry lives as long as the process: its contents are leaked on purpose, bounded by the number of operations,
+/// so that a request needs neither a reference count nor a lock.
 #[derive(Clone, Copy)]
 pub struct Registry(&'static Inner);
 
 struct Inner {
     recorder: RecorderHandle,
-    /// Open addressing, written under `admission`, read without a lock. A power of two and at least twice the
+    /// Open addressing, written under `registrations`, read without a lock. A power of two and at least twice the
     /// operations it may hold, so that a probe is short and always ends at an empty slot.
     slots: Box<[OnceLock<&'static OperationMetrics>]>,
     hasher: foldhash::fast::FixedState,
     address_cache: AddressCache,
     registrations: Mutex<Registrations>,
     overflow: OnceLock<&'static OperationMetrics>,
-    /// In place of names that are no operations yet.
+    /// The placeholder of names that are not registered yet.
     placeholder: OnceLock<&'static OperationMetrics>,
     described: Once,
-    /// Whether transactions are run or listened to: then each operation has books from the start.
+    /// Whether transactions are run or observed: then each operation has transaction metrics from the start.
     #[cfg(feature = "mongodb")]
     transaction_metrics_enabled: std::sync::atomic::AtomicBool,
-    /// The transactions that are open.
+    /// The open transactions.
     #[cfg(feature = "mongodb")]
     open: crate::transaction::OpenTransactions,
 }
 
-/// What anybody can make up has so many places at most, as long as no handler is known to have been reached by it.
+/// The maximum number of registered names that a caller can make up, and for which no handler is known to have been
+/// reached.
 const MAX_UNPROVEN: usize = MAX_OPERATIONS / 2;
 
 #[derive(Default)]
 struct Registrations {
     registered: usize,
-    /// How many of them nobody knows to be more than a name.
+    /// How many of these names may have been made up by a caller.
     unproven: usize,
-    /// Declared before the recorder was there.
+    /// Operations declared before the recorder was installed.
     declared_early: Vec<Operation>,
     recorder_installed: bool,
 }
 
 impl Registry {
-    /// The registry of the process's global recorder.
+    /// Returns the registry of the process's global recorder.
     #[must_use]
     pub fn global() -> Self {
         static GLOBAL: OnceLock<Registry> = OnceLock::new();
         *GLOBAL.get_or_init(|| Self::build(RecorderHandle::Global))
     }
 
-    /// A registry that records into a recorder of its own.
+    /// Creates a registry that records into `recorder`.
     #[must_use]
     pub fn new(recorder: impl Recorder + Send + Sync + 'static) -> Self {
         Self::with_recorder(recorder, None)
     }
 
-    /// A registry that records into a recorder of ours.
+    /// Creates a registry on this crate's recorder.
     pub(crate) fn with_builtin_recorder(
         recorder: impl Recorder + Send + Sync + 'static,
         families: Arc<Families>,
@@ -92,7 +93,8 @@ impl Registry {
     }
 
     fn build(recorder: RecorderHandle) -> Self {
-        // The first read of the clock calibrates it, which can take tens of milliseconds: not in a request.
+        // The first read of the clock calibrates it, which can take tens of milliseconds; do so here and not in a
+        // request.
         let _ = Timestamp::now();
         let slots = (2 * MAX_OPERATIONS).next_power_of_two();
         Self(Box::leak(Box::new(Inner {
@@ -111,7 +113,7 @@ impl Registry {
         })))
     }
 
-    /// Gives every operation, those to come included, books of its transactions.
+    /// Gives every operation, including later ones, the metrics of its transactions.
     #[cfg(feature = "mongodb")]
     pub(crate) fn enable_transaction_metrics(&self) {
         let registrations = self.0.registrations.lock().unwrap_or_else(PoisonError::into_inner);
@@ -122,18 +124,19 @@ impl Registry {
         drop(registrations);
     }
 
-    /// The transactions that are open in this process, as far as they are counted here.
+    /// Returns the open transactions that this registry counts.
     #[cfg(feature = "mongodb")]
     #[must_use]
     pub fn open_transactions(&self) -> &'static crate::transaction::OpenTransactions {
         &self.0.open
     }
 
-    /// Declares operations: their series are there, as zero, before the first request.
+    /// Declares operations: their series are exported as zero before the first request.
     ///
-    /// On the global registry this waits for the recorder: for [`Metrics::install`](crate::Metrics::install), or
-    /// for the first request. With a recorder of the application's own, that is always the first request, since nothing
-    /// tells when it was installed; until then its page does not have them.
+    /// On the global registry the series appear with the recorder: with
+    /// [`Metrics::install`](crate::Metrics::install), or with the first request. With a recorder of the application's
+    /// own, they always appear with the first request, since the registry cannot detect when that recorder was
+    /// installed.
     pub fn declare(&self, operations: impl IntoIterator<Item = Operation>) {
         let mut registrations = self.0.registrations.lock().unwrap_or_else(PoisonError::into_inner);
         registrations.declared_early.extend(operations);
@@ -144,12 +147,12 @@ impl Registry {
         }
     }
 
-    /// Whether something was counted, so that a recorder comes too late.
+    /// Whether anything was counted already, so that installing a recorder now is too late.
     pub(crate) fn is_used(&self) -> bool {
         self.0.registrations.lock().unwrap_or_else(PoisonError::into_inner).recorder_installed
     }
 
-    /// The recorder is there: resolves what was declared.
+    /// Registers the operations that were declared before the recorder was installed.
     pub(crate) fn resolve_pending(&self) {
         let declared_early = {
             let mut registrations = self.0.registrations.lock().unwrap_or_else(PoisonError::into_inner);
@@ -165,12 +168,12 @@ impl Registry {
         }
     }
 
-    /// The operation_metrics of an operation. Allocates only the first time that it is asked for it.
+    /// Returns the metrics of an operation. Allocates only the first time.
     pub(crate) fn resolve(&self, name: OperationName<'_>) -> &'static OperationMetrics {
         self.get(name).unwrap_or_else(|| self.register(name.canonical()))
     }
 
-    /// The operation_metrics of an operation that was asked for before.
+    /// Returns the metrics of a registered operation.
     pub(crate) fn get(&self, name: OperationName<'_>) -> Option<&'static OperationMetrics> {
         let index = self.0.address_cache.get(name) & (self.0.slots.len() - 1);
         match self.0.slots[index].get() {
@@ -186,7 +189,7 @@ impl Registry {
         Some(metrics)
     }
 
-    /// Resolves what was declared, and says whether that name was.
+    /// Registers the declared operations, and returns whether `name` is among the registered ones.
     pub(crate) fn resolve_pending_and_contains(&self, name: OperationName<'_>) -> bool {
         if !self.is_used() {
             self.resolve_pending();
@@ -194,13 +197,13 @@ impl Registry {
         self.find(name.canonical()).is_ok()
     }
 
-    /// What stands for names that are no operations yet.
+    /// Returns the placeholder of names that are not registered yet.
     pub(crate) fn placeholder(&self) -> &'static OperationMetrics {
         self.0.placeholder.get_or_init(|| OperationMetrics::placeholder(self.0))
     }
 
-    /// A name that anybody can make up is an operation from now on. Unless it is known that a handler was `reached`, it
-    /// may find that there are too many of its kind: then it is counted as unmatched.
+    /// Registers a name that a caller can make up. Unless a handler is known to be `reached`, such names are limited
+    /// in number: beyond the limit the request counts as unmatched.
     pub(crate) fn register_unproven(&self, name: &str, reached: bool) -> &'static OperationMetrics {
         let name = OperationName::named(name).canonical();
         if !reached && self.find(name).is_err() {
@@ -214,7 +217,7 @@ impl Registry {
         self.resolve(name)
     }
 
-    /// The operation and where it is, or the index of the empty slot where it belongs.
+    /// Returns the operation and its slot, or the empty slot where it belongs.
     fn find(&self, name: OperationName<'_>) -> Result<(usize, &'static OperationMetrics), usize> {
         let slots = &self.0.slots;
         let mask = slots.len() - 1;
@@ -235,7 +238,7 @@ impl Registry {
     #[cold]
     fn register(&self, name: OperationName<'_>) -> &'static OperationMetrics {
         if name.method.is_empty() && name.rest.is_empty() {
-            // A label without a value is none.
+            // Prometheus treats an empty label as absent.
             return self.resolve(OperationName::UNMATCHED);
         }
         let mut registrations = self.0.registrations.lock().unwrap_or_else(PoisonError::into_inner);

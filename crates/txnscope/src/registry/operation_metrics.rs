@@ -17,23 +17,23 @@ use crate::{Operation, OperationName, Outcome, Reason};
 /// The handles of one operation.
 pub(crate) struct OperationMetrics {
     pub(crate) name: &'static str,
-    /// The two parts of the name; without a method, the first is empty.
+    /// The two parts of the name; without a method, the first one is empty.
     method: &'static str,
     rest: &'static str,
     recorder: &'static RecorderHandle,
-    /// Whether it stands for names that are no operations yet.
+    /// Whether this is the placeholder of names that are not registered yet.
     is_placeholder: bool,
     pub(crate) attempts: Counter,
     pub(crate) concurrent: Gauge,
     durations: [Histogram; Outcome::ALL.len()],
     failures: RwLock<Vec<(Outcome, Reason, Counter)>>,
-    /// The table of open transactions that its own are in.
+    /// The table that lists this operation's open transactions.
     #[cfg(feature = "mongodb")]
     open: &'static OpenTransactions,
-    /// The driver's side, from the first transaction on.
+    /// The metrics of the operation's transactions, created with the first transaction.
     #[cfg(feature = "mongodb")]
     transaction_metrics: std::sync::OnceLock<TransactionMetrics>,
-    /// The reasons of declared operations, for books that are opened later.
+    /// The declared reasons, for transaction metrics that are created later.
     #[cfg(feature = "mongodb")]
     declared: std::sync::Mutex<Vec<Reason>>,
 }
@@ -71,7 +71,7 @@ impl OperationMetrics {
         metrics
     }
 
-    /// In place of names that are no operations yet. It is on no page.
+    /// Creates the placeholder of names that are not registered yet. It is never exported.
     pub(super) fn placeholder(inner: &'static Inner) -> &'static Self {
         Box::leak(Box::new(Self {
             name: UNMATCHED,
@@ -96,7 +96,7 @@ impl OperationMetrics {
         self.is_placeholder
     }
 
-    /// Whether that is its name, in one part or in two.
+    /// Whether this is the operation's name, in one part or in two.
     pub(super) fn is_named(&self, name: OperationName<'_>) -> bool {
         if name.method.is_empty() {
             self.name == name.rest
@@ -125,7 +125,7 @@ impl OperationMetrics {
         }
     }
 
-    /// The driver's side of this operation. Allocates only the first time.
+    /// Returns the metrics of the operation's transactions. Allocates only the first time.
     #[cfg(feature = "mongodb")]
     pub(crate) fn transaction_metrics(&'static self) -> &'static TransactionMetrics {
         self.transaction_metrics.get_or_init(|| {
@@ -139,7 +139,7 @@ impl OperationMetrics {
         &self.durations[outcome as usize]
     }
 
-    /// The counter of one way to fail, resolved the first time.
+    /// Returns the counter of one outcome and reason, registered the first time.
     pub(crate) fn failure(&self, outcome: Outcome, reason: Reason) -> Counter {
         let known = |failures: &[(Outcome, Reason, Counter)]| {
             failures
@@ -170,8 +170,8 @@ impl fmt::Debug for OperationMetrics {
     }
 }
 
-/// The durations of requests that no route has matched, and that have succeeded: the layer is where it cannot see
-/// templates, and every operation goes by that one name.
+/// The duration histogram of `unmatched` requests that succeed: the layer is where it cannot see route templates, and
+/// every operation has the same name.
 struct Unmatched {
     duration: Histogram,
     warned: Once,

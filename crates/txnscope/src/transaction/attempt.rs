@@ -1,4 +1,4 @@
-//! One attempt: the session that it runs in, what is counted of it, and what a drop means.
+//! One attempt: its session, its counters, and the cleanup when it is dropped.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,7 +20,7 @@ use super::runner::Shared;
 use super::session_debug::SessionState;
 use crate::Reason;
 
-/// A transaction, as the work sees it: it takes the place of the driver's `ClientSession` in every call that wants one.
+/// A transaction inside the callback: it replaces the driver's `ClientSession` in every call that takes one.
 ///
 /// ```no_run
 /// # use mongodb::{Collection, bson::{doc, Document}};
@@ -33,36 +33,36 @@ use crate::Reason;
 /// # }
 /// ```
 ///
-/// It ends with the work: dropping it, which the end of the work does, gives the session back to the runner, who then
-/// commits. Work that hands it to another task is waited for.
+/// Dropping the transaction, which the end of the callback does, returns the session to the runner, which then
+/// commits. If the callback has passed the transaction to another task, the runner waits for its return.
 ///
-/// Errors of the driver belong to the runner: work that swallows one goes on in a transaction that the server may
-/// have aborted.
+/// Return errors of the driver to the runner: a callback that swallows one continues in a transaction that the server
+/// may have aborted.
 pub struct Transaction {
     running: Option<Box<RunningAttempt>>,
     handoff: Arc<SessionHandoff>,
 }
 
-/// The session and what is counted of it.
+/// A session, and the recorder of its attempt.
 pub(super) struct RunningAttempt {
     pub(super) session: ClientSession,
     pub(super) recorder: AttemptRecorder,
 }
 
 impl RunningAttempt {
-    /// Whether no server has answered in the session: it is this attempt's own. What was handed over then may be under
-    /// way even now, whoever gave up waiting for it; and the driver, for which the transaction has not begun, sends no
-    /// abort.
+    /// Whether no server has replied in this attempt's session. A statement that was sent may still be in flight,
+    /// even if the callback has stopped waiting for it; the driver, for which the transaction has not started, sends
+    /// no abort.
     pub(super) fn is_unanswered(&self) -> bool {
         self.session.operation_time().is_none()
     }
 
-    /// Whether something may be under way that would begin a transaction when it arrives.
+    /// Whether a statement in flight may still start a transaction on the server.
     pub(super) fn may_still_start(&self) -> bool {
         self.is_unanswered() || self.recorder.has_abandoned_statement()
     }
 
-    /// Whether an answer may have been lost in the session.
+    /// Whether a reply may have been lost in the session.
     pub(super) fn may_have_lost_an_answer(&self) -> bool {
         SessionState::of(&self.session).may_have_lost_an_answer()
     }
@@ -76,13 +76,13 @@ impl RunningAttempt {
 }
 
 impl Transaction {
-    /// The driver's session, for the calls that want it by that name, such as a cursor's `next`. Ask for it anew for
-    /// each statement.
+    /// Returns the driver's session, for calls that require the session itself, such as a cursor's `next`. Call this
+    /// again for each statement.
     ///
-    /// The transaction is the runner's to begin and to end, and so is the session's time: what sets the latter by
-    /// `advance_operation_time` makes an answer of the server that there was none. Work that aborts it through the session has failed, with
-    /// the reason `invalid_request`; work that commits it and goes on has a result that nobody knows; and what it
-    /// begins there by itself is in no book.
+    /// Do not start, commit or abort transactions through the session, and do not call `advance_operation_time`,
+    /// which the runner would take for a reply of the server. A callback that aborts through the session fails with
+    /// the reason `invalid_request`; a callback that commits through it and continues has an unknown result; a
+    /// transaction that a callback starts in it is not counted.
     pub fn session(&mut self) -> &mut ClientSession {
         let running = self.running();
         running.recorder.statement(&running.session);
@@ -95,14 +95,14 @@ impl Transaction {
     }
 }
 
-/// What `.session(…)` of the driver's actions takes.
+/// The type that `.session(…)` of the driver's actions takes.
 impl<'a> From<&'a mut Transaction> for &'a mut ClientSession {
     fn from(transaction: &'a mut Transaction) -> Self {
         transaction.session()
     }
 }
 
-/// Back to the runner; or, if nobody waits there any more, to an end.
+/// Returns the session to the runner, or ends the transaction if the runner has abandoned the attempt.
 impl Drop for Transaction {
     fn drop(&mut self) {
         let Some(running) = self.running.take() else { return };
@@ -124,7 +124,7 @@ impl fmt::Debug for Transaction {
     }
 }
 
-/// Where the session is while the work has it, and what ends it if nobody else does.
+/// Passes the session between the runner and the callback, and ends the transaction if both are gone.
 struct SessionHandoff {
     location: Mutex<SessionLocation>,
     returned: Notify,
@@ -133,11 +133,11 @@ struct SessionHandoff {
 }
 
 enum SessionLocation {
-    /// The work has it.
+    /// The callback has the session.
     Borrowed,
-    /// The runner may take it.
+    /// The callback has returned the session.
     Returned(Box<RunningAttempt>),
-    /// The runner is gone, and why.
+    /// The runner has abandoned the attempt, for this reason.
     Abandoned(Reason),
 }
 
@@ -146,7 +146,7 @@ impl SessionHandoff {
         self.location.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has it ended on the server, if it may have begun there.
+    /// Ends the transaction on the server in the background, if it may have started there.
     fn kill(&self, mut running: Box<RunningAttempt>, reason: Reason) {
         if !running.recorder.has_started() {
             return;
@@ -164,11 +164,11 @@ impl SessionHandoff {
     }
 }
 
-/// An attempt whose work is under way. Dropped, it has the transaction ended by a task of its own.
+/// An attempt whose callback runs. Dropped, it ends the transaction in the background.
 pub(super) struct Attempt(Arc<SessionHandoff>);
 
 impl Attempt {
-    /// A session, and a transaction in it of which the server knows nothing yet.
+    /// Starts a session, and a transaction in it of which the server does not know yet.
     pub(super) async fn begin(
         shared: &Arc<Shared>,
         metrics: &'static TransactionMetrics,
@@ -187,7 +187,7 @@ impl Attempt {
         Ok((Self(Arc::clone(&handoff)), Transaction { running, handoff }))
     }
 
-    /// The end of the work: takes the session back. Waits for it if the work has handed it on.
+    /// Takes the session back after the callback. Waits if the callback has passed it on.
     pub(super) async fn finish_work(self) -> ReadyToCommit {
         loop {
             let returned = self.0.returned.notified();
@@ -203,7 +203,7 @@ impl Attempt {
         }
     }
 
-    /// It is given up, with a statement under way perhaps.
+    /// Ends the attempt in the background; a statement may be in flight.
     pub(super) fn give_up(self, reason: Reason) {
         self.abandon(reason);
     }
@@ -218,7 +218,7 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        // Whoever has left before has said why.
+        // An attempt that was given up has its reason already.
         if !matches!(*self.0.location(), SessionLocation::Abandoned(_)) {
             self.abandon(drop_reason());
         }
@@ -229,7 +229,7 @@ fn drop_reason() -> Reason {
     if std::thread::panicking() { Reason::PANIC } else { Reason::CANCELLED }
 }
 
-/// An attempt whose work is done, to be committed or aborted. Dropped, it has that ended by a task of its own.
+/// An attempt whose callback has ended, to be committed or aborted. Dropped, it is ended in the background.
 pub(super) struct ReadyToCommit {
     running: Option<Box<RunningAttempt>>,
     handoff: Arc<SessionHandoff>,
@@ -242,13 +242,13 @@ impl ReadyToCommit {
         self.running.as_mut().expect("it has its session until it ends")
     }
 
-    /// From here on, a drop no longer aborts.
+    /// Marks the attempt as committing: from here on, a drop no longer aborts it.
     pub(super) fn committing(&mut self) {
         self.committing = true;
         self.running().recorder.dropped = AttemptOutcome::Unknown;
     }
 
-    /// It ended so, and nothing is left to do on the server; unless something is under way that would begin it anew.
+    /// Records the outcome. Cleans up only if a statement in flight might start the transaction again.
     pub(super) fn end(mut self, outcome: AttemptOutcome) {
         let Some(running) = self.running.take() else { return };
         match outcome {
@@ -259,11 +259,10 @@ impl ReadyToCommit {
         }
     }
 
-    /// It changes nothing, because of that error of a statement's, if it is one. The server is told aside from the
-    /// caller, who waits for nothing; but those who wait for the same keys do, for a moment, so as not to meet what is
-    /// about to be undone.
+    /// Aborts the transaction without delaying the caller; `failed` is the statement's error, if there is one.
+    /// Transactions that wait for the same keys wait for the abort for a short time, to avoid conflicts with it.
     ///
-    /// Says whether the work has ended the transaction by itself, so that it may be committed.
+    /// Returns whether the callback has ended the transaction itself, so that it may be committed.
     #[must_use]
     pub(super) fn abort_in_background(
         mut self,
@@ -276,7 +275,7 @@ impl ReadyToCommit {
             return false;
         }
         if let Some(error) = failed.filter(|error| is_standalone_error(error)) {
-            // It answers without the time that others give, and nothing can be open on it.
+            // A standalone server has no open transactions, and its error carries no operation time.
             running.recorder.record_error(error);
             running.recorder.end(AttemptOutcome::Aborted(reason));
             return false;
@@ -295,7 +294,7 @@ impl ReadyToCommit {
             let ended = session.abort_transaction().await;
             (session, ended)
         });
-        // Without a statement that it knows to be done, and where the work was faster, the driver has nothing to send.
+        // Without a completed statement, and if the callback was faster, the driver has nothing to send.
         match abort.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready((session, Ok(()))) => {
                 self.handoff.kill(Box::new(RunningAttempt { session, recorder }), reason)
@@ -318,15 +317,15 @@ impl ReadyToCommit {
         false
     }
 
-    /// It is given up, with a statement under way perhaps.
+    /// Ends the attempt in the background; a statement may be in flight.
     pub(super) fn give_up(mut self, reason: Reason) {
         if let Some(running) = self.running.take() {
             self.handoff.kill(running, reason);
         }
     }
 
-    /// Its commit was sent and its result is not known: it is learnt, if it can be, by a task of its own. `told`: the
-    /// caller has been told that it is unknown.
+    /// Resolves an unknown commit result in the background. `reported`: the caller has already received the unknown
+    /// result.
     pub(super) fn resolve_commit_in_background(mut self, reported: bool) {
         if let Some(running) = self.running.take() {
             self.resolve_commit(running, reported);

@@ -1,4 +1,4 @@
-//! What it means that the work has given an attempt up: whether it is tried again, and whose word it was.
+//! The consequence of a failed attempt: whether the transaction is retried, and for which reason it fails.
 
 use mongodb::error::{Error, TRANSIENT_TRANSACTION_ERROR};
 
@@ -6,22 +6,22 @@ use super::attempt::RunningAttempt;
 use super::error::{Abort, ApplicationError, Cause};
 use crate::Reason;
 
-/// Why the work has given an attempt up.
+/// Why an attempt has failed.
 pub(super) struct AttemptFailure<E> {
     pub(super) cause: Cause<E>,
-    /// The driver's error, if it stands inside an error of the application's.
+    /// The driver's error, if an application error wraps it.
     pub(super) wrapped: Option<Error>,
     pub(super) reason: Reason,
     pub(super) next_step: NextStep,
 }
 
-/// What follows.
+/// The consequence for the transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NextStep {
-    /// The whole transaction may be tried again.
+    /// The transaction may be retried.
     Retry,
     Fail,
-    /// The application's rules said no.
+    /// A business rule rejected the transaction.
     Reject,
 }
 
@@ -42,9 +42,9 @@ impl<E: ApplicationError> AttemptFailure<E> {
         }
     }
 
-    /// An application that puts an error of its own around the driver's, as every repository does, means the driver's:
-    /// no rule of the application's has said no. If it means something else by it (that a duplicate is a payment which
-    /// was made before, say), it gives a reason of its own.
+    /// An application error that wraps a driver error counts as the driver error: no business rule has rejected
+    /// anything. If the application gives the driver error a business meaning (such as a duplicate key for a payment
+    /// that was already made), it returns a reason of its own.
     fn application(error: E) -> Self {
         let (reason_given, wrapped) = (error.reason(), error.driver_error().cloned());
         let (reason, next_step) = match &wrapped {
@@ -59,7 +59,7 @@ impl<E: ApplicationError> AttemptFailure<E> {
                     NextStep::Fail | NextStep::Reject => (reason_given, rejected_or_failed(&error)),
                 }
             }
-            // Without the error itself, the reason says as much as its label would.
+            // Without the driver error, the reason implies the error's label.
             None if is_always_transient(reason_given) => (reason_given, NextStep::Retry),
             None if reason_given.is_driver_reason() => (reason_given, NextStep::Fail),
             None => (reason_given, rejected_or_failed(&error)),
@@ -69,18 +69,18 @@ impl<E: ApplicationError> AttemptFailure<E> {
 }
 
 impl<E> AttemptFailure<E> {
-    /// The time is over; before that an attempt had failed with this error.
+    /// The deadline passed; `last` is the error of the previous attempt.
     pub(super) fn deadline_exceeded(last: Option<Error>) -> Self {
         let reason = last.as_ref().map_or(Reason::TIMEOUT, Reason::from_error);
         Self::fail(Cause::Deadline(last), reason)
     }
 
-    /// The work has given up a statement, and gone on.
+    /// The callback has abandoned a statement, and continued.
     pub(super) fn unanswered() -> Self {
         Self::fail(Cause::Unanswered, Reason::CANCELLED)
     }
 
-    /// Without an attempt.
+    /// The transaction failed before its first attempt.
     pub(super) fn no_permit(cause: Cause<E>) -> Self {
         let reason = match &cause {
             Cause::Deadlock(_) => Reason::DEADLOCK,
@@ -94,7 +94,7 @@ impl<E> AttemptFailure<E> {
         Self { cause, wrapped: None, reason, next_step: NextStep::Fail }
     }
 
-    /// The same, when there is no time left for another attempt.
+    /// Converts the failure if no time is left for another attempt.
     pub(super) fn without_time_left(self) -> Self {
         match (self.cause, self.wrapped) {
             (Cause::Driver(error), _) | (Cause::Application(_), Some(error)) => {
@@ -111,8 +111,8 @@ impl<E> AttemptFailure<E> {
         }
     }
 
-    /// Whether the reason that an error of the application's gives is that the connection was lost in the session,
-    /// which the driver would call transient.
+    /// Whether an application error gives a network reason, and the session has lost a connection, which the driver
+    /// would label transient.
     pub(super) fn lost_connection_in(&self, attempt: &RunningAttempt) -> bool {
         self.driver_error().is_none()
             && [Reason::NETWORK, Reason::SERVER_SELECTION].contains(&self.reason)
@@ -135,8 +135,8 @@ fn rejected_or_failed(error: &impl ApplicationError) -> NextStep {
     if error.is_fault() { NextStep::Fail } else { NextStep::Reject }
 }
 
-/// Whether it is of the database alone, and the server or the driver puts the label `TransientTransactionError` on every
-/// such error of a statement. That the network failed can be said of another service, too.
+/// Whether the reason is specific to the database, and always labeled `TransientTransactionError` on a statement. A
+/// network reason can also come from another service.
 fn is_always_transient(reason: Reason) -> bool {
     reason.is_transient() && ![Reason::NETWORK, Reason::SERVER_SELECTION].contains(&reason)
 }

@@ -1,4 +1,4 @@
-//! What is counted of one attempt, exactly once.
+//! The recorder of one attempt's metrics.
 
 use mongodb::ClientSession;
 use mongodb::error::Error;
@@ -11,20 +11,21 @@ use super::open_transactions::{Lsid, Owner};
 use super::session_debug::SessionState;
 use crate::Reason;
 
-/// What is counted of one attempt, exactly once, whatever becomes of it: if nobody says how it ended, its drop does.
+/// Records one attempt exactly once: explicitly, or when this is dropped.
 pub(super) struct AttemptRecorder {
     pub(super) metrics: &'static TransactionMetrics,
     lsid: Option<Lsid>,
-    /// What the driver said of the session before its first statement.
+    /// The session's state before its first statement.
     before: SessionState,
-    /// When the first statement was handed to the driver. Without one there is no transaction, and nothing is counted.
+    /// When the first statement was passed to the driver. Without a statement there is no transaction, and nothing is
+    /// counted.
     started: Option<Instant>,
-    /// Whether the server had answered before the last statement was handed over.
+    /// Whether the server had replied before the last statement was passed to the driver.
     answered: bool,
-    /// Whether a statement was sent, never answered, and followed by another one: what the server then says is no answer to
-    /// the one before, which may still be under way.
+    /// Whether a statement was sent, never answered, and followed by another one: later replies then do not answer
+    /// it, and it may still be in flight.
     abandoned_statement: bool,
-    /// What it means if this is dropped.
+    /// The outcome that a drop records.
     pub(super) dropped: AttemptOutcome,
 }
 
@@ -41,9 +42,9 @@ impl AttemptRecorder {
         }
     }
 
-    /// A statement is about to be handed to the driver.
+    /// Records that a statement is about to be passed to the driver.
     pub(super) fn statement(&mut self, session: &ClientSession) {
-        // The session is this attempt's own: it has a time only if the server has answered in it.
+        // The session belongs to this attempt: it has an operation time only if the server has replied in it.
         self.answered = session.operation_time().is_some();
         if self.started.is_none() {
             let now = Instant::now();
@@ -60,7 +61,7 @@ impl AttemptRecorder {
         }
     }
 
-    /// Whether a statement without an answer may be under way, although a later one was answered.
+    /// Whether an unanswered statement may be in flight, although a later one was answered.
     pub(super) fn has_abandoned_statement(&self) -> bool {
         self.abandoned_statement
     }
@@ -69,25 +70,26 @@ impl AttemptRecorder {
         self.started.is_some()
     }
 
-    /// What the driver said of the session before its first statement.
+    /// The session's state before its first statement.
     pub(super) fn before(&self) -> SessionState {
         self.before
     }
 
-    /// For the log.
+    /// Returns the identity of the transaction, for the log.
     pub(super) fn identity(&self) -> Identity {
         Identity { lsid: self.lsid, txn_number: self.before.txn_number() }
     }
 
-    /// The server has answered, the last time with this error, and that was the end of the attempt.
+    /// Records the error that ended the attempt, as the server's last reply.
     pub(super) fn record_error(&self, error: &Error) {
         if self.started.is_none() {
             return;
         }
         match server_started(error) {
-            // It is the answer to the last statement, and that was the first that was answered.
+            // The error answers the last statement, and no earlier one was answered.
             ServerStarted::No if !self.answered => self.metrics.count_not_started(NotStartedCause::Refused),
-            // Of a transaction that it never began, and of one that it has ended, the server says the same, also later.
+            // For a transaction that never started and for one that has ended, the server returns the same code, also
+            // later.
             ServerStarted::Unknown if !self.answered || code(error) == Some(NO_SUCH_TRANSACTION) => {
                 self.lost()
             }
@@ -95,20 +97,20 @@ impl AttemptRecorder {
         }
     }
 
-    /// It is not known whether the server began it.
+    /// Counts the attempt as `lost`: it is unknown whether the server started it.
     pub(super) fn lost(&self) {
         self.metrics.count_not_started(NotStartedCause::Lost);
     }
 
-    /// Counts how it ended.
+    /// Records the outcome.
     pub(super) fn end(mut self, outcome: AttemptOutcome) {
         self.count(outcome);
     }
 
-    /// The same, of one that is still to be ended on the server.
+    /// Records the outcome of an attempt that is still to be ended on the server.
     pub(super) fn count(&mut self, outcome: AttemptOutcome) {
         let Some(started) = self.started.take() else { return };
-        // First out of the table: whoever sees the gauge at zero finds no row.
+        // Remove the entry first, so that the table is empty when the gauge is zero.
         if let Some(lsid) = self.lsid {
             self.metrics.table.remove(lsid);
         }
@@ -122,7 +124,7 @@ impl Drop for AttemptRecorder {
     }
 }
 
-/// What the server's log and `$currentOp` know a transaction by.
+/// The identity of a transaction in the server's log and in `$currentOp`.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Identity {
     pub(super) lsid: Option<Lsid>,

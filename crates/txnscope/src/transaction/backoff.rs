@@ -6,13 +6,13 @@ use tokio::time::Instant;
 
 use super::metrics::TransactionMetrics;
 
-/// How long transactions pause: at random, so that the losers of one conflict do not meet again, from a range that
-/// grows. It grows as MongoDB's specification of the convenient API has it, and is half as long again: an attempt here
-/// does not wait for the abort of the last one, and who comes back sooner meets the same winner once more. Measured, 32
-/// writers on one document commit a tenth more so, and waste less.
+/// Randomized exponential backoff, so that transactions of one conflict do not meet again. The growth is that of
+/// MongoDB's specification of the convenient API, and the first backoff is half as long again: an attempt here does
+/// not wait for the abort of the previous one, and would meet the same conflicting transaction again. Measured with
+/// 32 writers on one document, this commits a tenth more, and wastes less.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Backoff {
-    /// When there is no point in going on.
+    /// When retrying ends.
     pub(super) deadline: Instant,
     retries: u32,
 }
@@ -26,7 +26,7 @@ impl Backoff {
         Self { deadline, retries: 0 }
     }
 
-    /// Backoff. `false`, at once, if the end would come first.
+    /// Waits. Returns `false`, at once, if the deadline would pass first.
     pub(super) async fn wait(&mut self, metrics: &TransactionMetrics) -> bool {
         let duration = self.upper_bound().mul_f64(rand::random());
         self.retries = self.retries.saturating_add(1);

@@ -1,8 +1,8 @@
-//! Ends transactions aside from the request that left them.
+//! Background cleanup of transactions that a request has left.
 //!
-//! A request can be dropped at any await. The driver, too, ends what was begun, but for one case: if the first
-//! statement was under way, it does not know whether a transaction is open, and sends nothing. Such a one keeps its
-//! locks until the server's limit ends it, after a minute and more.
+//! A request can be dropped at any await point. The driver then ends the transaction itself, with one exception: if
+//! the first statement is in flight, the driver does not know whether a transaction is open, and sends nothing. Such
+//! a transaction keeps its locks until the server's limit ends it, after a minute or more.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,20 +24,20 @@ use super::runner::Shared;
 use super::session_debug::SessionState;
 use crate::Reason;
 
-/// After this the server has ended the transaction by itself: `transactionLifetimeLimitSeconds` is 60 by default, and
-/// it looks every half of that, at most once a minute.
+/// After this time the server has ended the transaction itself: `transactionLifetimeLimitSeconds` is 60 by default,
+/// and the server checks every half of that, at most once a minute.
 const MAX_TRANSACTION_LIFETIME: Duration = Duration::from_secs(120);
-/// A command that has no answer after this was lost.
+/// A command without a reply after this time is considered lost.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The databases in which no transaction may be.
+/// The databases in which the server allows no transactions.
 const INTERNAL_DATABASES: [&str; 3] = ["admin", "config", "local"];
 
-/// For so long those who wait for the same key wait for an abort, too: what it undoes would only make them conflict.
+/// How long the waiters for the same key also wait for an abort, to avoid conflicts with it.
 const ABORT_GRACE: Duration = Duration::from_millis(50);
 
-/// Waits for an abort that is under way. One of which nothing is heard is followed by a kill.
+/// Waits for an abort in flight. An abort without a reply is followed by a kill.
 pub(super) async fn abort(
     shared: Arc<Shared>,
     mut abort: Pin<Box<impl Future<Output = (ClientSession, Result<(), Error>)>>>,
@@ -52,19 +52,19 @@ pub(super) async fn abort(
         aborted = timeout(COMMAND_TIMEOUT, abort.as_mut()).await;
     }
     match aborted {
-        // The driver tries twice, tells nobody that both were lost, and never uses the session again, so that no later
+        // The driver tries twice, hides that both replies were lost, and never reuses the session, so that no later
         // transaction would end this one.
         Ok((session, _)) if SessionState::of(&session).may_have_lost_an_answer() => {
             kill(shared, Box::new(RunningAttempt { session, recorder }), reason).await;
         }
         Ok(_) => {}
         Err(_) => {
-            // The abort keeps the session meanwhile, so that nobody else's work in it is killed.
+            // The abort holds the session meanwhile, so that no other transaction in it is killed.
             let deadline = Instant::now() + MAX_TRANSACTION_LIFETIME;
             let killed = kill_session(&shared.client, &lsid, deadline).await;
             let cleaned = match killed {
                 Ok(()) => CleanupResult::Aborted,
-                // The abort alone can end it then, and the session is what it may take to end it otherwise.
+                // Only the abort can end the transaction then, and its session is needed for any other way.
                 Err(error) if is_permanently_refused(&error) => {
                     match timeout(MAX_TRANSACTION_LIFETIME, abort.as_mut()).await {
                         Ok((session, _)) if SessionState::of(&session).may_have_lost_an_answer() => {
@@ -83,8 +83,8 @@ pub(super) async fn abort(
     }
 }
 
-/// Kills whatever the session has open, as soon as the server can be reached. Where the server lets nobody kill sessions (its
-/// host forbids it, or the strict Stable API does), it is told so once, and aborts what it has answered, or begins a later
+/// Kills the session's transaction as soon as the server is reachable. If the server refuses `killSessions` (hosted
+/// deployments and the strict Stable API do), aborts the transaction if it was answered, or else starts a later
 /// transaction in the session, which ends the earlier one.
 pub(super) async fn kill(shared: Arc<Shared>, attempt: Box<RunningAttempt>, reason: Reason) {
     let may_still_start = attempt.may_still_start();
@@ -100,7 +100,7 @@ pub(super) async fn kill(shared: Arc<Shared>, attempt: Box<RunningAttempt>, reas
             }
             Err(error) => break leave_to_server(&recorder, &error),
         }
-        // Nobody knows whether the first statement has reached the server: it may do so even now.
+        // The first statement may still reach the server.
         match fence_session(&shared.client, &mut session, recorder.metrics).await {
             Ok(cleaned) => break cleaned,
             Err(error) if is_permanent(&error) || Instant::now() > deadline => {
@@ -116,7 +116,7 @@ pub(super) async fn kill(shared: Arc<Shared>, attempt: Box<RunningAttempt>, reas
     recorder.end(AttemptOutcome::Aborted(reason));
 }
 
-/// Kills it as soon as the server can be reached. Everybody may kill sessions of his own; this needs no privilege.
+/// Kills the session as soon as the server is reachable. Killing one's own sessions requires no privilege.
 async fn kill_session(client: &Client, lsid: &Document, deadline: Instant) -> Result<(), Error> {
     let admin = client.database("admin");
     loop {
@@ -133,7 +133,7 @@ async fn kill_session(client: &Client, lsid: &Document, deadline: Instant) -> Re
     }
 }
 
-/// Ends what the session has open on a server that kills no sessions.
+/// Ends the session's transaction on a server that refuses `killSessions`.
 async fn end_without_kill(
     client: &Client,
     session: &mut ClientSession,
@@ -142,7 +142,7 @@ async fn end_without_kill(
     deadline: Instant,
 ) -> CleanupResult {
     if answered {
-        // It waits on the server for the statement that is under way.
+        // On the server, the abort waits for the statement in flight.
         let aborted = timeout(COMMAND_TIMEOUT, session.abort_transaction()).await;
         if matches!(aborted, Ok(Ok(()))) && !SessionState::of(session).may_have_lost_an_answer() {
             return CleanupResult::Aborted;
@@ -159,12 +159,13 @@ async fn end_without_kill(
     }
 }
 
-/// Whether the same would come of it the next time.
+/// Whether a retry would have the same result.
 fn is_permanent(error: &Error) -> bool {
     is_permanently_refused(error) || matches!(error.kind.as_ref(), ErrorKind::Shutdown)
 }
 
-/// Whether the server said no, and will say so again: to this user, to this command, or to a transaction there.
+/// Whether the server permanently refuses this command: by privilege, by API version, or because transactions are not
+/// allowed there.
 fn is_permanently_refused(error: &Error) -> bool {
     const NOT_IN_A_TRANSACTION: i32 = 263;
     let code = code(error);
@@ -181,24 +182,24 @@ fn leave_to_server(recorder: &AttemptRecorder, error: &Error) -> CleanupResult {
     CleanupResult::LeftToServer
 }
 
-/// Begins a later transaction in the session, so that the server refuses the lost one's first statement if it still
-/// comes, and ends it.
+/// Fences the session: starts a later transaction in it, so that the server ends the earlier one, and rejects its
+/// first statement if it still arrives.
 ///
-/// A user who may not read there leaves that way closed: then the session is killed again, after a time in which
-/// whatever was under way has arrived.
+/// Without the `find` privilege on the fence's collection, fencing is not possible; then the session is killed again,
+/// after a time in which any statement in flight has arrived.
 async fn fence_session(
     client: &Client,
     session: &mut ClientSession,
     metrics: &'static TransactionMetrics,
 ) -> Result<CleanupResult, Error> {
-    // Of the lost one, as far as the driver knows of it. It tells no errors here.
+    // Ends the earlier transaction as far as the driver knows of it. The driver reports no errors here.
     let _ = timeout(COMMAND_TIMEOUT, session.abort_transaction()).await;
     session
         .start_transaction()
         .read_concern(ReadConcern::local())
         .write_concern(WriteConcern::majority())
         .await?;
-    // The server runs no transaction in its own databases, which a URI may name for the user's sake.
+    // The server allows no transactions in its own databases, which a URI may name as the authentication database.
     let database =
         client.default_database().filter(|database| !INTERNAL_DATABASES.contains(&database.name()));
     let database = database.unwrap_or_else(|| client.database("test"));
@@ -223,7 +224,7 @@ async fn fence_session(
         }
         Err(error) => {
             if delivery(&error) != Delivery::NotSent {
-                // It may have begun on the server, and another one follows.
+                // The fence may have started on the server, and another one follows.
                 metrics.count_cleanup(CleanupResult::Fenced);
                 metrics.count_not_started(NotStartedCause::Lost);
             }
@@ -232,14 +233,14 @@ async fn fence_session(
     }
 }
 
-/// In place of an error of the driver's, which waits longer.
+/// Replaces the driver's own error, which would come later.
 fn no_reply_error() -> Error {
     std::io::Error::from(std::io::ErrorKind::TimedOut).into()
 }
 
-/// Sends a commit again until its result is known. What it is then counted as, if it was not yet, is that.
+/// Retries a commit until its result is known, and records that result unless the attempt was already recorded.
 ///
-/// Never an abort: the caller's work was complete, and the commit may have taken effect.
+/// Never aborts: the callback was complete, and the commit may have been applied.
 pub(super) async fn resolve_commit(
     mut session: ClientSession,
     recorder: Option<AttemptRecorder>,

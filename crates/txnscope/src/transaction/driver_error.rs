@@ -1,4 +1,4 @@
-//! From a driver's error to one of the closed reasons.
+//! Classification of driver errors by reason.
 
 use std::fmt;
 
@@ -9,8 +9,8 @@ use super::first_statement::{OVERLOADED, is_overload};
 use crate::Reason;
 
 impl Reason {
-    /// Why, of a driver's error: from the code of the server's reply, wherever in the reply it stands, or from what
-    /// happened on the way to one. An error that only says that time ran out is asked for the one behind it.
+    /// Returns the reason of a driver error: from the code in the server's reply, or from the kind of network or
+    /// driver error. An error that only reports an exceeded deadline takes the reason of its source.
     ///
     /// ```
     /// use mongodb::error::Error;
@@ -35,14 +35,14 @@ impl Reason {
             ErrorKind::Authentication { .. } => Self::UNAUTHORIZED,
             ErrorKind::InvalidArgument { .. } => Self::INVALID_REQUEST,
             ErrorKind::Custom(_) => Self::APPLICATION,
-            // What the driver says when its own time is over: the last real error is behind it. Otherwise it is asked
-            // for what it never does in a transaction.
+            // The driver's deadline passed, and the last real error is the source. Without a source, the driver was
+            // misused.
             ErrorKind::Transaction { .. } => source(error).map_or(Self::INVALID_REQUEST, Self::from_error),
             _ => code(error).map_or(Self::OTHER, Self::of_code),
         }
     }
 
-    /// Why, of a server's error code.
+    /// Returns the reason of a server's error code.
     pub(super) fn of_code(code: i32) -> Self {
         match code {
             112 => Self::WRITE_CONFLICT,
@@ -68,18 +68,18 @@ impl Reason {
     }
 }
 
-/// `maxTimeMS` ran out, as the server itself says it: with this code alone a commit is not sent again.
+/// `maxTimeMS` ran out, reported by the server: only with this code a commit is not retried.
 pub(super) const MAX_TIME_MS_EXPIRED: i32 = 50;
 
-/// The server knows no such transaction: it never began, or it has ended.
+/// The transaction never started, or has ended.
 pub(super) const NO_SUCH_TRANSACTION: i32 = 251;
 
-/// The error behind this one.
+/// Returns the source of an error.
 fn source(error: &Error) -> Option<&Error> {
     std::error::Error::source(error)?.downcast_ref()
 }
 
-/// The code of a server's error, from whichever place of the reply it came.
+/// Returns the server's error code, from any position in the reply.
 pub(super) fn code(error: &Error) -> Option<i32> {
     match error.kind.as_ref() {
         ErrorKind::Command(error) => Some(error.code),
@@ -99,7 +99,7 @@ pub(super) fn code(error: &Error) -> Option<i32> {
     }
 }
 
-/// The name that the server gives that code.
+/// Returns the server's name of the error code.
 pub(super) fn code_name(error: &Error) -> Option<&str> {
     let name = match error.kind.as_ref() {
         ErrorKind::Command(error) => error.code_name.as_str(),
@@ -111,18 +111,18 @@ pub(super) fn code_name(error: &Error) -> Option<&str> {
     (!name.is_empty()).then_some(name)
 }
 
-/// Whether a commit with this error was applied, though not as widely as was asked.
+/// Whether a commit with this error was applied, but its write concern was not satisfied.
 pub(super) fn is_write_concern_error(error: &Error) -> bool {
     matches!(error.kind.as_ref(), ErrorKind::Write(WriteFailure::WriteConcernError(_)))
 }
 
-/// Whether the driver refused to send a commit because the work has ended the transaction by itself.
+/// Whether the driver refused to send a commit because the callback has ended the transaction itself.
 pub(super) fn ended_by_callback(error: &Error) -> bool {
     matches!(error.kind.as_ref(), ErrorKind::Transaction { .. })
 }
 
-/// Whether it then says that it was aborted. It has no other form for that than its words; in other words, it is not
-/// known.
+/// Whether the driver reports that the callback has aborted the transaction. The driver exposes this only in the
+/// error message; any other message means unknown.
 pub(super) fn aborted_by_callback(error: &Error) -> bool {
     match error.kind.as_ref() {
         ErrorKind::Transaction { message, .. } => message.contains("abortTransaction"),
@@ -130,7 +130,7 @@ pub(super) fn aborted_by_callback(error: &Error) -> bool {
     }
 }
 
-/// The same, where the driver refuses to send an abort.
+/// Whether the driver refused to send an abort because the callback has aborted the transaction.
 pub(super) fn already_aborted(error: &Error) -> bool {
     match error.kind.as_ref() {
         ErrorKind::Transaction { message, .. } => message.contains("abortTransaction twice"),
@@ -138,14 +138,14 @@ pub(super) fn already_aborted(error: &Error) -> bool {
     }
 }
 
-/// How far a statement with this error came.
+/// How far a statement with an error has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Delivery {
-    /// It was not sent.
+    /// The statement was not sent.
     NotSent,
-    /// It may have been sent; nobody answered.
+    /// The statement may have been sent; there was no reply.
     Unknown,
-    /// The server answered.
+    /// The server replied.
     Answered,
 }
 
@@ -163,17 +163,17 @@ pub(super) fn delivery(error: &Error) -> Delivery {
         | ErrorKind::Shutdown => Delivery::NotSent,
         ErrorKind::Io(_) => Delivery::Unknown,
         _ if error.server_response().is_some() || code(error).is_some() => Delivery::Answered,
-        // A document that cannot be written as BSON, or an error of the application's own, that is.
+        // A document that cannot be encoded as BSON, or an error of the application.
         _ => Delivery::NotSent,
     }
 }
 
-/// An error in words, without the server's whole reply, which the driver's own `Display` adds as bytes. A server's words
-/// may quote what a client sent: they come on one line, escaped, and cut off where they go on for too long.
+/// Displays an error without the server's whole reply, which the driver's own `Display` appends as bytes. A server's
+/// message may quote a client's input: it is written on one line, escaped and truncated.
 #[derive(Debug)]
 pub(super) struct ErrorSummary<'a>(pub(super) &'a Error);
 
-/// The longest error, in bytes.
+/// The maximum length of a displayed error, in bytes.
 const MAX_ERROR_BYTES: usize = 1_000;
 
 impl fmt::Display for ErrorSummary<'_> {
@@ -186,7 +186,7 @@ impl fmt::Display for ErrorSummary<'_> {
     }
 }
 
-/// The labels, in a fixed order.
+/// Returns the error's labels, sorted.
 pub(super) fn labels(error: &Error) -> String {
     let mut labels: Vec<_> = error.labels().iter().map(String::as_str).collect();
     labels.sort_unstable();
@@ -201,7 +201,7 @@ mod tests {
 
     use super::*;
 
-    /// A duplicate key is named with its value, which a client has sent.
+    /// A duplicate key error contains the value, which a client has sent.
     #[test]
     fn error_summary_is_one_line_escaped_and_bounded() {
         let words =
@@ -215,8 +215,8 @@ mod tests {
         );
     }
 
-    /// Every code for which the server or the driver has a label, those without one that end a transaction, and what
-    /// each is counted as.
+    /// Every code for which the server or the driver has a label, codes without a label that end a transaction, and
+    /// their reasons.
     const TABLE: &[(&[i32], Reason)] = &[
         (&[112], Reason::WRITE_CONFLICT),
         (&[251], Reason::NO_SUCH_TRANSACTION),

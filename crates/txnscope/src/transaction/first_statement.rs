@@ -1,25 +1,25 @@
-//! Whether the server began a transaction whose first statement it answered with an error.
+//! Whether the server started a transaction whose first statement it answered with an error.
 //!
-//! A member looks at a command in this order: may the client run it, is this member the primary, may a transaction begin
-//! with this command, is the session free; then it begins the transaction, which is when it counts it, and only then it runs
-//! the command. What it says before is certain, and so is what only the command itself can say. An election, a shutdown and
-//! a time that is over strike before and after alike, and are answered with the same codes.
+//! A member checks a command in this order: is the client authorized, is this member the primary, may a transaction
+//! start with this command, is the session free. Then it starts the transaction and counts it, and only then it runs
+//! the command. Errors from before the start are certain, and so are errors that only the command itself produces.
+//! Elections, shutdowns and time limits produce the same codes before and after.
 
 use mongodb::error::{Error, ErrorKind, RETRYABLE_ERROR, SYSTEM_OVERLOADED_ERROR};
 
 use super::driver_error::code;
 
-/// Whether the server began it.
+/// Whether the server started a transaction whose first statement it answered with an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ServerStarted {
     Yes,
     No,
-    /// The same answer is given before and after.
+    /// The error occurs both before and after the start.
     Unknown,
 }
 
-/// What is said of a member before it begins a transaction, and never after, in the words of its versions: a member that
-/// steps down while a statement runs answers with the same code and other words.
+/// Messages of a member that is not the primary before it starts a transaction, in all versions, and never after: a
+/// member that steps down while a statement runs uses the same code with other messages.
 const NOT_PRIMARY_BEFORE_START: &[&str] = &[
     "not primary",
     "not master",
@@ -27,65 +27,65 @@ const NOT_PRIMARY_BEFORE_START: &[&str] = &[
     "Not primary so we cannot begin or continue a transaction",
 ];
 
-/// What an answer with this error says of the transaction that it was to begin.
+/// Returns whether the transaction was started, given the error of its first statement.
 pub(super) fn server_started(error: &Error) -> ServerStarted {
     let command_ran = match error.kind.as_ref() {
-        // Each write of a statement that was run has its own, and a write concern is waited for after it.
+        // Write errors come from an executed statement, and the write concern is awaited after it.
         ErrorKind::Write(_) | ErrorKind::InsertMany(_) => true,
         ErrorKind::BulkWrite(failure) => {
             !failure.write_errors.is_empty() || !failure.write_concern_errors.is_empty()
         }
         // The driver could not read the reply.
         ErrorKind::InvalidResponse { .. } => false,
-        // The reply was good, and the document in it is not of the type that was asked for.
+        // The reply was valid, and its document does not have the expected type.
         _ => code(error).is_none(),
     };
     if command_ran {
         return ServerStarted::Yes;
     }
     if is_overload(error) {
-        // Turned away at the door; without the second label, somewhere behind it.
+        // Rejected before the start; without the second label, somewhere later.
         let before_start = error.contains_label(RETRYABLE_ERROR) || code(error) == Some(OVERLOADED);
         return if before_start { ServerStarted::No } else { ServerStarted::Unknown };
     }
     let message_is = |words: &[&str]| message(error).is_some_and(|message| words.contains(&message));
     let message_starts_with = |words: &str| message(error).is_some_and(|message| message.starts_with(words));
     match code(error) {
-        // The command is none, or its sender may not; the member is no primary and no secondary.
+        // The command does not exist or is not authorized, or the member is neither a primary nor a secondary.
         Some(13 | 59 | 13435 | 13436) => ServerStarted::No,
         Some(ILLEGAL_OPERATION) if is_standalone_error(error) => ServerStarted::No,
         Some(10107) if message_is(NOT_PRIMARY_BEFORE_START) => ServerStarted::No,
-        // The command itself is refused. What one of its parts may not do is said later.
+        // The command is not allowed. Errors about its parts come later.
         Some(263)
             if message_starts_with("Cannot run ")
                 || message_is(&["This command is not supported in transactions"]) =>
         {
             ServerStarted::No
         }
-        // Only what runs in a transaction meets another one, has no snapshot, or breaks a rule about the data.
+        // Only an executed statement can conflict, lack a snapshot, or violate a rule about the data.
         Some(112 | 121 | 246 | 11000 | 11001 | 12582) => ServerStarted::Yes,
-        // Of the rest each was seen to come from before, or from both: 2, 72, 73, 40324; and what an election, a shutdown or
-        // a limit of time says at any moment: 50, 91, 189, 262, 10107 in other words, 11600 to 11602.
+        // The remaining codes occur before the start, or both before and after: 2, 72, 73, 40324; and those of
+        // elections, shutdowns and time limits: 50, 91, 189, 262, 10107 with other messages, 11600 to 11602.
         _ => ServerStarted::Unknown,
     }
 }
 
-/// Of a server that belongs to no replica set, and of others that refuse something else.
+/// The code of a standalone server, and of servers that reject something else.
 const ILLEGAL_OPERATION: i32 = 20;
 
-/// Whether a server that belongs to no replica set refused it: there are no transactions on it.
+/// Whether a standalone server rejected the statement: it supports no transactions.
 pub(super) fn is_standalone_error(error: &Error) -> bool {
-    // The driver has words of its own for a write. The server's stand in its reply.
+    // The driver replaces the message of a write error. The original one is in the reply.
     let reply = error.server_response();
     let words = reply.and_then(|reply| reply.get_str("errmsg").ok());
     code(error) == Some(ILLEGAL_OPERATION)
         && words.is_some_and(|words| words.starts_with("Transaction numbers are only allowed"))
 }
 
-/// The code of a server that takes no more requests for now.
+/// The code of an overloaded server.
 pub(super) const OVERLOADED: i32 = 462;
 
-/// Whether the server, and not the way to it, says that there is too much to do.
+/// Whether the server (and not the connection to it) reports an overload.
 pub(super) fn is_overload(error: &Error) -> bool {
     match code(error) {
         Some(OVERLOADED) => true,

@@ -1,11 +1,11 @@
-//! The key of a queue: a hash, and enough of what was hashed to tell a person which one it is.
+//! The key of a queue: a hash, and a prefix of the hashed bytes for messages.
 
 use std::any::type_name_of_val;
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher};
 
-/// A key, as the queues know it. Two keys that hash alike share a queue, which costs a little time and nothing else.
+/// A key. Two keys with the same hash share a queue, which costs waiting time only.
 #[derive(Clone, Copy)]
 pub(super) struct Key {
     hash: u64,
@@ -53,7 +53,7 @@ impl Hash for Key {
     }
 }
 
-/// A number or a text as such, escaped; of anything else the type and the hash.
+/// Displays a number or a text; for other types the type and the hash.
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(number) = self.prefix.number(self.of.trim_start_matches('&')) {
@@ -84,7 +84,7 @@ impl KeyPrefix {
         self.len > self.bytes.len()
     }
 
-    /// If it is one of that type.
+    /// Decodes the bytes as a number of the given type.
     fn number(&self, of: &str) -> Option<i128> {
         let bytes = self.bytes.get(..self.len)?;
         let mut wide = [0; 16];
@@ -100,7 +100,7 @@ impl KeyPrefix {
         }
     }
 
-    /// The texts that it is made of: a text's hash ends with a byte that is in no text.
+    /// Decodes the bytes as texts: `str` hashes end with a byte that occurs in no text.
     fn texts(&self) -> Option<Vec<String>> {
         let bytes = &self.bytes[..self.len.min(self.bytes.len())];
         let texts = bytes.split(|byte| *byte == 0xff).filter(|word| !word.is_empty());
@@ -112,7 +112,7 @@ impl KeyPrefix {
     }
 }
 
-/// Hashes, and keeps the beginning of what it hashes.
+/// A hasher that keeps the first bytes that it hashes.
 struct RecordingHasher<H> {
     hasher: H,
     prefix: KeyPrefix,

@@ -1,8 +1,8 @@
-//! KeyedQueues, in this process, of transactions that would only get in each other's way.
+//! Queues, in this process, that serialize transactions with the same key.
 //!
-//! Two transactions that write one document cannot both commit: the second one's work is thrown away, and tried again
-//! until it does not meet another. Where the application knows beforehand what they will meet on, they take turns
-//! instead. Who waits holds neither a session nor a connection.
+//! Two transactions that write one document cannot both commit: one of them conflicts, and is retried until it meets
+//! no other. If the application knows beforehand which document will conflict, the transactions wait for each other
+//! here instead. A waiting transaction holds neither a session nor a connection.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -17,33 +17,33 @@ use super::nesting::{Deadlock, RunScope, WaitRegistration};
 
 const SHARDS: usize = 16;
 
-/// All queues.
+/// The queues of all keys.
 #[derive(Default)]
 pub(super) struct KeyedQueues {
     shards: [Mutex<HashMap<Key, Queue>>; SHARDS],
 }
 
-/// Those who wait for one key, and the one whose turn it is.
+/// The queue of one key: its waiters and its holder.
 struct Queue {
     acquire: Arc<Semaphore>,
     members: usize,
     holder: Option<Arc<RunScope>>,
 }
 
-/// Why there is no turn.
+/// The error of acquiring keys.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum AcquireError {
-    /// As many wait as may.
+    /// The queue is full.
     QueueFull,
     Deadlock(Deadlock),
 }
 
 impl KeyedQueues {
-    /// Waits for the turn of all these keys, each queue in the order of arrival.
+    /// Acquires all these keys, each queue in the order of arrival. Fails if a queue is full.
     ///
     /// # Cancellation
     ///
-    /// Who is dropped leaves the queue.
+    /// Cancel safe: dropping the future leaves the queue.
     pub(super) async fn acquire(
         self: &Arc<Self>,
         keys: &[Key],
@@ -52,13 +52,13 @@ impl KeyedQueues {
     ) -> Result<Vec<QueuePermit>, AcquireError> {
         let _waiting = WaitTimer::begin(run.metrics);
         let mut permits = Vec::with_capacity(keys.len());
-        // In one order for everybody, so that no two wait for each other.
+        // All transactions acquire keys in the same order, so that they do not deadlock.
         let mut keys = keys.to_vec();
         keys.sort_unstable();
         keys.dedup();
         for key in keys {
             let (acquire, membership) = self.join(key, max_waiting)?;
-            // Nobody waits for who holds nothing.
+            // Without a held key, no other transaction waits for this one.
             let holds = !permits.is_empty() || run.is_nested();
             let registered = holds
                 .then(|| WaitRegistration::new(run, self, key))
@@ -93,7 +93,7 @@ impl KeyedQueues {
         Ok((Arc::clone(&queue.acquire), Membership { queues: Arc::clone(self), key }))
     }
 
-    /// Whose turn it is.
+    /// Returns the holder of a key.
     pub(super) fn holder(&self, key: Key) -> Option<Arc<RunScope>> {
         self.shard(key).get(&key)?.holder.clone()
     }
@@ -103,7 +103,7 @@ impl KeyedQueues {
     }
 }
 
-/// The turn, until it is dropped.
+/// Permission to run, until this is dropped.
 pub(super) struct QueuePermit {
     permit: Option<OwnedSemaphorePermit>,
     membership: Membership,
@@ -115,12 +115,12 @@ impl Drop for QueuePermit {
         if let Some(queue) = queues.shard(*key).get_mut(key) {
             queue.holder = None;
         }
-        // The next one's turn begins before the queue may be forgotten.
+        // Release the permit before the queue may be removed.
         self.permit.take();
     }
 }
 
-/// One who waits or whose turn it is; the last to go takes the queue along.
+/// Counts a waiter or a holder; the last one removes the queue.
 struct Membership {
     queues: Arc<KeyedQueues>,
     key: Key,
@@ -137,7 +137,7 @@ impl Drop for Membership {
     }
 }
 
-/// Counts one who waits, and how long.
+/// Counts a waiter, and records its wait.
 struct WaitTimer {
     metrics: &'static TransactionMetrics,
     since: Instant,

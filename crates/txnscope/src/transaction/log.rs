@@ -1,4 +1,4 @@
-//! What the log is told of transactions.
+//! The log events of transactions.
 
 use super::driver_error::{ErrorSummary, code, code_name, labels};
 use super::error::Failure;
@@ -26,7 +26,7 @@ macro_rules! emit_event {
     }};
 }
 
-/// The one event of a transaction that failed. It carries the fields of the span that the handler attached.
+/// Logs a transaction that failed, with the fields of the span that the handler attached.
 pub(super) fn failed<E>(retry_loop: &RetryLoop, failure: &Failure<E>) {
     in_operation_span(|| {
         let elapsed = failure.elapsed().as_secs_f64();
@@ -41,7 +41,7 @@ pub(super) fn failed<E>(retry_loop: &RetryLoop, failure: &Failure<E>) {
     });
 }
 
-/// The one event of a transaction whose result is not known.
+/// Logs a transaction whose commit result is unknown.
 pub(super) fn commit_unknown<E>(retry_loop: &RetryLoop, failure: &Failure<E>) {
     in_operation_span(|| {
         let (elapsed, reason) = (failure.elapsed().as_secs_f64(), Reason::COMMIT_UNKNOWN);
@@ -56,7 +56,7 @@ pub(super) fn commit_unknown<E>(retry_loop: &RetryLoop, failure: &Failure<E>) {
     });
 }
 
-/// The work has made no statement of its own transaction. Once for each operation.
+/// Warns of a callback without a statement in its transaction, once for each operation.
 pub(super) fn no_statement(retry_loop: &RetryLoop) {
     if retry_loop.metrics.count_without_statements() {
         in_operation_span(|| {
@@ -69,7 +69,7 @@ pub(super) fn no_statement(retry_loop: &RetryLoop) {
     }
 }
 
-/// An attempt conflicts, and is in the work of another run. Once for each run.
+/// Warns of a conflict of a nested transaction, once for each transaction.
 fn nested_conflict(retry_loop: &RetryLoop) {
     if retry_loop.is_nested() && retry_loop.first_warning() {
         tracing::warn!(
@@ -82,7 +82,7 @@ fn nested_conflict(retry_loop: &RetryLoop) {
     }
 }
 
-/// An attempt ended, and another follows.
+/// Logs that an attempt is retried.
 pub(super) fn retry(retry_loop: &RetryLoop, reason: Reason, error: Option<&Error>) {
     if reason == Reason::WRITE_CONFLICT {
         nested_conflict(retry_loop);

@@ -1,4 +1,4 @@
-//! The driver's side of one operation: its metric handles, and what each way to end does to them.
+//! The metrics of one operation's transactions.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -13,7 +13,7 @@ use super::open_transactions::OpenTransactions;
 use crate::Reason;
 use crate::registry::{RecorderHandle, SecondsCounter, label, operation};
 
-/// How an attempt ended, in the catalogue's order.
+/// The outcome of an attempt, in the catalog's order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AttemptOutcome {
     Committed,
@@ -31,7 +31,7 @@ impl AttemptOutcome {
     }
 }
 
-/// Why the server's books lack an attempt, or may lack it, in the catalogue's order.
+/// Why the server did not, or may not have, started an attempt, in the catalog's order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NotStartedCause {
     NotSent,
@@ -39,7 +39,7 @@ pub(crate) enum NotStartedCause {
     Lost,
 }
 
-/// What became of a transaction that was ended aside from its request, in the catalogue's order.
+/// The result of a background cleanup, in the catalog's order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CleanupResult {
     Aborted,
@@ -48,11 +48,11 @@ pub(crate) enum CleanupResult {
     LeftToServer,
 }
 
-/// The handles of one operation's transactions.
+/// The metric handles of one operation's transactions.
 pub(crate) struct TransactionMetrics {
     recorder: &'static RecorderHandle,
     name: &'static str,
-    /// Where its transactions are found while they are open.
+    /// The table of open transactions.
     pub(crate) table: &'static OpenTransactions,
     started: Counter,
     committed: Counter,
@@ -71,7 +71,7 @@ pub(crate) struct TransactionMetrics {
     pub(super) queue_wait: Histogram,
     pub(super) abandoned: Counter,
     pub(super) untracked: Counter,
-    /// Attempts without a statement, and writes beside the transaction; and whether it was said.
+    /// Attempts without a statement, and writes outside of the transaction; and whether each was logged.
     without_statements: (Counter, AtomicBool),
     writes_outside: (Counter, AtomicBool),
 }
@@ -118,7 +118,7 @@ impl TransactionMetrics {
             ),
             writes_outside: (counter(&catalog::CLIENT_WRITES_OUTSIDE_TRANSACTION), AtomicBool::new(false)),
         };
-        // What can befall any transaction.
+        // The reasons that any transaction can have.
         metrics.declare(&[
             Reason::WRITE_CONFLICT,
             Reason::NO_SUCH_TRANSACTION,
@@ -133,7 +133,7 @@ impl TransactionMetrics {
         metrics
     }
 
-    /// Exports the counter of each reason as zero.
+    /// Exports the `aborted` counter of each reason as zero.
     pub(crate) fn declare(&self, reasons: &[Reason]) {
         for reason in reasons {
             let _ = self.aborted_for(*reason);
@@ -144,13 +144,13 @@ impl TransactionMetrics {
         self.name
     }
 
-    /// An attempt's first statement is handed to the driver.
+    /// Counts the start of an attempt: its first statement is passed to the driver.
     pub(crate) fn count_start(&self) {
         self.started.increment(1);
         self.open.increment(1.0);
     }
 
-    /// An attempt that had been started ended so.
+    /// Counts the end of a started attempt.
     pub(crate) fn count_end(&self, outcome: AttemptOutcome, elapsed: Duration) {
         self.durations[outcome.index()].record(elapsed.as_secs_f64());
         match outcome {
@@ -175,17 +175,17 @@ impl TransactionMetrics {
         self.cleanups[result as usize].increment(1);
     }
 
-    /// Counts work without a statement of its transaction. `true` the first time.
+    /// Counts a callback without a statement in its transaction. Returns `true` the first time.
     pub(super) fn count_without_statements(&self) -> bool {
         count_first(&self.without_statements)
     }
 
-    /// Counts a write beside the transaction that its work is for. `true` the first time.
+    /// Counts a write outside of the callback's transaction. Returns `true` the first time.
     pub(super) fn count_write_outside(&self) -> bool {
         count_first(&self.writes_outside)
     }
 
-    /// The counter of one reason, resolved the first time.
+    /// Returns the `aborted` counter of a reason, registered the first time.
     fn aborted_for(&self, reason: Reason) -> Counter {
         let known = |aborted: &[(Reason, Counter)]| {
             aborted.iter().find(|(known, _)| *known == reason).map(|(_, counter)| counter.clone())
@@ -212,7 +212,7 @@ fn seconds(recorder: &RecorderHandle, name: &'static str, metric: &'static Metri
     recorder.seconds(metric, vec![operation(name)])
 }
 
-/// One handle for each word of a closed set.
+/// Creates one handle for each value of a closed set.
 fn each<T, const N: usize>(values: &[&'static str], handle: impl Fn(&'static str) -> T) -> [T; N] {
     std::array::from_fn(|index| handle(values[index]))
 }

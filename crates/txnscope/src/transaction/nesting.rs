@@ -1,8 +1,8 @@
-//! Runs inside the work of other runs, in the same task.
+//! Nested transactions: transactions inside the callback of another transaction, in the same task.
 //!
-//! The work of one run may run another: a helper that takes care of its own transaction, say. To wait there for a key
-//! that the outer run holds is to wait for oneself; and two tasks that take two keys one inside the other, each in its own
-//! order, wait for each other. Both are told at once, because the one who waits cannot end by himself.
+//! A callback may run another transaction, such as through a helper function. Waiting there for a key that the outer
+//! transaction holds would wait forever, and so would two tasks that acquire two keys in nested transactions in
+//! opposite order. Both are detected and fail at once.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -13,15 +13,15 @@ use super::keyed_queue::KeyedQueues;
 use super::metrics::TransactionMetrics;
 
 tokio::task_local! {
-    /// The run whose work the current task is in.
+    /// The transaction in whose callback the current task is.
     static CURRENT_RUN: Arc<RunScope>;
 }
 
-/// One run, and those that it is in the work of.
+/// One transaction, and the outer transactions in whose callbacks it runs.
 pub(super) struct RunScope {
     pub(super) metrics: &'static TransactionMetrics,
     outer: Option<Arc<RunScope>>,
-    /// Whether it was said that it meets another transaction in the work of its own task.
+    /// Whether a conflict with another transaction of its own task was logged.
     warned: AtomicBool,
 }
 
@@ -31,32 +31,35 @@ impl RunScope {
         Arc::new(Self { metrics, outer, warned: AtomicBool::new(false) })
     }
 
-    /// Polls the work of that run, which knows then that it is.
-    pub(super) fn scope<F: Future>(self: &Arc<Self>, work: F) -> impl Future<Output = F::Output> + use<F> {
-        CURRENT_RUN.scope(Arc::clone(self), work)
+    /// Polls a callback inside this scope.
+    pub(super) fn scope<F: Future>(
+        self: &Arc<Self>,
+        callback: F,
+    ) -> impl Future<Output = F::Output> + use<F> {
+        CURRENT_RUN.scope(Arc::clone(self), callback)
     }
 
     pub(super) fn is_nested(&self) -> bool {
         self.outer.is_some()
     }
 
-    /// `true` the first time.
+    /// Returns `true` the first time.
     pub(super) fn first_warning(&self) -> bool {
         !self.warned.swap(true, Relaxed)
     }
 
-    /// Whether that run is this one, or this one is in its work.
+    /// Whether this transaction is `run`, or runs in its callback.
     fn is_within(self: &Arc<Self>, run: &Arc<Self>) -> bool {
         std::iter::successors(Some(self), |inner| inner.outer.as_ref()).any(|outer| Arc::ptr_eq(outer, run))
     }
 }
 
-/// The counters of the run whose work the current task is in, if it is in one.
+/// Returns the metrics of the transaction in whose callback the current task is.
 pub(super) fn current() -> Option<&'static TransactionMetrics> {
     CURRENT_RUN.try_with(|run| run.metrics).ok()
 }
 
-/// Those who hold keys, they or a run that they are in the work of, and wait for another.
+/// The transactions that wait for a key while they, or an outer transaction, hold others.
 static WAITING: Mutex<Vec<Waiting>> = Mutex::new(Vec::new());
 
 struct Waiting {
@@ -65,13 +68,13 @@ struct Waiting {
     key: Key,
 }
 
-/// That a run waits for a key while it holds others, until this is dropped.
+/// Registers that a transaction waits for a key while it holds others, until this is dropped.
 pub(super) struct WaitRegistration(Arc<RunScope>);
 
 impl WaitRegistration {
     /// # Errors
     ///
-    /// If its wait could only end after itself.
+    /// If the wait could only end after the transaction itself.
     pub(super) fn new(run: &Arc<RunScope>, queues: &Arc<KeyedQueues>, key: Key) -> Result<Self, Deadlock> {
         let mut waiting = WAITING.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(holder) = queues.holder(key)
@@ -84,7 +87,7 @@ impl WaitRegistration {
     }
 }
 
-/// Whether what that holder waits for, or what is in its work, is held by the run or by what it is in the work of.
+/// Whether the holder waits, directly or through others, for a key of this transaction or of an outer one.
 fn closes_cycle(
     waiting: &[Waiting],
     run: &Arc<RunScope>,
@@ -107,15 +110,15 @@ fn closes_cycle(
 impl Drop for WaitRegistration {
     fn drop(&mut self) {
         let mut waiting = WAITING.lock().unwrap_or_else(PoisonError::into_inner);
-        // A run waits for one key at a time.
+        // A transaction waits for one key at a time.
         if let Some(index) = waiting.iter().position(|other| Arc::ptr_eq(&other.run, &self.0)) {
             waiting.swap_remove(index);
         }
     }
 }
 
-/// A transaction waits for a key that can only become free after itself: it, or one that it waits for, is in the work of
-/// the transaction that holds it.
+/// The error of a transaction that waits for a key that can only become free after its own end, because it, or a
+/// transaction that it waits for, runs in the callback of the key's holder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deadlock {
     key: String,
@@ -123,13 +126,13 @@ pub struct Deadlock {
 }
 
 impl Deadlock {
-    /// The key, as far as it can be shown: a number or a text as such, of anything else its type.
+    /// Returns the key: a number or a text, or the type of anything else.
     #[must_use]
     pub fn key(&self) -> &str {
         &self.key
     }
 
-    /// The operation of the transaction that holds it.
+    /// Returns the operation of the transaction that holds the key.
     #[must_use]
     pub fn holder(&self) -> &'static str {
         self.holder

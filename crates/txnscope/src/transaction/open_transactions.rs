@@ -1,7 +1,7 @@
-//! The transactions of this process that are open: which operation holds which session.
+//! The open transactions of this process: which operation holds which session.
 //!
-//! A transaction that idles on the server shows there neither namespace nor command nor comment. Its session's id is
-//! the only thing that leads back to the code that began it, and this table is where it leads.
+//! An idle transaction shows neither namespace nor command nor comment on the server. Only its session id leads back
+//! to the code that started it; this table maps session ids to operations.
 
 use std::collections::{HashMap, hash_map};
 use std::fmt;
@@ -13,15 +13,15 @@ use mongodb::bson::{Bson, Document};
 use quanta::Instant;
 use serde::Serialize;
 
-/// Two requests seldom want the same part of the table at the same time.
+/// Reduces contention on the table.
 const SHARDS: usize = 16;
 
-/// The id of a session: the UUID that the server and the driver know it by.
+/// The id of a session: the UUID that the server and the driver use.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Lsid([u8; 16]);
 
 impl Lsid {
-    /// From the document that the driver and the server use: `{"id": UUID}`.
+    /// Parses the document that the driver and the server use: `{"id": UUID}`.
     pub(crate) fn of(document: &Document) -> Option<Self> {
         match document.get("id") {
             Some(Bson::Binary(binary)) if binary.subtype == BinarySubtype::Uuid => {
@@ -31,7 +31,8 @@ impl Lsid {
         }
     }
 
-    /// What notes of the session's transactions are known by: odd, as those of runs are even.
+    /// Identifies the notes of the session's transactions. The lowest bit is set, in contrast to the runner's note
+    /// ids.
     pub(crate) fn note_id(self) -> u64 {
         let (first, _) = self.0.split_at(8);
         first.iter().fold(0, |note_id, byte| note_id << 8 | u64::from(*byte)) | 1
@@ -42,7 +43,7 @@ impl Lsid {
     }
 }
 
-/// As UUIDs are written.
+/// Displays the id as a UUID.
 impl fmt::Display for Lsid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, byte) in self.0.iter().enumerate() {
@@ -61,7 +62,7 @@ impl fmt::Debug for Lsid {
     }
 }
 
-/// Who counts a transaction.
+/// The component that counts a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Owner {
     Runner,
@@ -76,7 +77,7 @@ struct Entry {
     since: Instant,
 }
 
-/// The transactions of this process that are open, as the runner and the listener know them.
+/// The open transactions of this process, as known to the runner and the listener.
 #[derive(Debug, Default)]
 pub struct OpenTransactions {
     shards: [Mutex<HashMap<Lsid, Entry>>; SHARDS],
@@ -98,8 +99,8 @@ impl OpenTransactions {
         self.shard(lsid).remove(&lsid);
     }
 
-    /// Removes the listener's row of that transaction. In the meantime the session may have been taken by another
-    /// transaction, whose row stays.
+    /// Removes the listener's entry of a transaction. If another transaction has taken the session meanwhile, its
+    /// entry stays.
     pub(crate) fn remove_observed(&self, lsid: Lsid, txn_number: i64) {
         if let hash_map::Entry::Occupied(row) = self.shard(lsid).entry(lsid)
             && row.get().owner == Owner::Listener
@@ -109,7 +110,7 @@ impl OpenTransactions {
         }
     }
 
-    /// Whether the runner counts what happens in that session.
+    /// Whether the runner counts the session's transaction.
     pub(crate) fn is_owned_by_runner(&self, lsid: Lsid) -> bool {
         self.shard(lsid).get(&lsid).is_some_and(|entry| entry.owner == Owner::Runner)
     }
@@ -118,7 +119,7 @@ impl OpenTransactions {
         self.shards[lsid.shard()].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All of them as of now, the oldest first.
+    /// Returns all open transactions, the oldest first.
     #[must_use]
     pub fn list(&self) -> Vec<OpenTransaction> {
         let (now, clock) = (Instant::now(), SystemTime::now());
@@ -144,13 +145,13 @@ impl OpenTransactions {
         list
     }
 
-    /// How many there are.
+    /// Returns the number of open transactions.
     #[must_use]
     pub fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
     }
 
-    /// Whether there are none.
+    /// Returns whether no transaction is open.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -166,15 +167,15 @@ fn unix_seconds(clock: SystemTime, ago: Duration) -> f64 {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct OpenTransaction {
-    /// The session's id, as a UUID is written: `lsid.id` in `$currentOp`.
+    /// The session's id as a UUID: `lsid.id` in `$currentOp`.
     pub lsid: String,
-    /// The transaction's number in its session, if the driver let us know.
+    /// The transaction's number in its session, if the driver exposes it.
     pub txn_number: Option<i64>,
-    /// The operation that began it.
+    /// The operation that started the transaction.
     pub operation: &'static str,
-    /// When its first statement was handed to the driver, in seconds since 1970, by this machine's clock.
+    /// When the first statement was passed to the driver, in seconds since 1970, by this machine's clock.
     pub since_seconds: f64,
-    /// How long ago that was, in seconds.
+    /// How long the transaction has been open, in seconds.
     pub open_seconds: f64,
 }
 

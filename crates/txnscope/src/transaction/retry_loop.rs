@@ -1,4 +1,4 @@
-//! One run, attempt by attempt: what an error means for the next one, and what is counted of each.
+//! The retry loop of one transaction: the consequence of each error, and the metrics of each attempt.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -27,31 +27,31 @@ use super::runner::{Options, Shared};
 use crate::scope;
 use crate::{OperationName, Reason};
 
-/// How one attempt ended.
+/// The result of one attempt.
 pub(super) enum AttemptResult<T, E> {
     Committed(T),
     Rejected(E, Reason),
-    /// The whole transaction may be tried again.
+    /// The transaction may be retried.
     Retry(AttemptFailure<E>),
     Failed(AttemptFailure<E>),
     Unknown(AttemptFailure<E>),
 }
 
-/// One run, from its first attempt to its end.
+/// The state of one transaction, from its first attempt to its end.
 pub(super) struct RetryLoop {
     pub(super) metrics: &'static TransactionMetrics,
-    /// The run, for those that run in its work.
+    /// The scope that nested transactions see.
     run_scope: Arc<RunScope>,
-    /// What it has of the queues for its keys.
+    /// The permits of the queues for its keys.
     permits: Vec<QueuePermit>,
     pub(super) attempts: u32,
-    /// Of the last attempt.
+    /// The identity of the last attempt.
     pub(super) identity: Identity,
     began: Clock,
     pub(super) backoff: Backoff,
-    /// Why the attempt before was given up.
+    /// The driver error of the previous attempt.
     pub(super) last: Option<Error>,
-    /// What its notes in the scope are known by.
+    /// Identifies this transaction's notes in the operation's scope.
     note_id: u64,
 }
 
@@ -95,7 +95,7 @@ impl RetryLoop {
         &mut self,
         shared: &Arc<Shared>,
         options: &Options,
-        work: &mut F,
+        callback: &mut F,
     ) -> AttemptResult<T, E>
     where
         E: ApplicationError,
@@ -104,7 +104,8 @@ impl RetryLoop {
     {
         let deadline = self.backoff.deadline;
         if Instant::now() >= deadline {
-            // A timer that is due is not heard before the runtime looks at its timers, which may be after a quick statement.
+            // An expired timer does not fire before the runtime polls its timers, which may be after a fast
+            // statement.
             return AttemptResult::Failed(self.deadline_exceeded());
         }
         let mut transaction = options.transaction.clone();
@@ -116,7 +117,7 @@ impl RetryLoop {
             Ok(Err(error)) => return AttemptResult::Failed(AttemptFailure::of(Abort::Driver(error))),
             Err(_) => return AttemptResult::Failed(self.deadline_exceeded()),
         };
-        let ready = match timeout_at(deadline, self.run_scope.scope(work(transaction))).await {
+        let ready = match timeout_at(deadline, self.run_scope.scope(callback(transaction))).await {
             Ok(result) => timeout_at(deadline, attempt.finish_work()).await.map(|ready| (result, ready)),
             Err(deadline_exceeded) => {
                 attempt.give_up(Reason::TIMEOUT);
@@ -134,7 +135,7 @@ impl RetryLoop {
         }
     }
 
-    /// The work has given up. Nobody waits for what is then to be done on the server.
+    /// Aborts after an error of the callback. The caller does not wait for the abort on the server.
     fn abort<T, E: ApplicationError>(
         &mut self,
         mut ready: ReadyToCommit,
@@ -161,34 +162,34 @@ impl RetryLoop {
         }
     }
 
-    /// The time is over.
+    /// The failure after the deadline.
     fn deadline_exceeded<E>(&mut self) -> AttemptFailure<E> {
         AttemptFailure::deadline_exceeded(self.last.take())
     }
 
-    /// Why an attempt failed is why the operation does, if it does: unless the transaction commits after all.
+    /// Notes the reason of a failed attempt, which becomes the operation's unless the transaction commits later.
     fn note(&self, reason: Reason) {
         scope::note_reason_of(self.note_id, reason);
     }
 
-    /// It has committed: what was noted of it is of no account any more.
+    /// Drops the noted reasons, since the transaction has committed.
     fn forget(&self) {
         scope::forget_reason_of(self.note_id);
     }
 
-    /// Sends the commit until its result is known.
+    /// Sends the commit, and retries it until its result is known.
     async fn commit<T, E: ApplicationError>(
         &mut self,
         mut ready: ReadyToCommit,
         value: T,
     ) -> AttemptResult<T, E> {
         if !ready.running().recorder.has_started() {
-            // No statement, no transaction: there is nothing to commit.
+            // Without a statement there is no transaction to commit.
             ready.end(AttemptOutcome::Committed);
             return AttemptResult::Committed(value);
         }
         if ready.running().is_unanswered() && !ready.running().has_sent_nothing() {
-            // The driver would say that it has committed, and send nothing.
+            // The driver would report a commit without sending one.
             ready.give_up(Reason::CANCELLED);
             return AttemptResult::Failed(AttemptFailure::unanswered());
         }
@@ -199,7 +200,7 @@ impl RetryLoop {
             let error = match timeout_at(self.backoff.deadline, commit).await {
                 Ok(Ok(())) => {
                     if ready.running().is_unanswered() {
-                        // The session was asked for and not used, or the driver refused what it was used for.
+                        // The session was requested and not used, or the driver rejected its statement.
                         self.metrics.count_not_started(NotStartedCause::NotSent);
                         ready.end(AttemptOutcome::Aborted(Reason::OTHER));
                         log::no_statement(self);
@@ -223,23 +224,24 @@ impl RetryLoop {
             if error.contains_label(TRANSIENT_TRANSACTION_ERROR) {
                 let recorder = &ready.running().recorder;
                 if code(&error) == Some(NO_SUCH_TRANSACTION) && !recorder.has_abandoned_statement() {
-                    // It has ended it, or has never begun it, because of an error that the work kept to itself.
+                    // The server has ended the transaction, or never started it, because of an error that the
+                    // callback swallowed.
                     recorder.lost();
                 }
                 ready.end(AttemptOutcome::Aborted(reason));
                 break AttemptResult::Retry(AttemptFailure::of(Abort::Driver(error)));
             }
             if is_write_concern_error(&error) && !error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT) {
-                // It is committed, and may be rolled back.
+                // The transaction is committed, but may be rolled back.
                 ready.end(AttemptOutcome::Unknown);
                 break AttemptResult::Unknown(AttemptFailure::of(Abort::Driver(error)));
             }
-            // An overloaded server has refused this commit; what became of one before it, which the driver sent by itself,
-            // the driver does not say.
+            // An overloaded server has rejected this commit; the driver does not report the result of its own earlier
+            // tries.
             if error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT)
                 || matches!(reason, Reason::INTERRUPTED | Reason::OVERLOADED)
             {
-                // A server whose time was over would only take as long again.
+                // After the server's own time limit a retry would only take as long again.
                 if code(&error) != Some(MAX_TIME_MS_EXPIRED) && self.backoff.wait(self.metrics).await {
                     self.metrics.commit_retries.increment(1);
                     continue;
@@ -247,7 +249,8 @@ impl RetryLoop {
                 ready.resolve_commit_in_background(true);
                 break AttemptResult::Unknown(AttemptFailure::of(Abort::Driver(error)));
             }
-            // The driver sends no abort after a commit. Most such errors end the transaction on the server, not all.
+            // The driver sends no abort after a commit. Most such errors end the transaction on the server, but not
+            // all.
             ready.give_up(reason);
             break AttemptResult::Failed(AttemptFailure::of(Abort::Driver(error)));
         };
@@ -255,7 +258,7 @@ impl RetryLoop {
         ended
     }
 
-    /// The work has ended the transaction through the session, and the driver has sent no commit.
+    /// The callback has ended the transaction through the session, and the driver has sent no commit.
     fn finish_ended_by_callback<T, E: ApplicationError>(
         &self,
         mut ready: ReadyToCommit,
@@ -269,7 +272,7 @@ impl RetryLoop {
             ready.end(AttemptOutcome::Aborted(Reason::from_error(&error)));
             return AttemptResult::Failed(AttemptFailure::of(Abort::Driver(error)));
         }
-        // It may just as well have committed it.
+        // The callback may have committed the transaction.
         ready.end(AttemptOutcome::Unknown);
         AttemptResult::Unknown(AttemptFailure::of(Abort::Driver(error)))
     }
@@ -298,32 +301,32 @@ impl RetryLoop {
         Failure { reason, attempts: self.attempts, elapsed: self.began.elapsed(), cause, wrapped }
     }
 
-    /// Whether it is in the work of another run, which it may be in the way of.
+    /// Whether this transaction runs in the callback of another one, which it may block.
     pub(super) fn is_nested(&self) -> bool {
         self.run_scope.is_nested()
     }
 
-    /// `true` the first time.
+    /// Returns `true` the first time.
     pub(super) fn first_warning(&self) -> bool {
         self.run_scope.first_warning()
     }
 }
 
-/// Of a run, even. Those of the listener's sessions are odd.
+/// Returns an even number. The listener's note ids have the lowest bit set.
 fn next_note_id() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     NEXT.fetch_add(2, Relaxed)
 }
 
-/// So much time from now, or as much as a clock can count.
+/// Returns the instant after `limit`, saturating.
 fn saturating_deadline(limit: Duration) -> Instant {
-    /// As long as tokio sleeps at most.
+    /// The longest sleep of tokio.
     const FOREVER: Duration = Duration::from_secs(86_400 * 365 * 30);
     let now = Instant::now();
     now.checked_add(limit.min(FOREVER)).unwrap_or(now)
 }
 
-/// What the server may take for a commit. It takes no more than an `i32` of milliseconds.
+/// Returns the time that the server may take for a commit, which is an `i32` of milliseconds.
 fn max_commit_time(deadline: Instant) -> Duration {
     const MAX: Duration = Duration::from_millis(i32::MAX as u64);
     deadline.saturating_duration_since(Instant::now()).clamp(Duration::from_millis(1), MAX)

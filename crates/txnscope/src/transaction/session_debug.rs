@@ -1,20 +1,20 @@
-//! What the driver knows of a session and shows nowhere but in its debug form.
+//! Reads fields of a session that the driver exposes only in its `Debug` output.
 //!
-//! Nothing that keeps a transaction from staying open depends on that text: a form that is not understood only means
-//! that the cautious path is taken, and one warning says so.
+//! Correct cleanup does not depend on this text: an unknown format selects the cautious path, and is logged once as a
+//! warning.
 
 use std::fmt::{self, Write as _};
 use std::sync::Once;
 
 use mongodb::ClientSession;
 
-/// What the debug form of a session says. A part is absent if it was not found, or is not in the form that is known.
+/// The fields in the `Debug` output of a session; `None` if a field is missing or has an unknown format.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct SessionState {
-    /// A fingerprint of when the session was last used. The driver sets that time whenever it builds a command for a
-    /// connection: as long as it stays what it was, nothing was sent in the session.
+    /// A fingerprint of the time of the session's last use. The driver sets that time whenever it builds a command
+    /// for a connection: as long as it is unchanged, nothing was sent in the session.
     last_use_hash: Option<u64>,
-    /// Whether a connection was lost while it waited for an answer.
+    /// Whether a connection was lost while waiting for a reply.
     dirty: Option<bool>,
     txn_number: Option<i64>,
 }
@@ -22,7 +22,7 @@ pub(super) struct SessionState {
 impl SessionState {
     pub(super) fn of(session: &ClientSession) -> Self {
         let mut reader = DebugFieldReader::default();
-        // The end that the reader asks for by an error, after the last part, is what is wanted.
+        // The reader stops the formatting by an error after the last field.
         let _ = write!(reader, "{session:?}");
         let state = reader.state();
         if state.last_use_hash.is_none() || state.dirty.is_none() {
@@ -31,17 +31,17 @@ impl SessionState {
         state
     }
 
-    /// The number of the session's transaction. If it is not known, the log lacks it, and nothing else.
+    /// Returns the number of the session's transaction, for the log only.
     pub(super) fn txn_number(self) -> Option<i64> {
         self.txn_number
     }
 
-    /// Whether it is certain that no command was sent in the session since then.
+    /// Whether certainly no command was sent in the session since `before`.
     pub(super) fn is_unused_since(self, before: Self) -> bool {
         self.last_use_hash.is_some() && self.last_use_hash == before.last_use_hash
     }
 
-    /// Whether an answer may have been lost in the session.
+    /// Whether a reply may have been lost in the session.
     pub(super) fn may_have_lost_an_answer(self) -> bool {
         self.dirty != Some(false)
     }
@@ -57,17 +57,17 @@ fn warn_once() {
     });
 }
 
-/// The parts, in the order in which the driver's own account has them: `… last_use: Instant { … }, dirty: false,
-/// txn_number: 7 …`.
+/// The fields, in the order of the driver's `Debug` output: `… last_use: Instant { … }, dirty: false, txn_number: 7
+/// …`.
 const FIELDS: [&[u8]; 3] = [b"last_use: ", b", dirty: ", b", txn_number: "];
 
-/// Reads the parts, and ends the formatting behind the last.
+/// Reads the fields, and stops the formatting after the last one.
 struct DebugFieldReader {
-    /// How many of the parts' names were found.
+    /// How many field names were found.
     found: usize,
-    /// How much of the next one's name was.
+    /// How many bytes of the next name were matched.
     matched: usize,
-    /// Of what stands between the first name and the second.
+    /// The hash of the text between the first and the second name.
     fingerprint: u64,
     dirty: Token,
     number: Token,

@@ -1,10 +1,10 @@
-//! The driver takes one handler of command events, and an application may have one of its own.
+//! Chains event handlers: the driver takes only one handler of command events, and the application may have its own.
 
 use mongodb::event::EventHandler;
 use mongodb::event::command::CommandEvent;
 use tokio::runtime::Handle;
 
-/// A handler that has each event heard and then gives it to theirs, the way the driver would have.
+/// Returns a handler that calls `first` and then `second`, as the driver would call it.
 pub(super) fn chain_handlers(
     second: EventHandler<CommandEvent>,
     first: impl Fn(&CommandEvent) + Send + Sync + 'static,
@@ -32,7 +32,7 @@ pub(super) fn chain_handlers(
     }
 }
 
-/// Outside of a runtime, where the driver does not run either, nothing is lost but the event.
+/// Spawns a future. Outside of a runtime, where the driver does not run either, only the event is lost.
 fn spawn(future: impl Future<Output = ()> + Send + 'static) {
     if let Ok(runtime) = Handle::try_current() {
         runtime.spawn(future);

@@ -1,4 +1,4 @@
-//! What the driver's events say of transactions, read field by field.
+//! Decodes the driver's command events, field by field.
 
 use mongodb::bson::{Bson, Document};
 use mongodb::error::{Error, RETRYABLE_WRITE_ERROR, TRANSIENT_TRANSACTION_ERROR};
@@ -8,16 +8,16 @@ use super::super::first_statement::{ServerStarted, is_overload, server_started};
 use super::super::open_transactions::Lsid;
 use crate::Reason;
 
-/// What a command is to a transaction.
+/// The role of a command in a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Command {
-    /// The statement that begins it.
+    /// The statement that starts a transaction.
     First,
-    /// Another one.
+    /// A later statement.
     Statement,
     Commit,
     Abort,
-    /// A retryable write: it belongs to no transaction, but its number ends an earlier one of its session.
+    /// A retryable write outside of any transaction. Its number ends an earlier transaction of its session.
     NonTransactional,
 }
 
@@ -28,12 +28,12 @@ pub(super) struct Request {
     pub(super) lsid: Lsid,
     pub(super) txn_number: i64,
     pub(super) command: Command,
-    /// Whether somebody else counts it.
+    /// Whether the runner counts the transaction.
     pub(super) owned_elsewhere: bool,
 }
 
 impl Request {
-    /// Of a command that says something of a transaction.
+    /// Decodes a command, if it concerns a transaction.
     pub(super) fn of(id: i32, name: &str, command: &Document) -> Option<Self> {
         let txn_number = match command.get("txnNumber")? {
             Bson::Int64(number) => *number,
@@ -53,36 +53,35 @@ impl Request {
     }
 }
 
-/// What came back.
+/// The outcome of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CommandOutcome {
-    /// It is done.
+    /// The command succeeded.
     Done,
-    /// It is done, and not written as widely as was asked.
+    /// The command succeeded, and its write concern was not satisfied.
     WriteConcernError,
-    /// The server said no.
+    /// The server rejected the command.
     Refused(Refusal),
-    /// Nobody answered.
+    /// There was no reply.
     Lost(Reason),
 }
 
-/// How the server said no.
+/// A rejection by the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub(super) reason: Reason,
-    /// Whether a transaction that this is the first answer of was begun.
+    /// Whether the server started the transaction, if this is the reply to its first statement.
     pub(super) server_started: ServerStarted,
-    /// Whether the transaction is no more, and the whole of it may be tried again.
+    /// Whether the transaction has ended, and may be retried as a whole.
     pub(super) transient: bool,
-    /// Whether a commit that this is the answer to may have been applied all the same. The driver's label that says
-    /// so is put on the error after the event.
+    /// Whether a rejected commit may have been applied. The driver adds its label for that after the event.
     pub(super) may_be_applied: bool,
-    /// Whether the server had too much to do to look at it. The driver repeats such a command by itself, a few times.
+    /// Whether the server was overloaded. The driver retries such a command itself, a few times.
     pub(super) overload: bool,
 }
 
 impl CommandOutcome {
-    /// Of a reply with `ok: 1`, which failed writes come with as well.
+    /// Decodes a reply with `ok: 1`, which may contain write errors.
     pub(super) fn of_reply(reply: &Document) -> Self {
         if let Some(code) = write_error(reply) {
             return Self::Refused(Refusal {
@@ -99,7 +98,7 @@ impl CommandOutcome {
         Self::Done
     }
 
-    /// Of an error: the server's, or one on the way.
+    /// Decodes an error: the server's, or a network error.
     pub(super) fn of_failure(error: &Error) -> Self {
         let reason = Reason::from_error(error);
         if delivery(error) != Delivery::Answered {
@@ -115,7 +114,7 @@ impl CommandOutcome {
     }
 }
 
-/// For which errors of a commit the driver says that its result is unknown, and those that interrupt its wait.
+/// Whether the driver reports this commit error as an unknown result, or the wait for the commit was interrupted.
 fn may_be_applied(error: &Error) -> bool {
     error.contains_label(RETRYABLE_WRITE_ERROR)
         || matches!(
@@ -124,8 +123,8 @@ fn may_be_applied(error: &Error) -> bool {
         )
 }
 
-/// The code of the first write that failed: of a reply to `insert`, `update` and `delete`, or of one to `bulkWrite`,
-/// which says in a cursor what became of each write.
+/// Returns the code of the first write error: of a reply to `insert`, `update` and `delete`, or of a reply to
+/// `bulkWrite`, which has the results in a cursor.
 fn write_error(reply: &Document) -> Option<i32> {
     let first = |errors: &[Bson]| errors.iter().find_map(|error| number(error.as_document()?.get("code")?));
     match reply.get("writeErrors") {
@@ -185,7 +184,7 @@ mod tests {
             assert_eq!(request.map(|request| request.command), expected, "{name} {fields}");
             assert!(request.is_none_or(|request| request.txn_number == 3 && request.id == 1));
         }
-        // What the driver keeps from event handlers comes as an empty document.
+        // Commands that the driver hides from event handlers arrive as empty documents.
         assert!(Request::of(1, "saslStart", &doc! {}).is_none());
     }
 

@@ -1,8 +1,8 @@
-//! A listener for code that runs its transactions without the [runner](crate::TransactionRunner).
+//! A listener for transactions that do not use the [runner](crate::TransactionRunner).
 //!
-//! The driver tells an event handler of each command that it sends, and of each answer. [`TransactionListener`] hears
-//! from that what becomes of every transaction, whoever runs it: `start_transaction` by hand, `and_run`, a library.
-//! It counts into the same metrics as the runner, and leaves to the runner what is the runner's.
+//! The driver calls an event handler for each command and for each reply. From these events [`TransactionListener`]
+//! counts every transaction, however it is run: with `start_transaction`, with `and_run`, or by a library. The
+//! listener counts into the same metrics as the runner, and ignores the runner's transactions.
 //!
 //! ```no_run
 //! use mongodb::{Client, options::ClientOptions};
@@ -19,8 +19,8 @@
 //!
 //! # Whose transaction it is
 //!
-//! A transaction belongs to the operation in whose [scope] its first statement was sent. A task that the
-//! handler spawns has no scope of its own: give it the handler's, or what it does is `unscoped`.
+//! A transaction belongs to the operation in whose [scope] its first statement was sent. A task that the handler
+//! spawns has no scope of its own: poll its future inside the handler's, or its transactions are `unscoped`.
 //!
 //! ```
 //! # async fn settle() {}
@@ -34,32 +34,32 @@
 //!
 //! # What it can tell, and what not
 //!
-//! - A transaction counts as aborted for the reason of its first failure; if nothing failed and the code aborted it, or
-//!   dropped its session, as `application`. A statement whose future was dropped makes it `cancelled`.
-//! - A commit whose result is not known may be sent again, and its transaction is open as long as the driver looks for a
-//!   server by default (30 s), and some. Then it counts as unknown.
-//! - A commit that an election takes back counts as aborted, as the data have it, once the new primary has said so. The
-//!   old one's book keeps it as committed: the two differ by no more than the commits that were sent again.
-//! - A future dropped in the first statement leaves a transaction open on the server, of which nothing more is heard.
-//!   It ends here with the next transaction or retryable write of its session, which ends it on the server, too. Failing
-//!   that, it is given up after a [time](TransactionListener::abandon_after) and counted as abandoned. The runner has
-//!   no such leak.
-//! - A server that has too much to do refuses commands (code 462, `SystemOverloadedError`), and the driver sends them
-//!   again by itself, twice by default, within one call. The listener counts those repeats, of every command and also
-//!   of the runner's, for the operation that they belong to. A refused commit is not the end: the repeat decides, and if all
-//!   are refused, the transaction counts as aborted with the reason `overloaded` when its session goes on, or after 40 s.
-//! - Backoff between attempts, queues and cleanups are the runner's alone.
-//! - At most 10,000 transactions are followed at a time. One more counts as untracked and as nothing else.
+//! - A transaction counts as aborted for the reason of its first failure; if nothing failed and the code aborted it,
+//!   or dropped its session, the reason is `application`. A statement whose future was dropped makes it `cancelled`.
+//! - A commit whose result is unknown may be retried, and its transaction stays open for the driver's default server
+//!   selection timeout (30 s) and a margin. Then it counts as unknown.
+//! - A commit that an election rolls back counts as aborted, once the new primary has reported so. The old primary's
+//!   counters keep it as committed: the two differ by no more than the retried commits.
+//! - A future dropped in the first statement leaves a transaction open on the server, of which no more events come.
+//!   It ends here with the next transaction or retryable write of its session, which ends it on the server, too.
+//!   Without one, it counts as abandoned after a [time](TransactionListener::abandon_after). The runner has no such
+//!   leak.
+//! - An overloaded server rejects commands (code 462, `SystemOverloadedError`), and the driver retries them itself,
+//!   twice by default, within one call. The listener counts those retries, of every command and also of the runner's,
+//!   for their operation. A rejected commit is not final: the retry decides, and if all are rejected, the transaction
+//!   counts as aborted with the reason `overloaded` when its session continues, or after 40 s.
+//! - Backoff, queues and cleanups are counted by the runner only.
+//! - At most 10,000 transactions are tracked at a time. Further ones count as untracked only.
 //!
-//! Runner and listener must count into the same [registry](crate::Registry), as they do by default: what the runner
-//! owns, the listener learns there.
+//! Runner and listener must count into the same [registry](crate::Registry), as they do by default: the listener
+//! finds the runner's transactions there.
 //!
 //! # What it costs
 //!
-//! It is off unless it is installed, because of the driver: with any handler of command events it decodes every
-//! command and every reply once more, also of commands that belong to no transaction. For replies of some
-//! size that doubles the client's time on the processor: 13 µs more for one of 343 B, 0.6 ms for 58 kB of documents with
-//! 20 fields, 17 ms for 1 MB. What the listener itself does is a small part of it. `docs/performance.md` has the figures.
+//! The listener is opt-in because of the driver's cost: with any handler of command events the driver decodes every
+//! command and every reply once more, also of commands outside of transactions. For large replies that doubles the
+//! client's CPU time: 13 µs more for a reply of 343 B, 0.6 ms for 58 kB of documents with 20 fields, 17 ms for 1 MB.
+//! The listener's own part is small. See `docs/performance.md`.
 
 mod chained_handler;
 mod command;
@@ -92,11 +92,11 @@ use super::nesting;
 use super::open_transactions::Owner;
 use crate::{OperationName, Registry, scope};
 
-/// How often it is looked for abandoned transactions when there are no events.
+/// The interval of checks for abandoned transactions without events.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Counts the transactions of a client's code that does not use the runner. See the
-/// [module's page](crate::transaction::listener) for examples, and for what it costs.
+/// Counts the transactions of code that does not use the runner. See the [module's
+/// page](crate::transaction::listener) for examples and costs.
 ///
 /// Cheap to clone; one listener may serve several clients.
 #[derive(Clone)]
@@ -107,30 +107,32 @@ pub struct TransactionListener {
 struct Shared {
     registry: Registry,
     tracker: Mutex<TransactionTracker<&'static TransactionMetrics>>,
-    /// How many transactions the machine follows, to leave at once when there are none.
+    /// The number of tracked transactions, to return at once if there are none.
     followed: AtomicUsize,
     overload_retries: OverloadRetries,
-    /// Ends the sweeper with the listener's last handler.
+    /// Stops the sweeper with the listener's last handler.
     sweeper: OnceLock<Option<Sender<()>>>,
 }
 
 impl TransactionListener {
-    /// How many transactions are followed at a time.
+    /// The maximum number of transactions that are tracked at a time.
     pub const MAX_OPEN: usize = 10_000;
 
-    /// For how long a transaction may be silent by default. The server ends one after 60 s by default, looking every 30.
+    /// The default time without events after which a transaction is abandoned. The server ends a transaction after 60
+    /// s by default, checking every 30 s.
     pub const ABANDON_AFTER: Duration = Duration::from_secs(90);
 
-    /// Shorter than this, every statement that takes its time would be a transaction that was given up.
+    /// With a shorter time, every slow statement would look like an abandoned transaction.
     const SHORTEST_SILENCE: Duration = Duration::from_millis(100);
 
-    /// A listener that counts into the process's recorder.
+    /// Creates a listener that counts into the process's recorder.
     #[must_use]
     pub fn new() -> Self {
         Self::with_registry(Registry::global())
     }
 
-    /// A listener that counts into that registry. Inside an operation, it counts where the operation does.
+    /// Creates a listener that counts into `registry`. Inside an operation, the listener counts into the operation's
+    /// registry.
     #[must_use]
     pub fn with_registry(registry: Registry) -> Self {
         registry.enable_transaction_metrics();
@@ -147,17 +149,17 @@ impl TransactionListener {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Gives up on a transaction of which nothing was heard for so long: by default, for 90 s. Where the server's
-    /// `transactionLifetimeLimitSeconds` is not 60, say one and a half times that. It is 100 ms at least.
+    /// Sets the time without events after which a transaction counts as abandoned: by default, 90 s. If the server's
+    /// `transactionLifetimeLimitSeconds` is not 60, set one and a half times that. At least 100 ms.
     #[must_use]
     pub fn abandon_after(self, silence: Duration) -> Self {
         self.shared.tracker().set_abandon_after(silence.max(Self::SHORTEST_SILENCE));
         self
     }
 
-    /// Has a client that is made of these options listened to.
+    /// Installs the listener in the options of a client.
     ///
-    /// If the options have a handler of command events already, it stays, and is given each event after the listener.
+    /// A handler of command events that is already set stays, and receives each event after the listener.
     pub fn install(&self, options: &mut ClientOptions) {
         self.shared.overload_retries.allow(options.max_adaptive_retries);
         let chained_handler = match options.command_event_handler.take() {
@@ -167,10 +169,10 @@ impl TransactionListener {
         options.command_event_handler = Some(chained_handler);
     }
 
-    /// A handler for `ClientOptions::command_event_handler`.
+    /// Returns a handler for `ClientOptions::command_event_handler`.
     ///
-    /// It is a callback, which the driver calls inside the task that runs the command: only so does it see the
-    /// operation's scope, and events in their order. It does not wait, and does not panic.
+    /// The handler is a callback, which the driver calls inside the task that runs the command: only there are the
+    /// operation's scope and the order of events known. The handler does not wait, and does not panic.
     #[must_use]
     pub fn chained_handler(&self) -> EventHandler<CommandEvent> {
         let on_event = self.event_callback();
@@ -203,7 +205,7 @@ impl Shared {
         self.tracker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hears one event. A panic in here, of a recorder or a log of the application's own, would end the caller's
+    /// Handles one event. A panic in here, such as of a recorder or a log of the application, would end the caller's
     /// command.
     fn on_event(&self, event: &CommandEvent) {
         let _ = catch_unwind(AssertUnwindSafe(|| match event {
@@ -281,7 +283,7 @@ impl Shared {
         self.release(tracker, &abandoned);
     }
 
-    /// Lets others go on, and logs what a log may take its time for.
+    /// Releases the lock, and then logs abandoned transactions.
     fn release(
         &self,
         tracker: MutexGuard<'_, TransactionTracker<&'static TransactionMetrics>>,
@@ -300,7 +302,7 @@ impl Shared {
         }
     }
 
-    /// Whose transaction the current task begins.
+    /// Returns the metrics of the operation that starts a transaction in the current task.
     fn current_metrics(&self) -> &'static TransactionMetrics {
         scope::metrics()
             .unwrap_or_else(|| self.registry.resolve(OperationName::named(UNSCOPED)))
@@ -324,7 +326,7 @@ impl Shared {
             TrackerEvent::Failed { lsid, reason } => scope::note_reason_of(lsid.note_id(), reason),
             TrackerEvent::Untracked => metrics.untracked.increment(1),
             TrackerEvent::Ended(end) => {
-                // First out of the table: whoever sees the gauge at zero finds no row.
+                // Remove the entry first, so that the table is empty when the gauge is zero.
                 open.remove_observed(end.lsid, end.txn_number);
                 if end.outcome == AttemptOutcome::Committed {
                     scope::forget_reason_of(end.lsid.note_id());
@@ -345,13 +347,13 @@ impl Shared {
     }
 }
 
-/// Whether it changes data. An aggregation can, too, but seldom does.
+/// Whether the command writes. Aggregations with `$out` or `$merge` are ignored.
 fn is_write(command: &str) -> bool {
     ["insert", "update", "delete", "findAndModify", "bulkWrite"].contains(&command)
 }
 
-/// A thread that sweeps when no event does, so that no runtime needs to be there. Without one, if it cannot be
-/// started, events still do.
+/// Starts a thread that checks for abandoned transactions, so that no runtime is needed. If the thread cannot be
+/// started, events still trigger checks.
 fn spawn_sweeper(shared: &Arc<Shared>) -> Option<Sender<()>> {
     let (alive, dropped) = channel::<()>();
     let shared: Weak<Shared> = Arc::downgrade(shared);

@@ -1,8 +1,7 @@
-//! What the driver sends again by itself, because a server that had too much to do refused it.
+//! Detects the driver's own retries of commands that an overloaded server rejected.
 //!
-//! The driver does so within one call, and so within one task: an answer like that is remembered for the task, and the
-//! next command of that name in it is the repeat. Nothing is remembered, and nothing is looked up, while no server is
-//! overloaded.
+//! The driver retries within one call, and so within one task: a rejection is remembered for its task, and the next
+//! command of that name in the task is the retry. Nothing is remembered or looked up while no server is overloaded.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
@@ -13,14 +12,14 @@ use std::time::Duration;
 use quanta::Instant;
 use tokio::task;
 
-/// How often the driver repeats such a command, if its options do not say.
+/// The driver's default number of retries.
 const DEFAULT_MAX_RETRIES: u32 = 2;
-/// The driver pauses for 10 s at most.
+/// The driver backs off for 10 s at most.
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(15);
-/// Tasks whose last command was refused. More are not looked after.
+/// The maximum number of tracked tasks whose last command was rejected.
 const MAX_TASKS: usize = 10_000;
 
-/// Who waits. What runs outside of any task has a thread for itself.
+/// The waiting task; code outside of any task is identified by its thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Task {
     Id(task::Id),
@@ -33,22 +32,22 @@ impl Task {
     }
 }
 
-/// A command that was refused.
+/// A rejected command.
 #[derive(Debug)]
 struct RefusedCommand {
     command: String,
-    /// How often it was sent again.
+    /// How often the command was retried.
     retries: u32,
-    /// When it was refused, until it is sent again.
+    /// When the command was rejected; `None` once it is retried.
     since: Option<Instant>,
 }
 
-/// The commands that were refused.
+/// The rejected commands of all tasks.
 #[derive(Debug)]
 pub(super) struct OverloadRetries {
     max_retries: AtomicU32,
     refused: Mutex<HashMap<Task, RefusedCommand>>,
-    /// How many those are, to leave at once when there are none.
+    /// The number of tasks, to return at once if there are none.
     tasks: AtomicUsize,
 }
 
@@ -61,12 +60,12 @@ impl OverloadRetries {
         }
     }
 
-    /// A client repeats a command so often.
+    /// Sets the maximum number of retries of a client.
     pub(super) fn allow(&self, max_retries: Option<u32>) {
         self.max_retries.fetch_max(max_retries.unwrap_or(DEFAULT_MAX_RETRIES), Relaxed);
     }
 
-    /// A command was refused by an overloaded server, and may be sent again.
+    /// Records a command that an overloaded server rejected, and that may be retried.
     pub(super) fn refused(&self, command: &str, now: Instant) {
         let mut tasks = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         if tasks.len() >= MAX_TASKS {
@@ -78,7 +77,7 @@ impl OverloadRetries {
                 .remove(&task)
                 .filter(|previous| previous.command == command && previous.since.is_none());
             let retries = previous.map_or(0, |previous| previous.retries);
-            // After the last repeat, the caller is told, and whatever comes next is the caller's own.
+            // After the last retry the caller receives the error, and the next command is the caller's own.
             if retries < self.max_retries.load(Relaxed) {
                 tasks.insert(task, RefusedCommand { command: command.to_owned(), retries, since: Some(now) });
             }
@@ -86,7 +85,7 @@ impl OverloadRetries {
         self.tasks.store(tasks.len(), Relaxed);
     }
 
-    /// A command is sent. Whether it is one that was refused.
+    /// Records a sent command, and returns whether it is a retry.
     pub(super) fn sent(&self, command: &str, now: Instant) -> bool {
         if self.tasks.load(Relaxed) == 0 {
             return false;
@@ -108,7 +107,7 @@ impl OverloadRetries {
         is_retry
     }
 
-    /// A command was answered in another way.
+    /// Records another reply to a command.
     pub(super) fn answered(&self) {
         if self.tasks.load(Relaxed) > 0 {
             let mut tasks = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
@@ -132,7 +131,7 @@ mod tests {
     fn resent_refused_command_is_a_retry() {
         let (retries, now) = (OverloadRetries::new(), Instant::now());
         assert!(!retries.sent("find", now));
-        // Two repeats, and then the caller's own try.
+        // Two retries, and then the caller's own command.
         for round in 0..3 {
             retries.refused("find", now);
             assert!(retries.sent("find", now), "{round}");

@@ -1,4 +1,4 @@
-//! Every way that a transaction can go, told as a story of events.
+//! Sequences of events, and the transaction's end in each.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -23,20 +23,20 @@ fn lsid(number: u8) -> Lsid {
     Lsid::of(&doc! { "id": id }).unwrap()
 }
 
-/// What happens next.
+/// A step of a sequence.
 #[derive(Debug, Clone, Copy)]
 enum Step {
-    /// That command of that transaction of the session is sent.
+    /// A command of the session's transaction with this number is sent.
     Sent(Command, i64),
-    /// The first statement of the runner's transaction of that number.
+    /// The first statement of the runner's transaction with this number is sent.
     Runners(i64),
     /// The last command is answered.
     Answered(CommandOutcome),
-    /// So many seconds go by, and it is swept.
+    /// This many seconds pass, and the tracker sweeps.
     Wait(u64),
 }
 
-/// A session, what happens in it, and what is noted of it.
+/// A session, and the events that the tracker emits for it.
 struct Session {
     tracker: TransactionTracker<&'static str>,
     now: Instant,
@@ -126,7 +126,7 @@ const NOT_ALLOWED: Step = Step::Answered(CommandOutcome::Refused(Refusal {
     server_started: ServerStarted::No,
     ..refused(Reason::INVALID_REQUEST)
 }));
-/// In an election, before the beginning or after.
+/// During an election, before or after the start.
 const INTERRUPTED: Step = Step::Answered(CommandOutcome::Refused(Refusal {
     server_started: ServerStarted::Unknown,
     transient: true,
@@ -212,7 +212,7 @@ fn every_event_sequence_ends_once() {
         (&[FIRST, DONE, COMMIT, LOST, COMMIT, OVERLOADED, Step::Wait(40)], UNKNOWN, None),
         (&[FIRST, DONE, ABORT, OVERLOADED, ABORT, DONE], aborted(Reason::APPLICATION), None),
         (&[FIRST, DONE, ABORT, OVERLOADED], aborted(Reason::APPLICATION), None),
-        // Nobody knows.
+        // The result is unknown.
         (&[FIRST, DONE, COMMIT, LOST, Step::Wait(40)], UNKNOWN, None),
         (&[FIRST, DONE, COMMIT, NARROWLY, Step::Wait(40)], UNKNOWN, None),
         (&[FIRST, DONE, COMMIT, no(Reason::OTHER).may_be_applied(), Step::Wait(40)], UNKNOWN, None),
@@ -349,8 +349,8 @@ fn transactions_beyond_limit_are_untracked() {
     assert_eq!((tracker.len(), notes.len(), notes[3]), (3, 4, TrackerEvent::Untracked));
 }
 
-/// Random events in five sessions: the books balance after each, nothing grows over its limit, and in the end nothing
-/// is left.
+/// Random events in five sessions: the counters balance after each, no limit is exceeded, and in the end nothing is
+/// left.
 #[test]
 fn random_events_keep_counters_balanced() {
     for seed in 0..1_000 {

@@ -1,7 +1,7 @@
-//! From the events of commands to what became of each transaction.
+//! Tracks transactions by command events.
 //!
-//! It does no I/O and reads no clock: events come with their time. The server allows one open transaction in a session,
-//! so a session's id finds it, and a later number in the same session ends it.
+//! The tracker does no I/O and reads no clock: events carry their time. The server allows one open transaction in a
+//! session, so the session id identifies it, and a later transaction number in the same session ends it.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -15,56 +15,56 @@ use super::super::open_transactions::Lsid;
 use super::command::{Command, CommandOutcome, Refusal, Request};
 use crate::Reason;
 
-/// As long as the driver looks for a server by default, and some: after this it will not send a commit again.
+/// The driver's default server selection timeout, and a margin: after this time the driver does not retry a commit.
 const COMMIT_RESOLUTION_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// How much is followed, and for how long.
+/// Limits of the tracker.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// Transactions at the same time.
+    /// The maximum number of tracked transactions.
     pub(super) open: usize,
-    /// Of silence.
+    /// The time without an event after which a transaction is abandoned.
     pub(super) abandon_after: Duration,
 }
 
-/// What is to be counted of one transaction.
+/// An event to count for one transaction.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum TrackerEvent {
-    /// Its first statement is on the way.
+    /// The first statement is sent.
     Started { lsid: Lsid, txn_number: i64 },
-    /// Its commit is sent again, because nobody knows what became of the one before.
+    /// The commit is retried, because the result of the previous one is unknown.
     CommitRetried,
-    /// The server said no, or did not answer.
+    /// A command was rejected or not answered.
     Failed { lsid: Lsid, reason: Reason },
-    /// That was the end of it.
+    /// The transaction ended.
     Ended(End),
-    /// It is one more than are followed.
+    /// The transaction exceeds the maximum number of tracked ones.
     Untracked,
 }
 
-/// How a transaction ended.
+/// The end of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct End {
     pub(super) lsid: Lsid,
     pub(super) txn_number: i64,
     pub(super) outcome: AttemptOutcome,
-    /// Since its first statement was sent.
+    /// The time since its first statement was sent.
     pub(super) elapsed: Duration,
-    /// From the first commit to the last answer to one.
+    /// The time from the first commit to its last reply.
     pub(super) commit: Option<Duration>,
-    /// Why the server's books may lack it.
+    /// Why the server may not have started the transaction.
     pub(super) not_started: Option<NotStartedCause>,
-    /// Nothing was heard of it for too long.
+    /// No event was received for too long.
     pub(super) abandoned: bool,
 }
 
-/// What is known of an open transaction.
+/// The state of an open transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// As far as it was heard, nothing is wrong with it.
+    /// No error was observed.
     Healthy,
-    /// A statement failed. As a rule the server has aborted it; but some commands are refused before the server looks
-    /// at the transaction, which goes on. What comes next tells.
+    /// A statement failed. Usually the server has aborted the transaction; but some commands are rejected before the
+    /// server looks at the transaction, which continues. The next reply decides.
     Failed(Reason),
     /// A commit was sent, and may have been applied.
     CommitUnknown,
@@ -80,14 +80,15 @@ struct Transaction<W> {
     in_flight: Option<(i32, Command)>,
     /// When the first commit was sent.
     committing: Option<Instant>,
-    /// Whether the last commit was refused by a server that had too much to do. The driver repeats it by itself, so that
-    /// the last word is still to come; if none comes, it was not applied.
+    /// Whether the last commit was rejected by an overloaded server. The driver retries it itself, so that the final
+    /// reply is still to come; without one, the commit was not applied.
     commit_refused: bool,
-    /// `Lost` until an answer of the server's tells: the first statement may never have reached it, or been refused.
+    /// `Lost` until a reply decides: the first statement may never have reached the server, or may have been
+    /// rejected.
     not_started: Option<NotStartedCause>,
 }
 
-/// The transactions that are followed. `W` is who they are counted for.
+/// The tracked transactions. `W` identifies the metrics that count them.
 #[derive(Debug)]
 pub(super) struct TransactionTracker<W> {
     limits: Limits,
@@ -110,7 +111,7 @@ impl<W: Copy> TransactionTracker<W> {
         self.limits.abandon_after = silence;
     }
 
-    /// How many transactions are followed.
+    /// Returns the number of tracked transactions.
     pub(super) fn len(&self) -> usize {
         self.open.len()
     }
@@ -120,7 +121,7 @@ impl<W: Copy> TransactionTracker<W> {
         self.requests.len()
     }
 
-    /// A request is about to be sent. `who` is asked only if it begins a transaction.
+    /// Handles a request that is about to be sent. `target` is called only if the request starts a transaction.
     pub(super) fn sent(
         &mut self,
         request: Request,
@@ -161,7 +162,7 @@ impl<W: Copy> TransactionTracker<W> {
         emit(target, TrackerEvent::Started { lsid, txn_number });
     }
 
-    /// One more request of a transaction that is followed.
+    /// Handles a later request of a tracked transaction.
     fn follow(&mut self, request: Request, now: Instant, emit: &mut impl FnMut(W, TrackerEvent)) {
         let Request { id, lsid, command, .. } = request;
         let Some(transaction) = self.open.get_mut(&lsid) else { return };
@@ -170,25 +171,25 @@ impl<W: Copy> TransactionTracker<W> {
         }
         transaction.last_event = now;
         if let Some((unanswered, before)) = transaction.in_flight.replace((id, command)) {
-            // A session has one request at a time: whoever waited for that one has left.
+            // A session has one request at a time: the future of the previous one was dropped.
             self.requests.remove(&unanswered);
             transaction.on_unanswered(before);
         }
         self.requests.insert(id, lsid);
         match command {
-            // The driver repeats a first statement that an overloaded server refused; this one may be lost again.
+            // The driver retries a first statement that an overloaded server rejected; the retry may be lost, too.
             Command::First if transaction.not_started.is_some() => {
                 transaction.not_started = Some(NotStartedCause::Lost)
             }
             Command::Commit if transaction.committing.is_none() => transaction.committing = Some(now),
-            // Of the one before it is known that it was refused.
+            // The previous commit is known to have been rejected.
             Command::Commit if transaction.commit_refused => {}
             Command::Commit => emit(transaction.target, TrackerEvent::CommitRetried),
             _ => {}
         }
     }
 
-    /// A request has its answer. `answer` is read only if the request belongs to a transaction that is followed.
+    /// Handles the reply to a request. `answer` is called only if the request belongs to a tracked transaction.
     pub(super) fn answered(
         &mut self,
         id: i32,
@@ -203,7 +204,7 @@ impl<W: Copy> TransactionTracker<W> {
         let answer = answer();
         transaction.apply(command, answer);
         match answer {
-            // That the server knows no such transaction is no news to whoever gave it up.
+            // An abort of an unknown transaction is not a failure.
             _ if command == Command::Abort => {}
             CommandOutcome::Refused(Refusal { reason, .. }) | CommandOutcome::Lost(reason) => {
                 emit(transaction.target, TrackerEvent::Failed { lsid, reason: transaction.reason(reason) });
@@ -223,7 +224,7 @@ impl<W: Copy> TransactionTracker<W> {
         }
     }
 
-    /// Ends what nothing was heard of for too long, but looks no more often than is of use.
+    /// Ends transactions without recent events, and limits how often it checks.
     pub(super) fn sweep(&mut self, now: Instant, emit: &mut impl FnMut(W, TrackerEvent)) {
         let rest = (self.limits.abandon_after / 4).min(Duration::from_secs(1));
         if self.last_sweep.is_some_and(|last_sweep| now.saturating_duration_since(last_sweep) < rest) {
@@ -261,7 +262,7 @@ impl<W: Copy> TransactionTracker<W> {
             self.requests.remove(&request);
         }
         let (outcome, abandoned) = how(&transaction);
-        // Of a commit without an answer, the time in which one could have come is not the transaction's.
+        // The wait for the reply to an unanswered commit is not a part of the transaction's time.
         let until = if outcome == AttemptOutcome::Unknown { transaction.last_event } else { now };
         let end = End {
             lsid,
@@ -280,11 +281,12 @@ impl<W: Copy> TransactionTracker<W> {
 }
 
 impl<W> Transaction<W> {
-    /// What an answer says of the transaction, whether or not it ends it.
+    /// Updates the state by a reply, whether or not the reply ends the transaction.
     fn apply(&mut self, command: Command, answer: CommandOutcome) {
         match answer {
             CommandOutcome::Done | CommandOutcome::WriteConcernError => self.not_started = None,
-            // Of one that it never began, and of one that it has forgotten, the server says the same, also later.
+            // For a transaction that never started and for one that has ended, the server returns the same code, also
+            // later.
             CommandOutcome::Refused(Refusal { server_started, .. }) => match server_started {
                 ServerStarted::Yes => self.not_started = None,
                 ServerStarted::No if command == Command::First && self.not_started.is_some() => {
@@ -297,7 +299,7 @@ impl<W> Transaction<W> {
         if matches!(command, Command::First | Command::Statement) {
             self.state = match (self.state, answer) {
                 (_, CommandOutcome::Done | CommandOutcome::WriteConcernError) => State::Healthy,
-                // What comes after the first failure is its echo.
+                // Errors after the first failure are consequences of it.
                 (
                     State::Healthy,
                     CommandOutcome::Refused(Refusal { reason, .. }) | CommandOutcome::Lost(reason),
@@ -307,7 +309,7 @@ impl<W> Transaction<W> {
         }
     }
 
-    /// A request has no answer, and another one follows.
+    /// Handles a request without a reply that is followed by another one.
     fn on_unanswered(&mut self, before: Command) {
         match (before, self.state) {
             (Command::Commit, _) => self.state = State::CommitUnknown,
@@ -318,7 +320,7 @@ impl<W> Transaction<W> {
         }
     }
 
-    /// What the answer to a commit means, if it is the last word.
+    /// Returns the outcome by the reply to a commit, if it is final.
     fn committed(&mut self, answer: CommandOutcome) -> Option<AttemptOutcome> {
         let may_be_applied = self.state == State::CommitUnknown;
         self.commit_refused = matches!(answer, CommandOutcome::Refused(refusal) if refusal.overload);
@@ -338,12 +340,12 @@ impl<W> Transaction<W> {
         None
     }
 
-    /// What the answer to an abort means. Whatever it is, nothing more will come.
+    /// Returns the outcome by the reply to an abort, which is always final.
     fn aborted(&self, answer: CommandOutcome) -> AttemptOutcome {
         AttemptOutcome::Aborted(match answer {
-            // An overloaded server has not even looked: the code's own abort is why it ends.
+            // An overloaded server has not processed the abort: the code's decision to abort is the reason.
             CommandOutcome::Refused(refusal) if refusal.overload => self.reason(Reason::APPLICATION),
-            // Nothing had failed, and yet it was no more: the server has ended it by itself.
+            // Nothing had failed before: the server has ended the transaction itself.
             CommandOutcome::Refused(refusal) => self.reason(refusal.reason),
             CommandOutcome::Done | CommandOutcome::WriteConcernError | CommandOutcome::Lost(_) => {
                 self.reason(Reason::APPLICATION)
@@ -351,13 +353,13 @@ impl<W> Transaction<W> {
         })
     }
 
-    /// If each of its commits was refused, and none is under way.
+    /// Returns the outcome if every commit was rejected, and none is in flight.
     fn refused(&self) -> Option<AttemptOutcome> {
         let refused = self.commit_refused && self.in_flight.is_none() && self.state != State::CommitUnknown;
         refused.then(|| AttemptOutcome::Aborted(self.reason(Reason::OVERLOADED)))
     }
 
-    /// The session has gone on to a later transaction, and the server has aborted this one.
+    /// Returns the outcome when the session has started a later transaction, and the server has aborted this one.
     fn superseded(&self) -> (AttemptOutcome, bool) {
         if let Some(outcome) = self.refused() {
             return (outcome, false);
@@ -370,7 +372,7 @@ impl<W> Transaction<W> {
         (outcome, false)
     }
 
-    /// Nothing was heard of it for longer than the server lets one live.
+    /// Returns the outcome when no event was received for longer than the server's transaction lifetime.
     fn expired(&self) -> (AttemptOutcome, bool) {
         if let Some(outcome) = self.refused() {
             return (outcome, false);
@@ -383,7 +385,7 @@ impl<W> Transaction<W> {
         }
     }
 
-    /// Why the first thing failed, or else that.
+    /// Returns the reason of the first failure, or else `otherwise`.
     fn reason(&self, otherwise: Reason) -> Reason {
         match self.state {
             State::Failed(reason) => reason,
