@@ -16,7 +16,7 @@
 //!     Operation::new("POST /api/retainers/{id}/consume").rejection_reasons(&[INSUFFICIENT_BALANCE]);
 //!
 //! async fn consume() -> Response {
-//!     // The transaction found the balance too low: say so, and nobody is paged.
+//!     // The balance is too low: classify the response as a rejection, which triggers no alert.
 //!     (StatusCode::BAD_REQUEST, Classification::rejected(INSUFFICIENT_BALANCE), "Insufficient balance").into_response()
 //! }
 //!

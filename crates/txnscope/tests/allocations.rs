@@ -1,4 +1,5 @@
-//! At steady state a counted request allocates nothing.
+//! At steady state a counted request allocates nothing. A program of its own, because it replaces the global
+//! allocator.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::convert::Infallible;
@@ -51,7 +52,7 @@ fn named_service_request_allocates_nothing() {
         }
     });
     assert_eq!(counted.count_total, 0, "{counted:?}");
-    // The counting is real: what is measured did pass through the layer.
+    // The layer has counted the measured requests.
     assert!(
         metrics
             .render()
@@ -73,7 +74,7 @@ mod routed {
 
     use super::*;
 
-    /// Answers with an HTTP response that owns no memory.
+    /// A service whose HTTP response owns no memory.
     #[derive(Clone)]
     struct Empty;
 
@@ -91,7 +92,7 @@ mod routed {
         }
     }
 
-    /// The extension that axum leaves when it has matched a route.
+    /// The extension that axum inserts when it has matched a route.
     async fn matched_path() -> MatchedPath {
         use tower::ServiceExt;
         let (sender, receiver) = std::sync::mpsc::channel();
@@ -109,7 +110,7 @@ mod routed {
         let metrics = Metrics::isolated().unwrap();
         let service = TransactionLayer::with_registry(metrics.registry()).layer(Empty);
         let path = matched_path().await;
-        // Requests carry their extension before the measurement begins: that allocation is axum's.
+        // Insert the extension before the measurement: that allocation is axum's.
         let mut requests: Vec<_> = (0..=REQUESTS)
             .map(|_| Request::post("/api/retainers/1/consume").extension(path.clone()).body(()).unwrap())
             .collect();

@@ -1,4 +1,5 @@
-//! The global recorder with a builder of the application's own: one test, because a process has one.
+//! The global recorder with an exporter builder. A program of its own with one test, because a process has one global
+//! recorder.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
@@ -20,7 +21,7 @@ fn custom_builder_sets_application_buckets() {
         "# TYPE cart_items histogram",
         "cart_items_bucket{region=\"north\",le=\"3\"} 4",
         "cart_items_bucket{region=\"north\",le=\"+Inf\"} 20",
-        // Ours are not the builder's.
+        // The builder's label is not on the catalog's metrics.
         "transaction_attempts_total{operation=\"declared\"} 0",
     ] {
         assert!(page.lines().any(|there| there == line), "{line} is not on the page:\n{page}");

@@ -49,8 +49,7 @@ impl CompositeRecorder {
             tracing::warn!(
                 metric = key.name(),
                 kind = kind.as_str(),
-                "the application records a metric of txnscope's name as something else; it is not on the page: give it \
-                 another name"
+                "the application registers a metric of txnscope's with another kind; it is not exported: rename it"
             );
         }
         Route::Rejected

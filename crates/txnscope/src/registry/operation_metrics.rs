@@ -183,9 +183,9 @@ impl HistogramFn for Unmatched {
         self.warned.call_once(|| {
             tracing::warn!(
                 operation = UNMATCHED,
-                "requests succeed that match no route template, so that their operations cannot be told apart: put the \
-                 TransactionLayer inside of the router (Router::layer), use axum 0.8, whose MatchedPath it reads, or \
-                 name the operations with TransactionLayer::name_operations"
+                "requests without a matched route succeed and are all counted as one operation: put the TransactionLayer inside \
+                 of the router (Router::layer), use axum 0.8, whose MatchedPath it reads, or name the operations with \
+                 TransactionLayer::name_operations"
             );
         });
     }

@@ -239,7 +239,7 @@ pub(super) struct ReadyToCommit {
 impl ReadyToCommit {
     #[allow(clippy::expect_used, reason = "it is taken by what consumes this, and by its drop")]
     pub(super) fn running(&mut self) -> &mut RunningAttempt {
-        self.running.as_mut().expect("it has its session until it ends")
+        self.running.as_mut().expect("an attempt has its session until it ends")
     }
 
     /// Marks the attempt as committing: from here on, a drop no longer aborts it.

@@ -279,13 +279,13 @@ impl<E> fmt::Display for Failure<E> {
         match &self.cause {
             Cause::Driver(error) => write!(f, ": {}", ErrorSummary(error)),
             Cause::Deadline(Some(error)) => {
-                write!(f, ": out of time; the last error: {}", ErrorSummary(error))
+                write!(f, ": deadline exceeded; the last error: {}", ErrorSummary(error))
             }
-            Cause::Deadline(None) => f.write_str(": out of time"),
+            Cause::Deadline(None) => f.write_str(": deadline exceeded"),
             Cause::QueueFull => f.write_str(": too many transactions wait for the same key"),
             Cause::Deadlock(deadlock) => write!(f, ": {deadlock}"),
             Cause::Unanswered => f.write_str(
-                ": the work gave up its first statement before the server had answered, and went on",
+                ": the callback abandoned its first statement before the server had replied, and continued",
             ),
             Cause::Application(_) => match &self.wrapped {
                 Some(error) => write!(f, ": {}", ErrorSummary(error)),

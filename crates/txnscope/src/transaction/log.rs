@@ -62,8 +62,8 @@ pub(super) fn no_statement(retry_loop: &RetryLoop) {
         in_operation_span(|| {
             tracing::warn!(
                 operation = retry_loop.metrics.operation(),
-                "a transaction's work ended without any statement of the transaction: what it wrote, if it wrote \
-                 anything, was written at once and is not undone; put .session(&mut tx) on each statement"
+                "a transaction's callback ended without any statement in the transaction: its writes, if any, were \
+                 applied at once and are not undone; put .session(&mut tx) on each statement"
             );
         });
     }
@@ -75,8 +75,8 @@ fn nested_conflict(retry_loop: &RetryLoop) {
         tracing::warn!(
             operation = retry_loop.metrics.operation(),
             lsid = retry_loop.identity.lsid.map(tracing::field::display),
-            "a transaction conflicts that runs inside the work of another one: if both write the same document, it is \
-             tried again for the whole time limit, because the outer one cannot end before it; hand the outer \
+            "a transaction conflicts that runs inside the callback of another one: if both write the same document, the \
+             inner one is retried for the whole time limit, because the outer one cannot end first; pass the outer \
              transaction on instead"
         );
     }
@@ -90,7 +90,7 @@ pub(super) fn retry(retry_loop: &RetryLoop, reason: Reason, error: Option<&Error
     if tracing::enabled!(tracing::Level::DEBUG) {
         in_operation_span(|| {
             let elapsed: Option<f64> = None;
-            emit_event!(debug, retry_loop, reason, error, elapsed, "transaction is tried again");
+            emit_event!(debug, retry_loop, reason, error, elapsed, "transaction is retried");
         });
     }
 }

@@ -144,8 +144,8 @@ impl fmt::Display for Deadlock {
         let Self { key, holder } = self;
         write!(
             f,
-            "the key {key} is held by a transaction of {holder:?} that cannot end before this one; name all keys at once, \
-             at the outermost transaction"
+            "the key {key} is held by a transaction of {holder:?} that cannot end before this one; set all keys on \
+             the outermost transaction"
         )
     }
 }

@@ -67,7 +67,9 @@ fn table(open: &OpenTransactions, request: &Request) -> Response {
     let hosts = request.headers().get_all(header::HOST).iter();
     let mut hosts = hosts.map(|host| host.to_str().ok().map(str::to_owned)).chain(authority.map(Some));
     if !hosts.all(|host| host.is_some_and(|host| is_this_machine(&host))) {
-        return refused("ask by an address of this machine or by localhost, as in http://127.0.0.1:3000\n");
+        return refused(
+            "use an address of this machine or localhost as the host, such as http://127.0.0.1:3000\n",
+        );
     }
     ([(header::CONTENT_TYPE, "application/json")], open.to_json()).into_response()
 }

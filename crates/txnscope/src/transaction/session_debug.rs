@@ -51,8 +51,9 @@ fn warn_once() {
     static UNKNOWN: Once = Once::new();
     UNKNOWN.call_once(|| {
         tracing::warn!(
-            "this version of the mongodb driver describes its sessions in a form that is not known: every transaction \
-             that does not commit is ended on the server by killing its session, which costs one more command"
+            "the Debug output of a session has an unknown format in this version of the mongodb driver: every transaction \
+             that does not commit is ended by killing its session, which costs one more command; use a version of \
+             txnscope that supports this driver"
         );
     });
 }

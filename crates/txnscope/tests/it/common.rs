@@ -1,15 +1,15 @@
-//! What the tests of the layer share.
+//! Helpers of the layer's tests.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use txnscope::Metrics;
 
-/// The value of one series, as the page prints it.
+/// The exported value of one series.
 pub(crate) fn value(metrics: &Metrics, series: &str) -> Option<f64> {
     let page = metrics.render();
     page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
 }
 
-/// Fails with the family's lines if the series has another value.
+/// Asserts the value of a series, and prints the family on failure.
 #[track_caller]
 pub(crate) fn assert_value(metrics: &Metrics, series: &str, expected: f64) {
     let family = series.split('{').next().unwrap();
@@ -19,7 +19,7 @@ pub(crate) fn assert_value(metrics: &Metrics, series: &str, expected: f64) {
     assert_eq!(value(metrics, series), Some(expected), "{series}; the family has:\n{}", near.join("\n"));
 }
 
-/// Attempts = durations + in flight, and durations = successes + failures, for every operation.
+/// Asserts for every operation that attempts = durations + in flight, and durations = successes + failures.
 #[track_caller]
 pub(crate) fn assert_counters_balance(metrics: &Metrics) {
     let page = metrics.render();

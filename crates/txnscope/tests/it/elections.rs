@@ -1,7 +1,7 @@
-//! The accounting through elections: what the server has started is what the driver has, less what is known to have never
-//! begun, and between that and less what may not have begun.
+//! Accounting through elections: the server's counter of started transactions equals the driver's, less the attempts
+//! that were not started, within the bounds of the `lost` ones.
 //!
-//! A few elections in each run. Two hundred:
+//! A few elections in each run. For two hundred:
 //!
 //! ```console
 //! $ TXNSCOPE_ELECTIONS=200 cargo test -p txnscope --all-features --test it elections -- --nocapture
@@ -25,11 +25,11 @@ use testkit::{ReplicaSet, ReplicaSetOptions, Scrape, wait};
 use tokio::task::JoinSet;
 use txnscope::{Abort, Metrics, Transaction, TransactionListener, TransactionRunner};
 
-/// How many elections, unless the environment says otherwise.
+/// The default number of elections.
 const FEW: usize = 4;
-/// After so many, everything ends, and the books are compared.
+/// The number of elections after which everything ends, and the counters are compared.
 const ROUND: usize = 10;
-/// Of the runner, and as many by hand.
+/// Tasks with the runner, and as many with driver sessions.
 const TASKS: usize = 8;
 /// Commits between two elections.
 const COMMITS: u64 = 15;
@@ -53,7 +53,7 @@ async fn election_driver_and_server_counters_match() {
         counters.check(seen.since(&counters));
         seen = counters;
     }
-    // What was done is there, once.
+    // Every commit was applied once.
     let written = load.marks.count_documents(doc! {}).await.unwrap() as f64;
     assert!(
         (seen.committed..=seen.committed + seen.unknown).contains(&written),
@@ -65,7 +65,7 @@ async fn election_driver_and_server_counters_match() {
     );
 }
 
-/// The driver's counters since the beginning, and the server's of the last round.
+/// The driver's counters since the start, and the server's of the last round.
 #[derive(Debug, Clone, Copy, Default)]
 struct Counters {
     started: f64,
@@ -103,7 +103,7 @@ struct Server {
 }
 
 impl Server {
-    /// Summed over the members: each counts what it did as the primary.
+    /// Sums the members' counters: each member counts its transactions as the primary.
     async fn of(set: &ReplicaSet) -> Result<Self> {
         let mut sum = Self { started: 0, open: 0 };
         for member in set.members() {
@@ -116,7 +116,7 @@ impl Server {
     }
 }
 
-/// Transactions of the runner, and by hand with the listener.
+/// Transactions of the runner, and of driver sessions with the listener.
 struct Load {
     metrics: Metrics,
     runner: TransactionRunner,
@@ -141,7 +141,7 @@ impl Load {
         Self { metrics, runner, with_driver_session, marks, answers, commits: Arc::default() }
     }
 
-    /// Runs while so many elections are held.
+    /// Runs while this many elections are held.
     async fn through(&self, set: &ReplicaSet, held: usize, elections: usize) {
         let stop = Arc::new(AtomicBool::new(false));
         let mut tasks = JoinSet::new();
@@ -177,10 +177,10 @@ impl Load {
         }
     }
 
-    /// The books when nothing is open any more.
+    /// The counters when no transaction is open any more.
     async fn wait_idle(&self, set: &ReplicaSet, before: Server) -> Counters {
         self.runner.wait_idle().await;
-        wait::until("everything to have ended", async || {
+        wait::until("every transaction to have ended", async || {
             let server = Server::of(set).await?;
             let scrape = Scrape::parse(&self.metrics.render())?;
             let sum = |metric: &str, labels: &[(&str, &str)]| {
@@ -212,13 +212,13 @@ async fn options(set: &ReplicaSet, answers: &Answers) -> ClientOptions {
     options
 }
 
-/// What members said to first statements that failed, and how often.
+/// The messages of failed first statements, and their numbers.
 #[derive(Debug, Clone, Default)]
 struct Answers(Arc<Mutex<Heard>>);
 
 #[derive(Debug, Default)]
 struct Heard {
-    /// The first statements under way.
+    /// The first statements in flight.
     first: BTreeSet<i32>,
     failed: BTreeMap<String, u32>,
 }
@@ -247,7 +247,8 @@ impl Answers {
     }
 }
 
-/// Another primary: one that asks to be, or in place of one that is told to go, which ends what it has under way.
+/// Elects another primary: a secondary that calls an election, or a primary that steps down, which interrupts its
+/// operations.
 async fn elect(set: &ReplicaSet, number: usize) -> Result<()> {
     if number % 2 == 1 {
         let old = set.primary().await?;
@@ -266,8 +267,8 @@ async fn elect(set: &ReplicaSet, number: usize) -> Result<()> {
     set.step_up_another().await.map(drop)
 }
 
-/// The first statement is each time another one: they are told in different words that there was an election. `session` is
-/// asked for anew for each.
+/// Uses a different first statement each time, since statements report an election with different messages. `session`
+/// is called for each statement.
 async fn statements(
     session: &mut (dyn Session + Send),
     marks: &Collection<Document>,
@@ -313,11 +314,11 @@ async fn runs(
             return;
         }
         let marks = marks.clone();
-        let ran = runner.run_as("runner", async |mut tx| {
+        let count_executions = runner.run_as("runner", async |mut tx| {
             statements(&mut tx, &marks, number + turn, "runner").await?;
             Ok::<_, Abort>(())
         });
-        if ran.await.is_ok() {
+        if count_executions.await.is_ok() {
             commits.fetch_add(1, Relaxed);
         }
     }
@@ -346,7 +347,7 @@ async fn with_driver_session(client: Client, number: usize, stop: Arc<AtomicBool
             }
         }
     }
-    // A session that goes on ends what may still be open in it.
+    // The session's next transaction ends one that may still be open in it.
     client
         .database("shop")
         .collection::<Document>("ends")

@@ -1,4 +1,4 @@
-//! A replica set of one member, a runner on it, and both their books.
+//! A test environment: a replica set of one member, a runner on it, and the counters of both.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
@@ -9,14 +9,14 @@ use mongodb::{Client, Collection};
 use testkit::{FailPoint, Proxy, ReplicaSet, ReplicaSetOptions, Scrape, wait};
 use txnscope::{Metrics, Reason, TransactionRunner};
 
-/// The name that failpoints are set for.
+/// The application name that failpoints match.
 const APP: &str = "runner";
 pub(crate) const OPERATION: &str = "test";
 pub(crate) const NO: Reason = Reason::declare("no");
 
 pub(crate) struct Environment {
     pub(crate) set: ReplicaSet,
-    /// Not the runner's: failpoints do not fire for it.
+    /// A client without failpoints.
     pub(crate) admin: Client,
     pub(crate) client: Client,
     pub(crate) runner: TransactionRunner,
@@ -24,7 +24,7 @@ pub(crate) struct Environment {
     before: ServerCounters,
 }
 
-/// The server's own account.
+/// The server's transaction counters.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct ServerCounters {
     pub(crate) started: i64,
@@ -38,7 +38,7 @@ impl Environment {
         Self::on(ReplicaSet::start(1).await.unwrap(), None).await
     }
 
-    /// On an older server, if a version is given.
+    /// Starts the environment on an older server, if a version is given.
     pub(crate) async fn start_version(version: Option<&str>) -> Self {
         let mut options = ReplicaSetOptions::new(1);
         if let Some(version) = version {
@@ -47,7 +47,7 @@ impl Environment {
         Self::on(options.start().await.unwrap(), None).await
     }
 
-    /// With a proxy between the runner and the server.
+    /// Starts the environment with a proxy between the runner and the server.
     pub(crate) async fn behind_a_proxy() -> (Self, Proxy) {
         let set = ReplicaSet::start(1).await.unwrap();
         let proxy = Proxy::to(&set.members()[0].address()).await.unwrap();
@@ -58,7 +58,7 @@ impl Environment {
         let mut options = ClientOptions::parse(set.uri()).await.unwrap();
         options.app_name = Some(APP.to_owned());
         options.heartbeat_freq = Some(std::time::Duration::from_millis(500));
-        // Many are held up at the same time, and what cleans up behind them must not wait for a connection.
+        // Many transactions wait at the same time, and their cleanups must not wait for a connection.
         options.max_pool_size = Some(200);
         if let Some(proxy) = proxy {
             let port = Some(proxy.address().port());
@@ -83,7 +83,8 @@ impl Environment {
         env
     }
 
-    /// On the same servers, a runner on another client, and empty books: for the next case of a table.
+    /// Resets the environment for the next case of a table: the same servers, a runner on another client, and zero
+    /// counters.
     pub(crate) async fn reset(&mut self, client: &Client) {
         self.items_of_others().delete_many(doc! {}).await.unwrap();
         self.client = client.clone();
@@ -92,12 +93,12 @@ impl Environment {
         self.before = self.server().await;
     }
 
-    /// As the runner's client sees it.
+    /// The collection, through the runner's client.
     pub(crate) fn items(&self) -> Collection<Document> {
         self.client.database("shop").collection("items")
     }
 
-    /// As everybody else does.
+    /// The collection, through the client without failpoints.
     pub(crate) fn items_of_others(&self) -> Collection<Document> {
         self.admin.database("shop").collection("items")
     }
@@ -118,7 +119,7 @@ impl Environment {
         scrape.sum(metric, &labels)
     }
 
-    /// The driver's books: started, committed, aborted, unknown, open.
+    /// The driver's counters: started, committed, aborted, unknown, open.
     pub(crate) fn driver(&self) -> [f64; 5] {
         ["started_total", "committed_total", "aborted_total", "unknown_total", "open"]
             .map(|what| self.counted(&format!("mongodb_client_transactions_{what}"), &[]))
@@ -148,7 +149,7 @@ impl Environment {
         }
     }
 
-    /// Nothing is open on the server, and nothing is left to be ended.
+    /// Waits until no transaction is open on the server, and no cleanup is pending.
     pub(crate) async fn wait_until_nothing_is_open(&self) {
         self.runner.wait_idle().await;
         wait::until("no transaction to be open on the server", async || {
@@ -160,7 +161,7 @@ impl Environment {
         .unwrap();
     }
 
-    /// What the server has counted since the stage was set, when nothing is open on either side any more.
+    /// Waits until no transaction is open on either side, and returns what the server has counted since the start.
     pub(crate) async fn wait_idle(&self) -> ServerCounters {
         self.runner.wait_idle().await;
         let now = wait::until("no transaction to be open on the server", async || {
@@ -183,12 +184,13 @@ impl Environment {
         }
     }
 
-    /// As [`wait_idle`](Self::wait_idle); and what the server started is what the driver says it did.
+    /// Like [`wait_idle`](Self::wait_idle), and asserts that the server's counters match the driver's.
     pub(crate) async fn reconciled(&self) -> ServerCounters {
         self.reconciled_but_for(0.0).await
     }
 
-    /// The same, of works that hid from the runner that the server may not have begun with so many of their statements.
+    /// Like [`reconciled`](Self::reconciled), for callbacks that hid `hidden` errors of first statements from the
+    /// runner, whose transactions the server may not have started.
     pub(crate) async fn reconciled_but_for(&self, hidden: f64) -> ServerCounters {
         let server = self.wait_idle().await;
         let [started, committed, _, unknown, _] = self.driver();
@@ -202,8 +204,8 @@ impl Environment {
         server
     }
 
-    /// Every document can be written: nobody holds a lock.
-    pub(crate) async fn nothing_is_locked(&self) {
+    /// Asserts that every document can be written: no transaction holds a lock.
+    pub(crate) async fn assert_nothing_is_locked(&self) {
         let items = self.items_of_others();
         let all = items.update_many(doc! {}, doc! {"$set": {"touched": true}});
         tokio::time::timeout(wait::LIMIT, all.into_future()).await.unwrap().unwrap();

@@ -1,4 +1,4 @@
-//! The one log event of an operation that did not succeed.
+//! The single log event of an operation that did not succeed.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -28,7 +28,7 @@ impl io::Write for Log {
 }
 
 impl Log {
-    /// Collects what is logged on this thread.
+    /// Captures the log of this thread.
     fn collect() -> (Self, tracing::subscriber::DefaultGuard) {
         let log = Self::default();
         let writer = log.clone();
@@ -83,7 +83,7 @@ async fn waits() {
 const STEERING: &str =
     "s3nt\nlevel=ERROR forged\r\u{1b}[2J\u{9b}31m\u{85}\u{202e}\u{2066}\u{200f}\u{2028}\u{feff}\u{7f}";
 
-/// A handler whose error says what the caller sent, as that of a parser or of a unique index does.
+/// A handler whose error quotes the caller's input, as a parser's or a unique index's does.
 async fn repeats() -> Response {
     let error = Outer(io::Error::other(format!("{STEERING}{}", "x".repeat(1 << 20))));
     (StatusCode::BAD_REQUEST, Classification::rejected(Reason::INVALID_REQUEST).with_source(error), ())
@@ -154,7 +154,7 @@ async fn rejection_logs_info_and_success_logs_nothing() {
     assert!(events[0]["fields"].get("error").is_none());
 }
 
-/// Whichever subscriber the backend has: one that writes plain text as well.
+/// With any subscriber of the backend, including a plain-text one.
 #[tokio::test]
 async fn error_text_cannot_forge_log_lines() {
     let metrics = Metrics::isolated().unwrap();

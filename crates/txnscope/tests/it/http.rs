@@ -1,4 +1,4 @@
-//! The layer around axum, wherever a router lets it be put.
+//! The layer on axum, at every position that a router allows.
 
 use crate::common::{assert_counters_balance, assert_value, value};
 use axum::body::Body;
@@ -181,7 +181,7 @@ async fn driver_reason_is_never_a_rejection() {
     for (path, outcome, reason) in [
         ("said", "failed", "write_conflict"),
         ("presumed", "failed", "not_primary"),
-        // A rule of the application's can well be a unique index.
+        // A business rule may be a unique index.
         ("duplicate", "rejected", "duplicate_key"),
     ] {
         assert_eq!(status(&app, "POST", &format!("/{path}")).await, StatusCode::CONFLICT);

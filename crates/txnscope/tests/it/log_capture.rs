@@ -1,4 +1,4 @@
-//! What is logged on this thread.
+//! Captures the log of a thread.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -25,7 +25,7 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// From now on, what this thread logs at the level of a warning and above.
+    /// Captures warnings and errors of this thread from now on.
     pub(crate) fn here() -> Self {
         let text = Text::default();
         let writer = text.clone();

@@ -1,4 +1,4 @@
-//! The table of operations is filled by the application's own names, whatever strangers ask for.
+//! The limit of operations: clients cannot exhaust it before the application's own names are registered.
 
 use crate::common::{assert_counters_balance, value};
 use axum::Router;
@@ -52,7 +52,7 @@ async fn method_not_allowed_registers_no_operation() {
     assert_counters_balance(&metrics);
 }
 
-/// An authentication between the layer and the routes answers before anybody looks at the method.
+/// An authentication layer between this layer and the routes responds before the method is matched.
 #[tokio::test]
 async fn rejected_names_leave_room_for_routes() {
     async fn authenticate(request: Request, next: Next) -> Response {
@@ -93,7 +93,7 @@ async fn first_request_is_counted_under_its_name() {
         .route("/failed", post(|| async { StatusCode::SERVICE_UNAVAILABLE }))
         .route("/panics", post(panics))
         .route("/never", post(std::future::pending::<()>))
-        // A handler may well say 405 by itself.
+        // A handler may return 405 itself.
         .route(
             "/said",
             post(|| async {
@@ -174,7 +174,7 @@ async fn declared_operation_is_in_flight_from_first_request() {
     assert_counters_balance(&metrics);
 }
 
-/// As an application on an axum whose `MatchedPath` is another type, or a layer around the whole router.
+/// An application on an axum with another `MatchedPath` type, or with a layer around the whole router.
 #[test]
 fn unmatched_success_is_warned_once() {
     #[derive(Clone, Default)]
@@ -207,5 +207,5 @@ fn unmatched_success_is_warned_once() {
     let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     let warnings: Vec<_> = text.lines().filter(|line| line.contains("WARN")).collect();
     assert_eq!(warnings.len(), 1, "{text}");
-    assert!(warnings[0].contains("match no route template") && warnings[0].contains("axum 0.8"), "{text}");
+    assert!(warnings[0].contains("without a matched route") && warnings[0].contains("axum 0.8"), "{text}");
 }

@@ -1,4 +1,4 @@
-//! Time that a request waits for an inner service is the operation's.
+//! The time that a request waits for the inner service's readiness.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use txnscope::{Metrics, TransactionLayer};
 
 const EACH: Duration = Duration::from_millis(50);
 
-/// Callers who wait for one another at a limit, each as long as those before him take.
+/// Callers wait for one another at a concurrency limit: each waits for all earlier ones.
 #[tokio::test]
 async fn concurrency_limit_wait_counts_as_operation_time() {
     let metrics = Metrics::isolated().unwrap();
@@ -36,13 +36,13 @@ async fn concurrency_limit_wait_counts_as_operation_time() {
     }
     let sum =
         value(&metrics, "transaction_duration_seconds_sum{operation=\"job\",outcome=\"succeeded\"}").unwrap();
-    // 1 + 2 + 3 + 4 + 5 of them; without the waits, 5.
+    // 1 + 2 + 3 + 4 + 5 times; without the waits, 5.
     let least = (EACH * 15).as_secs_f64();
     assert!((least..=waited.as_secs_f64()).contains(&sum), "{sum} s, and the callers had {waited:?}");
     assert_counters_balance(&metrics);
 }
 
-/// A service that is asked long before its call has not waited for that time.
+/// A service that becomes ready long before its call has not waited for that time.
 #[tokio::test]
 async fn time_between_ready_and_call_is_not_counted() {
     use tower::Service;

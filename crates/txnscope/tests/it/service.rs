@@ -1,4 +1,4 @@
-//! The layer around services that know nothing of HTTP. Compiles without any feature.
+//! The layer on services other than HTTP. Compiles without any feature.
 
 use std::convert::Infallible;
 use std::future::{Ready, pending, ready};
@@ -19,7 +19,7 @@ fn layer(metrics: &Metrics) -> TransactionLayer<Job> {
     TransactionLayer::with_classifier_and_registry(Job, metrics.registry())
 }
 
-/// A queue's jobs: the request is the job's name, the response whether it was accepted.
+/// A classifier of a queue's jobs: the request is the job's name, the response whether it was accepted.
 #[derive(Clone)]
 struct Job;
 
@@ -147,11 +147,11 @@ async fn panic_is_counted_once() {
     let service = service_fn(|_: &'static str| async {
         if true { panic!("in poll") } else { Ok::<_, Infallible>(true) }
     });
-    // The task dies with the panic: the future is dropped while unwinding.
+    // The task ends with the panic: the future is dropped while unwinding.
     assert!(tokio::spawn(layer(&metrics).layer(service).oneshot("in_task")).await.is_err());
     counted("in_task");
 
-    // Somebody catches the panic, and drops the future calmly afterwards.
+    // A caller catches the panic, and drops the future later.
     let mut future = Box::pin(layer(&metrics).layer(service).oneshot("caught"));
     assert!(catch_unwind(AssertUnwindSafe(|| futures_poll(&mut future))).is_err());
     drop(future);
@@ -245,7 +245,7 @@ async fn spawned_task_uses_operation_handle() {
     assert_counters_balance(&metrics);
 }
 
-/// A page is not a snapshot: requests come and go while it is written. What it says must add up all the same.
+/// A scrape is not atomic: requests start and end while it is rendered. Its counters must balance all the same.
 #[tokio::test]
 async fn nested_operations_keep_separate_reasons() {
     let metrics = Metrics::isolated().unwrap();
@@ -289,7 +289,7 @@ async fn nested_operations_keep_separate_reasons() {
 
 #[tokio::test]
 async fn future_is_dropped_inside_its_scope() {
-    /// Sends where it was dropped.
+    /// Sends the operation in which it was dropped.
     struct Witness(Sender<Option<&'static str>>);
 
     impl Drop for Witness {
@@ -330,7 +330,7 @@ async fn future_is_dropped_inside_its_scope() {
 fn every_scrape_balances_under_load() {
     let metrics = Metrics::isolated().unwrap();
     let service = layer(&metrics).layer(service_fn(|_: &'static str| ready(Ok::<_, Infallible>(true))));
-    /// Ends the load, also when an assertion fails.
+    /// Ends the load, even when an assertion fails.
     struct Done<'a>(&'a AtomicBool);
     impl Drop for Done<'_> {
         fn drop(&mut self) {
@@ -379,7 +379,7 @@ fn future_outliving_its_runtime_is_counted() {
         waiting.recv_timeout(std::time::Duration::from_secs(10)).unwrap();
     }
     assert_value(&metrics, "concurrent_operations{operation=\"cut_off\"}", 50.0);
-    // The runtime drops its tasks on its own threads; a task is over once what it ran is dropped.
+    // The runtime drops its tasks on its own threads; a task has ended once its future is dropped.
     runtime.shutdown_background();
     let other = tokio::runtime::Builder::new_current_thread().build().unwrap();
     for task in tasks {

@@ -25,7 +25,8 @@ pub(super) fn chain_handlers(
         }),
         second => {
             tracing::error!(
-                "transactions are not listened to: the client has a handler of command events of an unknown kind"
+                "transactions are not counted: the client has a command event handler of an unknown kind; set \
+                 TransactionListener::handler as the client's command event handler"
             );
             second
         }

@@ -204,7 +204,7 @@ mod tests {
                 refused(Reason::DUPLICATE_KEY),
             ),
             (doc! { "ok": 1.0, "writeErrors": [{ "code": 121_i64 }] }, refused(Reason::DOCUMENT_VALIDATION)),
-            (doc! { "ok": 1.0, "writeErrors": ["odd"] }, refused(Reason::OTHER)),
+            (doc! { "ok": 1.0, "writeErrors": ["invalid"] }, refused(Reason::OTHER)),
             (doc! { "ok": 1.0, "writeConcernError": { "code": 64 } }, CommandOutcome::WriteConcernError),
             (doc! { "ok": 1.0, "nErrors": 0 }, CommandOutcome::Done),
             (

@@ -221,8 +221,8 @@ impl Shared {
                     tracing::warn!(
                         operation = metrics.operation(),
                         command = event.command_name,
-                        "the work of a transaction has written without the transaction's session: that is not undone if \
-                         the transaction is; put .session(&mut tx) on each statement"
+                        "a transaction's callback has written without the transaction's session: the write is not undone if \
+                         the transaction aborts; put .session(&mut tx) on each statement"
                     );
                 }
                 if let Some(request) = Request::of(event.request_id, &event.command_name, &event.command) {

@@ -1,5 +1,5 @@
-//! Whatever a transaction begins with, the counters of the driver and those of the server agree, and nothing stays
-//! open: for the runner, and for the listener.
+//! For every first statement of a transaction, the counters of the driver and of the server match, and no transaction
+//! stays open, with the runner and with the listener.
 
 mod statements;
 
@@ -12,10 +12,10 @@ use txnscope::{Abort, Metrics, Reason, TransactionListener};
 use self::statements::{STATEMENTS, Statement, set_up};
 use crate::env::{Environment, NO, OPERATION};
 
-/// What one side has counted of one statement.
+/// The counters of one statement.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Counted {
-    /// On the server.
+    /// Started on the server.
     server: f64,
     /// Attempts, less those whose first statement was not sent.
     started: f64,
@@ -49,14 +49,14 @@ impl Counted {
         }
     }
 
-    /// Whether the server's counter is within what the client's say of it.
+    /// Whether the server's counter is within the bounds of the client's.
     fn agrees(self) -> bool {
         let most = self.started - self.refused + self.fenced;
         (most - self.lost..=most).contains(&self.server)
     }
 }
 
-/// By the runner. The work says no after a statement that works, so that nothing is changed.
+/// Runs the statement with the runner. The callback rejects after a successful statement, so that nothing is changed.
 async fn with_runner(env: &Environment, statement: Statement) -> (Counted, String) {
     let before = Counted::of(&env.metrics, env.server().await.started);
     let db = env.client.database("shop");
@@ -70,7 +70,7 @@ async fn with_runner(env: &Environment, statement: Statement) -> (Counted, Strin
     (Counted::of(&env.metrics, env.server().await.started).since(before), ended)
 }
 
-/// By hand, with a listener.
+/// Runs the statement with a driver session and a listener.
 async fn with_driver_session(
     env: &Environment,
     client: &Client,
@@ -101,14 +101,14 @@ async fn first_statement_driver_and_server_counters_match() {
     env.admin.database("shop").collection::<mongodb::bson::Document>("items").drop().await.unwrap();
     set_up(&env.admin.database("shop")).await.unwrap();
     let (client, metrics) = listened(&env.set).await;
-    // The first of all creates what every later one finds.
+    // The first operation establishes the connection.
     env.client.database("admin").run_command(doc! {"ping": 1}).await.unwrap();
     let mut wrong = Vec::new();
     let mut certain = 0;
     for (name, statement) in STATEMENTS {
         let (runner, ended) = with_runner(&env, *statement).await;
         let listener = with_driver_session(&env, &client, &metrics, *statement).await;
-        // The driver keeps its words from listeners.
+        // The driver hides this command from event handlers.
         let is_kept_secret = *name == "createUser";
         let same = is_kept_secret
             || (runner.started, runner.refused, runner.lost)

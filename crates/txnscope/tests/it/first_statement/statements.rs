@@ -1,5 +1,5 @@
-//! First statements of a transaction: what works, what the driver refuses, what the server refuses before it has begun
-//! a transaction, and what it refuses afterwards.
+//! First statements of a transaction: successful ones, ones that the driver rejects, and ones that the server rejects
+//! before or after starting the transaction.
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -12,17 +12,17 @@ use mongodb::options::{
 use mongodb::{ClientSession, Database, IndexModel};
 use serde::Deserialize;
 
-/// One statement, in the transaction of that session.
+/// One statement in the session's transaction.
 pub(crate) type Statement = for<'a> fn(&'a Database, &'a mut ClientSession) -> BoxFuture<'a, Result<()>>;
 
-/// A document that does not fit what is there.
+/// A type that does not match the stored documents.
 #[derive(Debug, Deserialize)]
 struct Misfit {
     #[allow(dead_code, reason = "only its type is wanted")]
     nowhere: u32,
 }
 
-/// Everything that the statements meet.
+/// Creates the collections and documents that the statements use.
 pub(crate) async fn set_up(db: &Database) -> Result<()> {
     let items = db.collection::<Document>("items");
     items.insert_many((1..=20).map(|n| doc! {"_id": n, "n": n, "text": "a text", "list": [n]})).await?;
@@ -42,7 +42,7 @@ pub(crate) async fn set_up(db: &Database) -> Result<()> {
 
 macro_rules! statements {
     ($(($name:literal, |$db:ident, $session:ident| $statement:expr)),* $(,)?) => {
-        /// Each with its name.
+        /// The statements and their names.
         pub(crate) const STATEMENTS: &[(&str, Statement)] = &[
             $(($name, |$db, $session| async move { $statement?; Ok(()) }.boxed())),*
         ];
@@ -54,7 +54,7 @@ fn items(db: &Database) -> mongodb::Collection<Document> {
 }
 
 statements![
-    // What works.
+    // Successful statements.
     ("find_one", |db, s| items(db).find_one(doc! {"_id": 1}).session(s).await),
     ("find_one of nothing", |db, s| items(db).find_one(doc! {"_id": "none"}).session(s).await),
     ("find in a view", |db, s| db.collection::<Document>("view").find_one(doc! {}).session(s).await),
@@ -106,7 +106,7 @@ statements![
         .session(s)
         .await),
     ("find_one_and_delete", |db, s| items(db).find_one_and_delete(doc! {"_id": 1}).session(s).await),
-    // What the server has done, and the driver cannot read.
+    // Statements that the server has executed, with a reply that the driver cannot decode.
     ("find_one of another type", |db, s| db
         .collection::<Misfit>("items")
         .find_one(doc! {"_id": 1})
@@ -121,7 +121,7 @@ statements![
         let mut cursor = db.collection::<Misfit>("items").find(doc! {}).session(&mut *s).await?;
         cursor.next(s).await.transpose()
     }),
-    // What the driver refuses.
+    // Statements that the driver rejects.
     ("update without an operator", |db, s| items(db)
         .update_one(doc! {}, doc! {"no operator": 1})
         .session(s)
@@ -147,7 +147,7 @@ statements![
         .session(s)
         .await),
     ("estimated_document_count by command", |db, s| db.run_command(doc! {"count": "items"}).session(s).await),
-    // What breaks a rule about the data.
+    // Statements that violate a rule about the data.
     ("a duplicate _id", |db, s| items(db).insert_one(doc! {"_id": 1}).session(s).await),
     ("a duplicate among many", |db, s| items(db)
         .insert_many([doc! {"_id": 300, "n": 300}, doc! {"_id": 1}])
@@ -183,7 +183,7 @@ statements![
         .update_one(doc! {"_id": 1}, doc! {"$push": {"text": 1}})
         .session(s)
         .await),
-    // What a statement cannot be.
+    // Invalid statements.
     ("an unknown operator of a filter", |db, s| items(db).find_one(doc! {"n": {"$bad": 1}}).session(s).await),
     ("an unknown top-level operator", |db, s| items(db).find_one(doc! {"$bad": 1}).session(s).await),
     ("an invalid regular expression", |db, s| items(db)
@@ -273,7 +273,7 @@ statements![
         .run_command(doc! {"delete": "items", "deletes": [{"limit": 1}]})
         .session(s)
         .await),
-    // What a transaction cannot hold.
+    // Statements that are not allowed in transactions.
     ("$out", |db, s| items(db).aggregate([doc! {"$out": "copy"}]).session(s).await),
     ("$merge", |db, s| items(db).aggregate([doc! {"$merge": "copy"}]).session(s).await),
     ("$out that is not last", |db, s| items(db)
@@ -354,7 +354,7 @@ statements![
         .find_one(doc! {})
         .session(s)
         .await),
-    // Commands.
+    // Raw commands.
     ("an unknown command", |db, s| db.run_command(doc! {"noSuchCommand": 1}).session(s).await),
     ("ping", |db, s| db.run_command(doc! {"ping": 1}).session(s).await),
     ("hello", |db, s| db.run_command(doc! {"hello": 1}).session(s).await),

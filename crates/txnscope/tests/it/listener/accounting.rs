@@ -1,4 +1,4 @@
-//! The listener's book against the server's, with and without the runner on the same client.
+//! The listener's counters match the server's, with and without the runner on the same client.
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use txnscope::{Abort, TransactionRunner};
 use txnscope_catalog as catalog;
 
 use super::jobs::Shop;
-use super::support::{ClientCounters, Listened, ServerCounters, quiet};
+use super::support::{ClientCounters, ListenedClient, ServerCounters, wait_until_idle};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mixed_jobs_listener_and_server_counters_match() {
     let set = ReplicaSet::start(1).await.unwrap();
-    let listened = Listened::connect(&set).await;
+    let listened = ListenedClient::connect(&set).await;
     let shop = Shop::open(&listened.client).await;
     let before = ServerCounters::of(&set).await;
     shop.run(500, |_| {}).await;
-    quiet(&set, &listened).await;
+    wait_until_idle(&set, &listened).await;
 
     let server = ServerCounters::of(&set).await.since(before);
     let client = ClientCounters::of(&listened.scrape());
@@ -26,7 +26,7 @@ async fn mixed_jobs_listener_and_server_counters_match() {
         (server.started, server.committed, server.aborted)
     );
     assert_eq!((client.unknown, client.refused, client.lost), (0.0, 0.0, 0.0));
-    // 150 contended, 50 read-only, 50 by the convenient API; empty ones and plain writes are none.
+    // 150 contended, 50 read-only, 50 by the convenient API; empty transactions and plain writes do not count.
     assert_eq!(client.committed, 250.0);
     let aborted = |reason| listened.sum(&catalog::CLIENT_TRANSACTIONS_ABORTED, &[("reason", reason)]);
     assert_eq!(aborted("duplicate_key"), 50.0);
@@ -43,7 +43,7 @@ async fn mixed_jobs_listener_and_server_counters_match() {
 #[tokio::test(flavor = "multi_thread")]
 async fn runner_transactions_are_counted_once() {
     let set = ReplicaSet::start(1).await.unwrap();
-    let listened = Listened::connect(&set).await;
+    let listened = ListenedClient::connect(&set).await;
     let shop = Shop::open(&listened.client).await;
     let before = ServerCounters::of(&set).await;
 
@@ -62,7 +62,7 @@ async fn runner_transactions_are_counted_once() {
     };
     tokio::join!(runs, shop.run(200, |_| {}));
     runner.wait_idle().await;
-    quiet(&set, &listened).await;
+    wait_until_idle(&set, &listened).await;
 
     let server = ServerCounters::of(&set).await.since(before);
     let client = ClientCounters::of(&listened.scrape());
@@ -75,17 +75,18 @@ async fn runner_transactions_are_counted_once() {
     assert_eq!((committed("runner"), committed(catalog::UNSCOPED)), (100.0, 100.0));
 }
 
-/// A cancelled run is ended aside: its session is killed, and a fence may follow in it. All that is the runner's.
+/// A cancelled transaction is ended in the background: its session is killed, and a fence may follow in it. The
+/// runner counts all of that.
 #[tokio::test(flavor = "multi_thread")]
 async fn runner_cleanups_are_not_counted() {
     let set = ReplicaSet::start(1).await.unwrap();
-    let listened = Listened::connect(&set).await;
+    let listened = ListenedClient::connect(&set).await;
     listened.collection("hot").insert_one(doc! {"_id": 0}).await.unwrap();
     let runner = TransactionRunner::with_registry(&listened.client, listened.metrics.registry());
     let hot = listened.collection("hot");
     let cleanups = |result| listened.sum(&catalog::CLIENT_TRANSACTION_CLEANUPS, &[("result", result)]) > 0.0;
-    // Later and later in the course of a run. How long one takes is the machine's business: over again, with longer steps,
-    // until both kinds of cleanup have been provoked.
+    // Cancel later and later. The duration of a run depends on the machine: repeat with longer steps until both kinds
+    // of cleanup have been provoked.
     for round in 1..=50_u64 {
         for index in 0..200_u64 {
             let work = async |mut tx: txnscope::Transaction| -> Result<(), Abort> {
@@ -101,7 +102,7 @@ async fn runner_cleanups_are_not_counted() {
             break;
         }
     }
-    quiet(&set, &listened).await;
+    wait_until_idle(&set, &listened).await;
     let scrape = listened.scrape();
     let counted =
         |operation| scrape.sum(catalog::CLIENT_TRANSACTIONS_STARTED.name, &[("operation", operation)]);

@@ -1,4 +1,4 @@
-//! The listener beside what else hears events, and under what else records.
+//! The listener with other event handlers, and with a failing recorder.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -50,7 +50,7 @@ async fn application_event_handler_still_receives_events() {
         session.commit_transaction().await.unwrap();
     }
     while !is_commit(&receiver.recv().await.unwrap()) {}
-    wait::until("what is heard in tasks of their own", async || {
+    wait::until("the events of asynchronous handlers", async || {
         let heard = heard.load(Relaxed);
         ensure!(heard == 2, "{heard} commits");
         Ok(())
@@ -65,7 +65,7 @@ fn is_commit(event: &CommandEvent) -> bool {
     matches!(event, CommandEvent::Succeeded(event) if event.command_name == "commitTransaction")
 }
 
-/// A recorder with a fault.
+/// A recorder that panics.
 struct Panics;
 
 impl Recorder for Panics {
@@ -74,7 +74,7 @@ impl Recorder for Panics {
     fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
 
     fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
-        panic!("a fault of the recorder")
+        panic!("the recorder panics")
     }
 
     fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {

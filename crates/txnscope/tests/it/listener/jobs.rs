@@ -1,4 +1,4 @@
-//! A mixed load on the bare driver: what code does that knows nothing of us.
+//! A mixed load on the driver, by code that does not use txnscope.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use mongodb::{Client, ClientSession, Collection};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-/// What one job does.
+/// The kinds of jobs.
 #[derive(Debug, Clone, Copy)]
 enum Job {
     Contended,
@@ -19,7 +19,7 @@ enum Job {
     RetryableWrite,
     /// The driver's convenient API.
     Convenient,
-    /// Its session is dropped in the middle of a transaction.
+    /// The session is dropped inside a transaction.
     Dropped,
 }
 
@@ -45,7 +45,7 @@ pub(crate) struct Shop {
 }
 
 impl Shop {
-    /// Three hot documents, and one that is in the way of every duplicate.
+    /// Three contended documents, and one that every duplicate conflicts with.
     pub(crate) async fn open(client: &Client) -> Self {
         let database = client.database("shop");
         let shop = Self {
@@ -58,7 +58,7 @@ impl Shop {
         shop
     }
 
-    /// Runs so many jobs in 32 tasks. `progress` is told of each that has ended.
+    /// Runs this many jobs in 32 tasks. `progress` is called for each finished one.
     pub(crate) async fn run(&self, jobs: usize, mut progress: impl FnMut(usize)) {
         let at_once = Arc::new(Semaphore::new(32));
         let mut tasks = JoinSet::new();
@@ -95,7 +95,7 @@ impl Shop {
                 session.commit_transaction().await.unwrap();
             }
             Job::ReadOnly => {
-                // What an election ends is not tried again, here and below.
+                // Jobs that an election ends are not retried, here and below.
                 session.start_transaction().await.unwrap();
                 if self.hot.find_one(doc! {"_id": 0}).session(&mut session).await.is_ok() {
                     let _ = session.commit_transaction().await;
@@ -124,7 +124,7 @@ impl Shop {
         Ok(())
     }
 
-    /// The loop that the driver's documentation asks for.
+    /// The commit loop of the driver's documentation.
     async fn until_committed(&self, session: &mut ClientSession, index: usize) {
         loop {
             session.start_transaction().await.unwrap();

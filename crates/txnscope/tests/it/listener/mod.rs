@@ -1,4 +1,4 @@
-//! The listener on real servers: its books against the server's own.
+//! The listener on real servers: its counters match the server's.
 
 mod accounting;
 mod election;

@@ -1,11 +1,11 @@
-//! Servers that refuse commands because they have too much to do, and what the driver sends again by itself.
+//! Overloaded servers, and the driver's own retries.
 
 use mongodb::Client;
 use mongodb::bson::{Document, doc};
 use testkit::{FailPoint, ReplicaSet};
 use txnscope_catalog as catalog;
 
-use super::support::{ClientCounters, Listened, ServerCounters, quiet};
+use super::support::{ClientCounters, ListenedClient, ServerCounters, wait_until_idle};
 
 const OPERATION: &str = "POST /pay";
 
@@ -14,7 +14,8 @@ fn overloaded(command: &str) -> Document {
     doc! {"failCommands": [command], "errorCode": 462, "errorLabels": labels.to_vec()}
 }
 
-/// A transaction by hand: an `insert`, a `find`, and the commit or an abort. That command is refused so often.
+/// A transaction with a driver session: an `insert`, a `find`, and the commit or an abort. `command` is rejected
+/// `times` times.
 async fn pay(client: Client, admin: Client, command: &'static str, times: i32) -> mongodb::error::Result<()> {
     let fail =
         async || FailPoint::fail_command_times(&admin, "listened", times, overloaded(command)).await.unwrap();
@@ -25,7 +26,7 @@ async fn pay(client: Client, admin: Client, command: &'static str, times: i32) -
         fail().await;
     }
     items.insert_one(doc! {}).session(&mut session).await?;
-    // Only now: with the first statement the server itself looks its session up, with a `find`.
+    // Set the failpoint only now: with the first statement the server itself reads the session, with a `find`.
     if command != "insert" {
         fail().await;
     }
@@ -53,10 +54,10 @@ async fn overload_retries_of_driver_are_followed() {
         ("abortTransaction", 2, 2.0, "aborted"),
     ] {
         let case = format!("{command} {times} times");
-        let listened = Listened::connect(&set).await;
+        let listened = ListenedClient::connect(&set).await;
         let before = ServerCounters::of(&set).await;
         if command == "insert" && times < 3 {
-            // Outside of any transaction, the same.
+            // The same outside of any transaction.
             FailPoint::fail_command_times(&admin, "listened", 1, overloaded("insert")).await.unwrap();
             let plain = listened.collection("plain");
             listened.within(OPERATION, async move { plain.insert_one(doc! {}).await.unwrap() }).await;
@@ -64,10 +65,10 @@ async fn overload_retries_of_driver_are_followed() {
         let work = pay(listened.client.clone(), admin.clone(), command, times);
         let ended = listened.within(OPERATION, work).await;
         assert_eq!(ended.is_ok(), ends == "committed" || command == "abortTransaction", "{case}: {ended:?}");
-        // A session that goes on says that no repeat of a commit will come.
+        // The session's next transaction shows that no retry of the commit will come.
         let plain = listened.collection("plain");
         plain.insert_one(doc! {}).await.unwrap();
-        quiet(&set, &listened).await;
+        wait_until_idle(&set, &listened).await;
         let (client, server) =
             (ClientCounters::of(&listened.scrape()), ServerCounters::of(&set).await.since(before));
         let is = |what: &str| f64::from(u8::from(ends == what));

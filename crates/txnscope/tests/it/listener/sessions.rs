@@ -1,4 +1,4 @@
-//! Whose transaction it is, and those of which nothing more is heard.
+//! Attribution of transactions to operations, and abandoned transactions.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use txnscope::scope;
 use txnscope_catalog as catalog;
 use txnscope_catalog::UNSCOPED;
 
-use super::support::{ClientCounters, Listened, quiet};
+use super::support::{ClientCounters, ListenedClient, wait_until_idle};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn transaction_is_attributed_to_starting_operation() {
     let set = ReplicaSet::start(1).await.unwrap();
-    let listened = Listened::connect(&set).await;
+    let listened = ListenedClient::connect(&set).await;
     let (client, orders) = (listened.client.clone(), listened.collection("orders"));
     let transaction = async move || {
         let mut session = client.start_session().await.unwrap();
@@ -23,10 +23,10 @@ async fn transaction_is_attributed_to_starting_operation() {
         session
     };
 
-    // In the handler's own task; the driver aborts in one of its own, which has no scope.
+    // In the handler's own task; the driver aborts in another task, which has no scope.
     let work = transaction.clone();
     listened.within("dropped", async move { drop(work().await) }).await;
-    // In a task that was given the handle, and in one that was not.
+    // In a task with the operation's handle, and in one without.
     let work = transaction.clone();
     let spawns = async move {
         let operation = scope::current().unwrap();
@@ -37,7 +37,7 @@ async fn transaction_is_attributed_to_starting_operation() {
         tokio::spawn(async move { work().await.commit_transaction().await.unwrap() }).await.unwrap();
     };
     listened.within("spawns", spawns).await;
-    quiet(&set, &listened).await;
+    wait_until_idle(&set, &listened).await;
 
     let scrape = listened.scrape();
     let started =
@@ -50,7 +50,7 @@ async fn transaction_is_attributed_to_starting_operation() {
 #[tokio::test(flavor = "multi_thread")]
 async fn failed_operation_takes_driver_reason() {
     let set = ReplicaSet::start(1).await.unwrap();
-    let listened = Listened::connect(&set).await;
+    let listened = ListenedClient::connect(&set).await;
     let (client, orders) = (listened.client.clone(), listened.collection("orders"));
     orders.insert_one(doc! {"_id": 1}).await.unwrap();
     let work = async move {
@@ -67,7 +67,7 @@ async fn failed_operation_takes_driver_reason() {
 #[tokio::test(flavor = "multi_thread")]
 async fn failure_after_commit_ignores_attempt_reason() {
     let set = ReplicaSet::start(1).await.unwrap();
-    let listened = Listened::connect(&set).await;
+    let listened = ListenedClient::connect(&set).await;
     let (client, orders) = (listened.client.clone(), listened.collection("orders"));
     orders.insert_one(doc! {"_id": 1, "n": 0}).await.unwrap();
     let work = async move {
@@ -96,7 +96,7 @@ async fn failure_after_commit_ignores_attempt_reason() {
 #[tokio::test(flavor = "multi_thread")]
 async fn open_transactions_list_names_session_holder() {
     let set = ReplicaSet::start(1).await.unwrap();
-    let listened = Listened::connect(&set).await;
+    let listened = ListenedClient::connect(&set).await;
     let (client, orders) = (listened.client.clone(), listened.collection("orders"));
     let work = async move {
         let mut session = client.start_session().await.unwrap();
@@ -108,7 +108,7 @@ async fn open_transactions_list_names_session_holder() {
     let rows = listened.metrics.registry().open_transactions().list();
     assert_eq!(rows.iter().map(|row| row.operation).collect::<Vec<_>>(), ["holds"]);
 
-    // The server knows it by the same names.
+    // The server reports the same session id and number.
     let pipeline = [
         doc! {"$currentOp": {"allUsers": true, "idleSessions": true}},
         doc! {"$match": {"transaction.parameters.autocommit": false}},
@@ -126,9 +126,9 @@ async fn open_transactions_list_names_session_holder() {
     assert!(listened.metrics.registry().open_transactions().is_empty());
 }
 
-/// Leaves a transaction in its first statement, as a request does whose caller leaves.
-async fn drop_in_first_statement(set: &ReplicaSet, listened: &Listened) {
-    // Once, and for longer than the test takes: turning it off would wait for the statement.
+/// Drops a transaction in its first statement, as a cancelled request does.
+async fn drop_in_first_statement(set: &ReplicaSet, listened: &ListenedClient) {
+    // Once, and for longer than the test takes: turning the failpoint off would wait for the statement.
     let blocks = doc! {"failCommands": ["insert"], "blockConnection": true, "blockTimeMS": 600_000};
     FailPoint::fail_command_times(&set.client().await.unwrap(), "listened", 1, blocks).await.unwrap();
     let (client, orders) = (listened.client.clone(), listened.collection("orders"));
@@ -137,7 +137,7 @@ async fn drop_in_first_statement(set: &ReplicaSet, listened: &Listened) {
         session.start_transaction().await.unwrap();
         orders.insert_one(doc! {"a": 1}).session(&mut session).await
     }));
-    wait::until("the statement to be under way", async || {
+    wait::until("the statement to be in progress", async || {
         let open = listened.sum(&catalog::CLIENT_TRANSACTIONS_OPEN, &[("operation", "leaves")]);
         ensure!(open == 1.0, "{open} open");
         Ok(())
@@ -152,9 +152,9 @@ async fn drop_in_first_statement(set: &ReplicaSet, listened: &Listened) {
 async fn abandoned_transaction_is_counted_without_further_events() {
     let set = ReplicaSet::start(1).await.unwrap();
     let silence = Duration::from_millis(400);
-    let listened = Listened::connect_with(&set, |listener| listener.abandon_after(silence)).await;
+    let listened = ListenedClient::connect_with(&set, |listener| listener.abandon_after(silence)).await;
     drop_in_first_statement(&set, &listened).await;
-    wait::until("it to be given up", async || {
+    wait::until("the transaction to be abandoned", async || {
         let counters = ClientCounters::of(&listened.scrape());
         ensure!(counters.open == 0.0, "{counters:?}");
         Ok(())
@@ -174,9 +174,9 @@ async fn abandoned_transaction_is_counted_without_further_events() {
 #[tokio::test(flavor = "multi_thread")]
 async fn abandoned_transaction_ends_with_next_session_write() {
     let set = ReplicaSet::start(1).await.unwrap();
-    let listened = Listened::connect(&set).await;
+    let listened = ListenedClient::connect(&set).await;
     drop_in_first_statement(&set, &listened).await;
-    // The driver puts the session back into its pool in a task of its own; then a plain write takes it.
+    // The driver returns the session to its pool in a task of its own; then a plain write reuses it.
     wait::until("the session to be used again", async || {
         listened.collection("orders").insert_one(doc! {"b": 1}).await?;
         let counters = ClientCounters::of(&listened.scrape());

@@ -1,4 +1,4 @@
-//! A client that is listened to, and the two books to compare.
+//! A client with a listener, and the counters of both sides.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -13,13 +13,13 @@ use txnscope::{Metrics, TransactionLayer, TransactionListener};
 use txnscope_catalog as catalog;
 use txnscope_catalog::Metric;
 
-/// A client with a listener, and where it counts.
-pub(crate) struct Listened {
+/// A client with a listener, and the listener's metrics.
+pub(crate) struct ListenedClient {
     pub(crate) metrics: Metrics,
     pub(crate) client: Client,
 }
 
-impl Listened {
+impl ListenedClient {
     pub(crate) async fn connect(set: &ReplicaSet) -> Self {
         Self::connect_with(set, |listener| listener).await
     }
@@ -47,7 +47,7 @@ impl Listened {
         self.scrape().sum(metric.name, labels)
     }
 
-    /// Work inside an operation of that name, as a request's is.
+    /// Polls a future inside an operation, as a request's.
     pub(crate) fn within<T, F>(
         &self,
         operation: &'static str,
@@ -93,7 +93,7 @@ pub(crate) async fn options(set: &ReplicaSet) -> ClientOptions {
     options
 }
 
-/// The client's book, all operations together.
+/// The client's counters, summed over the operations.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct ClientCounters {
     pub(crate) started: f64,
@@ -122,7 +122,7 @@ impl ClientCounters {
     }
 }
 
-/// The server's book, summed over the members: each counts what it did as the primary.
+/// The server's counters, summed over the members: each member counts its transactions as the primary.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct ServerCounters {
     pub(crate) started: f64,
@@ -157,9 +157,9 @@ impl ServerCounters {
     }
 }
 
-/// Waits until nothing is open on either side.
-pub(crate) async fn quiet(set: &ReplicaSet, listened: &Listened) {
-    wait::until("everything to have ended", async || {
+/// Waits until no transaction is open on either side.
+pub(crate) async fn wait_until_idle(set: &ReplicaSet, listened: &ListenedClient) {
+    wait::until("every transaction to have ended", async || {
         let (server, client) = (ServerCounters::of(set).await, ClientCounters::of(&listened.scrape()));
         ensure!(server.open == 0.0 && client.open == 0.0, "{server:?} {client:?}");
         Ok(())

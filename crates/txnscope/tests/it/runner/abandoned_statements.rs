@@ -1,4 +1,4 @@
-//! Work that gives up a statement by itself: whether the server has answered decides, not who has stopped waiting.
+//! Callbacks that abandon a statement: the server's reply decides, not who has stopped waiting.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
@@ -10,13 +10,13 @@ use tokio::time::timeout;
 use txnscope::transaction::Cause;
 use txnscope::{Abort, Reason, Transaction, TransactionError};
 
-use super::cancellation::under_way;
+use super::cancellation::wait_until_in_progress;
 use crate::env::{Environment, NO, OPERATION};
 
-/// How long the work waits for a statement that takes much longer.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// The callback's timeout for a statement that takes much longer.
+const STATEMENT_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// What the work does after it has given up its first statement.
+/// The callback's next step after it has abandoned its first statement.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Then {
     SaysNo,
@@ -24,19 +24,19 @@ enum Then {
     AnotherDriverError,
     AbortsByItself,
     Panics,
-    /// As an adapter does that asks for the session only once.
+    /// Requests the session only once, as an adapter may do.
     AnotherStatement,
 }
 
 async fn give_up_the_first(env: &Environment, tx: &mut Transaction, then: Then) -> Result<(), Abort<Reason>> {
     let items = env.items();
     let insert = items.insert_one(doc! {"_id": 1}).session(&mut *tx);
-    assert!(timeout(PATIENCE, insert.into_future()).await.is_err(), "it was answered");
+    assert!(timeout(STATEMENT_TIMEOUT, insert.into_future()).await.is_err(), "the statement was answered");
     match then {
         Then::SaysNo => Err(NO.into()),
         Then::SaysDone => Ok(()),
         Then::AnotherDriverError => {
-            // Outside of the transaction, and refused by the driver.
+            // Outside of the transaction, and rejected by the driver.
             items.update_one(doc! {}, doc! {"no operator": 1}).await?;
             Ok(())
         }
@@ -93,13 +93,13 @@ async fn abandoned_first_statement_leaves_nothing_open() {
             fenced += 1.0;
             assert_eq!(env.cleanups("fenced"), fenced, "{then:?} {flow:?}");
             assert_eq!(env.not_started("lost"), fenced, "{then:?} {flow:?}");
-            env.nothing_is_locked().await;
+            env.assert_nothing_is_locked().await;
             assert_eq!(env.items_of_others().count_documents(doc! {}).await.unwrap(), 0);
         }
     }
 }
 
-/// The fault as it was seen: the statement waits in the server, and another writer of that document waits for it.
+/// Regression: the statement waits in the server, and another writer of the document waits for it.
 #[tokio::test]
 async fn abandoned_first_statement_does_not_block_writers() {
     let env = Environment::start().await;
@@ -109,18 +109,19 @@ async fn abandoned_first_statement_does_not_block_writers() {
     env.fail_times(1, blocks).await;
     let rejected = env.runner.run_as(OPERATION, async |mut tx| {
         let update = items.update_one(doc! {"_id": 1}, doc! {"$inc": {"n": 1}}).session(&mut tx);
-        timeout(PATIENCE, update.into_future()).await.map_err(|_| NO)??;
+        timeout(STATEMENT_TIMEOUT, update.into_future()).await.map_err(|_| NO)??;
         Ok::<_, Abort<Reason>>(())
     });
     assert_eq!(rejected.await.unwrap_err().reason(), NO);
-    env.nothing_is_locked().await;
+    env.assert_nothing_is_locked().await;
     env.reconciled().await;
     assert_eq!((env.cleanups("fenced"), env.aborted_for("no")), (1.0, 1.0));
     let item = env.items_of_others().find_one(doc! {"_id": 1}).await.unwrap().unwrap();
     assert_eq!(item.get_i32("n").unwrap(), 0);
 }
 
-/// The answer to a later statement is none to the first: that one waits in the server, and begins when nobody expects it.
+/// The reply to a later statement does not answer the first one, which waits in the server and starts the transaction
+/// later.
 #[tokio::test]
 async fn abandoned_then_refused_statement_leaves_nothing_open() {
     let env = Environment::start().await;
@@ -131,7 +132,7 @@ async fn abandoned_then_refused_statement_leaves_nothing_open() {
         let runner = env.runner.clone().max_attempts(1);
         let failed = runner.run_as(OPERATION, async |mut tx| {
             let insert = items.insert_one(doc! {"case": case}).session(&mut tx);
-            assert!(timeout(PATIENCE, insert.into_future()).await.is_err());
+            assert!(timeout(STATEMENT_TIMEOUT, insert.into_future()).await.is_err());
             let refused = db.run_command(doc! {"noSuchCommand": 1}).session(&mut tx).await;
             match case {
                 "returned" => refused.map(drop).map_err(Abort::<Reason>::from),
@@ -141,7 +142,7 @@ async fn abandoned_then_refused_statement_leaves_nothing_open() {
         });
         failed.await.unwrap_err();
         env.runner.wait_idle().await;
-        under_way(&env, "insert", 0).await;
+        wait_until_in_progress(&env, "insert", 0).await;
         assert_eq!(env.server().await.open, 0, "{case}");
         env.reconciled().await;
         assert_eq!(env.not_started("refused"), 0.0, "{case}");
@@ -159,21 +160,21 @@ async fn abandoned_later_statement_leaves_nothing_open() {
             items.insert_one(doc! {"_id": i32::from(no)}).session(&mut tx).await?;
             proxy.set(Flow::RepliesHeld);
             let second = items.insert_one(doc! {"_id": 2 + i32::from(no)}).session(&mut tx);
-            let late = timeout(PATIENCE, second.into_future()).await;
+            let late = timeout(STATEMENT_TIMEOUT, second.into_future()).await;
             proxy.set(Flow::Open);
             assert!(late.is_err());
             if no { Err(NO.into()) } else { Ok::<_, Abort<Reason>>(()) }
         });
         assert_eq!(ended.await.is_err(), no);
         env.reconciled().await;
-        env.nothing_is_locked().await;
+        env.assert_nothing_is_locked().await;
     }
-    // What was committed is there; of the statement that was given up, nobody has said anything.
+    // The committed write is there; the abandoned statement may or may not have been applied.
     let ids = env.items_of_others().distinct("_id", doc! {"_id": {"$in": [0, 1, 3]}}).await.unwrap();
     assert_eq!(ids, [mongodb::bson::Bson::Int32(0)]);
 }
 
-/// While nobody can be reached, nothing is sent: there is nothing to clean up, and nothing is tried.
+/// Without a reachable server nothing is sent, and no cleanup is needed.
 #[tokio::test]
 async fn unsent_statement_needs_no_cleanup() {
     let env = Environment::start().await;
@@ -186,7 +187,7 @@ async fn unsent_statement_needs_no_cleanup() {
         Err::<(), Abort<Reason>>(NO.into())
     });
     assert_eq!(rejected.await.unwrap_err().reason(), NO);
-    assert_eq!(env.runner.pending_cleanups(), 0, "something is being cleaned up");
+    assert_eq!(env.runner.pending_cleanups(), 0, "a cleanup is pending");
     env.set.members()[0].thaw().unwrap();
     env.reconciled().await;
     assert_eq!(
@@ -195,7 +196,7 @@ async fn unsent_statement_needs_no_cleanup() {
     );
 }
 
-/// The server hangs when the work says no.
+/// The server hangs when the callback rejects.
 #[tokio::test]
 async fn rejection_does_not_wait_for_abort() {
     let env = Environment::start().await;
@@ -204,7 +205,7 @@ async fn rejection_does_not_wait_for_abort() {
         .fail(doc! {"failCommands": ["abortTransaction"], "blockConnection": true, "blockTimeMS": 600_000})
         .await;
     for _ in 0..2 {
-        // The second one wants the key of the first, whose abort is under way.
+        // The second transaction needs the key of the first one, whose abort is in flight.
         let rejected = env.runner.serialize_on("key").named(OPERATION).run(async |mut tx| {
             let id = calls.fetch_add(1, Relaxed);
             items.insert_one(doc! {"_id": id}).session(&mut tx).await?;
@@ -221,7 +222,7 @@ async fn rejection_does_not_wait_for_abort() {
     })
     .await
     .unwrap();
-    // An abort of which nothing is heard is followed by a kill.
+    // An abort without a reply is followed by a kill.
     wait::until("both to be ended on the server", async || {
         let killed = env.cleanups("aborted");
         ensure!(killed == 2.0, "{killed}");
@@ -233,7 +234,7 @@ async fn rejection_does_not_wait_for_abort() {
     drop(failpoint);
 }
 
-/// Work that commits by itself and then fails has changed something, and is not told that it has not.
+/// A callback that commits itself and then fails has changed the data, and must not return `Failed`.
 #[tokio::test]
 async fn callback_that_commits_then_rejects_is_unknown() {
     let env = Environment::start().await;

@@ -1,4 +1,4 @@
-//! No transaction outlives its request, whatever await it is dropped at.
+//! Cancellation: no transaction outlives its request, at any await point.
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use txnscope::{Abort, Transaction};
 use crate::env::{Environment, OPERATION};
 
 /// Three statements.
-async fn work(env: &Environment, tx: &mut Transaction) -> Result<(), Abort> {
+async fn callback(env: &Environment, tx: &mut Transaction) -> Result<(), Abort> {
     let items = env.items();
     items.insert_one(doc! {}).session(&mut *tx).await?;
     items.update_one(doc! {"_id": "a"}, doc! {"$inc": {"n": 1}}).session(&mut *tx).await?;
@@ -22,8 +22,8 @@ async fn work(env: &Environment, tx: &mut Transaction) -> Result<(), Abort> {
     Ok(())
 }
 
-/// Waits until the server has so many of that command under way.
-pub(crate) async fn under_way(env: &Environment, command: &str, count: usize) {
+/// Waits until the server runs this many of that command.
+pub(crate) async fn wait_until_in_progress(env: &Environment, command: &str, count: usize) {
     wait::until(command, async || {
         let pipeline = vec![
             doc! {"$currentOp": {"allUsers": true, "idleConnections": true}},
@@ -46,15 +46,15 @@ async fn drop_in_any_statement_ends_and_counts_once() {
         let failpoint =
             env.fail(doc! {"failCommands": [command], "blockConnection": true, "blockTimeMS": 1_000}).await;
         tokio::select! {
-            ended = env.runner.run_as(OPERATION, async |mut tx| work(&env, &mut tx).await) => panic!("{ended:?}"),
-            () = under_way(&env, command, 1) => {}
+            ended = env.runner.run_as(OPERATION, async |mut tx| callback(&env, &mut tx).await) => panic!("{ended:?}"),
+            () = wait_until_in_progress(&env, command, 1) => {}
         }
         failpoint.off().await.unwrap();
         env.reconciled().await;
         assert_eq!(env.driver(), [times, 0.0, times, 0.0, 0.0]);
         assert_eq!(env.aborted_for("cancelled"), times);
     }
-    // Only of a first statement is it not known whether a transaction is open.
+    // Only after a first statement it is unknown whether a transaction is open.
     assert_eq!((env.cleanups("fenced"), env.cleanups("aborted")), (1.0, 2.0));
     assert_eq!(env.items_of_others().count_documents(doc! {}).await.unwrap(), 0);
 }
@@ -85,8 +85,8 @@ async fn drop_after_commit_was_sent_does_not_abort() {
         .fail(doc! {"failCommands": ["commitTransaction"], "blockConnection": true, "blockTimeMS": 500})
         .await;
     tokio::select! {
-        ended = env.runner.run_as(OPERATION, async |mut tx| work(&env, &mut tx).await) => panic!("{ended:?}"),
-        () = under_way(&env, "commitTransaction", 1) => {}
+        ended = env.runner.run_as(OPERATION, async |mut tx| callback(&env, &mut tx).await) => panic!("{ended:?}"),
+        () = wait_until_in_progress(&env, "commitTransaction", 1) => {}
     }
     failpoint.off().await.unwrap();
     let server = env.reconciled().await;
@@ -99,7 +99,7 @@ async fn drop_after_commit_was_sent_does_not_abort() {
 #[tokio::test]
 async fn lost_first_reply_leaves_nothing_open() {
     let (env, proxy) = Environment::behind_a_proxy().await;
-    // Connections that are warm, so that the statement is the next thing that passes.
+    // Establish the connections, so that the statement is the next data through the proxy.
     env.client.database("admin").run_command(doc! {"ping": 1}).await.unwrap();
     for flow in [Flow::RepliesHeld, Flow::Held] {
         let items = env.items();
@@ -108,7 +108,7 @@ async fn lost_first_reply_leaves_nothing_open() {
             items.insert_one(doc! {}).session(&mut tx).await?;
             Ok::<_, Abort>(())
         });
-        // The server has executed it, or the network holds it: either way nothing more comes back.
+        // The server has executed the statement, or the network holds it: no reply arrives either way.
         let seen = async {
             if flow == Flow::RepliesHeld {
                 wait::until("the transaction to be open", async || {
@@ -164,19 +164,19 @@ async fn storm(env: &Environment, cancellations: usize, seed: u64) {
     const AT_ONCE: usize = 50;
     let mut rng = StdRng::seed_from_u64(seed);
     for _ in 0..cancellations / AT_ONCE {
-        // How long it takes here and now says which moments are in its middle.
+        // The duration of one run on this machine bounds the random drop times.
         let begin = tokio::time::Instant::now();
         let whole =
-            (0..AT_ONCE).map(|_| env.runner.run_as(OPERATION, async |mut tx| work(env, &mut tx).await));
+            (0..AT_ONCE).map(|_| env.runner.run_as(OPERATION, async |mut tx| callback(env, &mut tx).await));
         for ended in futures_util::future::join_all(whole).await {
             ended.unwrap();
         }
         let length = u64::try_from(begin.elapsed().as_micros()).unwrap();
         let mut requests = Vec::new();
         for _ in 0..AT_ONCE {
-            // The random moment is what is tested, not something that is waited for.
+            // The random drop time is the subject of this test, not a wait for a condition.
             let moment = Duration::from_micros(rng.random_range(0..length));
-            let run = env.runner.run_as(OPERATION, async |mut tx| work(env, &mut tx).await);
+            let run = env.runner.run_as(OPERATION, async |mut tx| callback(env, &mut tx).await);
             requests.push(tokio::time::timeout(moment, run));
         }
         for ended in futures_util::future::join_all(requests).await.into_iter().flatten() {
@@ -191,8 +191,12 @@ async fn thousand_random_drops_leave_nothing_open() {
     env.items_of_others().insert_one(doc! {"_id": "c"}).await.unwrap();
     storm(&env, 1_000, 1).await;
     let server = env.reconciled().await;
-    assert!(env.aborted_for("cancelled") > 0.0, "none was dropped in its middle\n{}", env.metrics.render());
-    env.nothing_is_locked().await;
+    assert!(
+        env.aborted_for("cancelled") > 0.0,
+        "no request was dropped in its transaction\n{}",
+        env.metrics.render()
+    );
+    env.assert_nothing_is_locked().await;
     let written = env.items_of_others().count_documents(doc! {"_id": {"$ne": "c"}}).await.unwrap();
     assert_eq!(i64::try_from(written).unwrap(), server.committed, "one document for each commit");
 }
@@ -213,7 +217,7 @@ async fn random_drops_on_stalling_network_leave_nothing_open() {
     }
     proxy.set(Flow::Open);
     env.reconciled().await;
-    env.nothing_is_locked().await;
+    env.assert_nothing_is_locked().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -239,7 +243,7 @@ async fn hundred_panics_leave_nothing_open() {
     #[allow(clippy::cast_precision_loss, reason = "far below 2^53")]
     let begun = panicked as f64;
     assert_eq!(env.aborted_for("panic"), begun, "{}", env.metrics.render());
-    env.nothing_is_locked().await;
+    env.assert_nothing_is_locked().await;
     assert_eq!(env.items_of_others().count_documents(doc! {}).await.unwrap(), 0);
 }
 

@@ -1,4 +1,4 @@
-//! The runner inside an axum handler: what borrows compiles, and the operation is the request's.
+//! The runner inside an axum handler: borrowing callbacks compile, and the operation is the request's.
 
 use std::sync::Arc;
 
@@ -76,7 +76,7 @@ async fn concurrent_consumptions_beyond_balance_are_rejected() {
     assert_eq!(left.get_i32("n").unwrap(), 200);
 }
 
-/// One that conflicts once and commits, and then refuses the request for another reason.
+/// A handler that conflicts once and commits, and then rejects the request for another reason.
 async fn commits_and_refuses(State(app): State<Arc<App>>) -> Response {
     let calls = std::sync::atomic::AtomicU32::new(0);
     let committed = app.runner.run(async |mut tx| {
@@ -147,7 +147,7 @@ async fn open_transactions_route_is_local_only() {
     for host in ["127.0.0.1:3000", "127.0.0.2", "localhost:3000", "LOCALHOST", "localhost.", "[::1]:3000"] {
         assert_eq!(from_here("host", host).await.0, StatusCode::OK, "{host}");
     }
-    // A browser that a foreign name has led to this machine.
+    // A browser after DNS rebinding.
     for host in
         ["evil.example", "evil.example:3000", "127.0.0.1.evil.example", "10.0.0.1:3000", "[2001:db8::1]", ""]
     {
@@ -155,7 +155,7 @@ async fn open_transactions_route_is_local_only() {
         assert_eq!(status, StatusCode::FORBIDDEN, "{host}");
         assert!(advice.contains("localhost"), "{advice}");
     }
-    // A proxy on this machine, which asks for somebody else.
+    // A proxy on this machine, which forwards another client's request.
     for name in ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via", "cf-connecting-ip"] {
         let (status, advice) = from_here(name, "127.0.0.1").await;
         assert_eq!(status, StatusCode::FORBIDDEN, "{name}");

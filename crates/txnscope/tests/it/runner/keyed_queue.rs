@@ -1,4 +1,4 @@
-//! Many who want one document.
+//! Concurrent writers of one document, with and without a key.
 
 use std::time::Duration;
 
@@ -83,7 +83,7 @@ async fn queue_timeout_and_queue_full_start_nothing() {
         let full = crowded.serialize_on(7).named(OPERATION).run(work).await.unwrap_err();
         assert_eq!(full.reason(), Reason::QUEUE_FULL);
         assert!(matches!(&full, TransactionError::Failed(failure) if failure.is_transient()), "{full:?}");
-        assert_eq!(env.driver(), [1.0, 0.0, 0.0, 0.0, 1.0], "who waited has begun something");
+        assert_eq!(env.driver(), [1.0, 0.0, 0.0, 0.0, 1.0], "a waiting transaction has started something");
         release.send(()).unwrap();
     };
     let (held, ()) = tokio::join!(holder, waiter);

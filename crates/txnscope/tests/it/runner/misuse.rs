@@ -1,4 +1,4 @@
-//! Work that uses the runner in ways that it cannot see: statements without the session, keys inside of keys.
+//! Misuse that the runner detects: statements without the session, nested keys, nested transactions.
 
 use std::time::Duration;
 
@@ -29,11 +29,11 @@ async fn callback_without_session_is_counted_and_warned_once() {
         });
         assert_eq!(ended.await.is_err(), id == 0);
     }
-    assert_eq!(env.items_of_others().count_documents(doc! {}).await.unwrap(), 3, "as is warned of");
+    assert_eq!(env.items_of_others().count_documents(doc! {}).await.unwrap(), 3, "every write was applied");
     assert_eq!(env.counted(WITHOUT, &[]), 3.0);
     assert_eq!(log.lines("without any statement").len(), 1, "{}", log.text());
     assert!(log.text().contains(".session(&mut tx)"), "{}", log.text());
-    // A statement of its own is enough.
+    // One statement in the transaction is enough.
     let committed = env.runner.run_as(OPERATION, async |mut tx| {
         items.find_one(doc! {}).session(&mut tx).await?;
         Ok::<_, Abort>(())
@@ -83,7 +83,8 @@ async fn nested_same_key_fails_with_deadlock() {
         };
         let outer =
             env.runner.serialize_on("R-1").named("outer").run(async |_tx| Ok::<_, Abort>(inner().await));
-        let failed = timeout(wait::LIMIT, outer).await.expect("it waits for itself").unwrap().value;
+        let failed =
+            timeout(wait::LIMIT, outer).await.expect("the nested transaction deadlocks").unwrap().value;
         let TransactionError::Failed(failure) = &failed else { panic!("{failed:?}") };
         assert_eq!((failure.reason(), failure.attempts()), (Reason::DEADLOCK, 0));
         let Cause::Deadlock(deadlock) = failure.cause() else { panic!("{failure:?}") };
@@ -113,7 +114,8 @@ async fn nested_keys_in_opposite_order_fail_with_deadlock() {
         });
     }
     let mut failed = Vec::new();
-    while let Some(ended) = timeout(wait::LIMIT, tasks.join_next()).await.expect("they wait for each other") {
+    while let Some(ended) = timeout(wait::LIMIT, tasks.join_next()).await.expect("the transactions deadlock")
+    {
         if let (operation, Err(error)) = ended.unwrap() {
             failed.push((operation, error));
         }
@@ -124,7 +126,7 @@ async fn nested_keys_in_opposite_order_fail_with_deadlock() {
     assert!(std::error::Error::source(error).unwrap().to_string().contains(other), "{error:?}");
 }
 
-/// Who waits for one that waits for nobody is not told that it cannot end.
+/// Waiting for a transaction that waits for no other is not a deadlock.
 #[tokio::test(flavor = "multi_thread")]
 async fn nested_other_key_waits_for_permit() {
     let env = Environment::start().await;
@@ -152,7 +154,7 @@ async fn nested_other_key_waits_for_permit() {
     assert_eq!(env.counted("mongodb_client_transactions_queued", &[]), 0.0);
 }
 
-/// It would retry for the whole limit; the log says why.
+/// The nested transaction would retry for the whole limit; the log names the cause.
 #[tokio::test]
 async fn nested_conflicting_transaction_is_warned() {
     let env = Environment::start().await;
@@ -169,7 +171,7 @@ async fn nested_conflicting_transaction_is_warned() {
         Ok::<_, Abort>(inner.await.unwrap_err().reason())
     });
     assert_eq!(committed.await.unwrap().value, Reason::WRITE_CONFLICT);
-    assert_eq!(log.lines("inside the work of another").len(), 1, "{}", log.text());
+    assert_eq!(log.lines("inside the callback of another").len(), 1, "{}", log.text());
     env.reconciled().await;
 }
 

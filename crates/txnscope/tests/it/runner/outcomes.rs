@@ -1,4 +1,4 @@
-//! Each way in which a transaction can end, and what is counted then.
+//! Each outcome of a transaction, and its metrics.
 
 use std::error::Error as _;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -21,7 +21,7 @@ async fn conflicting_attempts_are_retried_and_counted() {
         .run_as(OPERATION, async |mut tx| {
             items.find_one(doc! {"_id": 1}).session(&mut tx).await?;
             if calls.fetch_add(1, Relaxed) < 2 {
-                // Somebody else writes after the snapshot was taken.
+                // Another client writes after the snapshot was taken.
                 others.update_one(doc! {"_id": 1}, doc! {"$inc": {"n": 100}}).await?;
             }
             items.update_one(doc! {"_id": 1}, doc! {"$inc": {"n": 1}}).session(&mut tx).await?;
@@ -98,7 +98,7 @@ async fn application_and_statement_faults_fail_with_cause() {
     assert!(failure.source().unwrap().is::<mongodb::error::Error>(), "{failure:?}");
     assert!(
         !error.source().unwrap().to_string().contains("server response"),
-        "the whole reply is in the text"
+        "the text contains the whole reply"
     );
     let server = env.reconciled().await;
     assert_eq!((server.started, server.aborted), (2, 2));
@@ -137,7 +137,7 @@ async fn unanswered_commit_retries_then_unknown_then_resolved() {
     assert!((1.0..100.0).contains(&retries), "{retries} retries: the driver alone makes a thousand");
     assert_eq!(env.driver(), [1.0, 0.0, 0.0, 1.0, 0.0]);
     failpoint.off().await.unwrap();
-    // The commit had not reached the server. It was the caller's will all the same, and it is brought there.
+    // The commit had not reached the server. The background cleanup completes it.
     let server = env.reconciled().await;
     assert_eq!((server.started, server.committed), (1, 1));
     assert_eq!(env.cleanups("committed"), 1.0);
@@ -187,7 +187,7 @@ async fn transient_commit_error_retries_callback() {
     });
     assert_eq!(committed.await.unwrap().attempts, 2);
     assert_eq!(env.aborted_for("no_such_transaction"), 1.0);
-    // Injected: the server knows nothing of an abort, and the first transaction is superseded or ended by its session.
+    // The error is injected: the server has not aborted, and the first transaction is ended by its session.
     env.wait_idle().await;
     assert_eq!(env.items_of_others().count_documents(doc! {}).await.unwrap(), 1);
 }
@@ -196,7 +196,7 @@ async fn transient_commit_error_retries_callback() {
 async fn deadline_ends_slow_statement() {
     let env = Environment::start().await;
     let items = env.items();
-    // Once, and for longer than anybody would wait: whoever waits for the statement does not come back in time.
+    // Once, and for longer than the test would wait for the statement.
     let slow = doc! {"failCommands": ["insert"], "blockConnection": true, "blockTimeMS": 600_000};
     env.fail_times(1, slow).await;
     let failed = env

@@ -1,7 +1,7 @@
-//! Random works under random faults: whatever a work does, nothing stays open, the counters agree within their bounds,
-//! and nothing is said to have committed that is not there.
+//! Random callbacks under random faults: no transaction stays open, the counters match within their bounds, and every
+//! reported commit was applied.
 //!
-//! A hundred in every run. The long form, and one of them again:
+//! A hundred callbacks in every run. The long form, and repeating one callback:
 //!
 //! ```console
 //! $ TXNSCOPE_RANDOM_CALLBACKS=10000 TXNSCOPE_SEED=1 cargo test -p txnscope --all-features --test it random_callbacks -- --nocapture
@@ -44,9 +44,9 @@ enum Statement {
     UnknownCommand,
     NotInATransaction,
     OutOfACappedCollection,
-    /// Not of the transaction at all.
+    /// Outside of the transaction.
     Outside,
-    /// A transaction of its own, in the work of this one.
+    /// A nested transaction.
     Nested,
     Pause,
 }
@@ -70,7 +70,7 @@ const STATEMENTS: [Statement; 16] = [
     Statement::Pause,
 ];
 
-/// How long the work waits for a statement.
+/// How the callback waits for a statement.
 #[derive(Debug, Clone, Copy)]
 enum Waits {
     ForIt,
@@ -100,7 +100,7 @@ enum End {
 struct Script {
     steps: Vec<(Statement, Waits, OnError)>,
     end: End,
-    /// After so long its caller leaves.
+    /// The time after which the caller drops the future.
     dropped: Option<Duration>,
     deadline: Option<Duration>,
     key: Option<u32>,
@@ -142,9 +142,9 @@ impl Script {
     }
 }
 
-/// An error of the application's around everything.
+/// An application error that wraps everything.
 #[derive(Debug, thiserror::Error)]
-enum Given {
+enum WrappedError {
     #[error("the database failed")]
     Database(#[from] Error),
     #[error("no")]
@@ -153,7 +153,7 @@ enum Given {
     Broken,
 }
 
-impl ApplicationError for Given {
+impl ApplicationError for WrappedError {
     fn reason(&self) -> Reason {
         match self {
             Self::Database(error) => Reason::from_error(error),
@@ -175,10 +175,10 @@ struct Misfit {
     nowhere: u32,
 }
 
-/// What one run has done, as far as it knows.
+/// The writes of one run.
 #[derive(Debug, Default)]
-struct Traces {
-    /// Documents of attempts: acknowledged, and sent at all.
+struct RunLog {
+    /// The documents of acknowledged attempts, and of all attempts.
     acknowledged: BTreeSet<String>,
     sent: BTreeSet<String>,
 }
@@ -186,8 +186,7 @@ struct Traces {
 struct Player {
     client: Client,
     runner: TransactionRunner,
-    /// Attempts whose first answer was an error that the work kept to itself: the runner cannot know whether the server
-    /// has begun.
+    /// Attempts whose first error the callback swallowed: the runner cannot know whether the server has started them.
     hidden: AtomicU32,
     script: Script,
     name: String,
@@ -232,18 +231,18 @@ impl Player {
         Ok(())
     }
 
-    async fn work(
+    async fn callback(
         &self,
         attempt: u32,
-        traces: &std::sync::Mutex<Traces>,
+        log: &std::sync::Mutex<RunLog>,
         tx: &mut Transaction,
-    ) -> Result<(), Abort<Given>> {
+    ) -> Result<(), Abort<WrappedError>> {
         let mut mine = BTreeSet::new();
         let mut answered_well = false;
         for (index, (statement, waits, on_error)) in self.script.steps.iter().enumerate() {
             let id = format!("{} {attempt} {index}", self.name);
             if *statement == Statement::Insert {
-                traces.lock().unwrap().sent.insert(id.clone());
+                log.lock().unwrap().sent.insert(id.clone());
             }
             let one = self.statement(*statement, &id, tx);
             let result = match waits {
@@ -263,10 +262,10 @@ impl Player {
                         mine.insert(id);
                     }
                 }
-                (None, OnError::SaysNo | OnError::Wraps) => return Err(Given::No.into()),
+                (None, OnError::SaysNo | OnError::Wraps) => return Err(WrappedError::No.into()),
                 (None, _) => {}
                 (Some(Err(error)), OnError::Returns) => return Err(error.into()),
-                (Some(Err(error)), OnError::Wraps) => return Err(Given::from(error).into()),
+                (Some(Err(error)), OnError::Wraps) => return Err(WrappedError::from(error).into()),
                 (Some(Err(error)), OnError::Swallows | OnError::SaysNo) => {
                     if !answered_well
                         && !matches!(
@@ -277,26 +276,26 @@ impl Player {
                         self.hidden.fetch_add(1, Relaxed);
                     }
                     if matches!(on_error, OnError::SaysNo) {
-                        return Err(Given::No.into());
+                        return Err(WrappedError::No.into());
                     }
                 }
             }
         }
         match self.script.end {
             End::Done => {}
-            End::No => return Err(Given::No.into()),
-            End::Fault => return Err(Given::Broken.into()),
+            End::No => return Err(WrappedError::No.into()),
+            End::Fault => return Err(WrappedError::Broken.into()),
             End::Panics => panic!("as scripted"),
             End::Aborts => tx.session().abort_transaction().await?,
             End::Never => std::future::pending().await,
         }
-        traces.lock().unwrap().acknowledged = mine;
+        log.lock().unwrap().acknowledged = mine;
         Ok(())
     }
 
-    /// What the run said, if it was not dropped and did not panic; and its traces.
-    async fn play(&self) -> (Option<Result<Committed<()>, TransactionError<Given>>>, Traces) {
-        let (attempts, traces) = (AtomicU32::new(0), std::sync::Mutex::new(Traces::default()));
+    /// The run's result, unless it was dropped or panicked, and its writes.
+    async fn play(&self) -> (Option<Result<Committed<()>, TransactionError<WrappedError>>>, RunLog) {
+        let (attempts, log) = (AtomicU32::new(0), std::sync::Mutex::new(RunLog::default()));
         let mut run = self.runner.transaction().named(OPERATION);
         if let Some(deadline) = self.script.deadline {
             run = run.deadline(Instant::now() + deadline);
@@ -304,13 +303,13 @@ impl Player {
         if let Some(key) = self.script.key {
             run = run.serialize_on(key);
         }
-        let run = run.run(async |mut tx| self.work(attempts.fetch_add(1, Relaxed), &traces, &mut tx).await);
+        let run = run.run(async |mut tx| self.callback(attempts.fetch_add(1, Relaxed), &log, &mut tx).await);
         let run = AssertUnwindSafe(run).catch_unwind();
         let ended = match self.script.dropped {
             Some(after) => timeout(after, run).await.ok(),
             None => Some(run.await),
         };
-        (ended.and_then(Result::ok), traces.into_inner().unwrap())
+        (ended.and_then(Result::ok), log.into_inner().unwrap())
     }
 }
 
@@ -318,7 +317,7 @@ fn blocks(command: &str) -> Document {
     doc! {"failCommands": [command], "blockConnection": true, "blockTimeMS": 20}
 }
 
-/// Faults, one after another, until it is dropped.
+/// Injects faults, one after another, until dropped.
 async fn faults(env: &Environment, proxy: &Proxy, mut rng: StdRng) {
     loop {
         match rng.random_range(0..10) {
@@ -330,10 +329,10 @@ async fn faults(env: &Environment, proxy: &Proxy, mut rng: StdRng) {
                 let command = *["insert", "update", "find", "commitTransaction", "abortTransaction"]
                     .choose(&mut rng)
                     .unwrap();
-                // After a lost connection the driver looks for its server, and everybody waits for that.
+                // After a lost connection the driver rediscovers its server, and every operation waits for that.
                 let how = match rng.random_range(0..20) {
                     0 => doc! {"failCommands": [command], "closeConnection": true},
-                    // A server that answers an abort has ended the transaction, which a failpoint in its place has not.
+                    // A server that answers an abort has ended the transaction; a failpoint in its place has not.
                     _ if command == "abortTransaction" => blocks(command),
                     1..12 => blocks(command),
                     _ => doc! {"failCommands": [command], "errorCode": 11601},
@@ -357,7 +356,7 @@ async fn round(env: &Environment, proxy: &Proxy, seed: u64, first: usize) {
         let mut rng = StdRng::seed_from_u64(seed.wrapping_mul(1_000_003).wrapping_add(index as u64));
         let player = Player {
             client: env.client.clone(),
-            // A work that keeps every error to itself is tried again until one of them is over.
+            // A callback that swallows every error is retried until one of its limits is reached.
             runner: env.runner.clone().time_limit(Duration::from_secs(5)).max_attempts(4),
             hidden: AtomicU32::new(0),
             script: Script::draw(&mut rng),
@@ -365,9 +364,9 @@ async fn round(env: &Environment, proxy: &Proxy, seed: u64, first: usize) {
         };
         let hidden = Arc::clone(&hidden);
         players.spawn(async move {
-            let (said, traces) = player.play().await;
+            let (said, log) = player.play().await;
             hidden.fetch_add(player.hidden.load(Relaxed), Relaxed);
-            (format!("{} of seed {seed}: {:?}", player.name, player.script), said, traces)
+            (format!("{} of seed {seed}: {:?}", player.name, player.script), said, log)
         });
     }
     let play = async {
@@ -396,15 +395,15 @@ async fn round(env: &Environment, proxy: &Proxy, seed: u64, first: usize) {
 
     let there = env.items_of_others().distinct("_id", doc! {"_id": {"$regex": "^work "}}).await.unwrap();
     let there: BTreeSet<_> = there.iter().map(|id| id.as_str().unwrap().to_owned()).collect();
-    for (script, said, traces) in ended {
-        let sent: Vec<_> = traces.sent.iter().filter(|id| there.contains(*id)).collect();
+    for (script, said, log) in ended {
+        let sent: Vec<_> = log.sent.iter().filter(|id| there.contains(*id)).collect();
         match said {
             Some(Ok(_)) => {
-                let missing: Vec<_> = traces.acknowledged.iter().filter(|id| !there.contains(*id)).collect();
-                assert!(missing.is_empty(), "committed, and not there: {missing:?}\n{script}");
+                let missing: Vec<_> = log.acknowledged.iter().filter(|id| !there.contains(*id)).collect();
+                assert!(missing.is_empty(), "committed documents are missing: {missing:?}\n{script}");
             }
             Some(Err(TransactionError::Rejected { .. } | TransactionError::Failed(_))) => {
-                assert!(sent.is_empty(), "nothing was changed, and there are {sent:?}\n{script}");
+                assert!(sent.is_empty(), "nothing was to be changed, and there are {sent:?}\n{script}");
             }
             Some(Err(_)) | None => {}
         }
@@ -413,16 +412,16 @@ async fn round(env: &Environment, proxy: &Proxy, seed: u64, first: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn random_callbacks_under_random_faults_keep_counters_matching() {
-    let (works, seed) = (number("TXNSCOPE_RANDOM_CALLBACKS", 100), number("TXNSCOPE_SEED", 1));
+    let (callbacks, seed) = (number("TXNSCOPE_RANDOM_CALLBACKS", 100), number("TXNSCOPE_SEED", 1));
     let (mut env, proxy) = Environment::behind_a_proxy().await;
     env.admin.database("shop").create_collection("capped").capped(true).size(4_096).await.unwrap();
     let client = env.client.clone();
-    for first in (0..usize::try_from(works).unwrap()).step_by(AT_ONCE) {
+    for first in (0..usize::try_from(callbacks).unwrap()).step_by(AT_ONCE) {
         env.reset(&client).await;
         env.items_of_others().insert_one(doc! {"_id": "hot", "n": 0}).await.unwrap();
         round(&env, &proxy, seed, first).await;
         if first % 1_000 == 0 {
-            println!("{first} of {works} works, seed {seed}");
+            println!("{first} of {callbacks} callbacks, seed {seed}");
         }
     }
 }

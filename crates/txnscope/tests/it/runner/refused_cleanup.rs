@@ -1,5 +1,5 @@
-//! Servers that let nobody kill sessions, and databases in which no transaction may be: what a dropped request has left is
-//! ended all the same, and at once.
+//! Servers that refuse `killSessions`, and databases without transactions: a dropped request's transaction is still
+//! ended at once.
 
 use mongodb::bson::{Document, doc};
 use mongodb::{Client, options::ClientOptions};
@@ -8,15 +8,14 @@ use txnscope::{Abort, Metrics, TransactionRunner};
 
 use crate::env::{Environment, OPERATION};
 
-/// How often the server has run that command.
-async fn ran(env: &Environment, command: &str) -> i64 {
+/// How often the server has executed a command.
+async fn count_executions(env: &Environment, command: &str) -> i64 {
     let status = env.admin.database("admin").run_command(doc! {"serverStatus": 1}).await.unwrap();
     let commands = status.get_document("metrics").unwrap().get_document("commands").unwrap();
     commands.get_document(command).and_then(|command| command.get_i64("total")).unwrap_or_default()
 }
 
-/// Drops a work in that one of its two statements, which the server holds up. Everything else of the runner's that `fails`
-/// names fails so.
+/// Drops a callback in one of its two statements, which the server delays. The other commands in `fails` fail.
 async fn dropped_in(env: &Environment, statement: &str, fails: Document) {
     let held = doc! {"failCommands": [statement], "blockConnection": true, "blockTimeMS": 3_000};
     let failpoint = env.fail(held).await;
@@ -27,7 +26,7 @@ async fn dropped_in(env: &Environment, statement: &str, fails: Document) {
         std::future::pending::<Result<(), Abort>>().await
     });
     let admin = env.admin.database("admin");
-    let under_way = wait::until(statement, async || {
+    let wait_until_in_progress = wait::until(statement, async || {
         let own =
             doc! {"appName": "runner", "active": true, format!("command.{statement}"): {"$exists": true}};
         let pipeline = vec![doc! {"$currentOp": {"allUsers": true}}, doc! {"$match": own}];
@@ -39,10 +38,10 @@ async fn dropped_in(env: &Environment, statement: &str, fails: Document) {
     let mut run = Box::pin(run);
     tokio::select! {
         ended = &mut run => panic!("{ended:?}"),
-        held = under_way => held.unwrap(),
+        held = wait_until_in_progress => held.unwrap(),
     }
     failpoint.off().await.unwrap();
-    // In place of what held the statement up, which goes on for its time.
+    // Replaces the failpoint that delays the statement.
     let refusing = if fails.is_empty() { None } else { Some(env.fail(fails).await) };
     drop(run);
     env.wait_until_nothing_is_open().await;
@@ -54,10 +53,13 @@ async fn dropped_in(env: &Environment, statement: &str, fails: Document) {
 async fn kill_sessions_is_refused_with(code: i32) {
     let env = Environment::start().await;
     for (statement, result) in [("insert", "fenced"), ("update", "aborted")] {
-        let (kills, cleanups) = (ran(&env, "killSessions").await, env.cleanups(result));
+        let (kills, cleanups) = (count_executions(&env, "killSessions").await, env.cleanups(result));
         dropped_in(&env, statement, doc! {"failCommands": ["killSessions"], "errorCode": code}).await;
         assert_eq!(env.cleanups(result), cleanups + 1.0, "{statement}: {}", env.metrics.render());
-        assert!(ran(&env, "killSessions").await - kills <= 1, "{statement}: it is asked in a loop");
+        assert!(
+            count_executions(&env, "killSessions").await - kills <= 1,
+            "{statement}: the command is sent in a loop"
+        );
     }
     env.reconciled().await;
     assert_eq!(env.cleanups("left_to_server"), 0.0);
@@ -83,7 +85,7 @@ async fn missing_kill_sessions_privilege_leaves_nothing_open() {
     kill_sessions_is_refused_with(13).await;
 }
 
-/// A URI with `/admin` is how many name where the user is.
+/// Many URIs end with `/admin`, as the database of the user.
 #[tokio::test]
 async fn fence_uses_database_that_allows_transactions() {
     for version in [None, Some("4.4.2")] {
@@ -95,7 +97,7 @@ async fn fence_uses_database_that_allows_transactions() {
             let client = Client::with_options(options).unwrap();
             assert_eq!(client.default_database().unwrap().name(), database);
             env.reset(&client).await;
-            let finds = ran(&env, "find").await;
+            let finds = count_executions(&env, "find").await;
             dropped_in(&env, "insert", doc! {}).await;
             env.reconciled().await;
             assert_eq!(
@@ -103,7 +105,10 @@ async fn fence_uses_database_that_allows_transactions() {
                 (1.0, 0.0),
                 "{version:?} {database}"
             );
-            assert!(ran(&env, "find").await - finds <= 3, "{version:?} {database}: it is asked in a loop");
+            assert!(
+                count_executions(&env, "find").await - finds <= 3,
+                "{version:?} {database}: the command is sent in a loop"
+            );
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Errors of the application around the driver's, as every repository has them.
+//! Application errors that wrap the driver's.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use txnscope::{Abort, ApplicationError, Reason, TransactionError};
 
 use crate::env::{Environment, NO, OPERATION};
 
-/// Of a repository that says why as the driver does, and knows no more of us than it must.
+/// The error of a repository that returns the driver's reason.
 #[derive(Debug, thiserror::Error)]
 enum Plain {
     #[error("the database failed")]
@@ -28,7 +28,7 @@ impl ApplicationError for Plain {
     }
 }
 
-/// Of one that has layers, and gives the driver's error out of its chain of sources.
+/// The error of a layered repository, which finds the driver's error in its chain of sources.
 #[derive(Debug, thiserror::Error)]
 enum Layered {
     #[error("the store failed")]
@@ -55,7 +55,7 @@ impl ApplicationError for Layered {
     }
 }
 
-/// Twenty at once on one document: each reads it, waits for the others, and writes.
+/// Twenty concurrent transactions on one document: each reads it, waits for the others, and writes.
 async fn all_commit<E>(env: &Environment)
 where
     E: ApplicationError + From<Store> + Send + 'static,
@@ -86,7 +86,7 @@ where
     while let Some(ended) = tasks.join_next().await {
         attempts += ended.unwrap().unwrap();
     }
-    assert!(attempts > 20, "nobody has met another");
+    assert!(attempts > 20, "no transaction has conflicted");
     env.reconciled().await;
     let hot = env.items_of_others().find_one_and_delete(doc! {"_id": "hot"}).await.unwrap().unwrap();
     assert_eq!(hot.get_i32("n").unwrap(), 20);
@@ -151,7 +151,7 @@ async fn wrapped_driver_error_fails_and_is_not_a_rejection() {
     assert_eq!(failure.reason(), Reason::DUPLICATE_KEY);
     assert!(failure.driver_error().is_some() && failure.to_string().contains("E11000"), "{failure}");
 
-    // What the application means by it is its own to say.
+    // The application's own reason for the driver error.
     let rejected = env.runner.run_as(OPERATION, async |mut tx| {
         let insert = items.insert_one(doc! {"_id": 1}).session(&mut tx);
         Ok::<_, Abort<Layered>>(insert.await.map_err(|error| Layered::PaidAlready(Arc::new(error)))?)

@@ -1,5 +1,5 @@
-//! Aborts that fail: counterparts of `abort` and `retryable-abort*`. That of `backpressure-retryable-abort` is in
-//! `backpressure`.
+//! Aborts that fail: counterparts of `abort` and `retryable-abort*`. The counterpart of
+//! `backpressure-retryable-abort` is in `backpressure`.
 
 use super::cases::{Case, Expected, check, closed, code, concern, retryable, retryable_concern};
 use super::spec_env::SpecEnv;
@@ -59,7 +59,7 @@ async fn rejection_stays_rejection_when_abort_fails() {
     check(&mut SpecEnv::start().await, &cases).await;
 }
 
-/// The driver tries twice, says nothing, and throws the session away, so that no later transaction ends this one.
+/// The driver tries twice, reports no error, and discards the session, so that no later transaction ends this one.
 #[tokio::test]
 async fn lost_aborts_leave_no_open_transaction() {
     let lost = Case::new(

@@ -1,7 +1,7 @@
-//! Servers that refuse commands because they have too much to do: counterparts of `backpressure-retryable-reads`,
-//! `backpressure-retryable-writes`, `backpressure-retryable-commit` and `backpressure-retryable-abort`.
+//! Overloaded servers: counterparts of `backpressure-retryable-reads`, `backpressure-retryable-writes`,
+//! `backpressure-retryable-commit` and `backpressure-retryable-abort`.
 //!
-//! The driver repeats such a command by itself, twice unless its options say otherwise, and the runner sees the last answer.
+//! The driver retries such a command itself, twice by default, and the runner receives the last error.
 
 use mongodb::bson::{Document, doc};
 use txnscope::{Abort, Reason, TransactionError};
@@ -13,7 +13,7 @@ use crate::env::OPERATION;
 /// How often the driver sends one command.
 const TRIES: usize = 3;
 
-/// As MongoDB's files have it, with a code that means something else without the labels; and as the server has it.
+/// As in MongoDB's files, with a code that has another meaning without the labels; and as the server sends it.
 const CODES: [i32; 2] = [112, 462];
 
 fn overloaded(command: &str, code: i32) -> Document {
@@ -21,7 +21,7 @@ fn overloaded(command: &str, code: i32) -> Document {
     doc! {"failCommands": [command], "errorCode": code, "errorLabels": labels.to_vec()}
 }
 
-/// A transaction of an `insert`, a `find` and an `update`, of which one is refused so often.
+/// A transaction of an `insert`, a `find` and an `update`, of which one is rejected `times` times.
 async fn refused_statement(spec: &mut SpecEnv, command: &str, code: i32, times: i32) {
     spec.reset().await;
     let (env, name) = (&spec.env, format!("{command} {code} {times} times"));
@@ -32,7 +32,7 @@ async fn refused_statement(spec: &mut SpecEnv, command: &str, code: i32, times: 
     let items = env.items();
     let ended = env.runner.run_as(OPERATION, async |mut tx| {
         items.insert_one(doc! {"_id": 1}).session(&mut tx).await?;
-        // Only now: with the first statement the server itself looks its session up, with a `find`.
+        // Set the failpoint only now: with the first statement the server itself reads the session, with a `find`.
         if !is_first {
             env.fail_times(times, overloaded(command, code)).await;
         }
@@ -53,7 +53,7 @@ async fn refused_statement(spec: &mut SpecEnv, command: &str, code: i32, times: 
         let Err(TransactionError::Failed(failure)) = ended else { panic!("{name}: {ended:?}") };
         assert_eq!((failure.reason(), failure.is_transient()), (Reason::OVERLOADED, true), "{name}");
         assert_eq!((env.driver(), env.aborted_for("overloaded")), ([1.0, 0.0, 1.0, 0.0, 0.0], 1.0), "{name}");
-        // A first statement that is refused so has begun nothing.
+        // A first statement that is rejected this way has started nothing.
         let begun = i64::from(!is_first);
         assert_eq!((server.started, server.aborted), (begun, begun), "{name}");
         assert_eq!(env.not_started("refused"), f64::from(u8::from(is_first)), "{name}");
@@ -100,7 +100,8 @@ async fn overloaded_commit_is_retried_by_driver_then_runner() {
     check(&mut SpecEnv::start().await, &cases).await;
 }
 
-/// The driver does not say that the server refused the last one. The transaction then ends with its session's next.
+/// The driver does not report that the server rejected the last abort. The transaction then ends with the session's
+/// next one.
 #[tokio::test]
 async fn rejection_stays_rejection_when_abort_is_overloaded() {
     let mut cases = Vec::new();

@@ -1,4 +1,4 @@
-//! Scenarios that differ only in what fails and in what is to follow.
+//! Table-driven scenarios: a failpoint, and the expected result.
 
 use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 
@@ -10,7 +10,7 @@ use crate::env::{NO, OPERATION};
 
 /// A transaction of an `insert` and an `update`, which is committed or, if it is to be rejected, aborted.
 pub(crate) struct Case {
-    /// As MongoDB's file names it, or what fails.
+    /// The name in MongoDB's file, or the failing command.
     pub(crate) name: String,
     /// How often the failpoint fires.
     pub(crate) times: i32,
@@ -20,32 +20,33 @@ pub(crate) struct Case {
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Expected {
-    /// In that attempt, those before having been aborted for that reason; after so many commits of that attempt.
+    /// Committed in this attempt, after `commits` commit commands in it; the earlier attempts were aborted for this
+    /// reason.
     Committed {
         attempts: u32,
         aborted_for: Reason,
         commits: usize,
     },
     Failed(Reason),
-    /// The caller is told that it is unknown, for that reason, after so many commits; if another is sent behind its
-    /// back, `resolved_later`.
+    /// The caller receives `CommitUnknown` with this reason after `commits` commit commands; `resolved_later` if a
+    /// cleanup sends another one.
     Unknown {
         reason: Reason,
         commits: usize,
         resolved_later: bool,
     },
-    /// By the work itself; after so many aborts.
+    /// Rejected by the callback, after `aborts` abort commands.
     Rejected {
         aborts: usize,
     },
 }
 
-/// The whole transaction is tried once more.
+/// The transaction is retried once.
 pub(crate) const fn again(aborted_for: Reason) -> Expected {
     Expected::Committed { attempts: 2, aborted_for, commits: 1 }
 }
 
-/// The commit is sent so often.
+/// The commit is sent this many times.
 pub(crate) const fn commits(commits: usize) -> Expected {
     Expected::Committed { attempts: 1, aborted_for: Reason::OTHER, commits }
 }
@@ -69,18 +70,19 @@ impl Case {
         let reject = matches!(self.expected, Expected::Rejected { .. });
         let attempt = AtomicI32::new(0);
         let ended = env.runner.run_as(OPERATION, async |mut tx| {
-            // Each its own document: the attempt before is ended aside, and may still hold what it wrote.
+            // Each attempt writes its own document: the previous one is aborted in the background, and may still hold
+            // its locks.
             let id = attempt.fetch_add(1, Relaxed) + 1;
             items.insert_one(doc! {"_id": id}).session(&mut tx).await?;
             items.update_one(doc! {"_id": id}, doc! {"$set": {"paid": true}}).session(&mut tx).await?;
             if reject { Err(NO.into()) } else { Ok::<_, Abort<Reason>>(()) }
         });
         let ended = ended.await;
-        // Before anybody settles anything aside.
+        // Before any background cleanup.
         let driver = env.driver();
         let commits_sent = spec.sent("commitTransaction").len();
-        if self.is_only_said() {
-            spec.end_what_was_only_said_to_have_ended().await;
+        if self.is_simulated() {
+            spec.end_simulated_aborts().await;
         }
         let server = env.reconciled().await;
         let ids = spec.committed().await;
@@ -90,7 +92,7 @@ impl Case {
                 let aborted = f64::from(attempts - 1);
                 assert_eq!(driver, [f64::from(attempts), 1.0, aborted, 0.0, 0.0], "{name}");
                 assert_eq!(env.aborted_for(aborted_for.as_str()), aborted, "{name}");
-                // Those of attempts that the server refused to commit come before.
+                // The commits that the server rejected come before.
                 let refused = if self.fails_on("commitTransaction") { attempts as usize - 1 } else { 0 };
                 assert_eq!(commits_sent, refused + commits, "{name}");
                 assert_eq!((server.committed, ids), (1, vec![attempt.into_inner()]), "{name}");
@@ -134,8 +136,8 @@ impl Case {
         self.fails.get_array("failCommands").unwrap().iter().any(|name| name.as_str() == Some(command))
     }
 
-    /// Whether the failpoint says that the server has ended the transaction, which it has not.
-    fn is_only_said(&self) -> bool {
+    /// Whether the failpoint only claims that the server has ended the transaction.
+    fn is_simulated(&self) -> bool {
         match self.expected {
             Expected::Committed { attempts, .. } => attempts > 1 && self.fails_on("commitTransaction"),
             Expected::Rejected { .. } => self.fails.contains_key("errorCode"),
@@ -144,12 +146,12 @@ impl Case {
     }
 }
 
-/// A failpoint on that command with that code, as the server labels it.
+/// A failpoint on a command with a code, labeled by the server.
 pub(crate) fn code(command: &str, code: i32) -> Document {
     doc! {"failCommands": [command], "errorCode": code}
 }
 
-/// The same, with a label that the server would set by itself.
+/// A failpoint with a label that the server would set itself.
 pub(crate) fn retryable(command: &str, code: i32) -> Document {
     doc! {"failCommands": [command], "errorCode": code, "errorLabels": ["RetryableWriteError"]}
 }

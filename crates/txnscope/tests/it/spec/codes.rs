@@ -1,4 +1,4 @@
-//! Every code that the server or the driver has a label for, from the real server, on a statement and on the commit.
+//! Every code that the server or the driver has a label for, from a real server, on a statement and on the commit.
 
 use txnscope::Reason;
 
@@ -28,7 +28,7 @@ const RETRYABLE: &[(i32, Reason)] = &[
     (9001, Reason::NETWORK),
 ];
 
-/// The same, of members that are not what the driver thought they were.
+/// The same, for members that changed their state.
 const STATE: &[(i32, Reason)] = &[
     (10107, Reason::NOT_PRIMARY),
     (13435, Reason::NOT_PRIMARY),
@@ -39,7 +39,7 @@ const STATE: &[(i32, Reason)] = &[
     (91, Reason::NOT_PRIMARY),
 ];
 
-/// No label on either, by the server.
+/// The server labels neither.
 const UNLABELLED: &[(i32, Reason)] = &[
     (100, Reason::WRITE_CONCERN),
     (225, Reason::TRANSACTION_TOO_OLD),

@@ -1,5 +1,5 @@
-//! How often a commit is sent, and what its errors mean: counterparts of `retryable-commit*` and `error-labels*`. That of
-//! `backpressure-retryable-commit` is in `backpressure`.
+//! How often a commit is sent, and what its errors mean: counterparts of `retryable-commit*` and `error-labels*`. The
+//! counterpart of `backpressure-retryable-commit` is in `backpressure`.
 
 use mongodb::bson::doc;
 use txnscope::Reason;
@@ -108,8 +108,8 @@ async fn write_concern_error_code_decides_commit_retry() {
     check(&mut SpecEnv::start().await, &cases).await;
 }
 
-/// Where the driver gives up at once, and the runner does not: an interrupted commit may have taken effect, and
-/// sending it again is how to learn.
+/// Where the driver gives up at once, and the runner does not: an interrupted commit may have been applied, and a
+/// retry determines its result.
 #[tokio::test]
 async fn interrupted_commit_is_retried() {
     let cases = [

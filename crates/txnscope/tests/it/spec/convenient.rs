@@ -95,7 +95,7 @@ async fn callback_succeeds_after_multiple_connection_errors() {
     });
     assert_eq!(committed.await.unwrap().attempts, 3);
     assert_eq!(spec.sent("insert").len(), 3, "the driver sends no statement of a transaction again");
-    // Nobody knows whether the first statements came through; a later transaction in each session keeps them out.
+    // It is unknown whether the first statements arrived; a later transaction fences each session.
     let server = env.reconciled().await;
     assert_eq!((env.not_started("lost"), env.cleanups("fenced")), (2.0, 2.0));
     assert_eq!((server.started, server.committed, server.aborted), (3, 1, 2));
@@ -121,8 +121,8 @@ async fn callback_is_not_retried_after_duplicate_key() {
     assert_eq!(spec.sent("abortTransaction").len(), 1);
 }
 
-/// The work may call `commitTransaction` or `abortTransaction` in MongoDB's convenient API, which then takes its word.
-/// Here the end is the runner's: an abort is an error of the work, and the books stay true all the same.
+/// In MongoDB's convenient API the callback may call `commitTransaction` or `abortTransaction`. With the runner,
+/// aborting is an error of the callback, and the counters still match.
 #[tokio::test]
 async fn aborting_callback_does_not_commit() {
     let mut spec = SpecEnv::start().await;
@@ -144,7 +144,7 @@ async fn aborting_callback_does_not_commit() {
         let server = env.reconciled().await;
         assert_eq!((server.started, server.committed), (i64::from(some), 0), "{case}");
         if extra {
-            // The driver has forgotten how the transaction ended, and the extra operation was none of it.
+            // The driver no longer knows how the transaction ended, and the extra operation was not part of it.
             assert!(matches!(error, TransactionError::CommitUnknown(_)), "{case}: {error:?}");
             assert_eq!(env.driver(), [1.0, 0.0, 0.0, 1.0, 0.0], "{case}");
             assert_eq!(spec.committed().await, [2], "{case}");
@@ -184,7 +184,7 @@ async fn committing_callback_never_returns_failed() {
             assert_eq!(ended.unwrap().attempts, 1, "{case}");
             assert_eq!(env.driver(), [1.0, 1.0, 0.0, 0.0, 0.0], "{case}");
         }
-        // What the work begins by itself is in the server's books alone.
+        // A transaction that the callback starts itself is counted by the server only.
         let transactions = if case == "second transaction" { 2 } else { 1 };
         assert_eq!((server.started, server.committed), (transactions, transactions), "{case}");
         let documents = if case == "callback commits" { vec![1] } else { vec![1, 2] };

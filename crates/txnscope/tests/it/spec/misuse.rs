@@ -1,5 +1,4 @@
-//! Work that does what it must not, and errors that it keeps to itself: counterparts of `errors*`, `abort` and
-//! `commit`.
+//! Callbacks that misuse the session or swallow errors: counterparts of `errors*`, `abort` and `commit`.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -59,8 +58,8 @@ async fn driver_rejected_statements_are_not_sent() {
     }
 }
 
-/// Asking for the session looks like a statement. If none follows, the server commits nothing, and the books do not
-/// say that it did.
+/// Requesting the session looks like a statement. If none follows, the server commits nothing, and no commit is
+/// counted.
 #[tokio::test]
 async fn unused_session_commits_nothing() {
     let mut spec = SpecEnv::start().await;
@@ -70,7 +69,7 @@ async fn unused_session_commits_nothing() {
         let ended = env.runner.run_as(OPERATION, async |mut tx| {
             let _ = tx.session().id();
             if refused {
-                // An error that the work keeps to itself.
+                // The callback swallows an error.
                 let update = items.update_one(doc! {"_id": 1}, doc! {"no operator": 1});
                 update.session(&mut tx).await.unwrap_err();
             }
@@ -123,7 +122,7 @@ async fn statement_after_duplicate_key_gets_no_such_transaction() {
         items.insert_one(doc! {"_id": 1}).session(&mut tx).await?;
         if calls.fetch_add(1, Relaxed) == 0 {
             items.insert_one(doc! {"_id": 1}).session(&mut tx).await.unwrap_err();
-            // The server has aborted by now: this is `NoSuchTransaction`, which is transient.
+            // The server has aborted before: this is `NoSuchTransaction`, which is transient.
             items.insert_one(doc! {"_id": 2}).session(&mut tx).await?;
         }
         Ok::<_, Abort>(())

@@ -18,7 +18,7 @@ fn secondary() -> SelectionCriteria {
     SelectionCriteria::ReadPreference(ReadPreference::Secondary { options: Option::default() })
 }
 
-/// Reads and writes through a collection that asks for other things than the transaction.
+/// Reads and writes through a collection with options other than the transaction's.
 async fn commits_with(spec: &SpecEnv, runner: &TransactionRunner, read: &str, write: Document, case: &str) {
     let options = CollectionOptions::builder()
         .read_concern(ReadConcern::linearizable())
@@ -45,7 +45,7 @@ async fn commits_with(spec: &SpecEnv, runner: &TransactionRunner, read: &str, wr
     }
     let commit = &spec.sent("commitTransaction")[0];
     assert_eq!(commit.get_document("writeConcern").unwrap().to_string(), write.to_string(), "{case}");
-    // Never longer than the runner itself would wait.
+    // At most the runner's own time limit.
     assert!((1..=120_000).contains(&whole(commit, "maxTimeMS")), "{case}: {commit}");
     let server = spec.env.reconciled().await;
     assert_eq!((server.started, server.committed), (1, 1), "{case}");
@@ -69,7 +69,7 @@ async fn runner_options_override_collection_options() {
     commits_with(&spec, &runner, "local", doc! {"w": "majority"}, "read concern alone").await;
 }
 
-/// A client whose own options would weaken or break a transaction.
+/// A client with options that would weaken or break a transaction.
 #[tokio::test]
 async fn client_options_are_not_inherited() {
     let mut spec = SpecEnv::with(|options| {
@@ -144,8 +144,8 @@ async fn secondary_read_preference_fails_without_retry() {
     assert_eq!((env.reconciled().await.committed, spec.committed().await), (2, vec![0, 1]));
 }
 
-/// MongoDB's sessions are causally consistent; the runner's attempts have a session each. What makes the next one see
-/// the last one's writes is the majority that commits wait for and the snapshot that reads are of.
+/// MongoDB's sessions are causally consistent; each attempt of the runner has its own session. The next transaction
+/// reads the previous one's writes because commits wait for a majority and reads are of a snapshot.
 #[tokio::test]
 async fn transaction_reads_previous_commit() {
     let spec = SpecEnv::start().await;

@@ -1,4 +1,4 @@
-//! A stage whose client writes down what it sends in transactions.
+//! A test environment whose client records the commands that it sends in transactions.
 
 use std::sync::{Arc, Mutex};
 
@@ -23,12 +23,12 @@ impl SpecEnv {
         Self::with(|_| {}).await
     }
 
-    /// With a client of other options.
+    /// Starts the environment with changed client options.
     pub(crate) async fn with(change: impl FnOnce(&mut ClientOptions)) -> Self {
         let mut env = Environment::start().await;
         let sent = Sent::default();
         let mut options = ClientOptions::parse(env.set.uri()).await.unwrap();
-        // The name that the stage sets failpoints for.
+        // The application name that failpoints match.
         options.app_name = Some("runner".to_owned());
         options.heartbeat_freq = Some(std::time::Duration::from_millis(500));
         let written = Arc::clone(&sent);
@@ -45,26 +45,26 @@ impl SpecEnv {
         Self { env, client, sent }
     }
 
-    /// Empty books, an empty collection, nothing sent yet.
+    /// Resets the counters, the collection and the recorded commands.
     pub(crate) async fn reset(&mut self) {
         self.env.reset(&self.client).await;
         self.sent.lock().unwrap().clear();
     }
 
-    /// The commands of that name that were sent in transactions.
+    /// The recorded commands of this name.
     pub(crate) fn sent(&self, command: &str) -> Vec<Document> {
         let sent = self.sent.lock().unwrap();
         sent.iter().filter(|sent| sent.keys().next().is_some_and(|name| name == command)).cloned().collect()
     }
 
-    /// Ends what the server has open because a failpoint answered in its place: a server that really answers so has
-    /// ended the transaction.
-    pub(crate) async fn end_what_was_only_said_to_have_ended(&self) {
+    /// Ends the transactions that are still open because a failpoint answered in the server's place: a real answer
+    /// would have ended them.
+    pub(crate) async fn end_simulated_aborts(&self) {
         self.env.runner.wait_idle().await;
         self.env.admin.database("admin").run_command(doc! {"killAllSessions": []}).await.unwrap();
     }
 
-    /// The identifiers of the documents that everybody can read.
+    /// The ids of the committed documents.
     pub(crate) async fn committed(&self) -> Vec<i32> {
         let mut cursor = self.env.items_of_others().find(doc! {}).sort(doc! {"_id": 1}).await.unwrap();
         let mut ids = Vec::new();

@@ -55,7 +55,7 @@ async fn collections_and_indexes_are_created_on_commit() {
     let spec = SpecEnv::start().await;
     let env = &spec.env;
     let (shop, others) = (env.client.database("shop"), env.admin.database("shop"));
-    // The server creates none in a transaction that reads a snapshot, which is the runner's default.
+    // The server creates no collection in a transaction that reads a snapshot, which is the runner's default.
     let runner = env.runner.clone().read_concern(ReadConcern::local());
     let committed = runner.run_as(OPERATION, async |mut tx| {
         shop.create_collection("explicit").session(&mut tx).await?;
@@ -160,14 +160,14 @@ async fn transient_error_in_second_statement_is_retried() {
     check(&mut SpecEnv::start().await, &cases).await;
 }
 
-/// Of a member that does not take it, or a command that no transaction begins with.
+/// A member that rejects statements, or a command that cannot start a transaction.
 #[tokio::test]
 async fn refused_first_statement_is_counted_by_driver_only() {
     first_statement_fails_with(&[(13435, true), (13436, true), (13, false), (59, false)], "refused").await;
 }
 
-/// A member that steps down, or whose time is over, answers with these before the beginning and after. Here it was before,
-/// and nobody can tell: the books allow for both.
+/// A member that steps down, or a time limit, produces these errors before and after the start. Here it was before,
+/// which the driver cannot know: the counters allow for both.
 #[tokio::test]
 async fn first_statement_refused_in_election_counts_as_lost() {
     let codes =

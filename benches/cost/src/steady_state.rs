@@ -1,13 +1,13 @@
-//! Requests that are counted: allocations from within, instructions by callgrind.
+//! Requests at steady state, to count: allocations by the program itself, instructions by callgrind.
 
 use anyhow::Result;
 
 use crate::{Contender, ROUTES, Requests, Worker};
 
-/// How many are counted at once.
+/// The number of requests of one measurement.
 pub const REQUESTS: u32 = 1_000;
 
-/// A contender at steady state: every route has been asked for.
+/// Warms a contender up: every route has been requested once.
 ///
 /// # Errors
 ///
@@ -20,7 +20,8 @@ pub fn ready(contender: &Contender, below_router: bool) -> Result<(Worker, Reque
     Ok((worker, requests))
 }
 
-/// What callgrind is told to count, by this name. It must not be inlined, nor be generic: then it would have many.
+/// The function whose instructions callgrind counts, by this name. It must be neither inlined nor generic, so that
+/// there is exactly one.
 #[inline(never)]
 pub fn measured_requests(worker: &mut Worker, requests: &mut Requests) {
     worker(requests, REQUESTS);

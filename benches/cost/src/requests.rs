@@ -1,4 +1,4 @@
-//! Requests, and how they are driven through a service.
+//! Requests, and driving them through a service.
 
 use std::convert::Infallible;
 use std::hint::black_box;
@@ -14,12 +14,12 @@ use tower_service::Service;
 
 use crate::service::{captures, template};
 
-/// As many routes as a backend of some size has.
+/// The number of routes, as in a typical backend.
 pub const ROUTES: usize = 50;
 
-/// Makes requests to some of the routes, in turns.
+/// Creates requests to a range of routes, in turn.
 ///
-/// Of each thread its own: nothing in them is shared, so that what two threads add to each other's cost is the layer's.
+/// Each thread has its own: nothing is shared, so that any contention between threads is the layer's.
 #[derive(Debug)]
 pub struct Requests {
     routes: Vec<(Uri, Option<MatchedPath>)>,
@@ -27,18 +27,18 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// For a router, which matches them itself.
+    /// Creates requests to a router, which matches their routes.
     #[must_use]
     pub fn to_router(routes: Range<usize>) -> Self {
         let uri = |route| Uri::from_static(template(route).replace("{id}", "65f1c0").leak());
         Self { routes: routes.map(|route| (uri(route), None)).collect(), next: 0 }
     }
 
-    /// For a service below a router: the template that was matched comes along.
+    /// Creates requests to a service below a router: each carries its matched route template.
     ///
     /// # Errors
     ///
-    /// If the router matches none.
+    /// If the router matches none of the requests.
     pub fn below_router(routes: Range<usize>) -> Result<Self> {
         let mut requests = Self::to_router(routes);
         let (mut router, matched) = captures();
@@ -49,7 +49,7 @@ impl Requests {
         Ok(requests)
     }
 
-    /// The next one.
+    /// Returns the next request.
     pub fn make(&mut self) -> Request {
         let (uri, path) = &self.routes[self.next];
         self.next = if self.next + 1 == self.routes.len() { 0 } else { self.next + 1 };
@@ -68,11 +68,11 @@ fn request(uri: &Uri) -> Request {
     request
 }
 
-/// Sends a request through a service that answers at once, and reads the response to its end, as a server does.
+/// Sends a request through a service that responds at once, and reads the response to its end, as a server does.
 ///
 /// # Panics
 ///
-/// If the service has to be waited for: then it is not the work that is to be measured.
+/// If the service is not ready at once: then other work than the layer's would be measured.
 pub fn drive<S, B>(service: &mut S, request: Request)
 where
     S: Service<Request, Response = Response<B>, Error = Infallible>,
