@@ -20,6 +20,8 @@ mod elections;
 #[cfg(feature = "mongodb")]
 mod env;
 #[cfg(all(feature = "axum", feature = "mongodb"))]
+mod examples;
+#[cfg(all(feature = "axum", feature = "mongodb"))]
 mod first_statement;
 #[cfg(feature = "mongodb")]
 mod listener;
