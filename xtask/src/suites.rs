@@ -32,7 +32,7 @@ struct Suite {
 /// What depends on the server's version: the beginnings of the suites' names, and which of their tests.
 const ON_EACH_SERVER: &[(&str, &[&str])] = &[
     ("crates/sidecar test ", &[]),
-    ("crates/txnscope test runner", &[]),
+    ("crates/txnscope test it", &["runner::"]),
     ("examples/ledger test it", &["books"]),
 ];
 

@@ -1,4 +1,4 @@
-//! One that takes part: a service, and what drives requests through it on some thread.
+//! A contender of a benchmark: a service, and the worker that drives requests through it.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -9,18 +9,18 @@ use tower_service::Service;
 
 use crate::{Requests, drive};
 
-/// Sends so many of those requests through a service.
+/// Sends this many requests through a service.
 pub type Worker = Box<dyn FnMut(&mut Requests, u32)>;
 
-/// A service with a name, of which each thread gets a clone, as each connection of a server does.
+/// A named service, of which each thread gets a clone, as each connection of a server does.
 pub struct Contender {
-    /// As the report calls it.
+    /// The name in the report.
     pub name: &'static str,
     worker: Box<dyn Fn() -> Worker + Send + Sync>,
 }
 
 impl Contender {
-    /// That service.
+    /// Creates a contender from a service.
     pub fn new<S, B>(name: &'static str, service: S) -> Self
     where
         S: Service<Request, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
@@ -37,7 +37,7 @@ impl Contender {
         Self { name, worker: Box::new(worker) }
     }
 
-    /// Work of its own in place of requests.
+    /// Creates a contender from a function instead of requests.
     pub fn of(name: &'static str, work: impl Fn() + Clone + Send + Sync + 'static) -> Self {
         let worker = move || -> Worker {
             let work = work.clone();
@@ -46,7 +46,7 @@ impl Contender {
         Self { name, worker: Box::new(worker) }
     }
 
-    /// For the current thread.
+    /// Returns a worker for the current thread.
     #[must_use]
     pub fn worker(&self) -> Worker {
         (self.worker)()

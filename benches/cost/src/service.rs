@@ -1,4 +1,4 @@
-//! What the layers are put around.
+//! The services that the layers wrap.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -14,7 +14,7 @@ use tower_service::Service;
 
 use crate::ROUTES;
 
-/// Answers at once with an empty response.
+/// A service that responds at once with an empty response.
 #[derive(Debug, Clone, Copy)]
 pub struct NoOp;
 
@@ -37,11 +37,11 @@ pub fn router() -> Router {
     (0..ROUTES).fold(Router::new(), |router, route| router.route(&template(route), post(async || ())))
 }
 
-/// A router that sends what it has matched.
+/// Returns a router that sends each matched route template to the receiver.
 pub(crate) fn captures() -> (Router, Receiver<MatchedPath>) {
     let (sender, receiver) = channel();
     let capture = move |path: MatchedPath| {
-        // Who asks keeps the receiver.
+        // The caller keeps the receiver.
         let _ = sender.send(path);
         async {}
     };

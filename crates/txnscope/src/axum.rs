@@ -1,4 +1,4 @@
-//! A classification as a part of axum's responses.
+//! `Classification` as a response part of axum.
 
 use std::convert::Infallible;
 

@@ -1,4 +1,4 @@
-//! What became of an operation, in the handler's own words.
+//! The classification of a response by its handler.
 
 use std::error::Error;
 use std::fmt;
@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use crate::{Outcome, Reason};
 
-/// What became of an operation: its outcome, why, and the error behind it.
+/// The classification of an operation: its outcome, the reason, and the underlying error.
 ///
-/// A handler puts one into its response's extensions to say why it refused; with the `axum` feature a classification
-/// is a part of a response. The error travels to the layer, which logs it once; it is never sent to the caller. A middleware
-/// that answers with a new response in place of the handler's drops it, unless it takes the extensions along.
+/// A handler puts a classification into its response's extensions to report why it rejected a request; with the
+/// `axum` feature a classification is a response part. The error travels to the layer, which logs it once; it is
+/// never sent to the caller. A middleware that replaces the handler's response loses the classification, unless it
+/// copies the extensions.
 ///
 /// ```
 /// use txnscope::{Outcome, Reason, Classification};
@@ -24,95 +25,95 @@ pub struct Classification {
     outcome: Outcome,
     reason: Reason,
     source: Option<Arc<dyn Error + Send + Sync>>,
-    presumed: Presumed,
+    origin: Origin,
 }
 
-/// Whose word it is.
+/// The origin of a classification.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Presumed {
-    /// The handler's own.
-    No,
-    /// A reason noted in the scope knows better.
-    Yields,
-    /// The same, and no handler has been reached.
+enum Origin {
+    /// The handler classified the response explicitly.
+    Handler,
+    /// The classification was derived, such as from a status; a reason noted in the scope overrides it.
+    Presumed,
+    /// The classification was derived, and no handler was reached.
     NoHandler,
 }
 
 impl Classification {
-    /// The operation did what was asked.
+    /// The operation succeeded.
     #[must_use]
     pub const fn succeeded() -> Self {
         Self::new(Outcome::Succeeded, Reason::OTHER)
     }
 
-    /// A business rule said no; the data is right. A reason that only the driver can mean, such as a write conflict, is
-    /// counted as failed all the same.
+    /// A business rule rejected the operation; the data is right. With a reason that only the driver or the server
+    /// produces, such as a write conflict, the operation still counts as failed.
     #[must_use]
     pub const fn rejected(reason: Reason) -> Self {
         Self::new(Outcome::Rejected, reason)
     }
 
-    /// We broke.
+    /// The operation failed because of a defect or an infrastructure error.
     #[must_use]
     pub const fn failed(reason: Reason) -> Self {
         Self::new(Outcome::Failed, reason)
     }
 
     pub(crate) const fn new(outcome: Outcome, reason: Reason) -> Self {
-        Self { outcome, reason, source: None, presumed: Presumed::No }
+        Self { outcome, reason, source: None, origin: Origin::Handler }
     }
 
-    /// Attaches the error behind it, for the log.
+    /// Attaches the underlying error, for the log.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         self.source = Some(Arc::from(source.into()));
         self
     }
 
-    /// Lets a reason that was noted in the scope (the driver's last one) take the place of this one, which was
-    /// only presumed from a status, say.
+    /// Lets a reason that was noted in the scope (the last driver error) override this classification's reason. For a
+    /// classification that was only derived, such as from a status.
     #[must_use]
     pub const fn overridable(mut self) -> Self {
-        self.presumed = Presumed::Yields;
+        self.origin = Origin::Presumed;
         self
     }
 
-    /// Says that no handler was reached: the router has answered by itself.
+    /// Marks a response that the router made itself, without reaching a handler.
     #[cfg(feature = "http")]
-    pub(crate) const fn of_no_handler(mut self) -> Self {
-        self.presumed = Presumed::NoHandler;
+    pub(crate) const fn without_handler(mut self) -> Self {
+        self.origin = Origin::NoHandler;
         self
     }
 
-    pub(crate) fn is_of_no_handler(&self) -> bool {
-        self.presumed == Presumed::NoHandler
+    pub(crate) fn is_without_handler(&self) -> bool {
+        self.origin == Origin::NoHandler
     }
 
-    /// How the operation ended.
+    /// Returns the outcome.
     #[must_use]
     pub const fn outcome(&self) -> Outcome {
         self.outcome
     }
 
-    /// Why; of no meaning where the outcome is [`Outcome::Succeeded`].
+    /// Returns the reason, which has no meaning for [`Outcome::Succeeded`].
     #[must_use]
     pub const fn reason(&self) -> Reason {
         self.reason
     }
 
-    /// The error behind it.
+    /// Returns the underlying error.
     #[must_use]
     pub fn source(&self) -> Option<&(dyn Error + Send + Sync + 'static)> {
         self.source.as_deref()
     }
 
-    /// The classification after the scope's last noted reason was heard. What only the driver can mean is never a rejection, of
-    /// which nobody would be told: no rule has said no.
+    /// Applies the last reason noted in the scope. A reason that only the driver or the server produces turns a
+    /// rejection, which would trigger no alert, into a failure: no business rule has rejected anything.
     pub(crate) fn apply_scope_reason(mut self, noted: Option<Reason>) -> Self {
-        if let (true, Some(reason)) = (self.presumed != Presumed::No, noted) {
+        if let (true, Some(reason)) = (self.origin != Origin::Handler, noted) {
             self.reason = reason;
         }
-        if self.outcome == Outcome::Rejected && self.reason.is_the_drivers() {
+        if self.outcome == Outcome::Rejected && self.reason.is_driver_reason() {
             self.outcome = Outcome::Failed;
         }
         self

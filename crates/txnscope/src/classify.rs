@@ -1,31 +1,32 @@
-//! How a layer reads requests and responses: what names the operation, and what became of it.
+//! The traits by which a layer names operations and classifies responses.
 
 use crate::{Classification, OperationName, Reason};
 
 /// Names the operation of a request.
 pub trait ClassifyRequest<Req> {
-    /// The operation, or `None` to pass the request through uncounted. The name must come from a bounded set.
+    /// Returns the operation, or `None` to pass the request through uncounted. The name must come from a bounded set.
     fn operation<'a>(&'a self, request: &'a Req) -> Option<OperationName<'a>>;
 
-    /// The operation under which a service counts that was not ready, before any request named one.
+    /// Returns the operation under which a failed `poll_ready` counts, before any request named one.
     fn not_ready(&self) -> OperationName<'_> {
         OperationName::NOT_READY
     }
 }
 
-/// Says what became of an operation.
+/// Classifies responses and errors.
 ///
-/// A classification that is only presumed [yields](Classification::overridable) to a reason noted in the scope.
+/// Mark a classification that was only derived as [overridable](Classification::overridable): a reason noted in the
+/// scope then replaces its reason.
 pub trait ClassifyResponse<Res, E> {
-    /// The classification on a response.
+    /// Classifies a response.
     fn response(&self, response: &Res) -> Classification;
 
-    /// The classification on an error of the inner service. The error itself passes through untouched.
+    /// Classifies an error of the inner service. The error itself passes through untouched.
     fn error(&self, error: &E) -> Classification;
 }
 
-/// Every request is the same operation, and every response is a success: for services without routes, such as a
-/// consumer of a queue. A service whose responses can say no brings a classifier of its own:
+/// A classifier for services without routes, such as a consumer of a queue: every request is the same operation, and
+/// every response is a success. A service whose responses can be rejections needs a classifier of its own:
 ///
 /// ```
 /// use txnscope::{ClassifyRequest, ClassifyResponse, OperationName, Reason, TransactionLayer, Classification};
@@ -76,11 +77,11 @@ impl<Res, E> ClassifyResponse<Res, E> for StaticOperation {
     }
 
     fn error(&self, _: &E) -> Classification {
-        presume_failed::<E>()
+        unknown_failure::<E>()
     }
 }
 
-/// A failure of which nothing is known but the type of its error.
-pub(crate) fn presume_failed<E>() -> Classification {
+/// A failure of which only the error's type is known.
+pub(crate) fn unknown_failure<E>() -> Classification {
     Classification::failed(Reason::OTHER).overridable().with_source(std::any::type_name::<E>())
 }

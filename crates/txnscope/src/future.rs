@@ -1,4 +1,4 @@
-//! The future of a counted request.
+//! The future of a request that passes through the layer.
 
 use std::fmt;
 use std::future::Future;
@@ -8,16 +8,16 @@ use std::task::{Context, Poll};
 use pin_project_lite::pin_project;
 
 use crate::ClassifyResponse;
-use crate::scope::{Admission, poll_once};
+use crate::scope::{OperationGuard, poll_once};
 
 pin_project! {
     /// The future of [`TransactionService`](crate::TransactionService).
     ///
     /// # Cancellation
     ///
-    /// Dropped before its response is ready, the operation counts as `cancelled`; so does one that a time limit around the
-    /// layer ends, which belongs inside. The body is not its concern: it passes through untouched, and what happens to it
-    /// (a stream, server-sent events) is not counted.
+    /// If the future is dropped before its response is ready, the operation counts as `cancelled`; a timeout around
+    /// the layer has the same effect, so put timeouts inside. The body passes through untouched: a stream or
+    /// server-sent events are not measured.
     pub struct ResponseFuture<F, C> {
         #[pin]
         kind: Kind<F, C>,
@@ -28,43 +28,44 @@ pin_project! {
     #[project = KindProj]
     enum Kind<F, C> {
         Uncounted { #[pin] inner: F },
-        Counted { #[pin] inner: Within<F>, classify: C },
+        Counted { #[pin] inner: InstrumentedFuture<F>, classify: C },
     }
 }
 
 pin_project! {
-    /// A future inside of its operation.
-    struct Within<F> {
+    /// A future that is polled and dropped inside of its operation's scope.
+    struct InstrumentedFuture<F> {
         #[pin]
         inner: Option<F>,
-        admission: Admission,
+        guard: OperationGuard,
     }
 
-    impl<F> PinnedDrop for Within<F> {
-        /// What a future that is dropped early has to say about it is noted before its operation ends.
+    impl<F> PinnedDrop for InstrumentedFuture<F> {
+        /// Drops an unfinished future inside of its operation's scope, so that the reasons noted by its destructors
+        /// count.
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
             if this.inner.is_some() {
-                let entered = this.admission.enter();
+                let entered = this.guard.enter();
                 this.inner.set(None);
-                entered.leave();
+                entered.exit();
             }
         }
     }
 }
 
-impl<F: Future> Within<F> {
+impl<F: Future> InstrumentedFuture<F> {
     fn poll<C, Res, E>(self: Pin<&mut Self>, cx: &mut Context<'_>, classify: &C) -> Poll<F::Output>
     where
         F: Future<Output = Result<Res, E>>,
         C: ClassifyResponse<Res, E>,
     {
         let this = self.project();
-        let entered = this.admission.enter();
+        let entered = this.guard.enter();
         let polled = poll_once(this.inner, cx);
-        entered.leave();
+        entered.exit();
         if let Poll::Ready(result) = &polled {
-            this.admission.finish(match result {
+            this.guard.finish(match result {
                 Ok(response) => classify.response(response),
                 Err(error) => classify.error(error),
             });
@@ -78,8 +79,8 @@ impl<F: Future, C> ResponseFuture<F, C> {
         Self { kind: Kind::Uncounted { inner } }
     }
 
-    pub(crate) fn counted(admission: Admission, inner: F, classify: C) -> Self {
-        Self { kind: Kind::Counted { inner: Within { inner: Some(inner), admission }, classify } }
+    pub(crate) fn counted(guard: OperationGuard, inner: F, classify: C) -> Self {
+        Self { kind: Kind::Counted { inner: InstrumentedFuture { inner: Some(inner), guard }, classify } }
     }
 }
 

@@ -6,24 +6,25 @@ use crate::{Classification, Reason};
 
 const STATUS: http::HeaderName = http::HeaderName::from_static("grpc-status");
 
-/// What the headers say of a gRPC response that consists of nothing else: a handler's `Err(Status)`.
+/// Classifies a gRPC response without a body, such as a handler's `Err(Status)`, by its headers.
 ///
-/// The status of a response with a body comes in its trailers, when the layer is done with it.
+/// The status of a response with a body is in its trailers, which the layer does not see.
 pub(crate) fn classification(headers: &HeaderMap) -> Option<Classification> {
     Some(
         match headers.get(STATUS)?.as_bytes() {
             b"0" => return Some(Classification::succeeded()),
-            // Cancelled, which a handler says when its caller is gone.
+            // Cancelled: returned by a handler whose caller is gone.
             b"1" => Classification::rejected(Reason::CANCELLED),
             // Already exists, resource exhausted, failed precondition, aborted.
             b"6" | b"8" | b"9" | b"10" => Classification::rejected(Reason::APPLICATION),
-            // Invalid argument, not found, out of range, unimplemented: nobody offers such a method.
+            // Invalid argument, not found, out of range, unimplemented (no such method).
             b"3" | b"5" | b"11" | b"12" => Classification::rejected(Reason::INVALID_REQUEST),
             // Permission denied, unauthenticated.
             b"7" | b"16" => Classification::rejected(Reason::UNAUTHORIZED),
             // Deadline exceeded.
             b"4" => Classification::failed(Reason::TIMEOUT),
-            // Unknown, internal, unavailable, data loss, and what gRPC does not define, which it has read as unknown.
+            // Unknown, internal, unavailable, data loss, and codes that gRPC does not define, which clients treat as
+            // unknown.
             _ => Classification::failed(Reason::OTHER),
         }
         .overridable(),

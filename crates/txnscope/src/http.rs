@@ -1,20 +1,20 @@
-//! Operations and outcomes of HTTP requests.
+//! The classifier of HTTP requests and responses.
 
 use std::fmt;
 use std::sync::Arc;
 
 use http::{Extensions, HeaderMap, Method, Request, Response, StatusCode, Uri};
 
-use crate::classify::presume_failed;
+use crate::classify::unknown_failure;
 use crate::{Classification, ClassifyRequest, ClassifyResponse, OperationName, Reason};
 
-/// Reads HTTP requests and responses.
+/// Classifies HTTP requests and responses.
 ///
 /// The operation is the method and the route template that axum matched (`POST /api/retainers/{id}/consume`), or
 /// `unmatched`; never the path. Safe methods (GET, HEAD, OPTIONS, TRACE) pass through uncounted.
 ///
-/// A [`Classification`] in the response's extensions says what became of it. Without one the status decides, and a
-/// reason noted in the scope stands before the status's own:
+/// A [`Classification`] in the response's extensions is the outcome. Without one the status decides, and a reason
+/// noted in the scope overrides the status's reason:
 ///
 /// | status | outcome | reason |
 /// | --- | --- | --- |
@@ -25,13 +25,14 @@ use crate::{Classification, ClassifyRequest, ClassifyResponse, OperationName, Re
 /// | other 4xx | rejected | `invalid_request` |
 /// | other 5xx | failed | `other` |
 ///
-/// A name that was never asked for before becomes an operation when a handler has been reached: when code below the layer
-/// asks for its [scope](crate::scope) (a transaction does), or with the answer. Until then it is not on the page, unless it
-/// was [declared](crate::TransactionLayer::declare). A method that the route does not have (405) is `unmatched`, and so
-/// that strangers cannot fill the table, names that were only ever refused have half of its places.
+/// An undeclared name becomes an operation when a handler is reached: when code below the layer asks for its
+/// [scope](crate::scope) (a transaction does so), or when the handler responds. Until then the name has no series,
+/// unless it was [declared](crate::TransactionLayer::declare). A method that the route does not have (405) is
+/// `unmatched`. Names that were only ever rejected may take at most half of the operations, so that unauthenticated
+/// clients cannot exhaust the limit.
 ///
-/// gRPC answers 200 whatever happened. A `grpc-status` in the headers decides, which is where a handler's `Err(Status)`
-/// puts it:
+/// gRPC always responds with status 200. A `grpc-status` in the headers decides, which is where a handler's
+/// `Err(Status)` puts it:
 ///
 /// | `grpc-status` | outcome | reason |
 /// | --- | --- | --- |
@@ -43,9 +44,9 @@ use crate::{Classification, ClassifyRequest, ClassifyResponse, OperationName, Re
 /// | 1 cancelled | rejected | `cancelled` |
 /// | any other | failed | `other` |
 ///
-/// **A status in the trailers is not seen.** The layer is done when the headers are ready, before a body is streamed. A
-/// call that streams its answer and then fails, or whose message precedes the error, counts as succeeded: such a handler
-/// puts a [`Classification`] into the response's extensions.
+/// **The layer does not see a status in the trailers.** It finishes when the headers are ready, before a body is
+/// streamed. A call that streams its response and then fails, or whose message precedes the error, counts as
+/// succeeded: put a [`Classification`] into the response's extensions there.
 #[derive(Clone, Default)]
 pub struct Http {
     filter: Option<Arc<Filter>>,
@@ -55,16 +56,16 @@ pub struct Http {
 type Filter = dyn Fn(RequestHead<'_>) -> bool + Send + Sync;
 type Name = dyn for<'a> Fn(RequestHead<'a>) -> Option<&'a str> + Send + Sync;
 
-/// What a filter or a naming function may look at.
+/// The parts of a request that a filter or a naming function can read.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestHead<'a> {
     /// The method.
     pub method: &'a Method,
-    /// The URI. A path or a query makes a bad name: it is the caller's to choose.
+    /// The URI. Do not use a path or a query as a name: the caller controls them.
     pub uri: &'a Uri,
     /// The headers.
     pub headers: &'a HeaderMap,
-    /// The extensions, where routers leave what they matched.
+    /// The extensions, where routers store the matched route.
     pub extensions: &'a Extensions,
 }
 
@@ -99,25 +100,25 @@ impl<B> ClassifyRequest<Request<B>> for Http {
         if let Some(name) = self.name.as_ref().and_then(|name| name(head)) {
             return Some(OperationName::named(name));
         }
-        Some(match template(head.extensions) {
-            Some(template) => OperationName::route(known(head.method), template),
+        Some(match matched_template(head.extensions) {
+            Some(matched_template) => OperationName::route(method_label(head.method), matched_template),
             None => OperationName::UNMATCHED,
         })
     }
 }
 
 #[cfg(feature = "axum")]
-fn template(extensions: &Extensions) -> Option<&str> {
+fn matched_template(extensions: &Extensions) -> Option<&str> {
     extensions.get::<axum::extract::MatchedPath>().map(axum::extract::MatchedPath::as_str)
 }
 
 #[cfg(not(feature = "axum"))]
-fn template(_: &Extensions) -> Option<&str> {
+fn matched_template(_: &Extensions) -> Option<&str> {
     None
 }
 
-/// Anybody may send any word as a method; only the standard ones become labels.
-fn known(method: &Method) -> &'static str {
+/// Maps unknown methods to `OTHER`: a client may send any word as a method, and only the standard ones become labels.
+fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::POST => "POST",
         Method::PUT => "PUT",
@@ -134,28 +135,28 @@ fn known(method: &Method) -> &'static str {
 
 impl<B, E> ClassifyResponse<Response<B>, E> for Http {
     fn response(&self, response: &Response<B>) -> Classification {
-        // A response without extensions, which is nearly every success, costs one comparison.
+        // Fast path: a response without extensions, as nearly every success is, costs one comparison.
         match response.extensions().get::<Classification>() {
             Some(classification) => classification.clone(),
             None if response.status() == StatusCode::OK && !response.headers().is_empty() => {
                 crate::grpc::classification(response.headers()).unwrap_or_else(Classification::succeeded)
             }
-            None => presume(response.status()),
+            None => classify_status(response.status()),
         }
     }
 
     fn error(&self, _: &E) -> Classification {
-        presume_failed::<E>()
+        unknown_failure::<E>()
     }
 }
 
-fn presume(status: StatusCode) -> Classification {
+fn classify_status(status: StatusCode) -> Classification {
     match status.as_u16() {
         ..400 => return Classification::succeeded(),
         401 | 403 => Classification::rejected(Reason::UNAUTHORIZED),
         408 | 504 => Classification::failed(Reason::TIMEOUT),
         402 | 409 | 423 | 429 | 451 => Classification::rejected(Reason::APPLICATION),
-        405 => return Classification::rejected(Reason::INVALID_REQUEST).of_no_handler(),
+        405 => return Classification::rejected(Reason::INVALID_REQUEST).without_handler(),
         400..500 => Classification::rejected(Reason::INVALID_REQUEST),
         _ => Classification::failed(Reason::OTHER),
     }

@@ -1,4 +1,4 @@
-//! The layer.
+//! The tower layer.
 
 use tower_layer::Layer;
 
@@ -7,9 +7,10 @@ use crate::classify::StaticOperation;
 use crate::http::{Http, RequestHead};
 use crate::{Operation, Registry, TransactionService};
 
-/// Counts and times the operations of the service that it wraps. See the [crate's page](crate) for an example.
+/// Counts and times the operations of the wrapped service. See the [crate's page](crate) for an example.
 ///
-/// `C` reads requests and responses: [`Http`](crate::Http), [`StaticOperation`](crate::StaticOperation), or a type of yours.
+/// `C` classifies requests and responses: [`Http`](crate::Http), [`StaticOperation`](crate::StaticOperation), or a
+/// type of the application.
 #[derive(Debug, Clone)]
 pub struct TransactionLayer<C> {
     classify: C,
@@ -17,20 +18,20 @@ pub struct TransactionLayer<C> {
 }
 
 impl<C> TransactionLayer<C> {
-    /// A layer for any service, which reads requests and responses with `classify`.
+    /// Creates a layer for any service, which classifies requests and responses with `classify`.
     #[must_use]
     pub fn with_classifier(classify: C) -> Self {
         Self::with_classifier_and_registry(classify, Registry::global())
     }
 
-    /// A layer for any service, which reads requests and responses with `classify` and counts into `registry` instead of
-    /// the process's global one.
+    /// Creates a layer for any service, which classifies requests and responses with `classify` and counts into
+    /// `registry` instead of the process's global one.
     #[must_use]
     pub fn with_classifier_and_registry(classify: C, registry: Registry) -> Self {
         Self { classify, registry }
     }
 
-    /// Declares operations: their series, failures included, are there as zero before the first request.
+    /// Declares operations: their series, including failures, are exported as zero before the first request.
     #[must_use]
     pub fn declare(self, operations: impl IntoIterator<Item = Operation>) -> Self {
         self.registry.declare(operations);
@@ -39,7 +40,7 @@ impl<C> TransactionLayer<C> {
 }
 
 impl TransactionLayer<StaticOperation> {
-    /// A layer for a service without routes: every request is the operation of that name.
+    /// Creates a layer for a service without routes: every request is an operation of this name.
     ///
     /// ```
     /// use std::convert::Infallible;
@@ -56,7 +57,7 @@ impl TransactionLayer<StaticOperation> {
         Self::named_with_registry(operation, Registry::global())
     }
 
-    /// A layer for a service without routes, counting into `registry`.
+    /// Creates a layer for a service without routes, counting into `registry`.
     #[must_use]
     pub fn named_with_registry(operation: &'static str, registry: Registry) -> Self {
         Self::with_classifier_and_registry(StaticOperation(operation), registry)
@@ -66,27 +67,27 @@ impl TransactionLayer<StaticOperation> {
 
 #[cfg(feature = "http")]
 impl TransactionLayer<Http> {
-    /// A layer for an HTTP service, counting into the global recorder.
+    /// Creates a layer for an HTTP service, counting into the global recorder.
     #[must_use]
     pub fn new() -> Self {
         Self::with_classifier(Http::default())
     }
 
-    /// A layer for an HTTP service, counting into that registry.
+    /// Creates a layer for an HTTP service, counting into `registry`.
     #[must_use]
     pub fn with_registry(registry: Registry) -> Self {
         Self::with_classifier_and_registry(Http::default(), registry)
     }
 
-    /// Counts the requests for which this says `true`, in place of those whose method is not safe.
+    /// Counts the requests for which `filter` returns `true`, instead of those with an unsafe method.
     #[must_use]
     pub fn filter(mut self, filter: impl Fn(RequestHead<'_>) -> bool + Send + Sync + 'static) -> Self {
         self.classify.set_filter(filter);
         self
     }
 
-    /// Names operations; where it returns `None`, the method and the route template do. The names must come from
-    /// a bounded set: after 200, every further one is counted as `overflow`.
+    /// Names operations. Where `name` returns `None`, the method and the route template name the operation. The names
+    /// must come from a bounded set: after 200 names, every further one is counted as `overflow`.
     #[must_use]
     pub fn name_operations(
         mut self,

@@ -1,8 +1,8 @@
-//! MongoDB transactions, made observable from the caller's side.
+//! A tower layer and a transaction runner that make MongoDB transactions observable on the caller's side.
 //!
-//! [`TransactionLayer`] wraps a router, a route or any tower service. It counts and times the operations that pass
-//! through it, each once however it ends: answered, refused, failed, left by its caller, panicked. Below the
-//! layer, the operation is visible to the handler's task as a [`scope`].
+//! [`TransactionLayer`] wraps a router, a route or any tower service. The layer counts and times each operation that
+//! passes through it exactly once: succeeded, rejected, failed, cancelled or panicked. Code below the layer sees the
+//! operation as the current [`scope`].
 //!
 //! ```
 //! # #[cfg(feature = "axum")] {
@@ -16,7 +16,7 @@
 //!     Operation::new("POST /api/retainers/{id}/consume").rejection_reasons(&[INSUFFICIENT_BALANCE]);
 //!
 //! async fn consume() -> Response {
-//!     // The transaction found the balance too low: say so, and nobody is paged.
+//!     // The balance is too low: classify the response as a rejection, which triggers no alert.
 //!     (StatusCode::BAD_REQUEST, Classification::rejected(INSUFFICIENT_BALANCE), "Insufficient balance").into_response()
 //! }
 //!
@@ -42,33 +42,35 @@
 //! | `transaction_duration_seconds{operation,outcome}` | time to the response, as a histogram |
 //! | `concurrent_operations{operation}` | operations in flight |
 //!
-//! Attempts are the durations' counts and the operations in flight, together. Every operation that did not succeed
-//! is logged once, with what the span [attached](scope::attach_span) by the handler says.
+//! Attempts are the sum of the durations' counts and the operations in flight. Every operation that did not succeed
+//! is logged once, with the fields of the span that the handler [attached](scope::attach_span).
 //!
 //! # Where to put the layer
 //!
-//! Around routes: `Router::layer`, `Router::route_layer`, or inside of `nest` and `nest_service`; there axum has
-//! matched a template. Around a whole `Router` from outside (as a service), and outside of `nest_service`, axum
-//! has not matched yet, so that every request would be `unmatched`: give it names with
-//! [`TransactionLayer::name_operations`]. It is axum **0.8** whose `MatchedPath` is read; with another version every request is
-//! `unmatched`, too. The first request that succeeds so is warned of.
+//! Put the layer around routes: `Router::layer`, `Router::route_layer`, or inside of `nest` and `nest_service`, where
+//! axum has already matched a route template. A layer around a whole `Router` (as a service), or outside of
+//! `nest_service`, runs before axum has matched, so that every request would be `unmatched`: name operations with
+//! [`TransactionLayer::name_operations`] there. The layer reads the `MatchedPath` of axum **0.8**; with another
+//! version every request is `unmatched`, too. The first `unmatched` request that succeeds is logged as a warning.
 //!
-//! Time limits belong inside of it (a layer that was added before, since the last one is the outermost): what takes too
-//! long is then `failed`, with the reason `timeout`. A limit outside drops the layer's future, as a caller does who leaves:
-//! an outage in which every request times out is `cancelled`, and pages nobody.
+//! Put timeouts inside of the layer (add the timeout layer before this one, since the last layer added is the
+//! outermost): a timed-out request is then `failed`, with the reason `timeout`. A timeout outside of the layer drops
+//! the layer's future, as a disconnecting client does: an outage in which every request times out would count as
+//! `cancelled`, which triggers no alert.
 //!
-//! Two layers around one another count an operation once, if both have the same name for it. `nest_service` with one layer
-//! inside and one outside has two: the inner one knows the template, the outer one is `unmatched`. A route that calls
-//! others in the same process counts each of them as an operation of its own, for it is a request to it.
+//! Two nested layers count an operation once, if both have the same name for it. Around `nest_service`, a layer
+//! inside and a layer outside count two operations: the inner layer knows the template, the outer one counts
+//! `unmatched`. A route that calls other routes in the same process counts each of those calls as an operation.
 //!
 //! # What a request is counted as
 //!
-//! - Its time ends with the response's head. A streamed body, server-sent events, what happens in a WebSocket: all that comes
-//!   after it, and is not the layer's.
-//! - A caller who leaves while the handler works is `cancelled`. One who leaves in the middle of his upload is `rejected`, with
-//!   the reason `invalid_request`: the extractor that reads the body sees a bad request, and answers 400.
-//! - The [`Classification`] travels in the response's extensions. A middleware between handler and layer that makes a new response
-//!   drops it, and the status decides: let it take the old one's parts along.
+//! - The measured time ends with the response's head. A streamed body, server-sent events and WebSocket messages come
+//!   later and are not measured.
+//! - A client that disconnects while the handler runs is `cancelled`. A client that disconnects during its upload is
+//!   `rejected`, with the reason `invalid_request`: the extractor that reads the body sees a bad request, and answers
+//!   400.
+//! - The [`Classification`] travels in the response's extensions. A middleware between handler and layer that creates
+//!   a new response loses the classification, and the status decides, unless the middleware copies the extensions.
 //!
 //! # Cost
 //!
@@ -77,16 +79,15 @@
 //!
 //! # Features
 //!
-//! - `axum` (default): route templates, [`Classification`] as a part of a response, a `/metrics` router
-//! - `http`: operations and outcomes of `http` requests, with names that you give
+//! - `axum` (default): route templates, [`Classification`] as a response part, a `/metrics` router
+//! - `http`: operations and outcomes of `http` requests, with names that the application provides
 //! - `mongodb`: the [transaction runner](transaction) and the [listener](transaction::listener), on the `mongodb` driver
 //!
-//! Without either, the layer wraps any tower service.
+//! Without any feature, the layer wraps any tower service.
 
 mod classification;
 mod classify;
-mod clock;
-mod event;
+mod failure_log;
 mod future;
 mod layer;
 mod operation;
@@ -96,6 +97,7 @@ pub mod recorder;
 mod registry;
 pub mod scope;
 mod service;
+mod timestamp;
 #[cfg(feature = "mongodb")]
 pub mod transaction;
 
@@ -108,7 +110,7 @@ mod http;
 
 pub use crate::classification::Classification;
 pub use crate::classify::{ClassifyRequest, ClassifyResponse, StaticOperation};
-pub use crate::event::ErrorChain;
+pub use crate::failure_log::ErrorChain;
 pub use crate::future::ResponseFuture;
 #[cfg(feature = "http")]
 pub use crate::http::{Http, RequestHead};
@@ -125,7 +127,7 @@ pub use crate::transaction::{
     Abort, ApplicationError, Committed, Transaction, TransactionError, TransactionListener, TransactionRunner,
 };
 
-/// The examples of the README compile.
+/// Compiles the README's examples.
 #[cfg(all(doctest, feature = "axum", feature = "mongodb"))]
 #[doc = include_str!("../../../README.md")]
 struct Readme;

@@ -1,13 +1,13 @@
-//! An operation: its name, and the ways in which it can fail.
+//! The declaration of an operation: its name, and the reasons for which it can fail.
 
 use txnscope_catalog::{NOT_READY, UNMATCHED};
 
 use crate::Reason;
 
-/// An operation that the application knows before the first request.
+/// An operation that the application declares before the first request.
 ///
-/// Its series are exported as zero from the start, failures included, because `increase()` and `rate()` never see
-/// the first failure of a series that is born at 1.
+/// The operation's series are exported as zero from the start, including failures, because `increase()` and `rate()`
+/// do not see the first failure of a series that starts at 1.
 ///
 /// ```
 /// use txnscope::{Operation, Reason};
@@ -25,34 +25,34 @@ pub struct Operation {
 }
 
 impl Operation {
-    /// An operation of that name. For a route it is the method, a space and the template as axum prints it.
+    /// Declares an operation. For a route the name is the method, a space and the template as axum prints it.
     #[must_use]
     pub const fn new(name: &'static str) -> Self {
         Self { name, rejection_reasons: &[], failure_reasons: &[] }
     }
 
-    /// The reasons for which it can be rejected.
+    /// Sets the reasons for which the operation can be rejected.
     #[must_use]
     pub const fn rejection_reasons(mut self, reasons: &'static [Reason]) -> Self {
         self.rejection_reasons = reasons;
         self
     }
 
-    /// The reasons for which it can fail. `other` and `panic` are always declared, and so is `cancelled`.
+    /// Sets the reasons for which the operation can fail. `other`, `panic` and `cancelled` are always declared.
     #[must_use]
     pub const fn failure_reasons(mut self, reasons: &'static [Reason]) -> Self {
         self.failure_reasons = reasons;
         self
     }
 
-    /// The label value.
+    /// Returns the label value.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.name
     }
 }
 
-/// What names an operation, without an allocation.
+/// The name of an operation, borrowed so that a lookup does not allocate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OperationName<'a> {
     pub(crate) method: &'a str,
@@ -60,29 +60,29 @@ pub struct OperationName<'a> {
 }
 
 impl<'a> OperationName<'a> {
-    /// Requests that no route matched.
+    /// The operation of requests that no route matched.
     pub const UNMATCHED: OperationName<'static> = OperationName::named(UNMATCHED);
-    /// A service that failed before it took a request.
+    /// The operation of a service whose `poll_ready` failed.
     pub const NOT_READY: OperationName<'static> = OperationName::named(NOT_READY);
 
-    /// A name given by the application. It must come from a bounded set: never a path, an id or a user's input.
+    /// A name given by the application. The name must come from a bounded set: never a path, an id or a user's input.
     #[must_use]
     pub const fn named(name: &'a str) -> Self {
         Self { method: "", rest: name }
     }
 
-    /// A method and a route template; the label is the two with a space between.
+    /// A method and a route template, joined by a space in the label.
     #[must_use]
     pub const fn route(method: &'static str, template: &'a str) -> Self {
         Self { method, rest: template }
     }
 
-    /// Whether its caller has a say in it: the method of a route is the caller's to choose.
-    pub(crate) fn is_made_by_the_caller(self) -> bool {
+    /// Whether the caller controls a part of the name: a caller chooses the method of its request.
+    pub(crate) fn is_caller_controlled(self) -> bool {
         !self.method.is_empty()
     }
 
-    /// `POST /x` as a name is the route `POST` `/x`.
+    /// Splits a name such as `POST /x` into the method `POST` and the template `/x`.
     pub(crate) fn canonical(self) -> Self {
         if !self.method.is_empty() {
             return self;

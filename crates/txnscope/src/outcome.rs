@@ -1,28 +1,28 @@
-//! How an operation ended.
+//! The outcome of an operation.
 
 use std::fmt;
 
-/// How an operation ended, as its caller sees it.
+/// The outcome of an operation, as its caller sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// It did what was asked.
+    /// The operation did what it was called for.
     Succeeded,
-    /// A business rule said no; the data is right and nobody is paged.
+    /// A business rule rejected the operation; the data is right, and no alert is needed.
     Rejected,
-    /// We broke.
+    /// The operation failed because of a defect or an infrastructure error.
     Failed,
-    /// The caller left before the response was ready.
+    /// The caller dropped the request before the response was ready.
     Cancelled,
     /// The code panicked.
     Panicked,
 }
 
 impl Outcome {
-    /// Every outcome, in the order of the catalogue.
+    /// Every outcome, in the catalog's order.
     pub const ALL: [Self; 5] =
         [Self::Succeeded, Self::Rejected, Self::Failed, Self::Cancelled, Self::Panicked];
 
-    /// The label value.
+    /// Returns the label value.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -34,7 +34,8 @@ impl Outcome {
         }
     }
 
-    /// Whether it is ours to mend.
+    /// Whether the outcome is a fault: a defect or an infrastructure error, in contrast to a rejection or a
+    /// cancellation.
     #[must_use]
     pub const fn is_fault(self) -> bool {
         matches!(self, Self::Failed | Self::Panicked)
@@ -52,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn outcomes_are_the_catalogues() {
+    fn outcomes_match_catalog() {
         assert_eq!(Outcome::ALL.map(Outcome::as_str), txnscope_catalog::OUTCOMES);
     }
 }

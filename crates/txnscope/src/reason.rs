@@ -1,11 +1,11 @@
-//! Why an operation did not succeed: a closed set, and names that the application declares in its code.
+//! The reasons why an operation did not succeed: a closed set, and names that the application declares in its code.
 
 use std::fmt;
 
 /// Why an operation or an attempt did not succeed.
 ///
-/// The constants are the closed set of the catalogue. An application adds its own business reasons as constants;
-/// a reason is always `&'static`, so that no error text can become a label value.
+/// The constants are the closed set of the catalog. An application adds its own business reasons as constants; a
+/// reason is always `&'static`, so that no error text can become a label value.
 ///
 /// ```
 /// use txnscope::Reason;
@@ -21,7 +21,7 @@ macro_rules! reasons {
         impl Reason {
             $($(#[$doc])* pub const $name: Self = Self($text);)*
 
-            /// The closed set, in the order of the catalogue.
+            /// The closed set, in the catalog's order.
             pub const ALL: &'static [Self] = &[$(Self::$name),*];
         }
     };
@@ -30,23 +30,23 @@ macro_rules! reasons {
 reasons! {
     /// Another transaction wrote the same document first (code 112).
     WRITE_CONFLICT = "write_conflict";
-    /// The server knows no such transaction, often because it aborted it (code 251).
+    /// The server does not know the transaction, often because it has aborted it (code 251).
     NO_SUCH_TRANSACTION = "no_such_transaction";
     /// A lock was not granted in time (code 24).
     LOCK_TIMEOUT = "lock_timeout";
-    /// The snapshot is gone or was never there (codes 239, 246).
+    /// The snapshot is no longer available (codes 239, 246).
     SNAPSHOT_UNAVAILABLE = "snapshot_unavailable";
-    /// The session has moved on to a later transaction (code 225).
+    /// The session has already started a later transaction (code 225).
     TRANSACTION_TOO_OLD = "transaction_too_old";
-    /// It outlived `transactionLifetimeLimitSeconds` (code 290).
+    /// The transaction exceeded `transactionLifetimeLimitSeconds` (code 290).
     TRANSACTION_EXPIRED = "transaction_expired";
-    /// It wrote more than one transaction may.
+    /// The transaction exceeded a size limit.
     TRANSACTION_TOO_LARGE = "transaction_too_large";
     /// `maxTimeMS` ran out (code 50).
     MAX_TIME_EXPIRED = "max_time_expired";
-    /// A unique index refused the write (code 11000).
+    /// A unique index rejected the write (code 11000).
     DUPLICATE_KEY = "duplicate_key";
-    /// A schema validator refused the write (code 121).
+    /// A schema validator rejected the write (code 121).
     DOCUMENT_VALIDATION = "document_validation";
     /// The member is not, or no longer, the primary.
     NOT_PRIMARY = "not_primary";
@@ -58,38 +58,38 @@ reasons! {
     SERVER_SELECTION = "server_selection";
     /// No connection of the pool became free in time.
     POOL_TIMEOUT = "pool_timeout";
-    /// The server takes no more requests for now (code 462, or the label `SystemOverloadedError`).
+    /// The server is overloaded and rejects requests (code 462, or the label `SystemOverloadedError`).
     OVERLOADED = "overloaded";
     /// The write concern was not satisfied.
     WRITE_CONCERN = "write_concern";
-    /// A commit was sent and its result is not known.
+    /// A commit was sent and its result is unknown.
     COMMIT_UNKNOWN = "commit_unknown";
-    /// Who asks is not known or may not.
+    /// The caller is not authenticated or not authorized.
     UNAUTHORIZED = "unauthorized";
-    /// The request makes no sense.
+    /// The request is invalid.
     INVALID_REQUEST = "invalid_request";
-    /// The application said no without saying why.
+    /// The application rejected the request without giving a reason.
     APPLICATION = "application";
-    /// The caller left before the end.
+    /// The caller dropped the request before its end.
     CANCELLED = "cancelled";
     /// The code panicked.
     PANIC = "panic";
-    /// A deadline of ours passed.
+    /// A deadline of the application passed.
     TIMEOUT = "timeout";
     /// Too many transactions wait for the same key.
     QUEUE_FULL = "queue_full";
-    /// It would wait for a key that can only become free after itself.
+    /// The transaction would wait for a key that can only become free after its own end.
     DEADLOCK = "deadlock";
-    /// None of the others.
+    /// No other reason applies.
     OTHER = "other";
 }
 
 impl Reason {
-    /// A reason of the application's own, in snake case, at most 64 bytes.
+    /// Declares a reason of the application, in snake case, at most 64 bytes.
     ///
     /// # Panics
     ///
-    /// If the name is not snake case. In a `const` that is a compile error:
+    /// If the name is not snake case. In a `const` this is a compile error:
     ///
     /// ```compile_fail
     /// const BAD: txnscope::Reason = txnscope::Reason::declare("Insufficient balance: 12.50");
@@ -111,14 +111,14 @@ impl Reason {
         Self(name)
     }
 
-    /// The label value.
+    /// Returns the label value.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         self.0
     }
 
-    /// Whether only the driver or the server can mean it, so that no rule of the application's has said no.
-    pub(crate) fn is_the_drivers(self) -> bool {
+    /// Whether the reason can only come from the driver or the server, so that it is never a business rejection.
+    pub(crate) fn is_driver_reason(self) -> bool {
         self.is_transient()
             || [
                 Self::TRANSACTION_TOO_OLD,
@@ -134,8 +134,8 @@ impl Reason {
             .contains(&self)
     }
 
-    /// Whether the server or the driver puts the label `TransientTransactionError` on every such error of a
-    /// transaction's statement.
+    /// Whether the server or the driver labels every such error of a transaction's statement
+    /// `TransientTransactionError`.
     pub(crate) fn is_transient(self) -> bool {
         [
             Self::WRITE_CONFLICT,
@@ -161,14 +161,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_constants_are_the_catalogues_reasons() {
+    fn reason_constants_match_catalog() {
         let names: Vec<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
         assert_eq!(names, txnscope_catalog::REASONS);
     }
 
     #[test]
     #[should_panic(expected = "snake case")]
-    fn a_sentence_is_no_reason() {
+    fn reason_must_be_snake_case() {
         let _ = Reason::declare("balance is 12");
     }
 }

@@ -1,48 +1,48 @@
-//! The service that the layer makes.
+//! The service that the layer creates.
 
 use std::task::{Context, Poll};
 
 use tower_service::Service;
 
-use crate::clock::Moment;
-use crate::scope::Admission;
+use crate::scope::OperationGuard;
+use crate::timestamp::Timestamp;
 use crate::{ClassifyRequest, ClassifyResponse, Registry, ResponseFuture};
 
-/// Counts and times the operations of an inner service. Made by [`TransactionLayer`](crate::TransactionLayer).
+/// Counts and times the operations of an inner service. Created by [`TransactionLayer`](crate::TransactionLayer).
 #[derive(Debug)]
 pub struct TransactionService<S, C> {
     inner: S,
     classify: C,
     registry: Registry,
-    /// Since when the inner service has not been ready.
-    waiting: Option<Moment>,
-    /// For how many ticks the next request has waited for it.
-    waited: u64,
+    /// When the inner service was first found not ready.
+    not_ready_since: Option<Timestamp>,
+    /// How many ticks the next request has waited for readiness.
+    waited_ticks: u64,
 }
 
 impl<S, C> TransactionService<S, C> {
     pub(crate) fn new(inner: S, classify: C, registry: Registry) -> Self {
-        Self { inner, classify, registry, waiting: None, waited: 0 }
+        Self { inner, classify, registry, not_ready_since: None, waited_ticks: 0 }
     }
 
-    /// The inner service.
+    /// Returns a reference to the inner service.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// The inner service, for changing it.
+    /// Returns a mutable reference to the inner service.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// The inner service, without the layer.
+    /// Returns the inner service, without the layer.
     pub fn into_inner(self) -> S {
         self.inner
     }
 }
 
 impl<S: Clone, C: Clone> Clone for TransactionService<S, C> {
-    /// The clone has not waited for anything yet.
+    /// Starts without a readiness wait: the clone has not waited yet.
     fn clone(&self) -> Self {
         Self::new(self.inner.clone(), self.classify.clone(), self.registry)
     }
@@ -57,62 +57,62 @@ where
     type Error = S::Error;
     type Future = ResponseFuture<S::Future, C>;
 
-    /// What the next request waits here is a part of its time. An error here means that `call` never runs: it is counted
-    /// as a failed operation, as long as the wait was.
+    /// The wait for readiness is a part of the next request's duration. An error counts as one failed operation whose
+    /// duration is the time since the first `poll_ready`, because `call` never runs.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         let ready = self.inner.poll_ready(cx);
         match &ready {
             Poll::Pending => {
-                self.waiting.get_or_insert_with(Moment::now);
+                self.not_ready_since.get_or_insert_with(Timestamp::now);
             }
             Poll::Ready(Ok(())) => {
-                if let Some(since) = self.waiting.take() {
-                    // What follows until the call is the caller's own.
-                    self.waited = since.ticks();
+                if let Some(started_at) = self.not_ready_since.take() {
+                    // The time between readiness and the call is the caller's.
+                    self.waited_ticks = started_at.ticks();
                 }
             }
             Poll::Ready(Err(error)) => {
                 let operation = self.registry.resolve(self.classify.not_ready());
-                let since = self.waiting.take().unwrap_or_else(Moment::now);
-                Admission::since(operation, since).finish(self.classify.error(error));
+                let started_at = self.not_ready_since.take().unwrap_or_else(Timestamp::now);
+                OperationGuard::started_at(operation, started_at).finish(self.classify.error(error));
             }
         }
         ready
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        let waited = std::mem::take(&mut self.waited);
+        let waited_ticks = std::mem::take(&mut self.waited_ticks);
         let Some(name) = self.classify.operation(&request) else {
             return ResponseFuture::uncounted(self.inner.call(request));
         };
-        let Some(operation) = self.registry.known(name) else {
-            let Some(admission) = Admission::first(self.registry, name, waited) else {
+        let Some(operation) = self.registry.get(name) else {
+            let Some(guard) = OperationGuard::first_request(self.registry, name, waited_ticks) else {
                 return ResponseFuture::uncounted(self.inner.call(request));
             };
-            return self.admit(admission, request);
+            return self.call_first(guard, request);
         };
-        if Admission::is_within(operation) {
+        if OperationGuard::is_within(operation) {
             return ResponseFuture::uncounted(self.inner.call(request));
         }
-        let mut admission = Admission::new(operation, waited);
-        let entered = admission.enter();
+        let mut guard = OperationGuard::new(operation, waited_ticks);
+        let entered = guard.enter();
         let future = self.inner.call(request);
-        entered.leave();
-        ResponseFuture::counted(admission, future, self.classify.clone())
+        entered.exit();
+        ResponseFuture::counted(guard, future, self.classify.clone())
     }
 }
 
 impl<S, C> TransactionService<S, C> {
-    /// The same, of a name that was never asked for before.
+    /// Calls the inner service for the first request of an undeclared name.
     #[cold]
-    fn admit<Req>(&mut self, mut admission: Admission, request: Req) -> ResponseFuture<S::Future, C>
+    fn call_first<Req>(&mut self, mut guard: OperationGuard, request: Req) -> ResponseFuture<S::Future, C>
     where
         S: Service<Req>,
         C: Clone,
     {
-        let entered = admission.enter();
+        let entered = guard.enter();
         let future = self.inner.call(request);
-        entered.leave();
-        ResponseFuture::counted(admission, future, self.classify.clone())
+        entered.exit();
+        ResponseFuture::counted(guard, future, self.classify.clone())
     }
 }

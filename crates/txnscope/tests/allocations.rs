@@ -1,4 +1,5 @@
-//! At steady state a counted request allocates nothing.
+//! At steady state a counted request allocates nothing. A program of its own, because it replaces the global
+//! allocator.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::convert::Infallible;
@@ -41,7 +42,7 @@ fn drive<S: Service<Req, Error = Infallible> + Clone, Req>(service: &S, request:
 }
 
 #[test]
-fn a_request_to_a_named_service_allocates_nothing() {
+fn named_service_request_allocates_nothing() {
     let metrics = Metrics::isolated().unwrap();
     let service = TransactionLayer::named_with_registry("job", metrics.registry()).layer(NoOp);
     drive(&service, ());
@@ -51,7 +52,7 @@ fn a_request_to_a_named_service_allocates_nothing() {
         }
     });
     assert_eq!(counted.count_total, 0, "{counted:?}");
-    // The counting is real: what is measured did pass through the layer.
+    // The layer has counted the measured requests.
     assert!(
         metrics
             .render()
@@ -60,7 +61,7 @@ fn a_request_to_a_named_service_allocates_nothing() {
 }
 
 #[test]
-fn the_counter_counts() {
+fn allocation_counter_counts() {
     let counted = allocation_counter::measure(|| drop(std::hint::black_box(Box::new(1_u64))));
     assert_eq!(counted.count_total, 1);
 }
@@ -73,7 +74,7 @@ mod routed {
 
     use super::*;
 
-    /// Answers with an HTTP response that owns no memory.
+    /// A service whose HTTP response owns no memory.
     #[derive(Clone)]
     struct Empty;
 
@@ -91,7 +92,7 @@ mod routed {
         }
     }
 
-    /// The extension that axum leaves when it has matched a route.
+    /// The extension that axum inserts when it has matched a route.
     async fn matched_path() -> MatchedPath {
         use tower::ServiceExt;
         let (sender, receiver) = std::sync::mpsc::channel();
@@ -105,11 +106,11 @@ mod routed {
     }
 
     #[tokio::test]
-    async fn a_request_to_a_route_allocates_nothing() {
+    async fn routed_request_allocates_nothing() {
         let metrics = Metrics::isolated().unwrap();
         let service = TransactionLayer::with_registry(metrics.registry()).layer(Empty);
         let path = matched_path().await;
-        // Requests carry their extension before the measurement begins: that allocation is axum's.
+        // Insert the extension before the measurement: that allocation is axum's.
         let mut requests: Vec<_> = (0..=REQUESTS)
             .map(|_| Request::post("/api/retainers/1/consume").extension(path.clone()).body(()).unwrap())
             .collect();

@@ -1,5 +1,6 @@
-//! The global recorder: one test, because a process has one.
+//! The global recorder. A program of its own with one test, because a process has one global recorder.
 
+#[path = "it/common.rs"]
 mod common;
 
 use std::convert::Infallible;
@@ -10,8 +11,8 @@ use tower::{Layer, ServiceExt, service_fn};
 use txnscope::{InstallError, Metrics, Operation, Reason, TransactionLayer};
 
 #[tokio::test]
-async fn the_global_recorder_is_installed_once_and_serves_the_whole_process() {
-    // A layer may be built before: what it declares waits for the recorder.
+async fn global_recorder_installs_once() {
+    // A layer may be built before the recorder is installed: its declarations are resolved later.
     let layer = TransactionLayer::named("job")
         .declare([Operation::new("declared").rejection_reasons(&[Reason::APPLICATION])]);
     let metrics = Metrics::install().unwrap();
@@ -19,14 +20,14 @@ async fn the_global_recorder_is_installed_once_and_serves_the_whole_process() {
     layer.layer(service_fn(|()| ready(Ok::<_, Infallible>(())))).oneshot(()).await.unwrap();
     assert_value(&metrics, "transaction_attempts_total{operation=\"job\"}", 1.0);
 
-    // The application's own metrics come out on the same page, its own histograms included.
+    // The application's own metrics are rendered on the same page, including its histograms.
     metrics::counter!("app_logins_total").increment(2);
     metrics::histogram!("app_seconds").record(0.5);
     let page = metrics.render_off_worker().await;
     assert!(page.contains("app_logins_total 2"), "{page}");
     assert!(page.contains("app_seconds_count 1"), "{page}");
 
-    // Nothing is known of its histogram: it has buckets all the same, and its median is what it is.
+    // An application histogram without configured buckets has default buckets.
     for value in 0..1_000 {
         metrics::histogram!("app_items").record(f64::from(value));
     }
@@ -34,7 +35,7 @@ async fn the_global_recorder_is_installed_once_and_serves_the_whole_process() {
     assert!(page.contains("# TYPE app_items histogram"), "{page}");
     assert!(page.contains("app_items_bucket{le=\"500\"} 501"), "{page}");
 
-    // A name of ours as something else makes no second family.
+    // A catalog name that the application registers with another kind makes no second family.
     metrics::gauge!("transaction_attempts_total", "operation" => "job").set(7.0);
     metrics::counter!("concurrent_operations").increment(7);
     metrics::histogram!("transaction_failures_total").record(7.0);

@@ -1,5 +1,5 @@
-//! The floor: what nobody can do without who counts and times a request. Two reads of the standard clock, and three
-//! atomic additions: a counter, a histogram's bucket and its sum.
+//! The floor: the minimal cost of counting and timing a request. Two reads of the standard clock, and three atomic
+//! additions: a counter, a histogram's bucket and its sum.
 
 use std::future::Future;
 use std::hint::black_box;
@@ -16,13 +16,13 @@ use tower_service::Service;
 const BOUNDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
 #[derive(Debug, Default)]
-pub(crate) struct Books {
+pub(crate) struct FloorCounters {
     requests: AtomicU64,
     buckets: [AtomicU64; BOUNDS.len() + 1],
     nanos: AtomicU64,
 }
 
-impl Books {
+impl FloorCounters {
     fn record(&self, begin: Instant) {
         let elapsed = begin.elapsed();
         let seconds = elapsed.as_secs_f64();
@@ -43,21 +43,21 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// The floor as a layer. Whatever is dropped before its response is not counted.
+/// The floor as a layer. Requests that are dropped before their response are not counted.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct FloorLayer(pub(crate) &'static Books);
+pub(crate) struct FloorLayer(pub(crate) &'static FloorCounters);
 
 #[derive(Debug, Clone)]
 pub(crate) struct Floor<S> {
     inner: S,
-    books: &'static Books,
+    counters: &'static FloorCounters,
 }
 
 impl<S> Layer<S> for FloorLayer {
     type Service = Floor<S>;
 
     fn layer(&self, inner: S) -> Floor<S> {
-        Floor { inner, books: self.0 }
+        Floor { inner, counters: self.0 }
     }
 }
 
@@ -71,9 +71,9 @@ impl<S: Service<Req>, Req> Service<Req> for Floor<S> {
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        self.books.requests.fetch_add(1, Relaxed);
+        self.counters.requests.fetch_add(1, Relaxed);
         let begin = now();
-        Timed { inner: self.inner.call(request), books: self.books, begin }
+        Timed { inner: self.inner.call(request), counters: self.counters, begin }
     }
 }
 
@@ -81,7 +81,7 @@ pin_project! {
     pub(crate) struct Timed<F> {
         #[pin]
         inner: F,
-        books: &'static Books,
+        counters: &'static FloorCounters,
         begin: Instant,
     }
 }
@@ -92,7 +92,7 @@ impl<F: Future> Future for Timed<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
         let output = ready!(this.inner.poll(cx));
-        this.books.record(*this.begin);
+        this.counters.record(*this.begin);
         Poll::Ready(output)
     }
 }

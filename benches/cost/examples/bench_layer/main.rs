@@ -1,6 +1,6 @@
-//! The tower layer beside its peers, and beside the floor: the same requests to the same service in one run.
+//! Compares the tower layer with its peers, and with the floor: the same requests to the same service in one run.
 //!
-//! `cargo xtask bench layer` builds it with optimisation and runs it. It prints Markdown.
+//! `cargo xtask bench layer` builds this program with optimization and runs it. It prints Markdown.
 
 #![allow(clippy::print_stdout, reason = "a report is what it makes")]
 
@@ -14,8 +14,8 @@ use anyhow::Result;
 use clap::Parser;
 use txnscope::Metrics;
 
-use crate::peers::Field;
-use crate::sampling::{Cost, Effort, Scene};
+use crate::peers::ContenderSet;
+use crate::sampling::{Cost, SampleSize, Workload};
 
 /// The contender without a layer, and the one without a service.
 const WITHOUT: usize = 0;
@@ -44,7 +44,7 @@ fn main() -> ExitCode {
 }
 
 fn run(flags: &Flags) -> Result<()> {
-    let effort = Effort { samples: flags.samples, requests: flags.requests };
+    let size = SampleSize { samples: flags.samples, requests: flags.requests };
     let exporter = peers::install_recorder()?;
     let metrics = Metrics::isolated()?;
     println!(
@@ -52,28 +52,28 @@ fn run(flags: &Flags) -> Result<()> {
          without a layer that was taken beside it. A request is made, driven to its response, and the response's body \
          read to its end. The floor is two reads of the standard clock and three atomic additions in a loop, without a \
          request; the last column is one thread's, one route.\n",
-        effort.samples, effort.requests
+        size.samples, size.requests
     );
-    let report = |title: &str, field: &Field| -> Result<()> {
-        let mut scenes = Vec::new();
-        for scene in Scene::ALL {
-            scenes.push(sampling::measure(field, scene, effort, &exporter)?);
+    let report = |title: &str, set: &ContenderSet| -> Result<()> {
+        let mut workloads = Vec::new();
+        for workload in Workload::ALL {
+            workloads.push(sampling::measure(set, workload, size, &exporter)?);
         }
         println!("### {title}\n");
-        table(field, &scenes);
+        table(set, &workloads);
         Ok(())
     };
     report("Around a service that does nothing", &peers::around_no_op(metrics.registry()))?;
     report(&format!("On axum's router with {} routes", cost::ROUTES), &peers::on_router(metrics.registry()))
 }
 
-fn table(field: &Field, scenes: &[Vec<Cost>]) {
-    let names: Vec<_> = Scene::ALL.iter().map(|scene| scene.name()).collect();
+fn table(set: &ContenderSet, workloads: &[Vec<Cost>]) {
+    let names: Vec<_> = Workload::ALL.iter().map(|workload| workload.name()).collect();
     println!("| | {} | against the floor |", names.join(" | "));
     println!("| --- |{}", " ---: |".repeat(names.len() + 1));
-    let floor = scenes[0][FLOOR].all;
-    for (index, contender) in field.contenders.iter().enumerate() {
-        let costs = scenes.iter().map(|scene| &scene[index]);
+    let floor = workloads[0][FLOOR].all;
+    for (index, contender) in set.contenders.iter().enumerate() {
+        let costs = workloads.iter().map(|workload| &workload[index]);
         let cells: Vec<_> = match index {
             WITHOUT => costs.map(|cost| format!("({:.0})", cost.all)).collect(),
             FLOOR => costs.map(|cost| format!("{:.0}", cost.all)).collect(),
@@ -82,7 +82,7 @@ fn table(field: &Field, scenes: &[Vec<Cost>]) {
         let ratio = match index {
             WITHOUT => String::new(),
             FLOOR => "1.00 ×".to_owned(),
-            _ => format!("{:.2} ×", scenes[0][index].added / floor),
+            _ => format!("{:.2} ×", workloads[0][index].added / floor),
         };
         println!("| {} | {} | {ratio} |", contender.name, cells.join(" | "));
     }

@@ -1,4 +1,4 @@
-//! Those that our layer is measured beside, around the service that does nothing and on the router.
+//! The contenders of the benchmark, around the no-op service and on the router.
 
 use anyhow::Result;
 use axum::extract::{MatchedPath, Request};
@@ -12,16 +12,16 @@ use tower_http_peer::trace::TraceLayer;
 use tower_layer::Layer;
 use txnscope::Registry;
 
-use crate::floor::{Books, FloorLayer};
+use crate::floor::{FloorCounters, FloorLayer};
 
-/// Contenders with the same things to count around the same service; the first has no layer, the second no service.
-pub(crate) struct Field {
+/// Contenders around the same service; the first one has no layer, the second one no service.
+pub(crate) struct ContenderSet {
     pub(crate) contenders: Vec<Contender>,
-    /// Whether requests have passed a router before they come to the layer.
+    /// Whether requests carry a matched route template.
     pub(crate) below_router: bool,
 }
 
-/// Installs the recorder of the whole process, for peers that know no other.
+/// Installs the process's recorder, for contenders that require it.
 pub(crate) fn install_recorder() -> Result<PrometheusHandle> {
     const SECONDS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
     let mut builder = PrometheusBuilder::new();
@@ -31,44 +31,41 @@ pub(crate) fn install_recorder() -> Result<PrometheusHandle> {
     Ok(builder.install_recorder()?)
 }
 
-/// Around the service that does nothing.
-pub(crate) fn around_no_op(registry: Registry) -> Field {
+/// The contenders around the no-op service.
+pub(crate) fn around_no_op(registry: Registry) -> ContenderSet {
     let contenders = vec![
         cost::without(),
         floor(),
-        Contender::new("floor, as a layer", FloorLayer(books()).layer(NoOp)),
+        Contender::new("floor, as a layer", FloorLayer(counters()).layer(NoOp)),
         cost::routed(registry),
         cost::named(registry),
         Contender::new("tower-http `InFlightRequests`", in_flight().layer(NoOp)),
-        Contender::new("tower-http `TraceLayer`, nobody listening", TraceLayer::new_for_http().layer(NoOp)),
+        Contender::new("tower-http `TraceLayer`, no subscriber", TraceLayer::new_for_http().layer(NoOp)),
         Contender::new("axum's example of metrics", from_fn(track).layer(NoOp)),
         Contender::new("axum-prometheus", PrometheusMetricLayer::new().layer(NoOp)),
     ];
-    Field { contenders, below_router: true }
+    ContenderSet { contenders, below_router: true }
 }
 
-/// On the router.
-pub(crate) fn on_router(registry: Registry) -> Field {
+/// The contenders on the router.
+pub(crate) fn on_router(registry: Registry) -> ContenderSet {
     let contenders = vec![
         cost::router_without(),
         floor(),
-        Contender::new("floor, as a layer", router().layer(FloorLayer(books()))),
+        Contender::new("floor, as a layer", router().layer(FloorLayer(counters()))),
         cost::on_router(registry),
         Contender::new("tower-http `InFlightRequests`", router().layer(in_flight())),
-        Contender::new(
-            "tower-http `TraceLayer`, nobody listening",
-            router().layer(TraceLayer::new_for_http()),
-        ),
+        Contender::new("tower-http `TraceLayer`, no subscriber", router().layer(TraceLayer::new_for_http())),
         Contender::new("axum's example of metrics", router().layer(from_fn(track))),
         Contender::new("axum-prometheus", router().layer(PrometheusMetricLayer::new())),
     ];
-    Field { contenders, below_router: false }
+    ContenderSet { contenders, below_router: false }
 }
 
-/// Without a request.
+/// The floor by itself, without a request.
 fn floor() -> Contender {
-    let books = books();
-    Contender::of("floor", move || books.count())
+    let counters = counters();
+    Contender::of("floor", move || counters.count())
 }
 
 fn in_flight() -> InFlightRequestsLayer {
@@ -76,11 +73,11 @@ fn in_flight() -> InFlightRequestsLayer {
     layer
 }
 
-fn books() -> &'static Books {
+fn counters() -> &'static FloorCounters {
     Box::leak(Box::default())
 }
 
-/// What axum's example of Prometheus metrics does for each request: labels and handles are made anew.
+/// The middleware of axum's Prometheus example: it creates labels and handles for each request.
 async fn track(request: Request, next: Next) -> Response {
     let begin = begin();
     let path = match request.extensions().get::<MatchedPath>() {

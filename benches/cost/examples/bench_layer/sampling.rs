@@ -1,4 +1,4 @@
-//! How time is taken: many short samples, the contenders in turns, and of each the median.
+//! Sampling: many short samples, with the contenders in turn, and the median of each.
 
 use std::hint::spin_loop;
 use std::ops::Range;
@@ -10,24 +10,24 @@ use cost::{ROUTES, Requests, Worker};
 use metrics_exporter_prometheus::PrometheusHandle;
 use quanta::Instant;
 
-use crate::peers::Field;
+use crate::peers::ContenderSet;
 
-/// How much is measured.
+/// The size of a measurement.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Effort {
+pub(crate) struct SampleSize {
     pub(crate) samples: usize,
     /// Requests of each thread in a sample.
     pub(crate) requests: u32,
 }
 
-/// The routes that each thread asks for.
+/// The threads of a measurement, and the routes of each.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Scene {
+pub(crate) struct Workload {
     pub(crate) threads: usize,
     pub(crate) same_route: bool,
 }
 
-impl Scene {
+impl Workload {
     pub(crate) const ALL: [Self; 4] = [
         Self { threads: 1, same_route: true },
         Self { threads: 1, same_route: false },
@@ -53,24 +53,23 @@ impl Scene {
 /// Nanoseconds of one request.
 pub(crate) struct Cost {
     pub(crate) all: f64,
-    /// What it is more than that of the first contender, which had its sample next to this one's: what changes the
-    /// speed of the machine changes both.
+    /// The difference to the first contender's adjacent sample: changes of the machine's speed affect both.
     pub(crate) added: f64,
 }
 
-/// What a request costs with each contender.
+/// Measures the cost of a request with each contender.
 pub(crate) fn measure(
-    field: &Field,
-    scene: Scene,
-    effort: Effort,
+    set: &ContenderSet,
+    workload: Workload,
+    size: SampleSize,
     exporter: &PrometheusHandle,
 ) -> Result<Vec<Cost>> {
-    let line = Line { arrived: AtomicUsize::new(0), threads: scene.threads };
+    let barrier = SpinBarrier { arrived: AtomicUsize::new(0), threads: workload.threads };
     let measured: Vec<Vec<Vec<f64>>> = thread::scope(|threads| {
-        let spawned: Vec<_> = (0..scene.threads)
+        let spawned: Vec<_> = (0..workload.threads)
             .map(|thread| {
-                let line = &line;
-                threads.spawn(move || run(field, scene.routes(thread), thread, line, effort, exporter))
+                let barrier = &barrier;
+                threads.spawn(move || run(set, workload.routes(thread), thread, barrier, size, exporter))
             })
             .collect();
         let joined = spawned.into_iter().map(|thread| thread.join());
@@ -87,50 +86,50 @@ pub(crate) fn measure(
         all: median(pairs(contender).map(|(one, _)| one).collect()),
         added: median(pairs(contender).map(|(one, without)| one - without).collect()),
     };
-    Ok((0..field.contenders.len()).map(cost).collect())
+    Ok((0..set.contenders.len()).map(cost).collect())
 }
 
 /// One thread's samples of each contender.
 fn run(
-    field: &Field,
+    set: &ContenderSet,
     routes: Range<usize>,
     thread: usize,
-    line: &Line,
-    effort: Effort,
+    barrier: &SpinBarrier,
+    size: SampleSize,
     exporter: &PrometheusHandle,
 ) -> Result<Vec<Vec<f64>>> {
     let mut requests =
-        if field.below_router { Requests::below_router(routes)? } else { Requests::to_router(routes) };
-    let mut workers: Vec<Worker> = field.contenders.iter().map(cost::Contender::worker).collect();
+        if set.below_router { Requests::below_router(routes)? } else { Requests::to_router(routes) };
+    let mut workers: Vec<Worker> = set.contenders.iter().map(cost::Contender::worker).collect();
     let mut samples = vec![Vec::new(); workers.len()];
-    for sample in 0..=effort.samples {
-        // What a scrape would do. The histograms of the peers' recorder keep each value until somebody drains them.
+    for sample in 0..=size.samples {
+        // As a scrape does. The histograms of the peers' recorder buffer each value until they are drained.
         if thread == 0 {
             exporter.run_upkeep();
         }
         for (worker, samples) in workers.iter_mut().zip(&mut samples) {
-            // Caches and predictors have seen the others meanwhile.
-            worker(&mut requests, effort.requests / 10);
-            line.wait();
+            // Warm caches and branch predictors, which the other contenders have used.
+            worker(&mut requests, size.requests / 10);
+            barrier.wait();
             let begin = Instant::now();
-            worker(&mut requests, effort.requests);
+            worker(&mut requests, size.requests);
             let elapsed = begin.elapsed();
-            // The first sample is for warming up.
+            // The first sample is a warm-up.
             if sample > 0 {
-                samples.push(elapsed.as_secs_f64() * 1e9 / f64::from(effort.requests));
+                samples.push(elapsed.as_secs_f64() * 1e9 / f64::from(size.requests));
             }
         }
     }
     Ok(samples)
 }
 
-/// Where threads wait for one another, so that they run together from the first request on.
-struct Line {
+/// A barrier, so that all threads run from the first request on.
+struct SpinBarrier {
     arrived: AtomicUsize,
     threads: usize,
 }
 
-impl Line {
+impl SpinBarrier {
     fn wait(&self) {
         let mine = self.arrived.fetch_add(1, Ordering::AcqRel);
         let all = (mine / self.threads + 1) * self.threads;

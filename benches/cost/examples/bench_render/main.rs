@@ -1,6 +1,6 @@
-//! What a page costs: the library's own, and the same series on the page of metrics-exporter-prometheus.
+//! The cost of rendering: this crate's, and that of the same series in metrics-exporter-prometheus.
 //!
-//! `cargo xtask bench render` builds it with optimisation and runs it. It prints Markdown.
+//! `cargo xtask bench render` builds this program with optimization and runs it. It prints Markdown.
 
 #![allow(clippy::print_stdout, reason = "a report is what it makes")]
 
@@ -60,7 +60,8 @@ fn run(flags: &Flags) -> Result<()> {
         }
         for (contender, times) in contenders.iter().zip(times) {
             let page = (contender.render)();
-            let series = page.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).count();
+            let series =
+                page.lines().filter(|barrier| !barrier.is_empty() && !barrier.starts_with('#')).count();
             let counted = allocation_counter::measure(|| drop(std::hint::black_box((contender.render)())));
             println!(
                 "| {} | {operations} | {series} | {} | {:.2} | {} |",

@@ -1,8 +1,8 @@
-//! Counts what our layer adds to a request: allocations by itself, instructions under callgrind, which counts what runs
-//! below [`measured_requests`]. Counts are the same on a busy machine, which times are not.
+//! Counts what the layer adds to a request: allocations itself, instructions under callgrind, which counts what runs
+//! below [`measured_requests`]. Counts, in contrast to times, do not depend on the machine's load.
 //!
-//! `count` prints a line for each of what is counted: its name and the allocations of one request. `count NAME` runs
-//! that one's requests. `cargo xtask test counts` does both, and compares.
+//! `count` prints a line for each contender: its name and the allocations of one request. `count NAME` runs the
+//! requests of one contender. `cargo xtask test counts` does both, and compares.
 
 #![allow(clippy::print_stdout, reason = "counts are what it makes")]
 
@@ -34,7 +34,8 @@ fn run(only: Option<&str>) -> Result<()> {
     ];
     if let Some(only) = only {
         let known = subjects.iter().find(|(name, ..)| *name == only);
-        let (_, contender, below_router) = known.with_context(|| format!("there is no `{only}` to count"))?;
+        let (_, contender, below_router) = known
+            .with_context(|| format!("unknown contender `{only}`; run without an argument for the names"))?;
         let (mut worker, mut requests) = ready(contender, *below_router)?;
         measured_requests(&mut worker, &mut requests);
         return Ok(());

@@ -1,8 +1,8 @@
-//! The catalogue's own metrics, in memory and on the page.
+//! The catalog's metrics: storage and rendering.
 //!
-//! What is in flight is not counted at all: it is what began less what ended. So a request spares two atomic
-//! additions, no gauge can drift, and on every page, also under load, what began is exactly what ended and what is in
-//! flight.
+//! The number of operations in flight is not counted but derived: started less ended. A request thereby saves two
+//! atomic additions, the gauge cannot drift, and on every page, also under load, started is exactly the sum of ended
+//! and in flight.
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
@@ -17,16 +17,16 @@ use txnscope_catalog::{
     TRANSACTION_ATTEMPTS, TRANSACTION_DURATION, Unit, process_now,
 };
 
-use super::count::Count;
-use super::histogram::{FixedHistogram, Reading};
+use super::counter::ShardedCounter;
+use super::histogram::{FixedHistogram, HistogramSnapshot};
 
-/// The series of one family, by their labels as the page prints them.
+/// The series of one family, by their rendered labels.
 type Series<T> = BTreeMap<String, T>;
 
 /// Families of one kind, by name.
 type ByName<T> = BTreeMap<&'static str, (&'static Metric, Series<Arc<T>>)>;
 
-/// A gauge that is what began less what ended.
+/// A gauge that is derived: started less ended.
 struct InFlight {
     gauge: &'static Metric,
     began: &'static Metric,
@@ -42,26 +42,26 @@ const IN_FLIGHT: [InFlight; 2] = [
     },
 ];
 
-/// Whether the page derives that gauge.
+/// Whether the gauge is derived at rendering.
 pub(super) fn is_derived(metric: &Metric) -> bool {
     IN_FLIGHT.iter().any(|derived| derived.gauge.name == metric.name)
 }
 
-/// Whether every request adds to it, those of all cores at the same time. What a transaction adds to can be shared: it
-/// has been to the server and back.
+/// Whether every request adds to the metric, on all cores at the same time. A transaction's metrics can be shared: a
+/// transaction takes a network round trip.
 fn is_hot(metric: &Metric) -> bool {
     [TRANSACTION_ATTEMPTS.name, TRANSACTION_DURATION.name].contains(&metric.name)
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Families {
-    counters: RwLock<ByName<Count>>,
-    /// The bits of an `f64`, as the facade's own gauges have them.
+    counters: RwLock<ByName<ShardedCounter>>,
+    /// The bits of an `f64`, as the facade stores gauges.
     gauges: RwLock<ByName<AtomicU64>>,
     histograms: RwLock<ByName<FixedHistogram>>,
 }
 
-/// The page's way of writing a series' labels, without the braces.
+/// Renders a series' labels, without the braces.
 fn labels(key: &Key) -> String {
     let pairs: Vec<_> = key
         .labels()
@@ -70,7 +70,7 @@ fn labels(key: &Key) -> String {
     pairs.join(",")
 }
 
-/// The series of that key, which is made if there is none.
+/// Returns the series of this key, creating it if needed.
 fn series<T>(
     families: &RwLock<ByName<T>>,
     metric: &'static Metric,
@@ -82,7 +82,7 @@ fn series<T>(
     Arc::clone(series.entry(labels(key)).or_insert_with(|| Arc::new(new())))
 }
 
-/// Handles out of the lock: a request that registers a series must not wait for a page.
+/// Copies the handles out of the lock: a request that registers a series must not wait for rendering.
 fn handles<T>(families: &RwLock<ByName<T>>) -> ByName<T> {
     families.read().unwrap_or_else(PoisonError::into_inner).clone()
 }
@@ -92,8 +92,8 @@ fn read<T, R>(series: Series<Arc<T>>, read: impl Fn(&T) -> R) -> Series<R> {
 }
 
 impl Families {
-    pub(crate) fn counter(&self, metric: &'static Metric, key: &Key) -> Arc<Count> {
-        let new = if is_hot(metric) { Count::for_each_core } else { Count::shared };
+    pub(crate) fn counter(&self, metric: &'static Metric, key: &Key) -> Arc<ShardedCounter> {
+        let new = if is_hot(metric) { ShardedCounter::per_core } else { ShardedCounter::shared };
         series(&self.counters, metric, key, new)
     }
 
@@ -102,18 +102,18 @@ impl Families {
     }
 
     pub(super) fn histogram(&self, metric: &'static Metric, key: &Key) -> Arc<FixedHistogram> {
-        let new = if is_hot(metric) { FixedHistogram::for_each_core } else { FixedHistogram::shared };
+        let new = if is_hot(metric) { FixedHistogram::per_core } else { FixedHistogram::shared };
         series(&self.histograms, metric, key, || new(metric.buckets))
     }
 
     pub(super) fn render(&self, page: &mut String) {
-        // What ended is read before what began, so that nothing is ever less than zero in flight.
+        // Read the ended counters before the started ones, so that no derived gauge is negative.
         let distributions: BTreeMap<_, _> = handles(&self.histograms)
             .into_iter()
             .map(|(name, (metric, series))| (name, (metric, read(series, FixedHistogram::read))))
             .collect();
         let begins = |name| IN_FLIGHT.iter().any(|derived| derived.began.name == name);
-        let load = |(name, (metric, series))| (name, (metric, read(series, Count::read)));
+        let load = |(name, (metric, series))| (name, (metric, read(series, ShardedCounter::read)));
         let (began, others): (ByName<_>, ByName<_>) =
             handles(&self.counters).into_iter().partition(|(name, _)| begins(*name));
         let mut counts: BTreeMap<_, (&Metric, Series<u64>)> = others.into_iter().map(load).collect();
@@ -144,12 +144,12 @@ fn read_seconds(series: Series<u64>) -> Series<f64> {
     series.into_iter().map(|(labels, nanos)| (labels, nanos as f64 / 1e9)).collect()
 }
 
-/// What began less what ended, for each operation.
+/// Derives a gauge for each operation: started less ended.
 fn in_flight(
     began: &Series<u64>,
     ended: &[&Metric],
     counts: &BTreeMap<&'static str, (&Metric, Series<u64>)>,
-    distributions: &BTreeMap<&'static str, (&Metric, Series<Reading>)>,
+    distributions: &BTreeMap<&'static str, (&Metric, Series<HistogramSnapshot>)>,
 ) -> Series<u64> {
     // The operation's closing quote ends the prefix, so that no other operation begins with it.
     fn sum<T>(series: &Series<T>, operation: &str, count: impl Fn(&T) -> u64) -> u64 {
@@ -162,7 +162,7 @@ fn in_flight(
             .iter()
             .map(|metric| match (counts.get(metric.name), distributions.get(metric.name)) {
                 (Some((_, series)), _) => sum(series, operation, |count| *count),
-                (_, Some((_, series))) => sum(series, operation, |reading| reading.count),
+                (_, Some((_, series))) => sum(series, operation, |snapshot| snapshot.count),
                 (None, None) => 0,
             })
             .sum()
@@ -170,7 +170,7 @@ fn in_flight(
     began.iter().map(|(labels, count)| (labels.clone(), count.saturating_sub(ended_of(labels)))).collect()
 }
 
-/// What the process uses, as every client library shows it.
+/// Renders the `process_*` metrics that every Prometheus client library exports.
 pub(super) fn render_process(page: &mut String) {
     for (metric, value) in process_now() {
         head(page, metric);
@@ -191,16 +191,16 @@ fn scalars<T: Display>(page: &mut String, metric: &Metric, series: &Series<T>) {
     page.push('\n');
 }
 
-fn histograms(page: &mut String, metric: &Metric, series: &Series<Reading>) {
+fn histograms(page: &mut String, metric: &Metric, series: &Series<HistogramSnapshot>) {
     head(page, metric);
     let name = metric.name;
-    for (labels, reading) in series {
-        for (bound, count) in &reading.buckets {
+    for (labels, snapshot) in series {
+        for (bound, count) in &snapshot.buckets {
             let _ = writeln!(page, "{name}_bucket{{{labels},le=\"{bound}\"}} {count}");
         }
-        let _ = writeln!(page, "{name}_bucket{{{labels},le=\"+Inf\"}} {}", reading.count);
-        let _ = writeln!(page, "{name}_sum{{{labels}}} {}", reading.sum);
-        let _ = writeln!(page, "{name}_count{{{labels}}} {}", reading.count);
+        let _ = writeln!(page, "{name}_bucket{{{labels},le=\"+Inf\"}} {}", snapshot.count);
+        let _ = writeln!(page, "{name}_sum{{{labels}}} {}", snapshot.sum);
+        let _ = writeln!(page, "{name}_count{{{labels}}} {}", snapshot.count);
     }
     page.push('\n');
 }

@@ -1,9 +1,9 @@
-//! Recorder set-up: from the `metrics` facade to a page that Prometheus reads.
+//! Set-up of the metrics recorder: from the `metrics` facade to a page that Prometheus reads.
 //!
-//! [`Metrics::install`] makes `metrics-exporter-prometheus` the process's recorder and keeps it up; the catalogue's
-//! own metrics it keeps beside it, in fixed buckets and without buffers, and adds `process_*`. Whatever else the application
-//! records through the facade comes out on the same page; its histograms have buckets from 0.001 to 10,000, or those of a
-//! builder of its own ([`Metrics::install_with`]).
+//! [`Metrics::install`] installs `metrics-exporter-prometheus` as the process's recorder and runs its upkeep. The
+//! catalog's metrics are kept apart, in fixed buckets and without buffers, and `process_*` is added. Metrics that the
+//! application records through the facade are rendered on the same page; their histograms have buckets from 0.001 to
+//! 10,000, or those of a builder of its own ([`Metrics::install_with`]).
 //!
 //! ```
 //! # #[cfg(feature = "axum")]
@@ -17,20 +17,19 @@
 //! # fn main() {}
 //! ```
 //!
-//! An application that has a recorder of its own installs that one first and needs nothing of this module: the
-//! layer then records into it. Give `PrometheusBuilder` the catalogue's buckets with [`configure`], or its
-//! histograms come out as summaries; and set no idle timeout, which loses the data of cached handles for good. What was
-//! [declared](crate::TransactionLayer::declare) is on such a recorder's page from the first request on: nothing tells when it
-//! was installed.
+//! An application with a recorder of its own installs that recorder first and does not need this module: the layer
+//! then records into it. Give `PrometheusBuilder` the catalog's buckets with [`configure`], or its histograms are
+//! exported as summaries; and set no idle timeout, which permanently loses the data of cached handles.
+//! [Declared](crate::TransactionLayer::declare) operations appear on such a recorder's page with the first request.
 //!
 //! Tests count into a [`Registry`] of their own ([`Metrics::isolated`]). `metrics::with_local_recorder` does not
-//! do: the global registry resolves its handles once, with the recorder of whichever test came first.
+//! work: the global registry resolves its handles once, with the recorder of the first test.
 //!
 //! With a runner or a listener, an operation has 213 series, most of them buckets, or 42,600 for the 200 operations that there
 //! can be; without either, 96.
 
-mod count;
-mod facade;
+mod composite;
+mod counter;
 mod families;
 mod histogram;
 mod shards;
@@ -42,9 +41,9 @@ use std::sync::{Arc, OnceLock};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use txnscope_catalog::{Emitter, Kind, emitted_by};
 
+use self::composite::CompositeRecorder;
 #[cfg(feature = "mongodb")]
-pub(crate) use self::count::Count;
-use self::facade::Recorder;
+pub(crate) use self::counter::ShardedCounter;
 pub(crate) use self::families::Families;
 use self::upkeep::Upkeep;
 use crate::Registry;
@@ -52,16 +51,16 @@ use crate::Registry;
 /// The content type of the text format that [`Metrics::render`] writes.
 pub const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The families of the process's recorder, if it is ours.
+/// The families of the process's recorder, if this crate installed it.
 static INSTALLED: OnceLock<Arc<Families>> = OnceLock::new();
 
-/// The families of the process's recorder, if it is ours.
+/// The families of the process's recorder, if this crate installed it.
 #[cfg(feature = "mongodb")]
 pub(crate) fn installed() -> Option<&'static Arc<Families>> {
     INSTALLED.get()
 }
 
-/// The recorder of this process, and the page that Prometheus reads.
+/// The recorder of this process, and its rendering in the Prometheus text format.
 ///
 /// Cheap to clone. Upkeep of the application's own histograms ends with the last clone.
 #[derive(Clone)]
@@ -78,14 +77,15 @@ impl Metrics {
     ///
     /// # Errors
     ///
-    /// If a recorder is installed already, or if a layer has counted before there was one: what it counted is
-    /// lost, and what it would count as well.
+    /// If a recorder is installed already, or if a layer has counted before: its counts are lost, and so are its
+    /// later ones.
     pub fn install() -> Result<Self, InstallError> {
         Self::install_with(with_buckets(PrometheusBuilder::new()))
     }
 
-    /// The same, with a builder of the application's own for its own metrics: buckets for its histograms, say, which are
-    /// summaries without any. What it says of labels and timeouts is not said of txnscope's metrics.
+    /// Installs the recorder with an exporter builder that configures the application's own metrics, such as the
+    /// buckets of its histograms, which are summaries without any. The builder's labels and timeouts do not apply to
+    /// txnscope's metrics.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -101,9 +101,9 @@ impl Metrics {
     ///
     /// # Errors
     ///
-    /// As [`install`](Self::install).
+    /// See [`install`](Self::install).
     pub fn install_with(builder: PrometheusBuilder) -> Result<Self, InstallError> {
-        let recorder = Recorder::new(builder);
+        let recorder = CompositeRecorder::new(builder);
         let (exporter, families) = (recorder.exporter(), recorder.families());
         let registry = Registry::global();
         let counted_before = registry.is_used();
@@ -112,20 +112,20 @@ impl Metrics {
         if counted_before {
             return Err(InstallError::TooLate);
         }
-        registry.flush();
+        registry.resolve_pending();
         Self::assemble(exporter, families, registry)
     }
 
-    /// A recorder of its own, for a test or for a second page in one process. Use its [`registry`](Self::registry)
-    /// with [`TransactionLayer::with_registry`](crate::TransactionLayer::with_registry).
+    /// Creates a recorder apart from the process's, for a test or for a second page in one process. Use its
+    /// [`registry`](Self::registry) with [`TransactionLayer::with_registry`](crate::TransactionLayer::with_registry).
     ///
     /// # Errors
     ///
     /// If no thread can be started for upkeep.
     pub fn isolated() -> Result<Self, InstallError> {
-        let recorder = Recorder::new(with_buckets(PrometheusBuilder::new()));
+        let recorder = CompositeRecorder::new(with_buckets(PrometheusBuilder::new()));
         let (exporter, families) = (recorder.exporter(), recorder.families());
-        let registry = Registry::of_ours(recorder, Arc::clone(&families));
+        let registry = Registry::with_builtin_recorder(recorder, Arc::clone(&families));
         Self::assemble(exporter, families, registry)
     }
 
@@ -138,18 +138,18 @@ impl Metrics {
         Ok(Self { exporter, families, registry, _upkeep: upkeep })
     }
 
-    /// The operations that this recorder counts.
+    /// Returns the registry of the operations that this recorder counts.
     #[must_use]
     pub fn registry(&self) -> Registry {
         self.registry
     }
 
-    /// The page, in the text format 0.0.4. It takes milliseconds for thousands of series and blocks meanwhile:
-    /// in async code prefer [`render_off_worker`](Self::render_off_worker).
+    /// Renders all metrics in the text format 0.0.4. Rendering takes milliseconds for thousands of series and blocks
+    /// the thread: in async code prefer [`render_off_worker`](Self::render_off_worker).
     #[must_use]
     pub fn render(&self) -> String {
         let mut page = self.exporter.render();
-        // An application that exports these itself has them in the exporter's part.
+        // Skip these if the application exports them itself through the exporter.
         let has_process = page.contains("# TYPE process_");
         self.families.render(&mut page);
         if !has_process {
@@ -158,7 +158,7 @@ impl Metrics {
         page
     }
 
-    /// The page, rendered on the runtime's blocking threads, away from the async workers.
+    /// Renders all metrics on the runtime's blocking threads, away from the async workers.
     ///
     /// # Panics
     ///
@@ -167,12 +167,12 @@ impl Metrics {
         let metrics = self.clone();
         match tokio::task::spawn_blocking(move || metrics.render()).await {
             Ok(page) => page,
-            // The runtime is shutting down: there is no worker left to hold up.
+            // The runtime is shutting down: render on this thread.
             Err(_) => self.render(),
         }
     }
 
-    /// A router with `GET /metrics`, to merge into the application's.
+    /// Returns a router with `GET /metrics`, to merge into the application's.
     #[cfg(feature = "axum")]
     pub fn router<S>(&self) -> axum::Router<S>
     where
@@ -193,7 +193,7 @@ impl fmt::Debug for Metrics {
     }
 }
 
-/// Gives a builder of the application's own the catalogue's buckets.
+/// Configures an exporter builder of the application with the catalog's buckets.
 ///
 /// ```
 /// let recorder = txnscope::recorder::configure(metrics_exporter_prometheus::PrometheusBuilder::new()).build_recorder();
@@ -202,7 +202,7 @@ impl fmt::Debug for Metrics {
 ///
 /// # Panics
 ///
-/// Never: the catalogue's buckets are not empty, which its tests hold.
+/// Never: the catalog's buckets are not empty, which its tests ensure.
 #[must_use]
 #[allow(clippy::expect_used, reason = "the only error is an empty list of buckets")]
 pub fn configure(builder: PrometheusBuilder) -> PrometheusBuilder {
@@ -211,12 +211,12 @@ pub fn configure(builder: PrometheusBuilder) -> PrometheusBuilder {
         |builder, metric| {
             builder
                 .set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), metric.buckets)
-                .expect("the catalogue's buckets are not empty")
+                .expect("the catalog's buckets are not empty")
         },
     )
 }
 
-/// For histograms of which nothing is known: seconds, items, bytes.
+/// The buckets of application histograms in an unknown unit: seconds, items, bytes.
 const ANY_BUCKETS: &[f64] = &[
     0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0,
     500.0, 1_000.0, 2_500.0, 5_000.0, 10_000.0,
@@ -231,15 +231,15 @@ fn with_buckets(builder: PrometheusBuilder) -> PrometheusBuilder {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InstallError {
-    /// The process has a recorder.
+    /// The process already has a recorder.
     #[error(
         "a metrics recorder is installed already; let the layer record into that one, and give its builder the buckets with txnscope::recorder::configure"
     )]
     AlreadyInstalled,
-    /// A layer counted before.
+    /// A layer counted before a recorder was installed.
     #[error("a TransactionLayer has counted before a recorder was installed; call Metrics::install first")]
     TooLate,
-    /// No thread for upkeep.
+    /// The upkeep thread could not be started.
     #[error("no thread could be started for the upkeep of histograms")]
     Upkeep(#[source] std::io::Error),
 }

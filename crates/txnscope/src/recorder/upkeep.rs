@@ -1,4 +1,4 @@
-//! Upkeep of the exporter: the application's own histograms buffer every sample until somebody drains them.
+//! Upkeep of the exporter: the application's own histograms buffer every sample until they are drained.
 
 use std::io;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -10,8 +10,8 @@ use metrics_exporter_prometheus::PrometheusHandle;
 /// The exporter's own default.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// A thread that drains the histograms, so that no runtime needs to be there and none is held up. It ends when
-/// this is dropped.
+/// A thread that drains the histograms, so that no runtime is needed and none is blocked. The thread ends when this
+/// is dropped.
 #[derive(Debug)]
 pub(super) struct Upkeep {
     _alive: Sender<()>,

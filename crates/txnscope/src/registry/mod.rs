@@ -1,8 +1,8 @@
-//! The operations of a process, each resolved once.
+//! The registry of operations, each resolved once.
 
-mod handles;
-mod near;
-mod sink;
+mod address_cache;
+mod backend;
+mod operation_metrics;
 
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
@@ -11,146 +11,155 @@ use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 use metrics::Recorder;
 use txnscope_catalog::{MAX_OPERATIONS, OVERFLOW};
 
-pub(crate) use self::handles::OperationMetrics;
-use self::near::Near;
-pub(crate) use self::sink::Sink;
+use self::address_cache::AddressCache;
+pub(crate) use self::backend::RecorderHandle;
 #[cfg(feature = "mongodb")]
-pub(crate) use self::sink::{SecondsCounter, label, operation};
-use crate::clock::Moment;
+pub(crate) use self::backend::{SecondsCounter, label, operation};
+pub(crate) use self::operation_metrics::OperationMetrics;
 use crate::recorder::Families;
+use crate::timestamp::Timestamp;
 use crate::{Operation, OperationName};
 
 /// The operations that one recorder counts: at most 200 distinct ones, then `overflow`.
 ///
-/// A registry lives as long as the process: what it holds is leaked on purpose, bounded by the number of
-/// operations, so that a request needs neither a reference count nor a lock.
+/// A registry lives as long as the process: its contents are leaked on purpose, bounded by the number of operations,
+/// so that a request needs neither a reference count nor a lock.
 #[derive(Clone, Copy)]
 pub struct Registry(&'static Inner);
 
 struct Inner {
-    recorder: Sink,
-    /// Open addressing, written under `admission`, read without a lock. A power of two and at least twice the
+    recorder: RecorderHandle,
+    /// Open addressing, written under `registrations`, read without a lock. A power of two and at least twice the
     /// operations it may hold, so that a probe is short and always ends at an empty slot.
     slots: Box<[OnceLock<&'static OperationMetrics>]>,
     hasher: foldhash::fast::FixedState,
-    near: Near,
-    admission: Mutex<Admission>,
+    address_cache: AddressCache,
+    registrations: Mutex<Registrations>,
     overflow: OnceLock<&'static OperationMetrics>,
-    /// In place of names that are no operations yet.
-    newcomers: OnceLock<&'static OperationMetrics>,
+    /// The placeholder of names that are not registered yet.
+    placeholder: OnceLock<&'static OperationMetrics>,
     described: Once,
-    /// Whether transactions are run or listened to: then each operation has books from the start.
+    /// Whether transactions are run or observed: then each operation has transaction metrics from the start.
     #[cfg(feature = "mongodb")]
-    keeps_books: std::sync::atomic::AtomicBool,
-    /// The transactions that are open.
+    transaction_metrics_enabled: std::sync::atomic::AtomicBool,
+    /// The open transactions.
     #[cfg(feature = "mongodb")]
     open: crate::transaction::OpenTransactions,
 }
 
-/// What anybody can make up has so many places at most, as long as no handler is known to have been reached by it.
+/// The maximum number of registered names that a caller can make up, and for which no handler is known to have been
+/// reached.
 const MAX_UNPROVEN: usize = MAX_OPERATIONS / 2;
 
 #[derive(Default)]
-struct Admission {
-    admitted: usize,
-    /// How many of them nobody knows to be more than a name.
+struct Registrations {
+    registered: usize,
+    /// How many of these names may have been made up by a caller.
     unproven: usize,
-    /// Declared before the recorder was there.
-    pending: Vec<Operation>,
-    ready: bool,
+    /// Operations declared before the recorder was installed.
+    declared_early: Vec<Operation>,
+    recorder_installed: bool,
 }
 
 impl Registry {
-    /// The registry of the process's global recorder.
+    /// Returns the registry of the process's global recorder.
     #[must_use]
     pub fn global() -> Self {
         static GLOBAL: OnceLock<Registry> = OnceLock::new();
-        *GLOBAL.get_or_init(|| Self::build(Sink::Global))
+        *GLOBAL.get_or_init(|| Self::build(RecorderHandle::Global))
     }
 
-    /// A registry that records into a recorder of its own.
+    /// Creates a registry that records into `recorder`.
     #[must_use]
     pub fn new(recorder: impl Recorder + Send + Sync + 'static) -> Self {
-        Self::own(recorder, None)
+        Self::with_recorder(recorder, None)
     }
 
-    /// A registry that records into a recorder of ours.
-    pub(crate) fn of_ours(recorder: impl Recorder + Send + Sync + 'static, families: Arc<Families>) -> Self {
-        Self::own(recorder, Some(families))
+    /// Creates a registry on this crate's recorder.
+    pub(crate) fn with_builtin_recorder(
+        recorder: impl Recorder + Send + Sync + 'static,
+        families: Arc<Families>,
+    ) -> Self {
+        Self::with_recorder(recorder, Some(families))
     }
 
-    fn own(recorder: impl Recorder + Send + Sync + 'static, families: Option<Arc<Families>>) -> Self {
-        let registry = Self::build(Sink::Own { recorder: Box::new(recorder), families });
-        registry.flush();
+    fn with_recorder(
+        recorder: impl Recorder + Send + Sync + 'static,
+        families: Option<Arc<Families>>,
+    ) -> Self {
+        let registry = Self::build(RecorderHandle::Own { recorder: Box::new(recorder), families });
+        registry.resolve_pending();
         registry
     }
 
-    fn build(recorder: Sink) -> Self {
-        // The first read of the clock calibrates it, which can take tens of milliseconds: not in a request.
-        let _ = Moment::now();
+    fn build(recorder: RecorderHandle) -> Self {
+        // The first read of the clock calibrates it, which can take tens of milliseconds; do so here and not in a
+        // request.
+        let _ = Timestamp::now();
         let slots = (2 * MAX_OPERATIONS).next_power_of_two();
         Self(Box::leak(Box::new(Inner {
             recorder,
             slots: (0..slots).map(|_| OnceLock::new()).collect(),
             hasher: foldhash::fast::FixedState::default(),
-            near: Near::default(),
-            admission: Mutex::default(),
+            address_cache: AddressCache::default(),
+            registrations: Mutex::default(),
             overflow: OnceLock::new(),
-            newcomers: OnceLock::new(),
+            placeholder: OnceLock::new(),
             described: Once::new(),
             #[cfg(feature = "mongodb")]
-            keeps_books: std::sync::atomic::AtomicBool::new(false),
+            transaction_metrics_enabled: std::sync::atomic::AtomicBool::new(false),
             #[cfg(feature = "mongodb")]
             open: crate::transaction::OpenTransactions::default(),
         })))
     }
 
-    /// Gives every operation, those to come included, books of its transactions.
+    /// Gives every operation, including later ones, the metrics of its transactions.
     #[cfg(feature = "mongodb")]
-    pub(crate) fn keep_books(&self) {
-        let admission = self.0.admission.lock().unwrap_or_else(PoisonError::into_inner);
-        self.0.keeps_books.store(true, std::sync::atomic::Ordering::Relaxed);
+    pub(crate) fn enable_transaction_metrics(&self) {
+        let registrations = self.0.registrations.lock().unwrap_or_else(PoisonError::into_inner);
+        self.0.transaction_metrics_enabled.store(true, std::sync::atomic::Ordering::Relaxed);
         for metrics in self.0.slots.iter().filter_map(OnceLock::get) {
-            let _ = metrics.books();
+            let _ = metrics.transaction_metrics();
         }
-        drop(admission);
+        drop(registrations);
     }
 
-    /// The transactions that are open in this process, as far as they are counted here.
+    /// Returns the open transactions that this registry counts.
     #[cfg(feature = "mongodb")]
     #[must_use]
     pub fn open_transactions(&self) -> &'static crate::transaction::OpenTransactions {
         &self.0.open
     }
 
-    /// Declares operations: their series are there, as zero, before the first request.
+    /// Declares operations: their series are exported as zero before the first request.
     ///
-    /// On the global registry this waits for the recorder: for [`Metrics::install`](crate::Metrics::install), or
-    /// for the first request. With a recorder of the application's own, that is always the first request, since nothing
-    /// tells when it was installed; until then its page does not have them.
+    /// On the global registry the series appear with the recorder: with
+    /// [`Metrics::install`](crate::Metrics::install), or with the first request. With a recorder of the application's
+    /// own, they always appear with the first request, since the registry cannot detect when that recorder was
+    /// installed.
     pub fn declare(&self, operations: impl IntoIterator<Item = Operation>) {
-        let mut admission = self.0.admission.lock().unwrap_or_else(PoisonError::into_inner);
-        admission.pending.extend(operations);
-        let ready = admission.ready;
-        drop(admission);
-        if ready {
-            self.flush();
+        let mut registrations = self.0.registrations.lock().unwrap_or_else(PoisonError::into_inner);
+        registrations.declared_early.extend(operations);
+        let recorder_installed = registrations.recorder_installed;
+        drop(registrations);
+        if recorder_installed {
+            self.resolve_pending();
         }
     }
 
-    /// Whether something was counted, so that a recorder comes too late.
+    /// Whether anything was counted already, so that installing a recorder now is too late.
     pub(crate) fn is_used(&self) -> bool {
-        self.0.admission.lock().unwrap_or_else(PoisonError::into_inner).ready
+        self.0.registrations.lock().unwrap_or_else(PoisonError::into_inner).recorder_installed
     }
 
-    /// The recorder is there: resolves what was declared.
-    pub(crate) fn flush(&self) {
-        let pending = {
-            let mut admission = self.0.admission.lock().unwrap_or_else(PoisonError::into_inner);
-            admission.ready = true;
-            std::mem::take(&mut admission.pending)
+    /// Registers the operations that were declared before the recorder was installed.
+    pub(crate) fn resolve_pending(&self) {
+        let declared_early = {
+            let mut registrations = self.0.registrations.lock().unwrap_or_else(PoisonError::into_inner);
+            registrations.recorder_installed = true;
+            std::mem::take(&mut registrations.declared_early)
         };
-        for operation in pending {
+        for operation in declared_early {
             let metrics = self.resolve(OperationName::named(operation.name));
             // An operation over the limit would declare its reasons for `overflow`, which is none of its own.
             if metrics.name == operation.name {
@@ -159,56 +168,56 @@ impl Registry {
         }
     }
 
-    /// The handles of an operation. Allocates only the first time that it is asked for it.
+    /// Returns the metrics of an operation. Allocates only the first time.
     pub(crate) fn resolve(&self, name: OperationName<'_>) -> &'static OperationMetrics {
-        self.known(name).unwrap_or_else(|| self.admit(name.canonical()))
+        self.get(name).unwrap_or_else(|| self.register(name.canonical()))
     }
 
-    /// The handles of an operation that was asked for before.
-    pub(crate) fn known(&self, name: OperationName<'_>) -> Option<&'static OperationMetrics> {
-        let index = self.0.near.recall(name) & (self.0.slots.len() - 1);
+    /// Returns the metrics of a registered operation.
+    pub(crate) fn get(&self, name: OperationName<'_>) -> Option<&'static OperationMetrics> {
+        let index = self.0.address_cache.get(name) & (self.0.slots.len() - 1);
         match self.0.slots[index].get() {
             Some(metrics) if metrics.is_named(name) => Some(metrics),
-            _ => self.look_up(name),
+            _ => self.get_by_hash(name),
         }
     }
 
     #[inline(never)]
-    fn look_up(&self, asked: OperationName<'_>) -> Option<&'static OperationMetrics> {
+    fn get_by_hash(&self, asked: OperationName<'_>) -> Option<&'static OperationMetrics> {
         let (index, metrics) = self.find(asked.canonical()).ok()?;
-        self.0.near.remember(asked, index);
+        self.0.address_cache.insert(asked, index);
         Some(metrics)
     }
 
-    /// Resolves what was declared, and says whether that name was.
-    pub(crate) fn makes_ready_and_knows(&self, name: OperationName<'_>) -> bool {
+    /// Registers the declared operations, and returns whether `name` is among the registered ones.
+    pub(crate) fn resolve_pending_and_contains(&self, name: OperationName<'_>) -> bool {
         if !self.is_used() {
-            self.flush();
+            self.resolve_pending();
         }
         self.find(name.canonical()).is_ok()
     }
 
-    /// What stands for names that are no operations yet.
-    pub(crate) fn newcomers(&self) -> &'static OperationMetrics {
-        self.0.newcomers.get_or_init(|| OperationMetrics::for_newcomers(self.0))
+    /// Returns the placeholder of names that are not registered yet.
+    pub(crate) fn placeholder(&self) -> &'static OperationMetrics {
+        self.0.placeholder.get_or_init(|| OperationMetrics::placeholder(self.0))
     }
 
-    /// A name that anybody can make up is an operation from now on. Unless it is known that a handler was `reached`, it
-    /// may find that there are too many of its kind: then it is counted as unmatched.
-    pub(crate) fn admit_newcomer(&self, name: &str, reached: bool) -> &'static OperationMetrics {
+    /// Registers a name that a caller can make up. Unless a handler is known to be `reached`, such names are limited
+    /// in number: beyond the limit the request counts as unmatched.
+    pub(crate) fn register_unproven(&self, name: &str, reached: bool) -> &'static OperationMetrics {
         let name = OperationName::named(name).canonical();
         if !reached && self.find(name).is_err() {
-            let mut admission = self.0.admission.lock().unwrap_or_else(PoisonError::into_inner);
-            if admission.unproven == MAX_UNPROVEN {
-                drop(admission);
+            let mut registrations = self.0.registrations.lock().unwrap_or_else(PoisonError::into_inner);
+            if registrations.unproven == MAX_UNPROVEN {
+                drop(registrations);
                 return self.resolve(OperationName::UNMATCHED);
             }
-            admission.unproven += 1;
+            registrations.unproven += 1;
         }
         self.resolve(name)
     }
 
-    /// The operation and where it is, or the index of the empty slot where it belongs.
+    /// Returns the operation and its slot, or the empty slot where it belongs.
     fn find(&self, name: OperationName<'_>) -> Result<(usize, &'static OperationMetrics), usize> {
         let slots = &self.0.slots;
         let mask = slots.len() - 1;
@@ -227,15 +236,15 @@ impl Registry {
     }
 
     #[cold]
-    fn admit(&self, name: OperationName<'_>) -> &'static OperationMetrics {
+    fn register(&self, name: OperationName<'_>) -> &'static OperationMetrics {
         if name.method.is_empty() && name.rest.is_empty() {
-            // A label without a value is none.
+            // Prometheus treats an empty label as absent.
             return self.resolve(OperationName::UNMATCHED);
         }
-        let mut admission = self.0.admission.lock().unwrap_or_else(PoisonError::into_inner);
-        if !admission.ready {
-            drop(admission);
-            self.flush();
+        let mut registrations = self.0.registrations.lock().unwrap_or_else(PoisonError::into_inner);
+        if !registrations.recorder_installed {
+            drop(registrations);
+            self.resolve_pending();
             return self.resolve(name);
         }
         self.0.described.call_once(|| self.0.recorder.describe());
@@ -244,14 +253,14 @@ impl Registry {
             Ok((_, metrics)) => return metrics,
             Err(index) => index,
         };
-        if admission.admitted == MAX_OPERATIONS {
+        if registrations.registered == MAX_OPERATIONS {
             return self.0.overflow.get_or_init(|| OperationMetrics::leak(self.0, OVERFLOW.to_owned()));
         }
-        admission.admitted += 1;
+        registrations.registered += 1;
         let metrics = *self.0.slots[index].get_or_init(|| OperationMetrics::leak(self.0, name.label()));
         #[cfg(feature = "mongodb")]
-        if self.0.keeps_books.load(std::sync::atomic::Ordering::Relaxed) {
-            let _ = metrics.books();
+        if self.0.transaction_metrics_enabled.load(std::sync::atomic::Ordering::Relaxed) {
+            let _ = metrics.transaction_metrics();
         }
         metrics
     }

@@ -10,7 +10,7 @@ fn registry() -> (Metrics, Registry) {
 }
 
 #[test]
-fn a_route_and_its_name_are_one_operation() {
+fn route_and_name_resolve_to_one_operation() {
     let (_metrics, registry) = registry();
     let by_name = registry.resolve(OperationName::named("POST /a/{id}"));
     let by_route = registry.resolve(OperationName::route("POST", "/a/{id}"));
@@ -20,7 +20,7 @@ fn a_route_and_its_name_are_one_operation() {
 }
 
 #[test]
-fn names_that_run_together_stay_apart() {
+fn similar_names_stay_distinct() {
     let (_metrics, registry) = registry();
     let names = [
         "nightly reconcile",
@@ -37,7 +37,7 @@ fn names_that_run_together_stay_apart() {
 }
 
 #[test]
-fn another_name_at_the_same_address_is_another_operation() {
+fn reused_address_resolves_to_new_name() {
     let (_metrics, registry) = registry();
     let mut name = String::with_capacity(64);
     let address = name.as_ptr();
@@ -56,7 +56,7 @@ fn another_name_at_the_same_address_is_another_operation() {
 }
 
 #[test]
-fn what_is_over_the_limit_overflows_and_what_was_there_stays() {
+fn operations_beyond_limit_count_as_overflow() {
     let (metrics, registry) = registry();
     let first = registry.resolve(OperationName::named("op_0"));
     for i in 0..MAX_OPERATIONS + 50 {
@@ -71,7 +71,7 @@ fn what_is_over_the_limit_overflows_and_what_was_there_stays() {
 }
 
 #[test]
-fn an_operation_over_the_limit_declares_nothing_for_overflow() {
+fn operation_beyond_limit_declares_nothing_for_overflow() {
     let (metrics, registry) = registry();
     for i in 0..MAX_OPERATIONS {
         registry.resolve(OperationName::named(&format!("op_{i}")));
@@ -81,7 +81,7 @@ fn an_operation_over_the_limit_declares_nothing_for_overflow() {
 }
 
 #[test]
-fn threads_that_race_for_a_name_get_the_same_handles() {
+fn concurrent_registration_returns_same_handles() {
     let (metrics, registry) = registry();
     let barrier = std::sync::Barrier::new(8);
     std::thread::scope(|scope| {
@@ -102,7 +102,7 @@ fn threads_that_race_for_a_name_get_the_same_handles() {
 }
 
 #[test]
-fn what_is_declared_is_zero_from_the_start() {
+fn declared_series_start_at_zero() {
     const REASON: Reason = Reason::declare("insufficient_balance");
     let (metrics, registry) = registry();
     registry.declare([Operation::new("POST /consume")

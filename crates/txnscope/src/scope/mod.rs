@@ -1,8 +1,9 @@
-//! The operation that the current task works for.
+//! The current operation of a task.
 //!
-//! The layer polls the handler inside a scope. Code below it (the handler, a transaction, a driver's event handler)
-//! asks here which operation it serves and says what went wrong, without a parameter passed down. A spawned task does
-//! not inherit the scope: take the [handle](current) along and give the task its scope.
+//! The layer polls the handler inside a scope. Code below the layer (the handler, a transaction, a driver's event
+//! handler) asks here for the current operation and notes reasons for failures, without a parameter passed down. A
+//! spawned task does not inherit the scope: pass the [handle](current) and poll the task's future inside
+//! [`OperationHandle::scope`].
 //!
 //! ```
 //! # async fn handler() {
@@ -14,10 +15,10 @@
 //! # }
 //! ```
 
-mod admission;
-mod newcomer;
-mod notes;
-mod slot;
+mod context;
+mod current;
+mod guard;
+mod unregistered;
 
 use std::fmt;
 use std::future::Future;
@@ -28,95 +29,95 @@ use std::task::{Context, Poll};
 use pin_project_lite::pin_project;
 use tracing::Span;
 
-pub(crate) use self::admission::Admission;
-use self::notes::{Notes, Pad};
-use self::slot::Outer;
+use self::context::{ContextCell, OperationContext};
+use self::current::Previous;
+pub(crate) use self::guard::OperationGuard;
 use crate::Reason;
 use crate::registry::OperationMetrics;
 
-/// The name of the current operation, if there is one.
+/// Returns the name of the current operation, if there is one.
 #[must_use]
 pub fn operation() -> Option<&'static str> {
-    slot::operation().map(|operation| operation.name)
+    current::operation().map(|operation| operation.name)
 }
 
-/// The metrics of the current operation, if there is one.
+/// Returns the metrics of the current operation, if there is one.
 #[cfg(feature = "mongodb")]
 pub(crate) fn metrics() -> Option<&'static OperationMetrics> {
-    slot::operation()
+    current::operation()
 }
 
-/// The span that the current operation was given, if it was.
+/// Returns the span attached to the current operation, if any.
 #[cfg(feature = "mongodb")]
 pub(crate) fn span() -> Option<Span> {
-    slot::with_pad(|_, pad| pad.span()).flatten()
+    current::with_context(|_, context| context.span()).flatten()
 }
 
-/// A handle on the current operation, if there is one, for code that spawns.
+/// Returns a handle on the current operation, if there is one, for code that spawns tasks.
 #[must_use]
 pub fn current() -> Option<OperationHandle> {
-    slot::with_pad(|operation, pad| OperationHandle { operation, notes: pad.share() })
+    current::with_context(|operation, context| OperationHandle { operation, context: context.share() })
 }
 
-/// Notes why an attempt failed. The last reason noted is the operation's own if the operation fails and nobody
-/// says more precisely why. Does nothing outside of an operation.
+/// Notes why an attempt failed. If the operation fails without a more specific classification, the last reason noted
+/// becomes the operation's reason. Has no effect outside of an operation.
 pub fn note_reason(reason: Reason) {
-    slot::with_pad(|_, pad| pad.write(|notes| notes.note(None, reason)));
+    current::with_context(|_, context| context.write(|context| context.note(None, reason)));
 }
 
-/// The same, of that transaction: if it commits after all, the note is of no account.
+/// Notes why an attempt of a transaction failed. The reason is dropped if the transaction commits later.
 #[cfg(feature = "mongodb")]
 pub(crate) fn note_reason_of(transaction: u64, reason: Reason) {
-    slot::with_pad(|_, pad| pad.write(|notes| notes.note(Some(transaction), reason)));
+    current::with_context(|_, context| context.write(|context| context.note(Some(transaction), reason)));
 }
 
-/// That transaction has committed: what it noted is of no account.
+/// Drops the reasons noted by a transaction that has committed.
 #[cfg(feature = "mongodb")]
 pub(crate) fn forget_reason_of(transaction: u64) {
-    slot::with_pad(|_, pad| {
-        if !pad.is_empty() {
-            pad.write(|notes| notes.forget(transaction));
+    current::with_context(|_, context| {
+        if !context.is_empty() {
+            context.write(|context| context.forget(transaction));
         }
     });
 }
 
-/// Gives the operation the span whose fields its failure event shall carry: entity, amount and the like. Call it
-/// first in a handler with [`Span::current`]: then even a cancelled request says what it was about. Does nothing
+/// Attaches the span whose fields the operation's failure event carries: entity, amount and the like. Call this first
+/// in a handler with [`Span::current`], so that even a cancelled request is logged with these fields. Has no effect
 /// outside of an operation.
 pub fn attach_span(span: Span) {
-    // The span that it replaces is dropped outside: its end may run code of the application's.
-    let before = slot::with_pad(|_, pad| {
+    // Drops the replaced span outside of the borrow: its destructor may run code of the application.
+    let before = current::with_context(|_, context| {
         let mut before = None;
-        pad.write(|notes| before = notes.span.replace(span));
+        context.write(|context| before = context.span.replace(span));
         before
     });
     drop(before);
 }
 
-/// A handle on an operation, for code that spawns. Cheap to clone; it may outlive the request.
+/// A handle on an operation, for code that spawns tasks. Cheap to clone; it may outlive the request.
 #[derive(Clone)]
 pub struct OperationHandle {
     operation: &'static OperationMetrics,
-    notes: Arc<Mutex<Notes>>,
+    context: Arc<Mutex<OperationContext>>,
 }
 
 impl OperationHandle {
-    /// The name of the operation.
+    /// Returns the name of the operation.
     #[must_use]
     pub fn operation(&self) -> &'static str {
         self.operation.name
     }
 
-    /// Polls a future inside the operation's scope: it sees the operation, and what it notes is heard by the
-    /// request as long as the request is there.
+    /// Polls a future inside the operation's scope: the future sees the operation, and reasons that it notes reach
+    /// the request as long as the request exists.
     ///
     /// # Cancellation
     ///
-    /// Dropping the future counts nothing: the operation belongs to the request.
+    /// Dropping the future counts nothing: the request counts the operation.
     #[must_use = "futures do nothing unless polled"]
     pub fn scope<F: Future>(&self, future: F) -> Scoped<F> {
-        let pad = Pad::Shared(Arc::clone(&self.notes));
-        Scoped { inner: Some(future), operation: self.operation, pad }
+        let context = ContextCell::Shared(Arc::clone(&self.context));
+        Scoped { inner: Some(future), operation: self.operation, context }
     }
 }
 
@@ -132,37 +133,37 @@ pin_project! {
         #[pin]
         inner: Option<F>,
         operation: &'static OperationMetrics,
-        pad: Pad,
+        context: ContextCell,
     }
 
     impl<F> PinnedDrop for Scoped<F> {
-        /// What the future still has to say on its drop is said inside the scope.
+        /// Drops an unfinished future inside the scope, so that its destructors see the operation.
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
             if this.inner.is_some() {
-                let _entered = Entered::new(this.operation, this.pad);
+                let _entered = ScopeGuard::new(this.operation, this.context);
                 this.inner.set(None);
             }
         }
     }
 }
 
-/// While the thread works for an operation that is the request's to count.
-struct Entered<'a> {
-    pad: &'a mut Pad,
-    outer: Outer,
+/// Makes an operation current on this thread without counting it: the request counts it.
+struct ScopeGuard<'a> {
+    context: &'a mut ContextCell,
+    previous: Previous,
 }
 
-impl<'a> Entered<'a> {
-    fn new(operation: &'static OperationMetrics, pad: &'a mut Pad) -> Self {
-        let outer = slot::enter(operation, pad);
-        Self { pad, outer }
+impl<'a> ScopeGuard<'a> {
+    fn new(operation: &'static OperationMetrics, context: &'a mut ContextCell) -> Self {
+        let previous = current::enter(operation, context);
+        Self { context, previous }
     }
 }
 
-impl Drop for Entered<'_> {
+impl Drop for ScopeGuard<'_> {
     fn drop(&mut self) {
-        let _ = slot::leave(&self.outer, self.pad);
+        let _ = current::exit(&self.previous, self.context);
     }
 }
 
@@ -171,16 +172,16 @@ impl<F: Future> Future for Scoped<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        let _entered = Entered::new(this.operation, this.pad);
+        let _entered = ScopeGuard::new(this.operation, this.context);
         poll_once(this.inner, cx)
     }
 }
 
-/// Polls a future, and drops it where it was polled as soon as it is ready.
+/// Polls a future, and drops it inside of the scope as soon as it is ready.
 ///
 /// # Panics
 ///
-/// If it was ready before, which is its caller's error.
+/// If the future was ready before, which violates the contract of `Future`.
 pub(crate) fn poll_once<F: Future>(mut future: Pin<&mut Option<F>>, cx: &mut Context<'_>) -> Poll<F::Output> {
     #[allow(clippy::expect_used, reason = "the contract of `Future`, which an `async` block holds likewise")]
     let polled = future.as_mut().as_pin_mut().expect("a future is not polled after it was ready").poll(cx);

@@ -1,4 +1,4 @@
-//! One attempt: the session that it runs in, what is counted of it, and what a drop means.
+//! One attempt: its session, its counters, and the cleanup when it is dropped.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,17 +10,17 @@ use mongodb::options::TransactionOptions;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
-use super::begun::is_of_a_standalone;
-use super::books::{AttemptOutcome, Books, Unbegun};
-use super::classify::{Reached, reached, was_aborted_before};
+use super::attempt_recorder::AttemptRecorder;
 use super::cleanup;
-use super::driver_session::Account;
-use super::queue::Turn;
+use super::driver_error::{Delivery, already_aborted, delivery};
+use super::first_statement::is_standalone_error;
+use super::keyed_queue::QueuePermit;
+use super::metrics::{AttemptOutcome, NotStartedCause, TransactionMetrics};
 use super::runner::Shared;
-use super::tally::Tally;
+use super::session_debug::SessionState;
 use crate::Reason;
 
-/// A transaction, as the work sees it: it takes the place of the driver's `ClientSession` in every call that wants one.
+/// A transaction inside the callback: it replaces the driver's `ClientSession` in every call that takes one.
 ///
 /// ```no_run
 /// # use mongodb::{Collection, bson::{doc, Document}};
@@ -33,87 +33,87 @@ use crate::Reason;
 /// # }
 /// ```
 ///
-/// It ends with the work: dropping it, which the end of the work does, gives the session back to the runner, who then
-/// commits. Work that hands it to another task is waited for.
+/// Dropping the transaction, which the end of the callback does, returns the session to the runner, which then
+/// commits. If the callback has passed the transaction to another task, the runner waits for its return.
 ///
-/// Errors of the driver belong to the runner: work that swallows one goes on in a transaction that the server may
-/// have aborted.
+/// Return errors of the driver to the runner: a callback that swallows one continues in a transaction that the server
+/// may have aborted.
 pub struct Transaction {
-    live: Option<Box<Live>>,
-    slot: Arc<Slot>,
+    running: Option<Box<RunningAttempt>>,
+    handoff: Arc<SessionHandoff>,
 }
 
-/// The session and what is counted of it.
-pub(super) struct Live {
+/// A session, and the recorder of its attempt.
+pub(super) struct RunningAttempt {
     pub(super) session: ClientSession,
-    pub(super) tally: Tally,
+    pub(super) recorder: AttemptRecorder,
 }
 
-impl Live {
-    /// Whether no server has answered in the session: it is this attempt's own. What was handed over then may be under
-    /// way even now, whoever gave up waiting for it; and the driver, for which the transaction has not begun, sends no
-    /// abort.
-    pub(super) fn was_never_answered(&self) -> bool {
+impl RunningAttempt {
+    /// Whether no server has replied in this attempt's session. A statement that was sent may still be in flight,
+    /// even if the callback has stopped waiting for it; the driver, for which the transaction has not started, sends
+    /// no abort.
+    pub(super) fn is_unanswered(&self) -> bool {
         self.session.operation_time().is_none()
     }
 
-    /// Whether something may be under way that would begin a transaction when it arrives.
-    pub(super) fn may_still_begin(&self) -> bool {
-        self.was_never_answered() || self.tally.has_given_up_a_statement()
+    /// Whether a statement in flight may still start a transaction on the server.
+    pub(super) fn may_still_start(&self) -> bool {
+        self.is_unanswered() || self.recorder.has_abandoned_statement()
     }
 
-    /// Whether an answer may have been lost in the session.
+    /// Whether a reply may have been lost in the session.
     pub(super) fn may_have_lost_an_answer(&self) -> bool {
-        Account::of(&self.session).may_have_lost_an_answer()
+        SessionState::of(&self.session).may_have_lost_an_answer()
     }
 
     /// Whether it is certain that nothing was sent in the session.
     pub(super) fn has_sent_nothing(&self) -> bool {
-        self.was_never_answered()
-            && (!self.tally.has_begun()
-                || Account::of(&self.session).shows_nothing_sent_since(self.tally.before()))
+        self.is_unanswered()
+            && (!self.recorder.has_started()
+                || SessionState::of(&self.session).is_unused_since(self.recorder.before()))
     }
 }
 
 impl Transaction {
-    /// The driver's session, for the calls that want it by that name, such as a cursor's `next`. Ask for it anew for
-    /// each statement.
+    /// Returns the driver's session, for calls that require the session itself, such as a cursor's `next`. Call this
+    /// again for each statement.
     ///
-    /// The transaction is the runner's to begin and to end, and so is the session's time: what sets the latter by
-    /// `advance_operation_time` makes an answer of the server that there was none. Work that aborts it through the session has failed, with
-    /// the reason `invalid_request`; work that commits it and goes on has a result that nobody knows; and what it
-    /// begins there by itself is in no book.
+    /// Do not start, commit or abort transactions through the session, and do not call `advance_operation_time`,
+    /// which the runner would take for a reply of the server. A callback that aborts through the session fails with
+    /// the reason `invalid_request`; a callback that commits through it and continues has an unknown result; a
+    /// transaction that a callback starts in it is not counted.
     pub fn session(&mut self) -> &mut ClientSession {
-        let live = self.live();
-        live.tally.statement(&live.session);
-        &mut live.session
+        let running = self.running();
+        running.recorder.statement(&running.session);
+        &mut running.session
     }
 
     #[allow(clippy::expect_used, reason = "only the drop takes it")]
-    fn live(&mut self) -> &mut Live {
-        self.live.as_mut().expect("a transaction has its session until it is dropped")
+    fn running(&mut self) -> &mut RunningAttempt {
+        self.running.as_mut().expect("a transaction has its session until it is dropped")
     }
 }
 
-/// What `.session(…)` of the driver's actions takes.
+/// The type that `.session(…)` of the driver's actions takes.
 impl<'a> From<&'a mut Transaction> for &'a mut ClientSession {
     fn from(transaction: &'a mut Transaction) -> Self {
         transaction.session()
     }
 }
 
-/// Back to the runner; or, if nobody waits there any more, to an end.
+/// Returns the session to the runner, or ends the transaction if the runner has abandoned the attempt.
 impl Drop for Transaction {
     fn drop(&mut self) {
-        let Some(live) = self.live.take() else { return };
-        let mut place = self.slot.place();
-        if let Place::Left(reason) = *place {
-            drop(place);
-            self.slot.kill(live, reason);
+        let Some(running) = self.running.take() else { return };
+        let mut location = self.handoff.location();
+        if let SessionLocation::Abandoned(reason) = *location {
+            drop(location);
+            self.handoff.kill(running, reason);
         } else {
-            *place = Place::Back(live);
-            drop(place);
-            self.slot.back.notify_one();
+            *location = SessionLocation::Returned(running);
+            drop(location);
+            self.handoff.returned.notify_one();
         }
     }
 }
@@ -124,39 +124,39 @@ impl fmt::Debug for Transaction {
     }
 }
 
-/// Where the session is while the work has it, and what ends it if nobody else does.
-struct Slot {
-    place: Mutex<Place>,
-    back: Notify,
+/// Passes the session between the runner and the callback, and ends the transaction if both are gone.
+struct SessionHandoff {
+    location: Mutex<SessionLocation>,
+    returned: Notify,
     shared: Arc<Shared>,
     runtime: Handle,
 }
 
-enum Place {
-    /// The work has it.
-    Out,
-    /// The runner may take it.
-    Back(Box<Live>),
-    /// The runner is gone, and why.
-    Left(Reason),
+enum SessionLocation {
+    /// The callback has the session.
+    Borrowed,
+    /// The callback has returned the session.
+    Returned(Box<RunningAttempt>),
+    /// The runner has abandoned the attempt, for this reason.
+    Abandoned(Reason),
 }
 
-impl Slot {
-    fn place(&self) -> MutexGuard<'_, Place> {
-        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+impl SessionHandoff {
+    fn location(&self) -> MutexGuard<'_, SessionLocation> {
+        self.location.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has it ended on the server, if it may have begun there.
-    fn kill(&self, mut live: Box<Live>, reason: Reason) {
-        if !live.tally.has_begun() {
+    /// Ends the transaction on the server in the background, if it may have started there.
+    fn kill(&self, mut running: Box<RunningAttempt>, reason: Reason) {
+        if !running.recorder.has_started() {
             return;
         }
-        if live.has_sent_nothing() {
-            live.tally.books.unbegun(Unbegun::Unsent);
-            return live.tally.end(AttemptOutcome::Aborted(reason));
+        if running.has_sent_nothing() {
+            running.recorder.metrics.count_not_started(NotStartedCause::NotSent);
+            return running.recorder.end(AttemptOutcome::Aborted(reason));
         }
-        live.tally.dropped = AttemptOutcome::Aborted(reason);
-        self.spawn(cleanup::kill(Arc::clone(&self.shared), live, reason));
+        running.recorder.dropped = AttemptOutcome::Aborted(reason);
+        self.spawn(cleanup::kill(Arc::clone(&self.shared), running, reason));
     }
 
     fn spawn(&self, cleanup: impl Future<Output = ()> + Send + 'static) {
@@ -164,134 +164,144 @@ impl Slot {
     }
 }
 
-/// An attempt whose work is under way. Dropped, it has the transaction ended by a task of its own.
-pub(super) struct Attempt(Arc<Slot>);
+/// An attempt whose callback runs. Dropped, it ends the transaction in the background.
+pub(super) struct Attempt(Arc<SessionHandoff>);
 
 impl Attempt {
-    /// A session, and a transaction in it of which the server knows nothing yet.
+    /// Starts a session, and a transaction in it of which the server does not know yet.
     pub(super) async fn begin(
         shared: &Arc<Shared>,
-        books: &'static Books,
+        metrics: &'static TransactionMetrics,
         options: TransactionOptions,
     ) -> Result<(Self, Transaction), Error> {
         let mut session = shared.client.start_session().await?;
         session.start_transaction().with_options(options).await?;
-        let tally = Tally::new(books);
-        let slot = Arc::new(Slot {
-            place: Mutex::new(Place::Out),
-            back: Notify::new(),
+        let recorder = AttemptRecorder::new(metrics);
+        let handoff = Arc::new(SessionHandoff {
+            location: Mutex::new(SessionLocation::Borrowed),
+            returned: Notify::new(),
             shared: Arc::clone(shared),
             runtime: Handle::current(),
         });
-        let live = Some(Box::new(Live { session, tally }));
-        Ok((Self(Arc::clone(&slot)), Transaction { live, slot }))
+        let running = Some(Box::new(RunningAttempt { session, recorder }));
+        Ok((Self(Arc::clone(&handoff)), Transaction { running, handoff }))
     }
 
-    /// The end of the work: takes the session back. Waits for it if the work has handed it on.
-    pub(super) async fn worked(self) -> Worked {
+    /// Takes the session back after the callback. Waits if the callback has passed it on.
+    pub(super) async fn finish_work(self) -> ReadyToCommit {
         loop {
-            let back = self.0.back.notified();
-            let place = std::mem::replace(&mut *self.0.place(), Place::Out);
-            if let Place::Back(live) = place {
-                return Worked { live: Some(live), slot: Arc::clone(&self.0), committing: false };
+            let returned = self.0.returned.notified();
+            let location = std::mem::replace(&mut *self.0.location(), SessionLocation::Borrowed);
+            if let SessionLocation::Returned(running) = location {
+                return ReadyToCommit {
+                    running: Some(running),
+                    handoff: Arc::clone(&self.0),
+                    committing: false,
+                };
             }
-            back.await;
+            returned.await;
         }
     }
 
-    /// It is given up, with a statement under way perhaps.
+    /// Ends the attempt in the background; a statement may be in flight.
     pub(super) fn give_up(self, reason: Reason) {
-        self.leave(reason);
+        self.abandon(reason);
     }
 
-    fn leave(&self, reason: Reason) {
-        let place = std::mem::replace(&mut *self.0.place(), Place::Left(reason));
-        if let Place::Back(live) = place {
-            self.0.kill(live, reason);
+    fn abandon(&self, reason: Reason) {
+        let location = std::mem::replace(&mut *self.0.location(), SessionLocation::Abandoned(reason));
+        if let SessionLocation::Returned(running) = location {
+            self.0.kill(running, reason);
         }
     }
 }
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        // Whoever has left before has said why.
-        if !matches!(*self.0.place(), Place::Left(_)) {
-            self.leave(why_dropped());
+        // An attempt that was given up has its reason already.
+        if !matches!(*self.0.location(), SessionLocation::Abandoned(_)) {
+            self.abandon(drop_reason());
         }
     }
 }
 
-fn why_dropped() -> Reason {
+fn drop_reason() -> Reason {
     if std::thread::panicking() { Reason::PANIC } else { Reason::CANCELLED }
 }
 
-/// An attempt whose work is done, to be committed or aborted. Dropped, it has that ended by a task of its own.
-pub(super) struct Worked {
-    live: Option<Box<Live>>,
-    slot: Arc<Slot>,
+/// An attempt whose callback has ended, to be committed or aborted. Dropped, it is ended in the background.
+pub(super) struct ReadyToCommit {
+    running: Option<Box<RunningAttempt>>,
+    handoff: Arc<SessionHandoff>,
     committing: bool,
 }
 
-impl Worked {
+impl ReadyToCommit {
     #[allow(clippy::expect_used, reason = "it is taken by what consumes this, and by its drop")]
-    pub(super) fn live(&mut self) -> &mut Live {
-        self.live.as_mut().expect("it has its session until it ends")
+    pub(super) fn running(&mut self) -> &mut RunningAttempt {
+        self.running.as_mut().expect("an attempt has its session until it ends")
     }
 
-    /// From here on, a drop no longer aborts.
+    /// Marks the attempt as committing: from here on, a drop no longer aborts it.
     pub(super) fn committing(&mut self) {
         self.committing = true;
-        self.live().tally.dropped = AttemptOutcome::Unknown;
+        self.running().recorder.dropped = AttemptOutcome::Unknown;
     }
 
-    /// It ended so, and nothing is left to do on the server; unless something is under way that would begin it anew.
+    /// Records the outcome. Cleans up only if a statement in flight might start the transaction again.
     pub(super) fn end(mut self, outcome: AttemptOutcome) {
-        let Some(live) = self.live.take() else { return };
+        let Some(running) = self.running.take() else { return };
         match outcome {
-            AttemptOutcome::Aborted(reason) if live.tally.has_given_up_a_statement() => {
-                self.slot.kill(live, reason)
+            AttemptOutcome::Aborted(reason) if running.recorder.has_abandoned_statement() => {
+                self.handoff.kill(running, reason)
             }
-            outcome => live.tally.end(outcome),
+            outcome => running.recorder.end(outcome),
         }
     }
 
-    /// It changes nothing, because of that error of a statement's, if it is one. The server is told aside from the
-    /// caller, who waits for nothing; but those who wait for the same keys do, for a moment, so as not to meet what is
-    /// about to be undone.
+    /// Aborts the transaction without delaying the caller; `failed` is the statement's error, if there is one.
+    /// Transactions that wait for the same keys wait for the abort for a short time, to avoid conflicts with it.
     ///
-    /// Says whether the work has ended the transaction by itself, so that it may be committed.
+    /// Returns whether the callback has ended the transaction itself, so that it may be committed.
     #[must_use]
-    pub(super) fn abort_aside(mut self, failed: Option<&Error>, reason: Reason, turns: Vec<Turn>) -> bool {
-        let Some(live) = self.live.take() else { return false };
-        if !live.tally.has_begun() {
+    pub(super) fn abort_in_background(
+        mut self,
+        failed: Option<&Error>,
+        reason: Reason,
+        permits: Vec<QueuePermit>,
+    ) -> bool {
+        let Some(running) = self.running.take() else { return false };
+        if !running.recorder.has_started() {
             return false;
         }
-        if let Some(error) = failed.filter(|error| is_of_a_standalone(error)) {
-            // It answers without the time that others give, and nothing can be open on it.
-            live.tally.failed_with(error);
-            live.tally.end(AttemptOutcome::Aborted(reason));
+        if let Some(error) = failed.filter(|error| is_standalone_error(error)) {
+            // A standalone server has no open transactions, and its error carries no operation time.
+            running.recorder.record_error(error);
+            running.recorder.end(AttemptOutcome::Aborted(reason));
             return false;
         }
-        let connection_was_lost = failed.is_some_and(|error| reached(error) == Reached::Perhaps);
-        if live.may_still_begin() || connection_was_lost {
-            self.slot.kill(live, reason);
+        let connection_was_lost = failed.is_some_and(|error| delivery(error) == Delivery::Unknown);
+        if running.may_still_start() || connection_was_lost {
+            self.handoff.kill(running, reason);
             return false;
         }
         if let Some(error) = failed {
-            live.tally.failed_with(error);
+            running.recorder.record_error(error);
         }
-        let Live { mut session, mut tally } = *live;
+        let RunningAttempt { mut session, mut recorder } = *running;
         let lsid = session.id().clone();
         let mut abort = Box::pin(async move {
             let ended = session.abort_transaction().await;
             (session, ended)
         });
-        // Without a statement that it knows to be done, and where the work was faster, the driver has nothing to send.
+        // Without a completed statement, and if the callback was faster, the driver has nothing to send.
         match abort.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready((session, Ok(()))) => self.slot.kill(Box::new(Live { session, tally }), reason),
+            Poll::Ready((session, Ok(()))) => {
+                self.handoff.kill(Box::new(RunningAttempt { session, recorder }), reason)
+            }
             Poll::Ready((_, Err(error))) => {
-                let may_be_committed = !was_aborted_before(&error);
-                tally.end(if may_be_committed {
+                let may_be_committed = !already_aborted(&error);
+                recorder.end(if may_be_committed {
                     AttemptOutcome::Unknown
                 } else {
                     AttemptOutcome::Aborted(reason)
@@ -299,49 +309,49 @@ impl Worked {
                 return may_be_committed;
             }
             Poll::Pending => {
-                tally.count(AttemptOutcome::Aborted(reason));
-                let shared = Arc::clone(&self.slot.shared);
-                self.slot.spawn(cleanup::abort(shared, abort, lsid, tally, reason, turns));
+                recorder.count(AttemptOutcome::Aborted(reason));
+                let shared = Arc::clone(&self.handoff.shared);
+                self.handoff.spawn(cleanup::abort(shared, abort, lsid, recorder, reason, permits));
             }
         }
         false
     }
 
-    /// It is given up, with a statement under way perhaps.
+    /// Ends the attempt in the background; a statement may be in flight.
     pub(super) fn give_up(mut self, reason: Reason) {
-        if let Some(live) = self.live.take() {
-            self.slot.kill(live, reason);
+        if let Some(running) = self.running.take() {
+            self.handoff.kill(running, reason);
         }
     }
 
-    /// Its commit was sent and its result is not known: it is learnt, if it can be, by a task of its own. `told`: the
-    /// caller has been told that it is unknown.
-    pub(super) fn settle_aside(mut self, told: bool) {
-        if let Some(live) = self.live.take() {
-            self.settle(live, told);
+    /// Resolves an unknown commit result in the background. `reported`: the caller has already received the unknown
+    /// result.
+    pub(super) fn resolve_commit_in_background(mut self, reported: bool) {
+        if let Some(running) = self.running.take() {
+            self.resolve_commit(running, reported);
         }
     }
 
-    fn settle(&self, live: Box<Live>, told: bool) {
-        let Live { session, tally } = *live;
-        let books = tally.books;
-        let tally = if told {
-            tally.end(AttemptOutcome::Unknown);
+    fn resolve_commit(&self, running: Box<RunningAttempt>, reported: bool) {
+        let RunningAttempt { session, recorder } = *running;
+        let metrics = recorder.metrics;
+        let recorder = if reported {
+            recorder.end(AttemptOutcome::Unknown);
             None
         } else {
-            Some(tally)
+            Some(recorder)
         };
-        self.slot.spawn(cleanup::settle(session, tally, books));
+        self.handoff.spawn(cleanup::resolve_commit(session, recorder, metrics));
     }
 }
 
-impl Drop for Worked {
+impl Drop for ReadyToCommit {
     fn drop(&mut self) {
-        let Some(live) = self.live.take() else { return };
+        let Some(running) = self.running.take() else { return };
         if self.committing {
-            self.settle(live, false);
+            self.resolve_commit(running, false);
         } else {
-            self.slot.kill(live, why_dropped());
+            self.handoff.kill(running, drop_reason());
         }
     }
 }

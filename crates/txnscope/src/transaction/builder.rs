@@ -1,18 +1,18 @@
-//! One call of the runner: what it was told, and the loop over attempts.
+//! One call of the runner: its options, and the loop over attempts.
 
 use std::hash::Hash;
 
 use tokio::time::Instant;
 
 use super::attempt::Transaction;
-use super::course::{Course, Ended};
+use super::attempt_failure::AttemptFailure;
 use super::error::{Abort, ApplicationError, Committed, TransactionError};
-use super::event;
 use super::key::Key;
+use super::log;
+use super::retry_loop::{AttemptResult, RetryLoop};
 use super::runner::TransactionRunner;
-use super::why::Why;
 
-/// A transaction that is about to be run. Made by [`TransactionRunner::transaction`].
+/// A transaction to be run. Created by [`TransactionRunner::transaction`].
 #[derive(Debug)]
 #[must_use = "nothing happens before `run`"]
 pub struct TransactionBuilder<'a> {
@@ -27,88 +27,94 @@ impl<'a> TransactionBuilder<'a> {
         Self { runner, operation: None, deadline: None, keys: Vec::new() }
     }
 
-    /// Counts it under that name in place of the current operation's. The name must come from a bounded set.
+    /// Counts the transaction under this name instead of the current operation's. The name must come from a bounded
+    /// set.
     pub fn named(mut self, operation: &'static str) -> Self {
         self.operation = Some(operation);
         self
     }
 
-    /// Gives up at that time: what the caller has left.
+    /// Sets the deadline after which the transaction is not retried. The earliest of several deadlines applies.
     pub fn deadline(mut self, deadline: Instant) -> Self {
         self.deadline = Some(self.deadline.map_or(deadline, |known| known.min(deadline)));
         self
     }
 
-    /// Takes turns, in this process and in the order of arrival, with the transactions of the same key: those that
-    /// write the same document, and would only undo each other's work. Say it once for each such document; keys of
-    /// different kinds of things want different types or a prefix.
+    /// Serializes this transaction with the transactions of the same key, in this process and in the order of
+    /// arrival. Use it for transactions that write the same document and would only conflict. Call it once for each
+    /// such document; give keys of different kinds of things different types or a prefix.
     ///
-    /// What waits holds neither a session nor a connection, and counts in
-    /// `mongodb_client_transactions_queued`. Other processes know nothing of the queue: with them the server still
-    /// decides, and the work is tried again.
+    /// A waiting transaction holds neither a session nor a connection, and counts in
+    /// `mongodb_client_transactions_queued`. The queue is local to this process: conflicts with other processes are
+    /// still detected by the server, and the transaction is retried.
     ///
-    /// Several keys of one run are taken in one order that is the same for every run, so that no two wait for each
-    /// other. In the work of another run, a key that can only become free after this run fails at once, with the reason
-    /// `deadlock`: name all keys at the outermost run.
+    /// Several keys of one transaction are acquired in one global order, so that transactions do not deadlock. In the
+    /// callback of another transaction, waiting for a key that can only become free after this transaction fails at
+    /// once with the reason `deadlock`: set all keys on the outermost transaction.
     pub fn serialize_on(mut self, key: impl Hash) -> Self {
         self.keys.push(Key::of(&key));
         self
     }
 
-    /// Runs the work in a transaction, and again where the server says that this may help, until it commits, the
-    /// application says no, or the time is over.
+    /// Runs the callback in a transaction, and retries on transient errors, until the transaction commits, the
+    /// application rejects it, or the deadline passes.
     ///
-    /// The work is called once for each attempt, and what an attempt did is undone before the next one begins; so it
-    /// must do nothing outside of the transaction that may not be done twice. An `async` closure that borrows does; it
-    /// wants no `move`.
+    /// The callback is called once for each attempt, and the changes of an attempt are undone before the next one
+    /// starts. Outside of the transaction the callback must therefore do nothing that may not be repeated. An `async`
+    /// closure that borrows is sufficient; it needs no `move`.
     ///
-    /// A statement without `.session(&mut tx)` is none of the transaction. Work that ends without any is warned of. A run
-    /// inside the work of another one that writes the same document is tried again for the whole time limit, because
-    /// the outer one does not end before it; the log warns of that.
+    /// A statement without `.session(&mut tx)` is not part of the transaction. A callback without any statement in
+    /// the transaction is logged as a warning. A nested transaction that writes the same document as the outer one is
+    /// retried for the whole time limit, because the outer transaction does not end before it; this is logged as a
+    /// warning.
     ///
     /// # Errors
     ///
-    /// [`Rejected`](TransactionError::Rejected) if the application said no, [`Failed`](TransactionError::Failed) if
-    /// nothing was changed for another reason, [`CommitUnknown`](TransactionError::CommitUnknown) if it may have
-    /// been.
+    /// [`Rejected`](TransactionError::Rejected) if the application rejected the transaction,
+    /// [`Failed`](TransactionError::Failed) if nothing was changed for another reason,
+    /// [`CommitUnknown`](TransactionError::CommitUnknown) if changes may have been committed.
     ///
     /// # Cancellation
     ///
-    /// Dropped at any point, and also if the work panics, it leaves no transaction open: what was begun is ended by a
-    /// task of its own, and counts as `aborted` with the reason `cancelled` or `panic`. A commit that was sent is not
-    /// taken back: that task learns its result. Nor does work that gives up a statement by itself leave one open, whatever
-    /// it returns then. Nobody waits for that task; see [`wait_idle`](TransactionRunner::wait_idle).
+    /// No open transaction remains if the future is dropped at any await point or the callback panics: a background
+    /// cleanup ends the transaction, which counts as `aborted` with the reason `cancelled` or `panic`. A commit that
+    /// was sent is not undone: the background cleanup resolves its result. The same holds for a callback that
+    /// abandons a statement, regardless of its result. The caller does not wait for the cleanup; see
+    /// [`wait_idle`](TransactionRunner::wait_idle).
     ///
     /// # Panics
     ///
     /// If called outside of a tokio runtime.
-    pub async fn run<T, E, F, U>(self, mut work: F) -> Result<Committed<T>, TransactionError<E>>
+    pub async fn run<T, E, F, U>(self, mut callback: F) -> Result<Committed<T>, TransactionError<E>>
     where
         E: ApplicationError,
         F: FnMut(Transaction) -> U,
         U: Future<Output = Result<T, Abort<E>>>,
     {
-        let mut course = Course::begin(&self);
-        if let Err(cause) = course.take_turns(&self).await {
-            return Err(course.failed(Why::no_turn(cause)));
+        let mut retry_loop = RetryLoop::begin(&self);
+        if let Err(cause) = retry_loop.acquire_keys(&self).await {
+            return Err(retry_loop.failed(AttemptFailure::no_permit(cause)));
         }
         loop {
-            let ended = course.attempt(&self.runner.shared, &self.runner.options, &mut work).await;
-            let why = match ended {
-                Ended::Committed(value) => return Ok(Committed { value, attempts: course.attempts }),
-                Ended::Rejected(error, reason) => return Err(course.rejected(error, reason)),
-                Ended::Failed(why) => return Err(course.failed(why)),
-                Ended::Unknown(why) => return Err(course.unknown(why)),
-                Ended::Again(why) => why,
+            let ended =
+                retry_loop.run_attempt(&self.runner.shared, &self.runner.options, &mut callback).await;
+            let failure = match ended {
+                AttemptResult::Committed(value) => {
+                    return Ok(Committed { value, attempts: retry_loop.attempts });
+                }
+                AttemptResult::Rejected(error, reason) => return Err(retry_loop.rejected(error, reason)),
+                AttemptResult::Failed(failure) => return Err(retry_loop.failed(failure)),
+                AttemptResult::Unknown(failure) => return Err(retry_loop.unknown(failure)),
+                AttemptResult::Retry(failure) => failure,
             };
-            if course.attempts >= self.runner.options.max_attempts {
-                return Err(course.failed(why));
+            if retry_loop.attempts >= self.runner.options.max_attempts {
+                return Err(retry_loop.failed(failure));
             }
-            event::to_be_tried_again(&course, why.reason, why.driver_error());
-            if !course.pauses.take(course.books).await {
-                return Err(course.failed(why.out_of_time()));
+            log::retry(&retry_loop, failure.reason, failure.driver_error());
+            if !retry_loop.backoff.wait(retry_loop.metrics).await {
+                return Err(retry_loop.failed(failure.without_time_left()));
             }
-            course.last = why.into_driver_error();
+            retry_loop.last = failure.into_driver_error();
         }
     }
 }

@@ -1,4 +1,4 @@
-//! How a transaction ends other than with a commit.
+//! The errors of a transaction.
 
 use std::convert::Infallible;
 use std::error::Error as StdError;
@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use mongodb::error::Error;
 
-use super::classify::Brief;
-use super::nest::Deadlock;
+use super::driver_error::ErrorSummary;
+use super::nesting::Deadlock;
 use crate::{Classification, Reason};
 
-/// An error of the application that ends a transaction: the transaction is aborted and not tried again.
+/// An error of the application that ends a transaction: the transaction is aborted and not retried.
 ///
-/// An error type that stands around the driver's own, as that of a repository does, says so with
-/// [`driver_error`](Self::driver_error). Then a write conflict is tried again, and is no rejection, although the `?` of
-/// the work has made an error of the application's of it.
+/// An error type that wraps the driver's errors, as a repository's does, exposes them with
+/// [`driver_error`](Self::driver_error). A wrapped write conflict is then retried instead of being counted as a
+/// rejection, although `?` has converted it into an application error.
 ///
 /// ```
 /// use txnscope::transaction::find_driver_error;
@@ -48,27 +48,27 @@ use crate::{Classification, Reason};
 /// }
 /// ```
 pub trait ApplicationError: fmt::Debug {
-    /// Why, as the books count it. A reason that only the driver can mean, such as a write conflict, is never a
-    /// rejection: the transaction is tried again if such an error is transient, and fails otherwise.
+    /// Returns the reason for the metrics. A reason that only the driver or the server produces, such as a write
+    /// conflict, is never a rejection: the transaction is retried if such an error is transient, and fails otherwise.
     fn reason(&self) -> Reason;
 
-    /// The error of the driver that this one stands around, if it does: the whole transaction is tried again where that
-    /// may help, and has failed otherwise. If the application means something else by it, and gives a
-    /// [reason](Self::reason) of its own, that stands.
+    /// Returns the wrapped driver error, if there is one: the transaction is retried if that error is transient, and
+    /// fails otherwise. If the application gives a business [reason](Self::reason) of its own for the driver error,
+    /// that reason applies.
     ///
-    /// The default knows of none. [`find_driver_error`] finds it in the chain of sources.
+    /// The default returns `None`. [`find_driver_error`] searches the chain of sources.
     fn driver_error(&self) -> Option<&Error> {
         None
     }
 
-    /// Whether something is broken, so that the operation has failed. Otherwise a rule said no, and it is rejected:
-    /// the data is right, and nobody is paged.
+    /// Returns whether the error is a fault: the operation has then failed. Otherwise it is rejected by a business
+    /// rule: the data is right, and no alert is needed.
     fn is_fault(&self) -> bool {
         false
     }
 }
 
-/// The driver's error in the chain of sources of an error, if there is one; the error itself included.
+/// Finds the driver's error in an error's chain of sources, including the error itself.
 #[must_use]
 pub fn find_driver_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Error> {
     let mut next = Some(error);
@@ -76,7 +76,7 @@ pub fn find_driver_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a 
         if let Some(found) = error.downcast_ref() {
             return Some(found);
         }
-        // What is shared or boxed stands in the chain as what it is wrapped in, and hides itself behind it.
+        // An `Arc` or `Box` in the chain hides the error inside of it.
         if let Some(found) = error.downcast_ref::<std::sync::Arc<Error>>() {
             return Some(found);
         }
@@ -95,19 +95,19 @@ impl ApplicationError for Reason {
     }
 }
 
-/// Of work that never says no by itself.
+/// The error type of callbacks that never reject.
 impl ApplicationError for Infallible {
     fn reason(&self) -> Reason {
         match *self {}
     }
 }
 
-/// Why one attempt at the work is given up. The `?` operator makes it of a driver's error, and of an application's.
+/// The error of a callback, which ends the attempt. The `?` operator converts driver errors and application errors.
 #[derive(Debug)]
 pub enum Abort<E = Infallible> {
-    /// The driver's: the whole transaction is tried again where that may help.
+    /// An error of the driver: the transaction is retried if the error is transient.
     Driver(Error),
-    /// The application's: that is the end of it.
+    /// An error of the application: the transaction ends.
     Application(E),
 }
 
@@ -123,36 +123,36 @@ impl<E: ApplicationError> From<E> for Abort<E> {
     }
 }
 
-/// What a transaction that committed brought.
+/// The result of a committed transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Committed<T> {
-    /// What the work returned in the attempt that committed.
+    /// The callback's value in the attempt that committed.
     pub value: T,
-    /// How many attempts it took.
+    /// The number of attempts.
     pub attempts: u32,
 }
 
-/// How a transaction ended other than with a commit.
+/// The error of a transaction that did not, or may not have, committed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum TransactionError<E = Infallible> {
-    /// The application said no. Nothing was changed.
+    /// The application rejected the transaction. Nothing was changed.
     Rejected {
-        /// In its own words.
+        /// The application's error.
         error: E,
-        /// In those of the books.
+        /// The reason for the metrics.
         reason: Reason,
     },
-    /// It failed. Nothing was changed.
+    /// The transaction failed. Nothing was changed.
     Failed(Failure<E>),
-    /// A commit was sent, and nobody knows what became of it; or it is known, and was not written as widely as was
-    /// asked. Ask the data before doing it again, or do it under an idempotency key.
+    /// A commit was sent and its result is unknown, or it was applied without satisfying the write concern. Check the
+    /// data before repeating the transaction, or use an idempotency key.
     CommitUnknown(Failure<E>),
 }
 
 impl<E> TransactionError<E> {
-    /// Why, as the books count it.
+    /// Returns the reason for the metrics.
     pub fn reason(&self) -> Reason {
         match self {
             Self::Rejected { reason, .. } => *reason,
@@ -161,7 +161,7 @@ impl<E> TransactionError<E> {
         }
     }
 
-    /// What the [layer](crate::TransactionLayer) shall count, with the error behind it for the log.
+    /// Returns the classification for the [layer](crate::TransactionLayer), with the underlying error for the log.
     pub fn classification(&self) -> Classification {
         match self {
             Self::Rejected { reason, .. } => Classification::rejected(*reason),
@@ -191,68 +191,68 @@ impl<E: fmt::Debug + 'static> StdError for TransactionError<E> {
     }
 }
 
-/// A failure of a transaction, with the last real error behind it.
+/// A failure of a transaction, with the last driver error.
 #[derive(Debug)]
 pub struct Failure<E = Infallible> {
     pub(super) reason: Reason,
     pub(super) attempts: u32,
     pub(super) elapsed: Duration,
     pub(super) cause: Cause<E>,
-    /// The driver's error, if it stands inside an error of the application's.
-    pub(super) inside: Option<Error>,
+    /// The driver's error, if an application error wraps it.
+    pub(super) wrapped: Option<Error>,
 }
 
-/// What is behind a failure.
+/// The cause of a failure.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Cause<E = Infallible> {
     /// An error of the driver or the server.
     Driver(Error),
-    /// A fault of the application, or an error of its own around one of the driver's.
+    /// A fault of the application, or an application error that wraps a driver error.
     Application(E),
-    /// The time limit or the caller's deadline passed. If an attempt had failed before, with that error.
+    /// The time limit or the caller's deadline passed. Contains the error of the previous attempt, if there was one.
     Deadline(Option<Error>),
     /// Too many transactions wait for the same key already.
     QueueFull,
-    /// The key is held by a transaction that could only end after this one.
+    /// The key is held by a transaction that can only end after this one.
     Deadlock(Deadlock),
-    /// The work has given up its first statement before the server had answered, and has gone on all the same. What had
-    /// reached the server was undone.
+    /// The callback abandoned its first statement before the server had replied, and continued. Any effect on the
+    /// server was undone.
     Unanswered,
 }
 
 impl<E> Failure<E> {
-    /// Why, as the books count it: of the last attempt.
+    /// Returns the reason of the last attempt, as the metrics count it.
     pub fn reason(&self) -> Reason {
         self.reason
     }
 
-    /// How many attempts were made.
+    /// Returns the number of attempts.
     pub fn attempts(&self) -> u32 {
         self.attempts
     }
 
-    /// How long it took, pauses and queues included.
+    /// Returns the elapsed time, including backoff and queue wait.
     pub fn elapsed(&self) -> Duration {
         self.elapsed
     }
 
-    /// What is behind it.
+    /// Returns the cause.
     pub fn cause(&self) -> &Cause<E> {
         &self.cause
     }
 
-    /// The last error of the driver.
+    /// Returns the last error of the driver.
     pub fn driver_error(&self) -> Option<&Error> {
         match &self.cause {
             Cause::Driver(error) => Some(error),
             Cause::Deadline(error) => error.as_ref(),
-            Cause::Application(_) => self.inside.as_ref(),
+            Cause::Application(_) => self.wrapped.as_ref(),
             Cause::QueueFull | Cause::Deadlock(_) | Cause::Unanswered => None,
         }
     }
 
-    /// Whether the database was away or too busy, so that the same may work a little later.
+    /// Returns whether the database was unavailable or overloaded, so that a later try may succeed.
     pub fn is_transient(&self) -> bool {
         match self.cause {
             Cause::Deadline(_) | Cause::QueueFull | Cause::Unanswered => true,
@@ -277,16 +277,18 @@ impl<E> fmt::Display for Failure<E> {
         let times = if attempts == 1 { "attempt" } else { "attempts" };
         write!(f, "{} after {attempts} {times} in {elapsed:.1?}", self.reason.as_str())?;
         match &self.cause {
-            Cause::Driver(error) => write!(f, ": {}", Brief(error)),
-            Cause::Deadline(Some(error)) => write!(f, ": out of time; the last error: {}", Brief(error)),
-            Cause::Deadline(None) => f.write_str(": out of time"),
+            Cause::Driver(error) => write!(f, ": {}", ErrorSummary(error)),
+            Cause::Deadline(Some(error)) => {
+                write!(f, ": deadline exceeded; the last error: {}", ErrorSummary(error))
+            }
+            Cause::Deadline(None) => f.write_str(": deadline exceeded"),
             Cause::QueueFull => f.write_str(": too many transactions wait for the same key"),
             Cause::Deadlock(deadlock) => write!(f, ": {deadlock}"),
             Cause::Unanswered => f.write_str(
-                ": the work gave up its first statement before the server had answered, and went on",
+                ": the callback abandoned its first statement before the server had replied, and continued",
             ),
-            Cause::Application(_) => match &self.inside {
-                Some(error) => write!(f, ": {}", Brief(error)),
+            Cause::Application(_) => match &self.wrapped {
+                Some(error) => write!(f, ": {}", ErrorSummary(error)),
                 None => Ok(()),
             },
         }

@@ -1,24 +1,24 @@
-//! The key of a queue: a hash, and enough of what was hashed to tell a person which one it is.
+//! The key of a queue: a hash, and a prefix of the hashed bytes for messages.
 
 use std::any::type_name_of_val;
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher};
 
-/// A key, as the queues know it. Two keys that hash alike share a queue, which costs a little time and nothing else.
+/// A key. Two keys with the same hash share a queue, which costs waiting time only.
 #[derive(Clone, Copy)]
 pub(super) struct Key {
     hash: u64,
     of: &'static str,
-    text: Text,
+    prefix: KeyPrefix,
 }
 
 impl Key {
     pub(super) fn of(key: &impl Hash) -> Self {
         let hasher = foldhash::fast::FixedState::default().build_hasher();
-        let mut reader = Reader { hasher, text: Text::default() };
+        let mut reader = RecordingHasher { hasher, prefix: KeyPrefix::default() };
         key.hash(&mut reader);
-        Self { hash: reader.hasher.finish(), of: type_name_of_val(key), text: reader.text }
+        Self { hash: reader.hasher.finish(), of: type_name_of_val(key), prefix: reader.prefix }
     }
 
     #[allow(clippy::cast_possible_truncation, reason = "only the low bits are wanted")]
@@ -53,14 +53,14 @@ impl Hash for Key {
     }
 }
 
-/// A number or a text as such, escaped; of anything else the type and the hash.
+/// Displays a number or a text; for other types the type and the hash.
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(number) = self.text.number(self.of.trim_start_matches('&')) {
+        if let Some(number) = self.prefix.number(self.of.trim_start_matches('&')) {
             return write!(f, "{number}");
         }
-        match self.text.words() {
-            Some(words) => write!(f, "{}{}", words.join(" / "), if self.text.is_cut() { "…" } else { "" }),
+        match self.prefix.texts() {
+            Some(texts) => write!(f, "{}{}", texts.join(" / "), if self.prefix.is_cut() { "…" } else { "" }),
             None => write!(f, "{} #{:016x}", self.of, self.hash),
         }
     }
@@ -74,17 +74,17 @@ impl fmt::Debug for Key {
 
 /// The first bytes that were hashed.
 #[derive(Clone, Copy, Default)]
-struct Text {
+struct KeyPrefix {
     bytes: [u8; 32],
     len: usize,
 }
 
-impl Text {
+impl KeyPrefix {
     fn is_cut(&self) -> bool {
         self.len > self.bytes.len()
     }
 
-    /// If it is one of that type.
+    /// Decodes the bytes as a number of the given type.
     fn number(&self, of: &str) -> Option<i128> {
         let bytes = self.bytes.get(..self.len)?;
         let mut wide = [0; 16];
@@ -100,32 +100,32 @@ impl Text {
         }
     }
 
-    /// The texts that it is made of: a text's hash ends with a byte that is in no text.
-    fn words(&self) -> Option<Vec<String>> {
+    /// Decodes the bytes as texts: `str` hashes end with a byte that occurs in no text.
+    fn texts(&self) -> Option<Vec<String>> {
         let bytes = &self.bytes[..self.len.min(self.bytes.len())];
-        let words = bytes.split(|byte| *byte == 0xff).filter(|word| !word.is_empty());
-        let words = words.map(|word| {
+        let texts = bytes.split(|byte| *byte == 0xff).filter(|word| !word.is_empty());
+        let texts = texts.map(|word| {
             let text = std::str::from_utf8(word).ok()?;
             text.chars().all(|c| !c.is_control()).then(|| format!("{text:?}"))
         });
-        words.collect::<Option<Vec<_>>>().filter(|words| !words.is_empty())
+        texts.collect::<Option<Vec<_>>>().filter(|texts| !texts.is_empty())
     }
 }
 
-/// Hashes, and keeps the beginning of what it hashes.
-struct Reader<H> {
+/// A hasher that keeps the first bytes that it hashes.
+struct RecordingHasher<H> {
     hasher: H,
-    text: Text,
+    prefix: KeyPrefix,
 }
 
-impl<H: Hasher> Hasher for Reader<H> {
+impl<H: Hasher> Hasher for RecordingHasher<H> {
     fn finish(&self) -> u64 {
         self.hasher.finish()
     }
 
     fn write(&mut self, bytes: &[u8]) {
         self.hasher.write(bytes);
-        let Text { bytes: kept, len } = &mut self.text;
+        let KeyPrefix { bytes: kept, len } = &mut self.prefix;
         if let Some(room) = kept.get_mut(*len..) {
             let more = room.len().min(bytes.len());
             room[..more].copy_from_slice(&bytes[..more]);
@@ -139,9 +139,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_shown_as_what_it_was_made_of() {
+    fn key_is_displayed_as_its_value() {
         let long = "x".repeat(40);
-        for (key, shown) in [
+        for (key, expected) in [
             (Key::of(&7), "7"),
             (Key::of(&-7_i64), "-7"),
             (Key::of(&u64::MAX), "18446744073709551615"),
@@ -150,7 +150,7 @@ mod tests {
             (Key::of(&("retainers", "R-1")), "\"retainers\" / \"R-1\""),
             (Key::of(&long), "\"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\"…"),
         ] {
-            assert_eq!(key.to_string(), shown);
+            assert_eq!(key.to_string(), expected);
         }
         for opaque in [Key::of(&[1_u8, 2, 3]), Key::of(&()), Key::of(&"a\u{1b}[2J")] {
             assert!(opaque.to_string().contains(" #"), "{opaque}");

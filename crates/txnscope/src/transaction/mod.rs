@@ -1,7 +1,8 @@
-//! Transactions on the `mongodb` driver, run so that every attempt is known.
+//! Transactions on the `mongodb` driver, with metrics for every attempt.
 //!
-//! The driver's own `and_run` hides its attempts, waits between them and not between commits, and leaves a transaction
-//! open on the server if its future is dropped at the wrong moment. [`TransactionRunner`] owns the loop:
+//! The driver's own `and_run` hides its attempts, backs off between attempts but not between commits, and leaves a
+//! transaction open on the server if its future is dropped at the wrong moment. [`TransactionRunner`] implements the
+//! retry loop itself:
 //!
 //! ```no_run
 //! use mongodb::bson::doc;
@@ -27,58 +28,59 @@
 //! # }
 //! ```
 //!
-//! Two things the runner cannot see by itself. A statement without `.session(&mut tx)` is none of the transaction: it takes
-//! effect at once. And an error of your own around the driver's, as every repository has one, tells it where the driver's
-//! is with [`ApplicationError::driver_error`], or a write conflict is not tried again.
+//! Two things the runner cannot detect. A statement without `.session(&mut tx)` is not part of the transaction: it
+//! takes effect at once. An application error that wraps a driver error, as every repository has one, must return the
+//! driver error from [`ApplicationError::driver_error`], or a write conflict is not retried.
 //!
-//! Inside a request that the [layer](crate::TransactionLayer) counts, the transaction belongs to its operation; a job
-//! is given a name with [`run_as`](TransactionRunner::run_as).
+//! Inside a request that the [layer](crate::TransactionLayer) counts, the transaction belongs to the request's
+//! operation; give a job a name with [`run_as`](TransactionRunner::run_as).
 //!
 //! # What is retried
 //!
-//! As MongoDB's specification of the convenient API has it: the whole transaction on `TransientTransactionError`; the
-//! commit on `UnknownTransactionCommitResult`, but not when the server's own time for it was over; for 120 s, or until
-//! the caller's deadline; with growing pauses at random, also between commits.
+//! As in MongoDB's specification of the convenient API: the whole transaction on `TransientTransactionError`; the
+//! commit on `UnknownTransactionCommitResult`, unless the server's time limit for the commit was exceeded; for 120 s,
+//! or until the caller's deadline; with randomized exponential backoff, also between commits.
 //!
 //! # What is counted
 //!
-//! An attempt begins with its first statement: without one there is no transaction, on either side. It commits, is
-//! aborted for a reason, or nobody knows. So, for each operation and at any time,
+//! An attempt starts with its first statement: without a statement there is no transaction, neither at the driver nor
+//! on the server. An attempt ends as committed, as aborted for a reason, or as unknown. For each operation and at any
+//! time:
 //!
 //! - started = committed + aborted + unknown + open, and
-//! - what the server started = started − unbegun, but for first statements that were `lost`, and + the cleanups that
-//!   were `fenced`, each of which is one short transaction of its own. What is not certain (most codes of a first statement
-//!   come from before and from after the server has begun) is `lost`, and widens these bounds.
+//! - transactions started on the server = started − not started (`not_sent`, `refused`) + `fenced` cleanups, each of
+//!   which is one short transaction of its own. First statements that were `lost` widen this to an interval: most
+//!   error codes of a first statement occur both before and after the server has started the transaction.
 
 mod attempt;
-mod begun;
-mod books;
+mod attempt_failure;
+mod attempt_recorder;
+mod backoff;
 mod builder;
-mod classify;
 mod cleanup;
-mod course;
-mod driver_session;
+mod driver_error;
 mod error;
-mod event;
+mod first_statement;
 mod key;
+mod keyed_queue;
 pub mod listener;
-mod nest;
-mod open;
-mod pause;
-mod queue;
+mod log;
+mod metrics;
+mod nesting;
+mod open_transactions;
+mod retry_loop;
 #[cfg(feature = "axum")]
 mod route;
 mod runner;
-mod tally;
-mod why;
+mod session_debug;
 
 pub use self::attempt::Transaction;
-pub(crate) use self::books::Books;
 pub use self::builder::TransactionBuilder;
 pub use self::error::{
     Abort, ApplicationError, Cause, Committed, Failure, TransactionError, find_driver_error,
 };
 pub use self::listener::TransactionListener;
-pub use self::nest::Deadlock;
-pub use self::open::{OpenTransaction, OpenTransactions};
+pub(crate) use self::metrics::TransactionMetrics;
+pub use self::nesting::Deadlock;
+pub use self::open_transactions::{OpenTransaction, OpenTransactions};
 pub use self::runner::TransactionRunner;

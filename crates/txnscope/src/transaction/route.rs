@@ -1,4 +1,4 @@
-//! The table of open transactions as a page, for the sidecar.
+//! The route that serves the open transactions, for the sidecar.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,12 +9,13 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
-use super::open::OpenTransactions;
+use super::open_transactions::OpenTransactions;
 use crate::Registry;
 
 impl OpenTransactions {
-    /// The table as JSON: `{"transactions":[{"lsid":"…","txnNumber":7,"operation":"…","sinceSeconds":…,"openSeconds":…}]}`,
-    /// the oldest first. It holds names and ids of sessions, and nothing of the data.
+    /// Returns the open transactions as JSON:
+    /// `{"transactions":[{"lsid":"…","txnNumber":7,"operation":"…","sinceSeconds":…,"openSeconds":…}]}`, the oldest
+    /// first. The JSON contains names and session ids, and no data.
     #[must_use]
     pub fn to_json(&self) -> String {
         serde_json::json!({ "transactions": self.list() }).to_string()
@@ -22,15 +23,15 @@ impl OpenTransactions {
 }
 
 impl Registry {
-    /// A router with `GET /-/transactions`, to merge into the application's: the table of open transactions, which the
-    /// sidecar joins with what the server says.
+    /// Returns a router with `GET /-/transactions`, to merge into the application's: the open transactions, which the
+    /// sidecar joins with the server's `$currentOp`.
     ///
-    /// It answers callers on this machine only. To know who calls, it wants the application to be served with
-    /// `into_make_service_with_connect_info::<SocketAddr>()`; without that it refuses everybody. A proxy on this machine
-    /// calls for others: a request with a header that proxies add (`Forwarded`, `X-Forwarded-For`, `Via` and the like) is
-    /// refused, and so is one whose `Host` is neither an address of this machine nor `localhost`, as that of a browser
-    /// that was led here by a foreign name. An application that has another way to tell friend from foe serves
-    /// [`OpenTransactions::to_json`] at a route of its own.
+    /// The route responds to callers on this machine only. It needs the application to be served with
+    /// `into_make_service_with_connect_info::<SocketAddr>()`; without that it rejects every request. Proxies on this
+    /// machine forward requests of others: a request with a proxy's header (`Forwarded`, `X-Forwarded-For`, `Via` and
+    /// the like) is rejected, and so is a request whose `Host` is neither an address of this machine nor `localhost`
+    /// (DNS rebinding). An application with its own access control can serve [`OpenTransactions::to_json`] at a route
+    /// of its own.
     ///
     /// ```no_run
     /// # use std::net::SocketAddr;
@@ -66,12 +67,14 @@ fn table(open: &OpenTransactions, request: &Request) -> Response {
     let hosts = request.headers().get_all(header::HOST).iter();
     let mut hosts = hosts.map(|host| host.to_str().ok().map(str::to_owned)).chain(authority.map(Some));
     if !hosts.all(|host| host.is_some_and(|host| is_this_machine(&host))) {
-        return refused("ask by an address of this machine or by localhost, as in http://127.0.0.1:3000\n");
+        return refused(
+            "use an address of this machine or localhost as the host, such as http://127.0.0.1:3000\n",
+        );
     }
     ([(header::CONTENT_TYPE, "application/json")], open.to_json()).into_response()
 }
 
-/// Whether a proxy says that it asks for somebody else.
+/// Whether a proxy forwards the request of another client.
 fn is_forwarded(headers: &HeaderMap) -> bool {
     const OTHERS: &[&str] = &["forwarded", "via", "x-real-ip", "x-client-ip", "x-cluster-client-ip"];
     headers.keys().any(|name| {
@@ -80,7 +83,7 @@ fn is_forwarded(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Whether only this machine is called so: a name of somebody else's may lead here as well.
+/// Whether the host can only mean this machine; any other name may resolve to it as well.
 fn is_this_machine(host: &str) -> bool {
     let Ok(authority) = host.parse::<Authority>() else { return false };
     let host = authority.host();

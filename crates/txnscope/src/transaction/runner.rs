@@ -1,4 +1,4 @@
-//! The runner: it owns every attempt at a transaction, and so can say what became of each.
+//! The transaction runner.
 
 use std::fmt;
 use std::hash::Hash;
@@ -12,11 +12,12 @@ use tokio_util::task::TaskTracker;
 use super::attempt::Transaction;
 use super::builder::TransactionBuilder;
 use super::error::{Abort, ApplicationError, Committed, TransactionError};
-use super::queue::Queues;
-use crate::scope::{self, Admission};
+use super::keyed_queue::KeyedQueues;
+use crate::scope::{self, OperationGuard};
 use crate::{Classification, ClassifyResponse, OperationName, Registry, ResponseFuture};
 
-/// Runs work in transactions, and counts each attempt. See the [module's page](crate::transaction) for an example.
+/// Runs callbacks in transactions, and counts each attempt. See the [module's page](crate::transaction) for an
+/// example.
 ///
 /// Cheap to clone; clones share their queues.
 #[derive(Clone)]
@@ -25,12 +26,12 @@ pub struct TransactionRunner {
     pub(super) options: Options,
 }
 
-/// What all clones of a runner have in common.
+/// The state that all clones of a runner share.
 pub(super) struct Shared {
     pub(super) client: Client,
     pub(super) registry: Registry,
-    pub(super) queues: Arc<Queues>,
-    /// What ends transactions aside from their requests.
+    pub(super) queues: Arc<KeyedQueues>,
+    /// The background cleanups.
     pub(super) tasks: TaskTracker,
 }
 
@@ -43,20 +44,21 @@ pub(super) struct Options {
 }
 
 impl TransactionRunner {
-    /// The most time that a transaction is tried for, as the driver's own convenient API has it.
+    /// The default time limit of a transaction, as in the driver's convenient API.
     pub const TIME_LIMIT: Duration = Duration::from_secs(120);
 
-    /// A runner on that client, counting into the process's recorder. Reads are of a snapshot, commits wait for a
+    /// Creates a runner that counts into the process's recorder. Reads are of a snapshot, commits wait for a
     /// majority.
     #[must_use]
     pub fn new(client: &Client) -> Self {
         Self::with_registry(client, Registry::global())
     }
 
-    /// A runner that counts into that registry. Inside an operation, it counts where the operation does.
+    /// Creates a runner that counts into `registry`. Inside an operation, the runner counts into the operation's
+    /// registry.
     #[must_use]
     pub fn with_registry(client: &Client, registry: Registry) -> Self {
-        registry.keep_books();
+        registry.enable_transaction_metrics();
         let transaction = TransactionOptions::builder()
             .read_concern(ReadConcern::snapshot())
             .write_concern(WriteConcern::majority())
@@ -78,61 +80,61 @@ impl TransactionRunner {
         }
     }
 
-    /// What transactions read: by default, a snapshot.
+    /// Sets the read concern: by default, `snapshot`.
     #[must_use]
     pub fn read_concern(mut self, read_concern: ReadConcern) -> Self {
         self.options.transaction.read_concern = Some(read_concern);
         self
     }
 
-    /// How widely a commit is written before it is reported: by default, on a majority.
+    /// Sets the write concern of commits: by default, `majority`.
     #[must_use]
     pub fn write_concern(mut self, write_concern: WriteConcern) -> Self {
         self.options.transaction.write_concern = Some(write_concern);
         self
     }
 
-    /// How long a transaction is tried for, queues and pauses included: by default, 120 s. A
-    /// [deadline](TransactionBuilder::deadline) that comes earlier wins.
+    /// Sets the time limit of a transaction, including queue wait and backoff: by default, 120 s. An earlier
+    /// [deadline](TransactionBuilder::deadline) takes precedence.
     #[must_use]
     pub fn time_limit(mut self, limit: Duration) -> Self {
         self.options.time_limit = limit;
         self
     }
 
-    /// How often a transaction is tried at most: by default, until the time is over. At least once.
+    /// Sets the maximum number of attempts: by default, unlimited. At least 1.
     #[must_use]
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.options.max_attempts = attempts.max(1);
         self
     }
 
-    /// How many transactions may wait for one [key](TransactionBuilder::serialize_on): by default, 1,000. The next one fails at once
-    /// with the reason `queue_full`.
+    /// Sets how many transactions may wait for one [key](TransactionBuilder::serialize_on): by default, 1,000. The
+    /// next transaction fails at once with the reason `queue_full`.
     #[must_use]
     pub fn max_queue(mut self, transactions: usize) -> Self {
         self.options.max_queue = transactions;
         self
     }
 
-    /// Runs the work of the current operation in a transaction.
+    /// Runs a callback in a transaction of the current operation.
     ///
-    /// As [`TransactionBuilder::run`], without options of its own.
+    /// Like [`TransactionBuilder::run`], without further options.
     ///
     /// # Errors
     ///
     /// As [`TransactionBuilder::run`].
-    pub async fn run<T, E, F, U>(&self, work: F) -> Result<Committed<T>, TransactionError<E>>
+    pub async fn run<T, E, F, U>(&self, callback: F) -> Result<Committed<T>, TransactionError<E>>
     where
         E: ApplicationError,
         F: FnMut(Transaction) -> U,
         U: Future<Output = Result<T, Abort<E>>>,
     {
-        self.transaction().run(work).await
+        self.transaction().run(callback).await
     }
 
-    /// Runs work of that name in a transaction: a job that serves no request, and is an operation of its own. The name
-    /// must come from a bounded set. Inside of another operation, only the transaction bears the name.
+    /// Runs a callback in a transaction of a named job: the job serves no request, and is an operation of its own.
+    /// The name must come from a bounded set. Inside of another operation, only the transaction has the name.
     ///
     /// # Errors
     ///
@@ -140,45 +142,46 @@ impl TransactionRunner {
     pub async fn run_as<T, E, F, U>(
         &self,
         operation: &'static str,
-        work: F,
+        callback: F,
     ) -> Result<Committed<T>, TransactionError<E>>
     where
         E: ApplicationError,
         F: FnMut(Transaction) -> U,
         U: Future<Output = Result<T, Abort<E>>>,
     {
-        let run = self.transaction().named(operation).run(work);
+        let run = self.transaction().named(operation).run(callback);
         if scope::metrics().is_some() {
             return run.await;
         }
-        let job = Admission::new(self.shared.registry.resolve(OperationName::named(operation)), 0);
+        let job = OperationGuard::new(self.shared.registry.resolve(OperationName::named(operation)), 0);
         ResponseFuture::counted(job, run, Job).await
     }
 
-    /// A transaction with options of its own.
+    /// Returns a builder of a transaction with further options.
     pub fn transaction(&self) -> TransactionBuilder<'_> {
         TransactionBuilder::new(self)
     }
 
-    /// A transaction that takes turns, in this process, with those of the same key. See [`TransactionBuilder::serialize_on`].
+    /// Returns a builder of a transaction that is serialized, in this process, with those of the same key. See
+    /// [`TransactionBuilder::serialize_on`].
     pub fn serialize_on(&self, key: impl Hash) -> TransactionBuilder<'_> {
         self.transaction().serialize_on(key)
     }
 
-    /// The table of this process's open transactions.
+    /// Returns the registry that this runner counts into.
     #[must_use]
     pub fn registry(&self) -> Registry {
         self.shared.registry
     }
 
-    /// Waits until every transaction that a dropped request left has been ended. For an orderly shutdown.
+    /// Waits until all background cleanups have ended. For a graceful shutdown.
     pub async fn wait_idle(&self) {
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
         self.shared.tasks.reopen();
     }
 
-    /// How many transactions are being ended aside from their requests.
+    /// Returns the number of background cleanups that are running.
     #[must_use]
     pub fn pending_cleanups(&self) -> usize {
         self.shared.tasks.len()
@@ -191,7 +194,7 @@ impl fmt::Debug for TransactionRunner {
     }
 }
 
-/// What became of a job is what became of its transaction.
+/// Classifies a job by its transaction.
 struct Job;
 
 impl<T, E> ClassifyResponse<Committed<T>, TransactionError<E>> for Job {

@@ -1,8 +1,8 @@
-//! A listener for code that runs its transactions without the [runner](crate::TransactionRunner).
+//! A listener for transactions that do not use the [runner](crate::TransactionRunner).
 //!
-//! The driver tells an event handler of each command that it sends, and of each answer. [`TransactionListener`] hears
-//! from that what becomes of every transaction, whoever runs it: `start_transaction` by hand, `and_run`, a library.
-//! It counts into the same metrics as the runner, and leaves to the runner what is the runner's.
+//! The driver calls an event handler for each command and for each reply. From these events [`TransactionListener`]
+//! counts every transaction, however it is run: with `start_transaction`, with `and_run`, or by a library. The
+//! listener counts into the same metrics as the runner, and ignores the runner's transactions.
 //!
 //! ```no_run
 //! use mongodb::{Client, options::ClientOptions};
@@ -19,8 +19,8 @@
 //!
 //! # Whose transaction it is
 //!
-//! A transaction belongs to the operation in whose [scope] its first statement was sent. A task that the
-//! handler spawns has no scope of its own: give it the handler's, or what it does is `unscoped`.
+//! A transaction belongs to the operation in whose [scope] its first statement was sent. A task that the handler
+//! spawns has no scope of its own: poll its future inside the handler's, or its transactions are `unscoped`.
 //!
 //! ```
 //! # async fn settle() {}
@@ -34,39 +34,39 @@
 //!
 //! # What it can tell, and what not
 //!
-//! - A transaction counts as aborted for the reason of its first failure; if nothing failed and the code aborted it, or
-//!   dropped its session, as `application`. A statement whose future was dropped makes it `cancelled`.
-//! - A commit whose result is not known may be sent again, and its transaction is open as long as the driver looks for a
-//!   server by default (30 s), and some. Then it counts as unknown.
-//! - A commit that an election takes back counts as aborted, as the data have it, once the new primary has said so. The
-//!   old one's book keeps it as committed: the two differ by no more than the commits that were sent again.
-//! - A future dropped in the first statement leaves a transaction open on the server, of which nothing more is heard.
-//!   It ends here with the next transaction or retryable write of its session, which ends it on the server, too. Failing
-//!   that, it is given up after a [time](TransactionListener::abandon_after) and counted as abandoned. The runner has
-//!   no such leak.
-//! - A server that has too much to do refuses commands (code 462, `SystemOverloadedError`), and the driver sends them
-//!   again by itself, twice by default, within one call. The listener counts those repeats, of every command and also
-//!   of the runner's, for the operation that they belong to. A refused commit is not the end: the repeat decides, and if all
-//!   are refused, the transaction counts as aborted with the reason `overloaded` when its session goes on, or after 40 s.
-//! - Pauses between attempts, queues and cleanups are the runner's alone.
-//! - At most 10,000 transactions are followed at a time. One more counts as untracked and as nothing else.
+//! - A transaction counts as aborted for the reason of its first failure; if nothing failed and the code aborted it,
+//!   or dropped its session, the reason is `application`. A statement whose future was dropped makes it `cancelled`.
+//! - A commit whose result is unknown may be retried, and its transaction stays open for the driver's default server
+//!   selection timeout (30 s) and a margin. Then it counts as unknown.
+//! - A commit that an election rolls back counts as aborted, once the new primary has reported so. The old primary's
+//!   counters keep it as committed: the two differ by no more than the retried commits.
+//! - A future dropped in the first statement leaves a transaction open on the server, of which no more events come.
+//!   It ends here with the next transaction or retryable write of its session, which ends it on the server, too.
+//!   Without one, it counts as abandoned after a [time](TransactionListener::abandon_after). The runner has no such
+//!   leak.
+//! - An overloaded server rejects commands (code 462, `SystemOverloadedError`), and the driver retries them itself,
+//!   twice by default, within one call. The listener counts those retries, of every command and also of the runner's,
+//!   for their operation. A rejected commit is not final: the retry decides, and if all are rejected, the transaction
+//!   counts as aborted with the reason `overloaded` when its session continues, or after 40 s.
+//! - Backoff, queues and cleanups are counted by the runner only.
+//! - At most 10,000 transactions are tracked at a time. Further ones count as untracked only.
 //!
-//! Runner and listener must count into the same [registry](crate::Registry), as they do by default: what the runner
-//! owns, the listener learns there.
+//! Runner and listener must count into the same [registry](crate::Registry), as they do by default: the listener
+//! finds the runner's transactions there.
 //!
 //! # What it costs
 //!
-//! It is off unless it is installed, because of the driver: with any handler of command events it decodes every
-//! command and every reply once more, also of commands that belong to no transaction. For replies of some
-//! size that doubles the client's time on the processor: 13 µs more for one of 343 B, 0.6 ms for 58 kB of documents with
-//! 20 fields, 17 ms for 1 MB. What the listener itself does is a small part of it. `docs/performance.md` has the figures.
+//! The listener is opt-in because of the driver's cost: with any handler of command events the driver decodes every
+//! command and every reply once more, also of commands outside of transactions. For large replies that doubles the
+//! client's CPU time: 13 µs more for a reply of 343 B, 0.6 ms for 58 kB of documents with 20 fields, 17 ms for 1 MB.
+//! The listener's own part is small. See `docs/performance.md`.
 
-mod event;
-mod handler;
-mod machine;
-mod repeats;
+mod chained_handler;
+mod command;
+mod overload_retries;
 #[cfg(test)]
 mod tests;
+mod tracker;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -83,20 +83,20 @@ use mongodb::options::ClientOptions;
 use quanta::Instant;
 use txnscope_catalog::UNSCOPED;
 
-use self::event::{Answer, Command, Request};
-use self::machine::{End, Limits, Machine, Note};
-use self::repeats::Repeats;
-use super::begun::is_overload;
-use super::books::{AttemptOutcome, Books};
-use super::nest;
-use super::open::Owner;
+use self::command::{Command, CommandOutcome, Request};
+use self::overload_retries::OverloadRetries;
+use self::tracker::{End, Limits, TrackerEvent, TransactionTracker};
+use super::first_statement::is_overload;
+use super::metrics::{AttemptOutcome, TransactionMetrics};
+use super::nesting;
+use super::open_transactions::Owner;
 use crate::{OperationName, Registry, scope};
 
-/// How often it is looked for abandoned transactions when there are no events.
+/// The interval of checks for abandoned transactions without events.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Counts the transactions of a client's code that does not use the runner. See the
-/// [module's page](crate::transaction::listener) for examples, and for what it costs.
+/// Counts the transactions of code that does not use the runner. See the [module's
+/// page](crate::transaction::listener) for examples and costs.
 ///
 /// Cheap to clone; one listener may serve several clients.
 #[derive(Clone)]
@@ -106,76 +106,83 @@ pub struct TransactionListener {
 
 struct Shared {
     registry: Registry,
-    machine: Mutex<Machine<&'static Books>>,
-    /// How many transactions the machine follows, to leave at once when there are none.
+    tracker: Mutex<TransactionTracker<&'static TransactionMetrics>>,
+    /// The number of tracked transactions, to return at once if there are none.
     followed: AtomicUsize,
-    repeats: Repeats,
-    /// Ends the sweeper with the listener's last handler.
+    overload_retries: OverloadRetries,
+    /// Stops the sweeper with the listener's last handler.
     sweeper: OnceLock<Option<Sender<()>>>,
 }
 
 impl TransactionListener {
-    /// How many transactions are followed at a time.
+    /// The maximum number of transactions that are tracked at a time.
     pub const MAX_OPEN: usize = 10_000;
 
-    /// For how long a transaction may be silent by default. The server ends one after 60 s by default, looking every 30.
+    /// The default time without events after which a transaction is abandoned. The server ends a transaction after 60
+    /// s by default, checking every 30 s.
     pub const ABANDON_AFTER: Duration = Duration::from_secs(90);
 
-    /// Shorter than this, every statement that takes its time would be a transaction that was given up.
+    /// With a shorter time, every slow statement would look like an abandoned transaction.
     const SHORTEST_SILENCE: Duration = Duration::from_millis(100);
 
-    /// A listener that counts into the process's recorder.
+    /// Creates a listener that counts into the process's recorder.
     #[must_use]
     pub fn new() -> Self {
         Self::with_registry(Registry::global())
     }
 
-    /// A listener that counts into that registry. Inside an operation, it counts where the operation does.
+    /// Creates a listener that counts into `registry`. Inside an operation, the listener counts into the operation's
+    /// registry.
     #[must_use]
     pub fn with_registry(registry: Registry) -> Self {
-        registry.keep_books();
+        registry.enable_transaction_metrics();
         let limits = Limits { open: Self::MAX_OPEN, abandon_after: Self::ABANDON_AFTER };
-        let machine = Mutex::new(Machine::new(limits));
+        let tracker = Mutex::new(TransactionTracker::new(limits));
         let followed = AtomicUsize::new(0);
-        let shared =
-            Shared { registry, machine, followed, repeats: Repeats::new(), sweeper: OnceLock::new() };
+        let shared = Shared {
+            registry,
+            tracker,
+            followed,
+            overload_retries: OverloadRetries::new(),
+            sweeper: OnceLock::new(),
+        };
         Self { shared: Arc::new(shared) }
     }
 
-    /// Gives up on a transaction of which nothing was heard for so long: by default, for 90 s. Where the server's
-    /// `transactionLifetimeLimitSeconds` is not 60, say one and a half times that. It is 100 ms at least.
+    /// Sets the time without events after which a transaction counts as abandoned: by default, 90 s. If the server's
+    /// `transactionLifetimeLimitSeconds` is not 60, set one and a half times that. At least 100 ms.
     #[must_use]
     pub fn abandon_after(self, silence: Duration) -> Self {
-        self.shared.machine().set_abandon_after(silence.max(Self::SHORTEST_SILENCE));
+        self.shared.tracker().set_abandon_after(silence.max(Self::SHORTEST_SILENCE));
         self
     }
 
-    /// Has a client that is made of these options listened to.
+    /// Installs the listener in the options of a client.
     ///
-    /// If the options have a handler of command events already, it stays, and is given each event after the listener.
+    /// A handler of command events that is already set stays, and receives each event after the listener.
     pub fn install(&self, options: &mut ClientOptions) {
-        self.shared.repeats.allow(options.max_adaptive_retries);
-        let handler = match options.command_event_handler.take() {
-            None => self.handler(),
-            Some(theirs) => handler::before(theirs, self.ear()),
+        self.shared.overload_retries.allow(options.max_adaptive_retries);
+        let chained_handler = match options.command_event_handler.take() {
+            None => self.chained_handler(),
+            Some(theirs) => chained_handler::chain_handlers(theirs, self.event_callback()),
         };
-        options.command_event_handler = Some(handler);
+        options.command_event_handler = Some(chained_handler);
     }
 
-    /// A handler for `ClientOptions::command_event_handler`.
+    /// Returns a handler for `ClientOptions::command_event_handler`.
     ///
-    /// It is a callback, which the driver calls inside the task that runs the command: only so does it see the
-    /// operation's scope, and events in their order. It does not wait, and does not panic.
+    /// The handler is a callback, which the driver calls inside the task that runs the command: only there are the
+    /// operation's scope and the order of events known. The handler does not wait, and does not panic.
     #[must_use]
-    pub fn handler(&self) -> EventHandler<CommandEvent> {
-        let hear = self.ear();
-        EventHandler::callback(move |event| hear(&event))
+    pub fn chained_handler(&self) -> EventHandler<CommandEvent> {
+        let on_event = self.event_callback();
+        EventHandler::callback(move |command| on_event(&command))
     }
 
-    fn ear(&self) -> impl Fn(&CommandEvent) + Send + Sync + 'static {
-        self.shared.sweeper.get_or_init(|| sweep_at_times(&self.shared));
+    fn event_callback(&self) -> impl Fn(&CommandEvent) + Send + Sync + 'static {
+        self.shared.sweeper.get_or_init(|| spawn_sweeper(&self.shared));
         let shared = Arc::clone(&self.shared);
-        move |event| shared.hear(event)
+        move |command| shared.on_event(command)
     }
 }
 
@@ -194,28 +201,28 @@ impl fmt::Debug for TransactionListener {
 }
 
 impl Shared {
-    fn machine(&self) -> MutexGuard<'_, Machine<&'static Books>> {
-        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+    fn tracker(&self) -> MutexGuard<'_, TransactionTracker<&'static TransactionMetrics>> {
+        self.tracker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hears one event. A panic in here, of a recorder or a log of the application's own, would end the caller's
+    /// Handles one event. A panic in here, such as of a recorder or a log of the application, would end the caller's
     /// command.
-    fn hear(&self, event: &CommandEvent) {
+    fn on_event(&self, event: &CommandEvent) {
         let _ = catch_unwind(AssertUnwindSafe(|| match event {
             CommandEvent::Started(event) => {
-                if self.repeats.sent(&event.command_name, Instant::now()) {
-                    self.books().overload_retries.increment(1);
+                if self.overload_retries.sent(&event.command_name, Instant::now()) {
+                    self.current_metrics().overload_retries.increment(1);
                 }
-                if let Some(books) = nest::current()
+                if let Some(metrics) = nesting::current()
                     && is_write(&event.command_name)
                     && !event.command.contains_key("autocommit")
-                    && books.wrote_outside()
+                    && metrics.count_write_outside()
                 {
                     tracing::warn!(
-                        operation = books.operation(),
+                        operation = metrics.operation(),
                         command = event.command_name,
-                        "the work of a transaction has written without the transaction's session: that is not undone if \
-                         the transaction is; put .session(&mut tx) on each statement"
+                        "a transaction's callback has written without the transaction's session: the write is not undone if \
+                         the transaction aborts; put .session(&mut tx) on each statement"
                     );
                 }
                 if let Some(request) = Request::of(event.request_id, &event.command_name, &event.command) {
@@ -223,66 +230,70 @@ impl Shared {
                 }
             }
             CommandEvent::Succeeded(event) => {
-                self.repeats.answered();
-                self.answered(event.request_id, || Answer::of_reply(&event.reply));
+                self.overload_retries.answered();
+                self.answered(event.request_id, || CommandOutcome::of_reply(&event.reply));
             }
             CommandEvent::Failed(event) => {
                 if is_overload(&event.failure) && event.failure.contains_label(RETRYABLE_ERROR) {
-                    self.repeats.refused(&event.command_name, Instant::now());
+                    self.overload_retries.refused(&event.command_name, Instant::now());
                 } else {
-                    self.repeats.answered();
+                    self.overload_retries.answered();
                 }
-                self.answered(event.request_id, || Answer::of_failure(&event.failure));
+                self.answered(event.request_id, || CommandOutcome::of_failure(&event.failure));
             }
             _ => {}
         }));
     }
 
     fn sent(&self, mut request: Request) {
-        if request.command == Command::Outside && self.followed.load(Relaxed) == 0 {
+        if request.command == Command::NonTransactional && self.followed.load(Relaxed) == 0 {
             return;
         }
         if request.command == Command::First {
-            request.foreign = self.registry.open_transactions().is_the_runners(request.lsid);
+            request.owned_elsewhere = self.registry.open_transactions().is_owned_by_runner(request.lsid);
         }
         let now = Instant::now();
         let mut abandoned = Vec::new();
-        let mut machine = self.machine();
-        machine.sent(request, now, || self.books(), &mut |books, note| {
-            self.count(books, note, now, &mut abandoned);
+        let mut tracker = self.tracker();
+        tracker.sent(request, now, || self.current_metrics(), &mut |metrics, event| {
+            self.count(metrics, event, now, &mut abandoned);
         });
-        machine.sweep(now, &mut |books, note| self.count(books, note, now, &mut abandoned));
-        self.release(machine, &abandoned);
+        tracker.sweep(now, &mut |metrics, event| self.count(metrics, event, now, &mut abandoned));
+        self.release(tracker, &abandoned);
     }
 
-    fn answered(&self, request: i32, answer: impl FnOnce() -> Answer) {
+    fn answered(&self, request: i32, answer: impl FnOnce() -> CommandOutcome) {
         if self.followed.load(Relaxed) == 0 {
             return;
         }
         let now = Instant::now();
         let mut abandoned = Vec::new();
-        let mut machine = self.machine();
-        machine.answered(request, now, answer, &mut |books, note| {
-            self.count(books, note, now, &mut abandoned);
+        let mut tracker = self.tracker();
+        tracker.answered(request, now, answer, &mut |metrics, event| {
+            self.count(metrics, event, now, &mut abandoned);
         });
-        self.release(machine, &abandoned);
+        self.release(tracker, &abandoned);
     }
 
     fn sweep(&self) {
         let now = Instant::now();
         let mut abandoned = Vec::new();
-        let mut machine = self.machine();
-        machine.sweep(now, &mut |books, note| self.count(books, note, now, &mut abandoned));
-        self.release(machine, &abandoned);
+        let mut tracker = self.tracker();
+        tracker.sweep(now, &mut |metrics, event| self.count(metrics, event, now, &mut abandoned));
+        self.release(tracker, &abandoned);
     }
 
-    /// Lets others go on, and logs what a log may take its time for.
-    fn release(&self, machine: MutexGuard<'_, Machine<&'static Books>>, abandoned: &[(&Books, End)]) {
-        self.followed.store(machine.len(), Relaxed);
-        drop(machine);
-        for (books, end) in abandoned {
+    /// Releases the lock, and then logs abandoned transactions.
+    fn release(
+        &self,
+        tracker: MutexGuard<'_, TransactionTracker<&'static TransactionMetrics>>,
+        abandoned: &[(&TransactionMetrics, End)],
+    ) {
+        self.followed.store(tracker.len(), Relaxed);
+        drop(tracker);
+        for (metrics, end) in abandoned {
             tracing::warn!(
-                operation = books.operation(),
+                operation = metrics.operation(),
                 lsid = tracing::field::display(end.lsid),
                 txn_number = end.txn_number,
                 open_seconds = end.elapsed.as_secs_f64(),
@@ -291,62 +302,64 @@ impl Shared {
         }
     }
 
-    /// Whose transaction the current task begins.
-    fn books(&self) -> &'static Books {
-        scope::metrics().unwrap_or_else(|| self.registry.resolve(OperationName::named(UNSCOPED))).books()
+    /// Returns the metrics of the operation that starts a transaction in the current task.
+    fn current_metrics(&self) -> &'static TransactionMetrics {
+        scope::metrics()
+            .unwrap_or_else(|| self.registry.resolve(OperationName::named(UNSCOPED)))
+            .transaction_metrics()
     }
 
     fn count(
         &self,
-        books: &'static Books,
-        note: Note,
+        metrics: &'static TransactionMetrics,
+        event: TrackerEvent,
         now: Instant,
-        abandoned: &mut Vec<(&'static Books, End)>,
+        abandoned: &mut Vec<(&'static TransactionMetrics, End)>,
     ) {
         let open = self.registry.open_transactions();
-        match note {
-            Note::Started { lsid, txn_number } => {
-                books.start();
-                open.insert(lsid, Owner::Listener, Some(txn_number), books.operation(), now);
+        match event {
+            TrackerEvent::Started { lsid, txn_number } => {
+                metrics.count_start();
+                open.insert(lsid, Owner::Listener, Some(txn_number), metrics.operation(), now);
             }
-            Note::CommitRetried => books.commit_retries.increment(1),
-            Note::Failed { lsid, reason } => scope::note_reason_of(lsid.number(), reason),
-            Note::Untracked => books.untracked.increment(1),
-            Note::Ended(end) => {
-                // First out of the table: whoever sees the gauge at zero finds no row.
-                open.remove_listened(end.lsid, end.txn_number);
+            TrackerEvent::CommitRetried => metrics.commit_retries.increment(1),
+            TrackerEvent::Failed { lsid, reason } => scope::note_reason_of(lsid.note_id(), reason),
+            TrackerEvent::Untracked => metrics.untracked.increment(1),
+            TrackerEvent::Ended(end) => {
+                // Remove the entry first, so that the table is empty when the gauge is zero.
+                open.remove_observed(end.lsid, end.txn_number);
                 if end.outcome == AttemptOutcome::Committed {
-                    scope::forget_reason_of(end.lsid.number());
+                    scope::forget_reason_of(end.lsid.note_id());
                 }
                 if let Some(commit) = end.commit {
-                    books.commit_duration.record(commit.as_secs_f64());
+                    metrics.commit_duration.record(commit.as_secs_f64());
                 }
-                if let Some(cause) = end.unbegun {
-                    books.unbegun(cause);
+                if let Some(cause) = end.not_started {
+                    metrics.count_not_started(cause);
                 }
                 if end.abandoned {
-                    books.abandoned.increment(1);
-                    abandoned.push((books, end));
+                    metrics.abandoned.increment(1);
+                    abandoned.push((metrics, end));
                 }
-                books.end(end.outcome, end.elapsed);
+                metrics.count_end(end.outcome, end.elapsed);
             }
         }
     }
 }
 
-/// Whether it changes data. An aggregation can, too, but seldom does.
+/// Whether the command writes. Aggregations with `$out` or `$merge` are ignored.
 fn is_write(command: &str) -> bool {
     ["insert", "update", "delete", "findAndModify", "bulkWrite"].contains(&command)
 }
 
-/// A thread that sweeps when no event does, so that no runtime needs to be there. Without one, if it cannot be
-/// started, events still do.
-fn sweep_at_times(shared: &Arc<Shared>) -> Option<Sender<()>> {
+/// Starts a thread that checks for abandoned transactions, so that no runtime is needed. If the thread cannot be
+/// started, events still trigger checks.
+fn spawn_sweeper(shared: &Arc<Shared>) -> Option<Sender<()>> {
     let (alive, dropped) = channel::<()>();
     let shared: Weak<Shared> = Arc::downgrade(shared);
     let sweep = move || {
         while let Some(interval) = shared.upgrade().map(|shared| {
-            let interval = shared.machine().abandon_after() / 4;
+            let interval = shared.tracker().abandon_after() / 4;
             interval.min(SWEEP_INTERVAL)
         }) {
             if dropped.recv_timeout(interval) != Err(RecvTimeoutError::Timeout) {

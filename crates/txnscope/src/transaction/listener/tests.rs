@@ -1,4 +1,4 @@
-//! Every way that a transaction can go, told as a story of events.
+//! Sequences of events, and the transaction's end in each.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,11 +9,11 @@ use quanta::Instant;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::super::begun::Begun;
-use super::super::books::{AttemptOutcome, Unbegun};
-use super::super::open::Lsid;
-use super::event::{Answer, Command, Refusal, Request};
-use super::machine::{End, Limits, Machine, Note};
+use super::super::first_statement::ServerStarted;
+use super::super::metrics::{AttemptOutcome, NotStartedCause};
+use super::super::open_transactions::Lsid;
+use super::command::{Command, CommandOutcome, Refusal, Request};
+use super::tracker::{End, Limits, TrackerEvent, TransactionTracker};
 use crate::Reason;
 
 const LIMITS: Limits = Limits { open: 3, abandon_after: Duration::from_secs(90) };
@@ -23,30 +23,30 @@ fn lsid(number: u8) -> Lsid {
     Lsid::of(&doc! { "id": id }).unwrap()
 }
 
-/// What happens next.
+/// A step of a sequence.
 #[derive(Debug, Clone, Copy)]
 enum Step {
-    /// That command of that transaction of the session is sent.
+    /// A command of the session's transaction with this number is sent.
     Sent(Command, i64),
-    /// The first statement of the runner's transaction of that number.
+    /// The first statement of the runner's transaction with this number is sent.
     Runners(i64),
     /// The last command is answered.
-    Answered(Answer),
-    /// So many seconds go by, and it is swept.
+    Answered(CommandOutcome),
+    /// This many seconds pass, and the tracker sweeps.
     Wait(u64),
 }
 
-/// A session, what happens in it, and what is noted of it.
+/// A session, and the events that the tracker emits for it.
 struct Session {
-    machine: Machine<&'static str>,
+    tracker: TransactionTracker<&'static str>,
     now: Instant,
     id: i32,
-    notes: Vec<Note>,
+    notes: Vec<TrackerEvent>,
 }
 
 impl Session {
     fn new() -> Self {
-        Self { machine: Machine::new(LIMITS), now: Instant::now(), id: 0, notes: Vec::new() }
+        Self { tracker: TransactionTracker::new(LIMITS), now: Instant::now(), id: 0, notes: Vec::new() }
     }
 
     fn play(&mut self, steps: &[Step]) {
@@ -59,26 +59,28 @@ impl Session {
             match *step {
                 Step::Sent(command, txn_number) => {
                     self.id += 1;
-                    let request = Request { id: self.id, lsid: lsid(1), txn_number, command, foreign: false };
-                    self.machine.sent(request, self.now, || "op", &mut note);
+                    let request =
+                        Request { id: self.id, lsid: lsid(1), txn_number, command, owned_elsewhere: false };
+                    self.tracker.sent(request, self.now, || "op", &mut note);
                 }
                 Step::Runners(txn_number) => {
                     self.id += 1;
                     let command = Command::First;
-                    let request = Request { id: self.id, lsid: lsid(1), txn_number, command, foreign: true };
-                    self.machine.sent(request, self.now, || "op", &mut note);
+                    let request =
+                        Request { id: self.id, lsid: lsid(1), txn_number, command, owned_elsewhere: true };
+                    self.tracker.sent(request, self.now, || "op", &mut note);
                 }
-                Step::Answered(answer) => self.machine.answered(self.id, self.now, || answer, &mut note),
+                Step::Answered(answer) => self.tracker.answered(self.id, self.now, || answer, &mut note),
                 Step::Wait(seconds) => {
                     self.now += Duration::from_secs(seconds);
-                    self.machine.sweep(self.now, &mut note);
+                    self.tracker.sweep(self.now, &mut note);
                 }
             }
         }
     }
 
     fn ends(&self) -> Vec<End> {
-        let end = |note: &Note| if let Note::Ended(end) = note { Some(*end) } else { None };
+        let end = |note: &TrackerEvent| if let TrackerEvent::Ended(end) = note { Some(*end) } else { None };
         self.notes.iter().filter_map(end).collect()
     }
 }
@@ -88,43 +90,51 @@ const fn sent(command: Command) -> Step {
 }
 
 const fn refused(reason: Reason) -> Refusal {
-    Refusal { reason, begun: Begun::Yes, transient: false, may_be_applied: false, overload: false }
+    Refusal {
+        reason,
+        server_started: ServerStarted::Yes,
+        transient: false,
+        may_be_applied: false,
+        overload: false,
+    }
 }
 
 const fn no(reason: Reason) -> Step {
-    Step::Answered(Answer::Refused(refused(reason)))
+    Step::Answered(CommandOutcome::Refused(refused(reason)))
 }
 
 const FIRST: Step = sent(Command::First);
 const STATEMENT: Step = sent(Command::Statement);
 const COMMIT: Step = sent(Command::Commit);
 const ABORT: Step = sent(Command::Abort);
-const DONE: Step = Step::Answered(Answer::Done);
-const NARROWLY: Step = Step::Answered(Answer::Narrowly);
-const LOST: Step = Step::Answered(Answer::Lost(Reason::NETWORK));
+const DONE: Step = Step::Answered(CommandOutcome::Done);
+const NARROWLY: Step = Step::Answered(CommandOutcome::WriteConcernError);
+const LOST: Step = Step::Answered(CommandOutcome::Lost(Reason::NETWORK));
 const CONFLICT: Step =
-    Step::Answered(Answer::Refused(Refusal { transient: true, ..refused(Reason::WRITE_CONFLICT) }));
-const NO_SUCH: Step = Step::Answered(Answer::Refused(Refusal {
-    begun: Begun::Perhaps,
+    Step::Answered(CommandOutcome::Refused(Refusal { transient: true, ..refused(Reason::WRITE_CONFLICT) }));
+const NO_SUCH: Step = Step::Answered(CommandOutcome::Refused(Refusal {
+    server_started: ServerStarted::Unknown,
     transient: true,
     ..refused(Reason::NO_SUCH_TRANSACTION)
 }));
-const NOT_PRIMARY: Step = Step::Answered(Answer::Refused(Refusal {
-    begun: Begun::No,
+const NOT_PRIMARY: Step = Step::Answered(CommandOutcome::Refused(Refusal {
+    server_started: ServerStarted::No,
     may_be_applied: true,
     ..refused(Reason::NOT_PRIMARY)
 }));
-const NOT_ALLOWED: Step =
-    Step::Answered(Answer::Refused(Refusal { begun: Begun::No, ..refused(Reason::INVALID_REQUEST) }));
-/// In an election, before the beginning or after.
-const INTERRUPTED: Step = Step::Answered(Answer::Refused(Refusal {
-    begun: Begun::Perhaps,
+const NOT_ALLOWED: Step = Step::Answered(CommandOutcome::Refused(Refusal {
+    server_started: ServerStarted::No,
+    ..refused(Reason::INVALID_REQUEST)
+}));
+/// During an election, before or after the start.
+const INTERRUPTED: Step = Step::Answered(CommandOutcome::Refused(Refusal {
+    server_started: ServerStarted::Unknown,
     transient: true,
     may_be_applied: true,
     ..refused(Reason::INTERRUPTED)
 }));
-const OVERLOADED: Step = Step::Answered(Answer::Refused(Refusal {
-    begun: Begun::No,
+const OVERLOADED: Step = Step::Answered(CommandOutcome::Refused(Refusal {
+    server_started: ServerStarted::No,
     overload: true,
     ..refused(Reason::OVERLOADED)
 }));
@@ -137,10 +147,10 @@ const fn aborted(reason: Reason) -> AttemptOutcome {
 }
 
 #[test]
-fn every_way_ends_once_and_as_it_should() {
-    let lost = Some(Unbegun::Lost);
+fn every_event_sequence_ends_once() {
+    let lost = Some(NotStartedCause::Lost);
     #[rustfmt::skip]
-    let stories: &[(&[Step], AttemptOutcome, Option<Unbegun>)] = &[
+    let cases: &[(&[Step], AttemptOutcome, Option<NotStartedCause>)] = &[
         // Commits.
         (&[FIRST, DONE, COMMIT, DONE], COMMITTED, None),
         (&[FIRST, DONE, STATEMENT, DONE, COMMIT, DONE], COMMITTED, None),
@@ -176,8 +186,8 @@ fn every_way_ends_once_and_as_it_should() {
         (&[FIRST, LOST, STATEMENT, DONE, COMMIT, DONE], COMMITTED, None),
         (&[FIRST, LOST, Step::Wait(90)], aborted(Reason::NETWORK), lost),
         // The server never began it.
-        (&[FIRST, NOT_PRIMARY, ABORT, NO_SUCH], aborted(Reason::NOT_PRIMARY), Some(Unbegun::Refused)),
-        (&[FIRST, NOT_ALLOWED, ABORT, NO_SUCH], aborted(Reason::INVALID_REQUEST), Some(Unbegun::Refused)),
+        (&[FIRST, NOT_PRIMARY, ABORT, NO_SUCH], aborted(Reason::NOT_PRIMARY), Some(NotStartedCause::Refused)),
+        (&[FIRST, NOT_ALLOWED, ABORT, NO_SUCH], aborted(Reason::INVALID_REQUEST), Some(NotStartedCause::Refused)),
         (&[FIRST, NOT_PRIMARY, FIRST, DONE, COMMIT, DONE], COMMITTED, None),
         (&[FIRST, DONE, STATEMENT, NOT_PRIMARY, ABORT, NOT_PRIMARY], aborted(Reason::NOT_PRIMARY), None),
         // It may have begun it.
@@ -187,7 +197,7 @@ fn every_way_ends_once_and_as_it_should() {
         (&[FIRST, DONE, STATEMENT, INTERRUPTED, ABORT, NO_SUCH], aborted(Reason::INTERRUPTED), None),
         // Too much to do: the driver repeats what was refused, and the repeat is what counts.
         (&[FIRST, OVERLOADED, FIRST, DONE, COMMIT, DONE], COMMITTED, None),
-        (&[FIRST, OVERLOADED, FIRST, OVERLOADED, FIRST, OVERLOADED, ABORT, NO_SUCH], aborted(Reason::OVERLOADED), Some(Unbegun::Refused)),
+        (&[FIRST, OVERLOADED, FIRST, OVERLOADED, FIRST, OVERLOADED, ABORT, NO_SUCH], aborted(Reason::OVERLOADED), Some(NotStartedCause::Refused)),
         (&[FIRST, OVERLOADED, FIRST, LOST, ABORT, NO_SUCH], aborted(Reason::OVERLOADED), lost),
         (&[FIRST, OVERLOADED, FIRST, CONFLICT, ABORT, NO_SUCH], aborted(Reason::OVERLOADED), None),
         (&[FIRST, DONE, STATEMENT, OVERLOADED, STATEMENT, DONE, COMMIT, DONE], COMMITTED, None),
@@ -202,7 +212,7 @@ fn every_way_ends_once_and_as_it_should() {
         (&[FIRST, DONE, COMMIT, LOST, COMMIT, OVERLOADED, Step::Wait(40)], UNKNOWN, None),
         (&[FIRST, DONE, ABORT, OVERLOADED, ABORT, DONE], aborted(Reason::APPLICATION), None),
         (&[FIRST, DONE, ABORT, OVERLOADED], aborted(Reason::APPLICATION), None),
-        // Nobody knows.
+        // The result is unknown.
         (&[FIRST, DONE, COMMIT, LOST, Step::Wait(40)], UNKNOWN, None),
         (&[FIRST, DONE, COMMIT, NARROWLY, Step::Wait(40)], UNKNOWN, None),
         (&[FIRST, DONE, COMMIT, no(Reason::OTHER).may_be_applied(), Step::Wait(40)], UNKNOWN, None),
@@ -216,31 +226,31 @@ fn every_way_ends_once_and_as_it_should() {
         (&[FIRST, DONE, STATEMENT, CONFLICT, Step::Sent(Command::First, 2)], aborted(Reason::WRITE_CONFLICT), None),
         (&[FIRST, DONE, ABORT, Step::Sent(Command::First, 2)], aborted(Reason::APPLICATION), None),
         (&[FIRST, DONE, Step::Runners(2)], aborted(Reason::CANCELLED), None),
-        (&[FIRST, DONE, Step::Sent(Command::Outside, 2)], aborted(Reason::CANCELLED), None),
+        (&[FIRST, DONE, Step::Sent(Command::NonTransactional, 2)], aborted(Reason::CANCELLED), None),
         // Silence.
         (&[FIRST, Step::Wait(90)], aborted(Reason::TRANSACTION_EXPIRED), lost),
         (&[FIRST, DONE, Step::Wait(90)], aborted(Reason::TRANSACTION_EXPIRED), None),
         (&[FIRST, DONE, Step::Wait(89), STATEMENT, DONE, Step::Wait(90)], aborted(Reason::TRANSACTION_EXPIRED), None),
         (&[FIRST, DONE, STATEMENT, CONFLICT, Step::Wait(90)], aborted(Reason::WRITE_CONFLICT), None),
     ];
-    for (steps, outcome, unbegun) in stories {
+    for (steps, outcome, not_started) in cases {
         let mut session = Session::new();
         session.play(steps);
         let ends = session.ends();
         let first: Vec<_> = ends.iter().filter(|end| end.txn_number == 1).collect();
         assert_eq!(first.len(), 1, "{steps:?} ended {} times", first.len());
-        assert_eq!((first[0].outcome, first[0].unbegun), (*outcome, *unbegun), "{steps:?}");
+        assert_eq!((first[0].outcome, first[0].not_started), (*outcome, *not_started), "{steps:?}");
         let expired = *outcome == aborted(Reason::TRANSACTION_EXPIRED);
         assert_eq!(first[0].abandoned, expired, "{steps:?}");
-        assert!(session.machine.in_flight() <= session.machine.len(), "{steps:?}");
+        assert!(session.tracker.in_flight() <= session.tracker.len(), "{steps:?}");
     }
 }
 
 impl Step {
     const fn may_be_applied(self) -> Self {
         match self {
-            Self::Answered(Answer::Refused(refusal)) => {
-                Self::Answered(Answer::Refused(Refusal { may_be_applied: true, ..refusal }))
+            Self::Answered(CommandOutcome::Refused(refusal)) => {
+                Self::Answered(CommandOutcome::Refused(Refusal { may_be_applied: true, ..refusal }))
             }
             other => other,
         }
@@ -248,53 +258,53 @@ impl Step {
 }
 
 #[test]
-fn what_was_not_begun_here_is_not_counted() {
-    let stories: &[&[Step]] = &[
+fn unobserved_start_is_not_counted() {
+    let cases: &[&[Step]] = &[
         // A runner's transaction, and what its cleanup sends after it.
         &[Step::Runners(1), DONE, STATEMENT, DONE, COMMIT, DONE],
         &[Step::Runners(1), LOST, ABORT, DONE, Step::Runners(2), DONE, Step::Sent(Command::Abort, 2), DONE],
         // What was sent before there was a listener.
         &[STATEMENT, DONE, COMMIT, DONE],
         &[ABORT, NO_SUCH],
-        &[sent(Command::Outside), DONE],
+        &[sent(Command::NonTransactional), DONE],
         &[DONE],
     ];
-    for steps in stories {
+    for steps in cases {
         let mut session = Session::new();
         session.play(steps);
         assert_eq!(session.notes, [], "{steps:?}");
-        assert_eq!((session.machine.len(), session.machine.in_flight()), (0, 0), "{steps:?}");
+        assert_eq!((session.tracker.len(), session.tracker.in_flight()), (0, 0), "{steps:?}");
     }
 }
 
 #[test]
-fn what_is_open_stays_open_until_it_ends() {
-    let stories: &[&[Step]] = &[
+fn transaction_stays_open_until_end() {
+    let cases: &[&[Step]] = &[
         &[FIRST],
         &[FIRST, CONFLICT],
         &[FIRST, DONE, Step::Wait(89), STATEMENT, Step::Wait(89)],
         &[FIRST, DONE, COMMIT, LOST, Step::Wait(39)],
         &[FIRST, DONE, COMMIT, Step::Wait(89)],
         // A retryable write of an earlier number, and a late answer to an earlier transaction.
-        &[FIRST, DONE, Step::Sent(Command::Outside, 0)],
+        &[FIRST, DONE, Step::Sent(Command::NonTransactional, 0)],
         &[FIRST, DONE, Step::Sent(Command::First, 0), DONE],
     ];
-    for steps in stories {
+    for steps in cases {
         let mut session = Session::new();
         session.play(steps);
-        assert_eq!((session.ends(), session.machine.len()), (vec![], 1), "{steps:?}");
+        assert_eq!((session.ends(), session.tracker.len()), (vec![], 1), "{steps:?}");
     }
 }
 
 #[test]
-fn times_are_those_of_the_events() {
+fn durations_come_from_event_times() {
     let mut session = Session::new();
     let steps =
         [FIRST, DONE, Step::Wait(2), COMMIT, LOST, Step::Wait(3), COMMIT, Step::Wait(1), DONE, Step::Wait(9)];
     session.play(&steps);
     let end = session.ends()[0];
     assert_eq!((end.elapsed, end.commit), (Duration::from_secs(6), Some(Duration::from_secs(4))));
-    let retries = session.notes.iter().filter(|note| **note == Note::CommitRetried).count();
+    let retries = session.notes.iter().filter(|note| **note == TrackerEvent::CommitRetried).count();
     assert_eq!(retries, 1);
 
     // The wait for a commit's result is not the transaction's own time.
@@ -310,20 +320,20 @@ fn times_are_those_of_the_events() {
 }
 
 #[test]
-fn the_operation_hears_of_the_first_failure_and_not_of_its_echo() {
+fn first_failure_reason_is_noted() {
     let mut session = Session::new();
     session.play(&[FIRST, DONE, STATEMENT, CONFLICT, STATEMENT, NO_SUCH, ABORT, NO_SUCH]);
     let failures: Vec<_> = session
         .notes
         .iter()
-        .filter_map(|note| if let Note::Failed { reason, .. } = note { Some(*reason) } else { None })
+        .filter_map(|note| if let TrackerEvent::Failed { reason, .. } = note { Some(*reason) } else { None })
         .collect();
     assert_eq!(failures, [Reason::WRITE_CONFLICT, Reason::WRITE_CONFLICT]);
 }
 
 #[test]
-fn one_more_than_are_followed_is_counted_apart() {
-    let mut machine = Machine::new(LIMITS);
+fn transactions_beyond_limit_are_untracked() {
+    let mut tracker = TransactionTracker::new(LIMITS);
     let now = Instant::now();
     let mut notes = Vec::new();
     for number in 1..=4 {
@@ -332,87 +342,90 @@ fn one_more_than_are_followed_is_counted_apart() {
             lsid: lsid(number),
             txn_number: 1,
             command: Command::First,
-            foreign: false,
+            owned_elsewhere: false,
         };
-        machine.sent(request, now, || (), &mut |(), note| notes.push(note));
+        tracker.sent(request, now, || (), &mut |(), note| notes.push(note));
     }
-    assert_eq!((machine.len(), notes.len(), notes[3]), (3, 4, Note::Untracked));
+    assert_eq!((tracker.len(), notes.len(), notes[3]), (3, 4, TrackerEvent::Untracked));
 }
 
-/// Random events in five sessions: the books balance after each, nothing grows over its limit, and in the end nothing
-/// is left.
+/// Random events in five sessions: the counters balance after each, no limit is exceeded, and in the end nothing is
+/// left.
 #[test]
-fn books_balance_whatever_happens() {
+fn random_events_keep_counters_balanced() {
     for seed in 0..1_000 {
-        let mut dice = StdRng::seed_from_u64(seed);
-        let mut machine = Machine::new(LIMITS);
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut tracker = TransactionTracker::new(LIMITS);
         let mut now = Instant::now();
         let mut counted: HashMap<&str, usize> = HashMap::new();
         let mut numbers = [0_i64; 5];
-        for id in 0..dice.random_range(1..200) {
-            let mut note = |(), note: Note| {
+        for id in 0..rng.random_range(1..200) {
+            let mut note = |(), note: TrackerEvent| {
                 *counted
                     .entry(match note {
-                        Note::Started { .. } => "started",
-                        Note::Ended(End { outcome: AttemptOutcome::Committed, .. }) => "committed",
-                        Note::Ended(End { outcome: AttemptOutcome::Aborted(_), .. }) => "aborted",
-                        Note::Ended(End { outcome: AttemptOutcome::Unknown, .. }) => "unknown",
-                        Note::CommitRetried | Note::Failed { .. } | Note::Untracked => "other",
+                        TrackerEvent::Started { .. } => "started",
+                        TrackerEvent::Ended(End { outcome: AttemptOutcome::Committed, .. }) => "committed",
+                        TrackerEvent::Ended(End { outcome: AttemptOutcome::Aborted(_), .. }) => "aborted",
+                        TrackerEvent::Ended(End { outcome: AttemptOutcome::Unknown, .. }) => "unknown",
+                        TrackerEvent::CommitRetried
+                        | TrackerEvent::Failed { .. }
+                        | TrackerEvent::Untracked => "other",
                     })
                     .or_default() += 1;
             };
-            match dice.random_range(0..10) {
+            match rng.random_range(0..10) {
                 0..5 => {
-                    let session = dice.random_range(0..5_usize);
+                    let session = rng.random_range(0..5_usize);
                     let command = [
                         Command::First,
                         Command::First,
                         Command::Statement,
                         Command::Commit,
                         Command::Abort,
-                        Command::Outside,
-                    ][dice.random_range(0..6_usize)];
-                    if matches!(command, Command::First | Command::Outside) && dice.random_bool(0.7) {
+                        Command::NonTransactional,
+                    ][rng.random_range(0..6_usize)];
+                    if matches!(command, Command::First | Command::NonTransactional) && rng.random_bool(0.7) {
                         numbers[session] += 1;
                     }
-                    let txn_number = numbers[session] - i64::from(dice.random_bool(0.1));
+                    let txn_number = numbers[session] - i64::from(rng.random_bool(0.1));
                     let lsid = lsid(u8::try_from(session).unwrap());
-                    let foreign = dice.random_bool(0.2);
-                    let request = Request { id, lsid, txn_number, command, foreign };
-                    machine.sent(request, now, || (), &mut note);
+                    let owned_elsewhere = rng.random_bool(0.2);
+                    let request = Request { id, lsid, txn_number, command, owned_elsewhere };
+                    tracker.sent(request, now, || (), &mut note);
                 }
                 5..9 => {
                     // Mostly the last request, sometimes one that was answered or never sent.
-                    let to = id - dice.random_range(1..6);
+                    let to = id - rng.random_range(1..6);
                     let reason = [Reason::WRITE_CONFLICT, Reason::NO_SUCH_TRANSACTION, Reason::NOT_PRIMARY]
-                        [dice.random_range(0..3_usize)];
+                        [rng.random_range(0..3_usize)];
                     let refusal = Refusal {
                         reason,
-                        begun: [Begun::Yes, Begun::No, Begun::Perhaps][dice.random_range(0..3_usize)],
-                        transient: dice.random(),
-                        may_be_applied: dice.random(),
-                        overload: dice.random(),
+                        server_started: [ServerStarted::Yes, ServerStarted::No, ServerStarted::Unknown]
+                            [rng.random_range(0..3_usize)],
+                        transient: rng.random(),
+                        may_be_applied: rng.random(),
+                        overload: rng.random(),
                     };
-                    let answer = match dice.random_range(0..6) {
-                        0..3 => Answer::Done,
-                        3 => Answer::Narrowly,
-                        4 => Answer::Lost(Reason::NETWORK),
-                        _ => Answer::Refused(refusal),
+                    let answer = match rng.random_range(0..6) {
+                        0..3 => CommandOutcome::Done,
+                        3 => CommandOutcome::WriteConcernError,
+                        4 => CommandOutcome::Lost(Reason::NETWORK),
+                        _ => CommandOutcome::Refused(refusal),
                     };
-                    machine.answered(to, now, || answer, &mut note);
+                    tracker.answered(to, now, || answer, &mut note);
                 }
                 _ => {
-                    now += Duration::from_secs(dice.random_range(0..60));
-                    machine.sweep(now, &mut note);
+                    now += Duration::from_secs(rng.random_range(0..60));
+                    tracker.sweep(now, &mut note);
                 }
             }
             let count = |what| counted.get(what).copied().unwrap_or_default();
             let ended = count("committed") + count("aborted") + count("unknown");
-            assert_eq!(count("started"), ended + machine.len(), "seed {seed}, event {id}");
-            assert!(machine.len() <= LIMITS.open, "seed {seed}: {} open", machine.len());
-            assert!(machine.in_flight() <= machine.len(), "seed {seed}: {} in flight", machine.in_flight());
+            assert_eq!(count("started"), ended + tracker.len(), "seed {seed}, event {id}");
+            assert!(tracker.len() <= LIMITS.open, "seed {seed}: {} open", tracker.len());
+            assert!(tracker.in_flight() <= tracker.len(), "seed {seed}: {} in flight", tracker.in_flight());
         }
-        machine.sweep(now + Duration::from_secs(90), &mut |(), _| {});
-        assert_eq!((machine.len(), machine.in_flight()), (0, 0), "seed {seed}");
+        tracker.sweep(now + Duration::from_secs(90), &mut |(), _| {});
+        assert_eq!((tracker.len(), tracker.in_flight()), (0, 0), "seed {seed}");
     }
 }
