@@ -10,7 +10,7 @@ use mongodb::Client;
 use mongodb::bson::doc;
 use serde_json::{Value, json};
 use tokio::process::Command;
-use txnscope_checks::{Checks, Sample, Verdict, run};
+use txnscope_checks::{CheckResult, Checks, SampleOptions, run};
 
 use crate::data::grouped;
 
@@ -36,17 +36,17 @@ pub(crate) async fn audit(uri: &str, max_time: Duration) -> Result<()> {
         let mut check = check.clone();
         check.max_time = max_time;
         let before = on_processor(mongod)?;
-        let report = run(&client, &check, Sample { most: 20, full: false }).await;
-        let failed = match &report.verdict {
-            Verdict::Clean { .. } => None,
-            Verdict::Violated { count, sample, .. } => {
+        let report = run(&client, &check, SampleOptions { limit: 20, full_documents: false }).await;
+        let failed = match &report.result {
+            CheckResult::Clean { .. } => None,
+            CheckResult::Violated { count, sample, .. } => {
                 Some(format!("{count} violations: {:?}", sample.first()))
             }
-            Verdict::Failed(failure) => Some(failure.reason.as_str().to_owned()),
+            CheckResult::Failed(failure) => Some(failure.reason.as_str().to_owned()),
         };
         let line = json!({
             "check": check.name,
-            "documents": report.verdict.documents(),
+            "documents": report.result.documents(),
             "took": report.took.as_secs_f64(),
             "cpu": (on_processor(mongod)? - before) / 1e3,
             "failed": failed,

@@ -97,7 +97,7 @@ async fn exporter_at_work(stage: &Stage<'_>, program: &Path, arguments: &[&str])
     ];
     let arguments: Vec<_> = fixed.into_iter().chain(arguments.iter().map(|one| (*one).to_owned())).collect();
     let mut process = Process::spawn(program, &arguments, folder.path().join("log")).await?;
-    process.is_ready(port.number(), "/metrics").await?;
+    process.wait_ready(port.number(), "/metrics").await?;
     let url = format!("http://{}/metrics", port.address());
     Ok(Contender::Exporter { process, url, _port: port, _folder: folder })
 }

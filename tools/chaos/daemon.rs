@@ -95,7 +95,7 @@ impl Daemon {
     }
 
     pub(crate) async fn ready(&mut self) -> Result<()> {
-        self.process.is_ready(self.port.number(), "/-/ready").await
+        self.process.wait_ready(self.port.number(), "/-/ready").await
     }
 
     pub(crate) fn pid(&self) -> u32 {

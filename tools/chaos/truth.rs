@@ -71,15 +71,15 @@ pub(crate) fn looked(page: &Scrape, members: &[String], began: Instant, since: I
 
 /// Runs the ledger's checks, and waits until the sidecar has run them as well; neither may find anything.
 pub(crate) async fn checks(stage: &Stage, complaints: &mut Vec<String>) -> Result<()> {
-    use txnscope_checks::{Sample, Verdict, run};
+    use txnscope_checks::{CheckResult, SampleOptions, run};
     let since = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64();
     for check in stage.checks.iter() {
-        match run(&stage.whole, check, Sample { most: 3, full: false }).await.verdict {
-            Verdict::Clean { .. } => {}
-            Verdict::Violated { count, sample, .. } => {
+        match run(&stage.whole, check, SampleOptions { limit: 3, full_documents: false }).await.result {
+            CheckResult::Clean { .. } => {}
+            CheckResult::Violated { count, sample, .. } => {
                 complaints.push(format!("{}: {count} violations, such as {sample:?}", check.name));
             }
-            Verdict::Failed(failure) => complaints.push(format!("{} did not run: {failure}", check.name)),
+            CheckResult::Failed(failure) => complaints.push(format!("{} did not run: {failure}", check.name)),
         }
     }
     let page = wait::until("the sidecar to have run its checks", async || {

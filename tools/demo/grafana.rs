@@ -38,7 +38,7 @@ impl Grafana {
                 .env("GF_ANALYTICS_CHECK_FOR_UPDATES", "false");
         })
         .await?;
-        let ready = process.is_ready(port.number(), "/api/health").await;
+        let ready = process.wait_ready(port.number(), "/api/health").await;
         ready.context("GRAFANA_HOME may point at the wrong folder")?;
         Ok(Some(Self { url, _port: port, _process: process, _folder: folder }))
     }

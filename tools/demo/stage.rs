@@ -150,7 +150,7 @@ impl Daemon {
             command.envs(environment.iter().copied());
         })
         .await?;
-        process.is_ready(port.number(), "/-/ready").await?;
+        process.wait_ready(port.number(), "/-/ready").await?;
         Ok(Self { name, address, _port: port, process })
     }
 

@@ -102,7 +102,7 @@ pub struct Derived {
     /// Stages that bring in what the expression needs, `$lookup` above all.
     pub stages: Vec<Document>,
     /// The paths that it is computed from: what a repair shows, and compares before it writes.
-    pub history: Vec<String>,
+    pub inputs: Vec<String>,
     /// How far off it may be.
     pub tolerance: Option<f64>,
     /// The type of number that a repair gives to a field that has none. A field that is a number keeps its type.

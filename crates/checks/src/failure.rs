@@ -129,7 +129,7 @@ impl Failure {
         Self { summary: Some(summary.into()), ..self }
     }
 
-    pub(crate) fn late(limit: Duration) -> Self {
+    pub(crate) fn timeout(limit: Duration) -> Self {
         Self::new(
             Reason::Timeout,
             format!(

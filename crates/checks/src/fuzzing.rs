@@ -2,7 +2,7 @@
 
 use mongodb::bson::Bson;
 
-use crate::repair::{Record, agrees, named};
+use crate::repair::{RepairRecord, agrees, named};
 use crate::{Checks, pipeline};
 
 /// A file of checks, and the pipelines of those that are in order.
@@ -20,8 +20,8 @@ pub fn checks(text: &str) {
 /// If a record that was written is read as another, or one is believed that names what the check does not.
 pub fn record(bytes: &[u8]) {
     let Ok(Bson::Document(stored)) = serde_json::from_slice(bytes) else { return };
-    let Ok(record) = Record::from_document(&stored) else { return };
-    let again = Record::from_document(&record.to_document());
+    let Ok(record) = RepairRecord::from_document(&stored) else { return };
+    let again = RepairRecord::from_document(&record.to_document());
     assert!(again.is_ok_and(|again| format!("{again:?}") == format!("{record:?}")), "{record:?}");
     let Ok(checks) = Checks::parse(CHECK) else { unreachable!("it is constant") };
     let Ok(check) = named(&checks, &record) else { return };
@@ -49,7 +49,7 @@ const CHECK: &str = r#"
 
 #[cfg(test)]
 mod tests {
-    use testkit::survives;
+    use testkit::assert_no_panic;
 
     use super::*;
 
@@ -60,11 +60,11 @@ mod tests {
     #[test]
     fn no_file_of_checks_is_a_panic() {
         let files = ["examples/ledger/checks.toml", "crates/checks/samples/mongoose.toml"];
-        survives("checks", &files, 500, text(checks));
+        assert_no_panic("checks", &files, 500, text(checks));
     }
 
     #[test]
     fn no_record_is_a_panic_or_read_as_another() {
-        survives("record", &[], 2_000, record);
+        assert_no_panic("record", &[], 2_000, record);
     }
 }

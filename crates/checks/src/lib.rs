@@ -16,14 +16,14 @@
 //!
 //! ```no_run
 //! # async fn example(client: &mongodb::Client) -> Result<(), Box<dyn std::error::Error>> {
-//! use txnscope_checks::{Checks, Sample, Verdict, run};
+//! use txnscope_checks::{CheckResult, Checks, SampleOptions, run};
 //!
 //! let checks = Checks::parse(&std::fs::read_to_string("checks.toml")?)?;
 //! for check in checks.iter() {
-//!     match run(client, check, Sample { most: 20, full: false }).await.verdict {
-//!         Verdict::Clean { documents } => println!("{}: clean, {documents} documents", check.name),
-//!         Verdict::Violated { count, sample, .. } => println!("{}: {count}: {sample:?}", check.name),
-//!         Verdict::Failed(failure) => println!("{}: not known: {failure}", check.name),
+//!     match run(client, check, SampleOptions { limit: 20, full_documents: false }).await.result {
+//!         CheckResult::Clean { documents } => println!("{}: clean, {documents} documents", check.name),
+//!         CheckResult::Violated { count, sample, .. } => println!("{}: {count}: {sample:?}", check.name),
+//!         CheckResult::Failed(failure) => println!("{}: not known: {failure}", check.name),
 //!     }
 //! }
 //! # Ok(())
@@ -45,6 +45,6 @@ mod strict;
 
 pub use crate::check::{Balance, Check, Derived, NumberType, Rule, Severity, Side};
 pub use crate::failure::{Failure, Reason};
-pub use crate::file::{Checks, FileError, Mistake};
-pub use crate::run::{Report, Sample, Verdict, run};
+pub use crate::file::{Checks, Diagnostic, FileError};
+pub use crate::run::{CheckResult, Report, SampleOptions, run};
 pub use crate::shown::extended_json;

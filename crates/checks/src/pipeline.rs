@@ -104,7 +104,7 @@ pub(crate) fn violating(derived: &Derived) -> Document {
 /// The history is a list of paths and values, because a path may have dots and a field's name here may not.
 pub(crate) fn evidence(derived: &Derived) -> Document {
     let traces =
-        derived.history.iter().map(|path| doc! {"path": {"$literal": path}, "value": format!("${path}")});
+        derived.inputs.iter().map(|path| doc! {"path": {"$literal": path}, "value": format!("${path}")});
     let limits = Limits::of_repair(derived.tolerance);
     let odd = findings(&derived.expression, limits);
     let is_number = doc! {"$in": [{"$type": "$$txnscopeE"}, ["int", "long", "double", "decimal"]]};
@@ -123,7 +123,7 @@ pub(crate) fn evidence(derived: &Derived) -> Document {
         "joined": format!("${JOINED}"),
         ODD: format!("${ODD}"),
         "violates": violates(derived),
-        "history": traces.collect::<Vec<_>>(),
+        "inputs": traces.collect::<Vec<_>>(),
     }}
 }
 

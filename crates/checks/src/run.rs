@@ -24,16 +24,16 @@ const SNAPSHOT_PAUSE: Duration = Duration::from_millis(200);
 
 /// How much of the offending documents to bring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sample {
-    /// At most so many.
-    pub most: u32,
-    /// Whole documents, and not only ids and the fields that matter.
-    pub full: bool,
+pub struct SampleOptions {
+    /// The maximum number of documents to return.
+    pub limit: u32,
+    /// Returns whole documents instead of `_id` and the fields that matter.
+    pub full_documents: bool,
 }
 
-impl Sample {
+impl SampleOptions {
     /// None: the number alone.
-    pub const NONE: Self = Self { most: 0, full: false };
+    pub const NONE: Self = Self { limit: 0, full_documents: false };
 }
 
 /// How a run went.
@@ -41,7 +41,7 @@ impl Sample {
 #[non_exhaustive]
 pub struct Report {
     /// What it found.
-    pub verdict: Verdict,
+    pub result: CheckResult,
     /// How long it took.
     pub took: Duration,
 }
@@ -49,20 +49,20 @@ pub struct Report {
 impl Report {
     /// A run that found this.
     #[must_use]
-    pub fn new(verdict: Verdict, took: Duration) -> Self {
-        Self { verdict, took }
+    pub fn new(result: CheckResult, took: Duration) -> Self {
+        Self { result, took }
     }
 
     /// A run that could not be.
     #[must_use]
     pub fn failed(failure: Failure, took: Duration) -> Self {
-        Self::new(Verdict::Failed(failure), took)
+        Self::new(CheckResult::Failed(failure), took)
     }
 }
 
 /// What a run found. A check that could not run is no clean one.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Verdict {
+pub enum CheckResult {
     /// Nothing wrong, in a collection of so many documents.
     Clean {
         /// By the collection's metadata.
@@ -81,7 +81,7 @@ pub enum Verdict {
     Failed(Failure),
 }
 
-impl Verdict {
+impl CheckResult {
     /// How many violations, if that is known.
     #[must_use]
     pub fn violations(&self) -> Option<u64> {
@@ -110,24 +110,24 @@ impl Verdict {
 /// # Cancellation
 ///
 /// A run that is dropped changes nothing. The server ends what is left of it after the check's `max_time`.
-pub async fn run(client: &Client, check: &Check, sample: Sample) -> Report {
+pub async fn run(client: &Client, check: &Check, sample: SampleOptions) -> Report {
     let began = Instant::now();
     let look = tokio::time::timeout(check.max_time + GRACE, look(client, check, sample));
-    let verdict = match look.await {
-        Ok(Ok(verdict)) => verdict,
+    let result = match look.await {
+        Ok(Ok(result)) => result,
         Ok(Err(failure)) if failure.reason == Reason::Timeout => {
-            Verdict::Failed(Failure::late(check.max_time))
+            CheckResult::Failed(Failure::timeout(check.max_time))
         }
-        Ok(Err(failure)) => Verdict::Failed(failure),
-        Err(_) => Verdict::Failed(Failure::late(check.max_time + GRACE)),
+        Ok(Err(failure)) => CheckResult::Failed(failure),
+        Err(_) => CheckResult::Failed(Failure::timeout(check.max_time + GRACE)),
     };
-    Report { verdict, took: began.elapsed() }
+    Report { result, took: began.elapsed() }
 }
 
-async fn look(client: &Client, check: &Check, sample: Sample) -> Result<Verdict, Failure> {
+async fn look(client: &Client, check: &Check, sample: SampleOptions) -> Result<CheckResult, Failure> {
     let eyes = Eyes { client, check };
     if !eyes.collections_exist().await? {
-        return Ok(Verdict::Clean { documents: 0 });
+        return Ok(CheckResult::Clean { documents: 0 });
     }
     let documents = eyes.documents().await?;
     let mut tries = 1;
@@ -149,9 +149,9 @@ async fn look(client: &Client, check: &Check, sample: Sample) -> Result<Verdict,
                     return Err(failure);
                 }
             }
-            Verdict::Clean { documents }
+            CheckResult::Clean { documents }
         }
-        count => Verdict::Violated { count, sample, documents },
+        count => CheckResult::Violated { count, sample, documents },
     })
 }
 
@@ -200,7 +200,7 @@ impl Eyes<'_> {
 
     /// How many violations there are, and some of them. One pass if they are no more than the sample takes, which
     /// they are not when all is well; else a second one, in the same snapshot, counts them.
-    async fn violations(&self, sample: Sample) -> Result<(u64, Vec<Document>), Failure> {
+    async fn violations(&self, sample: SampleOptions) -> Result<(u64, Vec<Document>), Failure> {
         let mut view = self.view().await?;
         if let Rule::Derived(derived) = &self.check.rule
             && !keep_each(&derived.stages)
@@ -212,17 +212,17 @@ impl Eyes<'_> {
         }
         let found = pipeline::violations(self.check);
         let mut stages = found.clone();
-        stages.push(doc! {"$limit": i64::from(sample.most) + 1});
-        stages.extend(pipeline::shown(self.check, sample.full));
+        stages.push(doc! {"$limit": i64::from(sample.limit) + 1});
+        stages.extend(pipeline::shown(self.check, sample.full_documents));
         let mut cursor = self.aggregate(stages, &mut view).await?;
         let (mut seen, mut kept) = (0_u64, Vec::new());
         while let Some(document) = cursor.next(&mut view.session).await.transpose()? {
             seen += 1;
-            if seen <= u64::from(sample.most) {
+            if seen <= u64::from(sample.limit) {
                 kept.push(document);
             }
         }
-        if seen <= u64::from(sample.most) {
+        if seen <= u64::from(sample.limit) {
             return Ok((seen, kept));
         }
         let stages = found.into_iter().chain([doc! {"$count": "n"}]).collect();
@@ -284,6 +284,6 @@ mod tests {
     #[test]
     fn a_run_can_be_sent_to_another_thread() {
         fn is_send<T: Send>(_: fn(&'static Client, &'static Check) -> T) {}
-        is_send(|client, check| run(client, check, Sample::NONE));
+        is_send(|client, check| run(client, check, SampleOptions::NONE));
     }
 }

@@ -5,7 +5,7 @@
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Bson, Document, doc};
 use testkit::ReplicaSet;
-use txnscope_checks::{Checks, Sample, Verdict, run};
+use txnscope_checks::{CheckResult, Checks, SampleOptions, run};
 
 const FILES: [&str; 2] = ["examples/ledger/checks.toml", "crates/checks/samples/mongoose.toml"];
 
@@ -63,9 +63,9 @@ async fn groups(client: &mongodb::Client, checks: &Checks, payments: Vec<Documen
     let collection = client.database(&check.database).collection::<Document>("payments");
     collection.delete_many(doc! {}).await.unwrap();
     collection.insert_many(payments).await.unwrap();
-    match run(client, check, Sample { most: 100, full: true }).await.verdict {
-        Verdict::Clean { .. } => Vec::new(),
-        Verdict::Violated { sample, .. } => sample
+    match run(client, check, SampleOptions { limit: 100, full_documents: true }).await.result {
+        CheckResult::Clean { .. } => Vec::new(),
+        CheckResult::Violated { sample, .. } => sample
             .iter()
             .map(|group| {
                 let mut ids: Vec<_> =
@@ -74,7 +74,7 @@ async fn groups(client: &mongodb::Client, checks: &Checks, payments: Vec<Documen
                 (i64::from(group.get_i32("count").unwrap()), ids)
             })
             .collect(),
-        Verdict::Failed(failure) => panic!("{failure:?}"),
+        CheckResult::Failed(failure) => panic!("{failure:?}"),
     }
 }
 

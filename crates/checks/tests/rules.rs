@@ -5,9 +5,9 @@
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::{Client, Collection};
 use testkit::{FailPoint, ReplicaSet};
-use txnscope_checks::{Checks, Failure, Reason, Sample, Verdict, run};
+use txnscope_checks::{CheckResult, Checks, Failure, Reason, SampleOptions, run};
 
-const SOME: Sample = Sample { most: 3, full: false };
+const SOME: SampleOptions = SampleOptions { limit: 3, full_documents: false };
 
 fn head(collection: &str) -> String {
     format!(
@@ -15,24 +15,24 @@ fn head(collection: &str) -> String {
     )
 }
 
-async fn verdict_of(client: &Client, collection: &str, rule: &str, sample: Sample) -> Verdict {
+async fn verdict_of(client: &Client, collection: &str, rule: &str, sample: SampleOptions) -> CheckResult {
     let checks = Checks::parse(&format!("{}{rule}", head(collection))).unwrap();
-    run(client, checks.iter().next().unwrap(), sample).await.verdict
+    run(client, checks.iter().next().unwrap(), sample).await.result
 }
 
 async fn ids(client: &Client, rule: &str) -> Vec<Bson> {
-    match verdict_of(client, "c", rule, Sample { most: 100, full: false }).await {
-        Verdict::Clean { .. } => Vec::new(),
-        Verdict::Violated { sample, .. } => {
+    match verdict_of(client, "c", rule, SampleOptions { limit: 100, full_documents: false }).await {
+        CheckResult::Clean { .. } => Vec::new(),
+        CheckResult::Violated { sample, .. } => {
             sample.iter().map(|one| one.get("_id").unwrap().clone()).collect()
         }
-        Verdict::Failed(failure) => panic!("{failure:?}"),
+        CheckResult::Failed(failure) => panic!("{failure:?}"),
     }
 }
 
 async fn failure(client: &Client, collection: &str, rule: &str) -> Failure {
     match verdict_of(client, collection, rule, SOME).await {
-        Verdict::Failed(failure) => failure,
+        CheckResult::Failed(failure) => failure,
         other => panic!("{other:?}"),
     }
 }
@@ -90,18 +90,21 @@ async fn the_number_is_exact_and_the_sample_is_bounded_and_holds_what_matters() 
     let documents = (0..500).map(|n| doc! {"_id": n, "n": n, "name": "x", "secret": "y"}).collect();
     fill(&client, documents).await;
     let rule = "forbid = '{ \"n\": { \"$gte\": 100 } }'\nshow = [\"name\"]";
-    let Verdict::Violated { count, sample, documents } = verdict_of(&client, "c", rule, SOME).await else {
+    let CheckResult::Violated { count, sample, documents } = verdict_of(&client, "c", rule, SOME).await
+    else {
         panic!("clean")
     };
     assert_eq!((count, sample.len(), documents), (400, 3, 500));
     assert_eq!(sample[0].keys().collect::<Vec<_>>(), ["_id", "n", "name"]);
-    let full = Sample { most: 1, full: true };
-    let Verdict::Violated { count, sample, .. } = verdict_of(&client, "c", rule, full).await else {
+    let full = SampleOptions { limit: 1, full_documents: true };
+    let CheckResult::Violated { count, sample, .. } = verdict_of(&client, "c", rule, full).await else {
         panic!("clean")
     };
     assert_eq!((count, sample.len()), (400, 1));
     assert_eq!(sample[0].get_str("secret").unwrap(), "y");
-    let Verdict::Violated { count, sample, .. } = verdict_of(&client, "c", rule, Sample::NONE).await else {
+    let CheckResult::Violated { count, sample, .. } =
+        verdict_of(&client, "c", rule, SampleOptions::NONE).await
+    else {
         panic!("clean")
     };
     assert_eq!((count, sample.len()), (400, 0));
@@ -162,7 +165,7 @@ async fn a_check_that_cannot_run_says_why_and_is_never_clean() {
         assert!(failure.message.contains(told), "{rule}: {failure}");
     }
     let verdict = verdict_of(&client, "nowhere", "forbid = '{}'\nmay_be_missing = true", SOME).await;
-    assert_eq!(verdict, Verdict::Clean { documents: 0 });
+    assert_eq!(verdict, CheckResult::Clean { documents: 0 });
 
     // No JavaScript: the server interrupts that with another code now and then.
     let slow = r#"max_time = "100ms"
@@ -218,8 +221,8 @@ async fn the_sample_for_a_mongoose_backend_finds_what_it_names() {
     for check in checks.iter() {
         // A secondary may not have it all yet.
         let sample = testkit::wait::until("a run that finds something", async || {
-            match run(&client, check, SOME).await.verdict {
-                Verdict::Violated { sample, .. } => Ok(sample),
+            match run(&client, check, SOME).await.result {
+                CheckResult::Violated { sample, .. } => Ok(sample),
                 other => Err(anyhow::anyhow!("{}: {other:?}", check.name)),
             }
         });

@@ -46,7 +46,7 @@ impl Alertmanager {
                 }
             })
             .await?;
-        process.is_ready(port.number(), "/-/ready").await?;
+        process.wait_ready(port.number(), "/-/ready").await?;
         Ok(Self { _process: process, port, http: reqwest::Client::new(), _folder: folder })
     }
 

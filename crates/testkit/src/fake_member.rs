@@ -120,13 +120,13 @@ impl Drop for FakeMember {
 
 /// A reply that is no message: those bytes and nothing else.
 #[must_use]
-pub fn noise(bytes: Vec<u8>) -> Document {
+pub fn raw_reply(bytes: Vec<u8>) -> Document {
     doc! {BYTES: Binary {subtype: BinarySubtype::Generic, bytes}}
 }
 
 /// What every greeting says besides who answers.
 #[must_use]
-pub fn greeting(who: Document) -> Document {
+pub fn hello_reply(who: Document) -> Document {
     let mut reply = doc! {
         "helloOk": true, "maxBsonObjectSize": 16_777_216, "maxMessageSizeBytes": 48_000_000,
         "maxWriteBatchSize": 100_000, "logicalSessionTimeoutMinutes": 30, "minWireVersion": 0,
@@ -138,21 +138,21 @@ pub fn greeting(who: Document) -> Document {
 
 /// A refusal, as a server of MongoDB words it.
 #[must_use]
-pub fn refusal(code: i32, code_name: &str, message: &str) -> Document {
+pub fn error_reply(code: i32, code_name: &str, message: &str) -> Document {
     doc! {"ok": 0.0, "errmsg": message, "code": code, "codeName": code_name}
 }
 
 /// Whether the command is one of those that ask a server who it is.
 #[must_use]
-pub fn is_greeting(command: &str) -> bool {
+pub fn is_hello(command: &str) -> bool {
     ["hello", "isMaster", "ismaster"].contains(&command)
 }
 
 fn standalone(command: &str) -> Document {
-    if is_greeting(command) {
-        greeting(doc! {"isWritablePrimary": true, "ismaster": true})
+    if is_hello(command) {
+        hello_reply(doc! {"isWritablePrimary": true, "ismaster": true})
     } else {
-        refusal(59, "CommandNotFound", &format!("no such command: '{command}'"))
+        error_reply(59, "CommandNotFound", &format!("no such command: '{command}'"))
     }
 }
 
@@ -193,7 +193,7 @@ async fn converse(mut stream: TcpStream, state: Arc<Mutex<State>>) -> Result<()>
         };
         let Some(reply) = script(&name, &command) else { return Ok(()) };
         match reply.get(BYTES) {
-            Some(Bson::Binary(noise)) => stream.write_all(&noise.bytes).await?,
+            Some(Bson::Binary(raw_reply)) => stream.write_all(&raw_reply.bytes).await?,
             _ => stream.write_all(&message(code, request, &reply)?).await?,
         }
     }

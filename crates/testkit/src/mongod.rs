@@ -111,7 +111,7 @@ impl Mongod {
     /// # Errors
     ///
     /// If it is gone.
-    pub fn freeze(&self) -> Result<()> {
+    pub fn pause(&self) -> Result<()> {
         self.process.signal(Signal::STOP)
     }
 
@@ -120,7 +120,7 @@ impl Mongod {
     /// # Errors
     ///
     /// If it is gone.
-    pub fn thaw(&self) -> Result<()> {
+    pub fn resume(&self) -> Result<()> {
         self.process.signal(Signal::CONT)
     }
 

@@ -153,7 +153,7 @@ impl Process {
     /// # Errors
     ///
     /// If it ends, or is not ready in time.
-    pub async fn is_ready(&mut self, port: u16, path: &str) -> Result<()> {
+    pub async fn wait_ready(&mut self, port: u16, path: &str) -> Result<()> {
         let url = format!("http://127.0.0.1:{port}{path}");
         self.answers(port, async || Ok(reqwest::get(&url).await?.error_for_status().map(drop)?)).await
     }

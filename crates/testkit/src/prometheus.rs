@@ -122,7 +122,7 @@ impl Prometheus {
     }
 
     async fn ready(&mut self) -> Result<()> {
-        self.process.is_ready(self.port.number(), "/-/ready").await
+        self.process.wait_ready(self.port.number(), "/-/ready").await
     }
 
     /// Kills it (SIGKILL). Its data stay.

@@ -125,7 +125,7 @@ impl ReplicaSetOptions {
         let mut set = ReplicaSet { name, members, proxies, ipv6: self.ipv6, user: None };
         set.initiate(self.election_timeout, self.arbiter, self.auth).await?;
         set.primary().await?;
-        set.in_sync().await?;
+        set.wait_in_sync().await?;
         if self.auth {
             let (user, password) = ROOT;
             let primary = &set.members[set.primary().await?];
@@ -187,7 +187,7 @@ impl ReplicaSet {
     /// # Errors
     ///
     /// If one is not in time.
-    pub async fn in_sync(&self) -> Result<()> {
+    pub async fn wait_in_sync(&self) -> Result<()> {
         for member in &self.members {
             crate::wait::until("a member that has its data", async || {
                 let hello = member.admin(doc! {"hello": 1}).await?;

@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow};
 use mongodb::Client;
 use mongodb::bson::{Document, doc};
 use rustix::process::{Pid, test_kill_process};
-use testkit::{FailPoint, Flow, Port, Prometheus, ReplicaSet, ReplicaSetOptions, ScrapeJob, wait};
+use testkit::{FailPoint, Port, Prometheus, ProxyMode, ReplicaSet, ReplicaSetOptions, ScrapeJob, wait};
 
 async fn commit_one(client: &Client) -> Result<()> {
     let jobs = client.database("kit").collection::<Document>("jobs");
@@ -80,12 +80,12 @@ async fn a_frozen_server_answers_nobody_until_it_is_thawed() {
     let client = member.client().await.unwrap();
     let ping = || async { client.database("admin").run_command(doc! {"ping": 1}).await };
     ping().await.unwrap();
-    member.freeze().unwrap();
+    member.pause().unwrap();
     assert!(
         tokio::time::timeout(Duration::from_millis(300), ping()).await.is_err(),
         "a frozen server answered"
     );
-    member.thaw().unwrap();
+    member.resume().unwrap();
     wait::until("an answer after the thaw", async || Ok(ping().await?)).await.unwrap();
 }
 
@@ -97,15 +97,15 @@ async fn behind_proxies_one_application_can_be_held_and_the_others_pass() {
     let (held, other) = (set.client_named("held").await.unwrap(), set.client_named("other").await.unwrap());
     let ping = async |client: &mongodb::Client| client.database("admin").run_command(doc! {"ping": 1}).await;
     ping(&held).await.unwrap();
-    set.proxies()[0].set_for("held", Flow::Held);
+    set.proxies()[0].set_for("held", ProxyMode::HoldAll);
     ping(&other).await.unwrap();
     let limit = Duration::from_millis(300);
     assert!(tokio::time::timeout(limit, ping(&held)).await.is_err(), "what is held was answered");
-    set.proxies()[0].set(Flow::Open);
+    set.proxies()[0].set(ProxyMode::Forward);
     wait::until("an answer", async || Ok(ping(&held).await?)).await.unwrap();
 
     set.member_mut(0).restart().await.unwrap();
-    set.in_sync().await.unwrap();
+    set.wait_in_sync().await.unwrap();
     commit_one(&set.client().await.unwrap()).await.unwrap();
 }
 

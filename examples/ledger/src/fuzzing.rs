@@ -95,6 +95,6 @@ mod tests {
 
     #[test]
     fn no_request_is_a_fault_of_ours() {
-        testkit::survives("ledger", &[], 4_000, request);
+        testkit::assert_no_panic("ledger", &[], 4_000, request);
     }
 }

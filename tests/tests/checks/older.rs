@@ -2,7 +2,7 @@
 
 use mongodb::bson::{Bson, doc};
 use testkit::ReplicaSetOptions;
-use txnscope_checks::repair::{Outcome, open, plan, undo};
+use txnscope_checks::repair::{RepairOutcome, Repairer, plan, undo};
 
 use crate::world::{Found, World, audit, checks};
 
@@ -29,21 +29,21 @@ async fn an_older_server_is_checked_and_repaired_as_well() {
     let expected: Found = expected.into_iter().map(|(name, id)| (name.to_owned(), vec![id])).collect();
     assert_eq!(audit(&world.client).await, expected);
 
-    let workshop = open(&world.client, "ledger", "txnscopeRepairs", "ann@test").await.unwrap();
+    let repairer = Repairer::connect(&world.client, "ledger", "txnscopeRepairs", "ann@test").await.unwrap();
     let mut made = Vec::new();
     for name in ["retainer_balance_drift", "bank_account_balance_drift"] {
         let checks = checks();
         let check = checks.find(name).unwrap();
         let planned = plan(&world.client, check, &[], 10).await.unwrap();
         assert_eq!(planned.steps.len(), 1, "{planned:?}");
-        match workshop.repair(check, &planned.steps[0]).await.unwrap() {
-            Outcome::Done(record) => made.push(record),
+        match repairer.repair(check, &planned.steps[0]).await.unwrap() {
+            RepairOutcome::Done(record) => made.push(record),
             other => panic!("{other:?}"),
         }
     }
     assert_eq!(audit(&world.client).await, Found::new());
     let checks = checks();
     let check = checks.find(&made[0].check).unwrap();
-    assert!(matches!(undo(&workshop, check, &made[0]).await.unwrap(), Outcome::Done(_)));
+    assert!(matches!(undo(&repairer, check, &made[0]).await.unwrap(), RepairOutcome::Done(_)));
     assert_eq!(world.get("retainers", world.retainers[0]).await, wrong);
 }

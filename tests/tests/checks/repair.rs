@@ -7,7 +7,8 @@ use mongodb::bson::{Bson, Document, doc};
 use serde_json::json;
 use txnscope_checks::Check;
 use txnscope_checks::repair::{
-    Outcome, Plan, Record, Repair, UndoOptions, Which, Workshop, open, plan, records, undo, undo_with,
+    Repair, RepairOutcome, RepairPlan, RepairRecord, Repairer, UndoOptions, UndoSelector, plan, records,
+    undo, undo_with,
 };
 
 use crate::world::{Found, World, audit, checks};
@@ -19,24 +20,24 @@ fn check(name: &str) -> Check {
     checks().find(name).unwrap().clone()
 }
 
-async fn readable(workshop: &Workshop, which: Which) -> Vec<Record> {
-    let found = records(workshop, which).await.unwrap();
+async fn readable(repairer: &Repairer, which: UndoSelector) -> Vec<RepairRecord> {
+    let found = records(repairer, which).await.unwrap();
     found.iter().map(|stored| stored.record().unwrap().clone()).collect()
 }
 
 impl World {
-    async fn plan(&self, name: &str) -> Plan {
+    async fn plan(&self, name: &str) -> RepairPlan {
         plan(&self.client, &check(name), &[], 100).await.unwrap()
     }
 
-    async fn workshop(&self) -> Workshop {
-        open(&self.client, "ledger", RECORDS, "ann@test").await.unwrap()
+    async fn repairer(&self) -> Repairer {
+        Repairer::connect(&self.client, "ledger", RECORDS, "ann@test").await.unwrap()
     }
 
-    async fn repair_all(&self, workshop: &Workshop, name: &str) -> Vec<Outcome> {
+    async fn repair_all(&self, repairer: &Repairer, name: &str) -> Vec<RepairOutcome> {
         let mut outcomes = Vec::new();
         for step in &self.plan(name).await.steps {
-            outcomes.push(workshop.repair(&check(name), step).await.unwrap());
+            outcomes.push(repairer.repair(&check(name), step).await.unwrap());
         }
         outcomes
     }
@@ -67,14 +68,14 @@ async fn a_drifted_balance_is_set_right_on_the_record_and_an_undo_restores_it() 
     let [step] = planned.steps.as_slice() else { panic!("{planned:?}") };
     assert_eq!((&step.id, &step.actual), (&Bson::ObjectId(retainer), &Some(Bson::Int64(7))));
     assert_eq!(step.repair, Repair::Set(Bson::Int64(80_000)));
-    let paths: Vec<_> = step.history.iter().map(|trace| trace.path.as_str()).collect();
+    let paths: Vec<_> = step.inputs.iter().map(|trace| trace.path.as_str()).collect();
     assert_eq!(paths, ["deposits", "consumptions"]);
-    assert_eq!(step.history[0].value.as_ref(), right.get("deposits"));
+    assert_eq!(step.inputs[0].value.as_ref(), right.get("deposits"));
     assert_eq!(world.get("retainers", retainer).await, wrong, "a plan changes nothing");
 
-    let workshop = world.workshop().await;
-    let outcomes = world.repair_all(&workshop, DRIFT).await;
-    let [Outcome::Done(record)] = outcomes.as_slice() else { panic!("{outcomes:?}") };
+    let repairer = world.repairer().await;
+    let outcomes = world.repair_all(&repairer, DRIFT).await;
+    let [RepairOutcome::Done(record)] = outcomes.as_slice() else { panic!("{outcomes:?}") };
     assert_eq!(world.get("retainers", retainer).await, right);
     assert_eq!(world.get("retainers", world.retainers[1]).await, untouched);
     let stored = &world.recorded().await[0];
@@ -85,13 +86,13 @@ async fn a_drifted_balance_is_set_right_on_the_record_and_an_undo_restores_it() 
     assert_eq!(stored.get_object_id("_id").unwrap(), record.id);
     assert_eq!(audit(&world.client).await, Found::new());
 
-    let workshop = world.workshop().await;
-    let found = readable(&workshop, Which::Run(record.run)).await;
+    let repairer = world.repairer().await;
+    let found = readable(&repairer, UndoSelector::Run(record.run)).await;
     assert_eq!(found.len(), 1);
-    assert!(matches!(undo(&workshop, &check(DRIFT), &found[0]).await.unwrap(), Outcome::Done(_)));
+    assert!(matches!(undo(&repairer, &check(DRIFT), &found[0]).await.unwrap(), RepairOutcome::Done(_)));
     assert_eq!(world.get("retainers", retainer).await, wrong);
-    let again = undo(&workshop, &check(DRIFT), &found[0]).await.unwrap();
-    assert!(matches!(again, Outcome::Refused(_)), "{again:?}");
+    let again = undo(&repairer, &check(DRIFT), &found[0]).await.unwrap();
+    assert!(matches!(again, RepairOutcome::Refused(_)), "{again:?}");
     let kinds: Vec<_> =
         world.recorded().await.iter().map(|r| r.get_str("kind").unwrap().to_owned()).collect();
     assert_eq!(kinds, ["repair", "undo"]);
@@ -111,8 +112,8 @@ async fn a_balance_is_recomputed_from_the_lines_of_another_collection() {
         .await
         .unwrap();
     world.set("bankAccounts", world.accounts[1], doc! {"availableBalance": "a lot"}).await;
-    let outcomes = world.repair_all(&world.workshop().await, "bank_account_balance_drift").await;
-    assert!(matches!(outcomes.as_slice(), [Outcome::Done(_), Outcome::Done(_)]), "{outcomes:?}");
+    let outcomes = world.repair_all(&world.repairer().await, "bank_account_balance_drift").await;
+    assert!(matches!(outcomes.as_slice(), [RepairOutcome::Done(_), RepairOutcome::Done(_)]), "{outcomes:?}");
     for (account, before) in world.accounts.iter().zip(&before) {
         let now = world.get("bankAccounts", *account).await;
         // In the type that the check names: the ledger reads nothing but longs.
@@ -120,17 +121,20 @@ async fn a_balance_is_recomputed_from_the_lines_of_another_collection() {
     }
     assert_eq!(audit(&world.client).await, Found::new());
     // A field that was not there is not there again; a text, only if somebody says that it was there.
-    let workshop = world.workshop().await;
+    let repairer = world.repairer().await;
     let check = check("bank_account_balance_drift");
     for record in world.recorded().await {
         let id = record.get_object_id("_id").unwrap();
-        let found = readable(&workshop, Which::Record(id)).await;
+        let found = readable(&repairer, UndoSelector::Record(id)).await;
         if found[0].before.is_some() {
-            let outcome = undo(&workshop, &check, &found[0]).await.unwrap();
-            assert!(matches!(&outcome, Outcome::Refused(why) if why.contains("any-value")), "{outcome:?}");
+            let outcome = undo(&repairer, &check, &found[0]).await.unwrap();
+            assert!(
+                matches!(&outcome, RepairOutcome::Refused(why) if why.contains("any-value")),
+                "{outcome:?}"
+            );
         }
-        let undone = undo_with(&workshop, &check, &found[0], UndoOptions::new().any_value(true)).await;
-        assert!(matches!(undone.unwrap(), Outcome::Done(_)));
+        let undone = undo_with(&repairer, &check, &found[0], UndoOptions::new().any_value(true)).await;
+        assert!(matches!(undone.unwrap(), RepairOutcome::Done(_)));
     }
     assert!(!world.get("bankAccounts", world.accounts[0]).await.contains_key("availableBalance"));
     assert_eq!(
@@ -144,7 +148,7 @@ async fn what_has_changed_since_it_was_read_is_left_alone() {
     let world = World::make(1).await;
     let retainer = world.retainers[0];
     let filter = doc! {"_id": retainer};
-    let workshop = world.workshop().await;
+    let repairer = world.repairer().await;
     for (what, change) in [
         ("the field", doc! {"$set": {"currentBalance": 8_i64}}),
         ("its type", doc! {"$set": {"currentBalance": 7}}),
@@ -157,28 +161,28 @@ async fn what_has_changed_since_it_was_read_is_left_alone() {
         let planned = world.plan(DRIFT).await;
         world.collection("retainers").update_one(filter.clone(), change).await.unwrap();
         let changed = world.get("retainers", retainer).await;
-        let outcome = workshop.repair(&check(DRIFT), &planned.steps[0]).await.unwrap();
-        assert_eq!(outcome, Outcome::Changed, "{what}");
+        let outcome = repairer.repair(&check(DRIFT), &planned.steps[0]).await.unwrap();
+        assert_eq!(outcome, RepairOutcome::Changed, "{what}");
         assert_eq!(world.get("retainers", retainer).await, changed, "{what}");
         world.collection("retainers").replace_one(filter.clone(), right).await.unwrap();
     }
     // Nor does an undo go over what came after the repair.
     world.set("retainers", retainer, doc! {"currentBalance": 7_i64}).await;
-    let outcomes = world.repair_all(&workshop, DRIFT).await;
-    let [Outcome::Done(record)] = outcomes.as_slice() else { panic!("{outcomes:?}") };
+    let outcomes = world.repair_all(&repairer, DRIFT).await;
+    let [RepairOutcome::Done(record)] = outcomes.as_slice() else { panic!("{outcomes:?}") };
     let path = format!("/api/retainers/{retainer}/consume");
     let spent = world.backend.client().post(&path, &json!({"amount": 1})).await.unwrap();
     assert!(spent.0.is_success(), "{spent:?}");
-    assert_eq!(undo(&workshop, &check(DRIFT), record).await.unwrap(), Outcome::Changed);
-    let stored = readable(&workshop, Which::Record(record.id)).await;
+    assert_eq!(undo(&repairer, &check(DRIFT), record).await.unwrap(), RepairOutcome::Changed);
+    let stored = readable(&repairer, UndoSelector::Record(record.id)).await;
     assert_eq!(stored[0].undone_by, None, "what was not undone is not marked so");
     assert_eq!(audit(&world.client).await, Found::new());
 
     world.set("retainers", retainer, doc! {"currentBalance": 7_i64}).await;
     let planned = world.plan(DRIFT).await;
     world.collection("retainers").delete_one(filter).await.unwrap();
-    let outcome = workshop.repair(&check(DRIFT), &planned.steps[0]).await.unwrap();
-    assert_eq!(outcome, Outcome::Changed, "a document that is gone");
+    let outcome = repairer.repair(&check(DRIFT), &planned.steps[0]).await.unwrap();
+    assert_eq!(outcome, RepairOutcome::Changed, "a document that is gone");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -203,8 +207,8 @@ async fn what_cannot_be_recomputed_is_never_written() {
     let planned = plan(&world.client, null, &[Bson::ObjectId(world.retainers[0])], 5).await.unwrap();
     assert_eq!(planned.steps.len(), 1, "limited to one id");
     assert!(matches!(planned.steps[0].repair, Repair::Impossible(_)));
-    let outcome = world.workshop().await.repair(null, &planned.steps[0]).await.unwrap();
-    assert!(matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
+    let outcome = world.repairer().await.repair(null, &planned.steps[0]).await.unwrap();
+    assert!(matches!(outcome, RepairOutcome::Refused(_)), "{outcome:?}");
     assert_eq!(world.get("retainers", world.retainers[0]).await, before);
     assert!(world.recorded().await.is_empty());
 }
@@ -219,7 +223,7 @@ async fn under_load_and_through_an_election_nothing_is_lost() {
     for _ in 0..4 {
         retainers.push(ObjectId::parse_str(world.backend.client().retainer(10_000).await.unwrap()).unwrap());
     }
-    let workshop = world.workshop().await;
+    let repairer = world.repairer().await;
     let (mut made, mut told) = (0, 0);
     for round in 0..ROUNDS {
         let broken = doc! {"$inc": {"currentBalance": 12_345_i64}};
@@ -232,7 +236,7 @@ async fn under_load_and_through_an_election_nothing_is_lost() {
         };
         // A round's load ends by itself: a document that is never left alone never is as it was read.
         let (repaired, moved, ()) =
-            tokio::join!(world.mend(&workshop, retainers[round % 4]), world.load(&retainers), election);
+            tokio::join!(world.mend(&repairer, retainers[round % 4]), world.load(&retainers), election);
         made += repaired;
         told += moved;
     }
@@ -252,15 +256,15 @@ async fn under_load_and_through_an_election_nothing_is_lost() {
 
 impl World {
     /// Repairs a document until there is nothing to repair, and returns how often it did.
-    async fn mend(&self, workshop: &Workshop, id: ObjectId) -> usize {
+    async fn mend(&self, repairer: &Repairer, id: ObjectId) -> usize {
         let mut made = 0;
         loop {
             let planned = plan(&self.client, &check(DRIFT), &[id.into()], 1).await.unwrap();
             let Some(step) = planned.steps.first() else { return made };
-            match workshop.repair(&check(DRIFT), step).await.unwrap() {
-                Outcome::Done(_) => made += 1,
-                Outcome::Changed => {}
-                Outcome::Refused(why) => panic!("{why}"),
+            match repairer.repair(&check(DRIFT), step).await.unwrap() {
+                RepairOutcome::Done(_) => made += 1,
+                RepairOutcome::Changed => {}
+                RepairOutcome::Refused(why) => panic!("{why}"),
             }
         }
     }

@@ -3,7 +3,7 @@
 
 use mongodb::bson::{Bson, doc};
 use testkit::{Scrape, wait};
-use txnscope_checks::repair::{Outcome, open, plan, undo};
+use txnscope_checks::repair::{RepairOutcome, Repairer, plan, undo};
 use txnscope_sidecar::Sidecar;
 
 use crate::common::{frequent_checks, metrics_url, sidecar_with};
@@ -81,14 +81,14 @@ async fn what_went_wrong_is_found_shown_mended_where_it_can_be_and_brought_back(
     assert_eq!(audit(&world.client).await, wrong);
     page_shows(&sidecar, &wrong).await;
 
-    let workshop = open(&world.client, "ledger", "txnscopeRepairs", "ann@test").await.unwrap();
+    let repairer = Repairer::connect(&world.client, "ledger", "txnscopeRepairs", "ann@test").await.unwrap();
     let mut made = Vec::new();
     for name in ["retainer_balance_drift", "bank_account_balance_drift"] {
         let checks = checks();
         let check = checks.find(name).unwrap();
         for step in plan(&world.client, check, &[], 10).await.unwrap().steps {
-            match workshop.repair(check, &step).await.unwrap() {
-                Outcome::Done(record) => made.push(record),
+            match repairer.repair(check, &step).await.unwrap() {
+                RepairOutcome::Done(record) => made.push(record),
                 other => panic!("{other:?}"),
             }
         }
@@ -100,7 +100,7 @@ async fn what_went_wrong_is_found_shown_mended_where_it_can_be_and_brought_back(
     for record in made.iter().rev() {
         let checks = checks();
         let check = checks.find(&record.check).unwrap();
-        assert!(matches!(undo(&workshop, check, record).await.unwrap(), Outcome::Done(_)));
+        assert!(matches!(undo(&repairer, check, record).await.unwrap(), RepairOutcome::Done(_)));
     }
     assert_eq!(audit(&world.client).await, wrong);
     page_shows(&sidecar, &wrong).await;

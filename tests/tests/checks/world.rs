@@ -8,7 +8,7 @@ use mongodb::options::WriteConcern;
 use mongodb::{Client, Collection, Database};
 use serde_json::json;
 use testkit::ReplicaSet;
-use txnscope_checks::{Checks, Sample, Verdict, run};
+use txnscope_checks::{CheckResult, Checks, SampleOptions, run};
 
 use crate::common::Backend;
 
@@ -26,16 +26,16 @@ pub(crate) type Found = BTreeMap<String, Vec<Bson>>;
 pub(crate) async fn audit(client: &Client) -> Found {
     let mut found = Found::new();
     for check in checks().iter() {
-        match run(client, check, Sample { most: 50, full: false }).await.verdict {
-            Verdict::Clean { documents } => assert!(documents > 0, "{} looked at nothing", check.name),
-            Verdict::Violated { count, sample, .. } => {
+        match run(client, check, SampleOptions { limit: 50, full_documents: false }).await.result {
+            CheckResult::Clean { documents } => assert!(documents > 0, "{} looked at nothing", check.name),
+            CheckResult::Violated { count, sample, .. } => {
                 assert_eq!(count, sample.len() as u64, "{}", check.name);
                 let ids = sample.iter().map(|document| document.get("_id").unwrap().clone());
                 let mut ids: Vec<_> = ids.collect();
                 ids.sort_by_key(Bson::to_string);
                 found.insert(check.name.clone(), ids);
             }
-            Verdict::Failed(failure) => panic!("{}: {failure}", check.name),
+            CheckResult::Failed(failure) => panic!("{}: {failure}", check.name),
         }
     }
     found

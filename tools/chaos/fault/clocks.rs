@@ -8,7 +8,7 @@ use mongodb::bson::{DateTime, Document, doc};
 use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
-use testkit::{Flow, Scrape, Signal, wait};
+use testkit::{ProxyMode, Scrape, Signal, wait};
 use tokio::time::Instant;
 use txnscope_catalog as catalog;
 
@@ -53,9 +53,9 @@ pub(super) async fn sidecar(stage: &Stage, dice: &mut StdRng) -> Result<Played> 
         goes_on(stage, &first, *turn).await?;
     }
     // What does not answer runs out of time at any time of the day.
-    stage.set.proxies()[other].set_for("txnscope", Flow::Held);
+    stage.set.proxies()[other].set_for("txnscope", ProxyMode::HoldAll);
     members::down(stage, other).await?;
-    stage.set.proxies()[other].set(Flow::Open);
+    stage.set.proxies()[other].set(ProxyMode::Forward);
     all_shown().await?;
     stage.sidecar.turn(0)?;
     goes_on(stage, &first, 0).await?;

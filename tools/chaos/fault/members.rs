@@ -14,7 +14,7 @@ use crate::stage::Stage;
 pub(super) async fn step_up(stage: &Stage) -> Result<Played> {
     let broken = Instant::now();
     stage.set.step_up_another().await?;
-    stage.set.in_sync().await?;
+    stage.set.wait_in_sync().await?;
     Ok(Played::since(broken))
 }
 
@@ -25,7 +25,7 @@ pub(super) async fn step_down(stage: &Stage) -> Result<Played> {
     another(stage, primary).await?;
     // It may be elected again at once.
     stage.member(primary, doc! {"replSetFreeze": 0}).await?;
-    stage.set.in_sync().await?;
+    stage.set.wait_in_sync().await?;
     Ok(Played::since(broken))
 }
 
@@ -36,7 +36,7 @@ pub(super) async fn kill_primary(stage: &mut Stage) -> Result<Played> {
     another(stage, primary).await?;
     down(stage, primary).await?;
     stage.set.member_mut(primary).restart().await?;
-    stage.set.in_sync().await?;
+    stage.set.wait_in_sync().await?;
     Ok(Played::since(broken))
 }
 
@@ -47,19 +47,19 @@ pub(super) async fn kill_secondary(stage: &mut Stage, dice: &mut StdRng) -> Resu
     stage.set.member_mut(other).kill().await?;
     down(stage, other).await?;
     stage.set.member_mut(other).restart().await?;
-    stage.set.in_sync().await?;
+    stage.set.wait_in_sync().await?;
     Ok(Played::since(broken))
 }
 
 pub(super) async fn freeze_primary(stage: &Stage) -> Result<Played> {
     let primary = stage.primary().await?;
     let broken = Instant::now();
-    stage.set.members()[primary].freeze()?;
+    stage.set.members()[primary].pause()?;
     another(stage, primary).await?;
     down(stage, primary).await?;
     // It still takes itself for the primary.
-    stage.set.members()[primary].thaw()?;
-    stage.set.in_sync().await?;
+    stage.set.members()[primary].resume()?;
+    stage.set.wait_in_sync().await?;
     Ok(Played::since(broken))
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use rand::Rng;
 use rand::rngs::StdRng;
-use testkit::Flow;
+use testkit::ProxyMode;
 use tokio::time::Instant;
 use txnscope_catalog as catalog;
 
@@ -18,25 +18,25 @@ pub(super) async fn partition_member(stage: &Stage) -> Result<Played> {
     let primary = stage.primary().await?;
     let proxy = &stage.set.proxies()[primary];
     let broken = Instant::now();
-    proxy.set(Flow::Held);
+    proxy.set(ProxyMode::HoldAll);
     members::another(stage, primary).await?;
     members::down(stage, primary).await?;
-    proxy.set(Flow::Open);
+    proxy.set(ProxyMode::Forward);
     proxy.cut();
-    stage.set.in_sync().await?;
+    stage.set.wait_in_sync().await?;
     Ok(Played::since(broken))
 }
 
 pub(super) async fn partition_client(stage: &Stage) -> Result<Played> {
-    apart(stage, Flow::Held).await
+    apart(stage, ProxyMode::HoldAll).await
 }
 
 pub(super) async fn lost_replies(stage: &Stage) -> Result<Played> {
-    apart(stage, Flow::RepliesHeld).await
+    apart(stage, ProxyMode::HoldReplies).await
 }
 
 /// Has that happen to the ledger alone, until callers have been told that the database is away.
-async fn apart(stage: &Stage, flow: Flow) -> Result<Played> {
+async fn apart(stage: &Stage, flow: ProxyMode) -> Result<Played> {
     let broken = Instant::now();
     for proxy in stage.set.proxies() {
         proxy.set_for(APPLICATION, flow);
@@ -45,7 +45,7 @@ async fn apart(stage: &Stage, flow: Flow) -> Result<Played> {
     for proxy in stage.set.proxies() {
         // What was held is lost, as on a network whose connections have run out of time.
         proxy.cut();
-        proxy.set(Flow::Open);
+        proxy.set(ProxyMode::Forward);
     }
     Ok(Played::since(broken))
 }
@@ -53,11 +53,11 @@ async fn apart(stage: &Stage, flow: Flow) -> Result<Played> {
 pub(super) async fn slow(stage: &Stage, dice: &mut StdRng) -> Result<Played> {
     let broken = Instant::now();
     for proxy in stage.set.proxies() {
-        proxy.set(Flow::Slow(Duration::from_millis(dice.random_range(10..40))));
+        proxy.set(ProxyMode::Delay(Duration::from_millis(dice.random_range(10..40))));
     }
     more(stage, &catalog::TRANSACTION_DURATION, "succeeded", 60.0).await?;
     for proxy in stage.set.proxies() {
-        proxy.set(Flow::Open);
+        proxy.set(ProxyMode::Forward);
     }
     Ok(Played::since(broken))
 }

@@ -46,22 +46,23 @@ impl Checks {
         let lines = Lines::new(text);
         let root = DeTable::parse(text).map_err(|error| {
             let line = error.span().map_or(1, |span| lines.of(span.start));
-            FileError(vec![Mistake { line, message: escape_line(error.message()).into_owned() }])
+            FileError(vec![Diagnostic { line, message: escape_line(error.message()).into_owned() }])
         })?;
-        let mut mistakes = Mistakes::default();
-        let checks = file(Table::root(root.get_ref(), &lines), &mut mistakes);
-        if checks.is_empty() && mistakes.0.is_empty() {
-            mistakes.note(1, "there is no [[check]] in it: an empty file would pass for data that is right");
+        let mut diagnostics = Diagnostics::default();
+        let checks = file(Table::root(root.get_ref(), &lines), &mut diagnostics);
+        if checks.is_empty() && diagnostics.0.is_empty() {
+            diagnostics
+                .note(1, "there is no [[check]] in it: an empty file would pass for data that is right");
         }
         if checks.len() > MAX_CHECKS {
-            mistakes
+            diagnostics
                 .note(1, format!("{} checks are more than the {MAX_CHECKS} that there may be", checks.len()));
         }
-        if mistakes.0.is_empty() {
+        if diagnostics.0.is_empty() {
             Ok(Self(checks))
         } else {
-            mistakes.0.sort_by_key(|mistake| mistake.line);
-            Err(FileError(mistakes.0))
+            diagnostics.0.sort_by_key(|diagnostic| diagnostic.line);
+            Err(FileError(diagnostics.0))
         }
     }
 
@@ -94,19 +95,19 @@ impl Checks {
     }
 }
 
-fn file(mut root: Table<'_>, mistakes: &mut Mistakes) -> Vec<Check> {
-    let defaults = match root.table("defaults", mistakes) {
-        Some(table) => Defaults::read(table, mistakes),
+fn file(mut root: Table<'_>, diagnostics: &mut Diagnostics) -> Vec<Check> {
+    let defaults = match root.table("defaults", diagnostics) {
+        Some(table) => Defaults::read(table, diagnostics),
         None => Defaults::default(),
     };
-    let tables = root.tables("check", mistakes);
-    root.finish(mistakes);
+    let tables = root.tables("check", diagnostics);
+    root.finish(diagnostics);
     let mut checks: Vec<Check> = Vec::new();
     for table in tables {
         let line = table.line();
-        if let Some(check) = check::read(table, &defaults, mistakes) {
+        if let Some(check) = check::read(table, &defaults, diagnostics) {
             if checks.iter().any(|other| other.name == check.name) {
-                mistakes.note(line, format!("a second check has the name `{}`", check.name));
+                diagnostics.note(line, format!("a second check has the name `{}`", check.name));
             }
             checks.push(check);
         }
@@ -118,12 +119,12 @@ fn file(mut root: Table<'_>, mistakes: &mut Mistakes) -> Vec<Check> {
 
 /// Everything that is wrong with a file of checks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileError(Vec<Mistake>);
+pub struct FileError(Vec<Diagnostic>);
 
 impl FileError {
     /// The mistakes, by line.
     #[must_use]
-    pub fn mistakes(&self) -> &[Mistake] {
+    pub fn diagnostics(&self) -> &[Diagnostic] {
         &self.0
     }
 }
@@ -132,9 +133,9 @@ impl std::error::Error for FileError {}
 
 impl fmt::Display for FileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, mistake) in self.0.iter().enumerate() {
+        for (index, diagnostic) in self.0.iter().enumerate() {
             let separator = if index == 0 { "" } else { "; " };
-            write!(f, "{separator}line {}: {}", mistake.line, mistake.message)?;
+            write!(f, "{separator}line {}: {}", diagnostic.line, diagnostic.message)?;
         }
         Ok(())
     }
@@ -143,7 +144,7 @@ impl fmt::Display for FileError {
 /// One thing that is wrong with a file of checks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Mistake {
+pub struct Diagnostic {
     /// The line, from 1.
     pub line: usize,
     /// What is wrong with it.
@@ -151,12 +152,12 @@ pub struct Mistake {
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Mistakes(Vec<Mistake>);
+pub(crate) struct Diagnostics(Vec<Diagnostic>);
 
-impl Mistakes {
+impl Diagnostics {
     pub(crate) fn note(&mut self, line: usize, message: impl Into<String>) {
         // It may repeat a key or a word of the file, which may have been written by a program from anything.
-        self.0.push(Mistake { line, message: escape_line(&message.into()).into_owned() });
+        self.0.push(Diagnostic { line, message: escape_line(&message.into()).into_owned() });
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::error::Category;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::file::Mistakes;
+use crate::file::Diagnostics;
 
 /// From an offset to a line.
 #[derive(Debug)]
@@ -77,18 +77,18 @@ impl<'a> Table<'a> {
         Table { name, line, entries, lines: self.lines, known: BTreeSet::new() }
     }
 
-    fn odd(&self, key: &str, line: usize, wanted: &str, value: &DeValue<'_>, mistakes: &mut Mistakes) {
-        mistakes.note(line, format!("`{key}` of {} must be {wanted}, not {}", self.name, kind(value)));
+    fn odd(&self, key: &str, line: usize, wanted: &str, value: &DeValue<'_>, diagnostics: &mut Diagnostics) {
+        diagnostics.note(line, format!("`{key}` of {} must be {wanted}, not {}", self.name, kind(value)));
     }
 
     /// Notes a key that must be there and is not.
-    pub(crate) fn lacks(&self, key: &str, hint: &str, mistakes: &mut Mistakes) {
-        mistakes.note(self.line, format!("{} lacks `{key}`{hint}", self.name));
+    pub(crate) fn lacks(&self, key: &str, hint: &str, diagnostics: &mut Diagnostics) {
+        diagnostics.note(self.line, format!("{} lacks `{key}`{hint}", self.name));
     }
 
     // ===== Values =====
 
-    pub(crate) fn table(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Option<Table<'a>> {
+    pub(crate) fn table(&mut self, key: &'static str, diagnostics: &mut Diagnostics) -> Option<Table<'a>> {
         let (line, value) = self.get(key)?;
         match value {
             DeValue::Table(entries) => {
@@ -97,16 +97,16 @@ impl<'a> Table<'a> {
                 Some(self.sub(name, line, entries))
             }
             other => {
-                self.odd(key, line, "a table", other, mistakes);
+                self.odd(key, line, "a table", other, diagnostics);
                 None
             }
         }
     }
 
-    pub(crate) fn tables(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Vec<Table<'a>> {
+    pub(crate) fn tables(&mut self, key: &'static str, diagnostics: &mut Diagnostics) -> Vec<Table<'a>> {
         let Some((line, value)) = self.get(key) else { return Vec::new() };
         let DeValue::Array(elements) = value else {
-            self.odd(key, line, &format!("written as [[{key}]]"), value, mistakes);
+            self.odd(key, line, &format!("written as [[{key}]]"), value, diagnostics);
             return Vec::new();
         };
         let mut tables = Vec::new();
@@ -114,36 +114,36 @@ impl<'a> Table<'a> {
             let line = self.lines.of(element.span().start);
             match element.get_ref() {
                 DeValue::Table(entries) => tables.push(self.sub(format!("this [[{key}]]"), line, entries)),
-                other => self.odd(key, line, &format!("written as [[{key}]]"), other, mistakes),
+                other => self.odd(key, line, &format!("written as [[{key}]]"), other, diagnostics),
             }
         }
         tables
     }
 
-    pub(crate) fn text(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Option<At<&'a str>> {
+    pub(crate) fn text(&mut self, key: &'static str, diagnostics: &mut Diagnostics) -> Option<At<&'a str>> {
         let (line, value) = self.get(key)?;
         match value {
             DeValue::String(text) => Some((line, text.as_ref())),
             other => {
-                self.odd(key, line, "a text in quotes", other, mistakes);
+                self.odd(key, line, "a text in quotes", other, diagnostics);
                 None
             }
         }
     }
 
-    pub(crate) fn flag(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Option<bool> {
+    pub(crate) fn flag(&mut self, key: &'static str, diagnostics: &mut Diagnostics) -> Option<bool> {
         let (line, value) = self.get(key)?;
         match value {
             DeValue::Boolean(flag) => Some(*flag),
             other => {
-                self.odd(key, line, "true or false", other, mistakes);
+                self.odd(key, line, "true or false", other, diagnostics);
                 None
             }
         }
     }
 
     /// A number that is finite and not negative.
-    pub(crate) fn number(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Option<f64> {
+    pub(crate) fn number(&mut self, key: &'static str, diagnostics: &mut Diagnostics) -> Option<f64> {
         let (line, value) = self.get(key)?;
         let number = match value {
             DeValue::Integer(number) => number.as_str().replace('_', "").parse().ok(),
@@ -152,15 +152,19 @@ impl<'a> Table<'a> {
         };
         let number = number.filter(|number: &f64| number.is_finite() && *number >= 0.0);
         if number.is_none() {
-            self.odd(key, line, "a number that is not negative, as 0.005", value, mistakes);
+            self.odd(key, line, "a number that is not negative, as 0.005", value, diagnostics);
         }
         number
     }
 
-    pub(crate) fn texts(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Option<Vec<At<String>>> {
+    pub(crate) fn texts(
+        &mut self,
+        key: &'static str,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Vec<At<String>>> {
         let (line, value) = self.get(key)?;
         let DeValue::Array(elements) = value else {
-            self.odd(key, line, "a list of texts, as [\"clientId\"]", value, mistakes);
+            self.odd(key, line, "a list of texts, as [\"clientId\"]", value, diagnostics);
             return None;
         };
         let mut texts = Vec::new();
@@ -168,7 +172,7 @@ impl<'a> Table<'a> {
             let line = self.lines.of(element.span().start);
             match element.get_ref() {
                 DeValue::String(text) => texts.push((line, text.as_ref().to_owned())),
-                other => self.odd(key, line, "a list of texts, as [\"clientId\"]", other, mistakes),
+                other => self.odd(key, line, "a list of texts, as [\"clientId\"]", other, diagnostics),
             }
         }
         Some(texts)
@@ -177,35 +181,43 @@ impl<'a> Table<'a> {
     // ===== Extended JSON =====
 
     /// Any value of MongoDB's, written as Extended JSON in a text.
-    pub(crate) fn json(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Option<At<Bson>> {
+    pub(crate) fn json(&mut self, key: &'static str, diagnostics: &mut Diagnostics) -> Option<At<Bson>> {
         let (line, value) = self.get(key)?;
         let DeValue::String(text) = value else {
-            self.odd(key, line, "Extended JSON in single quotes, as '{ \"$lt\": 0 }'", value, mistakes);
+            self.odd(key, line, "Extended JSON in single quotes, as '{ \"$lt\": 0 }'", value, diagnostics);
             return None;
         };
         match serde_json::from_str::<Bson>(text) {
             Ok(bson) => Some((line, bson)),
             Err(error) => {
-                mistakes
+                diagnostics
                     .note(line, format!("`{key}` of {} is no Extended JSON: {}", self.name, told(&error)));
                 None
             }
         }
     }
 
-    pub(crate) fn document(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Option<At<Document>> {
-        match self.json(key, mistakes)? {
+    pub(crate) fn document(
+        &mut self,
+        key: &'static str,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<At<Document>> {
+        match self.json(key, diagnostics)? {
             (line, Bson::Document(document)) => Some((line, document)),
             (line, _) => {
-                mistakes
+                diagnostics
                     .note(line, format!("`{key}` of {} must be a filter: a document in braces", self.name));
                 None
             }
         }
     }
 
-    pub(crate) fn stages(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Option<At<Vec<Document>>> {
-        let (line, bson) = self.json(key, mistakes)?;
+    pub(crate) fn stages(
+        &mut self,
+        key: &'static str,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<At<Vec<Document>>> {
+        let (line, bson) = self.json(key, diagnostics)?;
         let stages = match bson {
             Bson::Array(stages) => stages
                 .into_iter()
@@ -217,7 +229,7 @@ impl<'a> Table<'a> {
             _ => None,
         };
         if stages.is_none() {
-            mistakes.note(
+            diagnostics.note(
                 line,
                 format!("`{key}` of {} must be a list of stages, each with one operator: [ {{ \"$match\": … }}, … ]", self.name),
             );
@@ -228,13 +240,13 @@ impl<'a> Table<'a> {
     // ===== The end =====
 
     /// Notes every key that nobody has asked for.
-    pub(crate) fn finish(self, mistakes: &mut Mistakes) {
+    pub(crate) fn finish(self, diagnostics: &mut Diagnostics) {
         let known: Vec<_> = self.known.iter().copied().collect();
         for (key, _) in self.entries.iter().filter(|(key, _)| !self.known.contains(key.get_ref().as_ref())) {
             let key: &Spanned<_> = key;
             let line = self.lines.of(key.span().start);
             let name = key.get_ref();
-            mistakes.note(line, format!("{} has no key `{name}`{}", self.name, nearest(name, &known)));
+            diagnostics.note(line, format!("{} has no key `{name}`{}", self.name, nearest(name, &known)));
         }
     }
 }

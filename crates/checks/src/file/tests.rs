@@ -108,7 +108,7 @@ fn a_derived_field_is_computed_from_what_its_expression_reads() {
         expression = '{ "$subtract": [ { "$sum": "$in.amount" }, { "$sum": "$out.amount" } ] }'
     "#;
     let Rule::Derived(derived) = check(rule).unwrap().rule else { panic!("another rule") };
-    assert_eq!(derived.history, ["in", "out"]);
+    assert_eq!(derived.inputs, ["in", "out"]);
     assert_eq!(derived.tolerance, None);
 }
 
@@ -174,9 +174,9 @@ fn each_mistake_is_told_with_its_line_and_what_was_meant() {
     ] {
         let error = check(rule).expect_err(rule);
         let found = error
-            .mistakes()
+            .diagnostics()
             .iter()
-            .any(|mistake| mistake.line == line && mistake.message.contains(complaint));
+            .any(|diagnostic| diagnostic.line == line && diagnostic.message.contains(complaint));
         assert!(found, "{rule}\nline {line} {complaint:?} is not in\n{error}");
     }
 }
@@ -185,7 +185,7 @@ fn each_mistake_is_told_with_its_line_and_what_was_meant() {
 fn all_mistakes_are_told_at_once_in_the_order_of_their_lines() {
     let text = "[[check]]\nname = \"A b\"\nseverity = \"fatal\"\ndatabase = \"a.b\"\ncollection = \"\"\ninterval = \"x\"\nforbid = '{'\nextra = 1";
     let lines: Vec<_> =
-        Checks::parse(text).unwrap_err().mistakes().iter().map(|mistake| mistake.line).collect();
+        Checks::parse(text).unwrap_err().diagnostics().iter().map(|diagnostic| diagnostic.line).collect();
     assert_eq!(lines, [2, 3, 4, 5, 6, 7, 8]);
 }
 

@@ -8,17 +8,22 @@ use mongodb::bson::Bson;
 
 use crate::check::{Check, Derived, NumberType, Rule};
 use crate::file::Checks;
-use crate::repair::Record;
+use crate::repair::RepairRecord;
 use crate::repair::number::type_of;
 
 /// The check of a file whose repair a record claims to be of.
-pub(crate) fn named<'a>(checks: &'a Checks, record: &Record) -> Result<&'a Check, String> {
+pub(crate) fn named<'a>(checks: &'a Checks, record: &RepairRecord) -> Result<&'a Check, String> {
     checks.find(&record.check).ok_or_else(|| "none of the checks has that name".to_owned())
 }
 
 /// Whether a record may be of a repair by that check, in that database. `any_value`: also of one that replaced what
 /// was no number.
-pub(crate) fn agrees(check: &Check, database: &str, record: &Record, any_value: bool) -> Result<(), String> {
+pub(crate) fn agrees(
+    check: &Check,
+    database: &str,
+    record: &RepairRecord,
+    any_value: bool,
+) -> Result<(), String> {
     let differs =
         |what: &str, own: &str| Err(format!("it names another {what} than the check: that is {own}"));
     if check.name != record.check {
@@ -49,7 +54,7 @@ pub(crate) fn agrees(check: &Check, database: &str, record: &Record, any_value: 
 }
 
 /// Whether a repair could have replaced the one value by the other, and may be undone.
-fn reversible(derived: &Derived, record: &Record, any_value: bool) -> Result<(), String> {
+fn reversible(derived: &Derived, record: &RepairRecord, any_value: bool) -> Result<(), String> {
     let Some(after) = &record.after else {
         return Err("it lacks the value that was set: a repair always sets one".to_owned());
     };
@@ -99,7 +104,7 @@ mod tests {
     use mongodb::bson::{DateTime, doc};
 
     use super::*;
-    use crate::repair::By;
+    use crate::repair::Author;
 
     const FILE: &str = r#"
         [defaults]
@@ -119,35 +124,35 @@ mod tests {
         forbid = '{ "balance": { "$lt": 0 } }'
     "#;
 
-    fn record(check: &str) -> Record {
-        Record {
+    fn record(check: &str) -> RepairRecord {
+        RepairRecord {
             id: ObjectId::new(),
             run: ObjectId::new(),
             undoes: None,
             undone_by: None,
             at: DateTime::now(),
-            by: By { name: "ann".into(), users: Vec::new() },
+            by: Author { name: "ann".into(), users: Vec::new() },
             check: check.into(),
             collection: "accounts".into(),
             document: Bson::Int32(1),
             field: "balance".into(),
             before: Some(Bson::Int64(1)),
             after: Some(Bson::Int64(2)),
-            history: Vec::new(),
+            inputs: Vec::new(),
         }
     }
 
     #[test]
     fn a_record_that_differs_from_the_check_is_refused() {
         let checks = Checks::parse(FILE).unwrap();
-        let refused = |record: &Record, database: &str| {
+        let refused = |record: &RepairRecord, database: &str| {
             named(&checks, record).and_then(|check| agrees(check, database, record, false))
         };
         assert_eq!(refused(&record("drift"), "d"), Ok(()));
         assert!(refused(&record("drift"), "admin").unwrap_err().contains("the database d"));
         assert!(refused(&record("other"), "d").unwrap_err().contains("none of the checks"));
         assert!(refused(&record("negative"), "d").unwrap_err().contains("derives no field"));
-        let changed = |change: fn(&mut Record)| {
+        let changed = |change: fn(&mut RepairRecord)| {
             let mut record = record("drift");
             change(&mut record);
             refused(&record, "d").unwrap_err()
@@ -166,7 +171,7 @@ mod tests {
     fn only_values_of_which_a_repair_makes_one_of_the_other_are_put_back() {
         let checks = Checks::parse(FILE).unwrap();
         let judged = |check: &str, before: Option<Bson>, after: Option<Bson>, any: bool| {
-            agrees(checks.find(check).unwrap(), "d", &Record { before, after, ..record(check) }, any)
+            agrees(checks.find(check).unwrap(), "d", &RepairRecord { before, after, ..record(check) }, any)
         };
         let long = || Some(Bson::Int64(2));
         for before in [long(), None, Some(Bson::Null)] {

@@ -5,14 +5,14 @@ use mongodb::bson::{Bson, Document};
 use crate::check::Derived;
 use crate::file::fields;
 use crate::repair::number::Sum;
-use crate::repair::{Repair, Trace};
+use crate::repair::{InputValue, Repair};
 use crate::shown::extended_json;
 use crate::strict::stages;
 
-pub(crate) fn repair(derived: &Derived, evidence: &Document, history: &[Trace]) -> Repair {
+pub(crate) fn repair(derived: &Derived, evidence: &Document, inputs: &[InputValue]) -> Repair {
     let parts = evidence.get_array("odd").map(Vec::as_slice).unwrap_or_default();
     let mut told: Vec<_> = parts.iter().filter_map(Bson::as_document).map(part).collect();
-    history.iter().filter_map(|trace| trace.value.as_ref()).for_each(|value| grouped(value, &mut told));
+    inputs.iter().filter_map(|trace| trace.value.as_ref()).for_each(|value| grouped(value, &mut told));
     told.extend(evidence.get_document(stages::ODD).ok().map(of_group));
     if !told.is_empty() {
         return Repair::Impossible(told.join("; "));
@@ -81,7 +81,7 @@ fn grouped(value: &Bson, told: &mut Vec<String>) {
 
 /// Whether all that a field is computed from is empty. What stages have made is not looked at, but for whether they
 /// have looked up something.
-pub(crate) fn is_empty(derived: &Derived, evidence: &Document, history: &[Trace]) -> bool {
+pub(crate) fn is_empty(derived: &Derived, evidence: &Document, inputs: &[InputValue]) -> bool {
     let joined = evidence.get_array("joined").map(Vec::as_slice).unwrap_or_default();
     if joined.iter().any(|joined| *joined == Bson::Boolean(true)) {
         return false;
@@ -93,7 +93,7 @@ pub(crate) fn is_empty(derived: &Derived, evidence: &Document, history: &[Trace]
     }
     let own = own_inputs(derived);
     let value =
-        |path: &String| history.iter().find(|trace| trace.path == *path).map(|trace| trace.value.as_ref());
+        |path: &String| inputs.iter().find(|trace| trace.path == *path).map(|trace| trace.value.as_ref());
     let values: Vec<_> = own.iter().filter_map(value).collect();
     let is_nothing = |value: &Option<&Bson>| match value {
         None | Some(Bson::Null | Bson::Undefined) => true,

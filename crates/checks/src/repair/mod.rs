@@ -25,10 +25,10 @@ mod record;
 mod require;
 mod undo;
 
-pub use apply::{Outcome, Workshop, open};
-pub use plan::{Plan, PlanOptions, Repair, Step, UnknownId, plan, plan_with};
-pub use record::{By, Record};
-pub use undo::{MOST_RECORDS, StoredRecord, UndoOptions, Which, records, undo, undo_with};
+pub use apply::{RepairOutcome, Repairer};
+pub use plan::{PlanOptions, Repair, RepairPlan, Step, UnknownId, plan, plan_with};
+pub use record::{Author, RepairRecord};
+pub use undo::{MAX_RECORDS, StoredRecord, UndoOptions, UndoSelector, records, undo, undo_with};
 
 #[cfg(feature = "fuzzing")]
 pub(crate) use claim::{agrees, named};
@@ -37,7 +37,7 @@ use mongodb::bson::Bson;
 /// One value that a field was computed from.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
-pub struct Trace {
+pub struct InputValue {
     /// Its path.
     pub path: String,
     /// Its value; nothing if the document has none.

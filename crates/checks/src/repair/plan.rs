@@ -8,7 +8,7 @@ use crate::check::{Check, Derived, Rule};
 use crate::failure::{Failure, Reason};
 use crate::pipeline;
 use crate::presence::Catalog;
-use crate::repair::Trace;
+use crate::repair::InputValue;
 use crate::repair::judge;
 use crate::repair::number::Number;
 use crate::repair::require;
@@ -16,7 +16,7 @@ use crate::repair::require;
 /// The steps for one check.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
-pub struct Plan {
+pub struct RepairPlan {
     /// One for each document that violates it.
     pub steps: Vec<Step>,
     /// There are more than were asked for.
@@ -32,22 +32,22 @@ pub struct UnknownId {
     /// As it was asked for.
     pub id: Bson,
     /// The same in another type, that a document has: an ObjectId for its text, a number for its text.
-    pub meant: Option<Bson>,
+    pub suggestion: Option<Bson>,
 }
 
 /// What a plan is for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PlanOptions {
     ids: Vec<Bson>,
-    most: u32,
+    limit: u32,
     empty_inputs: bool,
 }
 
 impl PlanOptions {
     /// A plan for at most so many documents.
     #[must_use]
-    pub fn new(most: u32) -> Self {
-        Self { ids: Vec::new(), most, empty_inputs: false }
+    pub fn new(limit: u32) -> Self {
+        Self { ids: Vec::new(), limit, empty_inputs: false }
     }
 
     /// Only for documents with these ids, if there are any.
@@ -77,11 +77,11 @@ pub struct Step {
     /// What the field should be, as the server computed it; nothing if that cannot be said.
     pub expected: Option<Bson>,
     /// What that was computed from.
-    pub history: Vec<Trace>,
+    pub inputs: Vec<InputValue>,
     /// What can be done.
     pub repair: Repair,
     /// All of it as the server sent it, to be compared later.
-    pub(crate) seen: Vec<u8>,
+    pub(crate) fingerprint: Vec<u8>,
     /// All that it is computed from is there, and empty.
     pub(crate) is_empty: bool,
 }
@@ -107,8 +107,8 @@ pub enum Repair {
 /// # Cancellation
 ///
 /// A plan that is dropped changes nothing.
-pub async fn plan(client: &Client, check: &Check, ids: &[Bson], most: u32) -> Result<Plan, Failure> {
-    plan_with(client, check, &PlanOptions::new(most).ids(ids)).await
+pub async fn plan(client: &Client, check: &Check, ids: &[Bson], limit: u32) -> Result<RepairPlan, Failure> {
+    plan_with(client, check, &PlanOptions::new(limit).ids(ids)).await
 }
 
 /// Reads what a repair of that check would do, without doing it.
@@ -123,7 +123,7 @@ pub async fn plan(client: &Client, check: &Check, ids: &[Bson], most: u32) -> Re
 /// # Cancellation
 ///
 /// A plan that is dropped changes nothing.
-pub async fn plan_with(client: &Client, check: &Check, options: &PlanOptions) -> Result<Plan, Failure> {
+pub async fn plan_with(client: &Client, check: &Check, options: &PlanOptions) -> Result<RepairPlan, Failure> {
     let derived = derived(check)?;
     let reader = Reader { client, check, derived };
     require::readable(&reader).await?;
@@ -136,12 +136,12 @@ pub async fn plan_with(client: &Client, check: &Check, options: &PlanOptions) ->
     stages.extend(pipeline::selected(derived));
     stages.extend(pipeline::inputs(derived));
     stages.push(pipeline::violating(derived));
-    stages.push(doc! {"$limit": i64::from(options.most) + 1});
+    stages.push(doc! {"$limit": i64::from(options.limit) + 1});
     stages.push(pipeline::evidence(derived));
     let mut cursor = reader.aggregate(stages).await?;
-    let mut plan = Plan { steps: Vec::new(), more: false, unknown };
+    let mut plan = RepairPlan { steps: Vec::new(), more: false, unknown };
     while cursor.advance().await? {
-        if plan.steps.len() == options.most as usize {
+        if plan.steps.len() == options.limit as usize {
             plan.more = true;
             break;
         }
@@ -213,23 +213,23 @@ pub(crate) fn derived(check: &Check) -> Result<&Derived, Failure> {
 
 impl Step {
     /// From what [`pipeline::evidence`] makes of a document.
-    pub(crate) fn read(derived: &Derived, seen: &RawDocument) -> Result<Self, Failure> {
-        let evidence = document(seen)?;
-        let seen = seen.as_bytes().to_owned();
+    pub(crate) fn read(derived: &Derived, fingerprint: &RawDocument) -> Result<Self, Failure> {
+        let evidence = document(fingerprint)?;
+        let fingerprint = fingerprint.as_bytes().to_owned();
         let id = evidence.get("_id").cloned().ok_or_else(|| Failure::malformed("a document without _id"))?;
-        let history = evidence.get_array("history").map(Vec::as_slice).unwrap_or_default();
-        let history: Vec<_> = history
+        let inputs = evidence.get_array("inputs").map(Vec::as_slice).unwrap_or_default();
+        let inputs: Vec<_> = inputs
             .iter()
             .filter_map(Bson::as_document)
-            .map(|trace| Trace {
+            .map(|trace| InputValue {
                 path: trace.get_str("path").unwrap_or_default().to_owned(),
                 value: trace.get("value").cloned(),
             })
             .collect();
         let (actual, expected) = (evidence.get("actual").cloned(), evidence.get("expected").cloned());
-        let repair = judge::repair(derived, &evidence, &history);
-        let is_empty = judge::is_empty(derived, &evidence, &history);
-        Ok(Self { id, history, repair, actual, expected, seen, is_empty })
+        let repair = judge::repair(derived, &evidence, &inputs);
+        let is_empty = judge::is_empty(derived, &evidence, &inputs);
+        Ok(Self { id, inputs, repair, actual, expected, fingerprint, is_empty })
     }
 
     pub(crate) fn is_possible(&self) -> bool {

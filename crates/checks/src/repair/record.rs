@@ -4,11 +4,11 @@ use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Bson, DateTime, Document, doc};
 
 use crate::failure::Failure;
-use crate::repair::Trace;
+use crate::repair::InputValue;
 
 /// Who repairs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct By {
+pub struct Author {
     /// A person, as the caller names them.
     pub name: String,
     /// The users as which MongoDB knows the connection.
@@ -18,7 +18,7 @@ pub struct By {
 /// One change, as it stands in the collection of records. It is a claim: whoever may insert there can have written it.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
-pub struct Record {
+pub struct RepairRecord {
     /// Its `_id`.
     pub id: ObjectId,
     /// What all changes of one run have in common.
@@ -30,7 +30,7 @@ pub struct Record {
     /// When, by the clock of whoever repaired.
     pub at: DateTime,
     /// Who.
-    pub by: By,
+    pub author: Author,
     /// The check.
     pub check: String,
     /// The collection of the document.
@@ -44,10 +44,10 @@ pub struct Record {
     /// What it has been since; nothing if the document has lacked it.
     pub after: Option<Bson>,
     /// What it was computed from.
-    pub history: Vec<Trace>,
+    pub inputs: Vec<InputValue>,
 }
 
-impl Record {
+impl RepairRecord {
     pub(crate) fn to_document(&self) -> Document {
         let Self {
             id,
@@ -55,18 +55,18 @@ impl Record {
             undoes,
             undone_by,
             at,
-            by,
+            author,
             check,
             collection,
             document,
             field,
             before,
             after,
-            history,
+            inputs,
         } = self;
-        let history: Vec<_> = history
+        let inputs: Vec<_> = inputs
             .iter()
-            .map(|Trace { path, value }| {
+            .map(|InputValue { path, value }| {
                 let mut trace = doc! {"path": path};
                 trace.extend(value.clone().map(|value| ("value".to_owned(), value)));
                 trace
@@ -77,12 +77,12 @@ impl Record {
             "kind": if undoes.is_some() { "undo" } else { "repair" },
             "run": run,
             "at": at,
-            "by": {"name": &by.name, "users": &by.users},
+            "by": {"name": &author.name, "users": &author.users},
             "check": check,
             "collection": collection,
             "document": document,
             "field": field,
-            "history": history,
+            "inputs": inputs,
             "version": env!("CARGO_PKG_VERSION"),
         };
         // What the document lacked is lacking here as well, and is no null.
@@ -107,8 +107,8 @@ impl Record {
         let users = by.get_array("users").map(Vec::as_slice).unwrap_or_default();
         let users = users.iter().filter_map(|user| user.as_str().map(str::to_owned)).collect();
         // Not among what an undo reads: it may be long, and decides on nothing.
-        let history = stored.get_array("history").map(Vec::as_slice).unwrap_or_default();
-        let history = history.iter().filter_map(Bson::as_document).map(|trace| Trace {
+        let inputs = stored.get_array("inputs").map(Vec::as_slice).unwrap_or_default();
+        let inputs = inputs.iter().filter_map(Bson::as_document).map(|trace| InputValue {
             path: trace.get_str("path").unwrap_or_default().to_owned(),
             value: trace.get("value").cloned(),
         });
@@ -121,7 +121,7 @@ impl Record {
                 .transpose()?,
             undone_by: stored.get_object_id("undoneBy").ok(),
             at: *stored.get_datetime("at").map_err(odd)?,
-            by: By { name: by.get_str("name").unwrap_or_default().to_owned(), users },
+            author: Author { name: by.get_str("name").unwrap_or_default().to_owned(), users },
             check: text("check")?,
             collection: text("collection")?,
             document: stored
@@ -131,7 +131,7 @@ impl Record {
             field: text("field")?,
             before: stored.get("before").cloned(),
             after: stored.get("after").cloned(),
-            history: history.collect(),
+            inputs: inputs.collect(),
         })
     }
 }
@@ -142,28 +142,28 @@ mod tests {
 
     #[test]
     fn a_record_comes_back_as_it_was_written() {
-        let mut record = Record {
+        let mut record = RepairRecord {
             id: ObjectId::new(),
             run: ObjectId::new(),
             undoes: None,
             undone_by: None,
             at: DateTime::now(),
-            by: By { name: "ann@host".into(), users: vec!["root@admin".into()] },
+            author: Author { name: "ann@host".into(), users: vec!["root@admin".into()] },
             check: "balance".into(),
             collection: "retainers".into(),
             document: Bson::Int32(1),
             field: "balance".into(),
             before: None,
             after: Some(Bson::Null),
-            history: vec![
-                Trace { path: "in".into(), value: Some(Bson::Array(Vec::new())) },
-                Trace { path: "out".into(), value: None },
+            inputs: vec![
+                InputValue { path: "in".into(), value: Some(Bson::Array(Vec::new())) },
+                InputValue { path: "out".into(), value: None },
             ],
         };
-        assert_eq!(Record::from_document(&record.to_document()).unwrap(), record);
+        assert_eq!(RepairRecord::from_document(&record.to_document()).unwrap(), record);
         record.undoes = Some(ObjectId::new());
         record.undone_by = Some(ObjectId::new());
-        assert_eq!(Record::from_document(&record.to_document()).unwrap(), record);
+        assert_eq!(RepairRecord::from_document(&record.to_document()).unwrap(), record);
         assert_eq!(record.to_document().get_str("kind").ok(), Some("undo"));
     }
 }

@@ -47,14 +47,14 @@ pub(crate) async fn known(reader: &Reader<'_>, ids: &[Bson]) -> Result<Vec<Unkno
     let mut unknown = Vec::new();
     for id in ids {
         if !reader.catalog().any(&reader.check.collection, doc! {"_id": {"$eq": id}}).await? {
-            unknown.push(UnknownId { id: id.clone(), meant: meant(reader, id).await? });
+            unknown.push(UnknownId { id: id.clone(), suggestion: suggestion(reader, id).await? });
         }
     }
     Ok(unknown)
 }
 
 /// An id of another type that somebody may have meant: an ObjectId and its text, a number and its text.
-async fn meant(reader: &Reader<'_>, id: &Bson) -> Result<Option<Bson>, Failure> {
+async fn suggestion(reader: &Reader<'_>, id: &Bson) -> Result<Option<Bson>, Failure> {
     let mut others = Vec::new();
     match id {
         Bson::ObjectId(id) => others.push(Bson::String(id.to_hex())),

@@ -11,22 +11,22 @@ use crate::check::Check;
 use crate::failure::{Failure, Reason};
 use crate::file::Checks;
 use crate::pipeline;
-use crate::repair::Record;
-use crate::repair::apply::{Look, Outcome, Workshop, look, same};
+use crate::repair::RepairRecord;
+use crate::repair::apply::{Matches, RepairOutcome, Repairer, look, same};
 use crate::repair::claim;
 use crate::repair::plan::{derived, document};
 
 /// Which repairs to undo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Which {
-    /// The one of that record.
+pub enum UndoSelector {
+    /// The repair with that record.
     Record(ObjectId),
-    /// All of one run.
+    /// All repairs of one run.
     Run(ObjectId),
 }
 
 /// More records than this are no repairs of one run: nobody holds them all to show them.
-pub const MOST_RECORDS: usize = 100_000;
+pub const MAX_RECORDS: usize = 100_000;
 /// So many bytes of records are held at most, whatever somebody has put into them.
 const MOST_BYTES: usize = 256 << 20;
 
@@ -35,7 +35,7 @@ const MOST_BYTES: usize = 256 << 20;
 #[non_exhaustive]
 pub enum StoredRecord {
     /// A record with all that one has. Whether it is true, [`undo`] judges.
-    Readable(Box<Record>),
+    Readable(Box<RepairRecord>),
     /// It lacks something, or holds what no record holds. It cannot be undone.
     Malformed {
         /// Its `_id`, whatever that is.
@@ -48,7 +48,7 @@ pub enum StoredRecord {
 impl StoredRecord {
     /// The record, if it can be read as one.
     #[must_use]
-    pub fn record(&self) -> Option<&Record> {
+    pub fn record(&self) -> Option<&RepairRecord> {
         match self {
             Self::Readable(record) => Some(record),
             Self::Malformed { .. } => None,
@@ -60,32 +60,32 @@ impl StoredRecord {
 ///
 /// # Errors
 ///
-/// If the server does not answer, or there are more than [`MOST_RECORDS`] or 256 MiB of them.
-pub async fn records(workshop: &Workshop, which: Which) -> Result<Vec<StoredRecord>, Failure> {
-    let mut filter = match which {
-        Which::Record(id) => doc! {"_id": id},
-        Which::Run(id) => doc! {"run": id},
+/// If the server does not answer, or there are more than [`MAX_RECORDS`] or 256 MiB of them.
+pub async fn records(repairer: &Repairer, selector: UndoSelector) -> Result<Vec<StoredRecord>, Failure> {
+    let mut filter = match selector {
+        UndoSelector::Record(id) => doc! {"_id": id},
+        UndoSelector::Run(id) => doc! {"run": id},
     };
     filter.insert("kind", "repair");
-    let stored = workshop.records.clone_with_type::<RawDocumentBuf>();
-    let find = stored.find(filter).sort(doc! {"_id": -1}).projection(doc! {"history": 0});
+    let stored = repairer.records.clone_with_type::<RawDocumentBuf>();
+    let find = stored.find(filter).sort(doc! {"_id": -1}).projection(doc! {"inputs": 0});
     let mut cursor = find.read_concern(ReadConcern::majority()).await?;
     let (mut found, mut bytes) = (Vec::new(), 0_usize);
     while cursor.advance().await? {
         let raw = cursor.current();
         bytes = bytes.saturating_add(raw.as_bytes().len());
-        if found.len() == MOST_RECORDS || bytes > MOST_BYTES {
+        if found.len() == MAX_RECORDS || bytes > MOST_BYTES {
             return Err(Failure::new(
                 Reason::Other,
                 format!(
-                    "{} has more than {MOST_RECORDS} records, or {} MiB of them, for these repairs: no run makes so many. \
+                    "{} has more than {MAX_RECORDS} records, or {} MiB of them, for these repairs: no run makes so many. \
                      Undo single ones with --undo",
-                    workshop.records.namespace(),
+                    repairer.records.namespace(),
                     MOST_BYTES >> 20
                 ),
             ));
         }
-        let read = document(raw).and_then(|stored| Record::from_document(&stored));
+        let read = document(raw).and_then(|stored| RepairRecord::from_document(&stored));
         found.push(match read {
             Ok(record) => StoredRecord::Readable(Box::new(record)),
             Err(failure) => StoredRecord::Malformed {
@@ -119,7 +119,7 @@ impl UndoOptions {
     }
 }
 
-impl Workshop {
+impl Repairer {
     /// The check by which a record can be undone: the one that it names, of this database, with the same collection and
     /// field, whose repair could have replaced the one value by the other.
     ///
@@ -129,7 +129,7 @@ impl Workshop {
     pub fn check_of<'a>(
         &self,
         checks: &'a Checks,
-        record: &Record,
+        record: &RepairRecord,
         options: UndoOptions,
     ) -> Result<&'a Check, String> {
         let check = claim::named(checks, record)?;
@@ -141,13 +141,17 @@ impl Workshop {
 ///
 /// # Errors
 ///
-/// As of [`Workshop::repair`].
+/// As of [`Repairer::repair`].
 ///
 /// # Cancellation
 ///
-/// As of [`Workshop::repair`].
-pub async fn undo(workshop: &Workshop, check: &Check, record: &Record) -> Result<Outcome, Failure> {
-    undo_with(workshop, check, record, UndoOptions::new()).await
+/// As of [`Repairer::repair`].
+pub async fn undo(
+    repairer: &Repairer,
+    check: &Check,
+    record: &RepairRecord,
+) -> Result<RepairOutcome, Failure> {
+    undo_with(repairer, check, record, UndoOptions::new()).await
 }
 
 /// Puts a field back to what it was before a repair, if it is still byte for byte what the repair has made of it. What
@@ -158,71 +162,71 @@ pub async fn undo(workshop: &Workshop, check: &Check, record: &Record) -> Result
 ///
 /// # Errors
 ///
-/// As of [`Workshop::repair`].
+/// As of [`Repairer::repair`].
 ///
 /// # Cancellation
 ///
-/// As of [`Workshop::repair`].
+/// As of [`Repairer::repair`].
 pub async fn undo_with(
-    workshop: &Workshop,
+    repairer: &Repairer,
     check: &Check,
-    record: &Record,
+    record: &RepairRecord,
     options: UndoOptions,
-) -> Result<Outcome, Failure> {
+) -> Result<RepairOutcome, Failure> {
     let derived = derived(check)?;
-    if let Err(why) = claim::agrees(check, workshop.database.name(), record, options.any_value) {
-        return Ok(Outcome::Refused(why));
+    if let Err(why) = claim::agrees(check, repairer.database.name(), record, options.any_value) {
+        return Ok(RepairOutcome::Refused(why));
     }
     let field = [pipeline::field(&derived.field)];
     let mut stages = pipeline::selected(derived);
     stages.extend(field.clone());
-    let undoing = Record {
+    let undoing = RepairRecord {
         id: ObjectId::new(),
-        run: workshop.run(),
+        run: repairer.run(),
         undoes: Some(record.id),
         undone_by: None,
         at: DateTime::now(),
-        by: workshop.by.clone(),
+        author: repairer.author.clone(),
         before: record.after.clone(),
         after: record.before.clone(),
-        history: Vec::new(),
+        inputs: Vec::new(),
         ..record.clone()
     };
-    let collection = workshop.database.collection::<Document>(&check.collection);
-    let made = workshop.transact(async |session| {
+    let collection = repairer.database.collection::<Document>(&check.collection);
+    let made = repairer.transact(async |session| {
         let open = doc! {"_id": record.id, "undoneBy": {"$exists": false}};
-        let found = workshop.records.find_one(open.clone()).projection(doc! {"_id": 1});
+        let found = repairer.records.find_one(open.clone()).projection(doc! {"_id": 1});
         if found.session(&mut *session).await?.is_none() {
-            return Ok(Outcome::Refused("it has been undone already".to_owned()));
+            return Ok(RepairOutcome::Refused("it has been undone already".to_owned()));
         }
         let now = match look(&collection, &record.document, &stages, session).await? {
-            Look::One(now) => now,
-            Look::Several => return Ok(Outcome::Changed),
-            Look::None => {
+            Matches::One(now) => now,
+            Matches::Several => return Ok(RepairOutcome::Changed),
+            Matches::None => {
                 return Ok(match look(&collection, &record.document, &field, session).await? {
-                    Look::One(_) => {
-                        Outcome::Refused("the check's `where` does not select the document".to_owned())
+                    Matches::One(_) => {
+                        RepairOutcome::Refused("the check's `where` does not select the document".to_owned())
                     }
-                    Look::None | Look::Several => Outcome::Changed,
+                    Matches::None | Matches::Several => RepairOutcome::Changed,
                 });
             }
         };
         let is_same = document(&now).is_ok_and(|now| same(now.get("actual"), record.after.as_ref()));
         if !is_same {
-            return Ok(Outcome::Changed);
+            return Ok(RepairOutcome::Changed);
         }
         // In an update with operators, a value is a value, whatever it looks like.
         let change = match &undoing.after {
             Some(value) => doc! {"$set": {&derived.field: value}},
             None => doc! {"$unset": {&derived.field: ""}},
         };
-        let outcome = workshop.write(&collection, &undoing, change, &mut *session).await?;
-        if let Outcome::Done(_) = &outcome {
+        let outcome = repairer.write(&collection, &undoing, change, &mut *session).await?;
+        if let RepairOutcome::Done(_) = &outcome {
             // Of two who undo it at the same time, one conflicts here.
             let mark = doc! {"$set": {"undoneBy": undoing.id}};
-            workshop.records.update_one(open, mark).session(session).await?;
+            repairer.records.update_one(open, mark).session(session).await?;
         }
         Ok(outcome)
     });
-    workshop.told(made.await, undoing.id).await
+    repairer.told(made.await, undoing.id).await
 }

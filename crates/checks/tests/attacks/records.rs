@@ -3,7 +3,7 @@
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Bson, DateTime, Document, Regex, cstr, doc};
 use txnscope_checks::repair::{
-    Outcome, Record, StoredRecord, UndoOptions, Which, Workshop, records, undo, undo_with,
+    RepairOutcome, RepairRecord, Repairer, StoredRecord, UndoOptions, UndoSelector, records, undo, undo_with,
 };
 use txnscope_checks::{Check, Checks};
 
@@ -14,7 +14,7 @@ fn honest(run: ObjectId) -> Document {
     doc! {
         "_id": ObjectId::new(), "kind": "repair", "run": run, "at": DateTime::now(),
         "by": {"name": "ann@host", "users": ["ann@admin"]}, "check": "drift", "collection": "accounts",
-        "document": 1, "field": "balance", "history": [], "before": 5_i64, "after": 9_i64, "version": "0.1.0",
+        "document": 1, "field": "balance", "inputs": [], "before": 5_i64, "after": 9_i64, "version": "0.1.0",
     }
 }
 
@@ -66,7 +66,7 @@ fn forged() -> Vec<(&'static str, Document)> {
 
 struct Attack {
     money: Money,
-    workshop: Workshop,
+    repairer: Repairer,
     check: Check,
     run: ObjectId,
 }
@@ -79,9 +79,9 @@ impl Attack {
         money.fill("accounts", &[account(1, true), account(2, false)]).await;
         money.fill("users", &[doc! {"_id": 1, "admin": false, "balance": 9_i64}]).await;
         money.database.create_collection("view").view_on("accounts").await.unwrap();
-        let workshop = money.workshop().await;
+        let repairer = money.repairer().await;
         let check = check(&format!("{EMBEDDED}where = '{{ \"open\": true }}'\ntype = \"long\""));
-        Self { money, workshop, check, run: ObjectId::new() }
+        Self { money, repairer, check, run: ObjectId::new() }
     }
 
     async fn insert(&self, changes: Document) -> ObjectId {
@@ -108,12 +108,12 @@ impl Attack {
         (all, expressions.get_i64("$function").unwrap())
     }
 
-    async fn found(&self, which: Which) -> Vec<StoredRecord> {
-        records(&self.workshop, which).await.unwrap()
+    async fn found(&self, which: UndoSelector) -> Vec<StoredRecord> {
+        records(&self.repairer, which).await.unwrap()
     }
 
-    async fn undo(&self, record: &Record) -> Outcome {
-        undo(&self.workshop, &self.check, record).await.unwrap()
+    async fn undo(&self, record: &RepairRecord) -> RepairOutcome {
+        undo(&self.repairer, &self.check, record).await.unwrap()
     }
 }
 
@@ -124,17 +124,23 @@ async fn undo_refuses_each_record_that_differs_from_the_check_and_writes_nothing
     let checks = checks();
     for (what, changes) in forged() {
         let id = attack.insert(changes).await;
-        for stored in attack.found(Which::Record(id)).await {
+        for stored in attack.found(UndoSelector::Record(id)).await {
             let Some(record) = stored.record() else { continue };
             // Neither what is believed of it before it is shown, nor the undo itself, nor one that allows any value.
             let outcome = attack.undo(record).await;
-            assert!(matches!(outcome, Outcome::Refused(_) | Outcome::Changed), "{what}: {outcome:?}");
+            assert!(
+                matches!(outcome, RepairOutcome::Refused(_) | RepairOutcome::Changed),
+                "{what}: {outcome:?}"
+            );
             if !["a function as the value", "a text as the value", "a list as the value"].contains(&what)
                 && !["a flag as the value", "code as the value"].contains(&what)
             {
                 let options = UndoOptions::new().any_value(true);
-                let outcome = undo_with(&attack.workshop, &attack.check, record, options).await.unwrap();
-                assert!(matches!(outcome, Outcome::Refused(_) | Outcome::Changed), "{what}: {outcome:?}");
+                let outcome = undo_with(&attack.repairer, &attack.check, record, options).await.unwrap();
+                assert!(
+                    matches!(outcome, RepairOutcome::Refused(_) | RepairOutcome::Changed),
+                    "{what}: {outcome:?}"
+                );
             }
         }
         assert_eq!(attack.state().await, before, "{what}");
@@ -143,13 +149,13 @@ async fn undo_refuses_each_record_that_differs_from_the_check_and_writes_nothing
     assert_eq!(undone, 0, "a record of an undo that was none");
     // What was refused was refused for what it says: the honest one is undone.
     let id = attack.insert(doc! {}).await;
-    let stored = attack.found(Which::Record(id)).await;
+    let stored = attack.found(UndoSelector::Record(id)).await;
     let record = stored[0].record().unwrap();
     assert_eq!(
-        attack.workshop.check_of(&checks, record, UndoOptions::new()).map(|check| &*check.name),
+        attack.repairer.check_of(&checks, record, UndoOptions::new()).map(|check| &*check.name),
         Ok("drift")
     );
-    assert!(matches!(attack.undo(record).await, Outcome::Done(_)));
+    assert!(matches!(attack.undo(record).await, RepairOutcome::Done(_)));
     assert_eq!(attack.money.balance(1).await, Some(Bson::Int64(5)));
 }
 
@@ -180,12 +186,12 @@ async fn undo_puts_back_any_value_as_it_is_and_runs_none_of_it() {
         let set = doc! {"$set": {"balance": 9_i64}};
         attack.money.collection("accounts").update_one(doc! {"_id": 1}, set).await.unwrap();
         let id = attack.insert(doc! {"before": before.clone()}).await;
-        let stored = attack.found(Which::Record(id)).await;
+        let stored = attack.found(UndoSelector::Record(id)).await;
         let record = stored[0].record().unwrap();
-        assert!(matches!(attack.undo(record).await, Outcome::Refused(_)));
+        assert!(matches!(attack.undo(record).await, RepairOutcome::Refused(_)));
         let options = UndoOptions::new().any_value(true);
-        let outcome = undo_with(&attack.workshop, &attack.check, record, options).await.unwrap();
-        assert!(matches!(outcome, Outcome::Done(_)), "{outcome:?}");
+        let outcome = undo_with(&attack.repairer, &attack.check, record, options).await.unwrap();
+        assert!(matches!(outcome, RepairOutcome::Done(_)), "{outcome:?}");
         assert_eq!(attack.money.balance(1).await, Some(before));
     }
     assert_eq!(attack.state().await.1, javascript, "the server ran JavaScript");
@@ -210,14 +216,14 @@ async fn a_record_that_is_malformed_hides_no_other_of_its_run() {
         changes.iter().filter(|(_, value)| **value == Bson::Null).for_each(|(key, _)| _ = record.remove(key));
         attack.money.collection("repairs").insert_one(record).await.unwrap();
     }
-    let id = attack.insert(doc! {"history": [{"path": "in", "value": "x".repeat(1 << 20)}]}).await;
-    let found = attack.found(Which::Run(attack.run)).await;
+    let id = attack.insert(doc! {"inputs": [{"path": "in", "value": "x".repeat(1 << 20)}]}).await;
+    let found = attack.found(UndoSelector::Run(attack.run)).await;
     assert_eq!(found.len(), malformed.len() + 1);
     let readable: Vec<_> = found.iter().filter_map(StoredRecord::record).collect();
     assert_eq!(readable.iter().map(|record| record.id).collect::<Vec<_>>(), [id]);
     assert!(
-        readable[0].history.is_empty(),
+        readable[0].inputs.is_empty(),
         "it is not read: a megabyte for each record would fill the memory"
     );
-    assert!(matches!(attack.undo(readable[0]).await, Outcome::Done(_)));
+    assert!(matches!(attack.undo(readable[0]).await, RepairOutcome::Done(_)));
 }

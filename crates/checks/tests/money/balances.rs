@@ -1,7 +1,7 @@
 //! Two sums that are compared: what an audit must not call clean.
 
 use mongodb::bson::{Bson, Document, doc};
-use txnscope_checks::{Reason, Verdict};
+use txnscope_checks::{CheckResult, Reason};
 
 use crate::environment::{Money, check_of, decimal};
 
@@ -39,7 +39,7 @@ async fn audit_finds_amounts_of_a_balance_that_are_no_numbers() {
     ] {
         money.fill("gl", &lines).await;
         match money.audit(&check).await {
-            Verdict::Violated { count: 1, .. } => {}
+            CheckResult::Violated { count: 1, .. } => {}
             other => panic!("{what}: {other:?}"),
         }
     }
@@ -61,7 +61,7 @@ async fn audit_shows_the_part_of_a_balance_that_is_no_number() {
     let mut odd = line("900", 0);
     odd.insert("_id", "odd");
     money.fill("gl", &[line(5, 5), odd]).await;
-    let Verdict::Violated { sample, .. } = money.audit(&check).await else { panic!("clean") };
+    let CheckResult::Violated { sample, .. } = money.audit(&check).await else { panic!("clean") };
     let shown = sample[0].get_document("notNumbers").unwrap();
     assert_eq!(shown.get("count"), Some(&Bson::Int32(1)), "{shown}");
     assert!(shown.to_string().contains("\"odd\"") && shown.to_string().contains("\"900\""), "{shown}");
@@ -72,18 +72,18 @@ async fn audit_does_not_call_misspelt_paths_on_both_sides_clean() {
     let money = Money::start().await;
     money.fill("gl", &[line(5, 0), line(0, 4)]).await;
     let misspelt = check_of("gl", &balance("\"$debits\"", "\"$credits\"", ""));
-    assert!(matches!(money.audit(&misspelt).await, Verdict::Violated { .. }));
+    assert!(matches!(money.audit(&misspelt).await, CheckResult::Violated { .. }));
     let group = check_of("gl", &balance("\"$debit\"", "\"$credit\"", "\"$currency\""));
-    assert!(matches!(money.audit(&group).await, Verdict::Violated { .. }));
+    assert!(matches!(money.audit(&group).await, CheckResult::Violated { .. }));
     let optional = |side: &str| format!("{{ \"$ifNull\": [ \"${side}\", 0 ] }}");
     let misspelt = check_of("gl", &balance(&optional("debits"), &optional("credits"), ""));
-    let Verdict::Failed(failure) = money.audit(&misspelt).await else { panic!("it is not blind") };
+    let CheckResult::Failed(failure) = money.audit(&misspelt).await else { panic!("it is not blind") };
     assert_eq!(failure.reason, Reason::InvalidQuery);
     assert!(failure.message.contains("no document of gl has the field debits that is compared"), "{failure}");
     // A filter of both sides that selects nothing.
     let filtered =
         balance("\"$debit\"", "\"$credit\"", "").replace(" }", ", where = '{ \"state\": \"final\" }' }");
-    let Verdict::Failed(failure) = money.audit(&check_of("gl", &filtered)).await else {
+    let CheckResult::Failed(failure) = money.audit(&check_of("gl", &filtered)).await else {
         panic!("it is not blind")
     };
     assert!(failure.message.contains("has the field state of its `where`"), "{failure}");

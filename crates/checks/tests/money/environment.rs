@@ -4,8 +4,8 @@ use futures_util::TryStreamExt;
 use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 use mongodb::{Client, Collection, Database};
 use testkit::ReplicaSet;
-use txnscope_checks::repair::{Outcome, Plan, PlanOptions, Repair, Workshop, open, plan, plan_with};
-use txnscope_checks::{Check, Checks, Failure, Sample, Verdict, run};
+use txnscope_checks::repair::{PlanOptions, Repair, RepairOutcome, RepairPlan, Repairer, plan, plan_with};
+use txnscope_checks::{Check, CheckResult, Checks, Failure, SampleOptions, run};
 
 /// The sum of embedded amounts, as both files to copy have it.
 pub(crate) const EMBEDDED: &str = r#"[check.derived]
@@ -85,23 +85,23 @@ impl Money {
         self.get(id).await.get("balance").cloned()
     }
 
-    pub(crate) async fn plan(&self, check: &Check) -> Result<Plan, Failure> {
+    pub(crate) async fn plan(&self, check: &Check) -> Result<RepairPlan, Failure> {
         plan(&self.client, check, &[], 100).await
     }
 
-    pub(crate) async fn plan_of_nothing(&self, check: &Check) -> Result<Plan, Failure> {
+    pub(crate) async fn plan_of_nothing(&self, check: &Check) -> Result<RepairPlan, Failure> {
         plan_with(&self.client, check, &PlanOptions::new(100).empty_inputs(true)).await
     }
 
-    pub(crate) async fn workshop(&self) -> Workshop {
-        open(&self.client, "d", "repairs", "ann@test").await.unwrap()
+    pub(crate) async fn repairer(&self) -> Repairer {
+        Repairer::connect(&self.client, "d", "repairs", "ann@test").await.unwrap()
     }
 
-    pub(crate) async fn apply(&self, check: &Check, plan: &Plan) -> Vec<Outcome> {
-        let workshop = self.workshop().await;
+    pub(crate) async fn apply(&self, check: &Check, plan: &RepairPlan) -> Vec<RepairOutcome> {
+        let repairer = self.repairer().await;
         let mut outcomes = Vec::new();
         for step in &plan.steps {
-            outcomes.push(workshop.repair(check, step).await.unwrap());
+            outcomes.push(repairer.repair(check, step).await.unwrap());
         }
         outcomes
     }
@@ -113,31 +113,31 @@ impl Money {
         let (mut set, mut refused) = (Vec::new(), Vec::new());
         for (step, outcome) in plan.steps.iter().zip(outcomes) {
             match (outcome, &step.repair) {
-                (Outcome::Done(record), Repair::Set(value)) => {
+                (RepairOutcome::Done(record), Repair::Set(value)) => {
                     assert_eq!(record.after.as_ref(), Some(value));
                     set.push((step.id.clone(), value.clone()));
                 }
-                (Outcome::Refused(why), _) => refused.push((step.id.clone(), why)),
+                (RepairOutcome::Refused(why), _) => refused.push((step.id.clone(), why)),
                 (outcome, repair) => panic!("{outcome:?} {repair:?}"),
             }
         }
         (set, refused)
     }
 
-    pub(crate) async fn audit(&self, check: &Check) -> Verdict {
-        run(&self.client, check, Sample { most: 100, full: false }).await.verdict
+    pub(crate) async fn audit(&self, check: &Check) -> CheckResult {
+        run(&self.client, check, SampleOptions { limit: 100, full_documents: false }).await.result
     }
 
     /// What an audit finds wrong, by `_id`.
     pub(crate) async fn wrong(&self, check: &Check) -> Vec<Bson> {
         match self.audit(check).await {
-            Verdict::Clean { .. } => Vec::new(),
-            Verdict::Violated { sample, .. } => {
+            CheckResult::Clean { .. } => Vec::new(),
+            CheckResult::Violated { sample, .. } => {
                 let mut ids: Vec<_> = sample.iter().map(|one| one.get("_id").unwrap().clone()).collect();
                 ids.sort_by_key(Bson::to_string);
                 ids
             }
-            Verdict::Failed(failure) => panic!("{failure:?}"),
+            CheckResult::Failed(failure) => panic!("{failure:?}"),
         }
     }
 
@@ -145,7 +145,7 @@ impl Money {
     pub(crate) async fn refuses(&self, check: &Check, reason: txnscope_checks::Reason, told: &str) {
         let before = self.all(&check.collection).await;
         match self.audit(check).await {
-            Verdict::Failed(failure) => {
+            CheckResult::Failed(failure) => {
                 assert_eq!(failure.reason, reason, "{failure}");
                 assert!(failure.message.contains(told), "{failure}");
             }

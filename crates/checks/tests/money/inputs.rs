@@ -2,8 +2,8 @@
 
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Bson, doc};
-use txnscope_checks::repair::{Outcome, Repair, plan};
-use txnscope_checks::{Reason, Verdict};
+use txnscope_checks::repair::{Repair, RepairOutcome, plan};
+use txnscope_checks::{CheckResult, Reason};
 
 use crate::environment::{EMBEDDED, LINES, Money, check, check_of};
 
@@ -73,7 +73,7 @@ async fn repair_refuses_an_empty_inputs_collection_unless_told() {
 
     let planned = money.plan_of_nothing(&check).await.unwrap();
     let outcomes = money.apply(&check, &planned).await;
-    assert!(matches!(outcomes.as_slice(), [Outcome::Done(_), Outcome::Done(_)]), "{outcomes:?}");
+    assert!(matches!(outcomes.as_slice(), [RepairOutcome::Done(_), RepairOutcome::Done(_)]), "{outcomes:?}");
     assert_eq!(money.balance(1).await, Some(Bson::Int64(0)));
 }
 
@@ -174,7 +174,7 @@ async fn audit_does_not_call_a_misspelt_field_with_a_misspelt_input_clean() {
     let money = Money::start().await;
     accounts(&money).await;
     let check = check("[check.derived]\nfield = \"balanec\"\nexpression = '\"$totl\"'");
-    let Verdict::Failed(failure) = money.audit(&check).await else { panic!("it is not blind") };
+    let CheckResult::Failed(failure) = money.audit(&check).await else { panic!("it is not blind") };
     assert!(failure.message.contains("no document of accounts has the field balanec"), "{failure}");
 }
 
@@ -185,7 +185,8 @@ async fn repair_says_which_ids_no_document_has() {
     let none = Bson::Array(Vec::new());
     money.fill("accounts", &[doc! {"_id": id.to_hex(), "balance": 0, "in": &none, "out": &none}]).await;
     let planned = plan(&money.client, &check(EMBEDDED), &[id.into(), Bson::Int32(9)], 10).await.unwrap();
-    let unknown: Vec<_> = planned.unknown.iter().map(|one| (one.id.clone(), one.meant.clone())).collect();
+    let unknown: Vec<_> =
+        planned.unknown.iter().map(|one| (one.id.clone(), one.suggestion.clone())).collect();
     assert_eq!(unknown, [(id.into(), Some(id.to_hex().into())), (9.into(), None)]);
     let planned = plan(&money.client, &check(EMBEDDED), &[id.to_hex().into()], 10).await.unwrap();
     assert!(planned.unknown.is_empty() && planned.steps.is_empty(), "{planned:?}");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Bson, DateTime, Document, doc};
-use txnscope_checks::{Check, Checks, Verdict};
+use txnscope_checks::{Check, CheckResult, Checks};
 
 use crate::environment::{EMBEDDED, LINES, Money, check, decimal};
 
@@ -84,7 +84,7 @@ async fn refuses_each(money: &Money, check: &Check, number: impl Fn(i64) -> Bson
         );
     }
     // An audit finds each of them, whatever stands in the field.
-    let Verdict::Violated { count, sample, .. } = money.audit(check).await else { panic!("clean") };
+    let CheckResult::Violated { count, sample, .. } = money.audit(check).await else { panic!("clean") };
     assert_eq!(count, damaged().len() as u64 + 1);
     assert!(
         sample.iter().all(|one| one.contains_key("notNumbers") && !one.contains_key("expected")),

@@ -2,7 +2,7 @@
 
 use mongodb::bson::{Bson, doc};
 use txnscope_checks::Reason;
-use txnscope_checks::repair::{Outcome, Repair, undo};
+use txnscope_checks::repair::{Repair, RepairOutcome, undo};
 
 use crate::environment::{Money, check};
 
@@ -109,17 +109,17 @@ async fn undo_puts_back_a_field_that_stages_show_as_another() {
     let typed = format!("{}\ntype = \"long\"", rule(&back("\"$balance\""), "\"$sum\""));
     let planned = money.plan(&check(&typed)).await.unwrap();
     let outcomes = money.apply(&check(&typed), &planned).await;
-    let [Outcome::Done(record)] = outcomes.as_slice() else { panic!("{outcomes:?}") };
+    let [RepairOutcome::Done(record)] = outcomes.as_slice() else { panic!("{outcomes:?}") };
     assert_eq!(money.balance(1).await, Some(Bson::Int64(10)));
     assert_eq!(record.before, None, "the group shows null");
-    let undone = undo(&money.workshop().await, &check(&typed), record).await.unwrap();
-    assert!(matches!(undone, Outcome::Done(_)), "{undone:?}");
+    let undone = undo(&money.repairer().await, &check(&typed), record).await.unwrap();
+    assert!(matches!(undone, RepairOutcome::Done(_)), "{undone:?}");
     assert_eq!(money.get(1).await, doc! {"_id": 1});
 
     let changed = format!("{}\ntype = \"long\"", rule(&back("7"), "\"$sum\""));
     let planned = money.plan(&check(&changed)).await.unwrap();
     let outcomes = money.apply(&check(&changed), &planned).await;
-    assert!(matches!(outcomes.as_slice(), [Outcome::Refused(_)]), "{outcomes:?}");
+    assert!(matches!(outcomes.as_slice(), [RepairOutcome::Refused(_)]), "{outcomes:?}");
     assert_eq!(money.get(1).await, doc! {"_id": 1});
 }
 
@@ -132,7 +132,7 @@ async fn repair_refuses_a_field_that_is_computed_from_itself() {
     let planned = money.plan(&check).await.unwrap();
     assert_eq!(planned.steps[0].repair, Repair::Set(Bson::Int64(8)));
     let outcomes = money.apply(&check, &planned).await;
-    assert!(matches!(outcomes.as_slice(), [Outcome::Refused(_)]), "{outcomes:?}");
+    assert!(matches!(outcomes.as_slice(), [RepairOutcome::Refused(_)]), "{outcomes:?}");
     assert_eq!(money.balance(1).await, Some(Bson::Int64(7)));
     assert!(money.all("repairs").await.is_empty());
 }

@@ -1,7 +1,7 @@
 //! Taking back what a repair has done.
 
 use mongodb::bson::{Bson, doc};
-use txnscope_checks::repair::{Outcome, Which, records, undo};
+use txnscope_checks::repair::{RepairOutcome, UndoSelector, records, undo};
 
 use crate::environment::{EMBEDDED, LINES, Money, check};
 
@@ -17,17 +17,17 @@ async fn undo_puts_back_a_repair_whose_inputs_came_back() {
     let check = check(LINES);
     let planned = money.plan_of_nothing(&check).await.unwrap();
     let outcomes = money.apply(&check, &planned).await;
-    assert!(matches!(outcomes.as_slice(), [Outcome::Done(_), Outcome::Done(_)]), "{outcomes:?}");
+    assert!(matches!(outcomes.as_slice(), [RepairOutcome::Done(_), RepairOutcome::Done(_)]), "{outcomes:?}");
     assert_eq!(money.balance(2).await, Some(Bson::Int64(0)));
 
     money.fill("lines", &lines).await;
-    let workshop = money.workshop().await;
-    let Outcome::Done(made) = &outcomes[0] else { panic!("{outcomes:?}") };
-    let found = records(&workshop, Which::Run(made.run)).await.unwrap();
+    let repairer = money.repairer().await;
+    let RepairOutcome::Done(made) = &outcomes[0] else { panic!("{outcomes:?}") };
+    let found = records(&repairer, UndoSelector::Run(made.run)).await.unwrap();
     assert_eq!(found.len(), 2);
     for stored in &found {
-        let undone = undo(&workshop, &check, stored.record().unwrap()).await.unwrap();
-        assert!(matches!(undone, Outcome::Done(_)), "{undone:?}");
+        let undone = undo(&repairer, &check, stored.record().unwrap()).await.unwrap();
+        assert!(matches!(undone, RepairOutcome::Done(_)), "{undone:?}");
     }
     assert_eq!(money.all("accounts").await, accounts);
     assert!(money.wrong(&check).await.is_empty());
@@ -48,10 +48,14 @@ async fn undo_leaves_a_field_alone_that_has_changed_since() {
         let check = check(EMBEDDED);
         let planned = money.plan(&check).await.unwrap();
         let outcomes = money.apply(&check, &planned).await;
-        let [Outcome::Done(record)] = outcomes.as_slice() else { panic!("{outcomes:?}") };
+        let [RepairOutcome::Done(record)] = outcomes.as_slice() else { panic!("{outcomes:?}") };
         money.collection("accounts").update_one(doc! {"_id": 1}, change).await.unwrap();
         let changed = money.get(1).await;
-        assert_eq!(undo(&money.workshop().await, &check, record).await.unwrap(), Outcome::Changed, "{what}");
+        assert_eq!(
+            undo(&money.repairer().await, &check, record).await.unwrap(),
+            RepairOutcome::Changed,
+            "{what}"
+        );
         assert_eq!(money.get(1).await, changed, "{what}");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::{Client, Database};
-use txnscope_checks::{Sample, Verdict, run};
+use txnscope_checks::{CheckResult, SampleOptions, run};
 
 use crate::Count;
 use crate::cases::Dice;
@@ -60,13 +60,15 @@ pub(crate) async fn play(client: &Client, database: &Database, dice: &mut Dice, 
     count.cases += groups.len() as u64;
     let all = groups.iter().flat_map(|(_, lines)| lines);
     database.collection::<Document>("book").insert_many(all).await.unwrap();
-    let verdict = run(client, &check(RULE, "book"), Sample { most: 10_000, full: false }).await.verdict;
+    let verdict = run(client, &check(RULE, "book"), SampleOptions { limit: 10_000, full_documents: false })
+        .await
+        .result;
     let wrong: BTreeSet<String> = match verdict {
-        Verdict::Clean { .. } => BTreeSet::new(),
-        Verdict::Violated { sample, .. } => {
+        CheckResult::Clean { .. } => BTreeSet::new(),
+        CheckResult::Violated { sample, .. } => {
             sample.iter().map(|one| one.get("_id").unwrap().to_string()).collect()
         }
-        Verdict::Failed(failure) => panic!("{failure}"),
+        CheckResult::Failed(failure) => panic!("{failure}"),
     };
     for (group, lines) in &groups {
         let found = !wrong.contains(&group.to_string());

@@ -6,9 +6,10 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 use mongodb::{Client, Database};
 use txnscope_checks::repair::{
-    Outcome, PlanOptions, Repair, Step, UndoOptions, Which, open, plan_with, records, undo_with,
+    PlanOptions, Repair, RepairOutcome, Repairer, Step, UndoOptions, UndoSelector, plan_with, records,
+    undo_with,
 };
-use txnscope_checks::{Check, Checks, Sample, Verdict, run};
+use txnscope_checks::{Check, CheckResult, Checks, SampleOptions, run};
 
 use crate::Count;
 use crate::cases::Dice;
@@ -122,18 +123,20 @@ pub(crate) async fn play(
     let before = all(database).await;
     let check = round.check();
     let options = PlanOptions::new(10_000).empty_inputs(round.empty_inputs);
-    let verdict = run(client, &check, Sample { most: 10_000, full: false }).await.verdict;
+    let verdict = run(client, &check, SampleOptions { limit: 10_000, full_documents: false }).await.result;
     let planned = plan_with(client, &check, &options).await;
     if matches!(kind, Kind::UnwindTwice | Kind::Missing | Kind::MissingView) {
-        assert!(matches!(verdict, Verdict::Failed(_)), "{verdict:?}");
+        assert!(matches!(verdict, CheckResult::Failed(_)), "{verdict:?}");
         assert!(planned.is_err(), "{planned:?}");
         count.not_begun += round.accounts.len() as u64;
         return;
     }
     let wrong: BTreeSet<i64> = match verdict {
-        Verdict::Clean { .. } => BTreeSet::new(),
-        Verdict::Violated { sample, .. } => sample.iter().map(|one| one.get_i64("_id").unwrap()).collect(),
-        Verdict::Failed(failure) => panic!("{failure}"),
+        CheckResult::Clean { .. } => BTreeSet::new(),
+        CheckResult::Violated { sample, .. } => {
+            sample.iter().map(|one| one.get_i64("_id").unwrap()).collect()
+        }
+        CheckResult::Failed(failure) => panic!("{failure}"),
     };
     for (id, account) in &round.accounts {
         let say = oracle::audit(account.get("balance"), round.sum(*id), kind == Kind::Tolerant);
@@ -147,7 +150,7 @@ pub(crate) async fn play(
     }
 
     let planned = planned.unwrap_or_else(|failure| panic!("{failure}"));
-    let workshop = open(client, "money", "repairs", "fuzz").await.unwrap();
+    let repairer = Repairer::connect(client, "money", "repairs", "fuzz").await.unwrap();
     for step in &planned.steps {
         let Repair::Set(value) = &step.repair else { continue };
         let id = step.id.as_i64().unwrap();
@@ -163,11 +166,11 @@ pub(crate) async fn play(
     let first = dice.roll(ONE_IN);
     let is_made = |step: &&Step| step.id.as_i64().unwrap().unsigned_abs() % ONE_IN == first;
     let made = stream::iter(planned.steps.iter().filter(is_made))
-        .map(async |step| (step, workshop.repair(&check, step).await.unwrap()));
+        .map(async |step| (step, repairer.repair(&check, step).await.unwrap()));
     for (step, outcome) in made.buffer_unordered(AT_ONCE).collect::<Vec<_>>().await {
         match (outcome, &step.repair) {
-            (Outcome::Done(_), Repair::Set(_)) => count.repaired += 1,
-            (Outcome::Refused(_), _) => count.refused += 1,
+            (RepairOutcome::Done(_), Repair::Set(_)) => count.repaired += 1,
+            (RepairOutcome::Refused(_), _) => count.refused += 1,
             (outcome, repair) => panic!("{outcome:?} {repair:?} {}", step.id),
         }
     }
@@ -195,12 +198,12 @@ pub(crate) async fn play(
         rest.insert("balance", written.clone());
         assert_eq!(bytes(&rest), bytes(now), "more than the field has changed");
     }
-    take_back(&workshop, &check, &before, database, dice, count).await;
+    take_back(&repairer, &check, &before, database, dice, count).await;
 }
 
 /// The undo puts back every byte, also where the inputs are gone.
 async fn take_back(
-    workshop: &txnscope_checks::repair::Workshop,
+    repairer: &txnscope_checks::repair::Repairer,
     check: &Check,
     before: &BTreeMap<i64, Document>,
     database: &Database,
@@ -211,13 +214,13 @@ async fn take_back(
         return;
     }
     database.collection::<Document>("lines").drop().await.unwrap();
-    let made = records(workshop, Which::Run(workshop.run())).await.unwrap();
+    let made = records(repairer, UndoSelector::Run(repairer.run())).await.unwrap();
     // What stood in the place of a number may have been anything.
     let options = UndoOptions::new().any_value(true);
     let undone = stream::iter(&made)
-        .map(async |stored| undo_with(workshop, check, stored.record().unwrap(), options).await.unwrap());
+        .map(async |stored| undo_with(repairer, check, stored.record().unwrap(), options).await.unwrap());
     for undone in undone.buffer_unordered(AT_ONCE).collect::<Vec<_>>().await {
-        assert!(matches!(undone, Outcome::Done(_)), "{undone:?}");
+        assert!(matches!(undone, RepairOutcome::Done(_)), "{undone:?}");
         count.undone += 1;
     }
     for (id, account) in all(database).await {

@@ -9,7 +9,7 @@ fn record(run: ObjectId, changes: Document) -> Document {
     let mut record = doc! {
         "_id": ObjectId::new(), "kind": "repair", "run": run, "at": DateTime::now(),
         "by": {"name": "ann@host", "users": ["ann@admin"]}, "check": "drift", "collection": "retainers",
-        "document": 1, "field": "balance", "history": [], "before": 4_i64, "after": 5_i64, "version": "0.1.0",
+        "document": 1, "field": "balance", "inputs": [], "before": 4_i64, "after": 5_i64, "version": "0.1.0",
     };
     record.extend(changes);
     record

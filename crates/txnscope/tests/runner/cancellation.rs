@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use mongodb::bson::doc;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use testkit::{Flow, wait};
+use testkit::{ProxyMode, wait};
 use txnscope::{Abort, Transaction};
 
 use crate::stage::{OPERATION, Stage};
@@ -101,7 +101,7 @@ async fn a_first_statement_whose_reply_is_lost_leaves_nothing_open() {
     let (stage, proxy) = Stage::behind_a_proxy().await;
     // Connections that are warm, so that the statement is the next thing that passes.
     stage.client.database("admin").run_command(doc! {"ping": 1}).await.unwrap();
-    for flow in [Flow::RepliesHeld, Flow::Held] {
+    for flow in [ProxyMode::HoldReplies, ProxyMode::HoldAll] {
         let items = stage.items();
         let run = stage.runner.run_as(OPERATION, async |mut tx| {
             proxy.set(flow);
@@ -110,7 +110,7 @@ async fn a_first_statement_whose_reply_is_lost_leaves_nothing_open() {
         });
         // The server has executed it, or the network holds it: either way nothing more comes back.
         let seen = async {
-            if flow == Flow::RepliesHeld {
+            if flow == ProxyMode::HoldReplies {
                 wait::until("the transaction to be open", async || {
                     let status = stage.admin.database("admin").run_command(doc! {"serverStatus": 1}).await?;
                     let open = status.get_document("transactions")?.get_i64("currentOpen")?;
@@ -127,7 +127,7 @@ async fn a_first_statement_whose_reply_is_lost_leaves_nothing_open() {
             ended = run => panic!("{ended:?}"),
             () = seen => {}
         }
-        proxy.set(Flow::Open);
+        proxy.set(ProxyMode::Forward);
         stage.reconciled().await;
     }
     assert_eq!(stage.aborted_for("cancelled"), 2.0);
@@ -206,7 +206,10 @@ async fn a_storm_on_a_stalling_network_leaves_nothing_behind() {
     let (stage, proxy) = Stage::behind_a_proxy().await;
     let stall = async {
         let mut dice = StdRng::seed_from_u64(3);
-        for flow in [Flow::RepliesHeld, Flow::Open, Flow::Held, Flow::Open].into_iter().cycle() {
+        for flow in [ProxyMode::HoldReplies, ProxyMode::Forward, ProxyMode::HoldAll, ProxyMode::Forward]
+            .into_iter()
+            .cycle()
+        {
             proxy.set(flow);
             tokio::time::sleep(Duration::from_millis(dice.random_range(1..30))).await;
         }
@@ -215,7 +218,7 @@ async fn a_storm_on_a_stalling_network_leaves_nothing_behind() {
         () = storm(&stage, 300, 2) => {}
         () = stall => {}
     }
-    proxy.set(Flow::Open);
+    proxy.set(ProxyMode::Forward);
     stage.reconciled().await;
     stage.nothing_is_locked().await;
 }

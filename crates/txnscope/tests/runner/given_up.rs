@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use mongodb::bson::doc;
-use testkit::{FailPoint, Flow, wait};
+use testkit::{FailPoint, ProxyMode, wait};
 use tokio::time::timeout;
 use txnscope::transaction::Cause;
 use txnscope::{Abort, Reason, Transaction, TransactionError};
@@ -65,15 +65,15 @@ async fn a_first_statement_that_the_work_gives_up_leaves_no_transaction_open() {
         Then::Panics,
         Then::AnotherStatement,
     ] {
-        for flow in [Flow::RepliesHeld, Flow::Held] {
+        for flow in [ProxyMode::HoldReplies, ProxyMode::HoldAll] {
             proxy.set(flow);
             let run = stage.runner.run_as(OPERATION, async |mut tx| {
                 let result = give_up_the_first(&stage, &mut tx, then).await;
-                proxy.set(Flow::Open);
+                proxy.set(ProxyMode::Forward);
                 result
             });
             let ended = futures_util::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(run)).await;
-            proxy.set(Flow::Open);
+            proxy.set(ProxyMode::Forward);
             match (then, ended) {
                 (
                     Then::SaysNo | Then::AnotherStatement,
@@ -157,10 +157,10 @@ async fn a_later_statement_that_the_work_gives_up_leaves_no_transaction_open() {
         let items = stage.items();
         let ended = stage.runner.run_as(OPERATION, async |mut tx| {
             items.insert_one(doc! {"_id": i32::from(no)}).session(&mut tx).await?;
-            proxy.set(Flow::RepliesHeld);
+            proxy.set(ProxyMode::HoldReplies);
             let second = items.insert_one(doc! {"_id": 2 + i32::from(no)}).session(&mut tx);
             let late = timeout(PATIENCE, second.into_future()).await;
-            proxy.set(Flow::Open);
+            proxy.set(ProxyMode::Forward);
             assert!(late.is_err());
             if no { Err(NO.into()) } else { Ok::<_, Abort<Reason>>(()) }
         });
@@ -178,7 +178,7 @@ async fn a_later_statement_that_the_work_gives_up_leaves_no_transaction_open() {
 async fn what_was_never_sent_is_not_cleaned_up() {
     let stage = Stage::set().await;
     stage.client.database("admin").run_command(doc! {"ping": 1}).await.unwrap();
-    stage.set.members()[0].freeze().unwrap();
+    stage.set.members()[0].pause().unwrap();
     let items = stage.items();
     let rejected = stage.runner.run_as(OPERATION, async |mut tx| {
         let _ = tx.session().id();
@@ -187,7 +187,7 @@ async fn what_was_never_sent_is_not_cleaned_up() {
     });
     assert_eq!(rejected.await.unwrap_err().reason(), NO);
     assert_eq!(stage.runner.pending_cleanups(), 0, "something is being cleaned up");
-    stage.set.members()[0].thaw().unwrap();
+    stage.set.members()[0].resume().unwrap();
     stage.reconciled().await;
     assert_eq!((stage.unbegun("not_sent"), stage.unbegun("lost"), stage.cleaned("fenced")), (1.0, 0.0, 0.0));
 }

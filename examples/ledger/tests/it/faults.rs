@@ -169,7 +169,7 @@ fn a_frozen_mongod_is_survived() -> Result<()> {
         let path = format!("/api/retainers/{id}/consume");
         bench.post(&path, consumption(100)).await?.expect(200)?;
         let mongod = &replica_set.members()[0];
-        mongod.freeze()?;
+        mongod.pause()?;
 
         let answer = bench.post_with_key(&path, "k", consumption(100)).await?.expect(503)?;
         ensure!(answer.header("retry-after") == Some("1"));
@@ -187,7 +187,7 @@ fn a_frozen_mongod_is_survived() -> Result<()> {
         })
         .await?;
 
-        mongod.thaw()?;
+        mongod.resume()?;
         until("the ledger is ready again", async || {
             ensure!(bench.get("/-/ready").await?.status == 200);
             Ok(())

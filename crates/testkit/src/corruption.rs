@@ -36,7 +36,7 @@ const ODD: &[&[u8]] = &[
 /// # Panics
 ///
 /// If `read` does; the least damage that makes it so is printed. Also if there is no seed.
-pub fn survives(target: &str, more: &[&str], cases: u32, read: impl Fn(&[u8])) {
+pub fn assert_no_panic(target: &str, more: &[&str], cases: u32, read: impl Fn(&[u8])) {
     let folder = workspace().join("fuzz/seeds").join(target);
     let mut files: Vec<PathBuf> = more.iter().map(|file| workspace().join(file)).collect();
     if let Ok(entries) = std::fs::read_dir(&folder) {
