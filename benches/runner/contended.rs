@@ -9,7 +9,7 @@ use end_to_end::measure::quantile;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::{Contender, Stage, sorted};
+use crate::{Contender, Environment, sorted};
 
 const WRITERS: usize = 32;
 
@@ -21,11 +21,11 @@ struct Tally {
     latencies: Vec<f64>,
 }
 
-pub(crate) async fn run(stage: &Stage, rounds: u32, length: Duration) -> Result<()> {
+pub(crate) async fn run(env: &Environment, rounds: u32, length: Duration) -> Result<()> {
     let mut tallies: [Tally; 3] = Default::default();
     for _ in 0..rounds {
         for (contender, tally) in Contender::ALL.into_iter().zip(&mut tallies) {
-            round(stage, contender, length, tally).await?;
+            round(env, contender, length, tally).await?;
         }
     }
     println!("### {WRITERS} writers on one document\n");
@@ -55,18 +55,18 @@ pub(crate) async fn run(stage: &Stage, rounds: u32, length: Duration) -> Result<
     Ok(())
 }
 
-async fn round(stage: &Stage, contender: Contender, length: Duration, tally: &mut Tally) -> Result<()> {
+async fn round(env: &Environment, contender: Contender, length: Duration, tally: &mut Tally) -> Result<()> {
     let (attempts, begin) = (Arc::<AtomicU64>::default(), Instant::now());
     let mut writers = JoinSet::new();
     for _ in 0..WRITERS {
         let attempts = Arc::clone(&attempts);
-        let stage =
-            Stage { client: stage.client.clone(), runner: stage.runner.clone(), items: stage.items.clone() };
+        let env =
+            Environment { client: env.client.clone(), runner: env.runner.clone(), items: env.items.clone() };
         writers.spawn(async move {
             let mut latencies = Vec::new();
             while begin.elapsed() < length {
                 let asked = Instant::now();
-                contender.transact(&stage, 1, &attempts).await?;
+                contender.transact(&env, 1, &attempts).await?;
                 latencies.push(asked.elapsed().as_secs_f64());
             }
             anyhow::Ok(latencies)

@@ -46,20 +46,20 @@ async fn main() -> ExitCode {
 
 async fn run(flags: &Flags) -> Result<()> {
     let set = ReplicaSet::start(1).await?;
-    let stage = Stage::on(&set).await?;
-    uncontended::run(&stage, flags.rounds).await?;
-    contended::run(&stage, flags.rounds, flags.round).await?;
+    let env = Environment::on(&set).await?;
+    uncontended::run(&env, flags.rounds).await?;
+    contended::run(&env, flags.rounds, flags.round).await?;
     tokio::task::block_in_place(|| overhead::run(&set.uri()))
 }
 
 /// What all contenders use.
-struct Stage {
+struct Environment {
     client: Client,
     runner: TransactionRunner,
     items: Collection<Document>,
 }
 
-impl Stage {
+impl Environment {
     async fn on(set: &ReplicaSet) -> Result<Self> {
         let mut options = ClientOptions::parse(set.uri()).await?;
         options.max_pool_size = Some(64);
@@ -127,11 +127,11 @@ impl Contender {
         }
     }
 
-    async fn transact(self, stage: &Stage, id: i32, attempts: &Arc<AtomicU64>) -> Result<()> {
+    async fn transact(self, env: &Environment, id: i32, attempts: &Arc<AtomicU64>) -> Result<()> {
         match self {
-            Self::AndRun2 => stage.and_run2(id, attempts).await,
-            Self::Runner => stage.runner(id, false, attempts).await,
-            Self::RunnerWithKey => stage.runner(id, true, attempts).await,
+            Self::AndRun2 => env.and_run2(id, attempts).await,
+            Self::Runner => env.runner(id, false, attempts).await,
+            Self::RunnerWithKey => env.runner(id, true, attempts).await,
         }
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::sidecar::Sidecar;
 use crate::wire::{Traffic, Wire};
-use crate::{Stage, Work, scrapes};
+use crate::{Environment, Work, scrapes};
 
 /// As often as it can be asked: an hour of polls takes half a minute so.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(50);
@@ -44,24 +44,24 @@ struct Wired {
 }
 
 impl Wired {
-    async fn start(stage: &Stage<'_>, interval: Duration, more: &[&str]) -> Result<Self> {
-        let wire = Wire::to(stage.address()).await?;
+    async fn start(env: &Environment<'_>, interval: Duration, more: &[&str]) -> Result<Self> {
+        let wire = Wire::to(env.address()).await?;
         let uri = format!("mongodb://{}/?directConnection=true", wire.address);
         Ok(Self { sidecar: Sidecar::start(&uri, 1, interval, more).await?, wire })
     }
 
     /// Waits for so many polls of the status, and says what one has cost and what passed.
-    async fn polls(&self, stage: &Stage<'_>, polls: u64) -> Result<(Spent, Traffic)> {
+    async fn polls(&self, env: &Environment<'_>, polls: u64) -> Result<(Spent, Traffic)> {
         // What the first polls have brought up is not to be counted.
         sleep(INTERVAL * 20).await;
         self.wire.take();
-        let before = self.spent(stage)?;
+        let before = self.spent(env)?;
         let mut traffic = Traffic::default();
         while asked(&traffic, STATUS) < polls {
             sleep(INTERVAL).await;
             add(&mut traffic, self.wire.take());
         }
-        let after = self.spent(stage)?;
+        let after = self.spent(env)?;
         #[allow(clippy::cast_precision_loss, reason = "some hundred polls")]
         let polls = asked(&traffic, STATUS) as f64;
         let each = |before, after| (after - before) / polls;
@@ -69,9 +69,9 @@ impl Wired {
         Ok((Spent { mongod, sidecar }, traffic))
     }
 
-    fn spent(&self, stage: &Stage<'_>) -> Result<Spent> {
+    fn spent(&self, env: &Environment<'_>) -> Result<Spent> {
         let (mongod, sidecar) =
-            (measure::on_processor(stage.pid())?, measure::on_processor(self.sidecar.process.pid())?);
+            (measure::on_processor(env.pid())?, measure::on_processor(self.sidecar.process.pid())?);
         Ok(Spent { mongod, sidecar })
     }
 }
@@ -93,27 +93,27 @@ fn add(traffic: &mut Traffic, more: Traffic) {
 }
 
 impl Level {
-    pub(crate) async fn measure(stage: &Stage<'_>, open: usize, work: Work) -> Result<Self> {
+    pub(crate) async fn measure(env: &Environment<'_>, open: usize, work: Work) -> Result<Self> {
         // mongod has work of its own, which is not ours: so much in a millisecond.
         let idle = {
-            let (begin, before) = (Instant::now(), measure::on_processor(stage.pid())?);
+            let (begin, before) = (Instant::now(), measure::on_processor(env.pid())?);
             sleep(INTERVAL * u32::try_from(work.polls)?).await;
-            (measure::on_processor(stage.pid())? - before) / (begin.elapsed().as_secs_f64() * 1e3)
+            (measure::on_processor(env.pid())? - before) / (begin.elapsed().as_secs_f64() * 1e3)
         };
         let own = |spent: Spent, took: Duration, polls: f64| Spent {
             mongod: spent.mongod - idle * took.as_secs_f64() * 1e3 / polls,
             ..spent
         };
         let off = ["--collector.current-op.enabled=false"];
-        let sidecar = Wired::start(stage, INTERVAL, &off).await?;
+        let sidecar = Wired::start(env, INTERVAL, &off).await?;
         let begin = Instant::now();
-        let (without, traffic) = sidecar.polls(stage, work.polls).await?;
+        let (without, traffic) = sidecar.polls(env, work.polls).await?;
         let without = own(without, begin.elapsed() - INTERVAL * 20, polls_of(&traffic));
         drop(sidecar);
 
-        let sidecar = Wired::start(stage, INTERVAL, &[]).await?;
+        let sidecar = Wired::start(env, INTERVAL, &[]).await?;
         let begin = Instant::now();
-        let (poll, traffic) = sidecar.polls(stage, work.hour).await?;
+        let (poll, traffic) = sidecar.polls(env, work.hour).await?;
         let polls = polls_of(&traffic);
         let poll = own(poll, begin.elapsed() - INTERVAL * 20, polls);
         let after_polls = measure::resident(sidecar.sidecar.process.pid())?;
@@ -124,7 +124,7 @@ impl Level {
         drop(sidecar);
 
         // At the pace that it has by default, so that few polls are in the way.
-        let Wired { sidecar, wire: _wire } = Wired::start(stage, Duration::from_secs(5), &[]).await?;
+        let Wired { sidecar, wire: _wire } = Wired::start(env, Duration::from_secs(5), &[]).await?;
         let pid = sidecar.process.pid();
         let scrapes = scrapes::scrape(&sidecar.address, pid, work.scrapes).await?;
         let resident = (after_polls, measure::resident(pid)?);

@@ -72,13 +72,13 @@ async fn run(flags: &Flags) -> Result<()> {
         .parameter("diagnosticDataCollectionEnabled", true)
         .start()
         .await?;
-    let stage = Stage::on(&set).await?;
-    peers::report(&stage, flags.mongodb_exporter.as_deref(), work).await?;
+    let env = Environment::on(&set).await?;
+    peers::report(&env, flags.mongodb_exporter.as_deref(), work).await?;
     let (mut open, mut levels) = (Vec::new(), Vec::new());
     for wanted in work.open {
-        stage.open(&mut open, wanted).await?;
+        env.open(&mut open, wanted).await?;
         eprintln!("{wanted} transactions open");
-        levels.push(Level::measure(&stage, wanted, work).await?);
+        levels.push(Level::measure(&env, wanted, work).await?);
     }
     level::report(&levels, work);
     tokio::task::block_in_place(|| {
@@ -98,12 +98,12 @@ async fn run(flags: &Flags) -> Result<()> {
 }
 
 /// The server that is watched.
-struct Stage<'a> {
+struct Environment<'a> {
     set: &'a ReplicaSet,
     client: Client,
 }
 
-impl<'a> Stage<'a> {
+impl<'a> Environment<'a> {
     async fn on(set: &'a ReplicaSet) -> Result<Self> {
         let options = ClientOptions::parse(set.uri()).await?;
         let client = Client::with_options(options)?;

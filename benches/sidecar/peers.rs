@@ -15,7 +15,7 @@ use testkit::{Port, Process, Signal};
 use tokio::time::{Instant, sleep};
 
 use crate::sidecar::Sidecar;
-use crate::{Stage, Work};
+use crate::{Environment, Work};
 
 /// Between two of a kind: long enough that mongod sleeps in between, as it does at any pace that somebody would choose.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -62,8 +62,8 @@ struct Row {
     latencies: Vec<f64>,
 }
 
-pub(crate) async fn report(stage: &Stage<'_>, exporter: Option<&Path>, work: Work) -> Result<()> {
-    let uri = format!("mongodb://{}/?directConnection=true", stage.address());
+pub(crate) async fn report(env: &Environment<'_>, exporter: Option<&Path>, work: Work) -> Result<()> {
+    let uri = format!("mongodb://{}/?directConnection=true", env.address());
     let sidecar = Sidecar::start(&uri, 1, INTERVAL, &[]).await?;
     sidecar.process.signal(Signal::STOP)?;
     let mut rows = vec![
@@ -76,23 +76,23 @@ pub(crate) async fn report(stage: &Stage<'_>, exporter: Option<&Path>, work: Wor
     ];
     if let Some(program) = exporter {
         for (name, arguments) in EXPORTER {
-            let contender = exporter_at_work(stage, program, arguments).await?;
+            let contender = exporter_at_work(env, program, arguments).await?;
             rows.push(Row::new(&format!("a scrape of mongodb_exporter {name}"), contender));
         }
     }
     let times = work.polls / ROUNDS;
     for _ in 0..ROUNDS {
         for row in &mut rows {
-            row.round(stage, times).await?;
+            row.round(env, times).await?;
         }
     }
     print(&mut rows, times)
 }
 
-async fn exporter_at_work(stage: &Stage<'_>, program: &Path, arguments: &[&str]) -> Result<Contender> {
+async fn exporter_at_work(env: &Environment<'_>, program: &Path, arguments: &[&str]) -> Result<Contender> {
     let (folder, port) = (TempDir::new()?, Port::reserve()?);
     let fixed = [
-        format!("--mongodb.uri=mongodb://{}/", stage.address()),
+        format!("--mongodb.uri=mongodb://{}/", env.address()),
         format!("--web.listen-address={}", port.address()),
     ];
     let arguments: Vec<_> = fixed.into_iter().chain(arguments.iter().map(|one| (*one).to_owned())).collect();
@@ -108,23 +108,23 @@ impl Row {
     }
 
     #[allow(clippy::cast_precision_loss, reason = "counts, far below 2^53")]
-    async fn round(&mut self, stage: &Stage<'_>, times: u64) -> Result<()> {
+    async fn round(&mut self, env: &Environment<'_>, times: u64) -> Result<()> {
         // mongod has work of its own, which is nobody's: so much in a second.
-        let (begin, before) = (Instant::now(), measure::on_processor(stage.pid())?);
+        let (begin, before) = (Instant::now(), measure::on_processor(env.pid())?);
         sleep(INTERVAL * 10).await;
-        let idle = (measure::on_processor(stage.pid())? - before) / begin.elapsed().as_secs_f64();
+        let idle = (measure::on_processor(env.pid())? - before) / begin.elapsed().as_secs_f64();
         if let Contender::Sidecar(sidecar) = &self.contender {
             sidecar.process.signal(Signal::CONT)?;
             sleep(INTERVAL * 5).await;
         }
-        let sent = sent(stage).await?;
-        let (begin, before) = (Instant::now(), measure::on_processor(stage.pid())?);
+        let sent = sent(env).await?;
+        let (begin, before) = (Instant::now(), measure::on_processor(env.pid())?);
         for _ in 0..times {
-            self.once(stage).await?;
+            self.once(env).await?;
             sleep(INTERVAL).await;
         }
-        let (took, spent) = (begin.elapsed().as_secs_f64(), measure::on_processor(stage.pid())? - before);
-        let sent = sent.until(stage).await?;
+        let (took, spent) = (begin.elapsed().as_secs_f64(), measure::on_processor(env.pid())? - before);
+        let sent = sent.until(env).await?;
         // How often it polls is its own business.
         let times = match &self.contender {
             Contender::Sidecar(_) => took / INTERVAL.as_secs_f64(),
@@ -141,12 +141,12 @@ impl Row {
         Ok(())
     }
 
-    async fn once(&mut self, stage: &Stage<'_>) -> Result<()> {
+    async fn once(&mut self, env: &Environment<'_>) -> Result<()> {
         let begin = Instant::now();
         match &self.contender {
             Contender::Sidecar(_) => return Ok(()),
             Contender::Command(command) => {
-                stage.client.database("admin").run_command(command.clone()).await?;
+                env.client.database("admin").run_command(command.clone()).await?;
             }
             Contender::Exporter { url, .. } => {
                 reqwest::get(url).await?.error_for_status()?.bytes().await?;
@@ -174,15 +174,15 @@ struct Sent {
     own: i64,
 }
 
-async fn sent(stage: &Stage<'_>) -> Result<Sent> {
-    let first = Sent::ask(stage).await?;
-    let second = Sent::ask(stage).await?;
+async fn sent(env: &Environment<'_>) -> Result<Sent> {
+    let first = Sent::ask(env).await?;
+    let second = Sent::ask(env).await?;
     Ok(Sent { own: second.bytes - first.bytes, ..second })
 }
 
 impl Sent {
-    async fn ask(stage: &Stage<'_>) -> Result<Self> {
-        let status = stage.client.database("admin").run_command(doc! {"serverStatus": 1}).await?;
+    async fn ask(env: &Environment<'_>) -> Result<Self> {
+        let status = env.client.database("admin").run_command(doc! {"serverStatus": 1}).await?;
         let number = |section: &str, field: &str| {
             let value = status.get_document(section).ok().and_then(|section| section.get(field));
             let number = value.and_then(|value| value.as_i64().or(value.as_i32().map(i64::from)));
@@ -193,8 +193,8 @@ impl Sent {
     }
 
     /// What has been added since, without the answers to our own questions.
-    async fn until(self, stage: &Stage<'_>) -> Result<Self> {
-        let now = Self::ask(stage).await?;
+    async fn until(self, env: &Environment<'_>) -> Result<Self> {
+        let now = Self::ask(env).await?;
         let (bytes, connections) = (now.bytes - self.bytes - self.own, now.connections - self.connections);
         Ok(Self { bytes, connections, own: 0 })
     }

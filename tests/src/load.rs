@@ -63,7 +63,7 @@ impl Load {
         until: impl Future<Output = ()>,
         seed: u64,
     ) {
-        let mut dice = StdRng::seed_from_u64(seed);
+        let mut rng = StdRng::seed_from_u64(seed);
         let mut arrivals = interval(Duration::from_secs(1) / rate);
         arrivals.set_missed_tick_behavior(MissedTickBehavior::Burst);
         let mut until = pin!(until);
@@ -73,7 +73,7 @@ impl Load {
                 () = &mut until => break,
                 _ = arrivals.tick() => {}
             }
-            callers.spawn(call(client.clone(), targets.clone(), self.tally.clone(), dice.random()));
+            callers.spawn(call(client.clone(), targets.clone(), self.tally.clone(), rng.random()));
             while callers.try_join_next().is_some() {}
         }
         while callers.join_next().await.is_some() {}
@@ -122,17 +122,17 @@ impl Load {
 
 /// One caller. Half of the requests go to the first retainer and the first two accounts.
 async fn call(client: Client, targets: Targets, tally: Arc<Mutex<Tally>>, seed: u64) {
-    let mut dice = StdRng::seed_from_u64(seed);
-    let hot = dice.random_bool(0.5);
+    let mut rng = StdRng::seed_from_u64(seed);
+    let hot = rng.random_bool(0.5);
     let retainer = if hot {
         &targets.retainers[0]
     } else {
-        &targets.retainers[dice.random_range(1..targets.retainers.len())]
+        &targets.retainers[rng.random_range(1..targets.retainers.len())]
     };
-    let from = if hot { 0 } else { dice.random_range(0..targets.accounts.len()) };
-    let to = (from + 1 + if hot { 0 } else { dice.random_range(0..targets.accounts.len() - 1) })
+    let from = if hot { 0 } else { rng.random_range(0..targets.accounts.len()) };
+    let to = (from + 1 + if hot { 0 } else { rng.random_range(0..targets.accounts.len() - 1) })
         % targets.accounts.len();
-    let amount = json!(dice.random_range(1..=120));
+    let amount = json!(rng.random_range(1..=120));
     let movement = json!({"amount": amount, "description": "load"});
     let note = |operation: &'static str, answer: String| {
         *tally.lock().unwrap_or_else(PoisonError::into_inner).entry((operation, answer)).or_default() += 1;
@@ -150,7 +150,7 @@ async fn call(client: Client, targets: Targets, tally: Arc<Mutex<Tally>>, seed: 
         None
     };
     let patient = Duration::from_secs(60);
-    match dice.random_range(0..100) {
+    match rng.random_range(0..100) {
         0..35 => {
             post(
                 "POST /api/retainers/{id}/consume",
@@ -189,7 +189,7 @@ async fn call(client: Client, targets: Targets, tally: Arc<Mutex<Tally>>, seed: 
         }
         // A caller who does not wait for the answer.
         95..97 => {
-            let patience = Duration::from_millis(dice.random_range(1..4));
+            let patience = Duration::from_millis(rng.random_range(1..4));
             post(
                 "POST /api/retainers/{id}/consume",
                 &format!("/api/retainers/{retainer}/consume"),

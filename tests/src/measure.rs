@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn time_of_threads_that_have_ended_counts() {
+    fn cpu_time_of_ended_threads_counts() {
         let own = std::process::id();
         let before = on_processor(own).unwrap();
         // Each thread says how long it has run, by its own clock.
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn process_that_is_not_there_has_no_time() {
+    fn missing_process_has_no_cpu_time() {
         assert!(on_processor(u32::MAX).is_err());
         let mut ended = std::process::Command::new("true").spawn().unwrap();
         ended.wait().unwrap();

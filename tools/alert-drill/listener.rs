@@ -11,7 +11,7 @@ use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-use crate::scenes::Told;
+use crate::scenarios::Told;
 
 #[derive(Debug, Deserialize)]
 struct Message {

@@ -4,10 +4,10 @@
 //! Everything is real: three members, the ledger, the sidecar with its checks, Prometheus with the rules of `alerts/rules`,
 //! Alertmanager with `alerts/alertmanager.yml`, and somebody who listens. Only the time is shorter: see `faster`.
 
-mod faster;
+mod environment;
+mod fast_rules;
 mod listener;
-mod scenes;
-mod stage;
+mod scenarios;
 
 use std::io::{Write, stdout};
 use std::process::ExitCode;
@@ -17,8 +17,8 @@ use clap::Parser;
 use end_to_end::load::{Load, Targets};
 use tokio::sync::oneshot;
 
-use crate::scenes::{Told, play};
-use crate::stage::Stage;
+use crate::environment::Environment;
+use crate::scenarios::{Told, play};
 use end_to_end::table::Table;
 
 /// Breaks things on purpose, and sees that each alert fires, reaches its receiver, and ends.
@@ -26,7 +26,7 @@ use end_to_end::table::Table;
 #[command(name = "cargo xtask drill")]
 struct Flags {
     /// Only the scenes of these names.
-    #[arg(long = "scene", value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(scenes::NAMES))]
+    #[arg(long = "scene", value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(scenarios::NAMES))]
     scenes: Vec<String>,
 
     /// Requests a second, beside what the scenes do.
@@ -54,15 +54,15 @@ async fn main() -> ExitCode {
 /// `false` if an alert did not fire or did not end.
 async fn run(flags: &Flags) -> Result<bool> {
     say("Starting a replica set of three members, the ledger, the sidecar, Prometheus and Alertmanager …");
-    let mut stage = Stage::set().await?;
-    let (client, load) = (stage.client(), Load::default());
+    let mut env = Environment::set().await?;
+    let (client, load) = (env.client(), Load::default());
     let targets = Targets::open(&client).await?;
     let (stop, stopped) = oneshot::channel::<()>();
     let until = async {
         let _ = stopped.await;
     };
     let scenes = async {
-        let told = play(&mut stage, &flags.scenes, say).await;
+        let told = play(&mut env, &flags.scenes, say).await;
         drop(stop);
         told
     };
@@ -72,7 +72,7 @@ async fn run(flags: &Flags) -> Result<bool> {
         bail!("no scene was played");
     }
     say(&format!("\n{}", report(&told)));
-    let others = stage.listener.others(&told);
+    let others = env.listener.others(&told);
     if !others.is_empty() {
         say(&format!("  Also told: {}", others.join(", ")));
     }
@@ -81,7 +81,7 @@ async fn run(flags: &Flags) -> Result<bool> {
         0 => format!("  ✓ all {} alerts fired, reached their receiver, and ended", told.len()),
         failed => format!("  ✗ {failed} of {} alerts did not", told.len()),
     });
-    stage.strike().await?;
+    env.strike().await?;
     Ok(failed == 0)
 }
 

@@ -3,8 +3,8 @@
 use end_to_end::load::Tally;
 use txnscope_catalog as catalog;
 
-use crate::books::Books;
-use crate::fault::Played;
+use crate::counters::Counters;
+use crate::fault::FaultRun;
 
 /// Why an identity does not hold after a fault, by nature. Nothing else excuses a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,21 +22,26 @@ pub(crate) enum Exception {
 }
 
 /// What does not hold.
-pub(crate) fn audit(before: &Books, after: &Books, answers: &Tally, played: &Played) -> Vec<String> {
+pub(crate) fn audit(
+    before: &Counters,
+    after: &Counters,
+    answers: &Tally,
+    fault_run: &FaultRun,
+) -> Vec<String> {
     let mut complaints = Vec::new();
     each_book(after, &mut complaints);
     money(before, after, answers, &mut complaints);
-    if !played.excepts(Exception::BackendBegan) {
+    if !fault_run.excepts(Exception::BackendBegan) {
         callers(before, after, answers, &mut complaints);
-        if !played.excepts(Exception::ServerBegan) {
-            servers(before, after, played, &mut complaints);
+        if !fault_run.excepts(Exception::ServerBegan) {
+            servers(before, after, fault_run, &mut complaints);
         }
     }
     complaints
 }
 
 /// Each book in itself.
-fn each_book(after: &Books, complaints: &mut Vec<String>) {
+fn each_book(after: &Counters, complaints: &mut Vec<String>) {
     for operation in after.operations() {
         let of = [("operation", operation.as_str())];
         let sum = |metric| after.sum(&metric, &of);
@@ -71,7 +76,7 @@ fn each_book(after: &Books, complaints: &mut Vec<String>) {
 }
 
 /// What the callers were told of is in the data, and nothing that they were told was not.
-fn money(before: &Books, after: &Books, answers: &Tally, complaints: &mut Vec<String>) {
+fn money(before: &Counters, after: &Counters, answers: &Tally, complaints: &mut Vec<String>) {
     let moved = after.movements - before.movements;
     let of = |kind| {
         answers
@@ -97,7 +102,7 @@ fn moves_money(operation: &str) -> bool {
 }
 
 /// What the layer counted is what the callers saw.
-fn callers(before: &Books, after: &Books, answers: &Tally, complaints: &mut Vec<String>) {
+fn callers(before: &Counters, after: &Counters, answers: &Tally, complaints: &mut Vec<String>) {
     let operations: std::collections::BTreeSet<_> = answers.keys().map(|(operation, _)| *operation).collect();
     for operation in operations {
         let of = |kind| {
@@ -128,10 +133,10 @@ fn callers(before: &Books, after: &Books, answers: &Tally, complaints: &mut Vec<
 }
 
 /// The driver's book and the server's.
-fn servers(before: &Books, after: &Books, played: &Played, complaints: &mut Vec<String>) {
+fn servers(before: &Counters, after: &Counters, fault_run: &FaultRun, complaints: &mut Vec<String>) {
     let driver = |metric, labels: &[(&str, &str)]| after.sum(&metric, labels) - before.sum(&metric, labels);
-    let server = |field: fn(&crate::books::Server) -> f64| {
-        let sum = |books: &Books| books.servers.iter().map(field).sum::<f64>();
+    let server = |field: fn(&crate::counters::Server) -> f64| {
+        let sum = |counters: &Counters| counters.servers.iter().map(field).sum::<f64>();
         sum(after) - sum(before)
     };
     let unbegun = |cause| driver(catalog::CLIENT_TRANSACTIONS_NOT_STARTED, &[("cause", cause)]);
@@ -140,10 +145,10 @@ fn servers(before: &Books, after: &Books, played: &Played, complaints: &mut Vec<
     let most =
         driver(catalog::CLIENT_TRANSACTIONS_STARTED, &[]) - unbegun("not_sent") - unbegun("refused") + fenced;
     let mut least = most - unbegun("lost");
-    if played.excepts(Exception::Injected) {
-        least -= number(played.injected);
+    if fault_run.excepts(Exception::Injected) {
+        least -= number(fault_run.injected);
     }
-    if played.excepts(Exception::RuntimeGone) {
+    if fault_run.excepts(Exception::RuntimeGone) {
         least -= aborted("cancelled");
     }
     let started = server(|server| server.started);

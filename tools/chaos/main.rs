@@ -6,17 +6,17 @@
 
 mod audit;
 mod backend;
-mod books;
-mod bounds;
 mod clock;
+mod counters;
 mod daemon;
+mod environment;
+mod expectations;
 mod fault;
+mod iteration;
 #[cfg(test)]
 mod mutations;
-mod round;
+mod resource_limits;
 mod soak;
-mod stage;
-mod truth;
 
 use std::io::{Write, stdout};
 use std::net::SocketAddr;
@@ -29,9 +29,9 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 
+use crate::environment::Environment;
 use crate::fault::Fault;
-use crate::round::Told;
-use crate::stage::Stage;
+use crate::iteration::Told;
 use end_to_end::table::{Table, count, seconds};
 
 /// Breaks everything on purpose, and sees that nothing is lost.
@@ -111,28 +111,28 @@ async fn run(flags: &Flags) -> Result<bool> {
     let seed =
         flags.seed.unwrap_or_else(|| if flags.short { SEED } else { rand::random_range(0..1_000_000) });
     say(&format!("Seed {seed}. To play it again: {}", again(flags, seed)));
-    let mut dice = StdRng::seed_from_u64(seed);
-    let faults = schedule(flags, &mut dice);
+    let mut rng = StdRng::seed_from_u64(seed);
+    let faults = schedule(flags, &mut rng);
     say("Starting a replica set of three members, the ledger, the sidecar and Prometheus …");
-    let mut stage = Stage::set().await?;
+    let mut env = Environment::set().await?;
     if let Some(length) = flags.soak {
-        let held = soak::run(&stage, length, flags.rate, seed).await;
+        let held = soak::run(&env, length, flags.rate, seed).await;
         if !matches!(held, Ok(true)) {
-            stage.show_logs();
+            env.show_logs();
         }
-        stage.strike().await?;
+        env.strike().await?;
         return held;
     }
     let mut told = Vec::new();
     for fault in [Fault::Calm].into_iter().chain(faults) {
-        let round = round::play(&mut stage, fault, flags.rate, dice.random()).await;
+        let round = iteration::play(&mut env, fault, flags.rate, rng.random()).await;
         match round {
             Ok(round) => {
                 say(&format!("  {}", round.line()));
                 told.push(round);
             }
             Err(error) => {
-                stage.show_logs();
+                env.show_logs();
                 return Err(error.context(format!("{} with the seed {seed}", fault.name())));
             }
         }
@@ -153,9 +153,9 @@ async fn run(flags: &Flags) -> Result<bool> {
             told.len(),
             again(flags, seed)
         ));
-        stage.show_logs();
+        env.show_logs();
     }
-    stage.strike().await?;
+    env.strike().await?;
     Ok(broken.is_empty())
 }
 
@@ -185,7 +185,7 @@ fn again(flags: &Flags, seed: u64) -> String {
 }
 
 /// Which faults, in which order.
-fn schedule(flags: &Flags, dice: &mut StdRng) -> Vec<Fault> {
+fn schedule(flags: &Flags, rng: &mut StdRng) -> Vec<Fault> {
     let mut faults = if flags.short {
         Fault::SHORT.to_vec()
     } else if flags.faults.is_empty() {
@@ -195,7 +195,7 @@ fn schedule(flags: &Flags, dice: &mut StdRng) -> Vec<Fault> {
     };
     let mut schedule = Vec::new();
     for _ in 0..flags.rounds {
-        faults.shuffle(dice);
+        faults.shuffle(rng);
         schedule.extend(&faults);
     }
     schedule

@@ -7,10 +7,10 @@ use end_to_end::load::Load;
 use testkit::Scrape;
 use tokio::time::{Instant, sleep_until};
 
-use crate::books::Books;
-use crate::bounds::Held;
-use crate::stage::Stage;
-use crate::{say, truth};
+use crate::counters::Counters;
+use crate::environment::Environment;
+use crate::resource_limits::Held;
+use crate::{expectations, say};
 use end_to_end::table::{Table, count, seconds};
 
 /// How many looks are taken.
@@ -25,14 +25,14 @@ struct Look {
 }
 
 /// Loads the ledger for that long, and says whether everything stayed as it was after a sixth of it.
-pub(crate) async fn run(stage: &Stage, length: Duration, rate: u32, seed: u64) -> Result<bool> {
-    let (client, load, begun) = (stage.client(), Load::default(), Instant::now());
+pub(crate) async fn run(env: &Environment, length: Duration, rate: u32, seed: u64) -> Result<bool> {
+    let (client, load, begun) = (env.client(), Load::default(), Instant::now());
     let looks = async {
         let mut looks = Vec::new();
         for turn in 1..=LOOKS {
             sleep_until(begun + length * turn / LOOKS).await;
             let answered: u64 = load.tally().values().sum();
-            let look = look(stage, begun.elapsed(), crate::audit::number(answered)).await?;
+            let look = look(env, begun.elapsed(), crate::audit::number(answered)).await?;
             say(&format!("  {:.0?}: {answered} answered; {}", look.after, look.held.line()));
             looks.push(look);
         }
@@ -42,11 +42,11 @@ pub(crate) async fn run(stage: &Stage, length: Duration, rate: u32, seed: u64) -
     let (looks, ()) = tokio::try_join!(looks, work)?;
     drop(client);
     let mut complaints = Vec::new();
-    let after = Books::quiet(stage).await?;
-    truth::sidecar(stage, &after, &mut complaints).await?;
-    truth::checks(stage, &mut complaints).await?;
+    let after = Counters::quiet(env).await?;
+    expectations::sidecar(env, &after, &mut complaints).await?;
+    expectations::checks(env, &mut complaints).await?;
     let (first, last) = (&looks[1], &looks[looks.len() - 1]);
-    complaints.extend(last.held.excess(&first.held, stage).await?);
+    complaints.extend(last.held.excess(&first.held, env).await?);
     for (page, first, last) in [
         ("the ledger's page", first.series[0], last.series[0]),
         ("the sidecar's page", first.series[1], last.series[1]),
@@ -70,9 +70,9 @@ fn series(page: &Scrape) -> usize {
     page.families().iter().map(|family| family.series.len()).sum()
 }
 
-async fn look(stage: &Stage, after: Duration, answered: f64) -> Result<Look> {
-    let series = [series(&stage.ledger_page().await?), series(&stage.sidecar_page().await?)];
-    Ok(Look { after, answered, held: Held::now(stage)?, series })
+async fn look(env: &Environment, after: Duration, answered: f64) -> Result<Look> {
+    let series = [series(&env.ledger_page().await?), series(&env.sidecar_page().await?)];
+    Ok(Look { after, answered, held: Held::now(env)?, series })
 }
 
 fn report(looks: &[Look]) -> Table {

@@ -2,9 +2,9 @@
 //!
 //! `cargo xtask demo` builds the binaries that it starts, and runs it.
 
-mod books;
+mod counters;
+mod environment;
 mod grafana;
-mod stage;
 
 use std::io::{IsTerminal, Write, stdout};
 use std::process::ExitCode;
@@ -16,8 +16,8 @@ use end_to_end::load::Load;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-use crate::books::Books;
-use crate::stage::Stage;
+use crate::counters::Counters;
+use crate::environment::Environment;
 
 /// Shows the caller's and the server's view of transactions that move money, on real servers under real load.
 #[derive(Debug, Parser)]
@@ -48,13 +48,13 @@ async fn main() -> ExitCode {
 async fn run(flags: &Flags) -> Result<bool> {
     let mut stop = Stop::listen()?;
     // Whatever is dropped here takes its processes and folders along.
-    let mut stage = tokio::select! {
-        stage = Stage::set(say) => stage?,
+    let mut env = tokio::select! {
+        env = Environment::set(say) => env?,
         () = stop.requested() => bail!("stopped before everything was there"),
     };
-    say(&stage.introduction());
+    say(&env.introduction());
 
-    let (client, load) = (stage.client(), Load::default());
+    let (client, load) = (env.client(), Load::default());
     let until = async {
         match flags.length {
             Some(length) => tokio::select! { () = sleep(length) => {}, () = stop.requested() => {} },
@@ -63,28 +63,28 @@ async fn run(flags: &Flags) -> Result<bool> {
     };
     tokio::select! {
         ended = load.run_in_shifts(&client, flags.rate, until, rand::random()) => ended?,
-        end = watch(&mut stage) => end?,
+        end = watch(&mut env) => end?,
     }
 
     say("\n\nThe load has ended. Waiting until both sides have written down the rest …\n");
     tokio::select! {
-        agreed = conclude(stage) => agreed,
+        agreed = conclude(env) => agreed,
         () = stop.requested() => bail!("stopped before the books were closed"),
     }
 }
 
 /// Prints a line every second, over the last one on a terminal. Returns only with an error.
-async fn watch(stage: &mut Stage) -> Result<()> {
+async fn watch(env: &mut Environment) -> Result<()> {
     let terminal = stdout().is_terminal();
     let start = Instant::now();
     let mut ticks = interval(Duration::from_secs(if terminal { 1 } else { 5 }));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         ticks.tick().await;
-        stage.check()?;
+        env.check()?;
         // An election or a slow moment must not end the demo: the line says what is known.
-        let line = match Books::read(stage).await {
-            Ok(books) => books.line(),
+        let line = match Counters::read(env).await {
+            Ok(counters) => counters.line(),
             Err(error) => format!("{error:#}"),
         };
         let seconds = start.elapsed().as_secs();
@@ -97,14 +97,14 @@ async fn watch(stage: &mut Stage) -> Result<()> {
 }
 
 /// Prints the tables, says whether the books agree, and ends everything in order.
-async fn conclude(stage: Stage) -> Result<bool> {
-    let books = Books::wait_idle(&stage).await?;
-    say(&books.tables(&stage.percentiles().await?));
-    let checks = books.checks(&stage).await?;
+async fn conclude(env: Environment) -> Result<bool> {
+    let counters = Counters::wait_idle(&env).await?;
+    say(&counters.tables(&env.percentiles().await?));
+    let checks = counters.checks(&env).await?;
     for check in &checks {
         say(&format!("  {} {}", if check.holds { "✓" } else { "✗" }, check.what));
     }
-    stage.strike().await?;
+    env.strike().await?;
     say("\nEverything has ended; nothing is left behind.");
     Ok(checks.iter().all(|check| check.holds))
 }

@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_added_is_shown_and_the_floor_as_it_is() {
+    fn table_shows_added_cost_and_absolute_floor() {
         let lines =
             ["service 0 2 no layer", "service 1 0 floor", "service 2 2 **txnscope**", "service 3 5 a peer"];
         let contenders: Vec<_> = lines.iter().map(|line| parse(line).unwrap()).collect();

@@ -169,14 +169,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_again() {
+    fn instruction_counts_roundtrip() {
         let text = print("1.95.0", &counts(0, 400));
         assert_eq!(parse(&text), Some(("1.95.0", counts(0, 400))));
         assert_eq!(parse(&text.replace("400", "many")), None);
     }
 
     #[test]
-    fn one_allocation_more_is_told_and_few_instructions_are_not() {
+    fn added_allocation_is_reported_and_small_instruction_change_is_not() {
         let known = counts(0, 400);
         assert!(compare(&known, &counts(0, 420), true).is_empty());
         assert_eq!(compare(&known, &counts(1, 400), true).len(), 1);
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn another_compiler_makes_other_instructions_but_no_other_allocations() {
+    fn other_compiler_compares_allocations_only() {
         assert!(compare(&counts(0, 400), &counts(0, 900), false).is_empty());
         assert_eq!(compare(&counts(0, 400), &counts(2, 900), false).len(), 1);
     }

@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_severities_are_the_catalogue_s() {
+    fn severities_match_catalog() {
         assert_eq!(Severity::ALL.map(Severity::as_str).as_slice(), txnscope_catalog::SEVERITIES);
     }
 }

@@ -58,13 +58,13 @@ mod tests {
     }
 
     #[test]
-    fn no_file_of_checks_is_a_panic() {
+    fn malformed_check_file_does_not_panic() {
         let files = ["examples/ledger/checks.toml", "crates/checks/samples/mongoose.toml"];
         assert_no_panic("checks", &files, 500, text(checks));
     }
 
     #[test]
-    fn no_record_is_a_panic_or_read_as_another() {
+    fn malformed_repair_record_does_not_panic_and_roundtrips() {
         assert_no_panic("record", &[], 2_000, record);
     }
 }

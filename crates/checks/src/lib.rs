@@ -31,20 +31,20 @@
 //! ```
 
 mod check;
+mod extended_json;
 mod failure;
 mod file;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
 mod pipeline;
-mod presence;
+mod preconditions;
 pub mod repair;
 mod run;
-mod shown;
 mod strict;
 
 pub use crate::check::{Balance, Check, Derived, NumberType, Rule, Severity, Side};
+pub use crate::extended_json::extended_json;
 pub use crate::failure::{Failure, Reason};
 pub use crate::file::{Checks, Diagnostic, FileError};
 pub use crate::run::{CheckResult, Report, SampleOptions, run};
-pub use crate::shown::extended_json;

@@ -284,7 +284,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_overlapping_paths_the_wider_is_projected() {
+    fn projection_keeps_the_wider_of_overlapping_paths() {
         let paths = ["a.b", "a", "c", "_id", "ab.c"].map(str::to_owned);
         assert_eq!(projection(&paths), doc! {"_id": 1, "a": 1, "c": 1, "ab.c": 1});
     }

@@ -10,9 +10,9 @@ use tokio::time::Instant;
 
 use crate::check::{Check, Rule};
 use crate::failure::{Failure, Reason};
-use crate::presence::{Catalog, expected};
+use crate::preconditions::{Catalog, expected};
 use crate::strict::stages::keep_each;
-use crate::{pipeline, presence};
+use crate::{pipeline, preconditions};
 
 /// MongoDB 5.0, the first that reads a snapshot outside of a transaction.
 const SNAPSHOT_READS: i32 = 13;
@@ -205,10 +205,10 @@ impl Eyes<'_> {
         if let Rule::Derived(derived) = &self.check.rule
             && !keep_each(&derived.stages)
         {
-            let stages = presence::census(self.check, derived, None);
+            let stages = preconditions::census(self.check, derived, None);
             let mut cursor = self.aggregate(stages, &mut view).await?;
             let counted = cursor.next(&mut view.session).await.transpose()?;
-            presence::one_for_each(self.check, counted.as_ref())?;
+            preconditions::one_for_each(self.check, counted.as_ref())?;
         }
         let found = pipeline::violations(self.check);
         let mut stages = found.clone();
@@ -282,7 +282,7 @@ mod tests {
 
     /// The sidecar spawns it.
     #[test]
-    fn a_run_can_be_sent_to_another_thread() {
+    fn run_future_is_send() {
         fn is_send<T: Send>(_: fn(&'static Client, &'static Check) -> T) {}
         is_send(|client, check| run(client, check, SampleOptions::NONE));
     }

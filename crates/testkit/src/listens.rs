@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn process_that_listens_is_told_from_one_that_does_not() {
+    fn listening_process_is_detected() {
         let own = std::process::id();
         for address in ["127.0.0.1:0", "[::1]:0"] {
             let Ok(listener) = TcpListener::bind(address) else { continue };

@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reserved_port_is_given_to_nobody_else_until_it_is_dropped() {
+    fn reserved_port_is_exclusive_until_dropped() {
         let threads: Vec<_> = (0..8)
             .map(|_| std::thread::spawn(|| (0..50).map(|_| Port::reserve().unwrap()).collect::<Vec<_>>()))
             .collect();
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn port_that_a_stranger_listens_on_is_not_reserved() {
+    fn port_in_use_is_not_reserved() {
         let port = Port::reserve().unwrap();
         let number = port.number();
         drop(port);

@@ -352,7 +352,7 @@ seconds_count 2
 ";
 
     #[test]
-    fn a_page_is_read_as_it_is() {
+    fn metrics_page_is_parsed() {
         let scrape = Scrape::parse(PAGE).unwrap();
         assert_eq!(scrape.value("jobs_total", &[("kind", "a\"b\\c\nd")]), Some(3.0));
         assert_eq!(scrape.sum("jobs_total", &[]), 7.0);
@@ -362,7 +362,7 @@ seconds_count 2
     }
 
     #[test]
-    fn malformed_pages_are_refused() {
+    fn malformed_pages_are_rejected() {
         let counter = "# HELP a_total A.\n# TYPE a_total counter\n";
         let histogram = "# HELP h H.\n# TYPE h histogram\n";
         for (page, complaint) in [

@@ -54,7 +54,7 @@ mod tests {
 
     // On a paused clock the limit is so many tries, however busy the machine is.
     #[tokio::test(start_paused = true)]
-    async fn a_failure_prints_the_last_near_miss() {
+    async fn timeout_reports_last_error() {
         let mut balance = 7;
         let waited = until_within(Duration::from_millis(100), "a balance of zero", async || {
             balance -= 1;
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_attempt_that_hangs_does_not_hang_the_test() {
+    async fn hanging_attempt_times_out() {
         let waited = until_within(Duration::from_millis(50), "an answer", async || {
             std::future::pending::<()>().await;
             Ok(())

@@ -12,7 +12,7 @@ async fn client(address: &str) -> Client {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fake_member_answers_as_it_is_told_and_counts_the_commands() {
+async fn fake_member_runs_script_and_counts_commands() {
     let fake = FakeMember::start().await.unwrap();
     fake.answer(|command, _| {
         Some(match command {
@@ -31,7 +31,7 @@ async fn a_fake_member_answers_as_it_is_told_and_counts_the_commands() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fake_member_listens_on_ipv6_and_closes_connections() {
+async fn fake_member_listens_on_ipv6_and_closes_connections() {
     let fake = FakeMember::start_ipv6().await.unwrap();
     assert!(fake.address().starts_with("[::1]:"), "{}", fake.address());
     let admin = client(&fake.address()).await.database("admin");

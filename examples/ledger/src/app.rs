@@ -10,10 +10,10 @@ use crate::auth::require_token;
 use crate::error::AppError;
 use crate::extract::MAX_BODY;
 #[cfg(feature = "mutants")]
-use crate::mutants::{self, Mutant};
+use crate::fault_injection::{self, Mutant};
 use crate::operations::OPERATIONS;
 use crate::state::Ledger;
-use crate::{bank_accounts, bank_transfers, payments, probes, retainers};
+use crate::{bank_accounts, bank_transfers, health, payments, retainers};
 
 /// The whole service as a router: `/api` behind the token, `/metrics`, `/-/healthy` and `/-/ready` without it, and
 /// `/-/transactions` for callers on this machine.
@@ -24,7 +24,7 @@ pub fn app(ledger: Ledger, metrics: &Metrics) -> Router {
     let contested = contested();
     #[cfg(feature = "mutants")]
     let contested = match ledger.mutant() {
-        Some(Mutant::ChecksOutside) => mutants::contested(),
+        Some(Mutant::ChecksOutside) => fault_injection::contested(),
         Some(Mutant::NoTransaction) | None => contested(),
     };
     let api = Router::new()
@@ -43,8 +43,8 @@ pub fn app(ledger: Ledger, metrics: &Metrics) -> Router {
         .layer(middleware::from_fn_with_state(ledger.clone(), require_token));
     Router::new()
         .nest("/api", api)
-        .route("/-/healthy", get(probes::healthy))
-        .route("/-/ready", get(probes::ready))
+        .route("/-/healthy", get(health::healthy))
+        .route("/-/ready", get(health::ready))
         .merge(metrics.router())
         .merge(metrics.registry().open_transactions_router())
         .method_not_allowed_fallback(method_not_allowed)

@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_compared_whole() {
+    fn token_is_compared_in_full() {
         let token = Token::new(" s3cret\n").unwrap();
         assert!(token.is(b"s3cret"));
         for wrong in [&b""[..], b"s3cre", b"s3crets", b"S3CRET"] {
@@ -96,12 +96,12 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_not_printed() {
+    fn token_is_not_printed() {
         assert_eq!(format!("{:?}", Token::new("s3cret").unwrap()), "Token(..)");
     }
 
     #[test]
-    fn what_no_header_can_carry_is_refused() {
+    fn token_with_invalid_header_characters_is_rejected() {
         assert_eq!(Token::new(" \n").unwrap_err(), TokenError::Empty);
         for text in ["two words", "two\nlines", "schlüssel"] {
             assert_eq!(Token::new(text).unwrap_err(), TokenError::Unsendable);
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn the_header_is_read_as_clients_send_it() {
+    fn bearer_scheme_is_parsed_case_insensitively() {
         for (value, token) in [
             ("Bearer abc", Some(&b"abc"[..])),
             ("bearer  abc", Some(b"abc")),

@@ -10,16 +10,16 @@ use txnscope::{Transaction, scope};
 
 use crate::Money;
 use crate::database::Collections;
+use crate::dto::{At, Id};
 use crate::error::AppError;
 use crate::extract::{EntityId, Posted, reference, text};
 use crate::general_ledger::{Account, Entity, Entry};
 use crate::money::Literal;
 use crate::operations::Rejection;
-use crate::reply::Reply;
+use crate::response::Reply;
 use crate::state::Ledger;
 use crate::stored::{raw, read as read_stored};
-use crate::transaction::{Abort, Denial, Work};
-use crate::wire::{At, Id};
+use crate::transaction::{Abort, Work, WorkError};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -165,7 +165,7 @@ pub(crate) async fn move_money(
         let result = data.bank_accounts.update_one(guard, change).session(&mut *tx).await?;
         // What the snapshot showed cannot have changed under the transaction: that would be a write conflict.
         if result.matched_count != 1 {
-            return Err(Denial::inconsistent("an account is not as it was read in the same transaction"));
+            return Err(WorkError::inconsistent("an account is not as it was read in the same transaction"));
         }
     }
     Ok(())

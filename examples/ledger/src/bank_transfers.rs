@@ -13,16 +13,16 @@ use txnscope::{Transaction, scope};
 use crate::Money;
 use crate::bank_accounts::{both, move_money};
 use crate::database::Collections;
+use crate::dto::{At, Id};
 use crate::error::AppError;
 use crate::extract::{EntityId, Nothing, Posted, object_id, short};
 use crate::general_ledger::{Account, Entity, Entry};
 use crate::money::Literal;
 use crate::operations::Rejection;
-use crate::reply::Reply;
+use crate::response::Reply;
 use crate::state::Ledger;
 use crate::stored::{raw, read as read_stored};
-use crate::transaction::{Abort, Denial, Work, document};
-use crate::wire::{At, Id};
+use crate::transaction::{Abort, Work, WorkError, document};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -130,7 +130,7 @@ struct Create {
 impl Work for Create {
     type Output = Reply;
 
-    fn meets_others_at<'a>(&self, run: TransactionBuilder<'a>) -> TransactionBuilder<'a> {
+    fn lock_keys<'a>(&self, run: TransactionBuilder<'a>) -> TransactionBuilder<'a> {
         let account = |id| document("bankAccounts", id);
         run.serialize_on(account(self.from)).serialize_on(account(self.to))
     }
@@ -201,14 +201,14 @@ struct Cancel {
 impl Work for Cancel {
     type Output = Reply;
 
-    fn meets_others_at<'a>(&self, run: TransactionBuilder<'a>) -> TransactionBuilder<'a> {
+    fn lock_keys<'a>(&self, run: TransactionBuilder<'a>) -> TransactionBuilder<'a> {
         let run = run.serialize_on(document("bankTransfers", self.id));
         let accounts = self.accounts.into_iter().flatten();
         accounts.fold(run, |run, id| run.serialize_on(document("bankAccounts", id)))
     }
 
     async fn attempt(&self, tx: &mut Transaction) -> Result<Reply, Abort> {
-        const GONE: Abort = Denial::inconsistent("a transfer names an account that does not exist");
+        const GONE: Abort = WorkError::inconsistent("a transfer names an account that does not exist");
         let Self { data, id, accounts: _, movement, at } = self;
         let transfers = raw(&data.bank_transfers);
         let found = transfers.find_one(doc! { "_id": id }).session(&mut *tx).await?;

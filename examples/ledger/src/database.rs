@@ -10,7 +10,7 @@ use txnscope_mongo::Uri;
 
 use crate::bank_accounts::BankAccount;
 use crate::bank_transfers::BankTransfer;
-use crate::fault::Fault;
+use crate::db_error::DbError;
 use crate::general_ledger::Line;
 use crate::idempotency::Record;
 use crate::invoices;
@@ -80,7 +80,7 @@ pub enum OpenError {
 
 impl From<mongodb::error::Error> for OpenError {
     fn from(error: mongodb::error::Error) -> Self {
-        let fault = Fault::from(error);
+        let fault = DbError::from(error);
         if fault.is_away() { Self::Unreachable(Box::new(fault)) } else { Self::Refused(Box::new(fault)) }
     }
 }
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_bad_uri_is_refused_and_not_repeated() {
+    async fn invalid_uri_is_rejected_without_repeating_it() {
         for uri in [
             "mongodb://user:s3cret",
             "mongodb://user:s3cret/db",
@@ -195,13 +195,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_wrong_is_said_where_it_gives_nothing_away() {
+    async fn uri_error_is_explained_without_secrets() {
         let message = refusal("mongodb://user:s3cret@host/?directConnection=true&loadBalanced=true").await;
         assert!(message.contains("loadBalanced"), "{message}");
     }
 
     #[tokio::test]
-    async fn what_the_uri_leaves_open_is_set() {
+    async fn uri_defaults_are_set() {
         // No server is needed: the driver connects lazily.
         assert!(connect("mongodb://127.0.0.1:1/?replicaSet=rs0&appName=mine").await.is_ok());
     }

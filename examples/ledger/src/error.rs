@@ -7,9 +7,9 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use txnscope::{Classification, Reason, TransactionError};
 
-use crate::fault::Fault;
+use crate::db_error::DbError;
 use crate::operations::Rejection;
-use crate::transaction::Denial;
+use crate::transaction::WorkError;
 
 /// Anything but a success. The client gets a status and one sentence; the database's own words go to the log.
 #[derive(Debug)]
@@ -30,9 +30,9 @@ pub(crate) enum AppError {
     NoSuchRoute,
     MethodNotAllowed,
     Rejected(Rejection),
-    Unavailable(Fault),
-    CommitUnknown(Fault),
-    Failed(Fault),
+    Unavailable(DbError),
+    CommitUnknown(DbError),
+    Failed(DbError),
 }
 
 impl AppError {
@@ -105,25 +105,25 @@ impl fmt::Display for AppError {
     }
 }
 
-impl From<TransactionError<Denial>> for AppError {
-    fn from(error: TransactionError<Denial>) -> Self {
+impl From<TransactionError<WorkError>> for AppError {
+    fn from(error: TransactionError<WorkError>) -> Self {
         let fault = match error {
-            TransactionError::Rejected { error: Denial::Rejected(rejection), .. } => {
+            TransactionError::Rejected { error: WorkError::Rejected(rejection), .. } => {
                 return Self::Rejected(rejection);
             }
             TransactionError::CommitUnknown(failure) => {
-                return Self::CommitUnknown(Fault::from(failure).counted_as(Reason::COMMIT_UNKNOWN));
+                return Self::CommitUnknown(DbError::from(failure).counted_as(Reason::COMMIT_UNKNOWN));
             }
-            TransactionError::Failed(failure) => Fault::from(failure),
+            TransactionError::Failed(failure) => DbError::from(failure),
             // Of its kinds, the runner calls only those a rejection that are none of ours to mend.
-            other => Fault::unexpected(&other),
+            other => DbError::unexpected(&other),
         };
         fault.into()
     }
 }
 
-impl From<Fault> for AppError {
-    fn from(fault: Fault) -> Self {
+impl From<DbError> for AppError {
+    fn from(fault: DbError) -> Self {
         if fault.is_away() { Self::Unavailable(fault) } else { Self::Failed(fault) }
     }
 }

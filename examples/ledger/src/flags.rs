@@ -141,12 +141,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_flags_are_consistent() {
+    fn flags_are_consistent() {
         Flags::command().debug_assert();
     }
 
     #[test]
-    fn durations_have_a_unit_and_bounds() {
+    fn durations_need_unit_and_bounds() {
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(duration("10s"), Ok(Duration::from_secs(10)));
         assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn databases_of_mongodb_itself_are_refused() {
+    fn system_databases_are_rejected() {
         assert!(database_name("ledger").is_ok());
         for bad in ["", "admin", "a.b", "a b", &"x".repeat(64)] {
             assert!(database_name(bad).is_err(), "{bad}");

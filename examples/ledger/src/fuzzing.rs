@@ -84,7 +84,7 @@ mod tests {
 
     /// What no request gets through would fuzz nothing.
     #[tokio::test]
-    async fn what_is_well_formed_comes_as_far_as_the_database() {
+    async fn well_formed_requests_reach_the_database() {
         for file in std::fs::read_dir(testkit::workspace().join("fuzz/seeds/ledger")).unwrap() {
             let path = file.unwrap().path();
             let request = read(&std::fs::read(&path).unwrap()).unwrap();
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn no_request_is_a_fault_of_ours() {
+    fn malformed_request_is_never_a_server_error() {
         testkit::assert_no_panic("ledger", &[], 4_000, request);
     }
 }

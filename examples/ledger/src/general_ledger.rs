@@ -10,7 +10,7 @@ use txnscope::Transaction;
 
 use crate::Money;
 use crate::database::Collections;
-use crate::wire::{At, Id};
+use crate::dto::{At, Id};
 
 /// The currency of retainers and payments, which name none.
 pub(crate) const HOUSE_CURRENCY: &str = "USD";
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn debits_are_credits() {
+    fn debits_equal_credits() {
         let id = ObjectId::new();
         let entry = Entry {
             movement: ObjectId::new(),

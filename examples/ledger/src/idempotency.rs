@@ -11,12 +11,12 @@ use txnscope::Transaction;
 use txnscope::transaction::TransactionBuilder;
 
 use crate::database::Collections;
+use crate::dto::At;
 use crate::error::AppError;
 use crate::operations::Rejection;
-use crate::reply::Reply;
+use crate::response::Reply;
 use crate::stored::{raw, read as read_stored};
-use crate::transaction::{Abort, Denial, Work, document};
-use crate::wire::At;
+use crate::transaction::{Abort, Work, WorkError, document};
 
 /// The longest key.
 const MAX_KEY: usize = 255;
@@ -94,7 +94,7 @@ impl Record {
         }
         Ok(Reply {
             status: StatusCode::from_u16(self.status)
-                .map_err(|_| Denial::inconsistent("a record without a status"))?,
+                .map_err(|_| WorkError::inconsistent("a record without a status"))?,
             body: self.body,
             rejected: self.rejected.as_deref().map(Rejection::reason_named),
             replayed: true,
@@ -103,17 +103,17 @@ impl Record {
 }
 
 /// Work that is done once for each key.
-pub(crate) struct Once<W> {
+pub(crate) struct Idempotent<W> {
     pub(crate) data: Collections,
     pub(crate) key: Key,
     pub(crate) work: W,
 }
 
-impl<W: Work<Output = Reply>> Work for Once<W> {
+impl<W: Work<Output = Reply>> Work for Idempotent<W> {
     type Output = Reply;
 
-    fn meets_others_at<'a>(&self, run: TransactionBuilder<'a>) -> TransactionBuilder<'a> {
-        self.work.meets_others_at(run).serialize_on(document("idempotencyKeys", &self.key.id))
+    fn lock_keys<'a>(&self, run: TransactionBuilder<'a>) -> TransactionBuilder<'a> {
+        self.work.lock_keys(run).serialize_on(document("idempotencyKeys", &self.key.id))
     }
 
     async fn attempt(&self, tx: &mut Transaction) -> Result<Reply, Abort> {
@@ -123,7 +123,7 @@ impl<W: Work<Output = Reply>> Work for Once<W> {
         }
         let reply = match self.work.attempt(&mut *tx).await {
             // Rules are checked before the first write: the record is all that this transaction changes.
-            Err(Abort::Application(Denial::Rejected(rejection))) => rejection.into(),
+            Err(Abort::Application(WorkError::Rejected(rejection))) => rejection.into(),
             other => other?,
         };
         records.insert_one(Record::of(&self.key, &reply)).session(tx).await?;
@@ -146,19 +146,19 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_bound_to_route_and_body() {
+    fn key_is_bound_to_route_and_body() {
         let key = key(&[b"a-1"]).unwrap().unwrap();
         assert_eq!(key.id, "POST /api/payments/65ab/complete a-1");
         assert_eq!(key.fingerprint, "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a");
     }
 
     #[test]
-    fn a_request_may_come_without() {
+    fn request_without_key_is_accepted() {
         assert!(key(&[]).unwrap().is_none());
     }
 
     #[test]
-    fn what_is_no_key_is_refused() {
+    fn malformed_key_is_rejected() {
         assert!(key(&[&[b'k'; 255]]).is_ok());
         for values in [&[&b""[..]][..], &[b"a b"], &[b"\xc3\xa4"], &[&[b'k'; 256]], &[b"a", b"b"]] {
             assert!(matches!(key(values), Err(AppError::Invalid(_))), "{values:?}");

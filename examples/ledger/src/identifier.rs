@@ -121,14 +121,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn white_space_around_an_identifier_is_dropped() {
+    fn surrounding_white_space_is_trimmed() {
         for text in ["INV-1", " INV-1", "INV-1 ", "\tINV-1\r\n", "\u{a0}INV-1\u{3000}"] {
             assert_eq!(identifier("invoiceId", text).unwrap(), "INV-1", "{text:?}");
         }
     }
 
     #[test]
-    fn what_cannot_be_seen_is_refused_by_its_code() {
+    fn invisible_characters_are_rejected_with_code_point() {
         for hidden in "\0\t\n\u{7f}\u{85}\u{ad}\u{34f}\u{61c}\u{180e}\u{200b}\u{200d}\u{200e}\u{200f}\u{202e}\u{2028}\u{2060}\u{2066}\u{2800}\u{3164}\u{fe0f}\u{feff}\u{fffd}\u{e0020}".chars() {
             let error = identifier("invoiceId", &format!("INV{hidden}-1")).unwrap_err().to_string();
             let code = format!("U+{:04X}", u32::from(hidden));
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_reads_the_same_has_one_normal_form() {
+    fn look_alikes_share_one_normal_form() {
         for (form, same) in [
             (
                 "inv-1",
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_reads_otherwise_stays_apart() {
+    fn different_identifiers_have_different_normal_forms() {
         let texts = [
             "INV-1",
             "INV-11",
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_normal_form_is_its_own() {
+    fn normal_form_is_idempotent() {
         assert_eq!(LOOK_ALIKES.0.chars().count(), LOOK_ALIKES.1.chars().count());
         // Where letters have cases, widths and other forms.
         let blocks = [

@@ -25,35 +25,35 @@ mod bank_accounts;
 mod bank_transfers;
 mod connections;
 mod database;
+mod db_error;
+mod dto;
 mod error;
 mod extract;
-mod fault;
+#[cfg(feature = "mutants")]
+mod fault_injection;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
 mod general_ledger;
+mod health;
 mod idempotency;
 mod identifier;
 mod invoices;
 mod money;
-#[cfg(feature = "mutants")]
-mod mutants;
 pub mod operations;
 mod payments;
-mod probes;
-mod reply;
+mod response;
 mod retainers;
 mod server;
 mod state;
 mod stored;
 mod transaction;
-mod wire;
 
 pub use crate::app::app;
 pub use crate::auth::{Token, TokenError};
 pub use crate::database::{OpenError, UriError, connect};
-pub use crate::money::{Money, MoneyError};
 #[cfg(feature = "mutants")]
-pub use crate::mutants::Mutant;
+pub use crate::fault_injection::Mutant;
+pub use crate::money::{Money, MoneyError};
 pub use crate::server::{ServeError, Server, serve};
 pub use crate::state::{Ledger, Settings};

@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_read_to_the_cent() {
+    fn amounts_are_parsed_to_the_cent() {
         for (literal, cents) in [
             ("0", 0),
             ("0.0", 0),
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_amount_is_refused_with_the_reason() {
+    fn invalid_amount_is_rejected_with_reason() {
         use MoneyError::*;
         for (literal, error) in [
             ("1.005", TooPrecise),
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_number_of_any_type_is_read_and_nothing_else() {
+    fn only_whole_numbers_are_deserialized() {
         let decimal = |text: &str| Bson::Decimal128(text.parse().unwrap());
         for (value, cents) in [
             (Bson::Int32(100), Some(100)),
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn amounts_are_printed_as_short_as_they_are() {
+    fn amounts_are_formatted_without_trailing_zeros() {
         for (cents, text) in [
             (0, "0"),
             (1, "0.01"),
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn every_amount_survives_the_way_out_and_back() {
+    fn amounts_roundtrip_through_json_and_bson() {
         let mut state: u64 = 1;
         for _ in 0..10_000 {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn the_literal_is_what_the_client_wrote() {
+    fn literal_keeps_client_spelling() {
         #[derive(serde::Deserialize)]
         struct Body {
             amount: Literal,

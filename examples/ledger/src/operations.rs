@@ -149,12 +149,12 @@ mod tests {
     use crate::Money;
 
     #[test]
-    fn the_balance_limit_is_the_one_that_is_told() {
+    fn balance_limit_reason_states_the_limit() {
         assert!(Rejection::BALANCE_LIMIT.message.ends_with(&Money::MAX.to_string()));
     }
 
     #[test]
-    fn a_recorded_reason_is_found_again() {
+    fn recorded_reason_is_found_by_name() {
         for rejection in Rejection::ALL {
             assert_eq!(Rejection::reason_named(rejection.reason.as_str()), rejection.reason);
         }

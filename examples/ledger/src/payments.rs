@@ -13,6 +13,7 @@ use txnscope::{Transaction, scope};
 
 use crate::Money;
 use crate::database::Collections;
+use crate::dto::{At, Id, stored};
 use crate::error::AppError;
 use crate::extract::{EntityId, Nothing, Posted, reference};
 use crate::general_ledger::{Account, Entity, Entry, HOUSE_CURRENCY};
@@ -20,11 +21,10 @@ use crate::identifier::normal_form;
 use crate::invoices::{self, INVOICE_KEY};
 use crate::money::Literal;
 use crate::operations::Rejection;
-use crate::reply::Reply;
+use crate::response::Reply;
 use crate::state::Ledger;
 use crate::stored::{raw, read as read_stored};
 use crate::transaction::{Abort, Work, document};
-use crate::wire::{At, Id, stored};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -193,7 +193,7 @@ struct Complete {
 impl Work for Complete {
     type Output = Reply;
 
-    fn meets_others_at<'a>(&self, run: TransactionBuilder<'a>) -> TransactionBuilder<'a> {
+    fn lock_keys<'a>(&self, run: TransactionBuilder<'a>) -> TransactionBuilder<'a> {
         run.serialize_on(document("payments", self.id))
     }
 

@@ -12,16 +12,16 @@ use txnscope::{Transaction, scope};
 
 use crate::Money;
 use crate::database::Collections;
+use crate::dto::{At, Id, stored};
 use crate::error::AppError;
 use crate::extract::{EntityId, Posted, reference, short};
 use crate::general_ledger::{Account, Entity, Entry, HOUSE_CURRENCY};
 use crate::money::Literal;
 use crate::operations::Rejection;
-use crate::reply::Reply;
+use crate::response::Reply;
 use crate::state::Ledger;
 use crate::stored::{raw, read as read_stored};
 use crate::transaction::{Abort, Work, document};
-use crate::wire::{At, Id, stored};
 
 /// How many deposits, and how many consumptions, one document takes: with the longest descriptions they stay
 /// well below the 16 MB that MongoDB allows.
@@ -219,7 +219,7 @@ struct Consume {
 impl Work for Consume {
     type Output = Reply;
 
-    fn meets_others_at<'a>(&self, run: TransactionBuilder<'a>) -> TransactionBuilder<'a> {
+    fn lock_keys<'a>(&self, run: TransactionBuilder<'a>) -> TransactionBuilder<'a> {
         run.serialize_on(document("retainers", self.id))
     }
 
@@ -277,7 +277,7 @@ struct Replenish {
 impl Work for Replenish {
     type Output = Reply;
 
-    fn meets_others_at<'a>(&self, run: TransactionBuilder<'a>) -> TransactionBuilder<'a> {
+    fn lock_keys<'a>(&self, run: TransactionBuilder<'a>) -> TransactionBuilder<'a> {
         run.serialize_on(document("retainers", self.id))
     }
 

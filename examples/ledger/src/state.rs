@@ -13,12 +13,12 @@ use txnscope::{ErrorChain, Reason, Registry, TransactionError, TransactionRunner
 
 use crate::auth::Token;
 use crate::database::{Collections, OpenError};
+use crate::db_error::DbError;
 use crate::error::AppError;
-use crate::fault::Fault;
-use crate::idempotency::{Key, Once};
 #[cfg(feature = "mutants")]
-use crate::mutants::{self, Mutant};
-use crate::reply::Reply;
+use crate::fault_injection::{self, Mutant};
+use crate::idempotency::{Idempotent, Key};
+use crate::response::Reply;
 use crate::stored;
 use crate::transaction::Work;
 
@@ -134,7 +134,7 @@ impl Ledger {
         W: Work<Output = Reply>,
     {
         match key {
-            Some(key) => self.transact(&Once { data: self.data().clone(), key, work }).await,
+            Some(key) => self.transact(&Idempotent { data: self.data().clone(), key, work }).await,
             None => self.transact(&work).await,
         }
     }
@@ -146,9 +146,9 @@ impl Ledger {
         let mut tries = 1;
         loop {
             let run = self.runner().transaction();
-            let run = if self.0.settings.take_turns { work.meets_others_at(run) } else { run };
+            let run = if self.0.settings.take_turns { work.lock_keys(run) } else { run };
             #[cfg(feature = "mutants")]
-            let work = &mutants::Mutated { work, mutant: self.0.mutant };
+            let work = &fault_injection::Mutated { work, mutant: self.0.mutant };
             match run.run(async |mut tx| work.attempt(&mut tx).await).await {
                 Ok(committed) => return Ok(committed.value),
                 Err(TransactionError::Failed(failure))
@@ -185,10 +185,10 @@ impl Ledger {
             Ok(Ok(None)) => return Ok(None),
             Ok(Ok(Some(found))) => match stored::read(collection.name(), &found) {
                 Ok(found) => return Ok(Some(found)),
-                Err(unreadable) => Fault::from(unreadable),
+                Err(unreadable) => DbError::from(unreadable),
             },
-            Ok(Err(error)) => Fault::from(error),
-            Err(_) => Fault::deadline(deadline),
+            Ok(Err(error)) => DbError::from(error),
+            Err(_) => DbError::deadline(deadline),
         };
         // Reads are not operations, so that no layer logs them.
         tracing::error!(collection = collection.name(), entity_id = %id, reason = fault.reason.as_str(), error = %ErrorChain::new(&fault), "read failed");

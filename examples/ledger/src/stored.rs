@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unreadable_document_is_named_with_its_field() {
+    fn unreadable_document_error_names_field() {
         let id = ObjectId::from_bytes([7; 12]);
         for (amount, why) in [
             (Bson::from("100"), "a string is no whole number of cents"),

@@ -13,7 +13,7 @@ pub(crate) trait Work: Send + Sync {
     type Output: Send;
 
     /// What it will write and others may as well: transactions that meet there take turns.
-    fn meets_others_at<'a>(&self, run: TransactionBuilder<'a>) -> TransactionBuilder<'a> {
+    fn lock_keys<'a>(&self, run: TransactionBuilder<'a>) -> TransactionBuilder<'a> {
         run
     }
 
@@ -22,11 +22,11 @@ pub(crate) trait Work: Send + Sync {
 }
 
 /// Why a try is given up.
-pub(crate) type Abort = txnscope::Abort<Denial>;
+pub(crate) type Abort = txnscope::Abort<WorkError>;
 
 /// The ledger's own ways to end a transaction.
 #[derive(Debug)]
-pub(crate) enum Denial {
+pub(crate) enum WorkError {
     Rejected(Rejection),
     /// The data is not as every transaction leaves it.
     Inconsistent(&'static str),
@@ -34,13 +34,13 @@ pub(crate) enum Denial {
     Unreadable(Unreadable),
 }
 
-impl Denial {
+impl WorkError {
     pub(crate) const fn inconsistent(what: &'static str) -> Abort {
         Abort::Application(Self::Inconsistent(what))
     }
 }
 
-impl ApplicationError for Denial {
+impl ApplicationError for WorkError {
     fn reason(&self) -> Reason {
         match self {
             Self::Rejected(rejection) => rejection.reason,
@@ -55,13 +55,13 @@ impl ApplicationError for Denial {
 
 impl From<Rejection> for Abort {
     fn from(rejection: Rejection) -> Self {
-        Self::Application(Denial::Rejected(rejection))
+        Self::Application(WorkError::Rejected(rejection))
     }
 }
 
 impl From<Unreadable> for Abort {
     fn from(unreadable: Unreadable) -> Self {
-        Self::Application(Denial::Unreadable(unreadable))
+        Self::Application(WorkError::Unreadable(unreadable))
     }
 }
 

@@ -12,10 +12,10 @@ use testkit::{ProxyMode, Scrape, Signal, wait};
 use tokio::time::Instant;
 use txnscope_catalog as catalog;
 
-use super::{Played, callers, members, more};
+use super::{FaultRun, callers, members, more};
 use crate::clock;
-use crate::stage::{POLL_INTERVAL, Stage};
-use crate::truth;
+use crate::environment::{Environment, POLL_INTERVAL};
+use crate::expectations;
 
 const HOUR: i64 = 3_600;
 /// A jump is longer by far, whatever else takes its time.
@@ -26,9 +26,9 @@ const INTERVALS: u32 = 4;
 const SOURCES: f64 = 3.0;
 
 /// To how far off, one after the other. It ends with the right time.
-fn turns(dice: &mut StdRng) -> [i64; 3] {
-    let mut turns = [dice.random_range(1..12) * HOUR, -dice.random_range(1..12) * HOUR];
-    turns.shuffle(dice);
+fn turns(rng: &mut StdRng) -> [i64; 3] {
+    let mut turns = [rng.random_range(1..12) * HOUR, -rng.random_range(1..12) * HOUR];
+    turns.shuffle(rng);
     [turns[0], turns[1], 0]
 }
 
@@ -37,64 +37,63 @@ fn remark([one, other, _]: [i64; 3]) -> String {
 }
 
 /// The sidecar's.
-pub(super) async fn sidecar(stage: &Stage, dice: &mut StdRng) -> Result<Played> {
-    let turns = turns(dice);
-    let other = (stage.primary().await? + dice.random_range(1..stage.each.len())) % stage.each.len();
-    let all_shown = || {
-        wait::until("the sidecar to show all members", async || shown(stage, &stage.sidecar_page().await?))
-    };
+pub(super) async fn sidecar(env: &Environment, rng: &mut StdRng) -> Result<FaultRun> {
+    let turns = turns(rng);
+    let other = (env.primary().await? + rng.random_range(1..env.each.len())) % env.each.len();
+    let all_shown =
+        || wait::until("the sidecar to show all members", async || shown(env, &env.sidecar_page().await?));
     all_shown().await?;
     // So long that there is always a transaction open.
-    let slowed = callers::slowed(stage, Duration::from_millis(20)).await?;
-    let first = stage.sidecar_page().await?;
+    let slowed = callers::slowed(env, Duration::from_millis(20)).await?;
+    let first = env.sidecar_page().await?;
     let broken = Instant::now();
     for turn in &turns[..2] {
-        stage.sidecar.turn(*turn)?;
-        goes_on(stage, &first, *turn).await?;
+        env.sidecar.turn(*turn)?;
+        goes_on(env, &first, *turn).await?;
     }
     // What does not answer runs out of time at any time of the day.
-    stage.set.proxies()[other].set_for("txnscope", ProxyMode::HoldAll);
-    members::down(stage, other).await?;
-    stage.set.proxies()[other].set(ProxyMode::Forward);
+    env.set.proxies()[other].set_for("txnscope", ProxyMode::HoldAll);
+    members::down(env, other).await?;
+    env.set.proxies()[other].set(ProxyMode::Forward);
     all_shown().await?;
-    stage.sidecar.turn(0)?;
-    goes_on(stage, &first, 0).await?;
+    env.sidecar.turn(0)?;
+    goes_on(env, &first, 0).await?;
     slowed.off().await?;
-    Ok(Played { remark: remark(turns), ..Played::since(broken) })
+    Ok(FaultRun { remark: remark(turns), ..FaultRun::since(broken) })
 }
 
 /// Waits until the sidecar shows that it goes by that clock, and has gone on for some intervals. No page in the meantime may
 /// say anything else of the turn.
-async fn goes_on(stage: &Stage, first: &Scrape, wrong: i64) -> Result<()> {
-    let (turned, before) = (Instant::now(), asked(stage).await?);
+async fn goes_on(env: &Environment, first: &Scrape, wrong: i64) -> Result<()> {
+    let (turned, before) = (Instant::now(), asked(env).await?);
     let mut open = false;
     wait::until("the sidecar to go on with polls and checks", async || {
         let began = Instant::now();
-        let page = stage.sidecar_page().await?;
-        if let Err(untrue) = untouched(stage, &page, first) {
+        let page = env.sidecar_page().await?;
+        if let Err(untrue) = untouched(env, &page, first) {
             return Ok(Err(untrue));
         }
         open |= page.sum(catalog::MONGODB_TRANSACTIONS_OLDEST_OPEN.name, &[]) > 0.0;
-        for check in stage.checks.iter() {
+        for check in env.checks.iter() {
             let of = [("check", check.name.as_str())];
             near(&page, catalog::MONGODB_CONSISTENCY_LAST_SUCCESS.name, &of, wrong)?;
         }
         ensure!(open, "no page has shown an open transaction");
-        truth::looked(&page, &stage.set.addresses(), began, turned + INTERVALS * POLL_INTERVAL)?;
-        shown(stage, &page)?;
+        expectations::looked(&page, &env.set.addresses(), began, turned + INTERVALS * POLL_INTERVAL)?;
+        shown(env, &page)?;
         Ok(Ok(()))
     })
     .await??;
     let due = turned.elapsed().as_secs_f64() / POLL_INTERVAL.as_secs_f64() + 2.0;
-    for (before, now) in before.iter().zip(asked(stage).await?) {
+    for (before, now) in before.iter().zip(asked(env).await?) {
         let polls = now - before;
         ensure!(polls <= SOURCES * due, "the sidecar has asked a member {polls} times in {due:.1} intervals");
     }
     // Not before: what a turn has stopped, a reload might start again.
-    stage.sidecar.signal(Signal::HUP)?;
+    env.sidecar.signal(Signal::HUP)?;
     wait::until("the sidecar to note a reload", async || {
-        let page = stage.sidecar_page().await?;
-        if let Err(untrue) = untouched(stage, &page, first) {
+        let page = env.sidecar_page().await?;
+        if let Err(untrue) = untouched(env, &page, first) {
             return Ok(Err(untrue));
         }
         near(&page, catalog::TXNSCOPE_CONFIG_RELOAD_TIMESTAMP.name, &[], wrong)?;
@@ -112,9 +111,9 @@ fn near(page: &Scrape, metric: &str, labels: &[(&str, &str)], wrong: i64) -> Res
 }
 
 /// Whether a page is as if nobody had turned the clock, but for the times of the day.
-fn untouched(stage: &Stage, page: &Scrape, first: &Scrape) -> Result<()> {
-    truth::nothing_stale(page, &stage.set.addresses())?;
-    truth::nothing_missing(page, &stage.set.addresses())?;
+fn untouched(env: &Environment, page: &Scrape, first: &Scrape) -> Result<()> {
+    expectations::nothing_stale(page, &env.set.addresses())?;
+    expectations::nothing_missing(page, &env.set.addresses())?;
     no_jump(page, first)
 }
 
@@ -134,47 +133,47 @@ fn no_jump(page: &Scrape, first: &Scrape) -> Result<()> {
 }
 
 /// Whether the sidecar shows every member, and a classification of every check.
-fn shown(stage: &Stage, page: &Scrape) -> Result<()> {
+fn shown(env: &Environment, page: &Scrape) -> Result<()> {
     let up = page.matching(catalog::MONGODB_UP.name, &[]).filter(|up| up.value == 1.0).count();
-    ensure!(up == stage.each.len(), "{up} members are up");
+    ensure!(up == env.each.len(), "{up} members are up");
     let verdicts = page.matching(catalog::MONGODB_CONSISTENCY_VIOLATIONS.name, &[]).count();
-    ensure!(verdicts == stage.checks.iter().count(), "{verdicts} checks have a classification");
+    ensure!(verdicts == env.checks.iter().count(), "{verdicts} checks have a classification");
     Ok(())
 }
 
 /// How often each member was asked for `serverStatus`, by anybody.
-async fn asked(stage: &Stage) -> Result<Vec<f64>> {
+async fn asked(env: &Environment) -> Result<Vec<f64>> {
     let mut asked = Vec::new();
-    for index in 0..stage.each.len() {
-        let status = stage.member(index, doc! {"serverStatus": 1, "wiredTiger": 0, "tcmalloc": 0}).await?;
+    for index in 0..env.each.len() {
+        let status = env.member(index, doc! {"serverStatus": 1, "wiredTiger": 0, "tcmalloc": 0}).await?;
         let commands = status.get_document("metrics")?.get_document("commands")?;
-        asked.push(crate::stage::number(commands.get_document("serverStatus")?, "total"));
+        asked.push(crate::environment::number(commands.get_document("serverStatus")?, "total"));
     }
     Ok(asked)
 }
 
 /// The ledger's.
-pub(super) async fn backend(stage: &Stage, dice: &mut StdRng) -> Result<Played> {
-    let turns = turns(dice);
-    let first = stage.ledger_page().await?;
+pub(super) async fn backend(env: &Environment, rng: &mut StdRng) -> Result<FaultRun> {
+    let turns = turns(rng);
+    let first = env.ledger_page().await?;
     let broken = Instant::now();
     for turn in turns {
-        stage.backend.turn(turn)?;
+        env.backend.turn(turn)?;
         wait::until("a movement of money at that time of the day", async || {
-            let (now, at) = (clock::now(turn)?, newest(stage).await?);
+            let (now, at) = (clock::now(turn)?, newest(env).await?);
             ensure!((now - at).abs() < wait::LIMIT.as_secs_f64(), "the newest is at {at}, and it is {now}");
             Ok(())
         })
         .await?;
-        more(stage, &catalog::TRANSACTION_DURATION, "succeeded", 20.0).await?;
-        no_jump(&stage.ledger_page().await?, &first)?;
+        more(env, &catalog::TRANSACTION_DURATION, "succeeded", 20.0).await?;
+        no_jump(&env.ledger_page().await?, &first)?;
     }
-    Ok(Played { remark: remark(turns), ..Played::since(broken) })
+    Ok(FaultRun { remark: remark(turns), ..FaultRun::since(broken) })
 }
 
 /// When the movement that was written last took place, by the ledger, in seconds since 1970.
-async fn newest(stage: &Stage) -> Result<f64> {
-    let lines = stage.whole.database("ledger").collection::<Document>("generalLedger");
+async fn newest(env: &Environment) -> Result<f64> {
+    let lines = env.whole.database("ledger").collection::<Document>("generalLedger");
     let line = lines.find_one(doc! {}).sort(doc! {"$natural": -1}).await?.context("no movement yet")?;
     let at: &DateTime = line.get_datetime("at")?;
     #[allow(clippy::cast_precision_loss, reason = "milliseconds since 1970 fit")]
@@ -186,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_jump_is_seen_in_any_duration_and_in_no_time_of_the_day() {
+    fn clock_jump_is_detected_in_durations_only() {
         let page = |age: &str, total: &str, at: &str| {
             let family = |name: &str, kind: &str, value: &str| {
                 format!("# HELP {name} -\n# TYPE {name} {kind}\n{name} {value}\n")

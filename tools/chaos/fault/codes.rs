@@ -11,9 +11,9 @@ use testkit::FailPoint;
 use tokio::time::Instant;
 use txnscope_catalog as catalog;
 
-use super::{Played, more};
+use super::{FaultRun, more};
 use crate::backend::APPLICATION;
-use crate::stage::Stage;
+use crate::environment::Environment;
 
 /// Every code that `Reason::from_error` maps to a reason of its own, and two that it does not.
 const CODES: &[i32] = &[
@@ -139,27 +139,27 @@ impl Injection {
     }
 }
 
-pub(super) async fn all(stage: &mut Stage, dice: &mut StdRng) -> Result<Played> {
+pub(super) async fn all(env: &mut Environment, rng: &mut StdRng) -> Result<FaultRun> {
     let mut every = Injection::every();
-    every.shuffle(dice);
-    inject(stage, &every).await
+    every.shuffle(rng);
+    inject(env, &every).await
 }
 
-pub(super) async fn some(stage: &mut Stage, dice: &mut StdRng) -> Result<Played> {
-    let some: Vec<_> = Injection::every().choose_multiple(dice, 8).copied().collect();
-    inject(stage, &some).await
+pub(super) async fn some(env: &mut Environment, rng: &mut StdRng) -> Result<FaultRun> {
+    let some: Vec<_> = Injection::every().choose_multiple(rng, 8).copied().collect();
+    inject(env, &some).await
 }
 
 /// One after the other: each is hit once, by the load or by a request of our own.
-async fn inject(stage: &mut Stage, injections: &[Injection]) -> Result<Played> {
+async fn inject(env: &mut Environment, injections: &[Injection]) -> Result<FaultRun> {
     let broken = Instant::now();
-    let client = stage.client();
+    let client = env.client();
     let retainer = client.retainer(1_000_000).await.context("a retainer of our own")?;
-    stage.note("POST /api/retainers", "201", 1);
+    env.note("POST /api/retainers", "201", 1);
     let path = format!("/api/retainers/{retainer}/consume");
     let mut injected = 0;
     for injection in injections {
-        let admin = stage.each[stage.primary().await?].clone();
+        let admin = env.each[env.primary().await?].clone();
         let failing = FailPoint::fail_command_times(&admin, APPLICATION, 1, injection.data()).await?;
         // More than there is, to have it aborted.
         let amount = if injection.place == Place::Abort { 9_000_000 } else { 1 };
@@ -168,31 +168,31 @@ async fn inject(stage: &mut Stage, injections: &[Injection]) -> Result<Played> {
             Ok((status, _)) => status.as_str().to_owned(),
             Err(_) => "unanswered".to_owned(),
         };
-        stage.note("POST /api/retainers/{id}/consume", answer, 1);
+        env.note("POST /api/retainers/{id}/consume", answer, 1);
         failing.fired(Duration::from_secs(10)).await.with_context(|| format!("{injection:?}"))?;
         injected += u64::try_from(failing.count().await?)?;
     }
     let remark = format!("; {} errors injected", injections.len());
-    Ok(Played { injected, remark, ..Played::since(broken) })
+    Ok(FaultRun { injected, remark, ..FaultRun::since(broken) })
 }
 
-pub(super) async fn disk_full(stage: &Stage) -> Result<Played> {
+pub(super) async fn disk_full(env: &Environment) -> Result<FaultRun> {
     let broken = Instant::now();
     let commands = ["findAndModify", "update", "insert", "commitTransaction"];
     let data = doc! {"failCommands": commands.to_vec(), "errorCode": OUT_OF_DISK_SPACE};
-    let admin = stage.each[stage.primary().await?].clone();
+    let admin = env.each[env.primary().await?].clone();
     let failing = FailPoint::fail_command(&admin, APPLICATION, data).await?;
-    more(stage, &catalog::TRANSACTION_DURATION, "failed", 20.0).await?;
+    more(env, &catalog::TRANSACTION_DURATION, "failed", 20.0).await?;
     let injected = u64::try_from(failing.count().await?)?;
     let remark = format!("; {injected} errors injected");
-    Ok(Played { injected, remark, ..Played::since(broken) })
+    Ok(FaultRun { injected, remark, ..FaultRun::since(broken) })
 }
 
 /// Everything is refused, as by a server of 8.2 that has too much to do. The driver repeats each command by itself.
-pub(super) async fn overload(stage: &Stage) -> Result<Played> {
+pub(super) async fn overload(env: &Environment) -> Result<FaultRun> {
     let broken = Instant::now();
     let repeats = async || {
-        let page = stage.ledger_page().await?;
+        let page = env.ledger_page().await?;
         anyhow::Ok(page.sum(catalog::CLIENT_OVERLOAD_RETRIES.name, &[]))
     };
     let before = repeats().await?;
@@ -200,14 +200,14 @@ pub(super) async fn overload(stage: &Stage) -> Result<Played> {
     commands.extend(["commitTransaction", "abortTransaction"]);
     let labels = vec!["SystemOverloadedError", "RetryableError"];
     let data = doc! {"failCommands": commands, "errorCode": OVERLOADED, "errorLabels": labels};
-    let admin = stage.each[stage.primary().await?].clone();
+    let admin = env.each[env.primary().await?].clone();
     let failing = FailPoint::fail_command(&admin, APPLICATION, data).await?;
-    more(stage, &catalog::TRANSACTION_DURATION, "failed", 20.0).await?;
+    more(env, &catalog::TRANSACTION_DURATION, "failed", 20.0).await?;
     let injected = u64::try_from(failing.count().await?)?;
     let repeated = repeats().await? - before;
     anyhow::ensure!(repeated > 0.0, "of {injected} refusals the listener has seen no repeat");
     let remark = format!("; {injected} refusals, {repeated} repeats by the driver");
-    Ok(Played { injected, remark, ..Played::since(broken) })
+    Ok(FaultRun { injected, remark, ..FaultRun::since(broken) })
 }
 
 #[cfg(test)]
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn every_code_that_has_a_reason_is_injected_and_no_other() {
+    fn all_error_codes_with_reason_are_injected() {
         let classified = (1..=100_000).filter(|code| reason(*code) != Reason::OTHER);
         let mut wanted: Vec<_> = classified.chain(OTHERS).collect();
         wanted.sort_unstable();
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn the_documentation_counts_them_right() {
+    fn documentation_states_number_of_codes() {
         let page = std::fs::read_to_string(testkit::workspace().join("docs/reliability.md")).unwrap();
         let (codes, errors) = (CODES.len(), Injection::every().len());
         for words in [format!("each of {codes} error codes"), format!("{errors} errors")] {

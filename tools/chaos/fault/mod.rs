@@ -5,7 +5,7 @@ mod clocks;
 mod codes;
 mod members;
 mod network;
-mod ours;
+mod processes;
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use txnscope_catalog::{self as catalog, Metric};
 
 use crate::audit::Exception;
-use crate::stage::Stage;
+use crate::environment::Environment;
 
 /// What can be broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -77,7 +77,7 @@ pub(crate) enum Fault {
 
 /// How a fault went.
 #[derive(Debug, Default)]
-pub(crate) struct Played {
+pub(crate) struct FaultRun {
     /// From the break to the mending.
     pub(crate) held: Duration,
     /// How often a failpoint has answered in the server's place.
@@ -87,7 +87,7 @@ pub(crate) struct Played {
     pub(crate) exceptions: &'static [Exception],
 }
 
-impl Played {
+impl FaultRun {
     pub(crate) fn excepts(&self, exception: Exception) -> bool {
         self.exceptions.contains(&exception)
     }
@@ -148,49 +148,49 @@ impl Fault {
     }
 
     /// Breaks it, waits until that has told, and mends it.
-    pub(crate) async fn play(self, stage: &mut Stage, dice: &mut StdRng) -> Result<Played> {
-        let played = match self {
-            Self::Calm => calm(stage).await,
-            Self::StepUp => members::step_up(stage).await,
-            Self::StepDown => members::step_down(stage).await,
-            Self::KillPrimary => members::kill_primary(stage).await,
-            Self::KillSecondary => members::kill_secondary(stage, dice).await,
-            Self::FreezePrimary => members::freeze_primary(stage).await,
-            Self::PartitionMember => network::partition_member(stage).await,
-            Self::PartitionClient => network::partition_client(stage).await,
-            Self::LostReplies => network::lost_replies(stage).await,
-            Self::SlowNetwork => network::slow(stage, dice).await,
-            Self::CutConnections => network::cut(stage, dice).await,
-            Self::Codes => codes::all(stage, dice).await,
-            Self::SomeCodes => codes::some(stage, dice).await,
-            Self::DiskFull => codes::disk_full(stage).await,
-            Self::Overload => codes::overload(stage).await,
-            Self::FullPool => callers::full_pool(stage).await,
-            Self::Disconnects => callers::disconnects(stage, dice).await,
-            Self::Panics => callers::panics(stage).await,
-            Self::KillBackend => ours::kill_backend(stage).await,
-            Self::ShutDownRuntime => ours::shut_down_runtime(stage).await,
-            Self::KillSidecar => ours::kill_sidecar(stage).await,
-            Self::FreezeSidecar => ours::freeze_sidecar(stage).await,
-            Self::TurnClock => clocks::sidecar(stage, dice).await,
-            Self::TurnBackendClock => clocks::backend(stage, dice).await,
-            Self::RestartPrometheus => ours::restart_prometheus(stage).await,
+    pub(crate) async fn play(self, env: &mut Environment, rng: &mut StdRng) -> Result<FaultRun> {
+        let fault_run = match self {
+            Self::Calm => calm(env).await,
+            Self::StepUp => members::step_up(env).await,
+            Self::StepDown => members::step_down(env).await,
+            Self::KillPrimary => members::kill_primary(env).await,
+            Self::KillSecondary => members::kill_secondary(env, rng).await,
+            Self::FreezePrimary => members::freeze_primary(env).await,
+            Self::PartitionMember => network::partition_member(env).await,
+            Self::PartitionClient => network::partition_client(env).await,
+            Self::LostReplies => network::lost_replies(env).await,
+            Self::SlowNetwork => network::slow(env, rng).await,
+            Self::CutConnections => network::cut(env, rng).await,
+            Self::Codes => codes::all(env, rng).await,
+            Self::SomeCodes => codes::some(env, rng).await,
+            Self::DiskFull => codes::disk_full(env).await,
+            Self::Overload => codes::overload(env).await,
+            Self::FullPool => callers::full_pool(env).await,
+            Self::Disconnects => callers::disconnects(env, rng).await,
+            Self::Panics => callers::panics(env).await,
+            Self::KillBackend => processes::kill_backend(env).await,
+            Self::ShutDownRuntime => processes::shut_down_runtime(env).await,
+            Self::KillSidecar => processes::kill_sidecar(env).await,
+            Self::FreezeSidecar => processes::freeze_sidecar(env).await,
+            Self::TurnClock => clocks::sidecar(env, rng).await,
+            Self::TurnBackendClock => clocks::backend(env, rng).await,
+            Self::RestartPrometheus => processes::restart_prometheus(env).await,
         };
-        let played = played.with_context(|| self.name())?;
-        Ok(Played { exceptions: self.exceptions(), ..played })
+        let fault_run = fault_run.with_context(|| self.name())?;
+        Ok(FaultRun { exceptions: self.exceptions(), ..fault_run })
     }
 }
 
-async fn calm(stage: &Stage) -> Result<Played> {
+async fn calm(env: &Environment) -> Result<FaultRun> {
     let begun = Instant::now();
-    more(stage, &catalog::TRANSACTION_DURATION, "succeeded", 60.0).await?;
-    Ok(Played::since(begun))
+    more(env, &catalog::TRANSACTION_DURATION, "succeeded", 60.0).await?;
+    Ok(FaultRun::since(begun))
 }
 
 /// Waits until the ledger has counted so many more operations with that outcome.
-async fn more(stage: &Stage, metric: &Metric, outcome: &str, times: f64) -> Result<()> {
+async fn more(env: &Environment, metric: &Metric, outcome: &str, times: f64) -> Result<()> {
     let count = async || {
-        let page = stage.ledger_page().await?;
+        let page = env.ledger_page().await?;
         let name = match metric.kind {
             catalog::Kind::Histogram => format!("{}_count", metric.name),
             catalog::Kind::Counter | catalog::Kind::Gauge => metric.name.to_owned(),

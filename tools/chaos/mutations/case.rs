@@ -6,8 +6,8 @@ use txnscope_catalog::{self as catalog, Metric};
 
 use super::page::Page;
 use crate::audit::{Exception, audit};
-use crate::books::{Books, Server};
-use crate::fault::Played;
+use crate::counters::{Counters, Server};
+use crate::fault::FaultRun;
 
 pub(super) const CONSUME: &str = "POST /api/retainers/{id}/consume";
 /// Moves no money.
@@ -66,10 +66,11 @@ impl Case {
     }
 
     pub(super) fn audit(&self) -> Vec<String> {
-        let before = Books::made_up(Scrape::default(), vec![Server::default(); self.servers.len()], 0.0);
-        let after = Books::made_up(self.page.read(), self.servers.clone(), self.movements);
-        let played = Played { injected: self.injected, exceptions: self.exceptions, ..Played::default() };
-        audit(&before, &after, &self.answers, &played)
+        let before = Counters::made_up(Scrape::default(), vec![Server::default(); self.servers.len()], 0.0);
+        let after = Counters::made_up(self.page.read(), self.servers.clone(), self.movements);
+        let fault_run =
+            FaultRun { injected: self.injected, exceptions: self.exceptions, ..FaultRun::default() };
+        audit(&before, &after, &self.answers, &fault_run)
     }
 
     pub(super) fn counted(&mut self, metric: Metric, labels: &[(&str, &str)], more: f64) {

@@ -9,8 +9,8 @@ use txnscope_catalog as catalog;
 use self::case::{CONSUME, Case};
 use self::page::Page;
 use self::rows::ROWS;
-use crate::books::{Server, at_rest};
-use crate::truth::{nothing_missing, nothing_stale, untrue};
+use crate::counters::{Server, at_rest};
+use crate::expectations::{nothing_missing, nothing_stale, untrue};
 
 const MEMBER: &str = "127.0.0.1:27017";
 
@@ -19,7 +19,7 @@ const FIELDS: [fn(&mut Server) -> &mut f64; 3] =
     [|server| &mut server.started, |server| &mut server.committed, |server| &mut server.aborted];
 
 #[test]
-fn no_number_can_be_wrong_by_one() {
+fn audit_detects_every_counter_off_by_one() {
     assert!(Case::right().audit().is_empty(), "{:#?}", Case::right().audit());
     let numbers = Case::right().page.numbers().count();
     for by in [1.0, -1.0] {
@@ -48,7 +48,7 @@ fn no_number_can_be_wrong_by_one() {
 }
 
 #[test]
-fn the_audit_names_what_is_wrong_and_nothing_else() {
+fn audit_reports_exactly_the_wrong_counter() {
     for (what, change, wanted) in ROWS {
         let mut case = Case::right();
         change(&mut case);
@@ -63,7 +63,7 @@ fn the_audit_names_what_is_wrong_and_nothing_else() {
 }
 
 #[test]
-fn whatever_is_still_under_way_is_seen() {
+fn audit_detects_operations_in_flight() {
     let right = Case::right();
     at_rest(&right.page.read(), &right.servers).unwrap();
     for gauge in [
@@ -99,7 +99,7 @@ fn sidecar() -> (Page, Server) {
 }
 
 #[test]
-fn no_number_of_the_sidecars_can_be_wrong_by_one_or_missing() {
+fn audit_detects_wrong_or_missing_sidecar_values() {
     let (page, server) = sidecar();
     let untrue = |page: &Page| untrue(&page.read(), MEMBER, server, "primary");
     assert!(untrue(&page).is_empty());
@@ -118,7 +118,7 @@ fn no_number_of_the_sidecars_can_be_wrong_by_one_or_missing() {
 }
 
 #[test]
-fn old_numbers_and_lacking_ones_are_seen() {
+fn audit_detects_stale_and_missing_values() {
     let members = [MEMBER.to_owned()];
     let of = [("member", MEMBER), ("collector", "server_status")];
     for (age, stale) in [(0.4, false), (1.6, true), (7_200.0, true)] {

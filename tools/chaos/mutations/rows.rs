@@ -4,7 +4,7 @@ use txnscope_catalog as catalog;
 
 use super::case::{CONSUME, Case, PAYMENT};
 use crate::audit::Exception;
-use crate::books::Server;
+use crate::counters::Server;
 
 /// What is done to books that are right, and a part of the complaint, if there must be one.
 pub(super) type Row = (&'static str, fn(&mut Case), Option<&'static str>);

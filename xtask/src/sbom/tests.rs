@@ -72,7 +72,7 @@ fn at_most(subject: &Subject) -> BTreeSet<(&'static str, &'static str)> {
 }
 
 #[test]
-fn they_hold_what_cargo_lock_says() {
+fn sbom_matches_cargo_lock() {
     let lock = std::fs::read_to_string(crate::root().join("Cargo.lock")).unwrap();
     let lock: Value = serde_json::to_value(lock.parse::<toml::Table>().unwrap()).unwrap();
     let locked: BTreeMap<_, _> =
@@ -94,7 +94,7 @@ fn they_hold_what_cargo_lock_says() {
 }
 
 #[test]
-fn they_hold_nothing_that_only_tests_want_and_all_that_the_manifests_do() {
+fn sbom_excludes_dev_dependencies() {
     for (subject, list) in lists() {
         let found: BTreeSet<_> = components(list).into_keys().collect();
         let at_most = at_most(subject);
@@ -118,7 +118,7 @@ fn they_hold_nothing_that_only_tests_want_and_all_that_the_manifests_do() {
 }
 
 #[test]
-fn every_component_is_wanted_by_another_and_says_its_licence() {
+fn sbom_components_have_dependents_and_licenses() {
     for (subject, list) in lists() {
         let root = list["metadata"]["component"]["bom-ref"].as_str().unwrap();
         let wants: BTreeMap<_, _> = array(&list["dependencies"])
@@ -145,7 +145,7 @@ fn every_component_is_wanted_by_another_and_says_its_licence() {
 }
 
 #[test]
-fn what_runs_at_build_time_alone_is_told_apart() {
+fn sbom_marks_build_time_dependencies() {
     let scope = |list: &Value, name: &str| {
         let found = components(list);
         found.iter().find(|((found, _), _)| *found == name).map(|(_, one)| one["scope"].clone()).unwrap()
@@ -160,7 +160,7 @@ fn what_runs_at_build_time_alone_is_told_apart() {
 }
 
 #[test]
-fn the_same_input_makes_the_same_bytes_and_none_of_them_is_a_folder_of_this_machine() {
+fn sbom_is_reproducible_and_has_no_local_paths() {
     let packages = Packages::read(TARGET).unwrap();
     for (subject, list) in lists() {
         let text = make(subject, &packages, TARGET).unwrap().text().unwrap();
@@ -174,7 +174,7 @@ fn the_same_input_makes_the_same_bytes_and_none_of_them_is_a_folder_of_this_mach
 }
 
 #[test]
-fn they_are_what_cyclonedx_calls_valid() {
+fn sbom_is_valid_cyclonedx() {
     let folder = crate::root().join(".tools/cyclonedx/cyclonedx/schema/_res");
     assert!(folder.is_dir(), "{} is not there; run `cargo xtask fetch`", folder.display());
     let read = |name: &str| -> Value {

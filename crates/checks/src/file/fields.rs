@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_filter_names_what_it_compares() {
+    fn filter_paths_are_extracted() {
         let filter = doc! {
             "a.b": 1,
             "$or": [{"c": {"$lt": 0}}, {"$and": [{"d": 1}, {"a.b": 2}]}],
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expression_names_what_it_reads() {
+    fn expression_paths_are_extracted() {
         let expression = doc! {"$subtract": [
             {"$sum": "$deposits.amount"},
             {"$reduce": {"input": "$$ROOT.consumptions", "initialValue": {"$literal": "$no"}, "in": "$$this.amount"}},
@@ -166,14 +166,14 @@ mod tests {
     }
 
     #[test]
-    fn a_stage_that_writes_is_found_wherever_it_is() {
+    fn nested_writing_stage_is_detected() {
         assert!(writes(&[doc! {"$match": {}}, doc! {"$out": "x"}]));
         assert!(writes(&[doc! {"$facet": {"a": [{"$merge": {"into": "x"}}]}}]));
         assert!(!writes(&[doc! {"$set": {"a": {"$mergeObjects": ["$b", "$c"]}}}]));
     }
 
     #[test]
-    fn javascript_is_found_wherever_it_is() {
+    fn nested_javascript_is_detected() {
         let function = || doc! {"body": "f", "args": [], "lang": "js"};
         for (name, value) in [
             ("$where", doc! {"$where": "true"}),
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn the_collections_of_lookups_are_found() {
+    fn lookup_collections_are_extracted() {
         let stages = [
             doc! {"$lookup": {"from": "lines", "pipeline": [{"$unionWith": "old"}], "as": "lines"}},
             doc! {"$unionWith": {"coll": "more", "pipeline": []}},

@@ -15,7 +15,7 @@ fn check(rule: &str) -> Result<Check, FileError> {
 }
 
 #[test]
-fn what_a_check_does_not_say_comes_from_the_defaults() {
+fn defaults_apply_to_keys_that_a_check_omits() {
     let text = r#"
         [defaults]
         database = "shop"
@@ -48,7 +48,7 @@ fn what_a_check_does_not_say_comes_from_the_defaults() {
 }
 
 #[test]
-fn a_check_that_runs_javascript_is_refused_unless_it_says_so() {
+fn javascript_requires_allow_javascript() {
     let function = r#"{ "$function": { "body": "f", "args": [], "lang": "js" } }"#;
     for rule in [
         "forbid = '{ \"$where\": \"true\" }'".to_owned(),
@@ -83,7 +83,7 @@ fn a_check_that_runs_javascript_is_refused_unless_it_says_so() {
 
 /// A `$sort` by two fields is another one if its keys change places.
 #[test]
-fn the_order_of_keys_and_the_types_of_extended_json_are_kept() {
+fn key_order_and_extended_json_types_are_kept() {
     let json = r#"pipeline = '''[
         { "$sort": { "z": 1, "a": -1 } },
         { "$match": { "n": { "$numberDecimal": "0.10" }, "l": { "$numberLong": "7" }, "i": 3, "d": 2.5,
@@ -102,7 +102,7 @@ fn the_order_of_keys_and_the_types_of_extended_json_are_kept() {
 }
 
 #[test]
-fn a_derived_field_is_computed_from_what_its_expression_reads() {
+fn inputs_default_to_paths_of_the_expression() {
     let rule = r#"[check.derived]
         field = "balance"
         expression = '{ "$subtract": [ { "$sum": "$in.amount" }, { "$sum": "$out.amount" } ] }'
@@ -113,7 +113,7 @@ fn a_derived_field_is_computed_from_what_its_expression_reads() {
 }
 
 #[test]
-fn a_side_of_a_balance_is_in_the_collection_of_its_check_unless_it_says_otherwise() {
+fn balance_side_defaults_to_collection_of_its_check() {
     let rule = r#"[check.balance]
         tolerance = 0.005
         left = { sum = '"$debit"', by = '"$currency"' }
@@ -127,7 +127,7 @@ fn a_side_of_a_balance_is_in_the_collection_of_its_check_unless_it_says_otherwis
 
 /// What stands on which line, and what is said of it.
 #[test]
-fn each_mistake_is_told_with_its_line_and_what_was_meant() {
+fn each_error_is_reported_with_line_and_suggestion() {
     for (rule, line, complaint) in [
         ("forbit = '{}'", 6, "has no key `forbit`; did you mean `forbid`?"),
         ("", 1, "check `a` lacks `forbid`, `pipeline`, `derived` or `balance`"),
@@ -182,7 +182,7 @@ fn each_mistake_is_told_with_its_line_and_what_was_meant() {
 }
 
 #[test]
-fn all_mistakes_are_told_at_once_in_the_order_of_their_lines() {
+fn all_errors_are_reported_in_order_of_lines() {
     let text = "[[check]]\nname = \"A b\"\nseverity = \"fatal\"\ndatabase = \"a.b\"\ncollection = \"\"\ninterval = \"x\"\nforbid = '{'\nextra = 1";
     let lines: Vec<_> =
         Checks::parse(text).unwrap_err().diagnostics().iter().map(|diagnostic| diagnostic.line).collect();
@@ -190,7 +190,7 @@ fn all_mistakes_are_told_at_once_in_the_order_of_their_lines() {
 }
 
 #[test]
-fn a_file_without_checks_is_refused() {
+fn file_without_checks_is_rejected() {
     for text in ["", "# nothing\n", "[defaults]\ndatabase = \"a\"\n"] {
         assert!(Checks::parse(text).unwrap_err().to_string().contains("no [[check]]"), "{text:?}");
     }
@@ -200,7 +200,7 @@ fn a_file_without_checks_is_refused() {
 }
 
 #[test]
-fn a_check_is_picked_by_its_name() {
+fn checks_are_selected_by_name() {
     let checks = Checks::parse(&format!("{HEAD}forbid = '{{}}'")).unwrap();
     assert_eq!(checks.clone().only(&[]).unwrap(), checks);
     assert_eq!(checks.clone().only(&["a".into()]).unwrap(), checks);

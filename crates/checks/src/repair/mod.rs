@@ -17,22 +17,22 @@
 //! the field of the check, in a document that the check selects, and puts back only what a repair could have replaced.
 
 mod apply;
-mod claim;
-mod judge;
+mod decision;
 mod number;
 mod plan;
+mod preconditions;
 mod record;
-mod require;
 mod undo;
+mod verification;
 
 pub use apply::{RepairOutcome, Repairer};
 pub use plan::{PlanOptions, Repair, RepairPlan, Step, UnknownId, plan, plan_with};
 pub use record::{Author, RepairRecord};
 pub use undo::{MAX_RECORDS, StoredRecord, UndoOptions, UndoSelector, records, undo, undo_with};
 
-#[cfg(feature = "fuzzing")]
-pub(crate) use claim::{agrees, named};
 use mongodb::bson::Bson;
+#[cfg(feature = "fuzzing")]
+pub(crate) use verification::{agrees, named};
 
 /// One value that a field was computed from.
 #[derive(Debug, Clone, PartialEq)]

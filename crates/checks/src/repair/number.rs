@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     #[allow(clippy::cast_precision_loss, reason = "a power of two")]
-    fn a_sum_that_fits_keeps_the_type_of_the_field() {
+    fn sum_that_fits_keeps_field_type() {
         for (actual, expected, exact, set) in [
             (Bson::Int64(5), Bson::Int32(0), "0", Bson::Int64(0)),
             (Bson::Int64(5), Bson::Double(1_000_250.0), "1000250.000", Bson::Int64(1_000_250)),
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sum_that_does_not_fit_into_the_type_of_the_field_is_refused() {
+    fn sum_that_does_not_fit_field_type_is_rejected() {
         for (actual, expected, exact, why) in [
             (Bson::Int64(5), Bson::Double(0.5), "0.5", "does not fit"),
             (Bson::Int32(5), Bson::Int64(1 << 40), "1099511627776", "does not fit"),
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn doubles_add_up_as_on_paper_within_a_tolerance() {
+    fn doubles_are_summed_as_decimals_within_tolerance() {
         let sum = fitted(Some(Bson::Double(5.0)), Bson::Double(0.1 + 0.2), "0.300000000000000", Some(0.005));
         assert_eq!(sum, Ok(Bson::Double(0.3)));
         let noise = fitted(Some(Bson::Double(5.0)), Bson::Double(1.1), "1.1000000000000000888", Some(0.005));

@@ -7,11 +7,11 @@ use mongodb::{Client, Cursor};
 use crate::check::{Check, Derived, Rule};
 use crate::failure::{Failure, Reason};
 use crate::pipeline;
-use crate::presence::Catalog;
+use crate::preconditions::Catalog;
 use crate::repair::InputValue;
-use crate::repair::judge;
+use crate::repair::decision;
 use crate::repair::number::Number;
-use crate::repair::require;
+use crate::repair::preconditions;
 
 /// The steps for one check.
 #[derive(Debug, Clone, PartialEq)]
@@ -126,9 +126,9 @@ pub async fn plan(client: &Client, check: &Check, ids: &[Bson], limit: u32) -> R
 pub async fn plan_with(client: &Client, check: &Check, options: &PlanOptions) -> Result<RepairPlan, Failure> {
     let derived = derived(check)?;
     let reader = Reader { client, check, derived };
-    require::readable(&reader).await?;
-    let unknown = require::known(&reader, &options.ids).await?;
-    require::one_for_each(&reader, &options.ids).await?;
+    preconditions::readable(&reader).await?;
+    let unknown = preconditions::known(&reader, &options.ids).await?;
+    preconditions::one_for_each(&reader, &options.ids).await?;
     let mut stages = Vec::new();
     if !options.ids.is_empty() {
         stages.push(doc! {"$match": {"_id": {"$in": &options.ids}}});
@@ -148,7 +148,7 @@ pub async fn plan_with(client: &Client, check: &Check, options: &PlanOptions) ->
         plan.steps.push(Step::read(derived, cursor.current())?);
     }
     if !options.empty_inputs && plan.steps.iter().any(Step::is_possible) {
-        require::some_inputs(&reader, &plan.steps).await?;
+        preconditions::some_inputs(&reader, &plan.steps).await?;
         plan.steps.iter_mut().for_each(Step::refuse_empty);
     }
     refuse_twins(&mut plan.steps);
@@ -227,8 +227,8 @@ impl Step {
             })
             .collect();
         let (actual, expected) = (evidence.get("actual").cloned(), evidence.get("expected").cloned());
-        let repair = judge::repair(derived, &evidence, &inputs);
-        let is_empty = judge::is_empty(derived, &evidence, &inputs);
+        let repair = decision::repair(derived, &evidence, &inputs);
+        let is_empty = decision::is_empty(derived, &evidence, &inputs);
         Ok(Self { id, inputs, repair, actual, expected, fingerprint, is_empty })
     }
 

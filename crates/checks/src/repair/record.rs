@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_comes_back_as_it_was_written() {
+    fn record_roundtrips_through_bson() {
         let mut record = RepairRecord {
             id: ObjectId::new(),
             run: ObjectId::new(),

@@ -13,8 +13,8 @@ use crate::file::Checks;
 use crate::pipeline;
 use crate::repair::RepairRecord;
 use crate::repair::apply::{Matches, RepairOutcome, Repairer, look, same};
-use crate::repair::claim;
 use crate::repair::plan::{derived, document};
+use crate::repair::verification;
 
 /// Which repairs to undo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,8 +132,8 @@ impl Repairer {
         record: &RepairRecord,
         options: UndoOptions,
     ) -> Result<&'a Check, String> {
-        let check = claim::named(checks, record)?;
-        claim::agrees(check, self.database.name(), record, options.any_value).map(|()| check)
+        let check = verification::named(checks, record)?;
+        verification::agrees(check, self.database.name(), record, options.any_value).map(|()| check)
     }
 }
 
@@ -174,7 +174,7 @@ pub async fn undo_with(
     options: UndoOptions,
 ) -> Result<RepairOutcome, Failure> {
     let derived = derived(check)?;
-    if let Err(why) = claim::agrees(check, repairer.database.name(), record, options.any_value) {
+    if let Err(why) = verification::agrees(check, repairer.database.name(), record, options.any_value) {
         return Ok(RepairOutcome::Refused(why));
     }
     let field = [pipeline::field(&derived.field)];

@@ -92,7 +92,7 @@ async fn until_answered(stream: &mut TcpStream) {
 const HEADS: [&str; 3] = ["", "GET", "GET / HTTP/1.1\r\nhost: x\r\nx: "];
 
 #[tokio::test]
-async fn a_head_that_does_not_come_and_a_connection_that_is_not_used_are_ended() {
+async fn slow_head_and_idle_connection_are_closed() {
     let serving = Serving::start(100, Deadlines { head: SOON, ..ENDLESS }).await;
     let mut slow = Vec::new();
     for head in HEADS {
@@ -109,7 +109,7 @@ async fn a_head_that_does_not_come_and_a_connection_that_is_not_used_are_ended()
 }
 
 #[tokio::test]
-async fn the_longest_idle_connection_makes_room_for_the_one_that_comes() {
+async fn longest_idle_connection_is_evicted_for_new_one() {
     let serving = Serving::start(3, ENDLESS).await;
     let mut used = serving.says("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
     until_answered(&mut used).await;
@@ -127,7 +127,7 @@ async fn the_longest_idle_connection_makes_room_for_the_one_that_comes() {
 }
 
 #[tokio::test]
-async fn what_is_being_answered_makes_no_room_and_is_answered() {
+async fn active_connection_is_not_evicted() {
     let serving = Serving::start(2, ENDLESS).await;
     let mut asked = serving.waits().await;
     for _ in 0..20 {
@@ -140,7 +140,7 @@ async fn what_is_being_answered_makes_no_room_and_is_answered() {
 }
 
 #[tokio::test]
-async fn a_client_that_takes_no_answer_is_cut_off() {
+async fn client_that_reads_nothing_is_disconnected() {
     let serving = Serving::start(1, Deadlines { answer: SOON, ..ENDLESS }).await;
     let mut stuck = serving.says("GET /much HTTP/1.1\r\nhost: x\r\n\r\n").await;
     until_answered(&mut stuck).await;
@@ -152,7 +152,7 @@ async fn a_client_that_takes_no_answer_is_cut_off() {
 
 /// Each piece that it takes is progress, and yet the whole takes for ever.
 #[tokio::test]
-async fn a_client_that_takes_an_answer_bit_by_bit_is_cut_off() {
+async fn client_that_reads_slowly_is_disconnected() {
     let serving = Serving::start(1, Deadlines { answer: SOON, ..ENDLESS }).await;
     let mut slow = serving.says("GET /much HTTP/1.1\r\nhost: x\r\n\r\n").await;
     let trickle = async {
@@ -168,7 +168,7 @@ async fn a_client_that_takes_an_answer_bit_by_bit_is_cut_off() {
 }
 
 #[tokio::test]
-async fn a_shutdown_answers_what_was_asked_and_waits_for_nothing_else() {
+async fn shutdown_answers_received_requests_only() {
     let serving = Serving::start(100, ENDLESS).await;
     let mut others = Vec::new();
     for head in HEADS {
@@ -189,7 +189,7 @@ async fn a_shutdown_answers_what_was_asked_and_waits_for_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_client_that_takes_no_answer_does_not_hold_up_a_shutdown() {
+async fn client_that_reads_nothing_does_not_block_shutdown() {
     let serving = Serving::start(100, Deadlines { last_answer: SOON, ..ENDLESS }).await;
     let mut stuck = serving.says("GET /much HTTP/1.1\r\nhost: x\r\n\r\n").await;
     until_answered(&mut stuck).await;

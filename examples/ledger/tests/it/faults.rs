@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use testkit::ReplicaSet;
 use testkit::wait::until;
 
-use crate::support::{Answer, Bench, block_on, with_deadline, with_ledger};
+use crate::environment::{Answer, Bench, block_on, with_deadline, with_ledger};
 
 const CONSUME: &str = "POST /api/retainers/{id}/consume";
 /// For what ends with the deadline. Long enough for a busy machine to come to what is tested, short enough for a test;
@@ -44,7 +44,7 @@ async fn consume_of_new_retainer(
 }
 
 #[test]
-fn what_is_transient_is_tried_again() -> Result<()> {
+fn transient_error_is_retried() -> Result<()> {
     with_ledger(async |bench| {
         for data in [
             doc! { "failCommands": ["findAndModify"], "errorCode": 112, "errorLabels": ["TransientTransactionError"] },
@@ -57,12 +57,12 @@ fn what_is_transient_is_tried_again() -> Result<()> {
             answer.expect(200)?;
             ensure!(balance == 999, "{balance} after {data}");
         }
-        bench.assert_books_balance().await
+        bench.assert_counters_reconcile().await
     })
 }
 
 #[test]
-fn what_stays_transient_ends_with_the_deadline() -> Result<()> {
+fn lasting_transient_error_ends_at_deadline() -> Result<()> {
     with_deadline(DEADLINE, async |bench| {
         let conflict = doc! { "failCommands": ["findAndModify"], "errorCode": 112, "errorLabels": ["TransientTransactionError"] };
         let (answer, balance) = consume_while(bench, None, conflict).await?;
@@ -70,12 +70,12 @@ fn what_stays_transient_ends_with_the_deadline() -> Result<()> {
         ensure!(answer.header("retry-after") == Some("1"));
         ensure!(balance == 1000);
         ensure!(bench.failures(CONSUME, "failed", "write_conflict").await? == 1.0);
-        bench.assert_books_balance().await
+        bench.assert_counters_reconcile().await
     })
 }
 
 #[test]
-fn what_will_not_help_is_not_tried_again() -> Result<()> {
+fn permanent_error_is_not_retried() -> Result<()> {
     with_ledger(async |bench| {
         for (code, reason) in
             [(257, "transaction_too_large"), (290, "transaction_expired"), (225, "transaction_too_old")]
@@ -87,12 +87,12 @@ fn what_will_not_help_is_not_tried_again() -> Result<()> {
             ensure!(balance == 1000);
             ensure!(bench.failures(CONSUME, "failed", reason).await? == 1.0, "{reason}");
         }
-        bench.assert_books_balance().await
+        bench.assert_counters_reconcile().await
     })
 }
 
 #[test]
-fn a_commit_without_a_result_is_called_unknown() -> Result<()> {
+fn commit_without_result_is_reported_as_unknown() -> Result<()> {
     with_deadline(DEADLINE, async |bench| {
         let mut unknown = 0.0;
         for data in [
@@ -117,12 +117,12 @@ fn a_commit_without_a_result_is_called_unknown() -> Result<()> {
             unknown += 1.0;
             ensure!(bench.failures(CONSUME, "failed", "commit_unknown").await? == unknown, "{data}");
         }
-        bench.assert_books_balance().await
+        bench.assert_counters_reconcile().await
     })
 }
 
 #[test]
-fn a_repeat_after_an_unknown_commit_has_one_effect() -> Result<()> {
+fn retry_after_unknown_commit_takes_effect_once() -> Result<()> {
     with_ledger(async |bench| {
         let id = bench.retainer(json!(1000)).await?;
         let path = format!("/api/retainers/{id}/consume");
@@ -134,12 +134,12 @@ fn a_repeat_after_an_unknown_commit_has_one_effect() -> Result<()> {
         let again = bench.post_with_key(&path, "k", consumption(800)).await?.expect(200)?;
         ensure!(again.header("idempotency-replayed") == Some("true"));
         ensure!(bench.retainer_balance(&id).await? == 200);
-        bench.assert_books_balance().await
+        bench.assert_counters_reconcile().await
     })
 }
 
 #[test]
-fn the_databases_own_words_stay_inside() -> Result<()> {
+fn database_error_text_is_not_exposed() -> Result<()> {
     with_ledger(async |bench| {
         let id = bench.retainer(json!(1000)).await?;
         let data = doc! { "failCommands": ["find", "findAndModify", "insert"], "errorCode": 8 };
@@ -159,7 +159,7 @@ fn the_databases_own_words_stay_inside() -> Result<()> {
 }
 
 #[test]
-fn a_frozen_mongod_is_survived() -> Result<()> {
+fn paused_mongod_is_survived() -> Result<()> {
     block_on(async {
         // Its own: everything else on it freezes too.
         let replica_set = Arc::new(ReplicaSet::start(1).await?);
@@ -199,7 +199,7 @@ fn a_frozen_mongod_is_survived() -> Result<()> {
         let again = bench.post_with_key(&path, "k", consumption(100)).await?.expect(200)?;
         ensure!(again.json["retainer"]["currentBalance"] == 800, "{before} before {}", again.text);
         bench.assert_attempts_are_accounted_for().await?;
-        bench.assert_books_balance().await?;
+        bench.assert_counters_reconcile().await?;
         bench.end().await
     })
 }

@@ -6,10 +6,10 @@ use mongodb::IndexModel;
 use mongodb::bson::{Document, doc};
 use serde_json::json;
 
-use crate::support::with_ledger;
+use crate::environment::with_ledger;
 
 #[test]
-fn a_repeat_gets_the_first_answer_byte_for_byte() -> Result<()> {
+fn retry_gets_first_response_byte_for_byte() -> Result<()> {
     with_ledger(async |bench| {
         let id = bench.retainer(json!(1000)).await?;
         let path = format!("/api/retainers/{id}/consume");
@@ -34,24 +34,24 @@ fn a_repeat_gets_the_first_answer_byte_for_byte() -> Result<()> {
             .expect(200)?;
         ensure!(other.header("idempotency-replayed").is_none());
         ensure!(bench.retainer_balance(&id).await? == 900);
-        bench.assert_books_balance().await
+        bench.assert_counters_reconcile().await
     })
 }
 
 #[test]
-fn creations_are_repeated_too() -> Result<()> {
+fn creations_are_replayed() -> Result<()> {
     with_ledger(async |bench| {
         let body = json!({ "clientId": "c", "retainerType": "t", "initialAmount": 10 });
         let first = bench.post_with_key("/api/retainers", "k", body.clone()).await?.expect(201)?;
         let again = bench.post_with_key("/api/retainers", "k", body).await?.expect(201)?;
         ensure!(first.text == again.text);
         ensure!(bench.count("retainers", doc! {}).await? == 1);
-        bench.assert_books_balance().await
+        bench.assert_counters_reconcile().await
     })
 }
 
 #[test]
-fn a_key_belongs_to_one_body() -> Result<()> {
+fn key_with_other_body_is_rejected() -> Result<()> {
     with_ledger(async |bench| {
         let id = bench.retainer(json!(1000)).await?;
         let path = format!("/api/retainers/{id}/consume");
@@ -66,7 +66,7 @@ fn a_key_belongs_to_one_body() -> Result<()> {
 }
 
 #[test]
-fn a_rejection_is_repeated_even_when_it_would_succeed_now() -> Result<()> {
+fn rejection_is_replayed_even_if_it_would_succeed_now() -> Result<()> {
     with_ledger(async |bench| {
         let id = bench.retainer(json!(100)).await?;
         let path = format!("/api/retainers/{id}/consume");
@@ -82,12 +82,12 @@ fn a_rejection_is_repeated_even_when_it_would_succeed_now() -> Result<()> {
         let operation = "POST /api/retainers/{id}/consume";
         ensure!(bench.failures(operation, "rejected", "insufficient_balance").await? == 2.0);
         bench.post_with_key(&path, "k2", body).await?.expect(200)?;
-        bench.assert_books_balance().await
+        bench.assert_counters_reconcile().await
     })
 }
 
 #[test]
-fn what_was_not_understood_is_not_recorded() -> Result<()> {
+fn invalid_request_is_not_recorded() -> Result<()> {
     with_ledger(async |bench| {
         let id = bench.retainer(json!(100)).await?;
         let path = format!("/api/retainers/{id}/consume");
@@ -103,13 +103,13 @@ fn what_was_not_understood_is_not_recorded() -> Result<()> {
 }
 
 #[test]
-fn twenty_at_once_have_one_effect_and_one_answer() -> Result<()> {
+fn twenty_concurrent_retries_take_effect_once() -> Result<()> {
     with_ledger(async |bench| {
         let id = bench.retainer(json!(1000)).await?;
         let (from, to) = (bench.account("EUR", json!(1000)).await?, bench.account("EUR", json!(0)).await?);
         let requests = [
             (format!("/api/retainers/{id}/consume"), json!({ "amount": 100, "description": "" })),
-            ("/api/bank-transfers".to_owned(), crate::support::transfer(&from, &to, json!(100))),
+            ("/api/bank-transfers".to_owned(), crate::environment::transfer(&from, &to, json!(100))),
             (
                 "/api/retainers".to_owned(),
                 json!({ "clientId": "once", "retainerType": "t", "initialAmount": 5 }),
@@ -140,12 +140,12 @@ fn twenty_at_once_have_one_effect_and_one_answer() -> Result<()> {
         ensure!(bench.account_balance(&from).await? == 900);
         ensure!(bench.count("retainers", doc! { "clientId": "once" }).await? == 1);
         ensure!(bench.count("payments", doc! {}).await? == 1);
-        bench.assert_books_balance().await
+        bench.assert_counters_reconcile().await
     })
 }
 
 #[test]
-fn records_expire_after_a_day() -> Result<()> {
+fn idempotency_records_expire_after_a_day() -> Result<()> {
     with_ledger(async |bench| {
         let mut indexes = bench.database().collection::<Document>("idempotencyKeys").list_indexes().await?;
         let mut expiry = None;

@@ -6,7 +6,7 @@ use ledger::{Ledger, Settings, Token};
 use mongodb::bson::{Bson, Document, doc};
 use serde_json::json;
 
-use crate::support::{Answer, TOKEN, with_ledger};
+use crate::environment::{Answer, TOKEN, with_ledger};
 
 const ALREADY_PAID: &str = "Invoice already paid";
 
@@ -45,7 +45,7 @@ const HIDDEN: &[&str] = &[
 ];
 
 #[test]
-fn an_invoice_is_paid_once_however_its_number_is_written() -> Result<()> {
+fn invoice_is_paid_once_across_spellings() -> Result<()> {
     with_ledger(async |bench| {
         bench.payment("completed", Some("INV-1")).await?.expect(201)?;
         for number in SAME {
@@ -70,12 +70,12 @@ fn an_invoice_is_paid_once_however_its_number_is_written() -> Result<()> {
             bench.payment("completed", Some(other)).await?.expect(201)?;
         }
         bench.payment("completed", Some("RECHNUNG A\u{308}-1")).await?.expect_error(400, ALREADY_PAID)?;
-        bench.assert_books_balance().await
+        bench.assert_counters_reconcile().await
     })
 }
 
 #[test]
-fn of_requests_at_once_that_write_one_number_differently_one_pays() -> Result<()> {
+fn concurrent_payments_with_spelling_variants_pay_once() -> Result<()> {
     with_ledger(async |bench| {
         for round in 0..10 {
             let numbers: Vec<_> = SAME
@@ -104,12 +104,12 @@ fn of_requests_at_once_that_write_one_number_differently_one_pays() -> Result<()
                 answer.expect_error(400, ALREADY_PAID)?;
             }
         }
-        bench.assert_books_balance().await
+        bench.assert_counters_reconcile().await
     })
 }
 
 #[test]
-fn names_have_no_white_space_around_them_and_nothing_invisible_inside() -> Result<()> {
+fn names_are_trimmed_and_have_no_invisible_characters() -> Result<()> {
     with_ledger(async |bench| {
         let retainer =
             |client: &str| json!({ "clientId": client, "retainerType": "hourly", "initialAmount": 1 });
@@ -138,7 +138,7 @@ fn names_have_no_white_space_around_them_and_nothing_invisible_inside() -> Resul
 }
 
 #[test]
-fn payments_of_an_older_release_count_when_an_invoice_is_paid() -> Result<()> {
+fn payments_without_invoice_key_are_counted() -> Result<()> {
     with_ledger(async |bench| {
         let payments = bench.database().collection::<Document>("payments");
         let old = |number: &str, status: &str| {
@@ -177,7 +177,7 @@ fn payments_of_an_older_release_count_when_an_invoice_is_paid() -> Result<()> {
 }
 
 #[test]
-fn a_percent_encoded_id_is_no_second_key() -> Result<()> {
+fn percent_encoded_id_maps_to_the_same_key() -> Result<()> {
     with_ledger(async |bench| {
         let id = bench.retainer(json!(1000)).await?;
         let body = json!({ "amount": 100, "description": "" });

@@ -8,7 +8,7 @@ use rustix::process::{Pid, kill_process};
 use serde_json::{Value, json};
 use testkit::{Mongod, Signal};
 
-use crate::support::{Answer, block_on, shared};
+use crate::environment::{Answer, block_on, shared};
 
 pub(crate) fn ledger(arguments: &[&str], environment: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ledger"));
@@ -29,7 +29,7 @@ fn refused(arguments: &[&str], environment: &[(&str, &str)], code: i32) -> Resul
 pub(crate) const TOKEN: (&str, &str) = ("LEDGER_TOKEN", "t0p-s3cret");
 
 #[test]
-fn misuse_is_told_and_exits_with_two() -> Result<()> {
+fn usage_error_exits_with_two() -> Result<()> {
     let uri = "--mongodb.uri=mongodb://127.0.0.1:1/";
     let file = token_folder("")?;
     let missing = file.path().join("missing");
@@ -59,7 +59,7 @@ fn misuse_is_told_and_exits_with_two() -> Result<()> {
 }
 
 #[test]
-fn a_password_is_not_repeated() -> Result<()> {
+fn password_is_not_printed() -> Result<()> {
     for uri in [
         "mongodb://user:hunter2@host:port/",
         "mongodb://user:hunter2",
@@ -85,7 +85,7 @@ fn a_password_is_not_repeated() -> Result<()> {
 }
 
 #[test]
-fn a_server_that_is_not_there_is_told() -> Result<()> {
+fn unreachable_server_is_reported() -> Result<()> {
     let uri = "--mongodb.uri=mongodb://127.0.0.1:1/?replicaSet=rs0&serverSelectionTimeoutMS=200";
     let text = refused(&[uri], &[TOKEN], 1)?;
     ensure!(text.contains("no MongoDB primary could be reached"), "{text}");
@@ -93,7 +93,7 @@ fn a_server_that_is_not_there_is_told() -> Result<()> {
 }
 
 #[test]
-fn a_standalone_mongod_is_refused_with_the_cure() -> Result<()> {
+fn standalone_mongod_is_rejected_with_remedy() -> Result<()> {
     block_on(async {
         let mongod = Mongod::standalone().await?;
         for uri in [mongod.uri(), format!("mongodb://{}/", mongod.address())] {
@@ -106,7 +106,7 @@ fn a_standalone_mongod_is_refused_with_the_cure() -> Result<()> {
 }
 
 #[test]
-fn an_address_in_use_is_told() -> Result<()> {
+fn address_in_use_is_reported() -> Result<()> {
     block_on(async {
         let replica_set = shared().await?;
         let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
@@ -119,7 +119,7 @@ fn an_address_in_use_is_told() -> Result<()> {
 }
 
 #[test]
-fn it_serves_until_it_is_told_to_stop_and_keeps_its_token_to_itself() -> Result<()> {
+fn serves_until_signal_and_does_not_print_token() -> Result<()> {
     block_on(async {
         let replica_set = shared().await?;
         let token = token_folder("t0p-s3cret\n")?;

@@ -5,10 +5,10 @@ use mongodb::bson::doc;
 use serde_json::json;
 use testkit::wait::until;
 
-use crate::support::{Answer, Bench, block_on, shared};
+use crate::environment::{Answer, Bench, block_on, shared};
 
 #[test]
-fn what_is_in_flight_is_finished() -> Result<()> {
+fn shutdown_finishes_requests_in_flight() -> Result<()> {
     block_on(async {
         let bench = Bench::start(shared().await?, ledger::Settings::DEADLINE, "").await?;
         let id = bench.retainer(json!(1000)).await?;
@@ -39,7 +39,7 @@ fn what_is_in_flight_is_finished() -> Result<()> {
 }
 
 #[test]
-fn an_idle_connection_does_not_hold_it_up() -> Result<()> {
+fn idle_connection_does_not_block_shutdown() -> Result<()> {
     block_on(async {
         let bench = Bench::start(shared().await?, ledger::Settings::DEADLINE, "").await?;
         bench.retainer(json!(1)).await?;

@@ -1,0 +1,403 @@
+//! Each trouble in many estates: one, two and three sidecars; one and two deployments of the same name; with and without
+//! the driver's counters, `getParameter`, the collector `replication`, percona's exporter. Exactly the alerts that are
+//! right fire, once, and only for the deployment that has the trouble. Each trouble is the control of the healthy estates.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::environments::{Estate, MEMBERS, Series, constant, growing};
+use super::files::files;
+
+/// What is planted, and what has to fire: the alert and its labels beside `deployment`.
+struct Trouble {
+    name: &'static str,
+    plant: fn(&mut Series),
+    fires: fn(Estate) -> Vec<(&'static str, &'static str)>,
+}
+
+const OF_SET: &str = r#"rs="rs0""#;
+const OF_FIRST: &str = r#"rs="rs0",member="mongo-0:27017""#;
+const OF_SECOND: &str = r#"rs="rs0",member="mongo-1:27017""#;
+const OF_OPERATION: &str = r#"job="ledger",operation="POST /pay""#;
+const OF_CHECK: &str = r#"rs="rs0",check="balance""#;
+
+fn on(is: bool, fires: &[(&'static str, &'static str)]) -> Vec<(&'static str, &'static str)> {
+    if is { fires.to_vec() } else { Vec::new() }
+}
+
+/// The primary's own.
+fn primary(series: &mut Series, name: &str, labels: &str, values: &str) {
+    series.of(MEMBERS[0], name, labels, values);
+}
+
+/// What the sidecar no longer shows of a member that does not answer.
+const GONE: &[&str] = &["mongodb_replication_", "mongodb_transactions_", "mongodb_lock_", "mongodb_global_"];
+
+fn goes_down(series: &mut Series, member: &str) {
+    for name in GONE {
+        series.without_of(name, member);
+    }
+    series.of(member, "mongodb_up", "", "1x5 0x85");
+}
+
+const TROUBLES: &[Trouble] = &[
+    Trouble {
+        name: "nobody is elected",
+        plant: |series| {
+            if series.estate.replication {
+                primary(series, "mongodb_replication_member_state", r#"state="primary""#, &constant(0.0));
+                series.without("mongodb_replication_lag_seconds");
+            }
+        },
+        fires: |estate| on(estate.replication, &[("MongoDBNoPrimary", OF_SET)]),
+    },
+    Trouble {
+        name: "the sidecars do not reach the primary, whom the secondary follows",
+        plant: |series| goes_down(series, MEMBERS[0]),
+        // Without `replication` it is a member like any other.
+        fires: |estate| drifted(estate, &[("MongoDBMemberDown", OF_FIRST)]),
+    },
+    Trouble {
+        name: "no member answers",
+        plant: |series| {
+            goes_down(series, MEMBERS[0]);
+            goes_down(series, MEMBERS[1]);
+        },
+        // The two sides cannot be compared: one is not there.
+        fires: |_| {
+            vec![
+                ("MongoDBMemberDown", OF_FIRST),
+                ("MongoDBMemberDown", OF_SECOND),
+                ("MongoDBNoPrimary", OF_SET),
+            ]
+        },
+    },
+    Trouble {
+        name: "three in ten abort by conflict",
+        plant: |series| {
+            primary(series, "mongodb_transactions_started_total", "", &growing(858.0));
+            primary(series, "mongodb_transactions_aborted_total", "", &growing(258.0));
+            if series.estate.driver {
+                series.aborted("write_conflict", 258.0).told(
+                    "mongodb_client_transactions_started_total",
+                    r#"operation="POST /pay""#,
+                    &growing(858.0),
+                );
+            }
+        },
+        fires: |_| vec![("MongoDBTransactionAbortRatio", OF_SET)],
+    },
+    Trouble {
+        name: "eight in a hundred abort by conflict: not yet",
+        plant: |series| {
+            primary(series, "mongodb_transactions_started_total", "", &growing(652.0));
+            primary(series, "mongodb_transactions_aborted_total", "", &growing(52.0));
+            if series.estate.driver {
+                series.aborted("write_conflict", 52.0).told(
+                    "mongodb_client_transactions_started_total",
+                    r#"operation="POST /pay""#,
+                    &growing(652.0),
+                );
+            }
+        },
+        fires: |_| Vec::new(),
+    },
+    Trouble {
+        name: "a third of the callers has an insufficient balance",
+        plant: |series| {
+            primary(series, "mongodb_transactions_started_total", "", &growing(900.0));
+            primary(series, "mongodb_transactions_aborted_total", "", &growing(300.0));
+            series.ended("rejected", &growing(300.0), &growing(300.0)).told(
+                "transaction_failures_total",
+                r#"operation="POST /pay",outcome="rejected",reason="insufficient_balance""#,
+                &growing(300.0),
+            );
+            if series.estate.driver {
+                series.aborted("insufficient_balance", 300.0).told(
+                    "mongodb_client_transactions_started_total",
+                    r#"operation="POST /pay""#,
+                    &growing(900.0),
+                );
+            }
+        },
+        fires: |_| Vec::new(),
+    },
+    Trouble {
+        name: "a transaction is forgotten",
+        plant: |series| {
+            primary(series, "mongodb_transactions_oldest_open_seconds", r#"state="inactive""#, "0x79 55x11");
+        },
+        fires: |_| vec![("MongoDBOldestOpenTransaction", OF_FIRST)],
+    },
+    Trouble {
+        name: "transactions wait for their clients",
+        plant: |series| primary(series, "mongodb_transactions_open", r#"state="inactive""#, &constant(30.0)),
+        fires: |_| vec![("MongoDBIdleInTransaction", OF_FIRST)],
+    },
+    Trouble {
+        name: "a prepared transaction is stuck",
+        plant: |series| primary(series, "mongodb_transactions_oldest_prepared_seconds", "", "0x70 100+60x20"),
+        fires: |_| vec![("MongoDBPreparedTransactionStuck", OF_FIRST)],
+    },
+    Trouble {
+        name: "a hot document",
+        plant: |series| primary(series, "mongodb_wiredtiger_update_conflicts_total", "", &growing(600.0)),
+        fires: |_| vec![("MongoDBWriteConflicts", OF_SET)],
+    },
+    Trouble {
+        name: "operations wait for locks",
+        plant: |series| {
+            let labels = r#"resource="global",mode="exclusive""#;
+            primary(series, "mongodb_lock_wait_seconds_total", labels, &growing(36.0));
+        },
+        fires: |_| vec![("MongoDBLockWaits", OF_FIRST)],
+    },
+    Trouble {
+        name: "a server turns requests away",
+        plant: |series| {
+            primary(series, "mongodb_ingress_requests_total", r#"result="rejected""#, &growing(90.0))
+        },
+        fires: |_| vec![("MongoDBOverloaded", OF_FIRST)],
+    },
+    Trouble {
+        name: "a queue",
+        plant: |series| primary(series, "mongodb_global_lock_queue", r#"type="write""#, &constant(30.0)),
+        fires: |_| vec![("MongoDBQueueSustained", OF_FIRST)],
+    },
+    Trouble {
+        name: "the majority lags",
+        plant: |series| {
+            if series.estate.replication {
+                primary(series, "mongodb_replication_majority_lag_seconds", "", &constant(60.0));
+            }
+        },
+        fires: |estate| on(estate.replication, &[("MongoDBMajorityLag", OF_SET)]),
+    },
+    Trouble {
+        name: "a short oplog",
+        plant: |series| {
+            if series.estate.replication {
+                primary(series, "mongodb_replication_oplog_window_seconds", "", &constant(3_600.0));
+            }
+        },
+        fires: |estate| on(estate.replication, &[("MongoDBOplogWindowLow", OF_FIRST)]),
+    },
+    Trouble {
+        name: "slow writes",
+        plant: |series| {
+            let labels = r#"type="writes",le="0.131072""#;
+            primary(series, "mongodb_operation_latency_seconds_bucket", labels, &growing(5_400.0));
+        },
+        fires: |_| vec![("MongoDBSlowOperations", OF_FIRST)],
+    },
+    Trouble {
+        name: "one in ten operations fails",
+        plant: |series| {
+            series.ended("failed", &growing(66.0), &growing(66.0));
+        },
+        fires: |_| {
+            vec![
+                ("TransactionFailureBudgetBurnFast", OF_OPERATION),
+                ("TransactionFailureBudgetBurnSlow", OF_OPERATION),
+            ]
+        },
+    },
+    Trouble {
+        name: "a third of the answers is slow",
+        plant: |series| {
+            series.ended("succeeded", &growing(600.0), &growing(400.0));
+        },
+        fires: |_| {
+            vec![
+                ("TransactionLatencyBudgetBurnFast", OF_OPERATION),
+                ("TransactionLatencyBudgetBurnSlow", OF_OPERATION),
+            ]
+        },
+    },
+    Trouble {
+        name: "half of the operations time out outside of the layer",
+        plant: |series| {
+            series.ended("cancelled", &growing(600.0), &growing(600.0));
+        },
+        fires: |_| vec![("TransactionCancellationRatio", OF_OPERATION)],
+    },
+    Trouble {
+        name: "one caller in five leaves: not yet",
+        plant: |series| {
+            series.ended("cancelled", &growing(150.0), &growing(150.0));
+        },
+        fires: |_| Vec::new(),
+    },
+    Trouble {
+        name: "a commit whose result is unknown, of a job that was not declared",
+        plant: |series| {
+            if series.estate.driver {
+                series.told(
+                    "mongodb_client_transactions_unknown_total",
+                    r#"operation="nightly""#,
+                    "_x75 1x15",
+                );
+            }
+        },
+        fires: |estate| {
+            on(estate.driver, &[("TransactionCommitUnknown", r#"job="ledger",operation="nightly""#)])
+        },
+    },
+    Trouble {
+        name: "three attempts for each operation",
+        plant: |series| {
+            primary(series, "mongodb_transactions_started_total", "", &growing(1_800.0));
+            primary(series, "mongodb_transactions_aborted_total", "", &growing(40.0));
+            if series.estate.driver {
+                let of = r#"operation="POST /pay""#;
+                series.told("mongodb_client_transactions_started_total", of, &growing(1_800.0));
+            }
+        },
+        fires: |estate| on(estate.driver, &[("TransactionRetryAmplification", OF_OPERATION)]),
+    },
+    Trouble {
+        name: "an instance is full",
+        plant: |series| {
+            series.told("concurrent_operations", r#"operation="POST /pay""#, &constant(95.0));
+        },
+        fires: |_| vec![("TransactionConcurrencySaturated", r#"job="ledger""#)],
+    },
+    Trouble {
+        name: "half of the commits goes past the instrumentation, which exports only what is common",
+        plant: |series| {
+            if series.estate.driver {
+                series
+                    .without("mongodb_client_transactions_unknown_total")
+                    .told(
+                        "mongodb_client_transactions_committed_total",
+                        r#"operation="POST /pay""#,
+                        &growing(300.0),
+                    )
+                    .told(
+                        "mongodb_client_transactions_started_total",
+                        r#"operation="POST /pay""#,
+                        &growing(300.0),
+                    );
+            }
+        },
+        fires: |estate| drifted(estate, &[]),
+    },
+    Trouble {
+        name: "wrong data",
+        plant: |series| {
+            let of = r#"rs="rs0",check="balance",severity="critical""#;
+            series.seen("mongodb_consistency_violations", of, &constant(2.0));
+        },
+        fires: |_| vec![("ConsistencyViolated", OF_CHECK)],
+    },
+    Trouble {
+        name: "a check that no longer runs",
+        plant: |series| {
+            let of = r#"rs="rs0",check="balance""#;
+            series.seen("mongodb_consistency_last_success_timestamp_seconds", of, &constant(60.0));
+        },
+        fires: |_| vec![("ConsistencyCheckStale", OF_CHECK)],
+    },
+    Trouble {
+        name: "a backend that exports the callers' metrics by itself",
+        plant: |series| {
+            series.without(r#"job="ledger""#);
+            series
+                .told("up", "", &constant(1.0))
+                .told("transaction_attempts_total", "", &growing(600.0))
+                .told("transaction_failures_total", "", &growing(180.0))
+                .told("transaction_duration_seconds_count", "", &growing(600.0))
+                .told("transaction_duration_seconds_bucket", r#"le="0.25""#, &growing(600.0));
+        },
+        fires: |_| vec![("TxnscopeLabelsMissing", r#"job="ledger""#)],
+    },
+];
+
+/// With the driver's counters, the two sides differ as well.
+fn drifted(estate: Estate, and: &[(&'static str, &'static str)]) -> Vec<(&'static str, &'static str)> {
+    let books: &[_] = &[
+        ("TransactionCountMismatch", r#"book="committed""#),
+        ("TransactionCountMismatch", r#"book="started""#),
+    ];
+    [and, if estate.driver { books } else { &[] }].concat()
+}
+
+fn firing(estate: Estate, fires: &[(&str, &str)]) -> Vec<String> {
+    let deployment = match estate.first() {
+        "" => String::new(),
+        name => format!(r#",deployment="{name}""#),
+    };
+    fires.iter().map(|(name, labels)| format!(r#"{{alertname="{name}",{labels}{deployment}}}"#)).collect()
+}
+
+/// The rules, evaluated once a minute, which is how often there is a sample. Every 15 s, as they are otherwise, the same
+/// would come of it in four times the time.
+fn once_a_minute() -> (TempDir, Vec<String>) {
+    let folder = TempDir::new().unwrap();
+    let copied = files("rules", "yml").into_iter().map(|file| {
+        let rules = std::fs::read_to_string(&file).unwrap();
+        let copy = folder.path().join(file.file_name().unwrap());
+        std::fs::write(&copy, rules.replace("interval: 15s\n", "interval: 1m\n")).unwrap();
+        copy.to_string_lossy().into_owned()
+    });
+    let copied = copied.collect();
+    (folder, copied)
+}
+
+/// One Prometheus sees all of them, each a cluster of its own.
+async fn hold(estates: &[(Series, Vec<String>)]) {
+    let (_folder, rules) = once_a_minute();
+    let order = [
+        "txnscope-objectives",
+        "txnscope-burn-rates",
+        "txnscope-burn-rates-long",
+        "txnscope-transactions",
+        "txnscope-books",
+        "txnscope-transaction-alerts",
+        "txnscope-mongodb-alerts",
+        "txnscope-consistency-alerts",
+        "txnscope-self-alerts",
+    ];
+    let input: Vec<_> = estates.iter().flat_map(|(series, _)| series.input()).collect();
+    let expected: Vec<_> = estates.iter().map(|(series, firing)| series.expects(firing)).collect();
+    let file = json!({
+        "rule_files": rules, "evaluation_interval": "5m", "group_eval_order": order,
+        "tests": [{"interval": "1m", "input_series": input, "promql_expr_test": expected}],
+    });
+    let place = tempfile::Builder::new().suffix(".yml").tempfile().unwrap();
+    std::fs::write(place.path(), file.to_string()).unwrap();
+    testkit::promtool::test_rules(&[place.path().to_owned()]).await.unwrap();
+}
+
+#[tokio::test]
+async fn no_alert_fires_in_healthy_estates() {
+    let estates = Estate::all().into_iter().map(|estate| (estate.healthy(format!("{estate:?}")), Vec::new()));
+    hold(&estates.collect::<Vec<_>>()).await;
+}
+
+#[tokio::test]
+async fn each_trouble_fires_its_alert_once() {
+    let estates = TROUBLES.iter().flat_map(|trouble| {
+        Estate::some().into_iter().map(|estate| {
+            let mut series = estate.healthy(format!("{}: {estate:?}", trouble.name));
+            (trouble.plant)(&mut series);
+            (series, firing(estate, &(trouble.fires)(estate)))
+        })
+    });
+    hold(&estates.collect::<Vec<_>>()).await;
+}
+
+#[test]
+fn matrix_covers_every_alert() {
+    let planted: BTreeSet<_> =
+        TROUBLES.iter().flat_map(|trouble| (trouble.fires)(Estate::FULL)).map(|(name, _)| name).collect();
+    let known = super::files::alert_names();
+    let lacking: Vec<_> = known
+        .iter()
+        .filter(|name| name.starts_with("MongoDB") || name.starts_with("Transaction"))
+        .filter(|name| !planted.contains(name.as_str()))
+        .collect();
+    assert_eq!(lacking, ["TransactionTrafficVanished"], "that one takes a week of history");
+}

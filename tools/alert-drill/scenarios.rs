@@ -1,0 +1,257 @@
+//! What is broken, how it is mended, and who must be told.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use mongodb::bson::{Document, doc};
+use mongodb::{Client, ClientSession, Collection};
+use testkit::wait;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use crate::environment::Environment;
+use crate::listener::Heard;
+
+/// How long an alert may take to fire, and to end. Far more than any should need: it ends a drill that would hang.
+const LIMIT: Duration = Duration::from_secs(150);
+/// More than `txnscope:threshold:idle_transactions`.
+const IDLE: usize = 15;
+/// Writers on one document.
+const WRITERS: usize = 24;
+
+pub(crate) const NAMES: [&str; 5] = ["idle", "corrupt", "sidecar", "storm", "primary"];
+
+/// What became of one alert.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub(crate) scene: &'static str,
+    pub(crate) alert: &'static str,
+    expected: &'static str,
+    pub(crate) receiver: Option<String>,
+    pub(crate) fired: Option<Duration>,
+    pub(crate) ended: Option<Duration>,
+    pub(crate) labels: String,
+}
+
+impl Told {
+    pub(crate) fn holds(&self) -> bool {
+        self.fired.is_some() && self.ended.is_some() && self.receiver.as_deref() == Some(self.expected)
+    }
+}
+
+/// An alert, and the receiver that it is for.
+type Expected = (&'static str, &'static str);
+
+/// Plays those scenes, or all.
+pub(crate) async fn play(env: &mut Environment, only: &[String], say: fn(&str)) -> Result<Vec<Told>> {
+    let mut told = Vec::new();
+    for name in NAMES.into_iter().filter(|name| only.is_empty() || only.iter().any(|only| only == name)) {
+        let of_scene = match name {
+            "idle" => idle(env, say).await,
+            "corrupt" => corrupt(env, say).await,
+            "sidecar" => sidecar(env, say).await,
+            "storm" => storm(env, say).await,
+            _ => primary(env, say).await,
+        };
+        told.extend(of_scene.with_context(|| format!("the scene `{name}`"))?);
+    }
+    Ok(told)
+}
+
+/// Some code begins transactions and goes away to do something else.
+async fn idle(env: &Environment, say: fn(&str)) -> Result<Vec<Told>> {
+    let expected = [("MongoDBOldestOpenTransaction", "ticket"), ("MongoDBIdleInTransaction", "ticket")];
+    until_calm(env, &expected).await?;
+    say("Holding idle transactions …");
+    let client = env.set.client_named("drill-idle").await?;
+    let collection = scratch(&client).await?;
+    let begun = Instant::now();
+    let mut sessions: Vec<ClientSession> = Vec::new();
+    for number in 0..IDLE {
+        let mut session = client.start_session().await?;
+        session.start_transaction().await?;
+        let number = i64::try_from(number)?;
+        collection.insert_one(doc! {"held": number}).session(&mut session).await?;
+        sessions.push(session);
+    }
+    let fired = until_fired(env, &expected, begun, say).await;
+    let mended = Instant::now();
+    for mut session in sessions {
+        session.abort_transaction().await?;
+    }
+    Ok(until_ended(env, "idle transactions", &expected, begun, fired, mended, say).await)
+}
+
+/// Somebody writes a balance by hand.
+async fn corrupt(env: &Environment, say: fn(&str)) -> Result<Vec<Told>> {
+    let expected = [("ConsistencyViolated", "page")];
+    until_calm(env, &expected).await?;
+    say("Corrupting a balance …");
+    let retainers = env.set.client().await?.database("ledger").collection::<Document>("retainers");
+    // One that the load does not touch.
+    let id = wait::until("a retainer", async || env.client().retainer(500).await).await?;
+    let one = doc! {"_id": mongodb::bson::oid::ObjectId::parse_str(&id)?};
+    let begun = Instant::now();
+    let wrong = doc! {"$set": {"currentBalance": -1_i64}};
+    let before =
+        retainers.find_one_and_update(one.clone(), wrong).await?.context("the retainer is not there")?;
+    let fired = until_fired(env, &expected, begun, say).await;
+    let mended = Instant::now();
+    let right = doc! {"$set": {"currentBalance": before.get_i64("currentBalance")?}};
+    retainers.update_one(one, right).await?;
+    Ok(until_ended(env, "a corrupt balance", &expected, begun, fired, mended, say).await)
+}
+
+/// The sidecar is no longer there.
+async fn sidecar(env: &mut Environment, say: fn(&str)) -> Result<Vec<Told>> {
+    let expected = [("TxnscopeSidecarDown", "page")];
+    until_calm(env, &expected).await?;
+    say("Stopping the sidecar …");
+    let begun = Instant::now();
+    env.stop_sidecar().await;
+    let fired = until_fired(env, &expected, begun, say).await;
+    let mended = Instant::now();
+    env.start_sidecar().await?;
+    Ok(until_ended(env, "no sidecar", &expected, begun, fired, mended, say).await)
+}
+
+/// Many write one document at the same time, past the instrumentation.
+async fn storm(env: &Environment, say: fn(&str)) -> Result<Vec<Told>> {
+    let expected = [("MongoDBWriteConflicts", "ticket"), ("MongoDBTransactionAbortRatio", "ticket")];
+    until_calm(env, &expected).await?;
+    say("Storming one document …");
+    let client = env.set.client_named("drill-storm").await?;
+    let collection = scratch(&client).await?;
+    collection.insert_one(doc! {"_id": "hot", "n": 0_i64}).await?;
+    let begun = Instant::now();
+    let mut writers = JoinSet::new();
+    for _ in 0..WRITERS {
+        writers.spawn(write(client.clone(), collection.clone()));
+    }
+    let fired = until_fired(env, &expected, begun, say).await;
+    let mended = Instant::now();
+    writers.shutdown().await;
+    Ok(until_ended(env, "a hot document", &expected, begun, fired, mended, say).await)
+}
+
+/// Writes the hot document for ever, each time in a transaction that takes a while. What fails is begun anew.
+async fn write(client: Client, collection: Collection<Document>) {
+    loop {
+        let attempt = async {
+            let mut session = client.start_session().await?;
+            session.start_transaction().await?;
+            let add = doc! {"$inc": {"n": 1_i64}};
+            collection.update_one(doc! {"_id": "hot"}, add).session(&mut session).await?;
+            sleep(Duration::from_millis(5)).await;
+            session.commit_transaction().await
+        };
+        let _: mongodb::error::Result<()> = attempt.await;
+    }
+}
+
+/// The primary is killed, and another member: what is left is no majority.
+async fn primary(env: &mut Environment, say: fn(&str)) -> Result<Vec<Told>> {
+    let expected = [
+        ("MongoDBNoPrimary", "page"),
+        ("MongoDBMemberDown", "ticket"),
+        ("TransactionFailureBudgetBurnFast", "page"),
+    ];
+    until_calm(env, &expected).await?;
+    say("Killing the primary, and another member …");
+    let first = env.set.primary().await?;
+    let begun = Instant::now();
+    let second = (first + 1) % env.set.members().len();
+    env.set.member_mut(first).kill().await?;
+    env.set.member_mut(second).kill().await?;
+    let fired = until_fired(env, &expected, begun, say).await;
+    let mended = Instant::now();
+    env.set.member_mut(second).restart().await?;
+    env.set.member_mut(first).restart().await?;
+    Ok(until_ended(env, "no primary", &expected, begun, fired, mended, say).await)
+}
+
+// ===== Watching =====
+
+/// Waits until none of these alerts is firing: one that fires already would not be told of again.
+async fn until_calm(env: &Environment, expected: &[Expected]) -> Result<()> {
+    wait::until_within(LIMIT, "a moment without these alerts", async || {
+        let firing: Vec<_> = expected.iter().filter(|(alert, _)| env.listener.is_firing(alert)).collect();
+        anyhow::ensure!(firing.is_empty(), "{firing:?}");
+        Ok(())
+    })
+    .await
+}
+
+/// Waits for each of these alerts to be told of, and returns what was heard.
+async fn until_fired(
+    env: &Environment,
+    expected: &[Expected],
+    since: Instant,
+    say: fn(&str),
+) -> Vec<Option<Heard>> {
+    let mut fired = vec![None; expected.len()];
+    while since.elapsed() < LIMIT && fired.iter().any(Option::is_none) {
+        for ((alert, _), fired) in expected.iter().zip(&mut fired) {
+            if fired.is_none() {
+                *fired = env.listener.first(alert, true, since);
+                if let Some(heard) = fired {
+                    say(&format!("  {alert} after {:.1}s", (heard.at - since).as_secs_f64()));
+                }
+            }
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    fired
+}
+
+/// Waits for each of these alerts to be over, and says how it went.
+async fn until_ended(
+    env: &Environment,
+    scene: &'static str,
+    expected: &[Expected],
+    begun: Instant,
+    fired: Vec<Option<Heard>>,
+    mended: Instant,
+    say: fn(&str),
+) -> Vec<Told> {
+    let mut ended = vec![None; expected.len()];
+    let missing = |ended: &[Option<Duration>]| {
+        fired.iter().zip(ended).any(|(fired, ended)| fired.is_some() && ended.is_none())
+    };
+    while mended.elapsed() < LIMIT && missing(&ended) {
+        for (((alert, _), ended), fired) in expected.iter().zip(&mut ended).zip(&fired) {
+            if ended.is_none() && fired.is_some() {
+                *ended = env.listener.all_ended(alert).map(|at| at.saturating_duration_since(mended));
+                if let Some(time) = ended {
+                    say(&format!("  {alert} over after {:.1}s", time.as_secs_f64()));
+                }
+            }
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    let told = expected.iter().zip(fired).zip(ended).map(|(((alert, receiver), fired), ended)| Told {
+        scene,
+        alert,
+        expected: receiver,
+        receiver: fired.as_ref().map(|heard| heard.receiver.clone()),
+        fired: fired.as_ref().map(|heard| heard.at - begun),
+        ended,
+        labels: fired.map(|heard| labels(&heard)).unwrap_or_default(),
+    });
+    told.collect()
+}
+
+fn labels(heard: &Heard) -> String {
+    let others = heard.labels.iter().filter(|(name, _)| *name != "alertname");
+    others.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+}
+
+/// A collection of the drill's own, which is there before a transaction writes to it.
+async fn scratch(client: &Client) -> Result<Collection<Document>> {
+    let database = client.database("drill");
+    let names = database.list_collection_names().await?;
+    if !names.iter().any(|name| name == "scratch") {
+        database.create_collection("scratch").await?;
+    }
+    Ok(database.collection("scratch"))
+}

@@ -1,0 +1,114 @@
+//! What may not grow: memory, open files, connections.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, ensure};
+use end_to_end::measure::resident;
+use mongodb::bson::doc;
+use testkit::wait;
+
+use crate::backend::{APPLICATION, POOL};
+use crate::daemon::Daemon;
+use crate::environment::{Environment, number};
+
+/// A process may hold so much more than after the calm round: its pools fill, its allocator keeps what a fault took.
+const MEMORY: f64 = 48.0 * 1024.0 * 1024.0;
+/// Beside the pool, a driver has two connections to each member that watch it.
+const WATCHING: f64 = 2.0;
+/// The sidecar asks on two connections and checks the data on two of another client.
+const SIDECAR: f64 = 4.0 + 2.0 * WATCHING;
+/// Files that a process has open when its callers have gone: connections to members, the runtime's own.
+const FILES: f64 = 100.0;
+
+/// How much there is of everything.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Held {
+    ledger: Of,
+    sidecar: Of,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Of {
+    /// Resident, in bytes.
+    memory: f64,
+    files: f64,
+}
+
+impl Held {
+    /// Waits until the connections of callers who have gone are closed, and reads.
+    pub(crate) async fn read(env: &Environment) -> Result<Self> {
+        wait::until("no more files to be open than are wanted", async || {
+            let held = Self::now(env)?;
+            for (name, of) in [("the ledger", held.ledger), ("the sidecar", held.sidecar)] {
+                ensure!(of.files <= FILES, "{name} has {} open", of.files);
+            }
+            Ok(held)
+        })
+        .await
+    }
+
+    /// Reads, whoever is connected.
+    pub(crate) fn now(env: &Environment) -> Result<Self> {
+        Ok(Self { ledger: of(&env.backend)?, sidecar: of(&env.sidecar)? })
+    }
+
+    /// Memory in MiB and open files, of the ledger and of the sidecar.
+    pub(crate) fn figures(&self) -> [(f64, f64); 2] {
+        [self.ledger, self.sidecar].map(|of| (of.memory / 1024.0 / 1024.0, of.files))
+    }
+
+    /// What is more than it may be, after the calm round as `first`.
+    pub(crate) async fn excess(&self, first: &Self, env: &Environment) -> Result<Vec<String>> {
+        let mut complaints = Vec::new();
+        for (name, first, now) in
+            [("the ledger", first.ledger, self.ledger), ("the sidecar", first.sidecar, self.sidecar)]
+        {
+            if now.memory > first.memory + MEMORY {
+                complaints.push(format!("{name} holds {} MiB, and held {}", mib(now), mib(first)));
+            }
+        }
+        for index in 0..env.each.len() {
+            let connections = connections(env, index).await?;
+            for (application, most) in [(APPLICATION, f64::from(POOL) + WATCHING), ("txnscope", SIDECAR)] {
+                let now = connections.get(application).copied().unwrap_or(0.0);
+                if now > most {
+                    complaints
+                        .push(format!("{application} has {now} connections to a member, more than {most}"));
+                }
+            }
+        }
+        Ok(complaints)
+    }
+
+    /// For the line of a round.
+    pub(crate) fn line(&self) -> String {
+        format!("ledger {} MiB, sidecar {} MiB", mib(self.ledger), mib(self.sidecar))
+    }
+}
+
+fn mib(of: Of) -> f64 {
+    (of.memory / 1024.0 / 1024.0).round()
+}
+
+fn of(daemon: &Daemon) -> Result<Of> {
+    #[allow(clippy::cast_precision_loss, reason = "far below 2^53")]
+    let files = std::fs::read_dir(format!("/proc/{}/fd", daemon.pid()))?.count() as f64;
+    Ok(Of { memory: resident(daemon.pid())? * 1e6, files })
+}
+
+/// Connections to a member, by application.
+async fn connections(env: &Environment, index: usize) -> Result<BTreeMap<String, f64>> {
+    let pipeline = [
+        doc! {"$currentOp": {"allUsers": true, "idleConnections": true}},
+        doc! {"$match": {"connectionId": {"$exists": true}, "appName": {"$exists": true}}},
+        doc! {"$group": {"_id": "$appName", "connections": {"$addToSet": "$connectionId"}}},
+        doc! {"$project": {"connections": {"$size": "$connections"}}},
+    ];
+    let mut cursor = env.each[index].database("admin").aggregate(pipeline).await?;
+    let mut found = BTreeMap::new();
+    while cursor.advance().await? {
+        let one = cursor.deserialize_current()?;
+        found.insert(one.get_str("_id")?.to_owned(), number(&one, "connections"));
+    }
+    Ok(found)
+}
