@@ -1,10 +1,10 @@
-//! Values as people are shown them.
+//! Values as Extended JSON for terminals and logs.
 
 use mongodb::bson::Bson;
 use txnscope_catalog::escape_line;
 
-/// A value as Extended JSON on one line. Plain JSON has neither NaN nor infinity, and would show null for them. What could
-/// steer a terminal, a log or a page is escaped as JSON escapes it.
+/// Formats a value as Extended JSON on one line. Plain JSON has neither NaN nor infinity and would show null. Control
+/// characters that could affect a terminal, a log or a page are escaped as JSON escapes them.
 #[must_use]
 pub fn extended_json(value: &Bson) -> String {
     escape_line(&json(value)).into_owned()
@@ -24,7 +24,8 @@ fn json(value: &Bson) -> String {
             let sign = if *number < 0.0 { "-" } else { "" };
             format!(r#"{{"$numberDouble":"{sign}Infinity"}}"#)
         }
-        other => serde_json::to_string(other).unwrap_or_else(|_| "\"(a value that is no JSON)\"".to_owned()),
+        other => serde_json::to_string(other)
+            .unwrap_or_else(|_| "\"(a value that JSON cannot represent)\"".to_owned()),
     }
 }
 

@@ -1,29 +1,31 @@
-//! Where a fuzzer comes in. No part of the interface: it changes with what is behind it.
+//! Entry points for the fuzzer. They are not part of the public API and change with the code behind them.
 
 use mongodb::bson::Bson;
 
 use crate::repair::{RepairRecord, agrees, named};
 use crate::{Checks, pipeline};
 
-/// A file of checks, and the pipelines of those that are in order.
+/// Parses a check file and builds the pipelines of its checks.
 pub fn checks(text: &str) {
     let Ok(checks) = Checks::parse(text) else { return };
     for check in checks.iter() {
-        let _ = (pipeline::violations(check), pipeline::sources(check), pipeline::shown(check, true));
+        let _ =
+            (pipeline::violations(check), pipeline::sources(check), pipeline::sample_projection(check, true));
     }
 }
 
-/// A record of a repair, as JSON. What was read is written as it was, and what is believed of it is what the check says.
+/// Parses a repair record from JSON. A parsed record must roundtrip, and only a record that agrees with the check may
+/// be undone.
 ///
 /// # Panics
 ///
-/// If a record that was written is read as another, or one is believed that names what the check does not.
+/// If a record does not roundtrip, or a record that contradicts the check is accepted.
 pub fn record(bytes: &[u8]) {
     let Ok(Bson::Document(stored)) = serde_json::from_slice(bytes) else { return };
     let Ok(record) = RepairRecord::from_document(&stored) else { return };
     let again = RepairRecord::from_document(&record.to_document());
     assert!(again.is_ok_and(|again| format!("{again:?}") == format!("{record:?}")), "{record:?}");
-    let Ok(checks) = Checks::parse(CHECK) else { unreachable!("it is constant") };
+    let Ok(checks) = Checks::parse(CHECK) else { unreachable!("the check is constant and valid") };
     let Ok(check) = named(&checks, &record) else { return };
     let [numbers, any] = [false, true].map(|any_value| agrees(check, "ledger", &record, any_value).is_ok());
     assert!(any || !numbers, "{record:?}");

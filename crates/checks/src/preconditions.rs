@@ -1,4 +1,5 @@
-//! Whether what a check reads is there at all: what is missing would pass for empty, and what is empty for right.
+//! Verifies that the collections and fields that a check reads exist: a missing collection would look like an empty
+//! one, and a missing field like correct data.
 
 use std::collections::BTreeMap;
 
@@ -14,12 +15,12 @@ use crate::file::{alike, fields};
 use crate::pipeline;
 
 const UNAUTHORIZED: i32 = 13;
-/// Views of views, at most so many deep: the server allows as many.
+/// The maximum depth of views of views, which is also the server's limit.
 const DEEPEST: usize = 20;
-/// Of more collections than this, none is proposed in place of one that is missing.
+/// No similar name is suggested for a missing collection if the database has more collections than this.
 const MOST_NAMES: usize = 1_000;
 
-/// What kind of collection a name is of.
+/// The kind of a collection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Collection,
@@ -27,20 +28,20 @@ pub(crate) enum Kind {
     TimeSeries,
 }
 
-/// The collections of a database, as far as the user may read them.
+/// The collections of a database that the user may read.
 #[derive(Debug)]
-pub(crate) struct Catalog<'a> {
+pub(crate) struct Collections<'a> {
     database: Database,
     check: &'a Check,
     criteria: SelectionCriteria,
 }
 
-impl<'a> Catalog<'a> {
+impl<'a> Collections<'a> {
     pub(crate) fn new(client: &Client, check: &'a Check, criteria: SelectionCriteria) -> Self {
         Self { database: client.database(&check.database), check, criteria }
     }
 
-    /// The kinds of those of these collections that there are; of all collections, if no name is given.
+    /// The kinds of those of the named collections that exist; of all collections, if no name is given.
     async fn kinds(&self, names: &[&str]) -> Result<BTreeMap<String, Kind>, Failure> {
         let filter = if names.is_empty() {
             doc! {}
@@ -51,12 +52,12 @@ impl<'a> Catalog<'a> {
             "listCollections": 1,
             "filter": filter,
             "nameOnly": true,
-            // Whoever may read a collection may learn that it exists.
+            // A user who may read a collection may list it.
             "authorizedCollections": true,
         };
         let reply = self.database.run_command(list).selection_criteria(self.criteria.clone()).await?;
         let batch = reply.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
-        let batch = batch.map_err(|_| Failure::malformed("listCollections brings no batch"))?;
+        let batch = batch.map_err(|_| Failure::malformed("listCollections returned no batch"))?;
         let kinds = batch.iter().filter_map(|entry| {
             let entry = entry.as_document()?;
             let kind = match entry.get_str("type") {
@@ -69,12 +70,12 @@ impl<'a> Catalog<'a> {
         Ok(kinds.collect())
     }
 
-    /// What kind of collection a name is of, if there is one.
+    /// The kind of the collection with that name, if it exists.
     pub(crate) async fn kind(&self, name: &str) -> Result<Option<Kind>, Failure> {
         Ok(self.kinds(&[name]).await?.remove(name))
     }
 
-    /// The first of what a check reads that is missing, if one is, also behind views.
+    /// The failure for the first missing collection that the check reads, directly or through views.
     pub(crate) async fn missing(&self) -> Result<Option<Failure>, Failure> {
         let mut names: Vec<(String, Option<String>)> =
             pipeline::sources(self.check).into_iter().map(|name| (name, None)).collect();
@@ -97,7 +98,7 @@ impl<'a> Catalog<'a> {
         Ok(None)
     }
 
-    /// Whether there is a document that a filter matches.
+    /// Whether the collection has a document that matches the filter.
     pub(crate) async fn any(&self, collection: &str, filter: Document) -> Result<bool, Failure> {
         let collection = self.database.collection::<Document>(collection);
         let found = collection
@@ -121,12 +122,13 @@ impl<'a> Catalog<'a> {
             Reason::CollectionMissing,
             format!(
                 "there is no collection {name} in {database}{reader}, or the user may not read it{hint} If it is \
-                 made later, say may_be_missing = true"
+                 created later, set may_be_missing = true"
             ),
         ))
     }
 
-    /// What a view reads. Whoever may only read it is not told; then it must have a document.
+    /// The collections that a view reads. If the user may only read the view and not its definition, the view must
+    /// have a document.
     async fn behind(&self, view: &str) -> Result<Vec<(String, Option<String>)>, Failure> {
         let list = doc! {"listCollections": 1, "filter": {"name": view}};
         let reply = match self.database.run_command(list).selection_criteria(self.criteria.clone()).await {
@@ -139,7 +141,7 @@ impl<'a> Catalog<'a> {
                     None => Err(Failure::new(
                         Reason::PermissionDenied,
                         format!(
-                            "the view {view} is empty, and the user may not see whether what it reads exists: grant \
+                            "the view {view} is empty, and the user may not read its definition to see whether its collections exist: grant \
                              listCollections on {}",
                             self.database.name()
                         ),
@@ -175,23 +177,24 @@ fn is_unauthorized(error: &Error) -> bool {
     matches!(error.kind.as_ref(), ErrorKind::Command(command) if command.code == UNAUTHORIZED)
 }
 
-/// What a check reads and compares, which in a collection that has documents should be there in one of them.
+/// The collection and fields that a check reads; a collection that has documents should have the fields in one of
+/// them.
 pub(crate) struct Expected<'a> {
     pub(crate) collection: &'a str,
-    /// Documents that it is about; all if there is no filter.
+    /// The filter for the documents that count; all documents if there is none.
     pub(crate) filter: Option<&'a Document>,
-    /// Paths that are summed or compared.
+    /// The paths that are summed or compared.
     pub(crate) paths: Vec<String>,
 }
 
-/// What a check that has found nothing should have looked at.
+/// The collections and fields that must exist for a clean result to be trusted.
 pub(crate) fn expected(check: &Check) -> Vec<Expected<'_>> {
     match &check.rule {
         Rule::Forbid(_) | Rule::Pipeline(_) => Vec::new(),
         Rule::Derived(derived) => vec![Expected {
             collection: &check.collection,
             filter: derived.filter.as_ref(),
-            // Nothing is what nothing should be.
+            // An absent value is what an absent field should have.
             paths: vec![derived.field.clone()],
         }],
         Rule::Balance(balance) => {
@@ -208,20 +211,20 @@ pub(crate) fn expected(check: &Check) -> Vec<Expected<'_>> {
 }
 
 impl Expected<'_> {
-    /// Which field is in no document of the collection, as far as that makes the check blind: one that is summed, or
-    /// one of a filter that selects nothing.
-    pub(crate) async fn absent(&self, catalog: &Catalog<'_>) -> Result<Option<Failure>, Failure> {
-        if !catalog.any(self.collection, doc! {}).await? {
+    /// The failure for a field that no document of the collection has and that makes the check blind: one that is
+    /// summed, or one of a filter that matches nothing.
+    pub(crate) async fn absent(&self, collections: &Collections<'_>) -> Result<Option<Failure>, Failure> {
+        if !collections.any(self.collection, doc! {}).await? {
             return Ok(None);
         }
         let mut paths: Vec<_> = self.paths.iter().map(|path| (path.clone(), "that is compared")).collect();
         if let Some(filter) = self.filter
-            && !catalog.any(self.collection, filter.clone()).await?
+            && !collections.any(self.collection, filter.clone()).await?
         {
             paths.extend(fields::of_filter(filter).into_iter().map(|path| (path, "of its `where`")));
         }
         for (path, what) in paths {
-            if !catalog.any(self.collection, doc! {&path: {"$exists": true}}).await? {
+            if !collections.any(self.collection, doc! {&path: {"$exists": true}}).await? {
                 return Ok(Some(Failure::new(
                     Reason::InvalidQuery,
                     format!(
@@ -235,16 +238,16 @@ impl Expected<'_> {
     }
 }
 
-// ===== One document for each =====
+// ===== One result document per input document =====
 
-/// Stages that count how many documents the stages of a derived field are given, and what they make of them: how many
-/// `_id`s, one that comes twice, and one that is of no document.
+/// Stages that count how many documents the stages of a derived field receive and return: the number of each `_id`,
+/// one that is returned twice, and one that belongs to no document.
 pub(crate) fn census(check: &Check, derived: &Derived, ids: Option<&[Bson]>) -> Vec<Document> {
     let mut selected: Vec<_> = ids.map(|ids| doc! {"$match": {"_id": {"$in": ids}}}).into_iter().collect();
     selected.extend(pipeline::selected(derived));
     let mut given = selected.clone();
     given.push(doc! {"$project": {"_id": 1}});
-    // Both in one pass over the ids, so that each can be asked whether it was given and whether it came back.
+    // One pass over the ids of both sides, so that each id can be compared: received and returned.
     let came = {
         let mut stages = selected;
         stages.extend(derived.stages.iter().cloned());
@@ -263,7 +266,7 @@ pub(crate) fn census(check: &Check, derived: &Derived, ids: Option<&[Bson]>) -> 
     given
 }
 
-/// What is wrong with the stages of a derived field, by the first `_id` that a [`census`] has found.
+/// The failure for the first `_id` that a [`census`] has found.
 pub(crate) fn one_for_each(check: &Check, found: Option<&Document>) -> Result<(), Failure> {
     let Some(found) = found else { return Ok(()) };
     let id = found.get("_id").map(extended_json).unwrap_or_default();
@@ -273,27 +276,28 @@ pub(crate) fn one_for_each(check: &Check, found: Option<&Document>) -> Result<()
     let (given, came) = (count("given"), count("came"));
     let collection = &check.collection;
     let what = if given > 1 {
-        format!(
-            "{collection} holds {given} documents with the _id {id}: which of them is meant cannot be said"
-        )
+        format!("{collection} holds {given} documents with the _id {id}: the _id must be unique")
     } else if given == 0 {
-        format!("`stages` of {} yield the _id {id}, which is of no document that they were given", check.name)
+        format!(
+            "`stages` of {} return the _id {id}, which belongs to none of their input documents",
+            check.name
+        )
     } else if came == 0 {
         format!(
-            "`stages` of {} lose the document with the _id {id}: write a $match as `where`, and give $unwind \
+            "`stages` of {} drop the document with the _id {id}: write a $match as `where`, and give $unwind \
              preserveNullAndEmptyArrays",
             check.name
         )
     } else {
         format!(
-            "`stages` of {} yield {came} documents for the _id {id}, so that no sum of theirs is whole: group by _id \
+            "`stages` of {} yield {came} documents for the _id {id}, so that none of their sums is complete: group by _id \
              after $unwind, or sum the list itself",
             check.name
         )
     };
-    // The _id is a document's.
+    // The _id is data of a document.
     let summary = format!(
-        "the `stages` of {} do not yield one document for each; `txnscope audit` shows which",
+        "the `stages` of {} do not return exactly one document for each input document; `txnscope audit` shows which",
         check.name
     );
     Err(Failure::new(Reason::InvalidQuery, what).summed_up(summary))

@@ -1,4 +1,4 @@
-//! One `[[check]]`, and the `[defaults]` that it falls back on.
+//! Parses one `[[check]]`, and the `[defaults]` that it falls back on.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ const RULES: [&str; 4] = ["forbid", "pipeline", "derived", "balance"];
 const INTERVALS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(7 * 24 * 3600));
 const TIMES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(24 * 3600));
 
-/// What holds for each check that does not say otherwise.
+/// The values of the keys that a check omits.
 #[derive(Debug, Default)]
 pub(crate) struct Defaults {
     severity: Option<Severity>,
@@ -35,7 +35,7 @@ impl Defaults {
         defaults
     }
 
-    /// The keys that stand in `[defaults]` and in a `[[check]]` alike.
+    /// Parses the keys that `[defaults]` and a `[[check]]` have in common.
     fn shared(table: &mut Table<'_>, diagnostics: &mut Diagnostics) -> Self {
         Self {
             severity: severity(table, diagnostics),
@@ -74,8 +74,8 @@ pub(crate) fn read(
         diagnostics.note(
             table.line(),
             format!(
-                "{} has {operator}, which runs JavaScript on the server: that may go on after `max_time`, and no index helps \
-                 it. Write it with MongoDB's own operators, or allow it with `allow_javascript = true` in the check",
+                "{} has {operator}, which runs JavaScript on the server: it may go on after `max_time`, and cannot use an \
+                 index. Use MongoDB's own operators, or allow it with `allow_javascript = true` in the check",
                 table.name
             ),
         );
@@ -113,7 +113,7 @@ pub(crate) fn read(
 
 fn rule(table: &mut Table<'_>, collection: &str, diagnostics: &mut Diagnostics) -> Option<Rule> {
     let given: Vec<_> = RULES.into_iter().filter(|key| table.has(key)).collect();
-    // All four are read, so that each of them is a known key.
+    // All four are parsed, so that each of them is a known key.
     let forbid = table.document("forbid", diagnostics).map(|(_, filter)| Rule::Forbid(filter));
     let pipeline = pipeline("pipeline", table, diagnostics).map(Rule::Pipeline);
     let derived = table.table("derived", diagnostics).and_then(|table| derived(table, diagnostics));
@@ -125,14 +125,18 @@ fn rule(table: &mut Table<'_>, collection: &str, diagnostics: &mut Diagnostics) 
             .or(derived.map(Box::new).map(Rule::Derived))
             .or(balance.map(Box::new).map(Rule::Balance)),
         [] => {
-            table.lacks("forbid", ", `pipeline`, `derived` or `balance`: what must hold?", diagnostics);
+            table.lacks(
+                "forbid",
+                ", `pipeline`, `derived` or `balance`: add the rule of the check",
+                diagnostics,
+            );
             None
         }
         several => {
             let line = table.line();
             let name = &table.name;
             diagnostics
-                .note(line, format!("{name} has {}: one check holds one thing", several.join(" and ")));
+                .note(line, format!("{name} has {}: a check has exactly one rule", several.join(" and ")));
             None
         }
     }
@@ -144,7 +148,7 @@ fn derived(mut table: Table<'_>, diagnostics: &mut Diagnostics) -> Option<Derive
     let field = field.filter(|(line, field)| {
         let is_id = *field == "_id" || field.starts_with("_id.");
         if is_id {
-            diagnostics.note(*line, "`_id` is never derived: it cannot be changed");
+            diagnostics.note(*line, "`_id` cannot be a derived field: it cannot be changed");
         }
         !is_id
     });
@@ -153,7 +157,11 @@ fn derived(mut table: Table<'_>, diagnostics: &mut Diagnostics) -> Option<Derive
     }
     let expression = table.json("expression", diagnostics);
     if !table.has("expression") {
-        table.lacks("expression", ": MongoDB's expression for what the field must be", diagnostics);
+        table.lacks(
+            "expression",
+            ": the MongoDB expression for the expected value of the field",
+            diagnostics,
+        );
     }
     let filter = table.document("where", diagnostics).map(|(_, filter)| filter);
     let stages = pipeline("stages", &mut table, diagnostics);
@@ -177,7 +185,7 @@ fn balance(mut table: Table<'_>, collection: &str, diagnostics: &mut Diagnostics
     let mut read = |key| {
         let side = table.table(key, diagnostics).map(|table| side(table, collection, diagnostics));
         if side.is_none() && !table.has(key) {
-            table.lacks(key, ": it needs a left and a right side", diagnostics);
+            table.lacks(key, ": a balance needs a left and a right side", diagnostics);
         }
         side.flatten()
     };
@@ -188,7 +196,7 @@ fn balance(mut table: Table<'_>, collection: &str, diagnostics: &mut Diagnostics
     let (left, right) = (left?, right?);
     if left.by.is_some() != right.by.is_some() {
         diagnostics
-            .note(line, "both sides of a balance have `by`, or none has: groups are compared with groups");
+            .note(line, "both sides of a balance need `by`, or neither: groups are compared with groups");
         return None;
     }
     Some(Balance { left, right, tolerance })
@@ -199,7 +207,7 @@ fn side(mut table: Table<'_>, of_check: &str, diagnostics: &mut Diagnostics) -> 
     let filter = table.document("where", diagnostics).map(|(_, filter)| filter);
     let sum = table.json("sum", diagnostics).map(|(_, sum)| sum);
     if !table.has("sum") {
-        table.lacks("sum", ": MongoDB's expression for what is summed, as '\"$debit\"'", diagnostics);
+        table.lacks("sum", ": the MongoDB expression that is summed, as in '\"$debit\"'", diagnostics);
     }
     let by = table.json("by", diagnostics).map(|(_, by)| by);
     table.finish(diagnostics);
@@ -219,7 +227,7 @@ fn pipeline(
     Some(stages)
 }
 
-// ===== Words =====
+// ===== Scalar values =====
 
 fn name(table: &mut Table<'_>, diagnostics: &mut Diagnostics) -> Option<String> {
     let Some((line, name)) = table.text("name", diagnostics) else {
@@ -234,7 +242,7 @@ fn name(table: &mut Table<'_>, diagnostics: &mut Diagnostics) -> Option<String> 
     if !legal {
         diagnostics.note(
             line,
-            format!("{name:?} is no name for a check: a letter, then letters, digits and _, all small, at most {MAX_NAME}"),
+            format!("{name:?} is not a valid name of a check: use a lowercase letter, then lowercase letters, digits and _, at most {MAX_NAME}"),
         );
         return None;
     }
@@ -246,7 +254,7 @@ fn severity(table: &mut Table<'_>, diagnostics: &mut Diagnostics) -> Option<Seve
     let severity = Severity::ALL.into_iter().find(|severity| severity.as_str() == word);
     if severity.is_none() {
         let known = Severity::ALL.map(Severity::as_str);
-        diagnostics.note(line, format!("`{word}` is no severity{}", nearest(word, &known)));
+        diagnostics.note(line, format!("`{word}` is not a severity{}", nearest(word, &known)));
     }
     severity
 }
@@ -256,7 +264,7 @@ fn number_type(table: &mut Table<'_>, diagnostics: &mut Diagnostics) -> Option<N
     let number = NumberType::ALL.into_iter().find(|number| number.as_str() == word);
     if number.is_none() {
         let known = NumberType::ALL.map(NumberType::as_str);
-        diagnostics.note(line, format!("`{word}` is no type of number{}", nearest(word, &known)));
+        diagnostics.note(line, format!("`{word}` is not a numeric type{}", nearest(word, &known)));
     }
     number
 }
@@ -272,7 +280,7 @@ fn read_preference(table: &mut Table<'_>, diagnostics: &mut Diagnostics) -> Opti
         "secondaryPreferred" => Some(ReadPreference::SecondaryPreferred { options }),
         "nearest" => Some(ReadPreference::Nearest { options }),
         _ => {
-            diagnostics.note(line, format!("`{word}` is no read preference{}", nearest(word, &KNOWN)));
+            diagnostics.note(line, format!("`{word}` is not a read preference{}", nearest(word, &KNOWN)));
             None
         }
     }
@@ -289,12 +297,15 @@ fn duration(
         Ok(duration) if (least..=most).contains(&duration) => Some(duration),
         Ok(_) => {
             let (least, most) = (humantime::format_duration(least), humantime::format_duration(most));
-            diagnostics.note(line, format!("`{key}` of {} is out of bounds: {least} to {most}", table.name));
+            diagnostics
+                .note(line, format!("`{key}` of {} is out of range: use {least} to {most}", table.name));
             None
         }
         Err(_) => {
-            diagnostics
-                .note(line, format!("`{key}` of {} must be a time with its unit, as 30s or 5m", table.name));
+            diagnostics.note(
+                line,
+                format!("`{key}` of {} must be a duration with a unit, as in 30s or 5m", table.name),
+            );
             None
         }
     }
@@ -305,7 +316,7 @@ fn database(table: &mut Table<'_>, diagnostics: &mut Diagnostics) -> Option<Stri
     if name.is_empty() || name.len() > 63 || name.contains(['/', '\\', '.', ' ', '"', '$', '\0']) {
         diagnostics.note(
             line,
-            format!("{name:?} is no name of a database: 1 to 63 bytes, none of / \\ . \" $ or space"),
+            format!("{name:?} is not a valid database name: use 1 to 63 bytes, none of / \\ . \" $ or space"),
         );
         return None;
     }
@@ -315,17 +326,17 @@ fn database(table: &mut Table<'_>, diagnostics: &mut Diagnostics) -> Option<Stri
 fn collection(key: &'static str, table: &mut Table<'_>, diagnostics: &mut Diagnostics) -> Option<String> {
     let (line, name) = table.text(key, diagnostics)?;
     if name.is_empty() || name.contains(['$', '\0']) {
-        diagnostics.note(line, format!("{name:?} is no name of a collection"));
+        diagnostics.note(line, format!("{name:?} is not a valid collection name"));
         return None;
     }
     Some(name.to_owned())
 }
 
-/// How texts are compared. What is derived is set to what it should be, byte by byte: there it has no place.
+/// Parses the collation with which strings are compared. Derived fields have none: they are compared byte by byte.
 fn collation(table: &mut Table<'_>, diagnostics: &mut Diagnostics) -> Option<Document> {
     let (line, document) = table.document("collation", diagnostics)?;
     if table.has("derived") {
-        diagnostics.note(line, format!("{} has `derived`, which compares without a `collation`", table.name));
+        diagnostics.note(line, format!("{} has `derived`, which does not support `collation`", table.name));
         return None;
     }
     match deserialize_from_document::<Collation>(document.clone()) {
@@ -335,7 +346,7 @@ fn collation(table: &mut Table<'_>, diagnostics: &mut Diagnostics) -> Option<Doc
             diagnostics.note(
                 line,
                 format!(
-                    "`collation` of {} is none, as in '{{ \"locale\": \"en\", \"strength\": 2 }}': {why}",
+                    "`collation` of {} is invalid; write it as in '{{ \"locale\": \"en\", \"strength\": 2 }}': {why}",
                     table.name
                 ),
             );
@@ -356,7 +367,9 @@ fn is_path(path: &str, line: usize, key: &str, diagnostics: &mut Diagnostics) ->
     if !legal {
         diagnostics.note(
             line,
-            format!("{path:?} in `{key}` is no field: write it as in clientId or customer.name, without $"),
+            format!(
+                "{path:?} in `{key}` is not a field path: write it as in clientId or customer.name, without $"
+            ),
         );
     }
     legal

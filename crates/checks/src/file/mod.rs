@@ -1,7 +1,7 @@
-//! `checks.toml`: from text to checks, or to everything that is wrong with it, line by line.
+//! Parses `checks.toml` into checks, or into a list of all its errors with their lines.
 //!
-//! The tables are walked by hand. What a derive would say of an unknown key has neither the nearest valid name nor
-//! more than the first mistake, and whoever writes a file of checks makes several.
+//! The tables are walked by hand: serde's error for an unknown key has no suggestion and stops at the first error,
+//! while a check file usually has several.
 
 mod check;
 pub(crate) mod fields;
@@ -17,12 +17,12 @@ use crate::file::check::Defaults;
 pub(crate) use crate::file::table::alike;
 use crate::file::table::{Lines, Table};
 
-/// The checks of a file, in its order.
+/// The checks of a file, in the order of the file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Checks(Vec<Check>);
 
 impl Checks {
-    /// Reads the text of a file of checks.
+    /// Parses the text of a check file.
     ///
     /// ```
     /// let checks = txnscope_checks::Checks::parse(
@@ -41,7 +41,7 @@ impl Checks {
     ///
     /// # Errors
     ///
-    /// If it is no TOML, or says what no check can say. The error holds every mistake, with its line.
+    /// If the text is not TOML or a check is invalid. The error contains all diagnostics, with their lines.
     pub fn parse(text: &str) -> Result<Self, FileError> {
         let lines = Lines::new(text);
         let root = DeTable::parse(text).map_err(|error| {
@@ -52,11 +52,16 @@ impl Checks {
         let checks = file(Table::root(root.get_ref(), &lines), &mut diagnostics);
         if checks.is_empty() && diagnostics.0.is_empty() {
             diagnostics
-                .note(1, "there is no [[check]] in it: an empty file would pass for data that is right");
+                .note(1, "the file has no [[check]]: add one, because a run without checks would look like correct data");
         }
         if checks.len() > MAX_CHECKS {
-            diagnostics
-                .note(1, format!("{} checks are more than the {MAX_CHECKS} that there may be", checks.len()));
+            diagnostics.note(
+                1,
+                format!(
+                    "the file has {} checks, more than the {MAX_CHECKS} that are allowed: split it",
+                    checks.len()
+                ),
+            );
         }
         if diagnostics.0.is_empty() {
             Ok(Self(checks))
@@ -72,17 +77,17 @@ impl Checks {
         self.0.iter()
     }
 
-    /// The check of that name.
+    /// The check with that name.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<&Check> {
         self.0.iter().find(|check| check.name == name)
     }
 
-    /// Only the checks that have one of these names; all of them if there is no name.
+    /// Only the checks with one of these names; all of them if there is no name.
     ///
     /// # Errors
     ///
-    /// If there is no check of one of the names. The text says which, and the nearest one that there is.
+    /// If there is no check with one of the names. The text contains the name and the most similar valid one.
     pub fn only(self, names: &[String]) -> Result<Self, String> {
         for name in names {
             if self.find(name).is_none() {
@@ -107,7 +112,10 @@ fn file(mut root: Table<'_>, diagnostics: &mut Diagnostics) -> Vec<Check> {
         let line = table.line();
         if let Some(check) = check::read(table, &defaults, diagnostics) {
             if checks.iter().any(|other| other.name == check.name) {
-                diagnostics.note(line, format!("a second check has the name `{}`", check.name));
+                diagnostics.note(
+                    line,
+                    format!("a second check has the name `{}`: names must be unique", check.name),
+                );
             }
             checks.push(check);
         }
@@ -115,14 +123,14 @@ fn file(mut root: Table<'_>, diagnostics: &mut Diagnostics) -> Vec<Check> {
     checks
 }
 
-// ===== Mistakes =====
+// ===== Diagnostics =====
 
-/// Everything that is wrong with a file of checks.
+/// All errors in a check file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileError(Vec<Diagnostic>);
 
 impl FileError {
-    /// The mistakes, by line.
+    /// The errors, ordered by line.
     #[must_use]
     pub fn diagnostics(&self) -> &[Diagnostic] {
         &self.0
@@ -141,13 +149,13 @@ impl fmt::Display for FileError {
     }
 }
 
-/// One thing that is wrong with a file of checks.
+/// One error in a check file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Diagnostic {
-    /// The line, from 1.
+    /// The line, starting at 1.
     pub line: usize,
-    /// What is wrong with it.
+    /// The description of the error.
     pub message: String,
 }
 
@@ -156,7 +164,7 @@ pub(crate) struct Diagnostics(Vec<Diagnostic>);
 
 impl Diagnostics {
     pub(crate) fn note(&mut self, line: usize, message: impl Into<String>) {
-        // It may repeat a key or a word of the file, which may have been written by a program from anything.
+        // The message may repeat a key or a value of the file, which a program may have written from arbitrary input.
         self.0.push(Diagnostic { line, message: escape_line(&message.into()).into_owned() });
     }
 }

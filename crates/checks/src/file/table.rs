@@ -1,4 +1,4 @@
-//! A TOML table that knows which of its keys have been read, and says of the others what they may have meant.
+//! A TOML table that tracks which of its keys have been read, and reports the others with a suggestion.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::file::Diagnostics;
 
-/// From an offset to a line.
+/// Maps byte offsets to line numbers.
 #[derive(Debug)]
 pub(crate) struct Lines(Vec<usize>);
 
@@ -23,26 +23,26 @@ impl Lines {
     }
 }
 
-/// The most alike of some names, if one is.
+/// The most similar of some names, if one is similar enough.
 pub(crate) fn alike<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let alike = known.iter().map(|other| (strsim::jaro_winkler(name, other), *other));
     let (likeness, other) = alike.max_by(|(a, _), (b, _)| a.total_cmp(b))?;
     (likeness > 0.7).then_some(other)
 }
 
-/// The most alike of some names, as the end of a sentence.
+/// A suggestion of the most similar name, as the end of a sentence.
 pub(crate) fn nearest(name: &str, known: &[&str]) -> String {
     match alike(name, known) {
         Some(other) => format!("; did you mean `{other}`?"),
         None if known.is_empty() => String::new(),
-        None => format!("; there are {}", known.join(", ")),
+        None => format!("; valid names are {}", known.join(", ")),
     }
 }
 
-/// A table, while it is read.
+/// A table that is being read.
 #[derive(Debug)]
 pub(crate) struct Table<'a> {
-    /// How a message names it: `[[check]] retainer_balance`.
+    /// The name of the table in messages: `[[check]] retainer_balance`.
     pub(crate) name: String,
     line: usize,
     entries: &'a DeTable<'a>,
@@ -50,7 +50,7 @@ pub(crate) struct Table<'a> {
     known: BTreeSet<&'static str>,
 }
 
-/// A value, and the line on which it stands.
+/// A value with its line.
 type At<T> = (usize, T);
 
 impl<'a> Table<'a> {
@@ -77,11 +77,18 @@ impl<'a> Table<'a> {
         Table { name, line, entries, lines: self.lines, known: BTreeSet::new() }
     }
 
-    fn odd(&self, key: &str, line: usize, wanted: &str, value: &DeValue<'_>, diagnostics: &mut Diagnostics) {
+    fn invalid(
+        &self,
+        key: &str,
+        line: usize,
+        wanted: &str,
+        value: &DeValue<'_>,
+        diagnostics: &mut Diagnostics,
+    ) {
         diagnostics.note(line, format!("`{key}` of {} must be {wanted}, not {}", self.name, kind(value)));
     }
 
-    /// Notes a key that must be there and is not.
+    /// Reports a required key that is missing.
     pub(crate) fn lacks(&self, key: &str, hint: &str, diagnostics: &mut Diagnostics) {
         diagnostics.note(self.line, format!("{} lacks `{key}`{hint}", self.name));
     }
@@ -97,7 +104,7 @@ impl<'a> Table<'a> {
                 Some(self.sub(name, line, entries))
             }
             other => {
-                self.odd(key, line, "a table", other, diagnostics);
+                self.invalid(key, line, "a table", other, diagnostics);
                 None
             }
         }
@@ -106,7 +113,7 @@ impl<'a> Table<'a> {
     pub(crate) fn tables(&mut self, key: &'static str, diagnostics: &mut Diagnostics) -> Vec<Table<'a>> {
         let Some((line, value)) = self.get(key) else { return Vec::new() };
         let DeValue::Array(elements) = value else {
-            self.odd(key, line, &format!("written as [[{key}]]"), value, diagnostics);
+            self.invalid(key, line, &format!("written as [[{key}]]"), value, diagnostics);
             return Vec::new();
         };
         let mut tables = Vec::new();
@@ -114,7 +121,7 @@ impl<'a> Table<'a> {
             let line = self.lines.of(element.span().start);
             match element.get_ref() {
                 DeValue::Table(entries) => tables.push(self.sub(format!("this [[{key}]]"), line, entries)),
-                other => self.odd(key, line, &format!("written as [[{key}]]"), other, diagnostics),
+                other => self.invalid(key, line, &format!("written as [[{key}]]"), other, diagnostics),
             }
         }
         tables
@@ -125,7 +132,7 @@ impl<'a> Table<'a> {
         match value {
             DeValue::String(text) => Some((line, text.as_ref())),
             other => {
-                self.odd(key, line, "a text in quotes", other, diagnostics);
+                self.invalid(key, line, "a string in quotes", other, diagnostics);
                 None
             }
         }
@@ -136,7 +143,7 @@ impl<'a> Table<'a> {
         match value {
             DeValue::Boolean(flag) => Some(*flag),
             other => {
-                self.odd(key, line, "true or false", other, diagnostics);
+                self.invalid(key, line, "true or false", other, diagnostics);
                 None
             }
         }
@@ -152,7 +159,7 @@ impl<'a> Table<'a> {
         };
         let number = number.filter(|number: &f64| number.is_finite() && *number >= 0.0);
         if number.is_none() {
-            self.odd(key, line, "a number that is not negative, as 0.005", value, diagnostics);
+            self.invalid(key, line, "a number that is not negative, as in 0.005", value, diagnostics);
         }
         number
     }
@@ -164,7 +171,7 @@ impl<'a> Table<'a> {
     ) -> Option<Vec<At<String>>> {
         let (line, value) = self.get(key)?;
         let DeValue::Array(elements) = value else {
-            self.odd(key, line, "a list of texts, as [\"clientId\"]", value, diagnostics);
+            self.invalid(key, line, "a list of strings, as in [\"clientId\"]", value, diagnostics);
             return None;
         };
         let mut texts = Vec::new();
@@ -172,7 +179,9 @@ impl<'a> Table<'a> {
             let line = self.lines.of(element.span().start);
             match element.get_ref() {
                 DeValue::String(text) => texts.push((line, text.as_ref().to_owned())),
-                other => self.odd(key, line, "a list of texts, as [\"clientId\"]", other, diagnostics),
+                other => {
+                    self.invalid(key, line, "a list of strings, as in [\"clientId\"]", other, diagnostics)
+                }
             }
         }
         Some(texts)
@@ -180,18 +189,26 @@ impl<'a> Table<'a> {
 
     // ===== Extended JSON =====
 
-    /// Any value of MongoDB's, written as Extended JSON in a text.
+    /// Parses a value of any BSON type from a string of Extended JSON.
     pub(crate) fn json(&mut self, key: &'static str, diagnostics: &mut Diagnostics) -> Option<At<Bson>> {
         let (line, value) = self.get(key)?;
         let DeValue::String(text) = value else {
-            self.odd(key, line, "Extended JSON in single quotes, as '{ \"$lt\": 0 }'", value, diagnostics);
+            self.invalid(
+                key,
+                line,
+                "Extended JSON in single quotes, as in '{ \"$lt\": 0 }'",
+                value,
+                diagnostics,
+            );
             return None;
         };
         match serde_json::from_str::<Bson>(text) {
             Ok(bson) => Some((line, bson)),
             Err(error) => {
-                diagnostics
-                    .note(line, format!("`{key}` of {} is no Extended JSON: {}", self.name, told(&error)));
+                diagnostics.note(
+                    line,
+                    format!("`{key}` of {} is not valid Extended JSON: {}", self.name, json_error(&error)),
+                );
                 None
             }
         }
@@ -237,9 +254,9 @@ impl<'a> Table<'a> {
         Some((line, stages?))
     }
 
-    // ===== The end =====
+    // ===== Unknown keys =====
 
-    /// Notes every key that nobody has asked for.
+    /// Reports every key that was not read.
     pub(crate) fn finish(self, diagnostics: &mut Diagnostics) {
         let known: Vec<_> = self.known.iter().copied().collect();
         for (key, _) in self.entries.iter().filter(|(key, _)| !self.known.contains(key.get_ref().as_ref())) {
@@ -262,8 +279,8 @@ fn kind(value: &DeValue<'_>) -> &'static str {
     }
 }
 
-/// What is wrong with some JSON, with the place inside of it.
-fn told(error: &serde_json::Error) -> String {
+/// Describes a JSON error, with its position.
+fn json_error(error: &serde_json::Error) -> String {
     let text = error.to_string();
     match error.classify() {
         Category::Eof => format!("it ends too early ({text})"),

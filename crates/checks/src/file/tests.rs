@@ -1,4 +1,4 @@
-//! Files that are right, and files that are wrong in every way that we know.
+//! Valid check files, and check files with every known kind of error.
 
 use std::time::Duration;
 
@@ -81,7 +81,7 @@ fn javascript_requires_allow_javascript() {
     assert!(check("forbid = '{ \"where\": \"$function\" }'").is_ok(), "a field and a value of that name");
 }
 
-/// A `$sort` by two fields is another one if its keys change places.
+/// The order of keys matters, as in a `$sort` by two fields.
 #[test]
 fn key_order_and_extended_json_types_are_kept() {
     let json = r#"pipeline = '''[
@@ -125,18 +125,18 @@ fn balance_side_defaults_to_collection_of_its_check() {
     assert_eq!(balance.right.filter, Some(doc! {"open": true}));
 }
 
-/// What stands on which line, and what is said of it.
+/// A check file, and the line and message of the expected error.
 #[test]
 fn each_error_is_reported_with_line_and_suggestion() {
     for (rule, line, complaint) in [
         ("forbit = '{}'", 6, "has no key `forbit`; did you mean `forbid`?"),
         ("", 1, "check `a` lacks `forbid`, `pipeline`, `derived` or `balance`"),
-        ("forbid = '{}'\npipeline = '[]'", 1, "has forbid and pipeline: one check holds one thing"),
+        ("forbid = '{}'\npipeline = '[]'", 1, "has forbid and pipeline: a check has exactly one rule"),
         ("forbid = { balance = 1 }", 6, "must be Extended JSON in single quotes"),
         ("forbid = '[]'", 6, "must be a filter"),
-        ("forbid = '{ \"a\": }'", 6, "is no Extended JSON: expected value"),
+        ("forbid = '{ \"a\": }'", 6, "is not valid Extended JSON: expected value"),
         ("forbid = '{ \"a\": 1'", 6, "ends too early"),
-        ("forbid = '{ \"a\": { \"$oid\": \"xyz\" } }'", 6, "is no Extended JSON"),
+        ("forbid = '{ \"a\": { \"$oid\": \"xyz\" } }'", 6, "is not valid Extended JSON"),
         ("pipeline = '{}'", 6, "must be a list of stages"),
         (
             "pipeline = '[ { \"$match\": {}, \"$limit\": 1 } ]'",
@@ -145,10 +145,10 @@ fn each_error_is_reported_with_line_and_suggestion() {
         ),
         ("pipeline = '[ { \"$out\": \"x\" } ]'", 6, "a check never writes"),
         ("forbid = '{}'\nshow = [\"$a\"]", 7, "without $"),
-        ("forbid = '{}'\nshow = \"a\"", 7, "must be a list of texts"),
-        ("forbid = '{}'\ninterval = \"5\"", 7, "must be a time with its unit"),
-        ("forbid = '{}'\ninterval = 5", 7, "must be a text in quotes, not this number"),
-        ("forbid = '{}'\ninterval = \"0s\"", 7, "out of bounds: 1s to 7days"),
+        ("forbid = '{}'\nshow = \"a\"", 7, "must be a list of strings"),
+        ("forbid = '{}'\ninterval = \"5\"", 7, "must be a duration with a unit"),
+        ("forbid = '{}'\ninterval = 5", 7, "must be a string in quotes, not this number"),
+        ("forbid = '{}'\ninterval = \"0s\"", 7, "out of range: use 1s to 7days"),
         ("forbid = '{}'\nread_preference = \"secondaryPrefered\"", 7, "did you mean `secondaryPreferred`?"),
         ("forbid = '{}'\nmay_be_missing = 1", 7, "must be true or false"),
         ("[check.derived]\nexpression = '1'", 6, "lacks `field`"),

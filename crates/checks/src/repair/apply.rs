@@ -1,4 +1,4 @@
-//! One repair: look again, correct, record, in one transaction.
+//! Makes one repair: reads the document again, corrects the field and writes the record, in one transaction.
 
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Bson, DateTime, Document, RawDocumentBuf, doc};
@@ -12,7 +12,7 @@ use crate::pipeline;
 use crate::repair::plan::{TWINS, derived, document};
 use crate::repair::{Author, Repair, RepairRecord, Step};
 
-/// Where repairs are made and recorded.
+/// Makes repairs in one database, and records them.
 #[derive(Debug, Clone)]
 pub struct Repairer {
     client: Client,
@@ -22,14 +22,14 @@ pub struct Repairer {
     run: ObjectId,
 }
 
-/// How a repair, or its undoing, ended.
+/// The outcome of a repair or an undo.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RepairOutcome {
-    /// It is made, and this is the record of it.
+    /// The repair was committed, with this record.
     Done(Box<RepairRecord>),
-    /// The document is not any more as it was read, or is gone. Nothing was written.
+    /// The document has changed since it was read, or no longer exists. Nothing was written.
     Changed,
-    /// There was nothing to do, or it could not be done, for this reason. Nothing was written.
+    /// There was nothing to do, or the repair is not possible, for this reason. Nothing was written.
     Refused(String),
 }
 
@@ -41,17 +41,17 @@ fn users(status: &Document) -> Vec<String> {
         .collect()
 }
 
-/// What a document looks like to a repair, in a transaction.
+/// The result of a lookup by `_id` in a transaction.
 #[derive(Debug)]
 pub(crate) enum Matches {
     None,
     One(RawDocumentBuf),
-    /// Which of them is meant cannot be said.
+    /// More than one document has the `_id`, so the lookup is ambiguous.
     Several,
 }
 
-/// Looks at the document with an `_id` through stages.
-pub(crate) async fn look(
+/// Finds the document with an `_id`, and applies stages to it.
+pub(crate) async fn find_by_id(
     collection: &Collection<Document>,
     id: &Bson,
     stages: &[Document],
@@ -68,7 +68,7 @@ pub(crate) async fn look(
     })
 }
 
-/// The same bytes: NaN is no equal of itself.
+/// Whether two values are equal byte for byte: NaN does not equal itself.
 pub(crate) fn same(one: Option<&Bson>, other: Option<&Bson>) -> bool {
     let bytes = |value: Option<&Bson>| {
         let value = value.map(|value| ("value".to_owned(), value.clone()));
@@ -110,23 +110,23 @@ impl Repairer {
         })
     }
 
-    /// What all records of this run have in common.
+    /// The id that all records of this run have in common.
     #[must_use]
     pub fn run(&self) -> ObjectId {
         self.run
     }
 
-    /// Makes one repair of a plan, if the document is as it was read.
+    /// Makes one repair of a plan, if the document has not changed since it was read.
     ///
     /// # Errors
     ///
-    /// If the server does not answer or refuses: then nothing was written. If the result of the commit is not
-    /// known, the message says so, and the record, if there is one, that it was.
+    /// If the server does not respond or rejects a command; nothing was written then. If the result of the commit is
+    /// unknown, the message says so, with the id of the record that tells whether it was committed.
     ///
     /// # Cancellation
     ///
-    /// A repair that is dropped is made whole, with its record, or not at all. A transaction that is left open is
-    /// ended by the server.
+    /// If the future is dropped, the repair is committed with its record or not at all. The server ends a transaction
+    /// that remains open.
     pub async fn repair(&self, check: &Check, step: &Step) -> Result<RepairOutcome, Failure> {
         let derived = derived(check)?;
         let value = match &step.repair {
@@ -153,19 +153,19 @@ impl Repairer {
         };
         let collection = self.database.collection::<Document>(&check.collection);
         let made = self.transact(async |session: &mut ClientSession| {
-            let now = match look(&collection, &step.id, &stages, session).await? {
+            let now = match find_by_id(&collection, &step.id, &stages, session).await? {
                 Matches::None => return Ok(RepairOutcome::Changed),
                 Matches::One(now) => now,
                 Matches::Several => return Ok(RepairOutcome::Refused(TWINS.to_owned())),
             };
-            // Bytes and not values: NaN is no equal of itself, and 1 and 1.0 are not the same to everybody.
+            // Bytes are compared instead of values: NaN does not equal itself, and 1 and 1.0 differ for some readers.
             if now.as_bytes() != step.fingerprint {
                 return Ok(RepairOutcome::Changed);
             }
-            // As it stands in the document: a $group makes null of what is missing, and may make anything of it.
+            // The value as stored: a $group returns null for a missing field, and other stages may change it as well.
             let field = [pipeline::field(&record.field)];
             let mut record = record.clone();
-            record.before = match look(&collection, &step.id, &field, session).await? {
+            record.before = match find_by_id(&collection, &step.id, &field, session).await? {
                 Matches::One(field) => match document(&field) {
                     Ok(field) => field.get("actual").cloned(),
                     Err(_) => return Ok(RepairOutcome::Changed),
@@ -175,7 +175,7 @@ impl Repairer {
             let was_missing = record.before.is_none() && step.actual == Some(Bson::Null);
             if !was_missing && !same(record.before.as_ref(), step.actual.as_ref()) {
                 return Ok(RepairOutcome::Refused(
-                    "its stages change the field that is to be repaired".to_owned(),
+                    "the stages of the check change the field that is to be repaired".to_owned(),
                 ));
             }
             let change = doc! {"$set": {&record.field: value}};
@@ -186,15 +186,15 @@ impl Repairer {
                     now.get("actual") == Some(value) && now.get("violates") == Some(&Bson::Boolean(false))
                 })
             };
-            match look(&collection, &step.id, &stages, session).await? {
+            match find_by_id(&collection, &step.id, &stages, session).await? {
                 Matches::One(now) if set(&now) => Ok(outcome),
-                // It is computed from itself, say, or its filter selects it by it.
+                // The field is computed from itself, for example, or the filter depends on it.
                 _ => Ok(RepairOutcome::Refused(
-                    "the check would find it again, with the value that it asks for".to_owned(),
+                    "the check would still be violated after the repair".to_owned(),
                 )),
             }
         });
-        self.told(made.await, record.id).await
+        self.resolve_unknown_commit(made.await, record.id).await
     }
 
     /// Writes the change and its record.
@@ -214,8 +214,8 @@ impl Repairer {
         Ok(RepairOutcome::Done(Box::new(record.clone())))
     }
 
-    /// The driver's own loop: it starts over after a conflict or an election, and asks for the result of a commit
-    /// until it knows it, for up to two minutes.
+    /// Runs a transaction with the driver's own retry loop, which retries after a conflict or an election, and
+    /// retries the commit until its result is known, for up to two minutes.
     pub(crate) async fn transact(
         &self,
         mut work: impl AsyncFnMut(&mut ClientSession) -> Result<RepairOutcome, Error>,
@@ -228,7 +228,7 @@ impl Repairer {
             .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
             .and_run2(async |session: &mut ClientSession| match work(session).await? {
                 done @ RepairOutcome::Done(_) => Ok(done),
-                // An error makes the driver abort: a commit would wait for a majority, and there is nothing to commit.
+                // An error makes the driver abort. A commit would wait for a majority without need.
                 nothing => Err(Error::custom(nothing)),
             })
             .await;
@@ -241,8 +241,8 @@ impl Repairer {
         }
     }
 
-    /// A commit whose result is not known has been made if its record is there.
-    pub(crate) async fn told(
+    /// Resolves an unknown commit result: the transaction was committed if its record exists.
+    pub(crate) async fn resolve_unknown_commit(
         &self,
         made: Result<RepairOutcome, Error>,
         id: ObjectId,
@@ -263,7 +263,7 @@ impl Repairer {
             Ok(None) | Err(_) => Err(Failure::new(
                 Reason::Interrupted,
                 format!(
-                    "the result of the commit is not known: it was made if {} has, or will have, a record {id}",
+                    "the result of the commit is unknown: it succeeded if {} contains the record {id}",
                     self.records.namespace()
                 ),
             )),

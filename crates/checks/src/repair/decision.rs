@@ -1,4 +1,4 @@
-//! What a repair makes of one document: the value, or what a person has to look at.
+//! Decides what a repair does with one document: the value to set, or the reason why a person has to decide.
 
 use mongodb::bson::{Bson, Document};
 
@@ -10,12 +10,12 @@ use crate::repair::{InputValue, Repair};
 use crate::strict::stages;
 
 pub(crate) fn repair(derived: &Derived, evidence: &Document, inputs: &[InputValue]) -> Repair {
-    let parts = evidence.get_array("odd").map(Vec::as_slice).unwrap_or_default();
-    let mut told: Vec<_> = parts.iter().filter_map(Bson::as_document).map(part).collect();
-    inputs.iter().filter_map(|trace| trace.value.as_ref()).for_each(|value| grouped(value, &mut told));
-    told.extend(evidence.get_document(stages::ODD).ok().map(of_group));
-    if !told.is_empty() {
-        return Repair::Impossible(told.join("; "));
+    let parts = evidence.get_array("invalid").map(Vec::as_slice).unwrap_or_default();
+    let mut problems: Vec<_> = parts.iter().filter_map(Bson::as_document).map(part).collect();
+    inputs.iter().filter_map(|input| input.value.as_ref()).for_each(|value| grouped(value, &mut problems));
+    problems.extend(evidence.get_document(stages::NON_NUMERIC).ok().map(of_group));
+    if !problems.is_empty() {
+        return Repair::Impossible(problems.join("; "));
     }
     let holders = evidence.get_array("holders").map(Vec::as_slice).unwrap_or_default();
     if let Some(holder) =
@@ -27,7 +27,7 @@ pub(crate) fn repair(derived: &Derived, evidence: &Document, inputs: &[InputValu
     let Some(expected) =
         evidence.get("expected").filter(|expected| !matches!(expected, Bson::Null | Bson::Undefined))
     else {
-        return Repair::Impossible("it does not add up to a value: a part is missing".to_owned());
+        return Repair::Impossible("the expression has no value: an input is missing".to_owned());
     };
     let actual = evidence.get("actual");
     let sum = Sum {
@@ -39,7 +39,7 @@ pub(crate) fn repair(derived: &Derived, evidence: &Document, inputs: &[InputValu
     };
     match sum.fitted() {
         Ok(value) if actual == Some(&value) => Repair::Impossible(
-            "the field is what it should be, as far as its type can hold that: a tolerance in the check says so"
+            "the field has the expected value, as far as its type can represent it: set a tolerance in the check"
                 .to_owned(),
         ),
         Ok(value) => Repair::Set(value),
@@ -47,7 +47,7 @@ pub(crate) fn repair(derived: &Derived, evidence: &Document, inputs: &[InputValu
     }
 }
 
-/// The longest part that is told.
+/// The maximum length of a value in a message.
 const WIDEST: usize = 200;
 
 fn short(value: Option<&Bson>) -> String {
@@ -55,32 +55,32 @@ fn short(value: Option<&Bson>) -> String {
     if text.chars().count() > WIDEST { text.chars().take(WIDEST).chain([' ', '…']).collect() } else { text }
 }
 
-/// One finding of [`crate::strict`], in words.
+/// Describes one finding of [`crate::strict`].
 fn part(found: &Document) -> String {
     let word = |key| found.get_str(key).unwrap_or_default();
     format!("{}: {} {}", word("path"), short(found.get("part")), word("why"))
 }
 
-/// What a group says of its sums.
-fn of_group(odd: &Document) -> String {
-    let found = odd.get_document("part").map(part).unwrap_or_default();
-    format!("of the document {}: {found}", short(odd.get("_id")))
+/// Describes a non-numeric part of a group's sums.
+fn of_group(invalid: &Document) -> String {
+    let found = invalid.get_document("part").map(part).unwrap_or_default();
+    format!("in the document {}: {found}", short(invalid.get("_id")))
 }
 
-/// What the groups of lookups say of their sums.
-fn grouped(value: &Bson, told: &mut Vec<String>) {
+/// Collects the non-numeric parts that the groups of lookups report.
+fn grouped(value: &Bson, problems: &mut Vec<String>) {
     match value {
-        Bson::Array(elements) => elements.iter().for_each(|element| grouped(element, told)),
+        Bson::Array(elements) => elements.iter().for_each(|element| grouped(element, problems)),
         Bson::Document(document) => {
-            told.extend(document.get_document(stages::ODD).ok().map(of_group));
-            document.values().for_each(|value| grouped(value, told));
+            problems.extend(document.get_document(stages::NON_NUMERIC).ok().map(of_group));
+            document.values().for_each(|value| grouped(value, problems));
         }
         _ => {}
     }
 }
 
-/// Whether all that a field is computed from is empty. What stages have made is not looked at, but for whether they
-/// have looked up something.
+/// Whether all inputs of a field are empty. Values that stages compute do not count, except whether a lookup found a
+/// document.
 pub(crate) fn is_empty(derived: &Derived, evidence: &Document, inputs: &[InputValue]) -> bool {
     let joined = evidence.get_array("joined").map(Vec::as_slice).unwrap_or_default();
     if joined.iter().any(|joined| *joined == Bson::Boolean(true)) {
@@ -88,12 +88,12 @@ pub(crate) fn is_empty(derived: &Derived, evidence: &Document, inputs: &[InputVa
     }
     let looks_up = derived.stages.iter().any(|stage| stages::joins(stage).is_some());
     if looks_up && joined.is_empty() {
-        // Stages have dropped it.
+        // The stages have removed the marker.
         return false;
     }
     let own = own_inputs(derived);
     let value =
-        |path: &String| inputs.iter().find(|trace| trace.path == *path).map(|trace| trace.value.as_ref());
+        |path: &String| inputs.iter().find(|input| input.path == *path).map(|input| input.value.as_ref());
     let values: Vec<_> = own.iter().filter_map(value).collect();
     let is_nothing = |value: &Option<&Bson>| match value {
         None | Some(Bson::Null | Bson::Undefined) => true,

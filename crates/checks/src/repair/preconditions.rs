@@ -1,4 +1,4 @@
-//! What must hold before anything is repaired: all that an audit asks for, and that the inputs are there.
+//! Verifies the preconditions of a repair: those of an audit, and that the inputs exist.
 
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Bson, Document, doc};
@@ -13,18 +13,18 @@ use crate::repair::plan::{Reader, UnknownId};
 use crate::strict::Limits;
 use crate::strict::stages::{joins, keep_each, strict};
 
-/// The collections exist, and the one that is repaired can be written in a transaction; where `where` selects nothing,
-/// that is no misspelt field.
+/// The collections exist, the repaired collection can be written in a transaction, and a `where` that matches nothing
+/// does not have a misspelled field.
 pub(crate) async fn readable(reader: &Reader<'_>) -> Result<(), Failure> {
     let check = reader.check;
-    let catalog = reader.catalog();
+    let collections = reader.collections();
     let name = &check.collection;
-    if let Some(missing) = catalog.missing().await?
-        && (!check.may_be_missing || catalog.kind(name).await?.is_none())
+    if let Some(missing) = collections.missing().await?
+        && (!check.may_be_missing || collections.kind(name).await?.is_none())
     {
         return Err(missing);
     }
-    let refused = match catalog.kind(name).await? {
+    let refused = match collections.kind(name).await? {
         Some(Kind::View) => Some("a view: name the collection that it reads"),
         Some(Kind::TimeSeries) => Some("a time series, which no transaction can write"),
         Some(Kind::Collection) | None => None,
@@ -33,27 +33,27 @@ pub(crate) async fn readable(reader: &Reader<'_>) -> Result<(), Failure> {
         return Err(Failure::new(Reason::InvalidQuery, format!("{name} is {what}")));
     }
     for mut one in expected(check) {
-        // A field that no document has is what a repair may be for.
+        // The repair may be the one that creates the field.
         one.paths.clear();
-        if let Some(failure) = one.absent(&catalog).await? {
+        if let Some(failure) = one.absent(&collections).await? {
             return Err(failure);
         }
     }
     Ok(())
 }
 
-/// Those of the ids that no document has.
+/// The ids that no document has.
 pub(crate) async fn known(reader: &Reader<'_>, ids: &[Bson]) -> Result<Vec<UnknownId>, Failure> {
     let mut unknown = Vec::new();
     for id in ids {
-        if !reader.catalog().any(&reader.check.collection, doc! {"_id": {"$eq": id}}).await? {
+        if !reader.collections().any(&reader.check.collection, doc! {"_id": {"$eq": id}}).await? {
             unknown.push(UnknownId { id: id.clone(), suggestion: suggestion(reader, id).await? });
         }
     }
     Ok(unknown)
 }
 
-/// An id of another type that somebody may have meant: an ObjectId and its text, a number and its text.
+/// The equivalent id of another type: an ObjectId or its string, a number or its string.
 async fn suggestion(reader: &Reader<'_>, id: &Bson) -> Result<Option<Bson>, Failure> {
     let mut others = Vec::new();
     match id {
@@ -66,14 +66,14 @@ async fn suggestion(reader: &Reader<'_>, id: &Bson) -> Result<Option<Bson>, Fail
         _ => {}
     }
     for other in others {
-        if reader.catalog().any(&reader.check.collection, doc! {"_id": {"$eq": &other}}).await? {
+        if reader.collections().any(&reader.check.collection, doc! {"_id": {"$eq": &other}}).await? {
             return Ok(Some(other));
         }
     }
     Ok(None)
 }
 
-/// The stages return one document for each.
+/// The stages return exactly one document for each input document.
 pub(crate) async fn one_for_each(reader: &Reader<'_>, ids: &[Bson]) -> Result<(), Failure> {
     if keep_each(&reader.derived.stages) {
         return Ok(());
@@ -84,15 +84,15 @@ pub(crate) async fn one_for_each(reader: &Reader<'_>, ids: &[Bson]) -> Result<()
     preconditions::one_for_each(reader.check, found.as_ref())
 }
 
-/// What is looked up is found for some document, and not every document is computed from nothing.
+/// Each lookup finds something for some document, and not all documents have empty inputs.
 pub(crate) async fn some_inputs(reader: &Reader<'_>, steps: &[Step]) -> Result<(), Failure> {
     let derived = reader.derived;
     let empty = |what: String| {
         Err(Failure::new(
             Reason::InvalidQuery,
             format!(
-                "{what}: are the names of collections and fields right, and the types of the keys? If it is empty \
-                 indeed, --allow-empty-inputs says so"
+                "{what}: check the names of collections and fields, and the types of the keys. If it is really \
+                 empty, repeat with --allow-empty-inputs"
             ),
         ))
     };
@@ -122,7 +122,7 @@ pub(crate) async fn some_inputs(reader: &Reader<'_>, steps: &[Step]) -> Result<(
             .collect();
         let mut filter = derived.filter.clone().into_iter().map(Bson::Document).collect::<Vec<_>>();
         filter.push(doc! {"$or": some}.into());
-        if !reader.catalog().any(&reader.check.collection, doc! {"$and": filter}).await? {
+        if !reader.collections().any(&reader.check.collection, doc! {"$and": filter}).await? {
             return empty(format!(
                 "no document of {} has anything in {}",
                 reader.check.collection,

@@ -1,4 +1,4 @@
-//! The record of a repair: who changed what, when, from what to what, and what that was computed from.
+//! The record of a repair: who changed which field and when, the values before and after, and the inputs.
 
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Bson, DateTime, Document, doc};
@@ -6,30 +6,31 @@ use mongodb::bson::{Bson, DateTime, Document, doc};
 use crate::failure::Failure;
 use crate::repair::InputValue;
 
-/// Who repairs.
+/// The author of a repair.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Author {
-    /// A person, as the caller names them.
+    /// The name of the person, as given by the caller.
     pub name: String,
-    /// The users as which MongoDB knows the connection.
+    /// The users as which MongoDB has authenticated the connection.
     pub users: Vec<String>,
 }
 
-/// One change, as it stands in the collection of records. It is a claim: whoever may insert there can have written it.
+/// One change, as stored in the collection of repair records. The content is untrusted: a user who may insert there
+/// can have written it.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct RepairRecord {
     /// Its `_id`.
     pub id: ObjectId,
-    /// What all changes of one run have in common.
+    /// The id that all changes of one run have in common.
     pub run: ObjectId,
-    /// The record that this one undoes, if it does.
+    /// The record that this one undoes, if it is an undo.
     pub undoes: Option<ObjectId>,
-    /// The record by which this one was undone, if it was.
+    /// The record of the undo of this repair, if it was undone.
     pub undone_by: Option<ObjectId>,
-    /// When, by the clock of whoever repaired.
+    /// The time of the change, by the clock of the repairing host.
     pub at: DateTime,
-    /// Who.
+    /// The author.
     pub author: Author,
     /// The check.
     pub check: String,
@@ -39,11 +40,11 @@ pub struct RepairRecord {
     pub document: Bson,
     /// The field that was changed.
     pub field: String,
-    /// What it was; nothing if the document lacked it.
+    /// The value before the change; `None` if the field was missing.
     pub before: Option<Bson>,
-    /// What it has been since; nothing if the document has lacked it.
+    /// The value after the change; `None` if the field was removed.
     pub after: Option<Bson>,
-    /// What it was computed from.
+    /// The inputs of the value.
     pub inputs: Vec<InputValue>,
 }
 
@@ -85,7 +86,7 @@ impl RepairRecord {
             "inputs": inputs,
             "version": env!("CARGO_PKG_VERSION"),
         };
-        // What the document lacked is lacking here as well, and is no null.
+        // A missing value stays missing and does not become null.
         let optional = [
             ("before", before.clone()),
             ("after", after.clone()),
@@ -97,37 +98,38 @@ impl RepairRecord {
     }
 
     pub(crate) fn from_document(stored: &Document) -> Result<Self, Failure> {
-        let odd = |_| Failure::malformed("a record of a repair lacks a field, or has one of another type");
-        let text = |key| stored.get_str(key).map(str::to_owned).map_err(odd);
-        let by = stored.get_document("by").map_err(odd)?;
+        let invalid =
+            |_| Failure::malformed("a record of a repair lacks a field, or has one of another type");
+        let text = |key| stored.get_str(key).map(str::to_owned).map_err(invalid);
+        let by = stored.get_document("by").map_err(invalid)?;
         let kind = if stored.contains_key("undoes") { "undo" } else { "repair" };
         if stored.get_str("kind").ok() != Some(kind) {
-            return Err(Failure::malformed("a record of a repair that is of another kind than it says"));
+            return Err(Failure::malformed("the kind of a repair record contradicts its fields"));
         }
         let users = by.get_array("users").map(Vec::as_slice).unwrap_or_default();
         let users = users.iter().filter_map(|user| user.as_str().map(str::to_owned)).collect();
-        // Not among what an undo reads: it may be long, and decides on nothing.
+        // An undo does not read the inputs: they may be large, and decide nothing.
         let inputs = stored.get_array("inputs").map(Vec::as_slice).unwrap_or_default();
         let inputs = inputs.iter().filter_map(Bson::as_document).map(|trace| InputValue {
             path: trace.get_str("path").unwrap_or_default().to_owned(),
             value: trace.get("value").cloned(),
         });
         Ok(Self {
-            id: stored.get_object_id("_id").map_err(odd)?,
-            run: stored.get_object_id("run").map_err(odd)?,
+            id: stored.get_object_id("_id").map_err(invalid)?,
+            run: stored.get_object_id("run").map_err(invalid)?,
             undoes: stored
                 .contains_key("undoes")
-                .then(|| stored.get_object_id("undoes").map_err(odd))
+                .then(|| stored.get_object_id("undoes").map_err(invalid))
                 .transpose()?,
             undone_by: stored.get_object_id("undoneBy").ok(),
-            at: *stored.get_datetime("at").map_err(odd)?,
+            at: *stored.get_datetime("at").map_err(invalid)?,
             author: Author { name: by.get_str("name").unwrap_or_default().to_owned(), users },
             check: text("check")?,
             collection: text("collection")?,
             document: stored
                 .get("document")
                 .cloned()
-                .ok_or_else(|| Failure::malformed("a record of no document"))?,
+                .ok_or_else(|| Failure::malformed("a repair record lacks its document"))?,
             field: text("field")?,
             before: stored.get("before").cloned(),
             after: stored.get("after").cloned(),

@@ -1,8 +1,8 @@
-//! What a record claims, held against what the check says.
+//! Verifies a repair record against the check that it names.
 //!
-//! Whoever may insert into the collection of the records can write whatever he likes there. So a record decides on nothing
-//! but what is checked here: the collection, the field and the documents are those of the check, and the values are
-//! those of which one could have been repaired into the other. Everything else of a record is for reading only.
+//! A user who may insert into the collection of records can write anything there. A record therefore decides only
+//! what is verified here: the collection, the field and the document must be those of the check, and a repair must be
+//! able to replace the one value by the other. All other content of a record is for display only.
 
 use mongodb::bson::Bson;
 
@@ -11,21 +11,22 @@ use crate::file::Checks;
 use crate::repair::RepairRecord;
 use crate::repair::number::type_of;
 
-/// The check of a file whose repair a record claims to be of.
+/// The check that a record names.
 pub(crate) fn named<'a>(checks: &'a Checks, record: &RepairRecord) -> Result<&'a Check, String> {
     checks.find(&record.check).ok_or_else(|| "none of the checks has that name".to_owned())
 }
 
-/// Whether a record may be of a repair by that check, in that database. `any_value`: also of one that replaced what
-/// was no number.
+/// Whether a record can be of a repair by the check in the database. `any_value` also allows a record that replaced a
+/// value that was not a number.
 pub(crate) fn agrees(
     check: &Check,
     database: &str,
     record: &RepairRecord,
     any_value: bool,
 ) -> Result<(), String> {
-    let differs =
-        |what: &str, own: &str| Err(format!("it names another {what} than the check: that is {own}"));
+    let differs = |what: &str, own: &str| {
+        Err(format!("the record names another {what} than the check, which has {own}"))
+    };
     if check.name != record.check {
         return differs("check", &check.name);
     }
@@ -33,7 +34,7 @@ pub(crate) fn agrees(
         return Err(format!("the check is of the database {}, and the record is in another", check.database));
     }
     let Rule::Derived(derived) = &check.rule else {
-        return Err("the check of that name derives no field, so that nothing was repaired".to_owned());
+        return Err("the check of that name derives no field, so there is no repair to undo".to_owned());
     };
     if check.collection != record.collection {
         return differs("collection", &check.collection);
@@ -42,12 +43,12 @@ pub(crate) fn agrees(
         return differs("field", &derived.field);
     }
     if record.undoes.is_some() {
-        return Err("it is the record of an undo, and no repair".to_owned());
+        return Err("the record is of an undo, not of a repair".to_owned());
     }
     match record.document {
-        // What MongoDB takes for no `_id`.
+        // Types that MongoDB does not allow as an `_id`.
         Bson::Array(_) | Bson::RegularExpression(_) | Bson::Undefined => {
-            Err("what it names is no _id of a document".to_owned())
+            Err("the record's document is not a valid _id".to_owned())
         }
         _ => reversible(derived, record, any_value),
     }
@@ -56,15 +57,16 @@ pub(crate) fn agrees(
 /// Whether a repair could have replaced the one value by the other, and may be undone.
 fn reversible(derived: &Derived, record: &RepairRecord, any_value: bool) -> Result<(), String> {
     let Some(after) = &record.after else {
-        return Err("it lacks the value that was set: a repair always sets one".to_owned());
+        return Err("the record lacks the value that was set: a repair always sets one".to_owned());
     };
     match (&record.before, type_of(after)) {
         (Some(before), Some(set)) if type_of(before).is_some() => same_type(type_of(before), set),
-        // Only a type in the check lets a repair set a number where there was none.
+        // Only the `type` of a check allows a repair to set a number where there was none.
         (before, Some(set)) => {
             let Some(own) = derived.number else {
                 return Err(
-                    "the check has no `type`, without which no repair sets what was no number".to_owned()
+                    "the check has no `type`, without which no repair replaces a value that is not a number"
+                        .to_owned(),
                 );
             };
             same_type(Some(own), set)?;
@@ -74,27 +76,27 @@ fn reversible(derived: &Derived, record: &RepairRecord, any_value: bool) -> Resu
             }
         }
         (Some(before), None) if before.element_type() == after.element_type() => other(before, any_value),
-        (_, None) => Err("no repair replaces such a value by the other: their types differ".to_owned()),
+        (_, None) => Err("no repair replaces the one value by the other: their types differ".to_owned()),
     }
 }
 
 fn same_type(own: Option<NumberType>, set: NumberType) -> Result<(), String> {
     match own {
         Some(own) if own == set => Ok(()),
-        _ => Err("no repair replaces such a value by the other: the type of a number stays".to_owned()),
+        _ => Err("no repair replaces the one value by the other: a repair keeps the numeric type".to_owned()),
     }
 }
 
-/// A value that is no number.
+/// Verifies a value before the repair that is not a number.
 fn other(before: &Bson, any_value: bool) -> Result<(), String> {
     if matches!(before, Bson::MinKey | Bson::MaxKey | Bson::DbPointer(_)) {
-        return Err("such a value cannot be put back: the driver would write another".to_owned());
+        return Err("the value cannot be restored: the driver would write another one".to_owned());
     }
     if any_value {
         return Ok(());
     }
-    Err("what it would put back is neither a number nor null, and whoever may insert records could have written it: \
-         if it is what was there, --allow-any-value says so"
+    Err("the value to restore is neither a number nor null, and a user who may insert records could have written it: \
+         if it is the original value, repeat with --allow-any-value"
         .to_owned())
 }
 
@@ -170,14 +172,14 @@ mod tests {
     #[test]
     fn only_values_that_a_repair_could_have_replaced_are_restored() {
         let checks = Checks::parse(FILE).unwrap();
-        let judged = |check: &str, before: Option<Bson>, after: Option<Bson>, any: bool| {
+        let verify = |check: &str, before: Option<Bson>, after: Option<Bson>, any: bool| {
             agrees(checks.find(check).unwrap(), "d", &RepairRecord { before, after, ..record(check) }, any)
         };
         let long = || Some(Bson::Int64(2));
         for before in [long(), None, Some(Bson::Null)] {
-            assert_eq!(judged("drift", before.clone(), long(), false), Ok(()), "{before:?}");
+            assert_eq!(verify("drift", before.clone(), long(), false), Ok(()), "{before:?}");
         }
-        assert_eq!(judged("untyped", Some(Bson::Double(1.0)), Some(Bson::Double(f64::MAX)), false), Ok(()));
+        assert_eq!(verify("untyped", Some(Bson::Double(1.0)), Some(Bson::Double(f64::MAX)), false), Ok(()));
         for (before, after) in [
             (Some(Bson::Int32(1)), long()),
             (long(), None),
@@ -188,23 +190,23 @@ mod tests {
             (Some(Bson::MinKey), long()),
         ] {
             for any in [false, true] {
-                assert!(judged("drift", before.clone(), after.clone(), any).is_err(), "{before:?} {after:?}");
+                assert!(verify("drift", before.clone(), after.clone(), any).is_err(), "{before:?} {after:?}");
             }
         }
-        assert!(judged("untyped", None, long(), true).unwrap_err().contains("`type`"));
-        // What is no number is put back if somebody says so.
+        assert!(verify("untyped", None, long(), true).unwrap_err().contains("`type`"));
+        // A value that is not a number is restored if this is allowed explicitly.
         for before in [
             Bson::from("a lot"),
             Bson::Boolean(true),
             doc! {"$function": {"body": "f"}}.into(),
             Bson::JavaScriptCode("f()".into()),
         ] {
-            let refused = judged("drift", Some(before.clone()), long(), false).unwrap_err();
+            let refused = verify("drift", Some(before.clone()), long(), false).unwrap_err();
             assert!(refused.contains("--allow-any-value"), "{refused}");
-            assert_eq!(judged("drift", Some(before), long(), true), Ok(()));
+            assert_eq!(verify("drift", Some(before), long(), true), Ok(()));
         }
         let (one, other) = (Some(Bson::from("a")), Some(Bson::from("b")));
-        assert!(judged("drift", one.clone(), other.clone(), false).is_err());
-        assert_eq!(judged("drift", one, other, true), Ok(()));
+        assert!(verify("drift", one.clone(), other.clone(), false).is_err());
+        assert_eq!(verify("drift", one, other, true), Ok(()));
     }
 }

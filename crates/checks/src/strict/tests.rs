@@ -49,6 +49,6 @@ fn stage_without_sums_is_unchanged() {
         doc! {"$set": {"a": {"$literal": {"$sum": "$b"}}}},
     ];
     assert_eq!(strict(&stages, Limits::Finite), stages);
-    assert_eq!(watched(&stages, Limits::Exact).len(), 4, "one stage more for the one lookup");
+    assert_eq!(watched(&stages, Limits::Exact).len(), 4, "one additional stage for the one lookup");
     assert_eq!(made(&stages), ["lines", "_id", "count", "last", "a"]);
 }

@@ -1,4 +1,4 @@
-//! What the documentation shows and what people copy is a file of checks.
+//! The samples in the documentation and the files to copy are valid check files.
 
 use txnscope_checks::Checks;
 

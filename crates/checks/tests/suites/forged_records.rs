@@ -1,4 +1,4 @@
-//! Who may insert into the collection of the records, and nothing else, wants the next undo to do his work.
+//! A user who may only insert into the collection of repair records must not be able to misuse the next undo.
 
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Bson, DateTime, Document, Regex, cstr, doc};
@@ -9,7 +9,7 @@ use txnscope_checks::{Check, Checks};
 
 use crate::money::environment::{EMBEDDED, Money, check};
 
-/// A record as a repair writes it: of the account 1, from 5 to 9, which it holds now.
+/// A record as a repair writes it: the balance of account 1 was changed from 5 to 9, its present value.
 fn honest(run: ObjectId) -> Document {
     doc! {
         "_id": ObjectId::new(), "kind": "repair", "run": run, "at": DateTime::now(),
@@ -18,7 +18,7 @@ fn honest(run: ObjectId) -> Document {
     }
 }
 
-/// Fields of a record that an attacker chooses otherwise; null means that he leaves one out.
+/// Changes to the record that an attacker makes; null removes a field.
 fn forged() -> Vec<(&'static str, Document)> {
     let function = doc! {"$function": {"body": "function() { return 7; }", "args": [], "lang": "js"}};
     vec![
@@ -96,7 +96,7 @@ impl Attack {
         record.get_object_id("_id").unwrap()
     }
 
-    /// All that an attack is not to change: the documents, the views, and how often the server ran JavaScript.
+    /// The state that an attack must not change: the documents, the views, and how often the server ran JavaScript.
     async fn state(&self) -> (Vec<Vec<Document>>, i64) {
         let mut all = Vec::new();
         for name in ["accounts", "users", "system.views"] {
@@ -126,7 +126,7 @@ async fn undo_rejects_records_that_differ_from_check_and_writes_nothing() {
         let id = attack.insert(changes).await;
         for stored in attack.found(UndoSelector::Record(id)).await {
             let Some(record) = stored.record() else { continue };
-            // Neither what is believed of it before it is shown, nor the undo itself, nor one that allows any value.
+            // The record must be rejected by the verification, by the undo, and by an undo that allows any value.
             let outcome = attack.undo(record).await;
             assert!(
                 matches!(outcome, RepairOutcome::Refused(_) | RepairOutcome::Changed),
@@ -147,7 +147,7 @@ async fn undo_rejects_records_that_differ_from_check_and_writes_nothing() {
     }
     let undone = attack.money.collection("repairs").count_documents(doc! {"kind": "undo"}).await.unwrap();
     assert_eq!(undone, 0, "a record of an undo that was none");
-    // What was refused was refused for what it says: the honest one is undone.
+    // The records were rejected for their content: an honest record is undone.
     let id = attack.insert(doc! {}).await;
     let stored = attack.found(UndoSelector::Record(id)).await;
     let record = stored[0].record().unwrap();
@@ -159,7 +159,7 @@ async fn undo_rejects_records_that_differ_from_check_and_writes_nothing() {
     assert_eq!(attack.money.balance(1).await, Some(Bson::Int64(5)));
 }
 
-/// Another check with the same name is in the file as well, or a check of another kind.
+/// The file also has another check with the same name, or a check of another kind.
 fn checks() -> Checks {
     let text = r#"
         [defaults]
@@ -176,7 +176,7 @@ fn checks() -> Checks {
     Checks::parse(text).unwrap()
 }
 
-/// What is put back is put back as it was written: it is no expression, whatever it looks like.
+/// A value is restored literally and never evaluated as an expression.
 #[tokio::test(flavor = "multi_thread")]
 async fn undo_restores_values_verbatim_without_evaluating_them() {
     let attack = Attack::prepare().await;
@@ -197,7 +197,7 @@ async fn undo_restores_values_verbatim_without_evaluating_them() {
     assert_eq!(attack.state().await.1, javascript, "the server ran JavaScript");
 }
 
-/// One record that is none is no reason to leave the others of its run.
+/// A malformed record must not prevent the undo of the other records of its run.
 #[tokio::test(flavor = "multi_thread")]
 async fn malformed_record_does_not_hide_other_records_of_its_run() {
     let attack = Attack::prepare().await;

@@ -1,4 +1,4 @@
-//! Both files that people copy find an invoice that was paid twice, however its number is written and stored.
+//! Both sample files find an invoice that was paid twice, in every spelling and type of its number.
 
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Bson, Document, doc};
@@ -11,7 +11,7 @@ fn decimal(text: &str) -> Bson {
     Bson::Decimal128(text.parse().unwrap())
 }
 
-/// Numbers that are one.
+/// Spellings of one number.
 fn same() -> Vec<(&'static str, Vec<Bson>)> {
     let texts = |texts: &[&str]| texts.iter().map(|text| Bson::from(*text)).collect::<Vec<_>>();
     let id = ObjectId::parse_str("65a0b0c0d0e0f00102030405").unwrap();
@@ -89,7 +89,7 @@ async fn double_paid_invoice_is_found_across_spellings() {
     let client = set.client().await.unwrap();
     for file in FILES {
         let text = std::fs::read_to_string(testkit::workspace().join(file)).unwrap();
-        // Any member will do here, but the data must be there.
+        // Any member can be read, but the data must have been replicated to it.
         let checks = Checks::parse(&text.replace("secondaryPreferred", "primary")).unwrap();
         for (what, numbers) in same() {
             let count = i64::try_from(numbers.len()).unwrap();
@@ -111,7 +111,7 @@ async fn double_paid_invoice_is_found_across_spellings() {
                 ])
                 .collect();
         assert_eq!(groups(&client, &checks, payments(&apart, "completed")).await, [], "{file}");
-        // No invoice is no number.
+        // A missing invoice number is not a duplicate.
         let mut none = payments(&[Bson::Null, Bson::Null], "completed");
         none.extend([
             doc! { "_id": 10_i64, "status": "completed" },

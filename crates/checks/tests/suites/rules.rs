@@ -13,13 +13,13 @@ fn head(collection: &str) -> String {
     )
 }
 
-async fn verdict_of(client: &Client, collection: &str, rule: &str, sample: SampleOptions) -> CheckResult {
+async fn result_of(client: &Client, collection: &str, rule: &str, sample: SampleOptions) -> CheckResult {
     let checks = Checks::parse(&format!("{}{rule}", head(collection))).unwrap();
     run(client, checks.iter().next().unwrap(), sample).await.result
 }
 
 async fn ids(client: &Client, rule: &str) -> Vec<Bson> {
-    match verdict_of(client, "c", rule, SampleOptions { limit: 100, full_documents: false }).await {
+    match result_of(client, "c", rule, SampleOptions { limit: 100, full_documents: false }).await {
         CheckResult::Clean { .. } => Vec::new(),
         CheckResult::Violated { sample, .. } => {
             sample.iter().map(|one| one.get("_id").unwrap().clone()).collect()
@@ -29,7 +29,7 @@ async fn ids(client: &Client, rule: &str) -> Vec<Bson> {
 }
 
 async fn failure(client: &Client, collection: &str, rule: &str) -> Failure {
-    match verdict_of(client, collection, rule, SOME).await {
+    match result_of(client, collection, rule, SOME).await {
         CheckResult::Failed(failure) => failure,
         other => panic!("{other:?}"),
     }
@@ -72,13 +72,13 @@ async fn numbers_of_different_types_compare_by_value() {
     let rule = |tolerance: &str| {
         format!("[check.derived]\nfield = \"sum\"\nexpression = '{{ \"$sum\": \"$parts\" }}'\n{tolerance}")
     };
-    let odd = ["a cent", "beyond a double, drift", "text", "null", "nan", "missing"];
+    let invalid = ["a cent", "beyond a double, drift", "text", "null", "nan", "missing"];
     let mut exact = vec!["double drift"];
-    exact.extend(odd);
+    exact.extend(invalid);
     let exact: Vec<_> = exact.into_iter().map(Bson::from).collect();
     assert_eq!(ids(&client, &rule("")).await, exact);
-    // Whole numbers stay whole: of two that are one double, the difference is still 1.
-    assert_eq!(ids(&client, &rule("tolerance = 0.005")).await, odd.map(Bson::from));
+    // Whole numbers stay exact: two longs that map to the same double still differ by 1.
+    assert_eq!(ids(&client, &rule("tolerance = 0.005")).await, invalid.map(Bson::from));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,20 +88,19 @@ async fn count_is_exact_and_sample_is_bounded() {
     let documents = (0..500).map(|n| doc! {"_id": n, "n": n, "name": "x", "secret": "y"}).collect();
     fill(&client, documents).await;
     let rule = "forbid = '{ \"n\": { \"$gte\": 100 } }'\nshow = [\"name\"]";
-    let CheckResult::Violated { count, sample, documents } = verdict_of(&client, "c", rule, SOME).await
-    else {
+    let CheckResult::Violated { count, sample, documents } = result_of(&client, "c", rule, SOME).await else {
         panic!("clean")
     };
     assert_eq!((count, sample.len(), documents), (400, 3, 500));
     assert_eq!(sample[0].keys().collect::<Vec<_>>(), ["_id", "n", "name"]);
     let full = SampleOptions { limit: 1, full_documents: true };
-    let CheckResult::Violated { count, sample, .. } = verdict_of(&client, "c", rule, full).await else {
+    let CheckResult::Violated { count, sample, .. } = result_of(&client, "c", rule, full).await else {
         panic!("clean")
     };
     assert_eq!((count, sample.len()), (400, 1));
     assert_eq!(sample[0].get_str("secret").unwrap(), "y");
     let CheckResult::Violated { count, sample, .. } =
-        verdict_of(&client, "c", rule, SampleOptions::NONE).await
+        result_of(&client, "c", rule, SampleOptions::NONE).await
     else {
         panic!("clean")
     };
@@ -141,7 +140,7 @@ async fn check_that_cannot_run_fails_with_reason() {
     let client = set.client().await.unwrap();
     let documents = (0..2_000).map(|n| doc! {"_id": n, "s": "a"}).collect();
     fill(&client, documents).await;
-    for (collection, rule, reason, told) in [
+    for (collection, rule, reason, message) in [
         ("nowhere", "forbid = '{}'", Reason::CollectionMissing, "there is no collection nowhere in d"),
         ("c", "forbid = '{ \"a\": { \"$less\": 0 } }'", Reason::InvalidQuery, "$less"),
         ("c", "pipeline = '[ { \"$mach\": {} } ]'", Reason::InvalidQuery, "$mach"),
@@ -160,12 +159,12 @@ async fn check_that_cannot_run_fails_with_reason() {
     ] {
         let failure = failure(&client, collection, rule).await;
         assert_eq!(failure.reason, reason, "{rule}: {failure}");
-        assert!(failure.message.contains(told), "{rule}: {failure}");
+        assert!(failure.message.contains(message), "{rule}: {failure}");
     }
-    let verdict = verdict_of(&client, "nowhere", "forbid = '{}'\nmay_be_missing = true", SOME).await;
-    assert_eq!(verdict, CheckResult::Clean { documents: 0 });
+    let result = result_of(&client, "nowhere", "forbid = '{}'\nmay_be_missing = true", SOME).await;
+    assert_eq!(result, CheckResult::Clean { documents: 0 });
 
-    // No JavaScript: the server interrupts that with another code now and then.
+    // No JavaScript: the server sometimes reports another error code when it interrupts JavaScript.
     let slow = r#"max_time = "100ms"
         forbid = '''{ "$expr": { "$gt": [ { "$size": { "$filter": {
             "input": { "$range": [ 0, 100000 ] }, "cond": { "$lt": [ "$$this", 0 ] } } } }, 0 ] } }'''"#;
@@ -186,7 +185,7 @@ async fn check_that_cannot_run_fails_with_reason() {
     assert_eq!(failure(&nowhere, "c", "forbid = '{}'").await.reason, Reason::ServerSelection);
 }
 
-/// The files that people copy.
+/// The sample files.
 #[tokio::test(flavor = "multi_thread")]
 async fn mongoose_sample_finds_each_violation() {
     let text =
@@ -217,7 +216,7 @@ async fn mongoose_sample_finds_each_violation() {
     database.collection("bankaccounts").insert_many(accounts).await.unwrap();
     let mut found = Vec::new();
     for check in checks.iter() {
-        // A secondary may not have it all yet.
+        // A secondary may lag behind.
         let sample = testkit::wait::until("a run that finds something", async || {
             match run(&client, check, SOME).await.result {
                 CheckResult::Violated { sample, .. } => Ok(sample),

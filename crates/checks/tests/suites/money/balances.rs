@@ -1,4 +1,4 @@
-//! Two sums that are compared: what an audit must not call clean.
+//! Balances of two sums that an audit must not report as clean.
 
 use mongodb::bson::{Bson, Document, doc};
 use txnscope_checks::{CheckResult, Reason};
@@ -58,13 +58,13 @@ async fn audit_reports_non_numeric_amounts_of_a_balance() {
 async fn audit_shows_non_numeric_part_of_a_balance() {
     let money = Money::start().await;
     let check = check_of("gl", &balance("\"$debit\"", "\"$credit\"", "\"$cur\""));
-    let mut odd = line("900", 0);
-    odd.insert("_id", "odd");
-    money.fill("gl", &[line(5, 5), odd]).await;
+    let mut invalid = line("900", 0);
+    invalid.insert("_id", "invalid");
+    money.fill("gl", &[line(5, 5), invalid]).await;
     let CheckResult::Violated { sample, .. } = money.audit(&check).await else { panic!("clean") };
     let shown = sample[0].get_document("notNumbers").unwrap();
     assert_eq!(shown.get("count"), Some(&Bson::Int32(1)), "{shown}");
-    assert!(shown.to_string().contains("\"odd\"") && shown.to_string().contains("\"900\""), "{shown}");
+    assert!(shown.to_string().contains("\"invalid\"") && shown.to_string().contains("\"900\""), "{shown}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -80,16 +80,16 @@ async fn audit_fails_on_misspelled_paths_of_both_sides() {
     let CheckResult::Failed(failure) = money.audit(&misspelt).await else { panic!("it is not blind") };
     assert_eq!(failure.reason, Reason::InvalidQuery);
     assert!(failure.message.contains("no document of gl has the field debits that is compared"), "{failure}");
-    // A filter of both sides that selects nothing.
+    // The filters of both sides match nothing.
     let filtered =
         balance("\"$debit\"", "\"$credit\"", "").replace(" }", ", where = '{ \"state\": \"final\" }' }");
     let CheckResult::Failed(failure) = money.audit(&check_of("gl", &filtered)).await else {
-        panic!("it is not blind")
+        panic!("a blind check was reported as clean")
     };
     assert!(failure.message.contains("has the field state of its `where`"), "{failure}");
 }
 
-/// A book with lines that have the one amount or the other.
+/// A general ledger whose lines have either the one amount or the other.
 #[tokio::test(flavor = "multi_thread")]
 async fn balance_default_replaces_absent_amount() {
     let money = Money::start().await;
@@ -101,7 +101,7 @@ async fn balance_default_replaces_absent_amount() {
     assert_eq!(money.wrong(&check).await, ["EUR".into()]);
 }
 
-/// A text would be an error for the whole aggregation; it is a violation of its group instead.
+/// A string would fail the whole aggregation; it must be a violation of its group instead.
 #[tokio::test(flavor = "multi_thread")]
 async fn arithmetic_on_string_is_a_violation() {
     let money = Money::start().await;

@@ -1,4 +1,4 @@
-//! A replica set with one database, and checks on it.
+//! The test environment: a replica set with one database, and checks on it.
 
 use futures_util::TryStreamExt;
 use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
@@ -7,13 +7,13 @@ use testkit::ReplicaSet;
 use txnscope_checks::repair::{PlanOptions, Repair, RepairOutcome, RepairPlan, Repairer, plan, plan_with};
 use txnscope_checks::{Check, CheckResult, Checks, Failure, SampleOptions, run};
 
-/// The sum of embedded amounts, as both files to copy have it.
+/// The sum of embedded amounts, as in both sample files.
 pub(crate) const EMBEDDED: &str = r#"[check.derived]
     field = "balance"
     expression = '{ "$subtract": [ { "$sum": "$in.amount" }, { "$sum": "$out.amount" } ] }'
 "#;
 
-/// The sum of lines in another collection, as the ledger has it.
+/// The sum of lines in another collection, as in the ledger's check file.
 pub(crate) const LINES: &str = r#"[check.derived]
     field = "balance"
     stages = '''[ { "$lookup": {
@@ -69,7 +69,8 @@ impl Money {
     }
 
     pub(crate) async fn all(&self, name: &str) -> Vec<Document> {
-        // Raw, since `{"$numberLong": "5"}`, which is a document, would be read as a number otherwise.
+        // Raw documents, because {"$numberLong": "5"}, which is a document, would be deserialized as a number
+        // otherwise.
         let collection = self.database.collection::<RawDocumentBuf>(name);
         let all = collection.find(doc! {}).sort(doc! {"_id": 1}).await.unwrap();
         let all: Vec<RawDocumentBuf> = all.try_collect().await.unwrap();
@@ -106,7 +107,7 @@ impl Money {
         outcomes
     }
 
-    /// Plans, applies all of it, and returns what was set and why the rest was not.
+    /// Plans and applies all repairs. Returns the values that were set, and the reasons why others were not.
     pub(crate) async fn repair(&self, check: &Check) -> (Vec<(Bson, Bson)>, Vec<(Bson, String)>) {
         let plan = self.plan(check).await.unwrap();
         let outcomes = self.apply(check, &plan).await;
@@ -128,7 +129,7 @@ impl Money {
         run(&self.client, check, SampleOptions { limit: 100, full_documents: false }).await.result
     }
 
-    /// What an audit finds wrong, by `_id`.
+    /// The violations that an audit finds, by `_id`.
     pub(crate) async fn wrong(&self, check: &Check) -> Vec<Bson> {
         match self.audit(check).await {
             CheckResult::Clean { .. } => Vec::new(),
@@ -141,19 +142,19 @@ impl Money {
         }
     }
 
-    /// That neither an audit nor a repair gets to work, for that reason; and that nothing is written.
-    pub(crate) async fn refuses(&self, check: &Check, reason: txnscope_checks::Reason, told: &str) {
+    /// Asserts that an audit and a repair both fail with this reason and message, and that nothing is written.
+    pub(crate) async fn refuses(&self, check: &Check, reason: txnscope_checks::Reason, message: &str) {
         let before = self.all(&check.collection).await;
         match self.audit(check).await {
             CheckResult::Failed(failure) => {
                 assert_eq!(failure.reason, reason, "{failure}");
-                assert!(failure.message.contains(told), "{failure}");
+                assert!(failure.message.contains(message), "{failure}");
             }
-            other => panic!("{told}: {other:?}"),
+            other => panic!("{message}: {other:?}"),
         }
-        let failure = self.plan(check).await.expect_err(told);
+        let failure = self.plan(check).await.expect_err(message);
         assert_eq!(failure.reason, reason, "{failure}");
-        assert!(failure.message.contains(told), "{failure}");
+        assert!(failure.message.contains(message), "{failure}");
         assert_eq!(self.all(&check.collection).await, before);
     }
 }

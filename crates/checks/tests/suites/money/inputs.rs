@@ -1,4 +1,4 @@
-//! Inputs that are missing, misspelt, empty, or that no key leads to.
+//! Inputs that are missing, misspelled, empty, or not matched by any key.
 
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Bson, doc};
@@ -17,7 +17,7 @@ async fn repair_rejects_missing_inputs_collection() {
     let money = Money::start().await;
     accounts(&money).await;
     money.refuses(&check(LINES), Reason::CollectionMissing, "there is no collection lines in d").await;
-    // Misspelt, or in another case.
+    // A misspelled name, or one in another case.
     money.fill("Lines", &[doc! {"account": 1, "amount": 500_i64}]).await;
     money.refuses(&check(LINES), Reason::CollectionMissing, "did you mean Lines?").await;
     let misspelt = check_of("acounts", LINES);
@@ -37,7 +37,7 @@ async fn repair_rejects_view_over_missing_collection() {
             "no collection nowhere in d, which the view middle reads",
         )
         .await;
-    // Missing in the pipeline of a view only.
+    // Missing only in the pipeline of a view.
     money.collection("lines").drop().await.unwrap();
     money.fill("real", &[doc! {"account": 1, "amount": 500_i64}]).await;
     let more =
@@ -59,7 +59,7 @@ async fn repair_rejects_unwritable_collection() {
     assert!(refused.message.contains("view is a view: name the collection that it reads"), "{refused}");
 }
 
-/// As if the collection of the lines had been emptied, or renamed and made anew.
+/// The collection of the lines has been emptied, or renamed and created again.
 #[tokio::test(flavor = "multi_thread")]
 async fn repair_rejects_empty_inputs_collection_unless_allowed() {
     let money = Money::start().await;
@@ -77,7 +77,7 @@ async fn repair_rejects_empty_inputs_collection_unless_allowed() {
     assert_eq!(money.balance(1).await, Some(Bson::Int64(0)));
 }
 
-/// Accounts are known by ObjectId, lines by its text.
+/// Accounts have an ObjectId, and the lines refer to its string.
 #[tokio::test(flavor = "multi_thread")]
 async fn repair_rejects_inputs_whose_keys_never_match() {
     let money = Money::start().await;
@@ -85,7 +85,7 @@ async fn repair_rejects_inputs_whose_keys_never_match() {
     let accounts = ids.map(|id| doc! {"_id": id, "balance": 500_i64});
     money.fill("accounts", &accounts).await;
     money.fill("lines", &ids.map(|id| doc! {"account": id.to_hex(), "amount": 400_i64})).await;
-    // Also where the stages after it leave nothing of the list to be looked at.
+    // The same if later stages leave nothing of the list.
     let folded = LINES
         .replace("} } ]'''", "} }, { \"$set\": { \"total\": { \"$sum\": \"$posted.sum\" } } }, { \"$unset\": \"posted\" } ]'''")
         .replace("{ \"$sum\": \"$posted.sum\" }'", "\"$total\"'");
@@ -94,7 +94,7 @@ async fn repair_rejects_inputs_whose_keys_never_match() {
         assert!(refused.message.contains("the types of the keys"), "{refused}");
         assert_eq!(money.all("accounts").await, accounts);
     }
-    // One of them only: the honest drift is repaired, and the other is for a person.
+    // Only one account is empty: the drifted one is repaired, and the empty one is left to a person.
     money
         .fill(
             "lines",
@@ -108,7 +108,7 @@ async fn repair_rejects_inputs_whose_keys_never_match() {
     assert_eq!(set, [(ids[0].into(), Bson::Int64(400))]);
     let [(id, why)] = refused.as_slice() else { panic!("{refused:?}") };
     assert_eq!(*id, Bson::ObjectId(ids[1]));
-    assert!(why.contains("is empty, as if it were lost"), "{why}");
+    assert!(why.contains("all inputs are empty"), "{why}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -122,7 +122,7 @@ async fn repair_rejects_embedded_inputs_that_are_all_empty() {
     let refused = money.plan(&check).await.unwrap_err();
     assert!(refused.message.contains("no document of accounts has anything in in, out"), "{refused}");
     assert_eq!(money.all("accounts").await, documents);
-    // One that has lost its inputs, beside one that has drifted.
+    // One account has lost its inputs, and another one has drifted.
     let honest = doc! {"_id": 4, "balance": 7_i64, "in": [{"amount": 9_i64}], "out": &none};
     money.fill("accounts", &[empty(1, 500), honest]).await;
     let (set, refused) = money.repair(&check).await;

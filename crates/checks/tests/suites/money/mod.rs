@@ -1,4 +1,4 @@
-//! Money is never guessed: what a repair refuses, what it writes, and what an audit does not call clean.
+//! Money is never guessed: which repairs are rejected, what is written, and what an audit does not report as clean.
 
 mod balances;
 pub(crate) mod environment;

@@ -1,4 +1,4 @@
-//! Parts of a sum that are no numbers, in every way.
+//! Non-numeric parts of a sum, in every form.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use txnscope_checks::{Check, CheckResult, Checks};
 
 use super::environment::{EMBEDDED, LINES, Money, check, decimal};
 
-/// Amounts that are no list of numbers, each with what must be shown of it.
+/// Values that are not a list of numbers, each with the expected message.
 fn damaged() -> Vec<(&'static str, Bson, &'static str)> {
     let list = |amounts: Vec<Bson>| {
         Bson::Array(amounts.into_iter().map(|amount| doc! {"amount": amount}.into()).collect())
@@ -36,15 +36,15 @@ fn damaged() -> Vec<(&'static str, Bson, &'static str)> {
         ("a text for an entry", Bson::Array(vec![entry(), "50".into()]), r#"amount: "50" "#),
         ("null for an entry", Bson::Array(vec![entry(), Bson::Null]), "amount: null"),
         ("a list in the list", Bson::Array(vec![entry(), Bson::Array(vec![entry()])]), r#"[{"amount":100}]"#),
-        ("an object for the list", entry(), r#"{"amount":100} is no list"#),
-        ("a text for the list", "100".into(), r#""100" is no list"#),
-        ("a number for the list", Bson::Int64(100), "100 is no list"),
-        ("null for the list", Bson::Null, "null is no list"),
-        ("lists by a key", doc! {"0": {"amount": 100_i64}}.into(), "is no list"),
+        ("an object for the list", entry(), r#"{"amount":100} is not a list"#),
+        ("a text for the list", "100".into(), r#""100" is not a list"#),
+        ("a number for the list", Bson::Int64(100), "100 is not a list"),
+        ("null for the list", Bson::Null, "null is not a list"),
+        ("lists by a key", doc! {"0": {"amount": 100_i64}}.into(), "is not a list"),
     ]
 }
 
-/// Documents with each damage in `deposits`, one that has drifted and one that is right.
+/// Documents with each kind of corruption in `deposits`, one that has drifted and one that is right.
 fn documents(names: [&str; 3], number: impl Fn(i64) -> Bson) -> Vec<Document> {
     let [field, deposits, consumptions] = names;
     let none = || Bson::Array(Vec::new());
@@ -70,9 +70,11 @@ async fn refuses_each(money: &Money, check: &Check, number: impl Fn(i64) -> Bson
     );
     let refused: BTreeMap<_, _> =
         refused.into_iter().map(|(id, why)| (id.as_str().unwrap().to_owned(), why)).collect();
-    for (what, _, shown) in damaged().into_iter().chain([("no list", Bson::Null, "(missing) is no list")]) {
+    for (what, _, expected) in
+        damaged().into_iter().chain([("no list", Bson::Null, "(missing) is not a list")])
+    {
         let why = refused.get(what).unwrap_or_else(|| panic!("{what} was not refused"));
-        assert!(why.contains(shown), "{what}: {shown:?} is not in {why}");
+        assert!(why.contains(expected), "{what}: {expected:?} is not in {why}");
     }
     assert_eq!(refused.len(), damaged().len() + 1, "{refused:?}");
     for (before, after) in before.iter().zip(money.all(&check.collection).await) {
@@ -83,7 +85,7 @@ async fn refuses_each(money: &Money, check: &Check, number: impl Fn(i64) -> Bson
             "{before} {after}"
         );
     }
-    // An audit finds each of them, whatever stands in the field.
+    // An audit finds each of them, for any value of the field.
     let CheckResult::Violated { count, sample, .. } = money.audit(check).await else { panic!("clean") };
     assert_eq!(count, damaged().len() as u64 + 1);
     assert!(
@@ -117,7 +119,7 @@ async fn mongoose_checks_reject_repair_of_non_numeric_amounts() {
     refuses_each(&money, &check, double).await;
 }
 
-/// The same sum in the words of other people.
+/// The same sum in other notations.
 #[tokio::test(flavor = "multi_thread")]
 async fn repair_rejects_non_numeric_amounts_in_every_form_of_sum() {
     let money = Money::start().await;
@@ -149,7 +151,7 @@ async fn repair_rejects_non_numeric_amounts_in_every_form_of_sum() {
     }
 }
 
-/// What may be absent, and what stands for it, is for the expression to say.
+/// The expression decides what may be missing, and provides the fallback.
 #[tokio::test(flavor = "multi_thread")]
 async fn expression_default_replaces_absent_list() {
     let money = Money::start().await;
@@ -182,7 +184,7 @@ async fn expression_default_replaces_absent_list() {
     }
 }
 
-/// Lines of another collection, summed by a group: the line that is no number is named.
+/// Lines of another collection, summed by a group: the non-numeric line is named.
 #[tokio::test(flavor = "multi_thread")]
 async fn repair_with_stages_rejects_and_names_non_numeric_lines() {
     let money = Money::start().await;
@@ -210,10 +212,10 @@ async fn repair_with_stages_rejects_and_names_non_numeric_lines() {
             money
                 .fill("accounts", &[doc! {"_id": 1, "balance": 500_i64}, doc! {"_id": 2, "balance": 500_i64}])
                 .await;
-            let mut odd = doc! {"_id": "odd", "account": 1};
-            odd.extend(line);
+            let mut invalid = doc! {"_id": "invalid", "account": 1};
+            invalid.extend(line);
             let lines = [
-                odd,
+                invalid,
                 doc! {"_id": 1, "account": 1, "amount": 100_i64},
                 doc! {"_id": 2, "account": 2, "amount": 100_i64},
             ];
@@ -222,7 +224,7 @@ async fn repair_with_stages_rejects_and_names_non_numeric_lines() {
             assert_eq!(set, [(2.into(), Bson::Int64(100))], "{what}: {rule}");
             let [(id, why)] = refused.as_slice() else { panic!("{what}: {refused:?}") };
             assert_eq!(*id, Bson::Int32(1));
-            assert!(!names_it || why.contains("odd"), "{what}: {why}");
+            assert!(!names_it || why.contains("invalid"), "{what}: {why}");
             assert_eq!(money.wrong(&check).await, [1.into()], "{what}");
         }
     }

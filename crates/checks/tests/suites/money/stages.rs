@@ -1,4 +1,4 @@
-//! Stages that do not return one document for each.
+//! Stages that do not return exactly one document for each input document.
 
 use mongodb::bson::{Bson, doc};
 use txnscope_checks::Reason;
@@ -22,8 +22,8 @@ async fn audit_and_repair_reject_stages_that_duplicate_or_drop_ids() {
         .fill("lines", &[doc! {"account": 1, "amount": 10_i64}, doc! {"account": 1, "amount": 20_i64}])
         .await;
     let twice = "yield 2 documents for the _id 1";
-    let lose = "lose the document with the _id";
-    for (stages, expression, told) in [
+    let lose = "drop the document with the _id";
+    for (stages, expression, message) in [
         (
             format!(
                 "[ {JOIN}, {{ \"$unwind\": {{ \"path\": \"$line\", \"preserveNullAndEmptyArrays\": true }} }} ]"
@@ -36,7 +36,7 @@ async fn audit_and_repair_reject_stages_that_duplicate_or_drop_ids() {
                 "[ {JOIN}, {{ \"$unwind\": \"$line\" }}, {{ \"$group\": {{ \"_id\": \"$_id\", \"balance\": {{ \"$first\": \"$balance\" }}, \"sum\": {{ \"$sum\": \"$line.amount\" }} }} }} ]"
             ),
             "\"$sum\"",
-            "lose the document with the _id 2",
+            "drop the document with the _id 2",
         ),
         (
             format!("[ {JOIN}, {{ \"$match\": {{ \"line\": {{ \"$ne\": [] }} }} }} ]"),
@@ -51,11 +51,11 @@ async fn audit_and_repair_reject_stages_that_duplicate_or_drop_ids() {
             "of no document that they were given",
         ),
     ] {
-        money.refuses(&check(&rule(&stages, expression)), Reason::InvalidQuery, told).await;
+        money.refuses(&check(&rule(&stages, expression)), Reason::InvalidQuery, message).await;
     }
 }
 
-/// $unwind and $group are one document for each, if nothing is lost on the way.
+/// $unwind and $group return one document for each if they drop none.
 #[tokio::test(flavor = "multi_thread")]
 async fn stages_that_keep_each_document_are_accepted() {
     let money = Money::start().await;
@@ -78,7 +78,7 @@ async fn stages_that_keep_each_document_are_accepted() {
     assert_eq!(money.wrong(&check).await, [1.into()]);
     assert_eq!(money.repair(&check).await.0, [(1.into(), Bson::Int64(30))]);
     assert!(money.wrong(&check).await.is_empty());
-    // NaN, which the stages make of a sum with a text, is no equal of a field that is NaN.
+    // NaN, which the stages compute for a sum with a string, does not match a field that is NaN.
     money
         .collection("lines")
         .update_one(doc! {"amount": 10_i64}, doc! {"$set": {"amount": "10"}})
@@ -94,7 +94,7 @@ async fn stages_that_keep_each_document_are_accepted() {
     assert!(set.is_empty() && refused[0].1.contains("\"10\""), "{set:?} {refused:?}");
 }
 
-/// What a stage makes of the field is not what an undo puts back.
+/// An undo restores the stored value of the field, not the value that a stage computes.
 #[tokio::test(flavor = "multi_thread")]
 async fn undo_restores_field_that_stages_overwrite() {
     let money = Money::start().await;
@@ -123,7 +123,7 @@ async fn undo_restores_field_that_stages_overwrite() {
     assert_eq!(money.get(1).await, doc! {"_id": 1});
 }
 
-/// The value that it asks for makes it ask for another one.
+/// Setting the expected value would change the expected value.
 #[tokio::test(flavor = "multi_thread")]
 async fn repair_rejects_field_computed_from_itself() {
     let money = Money::start().await;
@@ -137,7 +137,7 @@ async fn repair_rejects_field_computed_from_itself() {
     assert!(money.all("repairs").await.is_empty());
 }
 
-/// `$set` of a path that leads through a list or a number is an error, or changes another element.
+/// `$set` of a path through a list or a number is an error, or changes another element.
 #[tokio::test(flavor = "multi_thread")]
 async fn repair_rejects_field_inside_non_document() {
     let money = Money::start().await;

@@ -1,4 +1,4 @@
-//! The type of the field that is repaired.
+//! The numeric type of a repaired field.
 
 use mongodb::bson::{Bson, doc};
 
@@ -11,7 +11,7 @@ async fn repair_keeps_field_type_or_rejects() {
     let money = Money::start().await;
     let long = Bson::Int64;
     let double = Bson::Double;
-    // What the field is, its parts, and what it becomes.
+    // The present value, its inputs, and the repaired value.
     let cases: Vec<(&str, Bson, Vec<Bson>, Option<Bson>)> = vec![
         ("a correction as a double", long(5), vec![long(1_000_000), double(250.0)], Some(long(1_000_250))),
         (
@@ -76,7 +76,7 @@ async fn repair_keeps_field_type_or_rejects() {
     }
 }
 
-/// 0.1 and 0.2 are 0.3, and not 0.30000000000000004; and of large sums, no cent is lost by taking them apart.
+/// 0.1 and 0.2 are 0.3, not 0.30000000000000004, and large sums lose no cent.
 #[tokio::test(flavor = "multi_thread")]
 async fn repair_sums_doubles_as_decimals() {
     let money = Money::start().await;
@@ -94,13 +94,13 @@ async fn repair_sums_doubles_as_decimals() {
         assert_eq!(money.repair(&tolerant).await.0, [(1.into(), Bson::Double(right))], "{add:?} {take:?}");
         assert!(money.wrong(&tolerant).await.is_empty());
     }
-    // Lines of other documents are added in the same way.
+    // Lines of other documents are summed in the same way.
     let lines = format!("{}{TOLERANT}", super::environment::LINES);
     money.fill("accounts", &[doc! {"_id": 1, "balance": 5.5}]).await;
     money.fill("lines", &[doc! {"account": 1, "amount": 0.1}, doc! {"account": 1, "amount": 0.2}]).await;
     assert_eq!(money.repair(&check(&lines)).await.0, [(1.into(), Bson::Double(0.3))]);
 
-    // Without a tolerance, an audit would not be content with it.
+    // Without a tolerance, an audit would still report a violation.
     let parts = [doc! {"amount": 0.1}, doc! {"amount": 0.2}];
     money
         .fill("accounts", &[doc! {"_id": 1, "balance": 5.5, "in": &parts[..], "out": Bson::Array(vec![])}])
@@ -123,7 +123,7 @@ async fn repair_sets_non_numeric_field_only_with_type_of_check() {
         for field in
             [None, Some(Bson::Null), Some("7".into()), Some(doc! {"a": 7}.into()), Some(imported.into())]
         {
-            // Extended JSON that was imported as it stands is a document.
+            // Extended JSON that was imported verbatim is a document.
             let mut document = doc! {"_id": 1, "in": &parts[..], "out": Bson::Array(vec![])};
             document.extend(field.clone().map(|field| ("balance".to_owned(), field)));
             money.fill("accounts", &[document.clone()]).await;
@@ -141,7 +141,7 @@ async fn repair_sets_non_numeric_field_only_with_type_of_check() {
     assert_eq!(money.repair(&typed).await.0, [(1.into(), Bson::Int64(7))]);
 }
 
-/// The driver has no way to write it again: an undo would put a document in its place.
+/// The driver cannot write the value again: an undo would write a document instead.
 #[tokio::test(flavor = "multi_thread")]
 async fn repair_rejects_field_that_undo_could_not_restore() {
     let money = Money::start().await;
@@ -152,7 +152,7 @@ async fn repair_rejects_field_that_undo_could_not_restore() {
         let (set, refused) = money.repair(&check(&format!("{EMBEDDED}type = \"long\""))).await;
         assert!(set.is_empty() && refused[0].1.contains("could not put back"), "{set:?} {refused:?}");
         assert_eq!(money.get(1).await, document);
-        // Nor where stages have changed the document on the way.
+        // The same if stages have changed the document.
         money.fill("lines", &[doc! {"account": 1, "amount": 10_i64}]).await;
         let lines = format!("{}type = \"long\"", super::environment::LINES);
         let (set, refused) = money.repair(&check(&lines)).await;

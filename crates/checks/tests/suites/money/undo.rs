@@ -1,11 +1,11 @@
-//! Taking back what a repair has done.
+//! Undoing repairs.
 
 use mongodb::bson::{Bson, doc};
 use txnscope_checks::repair::{RepairOutcome, UndoSelector, records, undo};
 
 use super::environment::{EMBEDDED, LINES, Money, check};
 
-/// The lines were lost when the balances were set to nothing, and came back.
+/// The balances were set to zero while the lines were lost, and the lines returned.
 #[tokio::test(flavor = "multi_thread")]
 async fn undo_restores_value_after_inputs_return() {
     let money = Money::start().await;
@@ -33,7 +33,7 @@ async fn undo_restores_value_after_inputs_return() {
     assert!(money.wrong(&check).await.is_empty());
 }
 
-/// What a person, or the backend, has made of the field since is not gone over.
+/// An undo does not overwrite a change that a person or the backend has made after the repair.
 #[tokio::test(flavor = "multi_thread")]
 async fn undo_leaves_field_changed_since_repair() {
     let money = Money::start().await;

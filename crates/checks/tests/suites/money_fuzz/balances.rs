@@ -1,4 +1,4 @@
-//! A round of a balance: a book with a few hundred groups, and an audit of it.
+//! A round of a balance: a general ledger with a few hundred groups, and an audit of it.
 
 use std::collections::BTreeSet;
 
@@ -28,7 +28,7 @@ fn lines(group: i64, rng: &mut Rng) -> Vec<Document> {
         }
         lines.push(line);
     }
-    // Two thirds are balanced, each debit by a credit of its own: of the same value, where it is one.
+    // Two thirds are balanced: each debit has a credit, of the same value if it is a single amount.
     if !rng.one_in(3) {
         let swapped = |line: &Document| {
             let mut other = doc! {"group": group};
@@ -42,7 +42,7 @@ fn lines(group: i64, rng: &mut Rng) -> Vec<Document> {
     lines
 }
 
-/// Whether a group is balanced, and whether that is for sure: what is left of doubles that are no decimals is not.
+/// Whether a group is balanced, and whether this is certain: the remainders of doubles that are not decimals are not.
 fn balanced(lines: &[Document]) -> (bool, bool) {
     let side = |name: &str| lines.iter().try_fold(Sum::EMPTY, |sum, line| sum.plus(line.get(name)));
     match (side("debit"), side("credit")) {
@@ -54,16 +54,16 @@ fn balanced(lines: &[Document]) -> (bool, bool) {
 pub(crate) async fn play(client: &Client, database: &Database, rng: &mut Rng, count: &mut Count) {
     let mut groups: Vec<_> = (0..GROUPS).map(|group| (Bson::Int64(group), lines(group, rng))).collect();
     if rng.one_in(2) {
-        let nobody = vec![doc! {"debit": 5, "credit": 5}];
-        groups.push((Bson::Null, nobody));
+        let without_group = vec![doc! {"debit": 5, "credit": 5}];
+        groups.push((Bson::Null, without_group));
     }
     count.cases += groups.len() as u64;
     let all = groups.iter().flat_map(|(_, lines)| lines);
-    database.collection::<Document>("book").insert_many(all).await.unwrap();
-    let verdict = run(client, &check(RULE, "book"), SampleOptions { limit: 10_000, full_documents: false })
+    database.collection::<Document>("gl").insert_many(all).await.unwrap();
+    let result = run(client, &check(RULE, "gl"), SampleOptions { limit: 10_000, full_documents: false })
         .await
         .result;
-    let wrong: BTreeSet<String> = match verdict {
+    let wrong: BTreeSet<String> = match result {
         CheckResult::Clean { .. } => BTreeSet::new(),
         CheckResult::Violated { sample, .. } => {
             sample.iter().map(|one| one.get("_id").unwrap().to_string()).collect()

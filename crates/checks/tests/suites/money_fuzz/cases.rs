@@ -1,9 +1,9 @@
-//! Random documents with every kind of damage.
+//! Random documents with every kind of corruption.
 
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Bson, DateTime, Document, doc};
 
-/// Numbers that look random and are the same for the same seed.
+/// A deterministic random number generator.
 #[derive(Debug, Clone)]
 pub(crate) struct Rng(u64);
 
@@ -19,7 +19,7 @@ impl Rng {
         self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 11
     }
 
-    /// Less than `sides`.
+    /// A random number less than `sides`.
     pub(crate) fn roll(&mut self, sides: u64) -> u64 {
         self.next() % sides
     }
@@ -32,7 +32,7 @@ impl Rng {
         i32::try_from(self.roll(200_000)).unwrap() - 100_000
     }
 
-    /// An amount of money, in one of the four types, as large or small as comes.
+    /// A random amount of money, in one of the four numeric types.
     pub(crate) fn amount(&mut self) -> Bson {
         let cents = f64::from(self.small()) / 100.0;
         match self.roll(24) {
@@ -56,7 +56,7 @@ impl Rng {
         usize::try_from(self.roll(sides)).unwrap()
     }
 
-    /// What is no amount.
+    /// A value that is not an amount.
     pub(crate) fn damage(&mut self) -> Option<Bson> {
         Some(match self.roll(22) {
             0 | 1 => return None,
@@ -82,7 +82,7 @@ impl Rng {
         })
     }
 
-    /// An entry of a list: one in so many is damaged.
+    /// An entry of a list: one in `ONE_IN` is corrupted.
     fn entry(&mut self, one_in: u64) -> Bson {
         let mut entry = doc! {"n": 1};
         if !self.one_in(one_in) {
@@ -101,7 +101,7 @@ impl Rng {
         }
     }
 
-    /// A list of entries, or what stands in its place.
+    /// A list of entries, or a corrupted list.
     fn list(&mut self) -> Option<Bson> {
         if self.one_in(25) {
             return match self.roll(6) {
@@ -115,7 +115,7 @@ impl Rng {
         Some((0..length).map(|_| self.entry(25)).collect::<Vec<_>>().into())
     }
 
-    /// A document with two lists of its own. The balance is right, nearly right, or anything.
+    /// A document with two lists of its own. Its balance is right, nearly right, or arbitrary.
     pub(crate) fn account(&mut self, id: i64) -> Document {
         let mut account = doc! {"_id": id};
         for name in ["in", "out"] {

@@ -1,6 +1,6 @@
-//! Where the inputs of a field are, and the check that says so.
+//! The locations of the inputs of a field, and the check for each.
 
-/// Where the inputs of a field are.
+/// The location of the inputs of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Embedded,
@@ -16,7 +16,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// Most rounds are of kinds that are not refused as a whole.
+    /// Most rounds have a kind that is not rejected as a whole.
     pub(crate) const ALL: [Self; 15] = [
         Self::Embedded,
         Self::Tolerant,

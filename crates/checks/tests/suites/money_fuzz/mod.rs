@@ -1,8 +1,8 @@
-//! Wrong money, on purpose: random documents with every kind of damage, and a repair and an audit of them, against an
-//! oracle that adds up the documents' bytes by itself.
+//! Fuzz test of money: audits and repairs of random, corrupted documents are compared with an oracle that computes
+//! the sums from the BSON bytes by itself.
 //!
-//! Each document is a case, and so is each group of a balance. A short form runs with the other tests; a long one by
-//! hand, as docs/reliability.md says:
+//! Each document is a case, and so is each group of a balance. A short form runs with the other tests; a long one is
+//! started manually, as described in docs/reliability.md:
 //!
 //! ```console
 //! $ TXNSCOPE_MONEY_CASES=100000 TXNSCOPE_MONEY_SEED=1 cargo test -p txnscope-checks --test check_suites money_fuzz -- --nocapture
@@ -20,7 +20,7 @@ use testkit::ReplicaSet;
 use self::cases::Rng;
 use self::kinds::Kind;
 
-/// What a round has looked at.
+/// The counts of a round.
 #[derive(Debug, Default)]
 pub(crate) struct Count {
     pub(crate) cases: u64,
@@ -29,12 +29,13 @@ pub(crate) struct Count {
     pub(crate) clean: u64,
     pub(crate) violated: u64,
     pub(crate) undone: u64,
-    /// Cases of rounds that were refused as a whole.
+    /// Cases of rounds that were rejected as a whole.
     pub(crate) not_begun: u64,
 }
 
 fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is no number")))
+    std::env::var(name)
+        .map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number")))
 }
 
 #[tokio::test(flavor = "multi_thread")]

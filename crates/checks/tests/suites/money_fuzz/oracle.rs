@@ -1,28 +1,28 @@
-//! What a sum is, in integers of 10⁻¹⁸, by the bytes of the documents alone: nothing here asks MongoDB or is shared
-//! with what is tested.
+//! Computes sums in integers of 10⁻¹⁸ from the bytes of the documents alone, without MongoDB and without any of the
+//! tested code.
 
 use mongodb::bson::{Bson, Document};
 
-/// Units in one.
+/// The units in one.
 pub(crate) const ONE: i128 = 1_000_000_000_000_000_000;
-/// The units of the least amount that a repair does not sum.
+/// The smallest amount, in units, that a repair does not sum.
 const LARGEST: i128 = 10 * ONE * ONE;
-/// An amount that is not a multiple of one part in so many is not summed.
+/// An amount is only summed if it is a multiple of this many units.
 const PLACES: i128 = 1_000_000_000_000;
-/// The tolerance of checks that have one, and how near to it a sum of doubles may be either side.
+/// The tolerance of checks that have one, and the margin in which a sum of doubles may fall on either side.
 const TOLERANCE: i128 = ONE / 200;
 const NEAR: i128 = ONE / 1_000_000;
 
 /// One amount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Amount {
-    /// So many units, to the last digit.
+    /// An exact number of units.
     Exact(i128),
-    /// A double that stands for so many units as a decimal with a fraction.
+    /// A double that represents an exact number of units as a decimal with a fraction.
     Fraction(i128),
-    /// About so many units: no decimal of 15 digits is meant by it.
+    /// An approximate number of units: a double that represents no decimal of 15 digits.
     About(i128),
-    /// No finite number, or out of all bounds.
+    /// Not a finite number, or out of range.
     None,
 }
 
@@ -58,7 +58,7 @@ impl Amount {
     }
 }
 
-/// The units of a decimal number, and its digits; nothing if they are no whole units, or too many.
+/// The units of a decimal number, and its digits; `None` if they are not whole units, or too many.
 fn units(text: &str) -> Option<(i128, usize)> {
     let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let (before, after) = mantissa.split_once('.').unwrap_or((mantissa, ""));
@@ -78,13 +78,14 @@ fn units(text: &str) -> Option<(i128, usize)> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sum {
     pub(crate) units: i128,
-    /// Doubles with a fraction are among its parts.
+    /// Whether doubles with a fraction are among its parts.
     pub(crate) fractions: bool,
-    /// Some of them are no decimals.
+    /// Whether some of them represent no decimal.
     pub(crate) about: bool,
-    /// It has no part.
+    /// Whether it has no part.
     pub(crate) empty: bool,
-    /// Of a part, a double does not hold every neighbor: MongoDB may add doubles to something else.
+    /// Whether a part is so large that doubles near it are further apart than a unit: MongoDB may compute another
+    /// sum.
     pub(crate) large: bool,
 }
 
@@ -92,7 +93,7 @@ impl Sum {
     pub(crate) const EMPTY: Self =
         Self { units: 0, fractions: false, about: false, empty: true, large: false };
 
-    /// Nothing, if a part is no number.
+    /// The sum; `None` if a part is not a number.
     pub(crate) fn plus(mut self, part: Option<&Bson>) -> Option<Self> {
         let units = match Amount::of(part?) {
             Amount::Exact(units) => units,
@@ -121,7 +122,7 @@ impl Sum {
     }
 }
 
-/// The sum of the amounts of a list of entries; nothing, if it is none.
+/// The sum of the amounts of a list of entries; `None` if it is not a list.
 pub(crate) fn of_list(list: Option<&Bson>) -> Option<Sum> {
     let entries = list?.as_array()?;
     entries.iter().try_fold(Sum::EMPTY, |sum, entry| sum.plus(entry.as_document()?.get("amount")))
@@ -132,12 +133,12 @@ pub(crate) fn of_lines<'a>(lines: impl IntoIterator<Item = &'a Document>) -> Opt
     lines.into_iter().try_fold(Sum::EMPTY, |sum, line| sum.plus(line.get("amount")))
 }
 
-/// What an audit may say of a field.
+/// The results that an audit may report for a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Say {
     Clean,
     Wrong,
-    /// It depends on how doubles are rounded.
+    /// The result depends on how doubles are rounded.
     Either,
 }
 
@@ -160,10 +161,10 @@ pub(crate) fn audit(field: Option<&Bson>, sum: Option<Sum>, tolerant: bool) -> S
     }
 }
 
-/// What a repair may do to a field.
+/// The repairs of a field that are allowed.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum May {
-    /// Set it to a value of this type that is this many units, or about as many.
+    /// Setting the field to a value of this type with exactly or approximately this many units.
     Set {
         units: i128,
         like: Bson,
@@ -173,7 +174,7 @@ pub(crate) enum May {
     Nothing,
 }
 
-/// `like` is a value of the type that the field must have.
+/// The allowed repair; `like` is a value of the type that the field must have.
 pub(crate) fn repair(
     sum: Option<Sum>,
     like: Option<&Bson>,
@@ -213,12 +214,12 @@ fn whole(sum: Sum, tolerant: bool) -> Option<i128> {
     (off == 0 && !sum.about || off <= NEAR && sum.about && tolerant).then_some(nearest)
 }
 
-/// Whether a value that was written is what may be.
+/// Whether a written value is allowed.
 pub(crate) fn is_proven(written: &Bson, units: i128, like: &Bson, about: bool) -> bool {
     let same_type = written.element_type() == like.element_type();
     let value = match (Amount::of(written), written) {
         (Amount::Exact(value) | Amount::Fraction(value) | Amount::About(value), _) => Some(value),
-        // A sum may be larger than an amount may be.
+        // A sum may be larger than a single amount.
         (Amount::None, Bson::Decimal128(number)) => self::units(&number.to_string()).map(|(units, _)| units),
         (Amount::None, _) => None,
     };

@@ -28,7 +28,7 @@ pub(crate) fn check(rule: &str, collection: &str) -> Check {
 }
 
 async fn all(database: &Database) -> BTreeMap<i64, Document> {
-    // Raw, since `{"$numberLong": "5"}` would be read as a number otherwise.
+    // Raw documents, because {"$numberLong": "5"} would be deserialized as a number otherwise.
     let found = database.collection::<RawDocumentBuf>("accounts").find(doc! {}).await.unwrap();
     let found: Vec<_> = found.try_collect().await.unwrap();
     let whole = |account: RawDocumentBuf| Document::try_from(&*account).unwrap();
@@ -61,7 +61,7 @@ impl Round {
             accounts.insert(id, account);
         }
         let mut round = Self { kind, accounts, lines, typed: rng.one_in(2), empty_inputs: rng.one_in(3) };
-        // A third are right, as far as they can be, so that clean is said as well.
+        // A third of the accounts are right as far as possible, so that clean results occur as well.
         for id in 0..ACCOUNTS {
             let right = round.sum(id).filter(|_| rng.one_in(3)).and_then(|sum| {
                 (sum.units % oracle::ONE == 0).then(|| i64::try_from(sum.units / oracle::ONE).ok()).flatten()
@@ -80,7 +80,7 @@ impl Round {
         }
         let of = self.lines.iter().filter(|line| line.get("account") == Some(&Bson::Int64(id)));
         let sum = oracle::of_lines(of)?;
-        // An account without lines is unwound to one line without an amount.
+        // $unwind returns one line without an amount for an account without lines.
         (self.kind != Kind::Unwind || !sum.empty).then_some(sum)
     }
 
@@ -117,15 +117,15 @@ pub(crate) async fn play(client: &Client, database: &Database, kind: Kind, rng: 
     let before = all(database).await;
     let check = round.check();
     let options = PlanOptions::new(10_000).empty_inputs(round.empty_inputs);
-    let verdict = run(client, &check, SampleOptions { limit: 10_000, full_documents: false }).await.result;
+    let result = run(client, &check, SampleOptions { limit: 10_000, full_documents: false }).await.result;
     let planned = plan_with(client, &check, &options).await;
     if matches!(kind, Kind::UnwindTwice | Kind::Missing | Kind::MissingView) {
-        assert!(matches!(verdict, CheckResult::Failed(_)), "{verdict:?}");
+        assert!(matches!(result, CheckResult::Failed(_)), "{result:?}");
         assert!(planned.is_err(), "{planned:?}");
         count.not_begun += round.accounts.len() as u64;
         return;
     }
-    let wrong: BTreeSet<i64> = match verdict {
+    let wrong: BTreeSet<i64> = match result {
         CheckResult::Clean { .. } => BTreeSet::new(),
         CheckResult::Violated { sample, .. } => {
             sample.iter().map(|one| one.get_i64("_id").unwrap()).collect()
@@ -150,13 +150,13 @@ pub(crate) async fn play(client: &Client, database: &Database, kind: Kind, rng: 
         let id = step.id.as_i64().unwrap();
         let account = &before[&id];
         if !kind.is_embedded() && account.get("balance") == Some(&Bson::MinKey) {
-            // MongoDB's own stages lose it: that it is not what stands in the document is seen when it is made.
+            // MongoDB's own stages lose the difference; the repair detects it when it reads the stored value.
             continue;
         }
         let May::Set { units, like, about, .. } = round.may(id) else { panic!("{account}: {value:?}") };
         assert!(oracle::is_proven(value, units, &like, about), "{account}: {value:?}");
     }
-    // What is planned is looked at for all; one in four is made, with a transaction of its own.
+    // All plans are verified; one in four is applied, each in a transaction of its own.
     let first = rng.roll(ONE_IN);
     let is_made = |step: &&Step| step.id.as_i64().unwrap().unsigned_abs() % ONE_IN == first;
     let made = stream::iter(planned.steps.iter().filter(is_made))
@@ -176,7 +176,8 @@ pub(crate) async fn play(client: &Client, database: &Database, kind: Kind, rng: 
         let sum = round.sum(*id);
         if bytes(now) == bytes(account) {
             let right = oracle::audit(account.get("balance"), sum, kind == Kind::Tolerant) != Say::Wrong;
-            // MongoDB's own stages make a text of a symbol, say: then a repair sees that it is not what stands there.
+            // MongoDB's own stages may convert a symbol to a string: the repair detects that the stored value
+            // differs.
             let is_other =
                 matches!(account.get("balance"), Some(Bson::Symbol(_) | Bson::Undefined | Bson::MinKey));
             let must = matches!(may, May::Set { must: true, .. }) && (kind.is_embedded() || !is_other);
@@ -195,7 +196,7 @@ pub(crate) async fn play(client: &Client, database: &Database, kind: Kind, rng: 
     take_back(&repairer, &check, &before, database, rng, count).await;
 }
 
-/// The undo puts back every byte, also where the inputs are gone.
+/// The undo restores every byte, even if the inputs are gone.
 async fn take_back(
     repairer: &txnscope_checks::repair::Repairer,
     check: &Check,
@@ -209,7 +210,7 @@ async fn take_back(
     }
     database.collection::<Document>("lines").drop().await.unwrap();
     let made = records(repairer, UndoSelector::Run(repairer.run())).await.unwrap();
-    // What stood in the place of a number may have been anything.
+    // The replaced value may have had any type.
     let options = UndoOptions::new().any_value(true);
     let undone = stream::iter(&made)
         .map(async |stored| undo_with(repairer, check, stored.record().unwrap(), options).await.unwrap());
@@ -218,7 +219,7 @@ async fn take_back(
         count.undone += 1;
     }
     for (id, account) in all(database).await {
-        // A field that was missing is so again; one that was there stands where it stood.
+        // A field that was missing is removed again; any other field keeps its position.
         assert_eq!(bytes(&account), bytes(&before[&id]));
     }
 }
