@@ -1,4 +1,4 @@
-//! Bad input: what a fuzz target begins with, damaged.
+//! Corrupted input: the seeds of a fuzz target with random bytes replaced.
 
 use std::path::PathBuf;
 
@@ -8,8 +8,8 @@ use proptest::test_runner::{Config, TestRunner};
 
 use crate::workspace;
 
-/// What is put somewhere in place of something else: what parsers stumble over.
-const ODD: &[&[u8]] = &[
+/// Byte sequences that parsers often mishandle; they replace parts of a seed.
+const CORRUPT_VALUES: &[&[u8]] = &[
     b"",
     b"\0",
     b"\"",
@@ -30,12 +30,12 @@ const ODD: &[&[u8]] = &[
     b"%",
 ];
 
-/// Hands what is in `fuzz/seeds/TARGET` and in those files of the workspace to `read`, and after it so many damaged
-/// copies of it.
+/// Passes the seeds in `fuzz/seeds/TARGET` and the given files of the workspace to `read`, and then `cases` corrupted
+/// copies of them.
 ///
 /// # Panics
 ///
-/// If `read` does; the least damage that makes it so is printed. Also if there is no seed.
+/// If `read` panics; the smallest corruption that causes the panic is printed. Also if there is no seed.
 pub fn assert_no_panic(target: &str, more: &[&str], cases: u32, read: impl Fn(&[u8])) {
     let folder = workspace().join("fuzz/seeds").join(target);
     let mut files: Vec<PathBuf> = more.iter().map(|file| workspace().join(file)).collect();
@@ -47,12 +47,12 @@ pub fn assert_no_panic(target: &str, more: &[&str], cases: u32, read: impl Fn(&[
         files.iter().map(|file| std::fs::read(file).expect("the seed can be read")).collect();
     assert!(!seeds.is_empty(), "{} has no seed", folder.display());
     seeds.iter().for_each(|seed| read(seed));
-    let damages = prop::collection::vec((any::<Index>(), 0_usize..40, odd()), 1..6);
+    let damages = prop::collection::vec((any::<Index>(), 0_usize..40, corrupt_value()), 1..6);
     let input = (prop::sample::select(seeds), damages).prop_map(|(mut bytes, damages)| {
-        for (place, length, odd) in damages {
+        for (place, length, corrupt_value) in damages {
             let begin = place.index(bytes.len() + 1);
             let end = bytes.len().min(begin + length);
-            bytes.splice(begin..end, odd);
+            bytes.splice(begin..end, corrupt_value);
         }
         bytes
     });
@@ -66,6 +66,9 @@ pub fn assert_no_panic(target: &str, more: &[&str], cases: u32, read: impl Fn(&[
     }
 }
 
-fn odd() -> impl Strategy<Value = Vec<u8>> {
-    prop_oneof![prop::sample::select(ODD).prop_map(<[u8]>::to_vec), prop::collection::vec(any::<u8>(), 0..4),]
+fn corrupt_value() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        prop::sample::select(CORRUPT_VALUES).prop_map(<[u8]>::to_vec),
+        prop::collection::vec(any::<u8>(), 0..4),
+    ]
 }

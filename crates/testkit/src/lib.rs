@@ -1,7 +1,7 @@
 //! Real servers for tests: replica sets, failpoints, Prometheus, Alertmanager, and a matcher for scrapes.
 //!
-//! Whatever is started here listens on 127.0.0.1, on a port that is reserved for it, keeps its data in a temporary
-//! folder, and dies with the process that started it, however that dies.
+//! Everything that is started here listens on 127.0.0.1 on a reserved port, stores its data in a temporary folder,
+//! and ends with the process that started it, even if that is killed.
 
 mod alertmanager;
 pub mod amtool;

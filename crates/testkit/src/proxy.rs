@@ -1,4 +1,4 @@
-//! A network that fails on command: a TCP proxy that holds, slows or cuts what passes through it.
+//! A faulty network: a TCP proxy that holds back, delays or cuts connections on command.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};

@@ -1,4 +1,4 @@
-//! The fake member speaks to the driver, and says what it was told.
+//! Tests of the scripted member with the driver.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -83,10 +83,10 @@ async fn paused_server_responds_after_resume() {
     member.pause().unwrap();
     assert!(
         tokio::time::timeout(Duration::from_millis(300), ping()).await.is_err(),
-        "a frozen server answered"
+        "a paused server responded"
     );
     member.resume().unwrap();
-    wait::until("an answer after the thaw", async || Ok(ping().await?)).await.unwrap();
+    wait::until("a response after resuming", async || Ok(ping().await?)).await.unwrap();
 }
 
 /// The members know each other by their proxies as well, so that the set holds together through them.
@@ -100,9 +100,9 @@ async fn proxy_holds_back_one_application_only() {
     set.proxies()[0].set_for("held", ProxyMode::HoldAll);
     ping(&other).await.unwrap();
     let limit = Duration::from_millis(300);
-    assert!(tokio::time::timeout(limit, ping(&held)).await.is_err(), "what is held was answered");
+    assert!(tokio::time::timeout(limit, ping(&held)).await.is_err(), "a held request was answered");
     set.proxies()[0].set(ProxyMode::Forward);
-    wait::until("an answer", async || Ok(ping(&held).await?)).await.unwrap();
+    wait::until("a response", async || Ok(ping(&held).await?)).await.unwrap();
 
     set.member_mut(0).restart().await.unwrap();
     set.wait_in_sync().await.unwrap();
@@ -123,7 +123,7 @@ async fn failpoint_counts_how_often_it_fired() {
         failpoint.fired(Duration::from_secs(1)).await.unwrap();
         assert_eq!(failpoint.count().await.unwrap(), times);
     }
-    let idle = FailPoint::fail_command(&set.client().await.unwrap(), "nobody", data).await.unwrap();
+    let idle = FailPoint::fail_command(&set.client().await.unwrap(), "idle", data).await.unwrap();
     assert!(idle.fired(Duration::from_millis(100)).await.is_err());
 }
 
@@ -145,7 +145,7 @@ async fn prometheus_scrapes_itself() {
 
 #[tokio::test]
 async fn alertmanager_accepts_alert() {
-    let config = "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n";
+    let config = "route: {receiver: none}\nreceivers: [{name: none}]\n";
     let alertmanager = testkit::Alertmanager::start(config).await.unwrap();
     let alert = serde_json::json!([{"labels": {"alertname": "Test"}}]);
     alertmanager.send(&alert).await.unwrap();

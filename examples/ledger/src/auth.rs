@@ -1,4 +1,4 @@
-//! The bearer token.
+//! Authentication with a bearer token.
 
 use std::fmt;
 
@@ -12,18 +12,18 @@ use subtle::ConstantTimeEq;
 use crate::error::AppError;
 use crate::state::Ledger;
 
-/// What a client must know. Only its digest is kept, so that it can be compared in constant time whatever its
-/// length, and appears nowhere.
+/// The token of the clients. Only its digest is stored, so that it can be compared in constant time for any length,
+/// and never appears in a log.
 #[derive(Clone, Copy)]
 pub struct Token([u8; 32]);
 
 impl Token {
-    /// A token of visible ASCII characters, as a header can carry it. White space around it is dropped: a file
-    /// usually ends with a new line.
+    /// A token of visible ASCII characters, which a header can carry. Surrounding white space is trimmed, because a
+    /// file usually ends with a line break.
     ///
     /// # Errors
     ///
-    /// If nothing is left of it, or if it has characters inside that no header can carry.
+    /// If the token is empty, or contains characters that a header cannot carry.
     pub fn new(text: &str) -> Result<Self, TokenError> {
         match text.trim() {
             "" => Err(TokenError::Empty),
@@ -47,19 +47,19 @@ impl fmt::Debug for Token {
     }
 }
 
-/// Why a text is no token.
+/// The error of an invalid token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokenError {
-    /// Nothing.
+    /// The token is empty.
     #[error("the token is empty")]
     Empty,
-    /// White space, control characters or letters beyond ASCII.
+    /// The token contains white space, control characters or non-ASCII letters.
     #[error("the token must consist of visible ASCII characters, without spaces inside")]
     Unsendable,
 }
 
-/// Lets a request pass that brings the token.
+/// Middleware that rejects requests without the token.
 pub(crate) async fn require_token(
     State(ledger): State<Ledger>,
     request: Request,
@@ -72,7 +72,7 @@ pub(crate) async fn require_token(
     }
 }
 
-/// The credentials of `Authorization: Bearer …`; the scheme's case is of no matter.
+/// The credentials of `Authorization: Bearer …`; the scheme is case insensitive.
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return None };

@@ -1,4 +1,4 @@
-//! What went wrong in the database, in words for the log and a reason for the metrics. Neither goes to a client.
+//! Database errors, with a text for the log and a reason for the metrics. Neither is sent to a client.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use txnscope::{Reason, TransactionError};
 use crate::stored::Unreadable;
 use crate::transaction::WorkError;
 
-/// A database fault.
+/// A database error.
 #[derive(Debug)]
 pub(crate) struct DbError {
     pub(crate) reason: Reason,
@@ -21,28 +21,28 @@ pub(crate) struct DbError {
 }
 
 impl DbError {
-    /// Nothing came back in that time.
+    /// The deadline was exceeded.
     pub(crate) fn deadline(waited: Duration) -> Self {
-        let text = format!("no answer from the database within {waited:?}");
+        let text = format!("no response from the database within {waited:?}");
         Self { reason: Reason::TIMEOUT, away: true, text, unreadable: None }
     }
 
-    /// An end that the runner does not have today.
+    /// An outcome of the transaction runner that this version does not know.
     pub(crate) fn unexpected(error: &TransactionError<WorkError>) -> Self {
         Self { reason: error.reason(), away: false, text: error.to_string(), unreadable: None }
     }
 
-    /// The same, under another reason.
+    /// The same error with another reason.
     pub(crate) fn counted_as(self, reason: Reason) -> Self {
         Self { reason, ..self }
     }
 
-    /// The document that cannot be read, and where in it.
+    /// A document that cannot be deserialized.
     pub(crate) fn unreadable(&self) -> Option<(&str, &str)> {
         self.unreadable.as_ref().map(|(document, field)| (document.as_str(), field.as_str()))
     }
 
-    /// Whether the database is away rather than unwilling: another try may find it back.
+    /// Whether the database is unavailable, so that a retry may succeed.
     pub(crate) fn is_away(&self) -> bool {
         self.away
     }
@@ -59,7 +59,7 @@ impl From<Error> for DbError {
             Reason::MAX_TIME_EXPIRED,
             Reason::OVERLOADED,
         ];
-        // The kind alone: the driver's own form adds the server's reply as bytes, which helps nobody.
+        // Only the kind: the driver's own form adds the bytes of the server's reply, which are of no use in a log.
         Self { reason, away: away.contains(&reason), text: error.kind.to_string(), unreadable: None }
     }
 }

@@ -1,5 +1,5 @@
-//! Values that look different in MongoDB and in JSON: an id is an ObjectId here and a string there, a time a date
-//! and an RFC 3339 string. One struct with one `Serialize` then describes both the document and the answer.
+//! Values with different forms in MongoDB and in JSON: an id is an ObjectId or a string, a time is a date or an RFC
+//! 3339 string. One struct with one `Serialize` describes both the document and the response.
 
 use std::fmt;
 
@@ -29,7 +29,7 @@ impl fmt::Display for Id {
     }
 }
 
-/// A moment, to the millisecond.
+/// A point in time, with milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 #[serde(transparent)]
 pub(crate) struct At(pub(crate) DateTime);
@@ -50,17 +50,17 @@ impl Serialize for At {
     }
 }
 
-/// Always with milliseconds, so that times sort as texts too.
+/// The text always has milliseconds, so that times sort as strings too.
 fn rfc3339(at: DateTime) -> Result<String, mongodb::bson::error::Error> {
     let text = at.try_to_rfc3339_string()?;
     let seconds = text.split(['.', 'Z']).next().unwrap_or(&text);
     Ok(format!("{seconds}.{:03}Z", at.timestamp_millis().rem_euclid(1000)))
 }
 
-/// A value as MongoDB stores it, to be part of an update.
+/// Serializes a value as MongoDB stores it, for use in an update.
 ///
-/// It goes through the raw form, as inserts do: the driver's conversion to a `Document` itself asks for the
-/// readable form, in which an id would be a string.
+/// The value is serialized via raw BSON, as inserts are: the driver's conversion to a `Document` uses the
+/// human-readable form, in which an id would be a string.
 pub(crate) fn stored<T: Serialize>(value: &T) -> Result<Document, Error> {
     Ok(Document::try_from(serialize_to_raw_document_buf(value)?)?)
 }

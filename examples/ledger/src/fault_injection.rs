@@ -1,7 +1,7 @@
-//! Ledgers that are wrong on purpose, each with a fault that backends really have: whoever claims to find faults is
-//! tried on them.
+//! Mutants: ledgers with a deliberate defect that real backends have, on which the tools that detect defects are
+//! tested.
 //!
-//! They exist only in tests, behind a feature and a constructor of their own; the binary has no way to become one.
+//! They exist only in tests, behind a feature and a separate constructor; the binary cannot enable them.
 
 use axum::Router;
 use axum::extract::State;
@@ -26,21 +26,19 @@ use crate::response::Reply;
 use crate::state::Ledger;
 use crate::transaction::{Abort, Work, WorkError};
 
-/// What is wrong.
+/// The defect of a mutant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Mutant {
-    /// The same statements as ever, and no transaction around them: what fails half-way stays half-done, and what was
-    /// read may be out of date.
+    /// The usual statements without a transaction: a failure leaves partial changes, and reads may be outdated.
     NoTransaction,
-    /// Whether there is enough money, or whether something is done already, is looked up before the transaction
-    /// begins, and nobody looks again.
+    /// Balances and states are checked before the transaction begins, and not again within it.
     ChecksOutside,
 }
 
 // ===== No transaction =====
 
-/// Work as that mutant does it.
+/// Runs work without a transaction.
 pub(crate) struct Mutated<'a, W> {
     pub(crate) work: &'a W,
     pub(crate) mutant: Option<Mutant>,
@@ -57,7 +55,8 @@ impl<W: Work> Work for Mutated<'_, W> {
         if self.mutant != Some(Mutant::NoTransaction) {
             return self.work.attempt(tx).await;
         }
-        // It is over before the first statement; one that is empty takes its place for the end of the attempt.
+        // The real transaction ends before the first statement; an empty one replaces it until the end of the
+        // attempt.
         tx.session().abort_transaction().await?;
         let outcome = self.work.attempt(tx).await;
         tx.session().start_transaction().await?;
@@ -65,10 +64,10 @@ impl<W: Work> Work for Mutated<'_, W> {
     }
 }
 
-// ===== Checks outside =====
+// ===== Checks outside of the transaction =====
 
-/// The routes that check first and then do it.
-pub(crate) fn contested() -> Router<Ledger> {
+/// The routes that check first and then write.
+pub(crate) fn concurrent_writes() -> Router<Ledger> {
     Router::new()
         .route("/retainers/{id}/consume", post(consume))
         .route("/payments/{id}/complete", post(complete))
@@ -76,7 +75,7 @@ pub(crate) fn contested() -> Router<Ledger> {
         .route("/bank-transfers/{id}/cancel", post(cancel))
 }
 
-/// Whether such a document is there now; a moment later it may not be.
+/// Whether such a document exists now; this may change at any moment.
 async fn holds<T: Send + Sync>(
     collection: &Collection<T>,
     filter: Document,
@@ -154,7 +153,7 @@ async fn cancel(
     ledger.write(key, Unchecked { data: ledger.data().clone(), what }).await
 }
 
-/// Done in a transaction, with nobody looking whether it may be.
+/// Writes in a transaction without checking.
 #[derive(Clone)]
 struct Unchecked {
     data: Collections,
@@ -169,7 +168,7 @@ enum What {
     Cancel { id: ObjectId, from: ObjectId, to: ObjectId, amount: Money, currency: String },
 }
 
-const GONE: Abort = WorkError::inconsistent("a document has vanished");
+const GONE: Abort = WorkError::inconsistent("a document no longer exists");
 
 impl Work for Unchecked {
     type Output = Reply;

@@ -1,4 +1,4 @@
-//! Whether the process lives, and whether it can work.
+//! Liveness and readiness probes.
 
 use std::time::Duration;
 
@@ -10,17 +10,17 @@ use crate::state::Ledger;
 
 const READY_WITHIN: Duration = Duration::from_secs(1);
 
-/// The process answers.
+/// Liveness: the process responds.
 pub(crate) async fn healthy() -> &'static str {
     "ledger is healthy\n"
 }
 
-/// The primary answers, within a second.
+/// Readiness: the primary responds within a second.
 pub(crate) async fn ready(State(ledger): State<Ledger>) -> (StatusCode, &'static str) {
     let admin = ledger.client().database("admin");
     let ping = admin.run_command(doc! { "ping": 1 });
     match tokio::time::timeout(READY_WITHIN, ping.into_future()).await {
         Ok(Ok(_)) => (StatusCode::OK, "ledger is ready\n"),
-        Ok(Err(_)) | Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n"),
+        Ok(Err(_)) | Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the database does not respond\n"),
     }
 }

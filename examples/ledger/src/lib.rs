@@ -1,8 +1,8 @@
-//! The reference backend: retainers, payments and bank transfers on real MongoDB transactions, seen through
+//! The reference backend: retainers, payments and bank transfers on real MongoDB transactions, instrumented with
 //! txnscope's layer.
 //!
 //! Each movement of money is one transaction: the balance, the two lines of the general ledger and, if the client
-//! sent an `Idempotency-Key`, the record of the answer are written together or not at all.
+//! sent an `Idempotency-Key`, the record of the response are written together or not at all.
 //!
 //! ```no_run
 //! # async fn run() -> anyhow::Result<()> {

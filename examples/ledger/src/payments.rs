@@ -1,4 +1,4 @@
-//! Payments: money that customers owe until they are completed.
+//! Payments, which customers owe until they are completed.
 
 use axum::extract::State;
 use mongodb::bson::oid::ObjectId;
@@ -55,7 +55,7 @@ enum Status {
 }
 
 impl Payment {
-    /// Money moves when a payment is completed, whether that is at once or later.
+    /// Money moves when a payment is completed, immediately or later.
     async fn post(&self, data: &Collections, tx: &mut Transaction) -> Result<(), Abort> {
         let entry = Entry {
             // One payment is one movement.
@@ -71,7 +71,7 @@ impl Payment {
         Ok(entry.post(data, tx).await?)
     }
 
-    /// An invoice is paid once. The unique indexes hold that too, but they would abort the transaction.
+    /// An invoice is paid once. The unique indexes enforce this too, but they would abort the transaction.
     async fn check_invoice(&self, data: &Collections, tx: &mut Transaction) -> Result<(), Abort> {
         let Some(invoice) = &self.invoice_id else { return Ok(()) };
         match raw(&data.payments).find_one(invoices::paid(invoice)).session(tx).await? {
@@ -80,7 +80,7 @@ impl Payment {
         }
     }
 
-    /// As it is stored: a completed payment has the key of its invoice, of which there is one.
+    /// The stored form: a completed payment has the unique key of its invoice.
     fn document(&self) -> Result<Document, Error> {
         let mut document = stored(self)?;
         if let Some(invoice) = self.invoice_id.as_ref().filter(|_| self.status == Status::Completed) {
@@ -209,7 +209,7 @@ impl Work for Complete {
             Status::Failed => return Err(Rejection::PAYMENT_FAILED.into()),
             Status::Cancelled => return Err(Rejection::PAYMENT_CANCELLED.into()),
         }
-        // Of two that read `pending`, the second one's update conflicts, and its next try reads `completed`.
+        // If two requests read `pending`, the second update conflicts, and its retry reads `completed`.
         let guard = doc! { "_id": id, "status": { "$in": ["pending", "processing"] } };
         let mut set = doc! { "status": "completed", "completedAt": at.0 };
         if let Some(invoice) = &payment.invoice_id {

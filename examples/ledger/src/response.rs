@@ -1,4 +1,4 @@
-//! An answer that was decided in a transaction: bytes that can be recorded and given again.
+//! A response that was decided in a transaction, as bytes that can be recorded and replayed.
 
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -14,9 +14,9 @@ use crate::operations::Rejection;
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
     pub(crate) body: String,
-    /// Why, if it is a rejection.
+    /// The reason, if it is a rejection.
     pub(crate) rejected: Option<Reason>,
-    /// Whether the client is told what it was told before.
+    /// Whether the response is replayed from a record.
     pub(crate) replayed: bool,
 }
 
@@ -33,7 +33,8 @@ impl Reply {
 
     /// # Panics
     ///
-    /// If the value is none that JSON has: our documents are structs of strings, numbers and arrays.
+    /// If the value cannot be represented in JSON. Our documents are structs of strings, numbers and arrays, which
+    /// can.
     #[allow(clippy::expect_used, reason = "a document that cannot be JSON is a bug, not a state of the data")]
     fn new<T: Serialize>(status: StatusCode, name: &'static str, value: &T) -> Self {
         let body = serde_json::to_string(&Named(name, value)).expect("a document has a JSON form");

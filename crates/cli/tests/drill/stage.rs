@@ -30,7 +30,7 @@ impl Stage {
         let metrics = Metrics::isolated().unwrap();
         let mut settings = Settings::new(Token::new(TOKEN).unwrap());
         settings.registry = metrics.registry();
-        settings.take_turns = take_turns;
+        settings.serialize_transactions = take_turns;
         // A busy machine is no reason for the ledger to give up.
         settings.deadline = wait::LIMIT;
         let ledger = match mutant {

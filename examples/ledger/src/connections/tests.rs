@@ -1,4 +1,4 @@
-//! Clients that hold a connection, against a server with few places and short deadlines.
+//! Clients that hold connections, against a server with few connections and short deadlines.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::*;
 
 const SOON: Duration = Duration::from_millis(200);
-/// Longer than any test: what ends within it was not ended by a deadline.
+/// Longer than any test, so that no deadline ends a connection.
 const NEVER: Duration = Duration::from_secs(24 * 3_600);
 const ENDLESS: Deadlines = Deadlines { head: NEVER, answer: NEVER, last_answer: NEVER };
 /// More than the system buffers for a client that does not read.
@@ -22,9 +22,9 @@ struct Serving {
     address: SocketAddr,
     stop: CancellationToken,
     task: JoinHandle<()>,
-    /// Somebody has come to `/wait`.
+    /// Signals that a request has arrived at `/wait`.
     came: Arc<Notify>,
-    /// Lets go on what waits there.
+    /// Releases the requests that wait there.
     go: Arc<Notify>,
 }
 
@@ -58,10 +58,10 @@ impl Serving {
         stream
     }
 
-    /// A request that is being answered.
+    /// A request that is being handled.
     async fn waits(&self) -> TcpStream {
         let stream = self.says("POST /wait HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n").await;
-        timeout(wait::LIMIT, self.came.notified()).await.expect("it does not come");
+        timeout(wait::LIMIT, self.came.notified()).await.expect("the request must arrive");
         stream
     }
 
@@ -73,14 +73,15 @@ impl Serving {
 
     async fn ends(self) {
         self.stop.cancel();
-        timeout(wait::LIMIT, self.task).await.expect("it does not end").unwrap();
+        timeout(wait::LIMIT, self.task).await.expect("the server must stop").unwrap();
     }
 }
 
-/// All that comes until the connection is closed or reset.
+/// All bytes until the connection is closed or reset.
 async fn rest(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
-    let _ = timeout(wait::LIMIT, stream.read_to_end(&mut bytes)).await.expect("it stays open");
+    let _ =
+        timeout(wait::LIMIT, stream.read_to_end(&mut bytes)).await.expect("the connection must be closed");
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
@@ -118,7 +119,7 @@ async fn longest_idle_connection_is_evicted_for_new_one() {
         idle.push(serving.says("GET").await);
     }
     serving.answers().await;
-    // Those that came last may be there still, all others are not.
+    // The most recent connections may still be open, all others must be closed.
     rest(&mut used).await;
     for stream in &mut idle[..17] {
         rest(stream).await;
@@ -144,13 +145,16 @@ async fn client_that_reads_nothing_is_disconnected() {
     let serving = Serving::start(1, Deadlines { answer: SOON, ..ENDLESS }).await;
     let mut stuck = serving.says("GET /much HTTP/1.1\r\nhost: x\r\n\r\n").await;
     until_answered(&mut stuck).await;
-    // The one place is taken by an answer, and no idle connection can make room.
+    // The only connection has an active request, and no idle connection can be evicted.
     serving.answers().await;
-    assert!(rest(&mut stuck).await.len() < MUCH, "it has all of it");
+    assert!(
+        rest(&mut stuck).await.len() < MUCH,
+        "the client must be disconnected before it has received everything"
+    );
     serving.ends().await;
 }
 
-/// Each piece that it takes is progress, and yet the whole takes for ever.
+/// The client makes progress with each chunk, and yet would never finish.
 #[tokio::test]
 async fn client_that_reads_slowly_is_disconnected() {
     let serving = Serving::start(1, Deadlines { answer: SOON, ..ENDLESS }).await;
@@ -162,7 +166,7 @@ async fn client_that_reads_slowly_is_disconnected() {
         }
     };
     tokio::join!(serving.answers(), async {
-        timeout(wait::LIMIT, trickle).await.expect("it goes on for ever");
+        timeout(wait::LIMIT, trickle).await.expect("the client must be disconnected");
     });
     serving.ends().await;
 }

@@ -60,9 +60,8 @@ pub(crate) async fn play(client: &Client, database: &Database, rng: &mut Rng, co
     count.cases += groups.len() as u64;
     let all = groups.iter().flat_map(|(_, lines)| lines);
     database.collection::<Document>("gl").insert_many(all).await.unwrap();
-    let result = run(client, &check(RULE, "gl"), SampleOptions { limit: 10_000, full_documents: false })
-        .await
-        .result;
+    let result =
+        run(client, &check(RULE, "gl"), SampleOptions { limit: 10_000, full_documents: false }).await.result;
     let wrong: BTreeSet<String> = match result {
         CheckResult::Clean { .. } => BTreeSet::new(),
         CheckResult::Violated { sample, .. } => {
