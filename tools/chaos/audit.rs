@@ -1,6 +1,6 @@
 //! What must hold after a fault, of all books together, and what is excepted.
 
-use end_to_end::load::Tally;
+use end_to_end::load::Responses;
 use txnscope_catalog as catalog;
 
 use crate::counters::Counters;
@@ -25,7 +25,7 @@ pub(crate) enum Exception {
 pub(crate) fn audit(
     before: &Counters,
     after: &Counters,
-    answers: &Tally,
+    answers: &Responses,
     fault_run: &FaultRun,
 ) -> Vec<String> {
     let mut complaints = Vec::new();
@@ -76,7 +76,7 @@ fn each_book(after: &Counters, complaints: &mut Vec<String>) {
 }
 
 /// What the callers were told of is in the data, and nothing that they were told was not.
-fn money(before: &Counters, after: &Counters, answers: &Tally, complaints: &mut Vec<String>) {
+fn money(before: &Counters, after: &Counters, answers: &Responses, complaints: &mut Vec<String>) {
     let moved = after.movements - before.movements;
     let of = |kind| {
         answers
@@ -102,7 +102,7 @@ fn moves_money(operation: &str) -> bool {
 }
 
 /// What the layer counted is what the callers saw.
-fn callers(before: &Counters, after: &Counters, answers: &Tally, complaints: &mut Vec<String>) {
+fn callers(before: &Counters, after: &Counters, answers: &Responses, complaints: &mut Vec<String>) {
     let operations: std::collections::BTreeSet<_> = answers.keys().map(|(operation, _)| *operation).collect();
     for operation in operations {
         let of = |kind| {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use end_to_end::client::Client;
-use end_to_end::load::Tally;
+use end_to_end::load::Responses;
 use mongodb::bson::{Document, doc};
 use tempfile::TempDir;
 use testkit::{Prometheus, ReplicaSet, ReplicaSetOptions, Scrape, ScrapeJob, wait};
@@ -31,7 +31,7 @@ pub(crate) struct Environment {
     /// Of each member, past the proxies.
     pub(crate) each: Vec<mongodb::Client>,
     /// What was asked of the ledger beside the load, and answered.
-    pub(crate) beside: Tally,
+    pub(crate) beside: Responses,
     /// What was held after the first round.
     pub(crate) first: Option<Held>,
     _folder: TempDir,
@@ -80,7 +80,7 @@ impl Environment {
             checks,
             whole,
             each,
-            beside: Tally::new(),
+            beside: Responses::new(),
             first: None,
             _folder: folder,
         })

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use end_to_end::load::{Load, Tally, Targets};
+use end_to_end::load::{Load, Responses, Targets};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use testkit::wait;
@@ -81,7 +81,7 @@ pub(crate) async fn play(env: &mut Environment, fault: Fault, rate: u32, seed: u
     let ended = Instant::now();
     let after = Counters::quiet(env).await?;
     let quiet = ended.elapsed();
-    let mut answers = load.tally();
+    let mut answers = load.responses();
     for (answer, times) in &env.beside {
         *answers.entry(answer.clone()).or_default() += times;
     }
@@ -115,19 +115,19 @@ async fn scene(
     rng: &mut StdRng,
 ) -> Result<(FaultRun, Duration, [f64; 4])> {
     served(load, "callers to be served").await?;
-    let before = seen(&load.tally());
+    let before = seen(&load.responses());
     let fault_run = fault.play(env, rng).await?;
     let mended = Instant::now();
     served(load, "callers to be served again").await?;
-    let after = seen(&load.tally());
+    let after = seen(&load.responses());
     Ok((fault_run, mended.elapsed(), std::array::from_fn(|kind| after[kind] - before[kind])))
 }
 
 /// Waits until so many more have succeeded.
 async fn served(load: &Load, what: &str) -> Result<()> {
-    let before = seen(&load.tally())[0];
+    let before = seen(&load.responses())[0];
     wait::until(what, async || {
-        let now = seen(&load.tally())[0] - before;
+        let now = seen(&load.responses())[0] - before;
         ensure!(now >= SERVED, "{now} succeeded");
         Ok(())
     })
@@ -135,9 +135,9 @@ async fn served(load: &Load, what: &str) -> Result<()> {
 }
 
 /// How many were answered in which way.
-fn seen(tally: &Tally) -> [f64; 4] {
+fn seen(responses: &Responses) -> [f64; 4] {
     [Answer::Succeeded, Answer::Rejected, Answer::Failed, Answer::Unanswered].map(|kind| {
-        let of_kind = tally.iter().filter(|((_, answer), _)| Answer::of(answer) == kind);
+        let of_kind = responses.iter().filter(|((_, answer), _)| Answer::of(answer) == kind);
         of_kind.map(|(_, times)| number(*times)).sum()
     })
 }

@@ -31,7 +31,7 @@ pub(crate) async fn run(env: &Environment, length: Duration, rate: u32, seed: u6
         let mut looks = Vec::new();
         for turn in 1..=LOOKS {
             sleep_until(begun + length * turn / LOOKS).await;
-            let answered: u64 = load.tally().values().sum();
+            let answered: u64 = load.responses().values().sum();
             let look = look(env, begun.elapsed(), crate::audit::number(answered)).await?;
             say(&format!("  {:.0?}: {answered} answered; {}", look.after, look.held.line()));
             looks.push(look);

@@ -290,7 +290,7 @@ pub(crate) fn one_for_each(check: &Check, found: Option<&Document>) -> Result<()
         )
     } else {
         format!(
-            "`stages` of {} yield {came} documents for the _id {id}, so that none of their sums is complete: group by _id \
+            "`stages` of {} return {came} documents for the _id {id}, so that none of their sums is complete: group by _id \
              after $unwind, or sum the list itself",
             check.name
         )

@@ -54,12 +54,12 @@ fn invalid_promql_is_reported() {
 
 #[test]
 fn unexported_metric_is_reported() {
-    wrong("mongodb_mongod_replset_member_health == 0", "neither in the catalogue");
-    wrong("job:something:ratio_rate1h", "neither in the catalogue");
-    wrong("mongodb_up_bucket", "neither in the catalogue");
+    wrong("mongodb_mongod_replset_member_health == 0", "neither in the catalog");
+    wrong("job:something:ratio_rate1h", "neither in the catalog");
+    wrong("mongodb_up_bucket", "neither in the catalog");
     wrong("transaction_duration_seconds", "is a histogram");
     wrong(r#"{job="shop"}"#, "names no metric");
-    wrong("scalar(absent(nothing))", "neither in the catalogue");
+    wrong("scalar(absent(nothing))", "neither in the catalog");
 }
 
 #[test]

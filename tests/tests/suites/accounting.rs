@@ -1,4 +1,4 @@
-//! Three books of the same transactions: the callers', the driver's and the server's. They balance, exactly.
+//! Accounting: the counters of the callers, of the driver and of the server match exactly.
 
 #![allow(clippy::cast_precision_loss, reason = "counts, far below 2^53")]
 
@@ -27,7 +27,7 @@ enum Kind {
     Empty,
     Duplicate,
     Rejected,
-    /// No transaction at all, though the server keeps it in the same table.
+    /// Not a transaction, although the server keeps the operation in the same table.
     RetryableWrite,
 }
 
@@ -37,7 +37,7 @@ struct Work {
 }
 
 impl Work {
-    /// Whether it committed.
+    /// Whether the transaction committed.
     async fn job(&self, kind: Kind, number: usize) -> bool {
         let items = &self.items;
         let hot = i32::try_from(number % 3).unwrap();
@@ -99,7 +99,7 @@ impl Work {
     }
 }
 
-/// All jobs, thirty-two at a time; returns how many transactions the callers know to have committed.
+/// Runs all jobs, thirty-two at a time, and returns how many transactions the callers know to have committed.
 async fn jobs(work: &Arc<Work>, disturb: impl Future<Output = ()>) -> f64 {
     let (tasks, mut running) = (Arc::new(Semaphore::new(TASKS)), JoinSet::new());
     for number in 0..JOBS {
@@ -134,15 +134,15 @@ fn driver(metrics: &Metrics) -> Driver {
     let scrape = Scrape::parse(&metrics.render()).unwrap();
     let sum = |metric: &str, labels: &[(&str, &str)]| scrape.sum(metric, labels);
     let all = |what: &str| sum(&format!("mongodb_client_transactions_{what}"), &[]);
-    let unbegun = |cause| sum("mongodb_client_transactions_not_started_total", &[("cause", cause)]);
+    let not_started = |cause| sum("mongodb_client_transactions_not_started_total", &[("cause", cause)]);
     Driver {
         started: all("started_total"),
         committed: all("committed_total"),
         aborted: all("aborted_total"),
         unknown: all("unknown_total"),
         open: all("open"),
-        refused: unbegun("refused") + unbegun("not_sent"),
-        lost: unbegun("lost"),
+        refused: not_started("refused") + not_started("not_sent"),
+        lost: not_started("lost"),
         fenced: sum("mongodb_client_transaction_cleanups_total", &[("result", "fenced")]),
     }
 }
@@ -156,7 +156,7 @@ async fn work(set: &ReplicaSet) -> (Arc<Work>, Metrics) {
     (Arc::new(Work { runner, items }), metrics)
 }
 
-/// What the server has counted since then, when nothing is open any more.
+/// What the server has counted since then, once no transaction is open.
 async fn since(set: &ReplicaSet, work: &Work, before: &ServerCounters) -> [f64; 3] {
     work.runner.wait_idle().await;
     wait::until("nothing to be open on the server", async || {
@@ -180,16 +180,16 @@ async fn mixed_jobs(members: u8) {
     let committed = jobs(&work, async {}).await;
     let server = since(&set, &work, &before).await;
     let driver = driver(&metrics);
-    let books = metrics.render();
-    assert_eq!([driver.started, driver.committed, driver.aborted], server, "{books}");
+    let counters = metrics.render();
+    assert_eq!([driver.started, driver.committed, driver.aborted], server, "{counters}");
     assert_eq!(
         [driver.unknown, driver.open, driver.refused, driver.lost, driver.fenced],
         [0.0; 5],
-        "{books}"
+        "{counters}"
     );
-    assert_eq!(driver.committed, committed, "what the callers were told\n{books}");
-    // Each way to end is in the jobs, so none of these is a comparison of nothing with nothing.
-    assert!(driver.committed > 100.0 && driver.aborted > 150.0, "{books}");
+    assert_eq!(driver.committed, committed, "commits that the callers know\n{counters}");
+    // The jobs end in every possible way, so no comparison is of zero with zero.
+    assert!(driver.committed > 100.0 && driver.aborted > 150.0, "{counters}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -220,22 +220,22 @@ async fn election_driver_and_server_counters_match() {
     let committed = jobs(&work, election).await;
     let server = since(&set, &work, &before).await;
     let driver = driver(&metrics);
-    let books = format!("{server:?}\n{}", metrics.render());
-    assert_eq!(driver.started, driver.committed + driver.aborted + driver.unknown, "{books}");
-    // First statements that were refused never began, and the project itself has counted them. Of one whose connection
-    // was lost, or that a member answered while it stepped down, nobody can know.
+    let counters = format!("{server:?}\n{}", metrics.render());
+    assert_eq!(driver.started, driver.committed + driver.aborted + driver.unknown, "{counters}");
+    // First statements that were refused never started a transaction, which the library counts. If a connection was
+    // lost, or a member stepped down, this cannot be determined.
     let begun = driver.started - driver.refused + driver.fenced;
-    assert!((begun - driver.lost..=begun).contains(&server[0]), "{books}");
-    assert_eq!(committed, driver.committed, "what the callers were told\n{books}");
-    // The data says who is right: each commit of a contended job inserted one document.
+    assert!((begun - driver.lost..=begun).contains(&server[0]), "{counters}");
+    assert_eq!(committed, driver.committed, "commits that the callers know\n{counters}");
+    // The data is the reference: each commit of a contended job has inserted one document.
     let scrape = Scrape::parse(&metrics.render()).unwrap();
     let contended = scrape.sum("mongodb_client_transactions_committed_total", &[("operation", "contended")]);
     let written = work.items.count_documents(doc! {"job": {"$exists": true}}).await.unwrap();
-    assert_eq!(written as f64, contended, "{books}");
-    // The old primary may have counted a commit that it then rolled back. The new one told its client that there is
-    // no such transaction.
+    assert_eq!(written as f64, contended, "{counters}");
+    // The old primary may have counted a commit that was rolled back. The new one reported to the client that there
+    // is no such transaction.
     let rolled_back =
         scrape.sum("mongodb_client_transactions_aborted_total", &[("reason", "no_such_transaction")]);
     let most = driver.committed + driver.unknown + rolled_back;
-    assert!((driver.committed..=most).contains(&server[1]), "{books}");
+    assert!((driver.committed..=most).contains(&server[1]), "{counters}");
 }

@@ -1,4 +1,4 @@
-//! Who holds that transaction? The server does not know, the backend does, and the sidecar brings them together.
+//! Attribution of open transactions to operations: the sidecar joins the server's view with the backend's.
 
 use std::time::Duration;
 
@@ -26,9 +26,9 @@ async fn idle_transaction_is_attributed_to_its_operation() {
 
     let client = set.client().await.unwrap();
     let items = client.database("shop").collection("items");
-    let mut nobodys = client.start_session().await.unwrap();
-    nobodys.start_transaction().await.unwrap();
-    items.insert_one(doc! {"by": "nobody"}).session(&mut nobodys).await.unwrap();
+    let mut unknown_session = client.start_session().await.unwrap();
+    unknown_session.start_transaction().await.unwrap();
+    items.insert_one(doc! {"by": "unknown"}).session(&mut unknown_session).await.unwrap();
 
     let runner = TransactionRunner::with_registry(&client, backend.metrics.registry());
     let (end, ended) = oneshot::channel::<()>();
@@ -51,12 +51,12 @@ async fn idle_transaction_is_attributed_to_its_operation() {
     };
     let (committed, ()) = tokio::join!(job, look);
     committed.unwrap();
-    nobodys.abort_transaction().await.unwrap();
+    unknown_session.abort_transaction().await.unwrap();
     shows(&sidecar, [0.0, 0.0]).await;
 
-    // A backend that is away costs its own families, and nothing else.
-    nobodys.start_transaction().await.unwrap();
-    items.insert_one(doc! {"by": "nobody"}).session(&mut nobodys).await.unwrap();
+    // A backend that does not respond affects its own metric families only.
+    unknown_session.start_transaction().await.unwrap();
+    items.insert_one(doc! {"by": "unknown"}).session(&mut unknown_session).await.unwrap();
     backend.server.shutdown().await.unwrap();
     wait::until("the join to fail for want of the backend", async || {
         let page = Scrape::get(&metrics_url(&sidecar)).await?;
@@ -69,11 +69,11 @@ async fn idle_transaction_is_attributed_to_its_operation() {
     })
     .await
     .unwrap();
-    nobodys.abort_transaction().await.unwrap();
+    unknown_session.abort_transaction().await.unwrap();
     sidecar.shutdown().await;
 }
 
-/// Waits until so many are idle of the job and of nobody that the backend knows.
+/// Waits until this many transactions are idle, of the job and of operations that the backend does not know.
 async fn shows(sidecar: &Sidecar, expected: [f64; 2]) {
     wait::until("the operations of what is open", async || {
         let page = Scrape::get(&metrics_url(sidecar)).await?;

@@ -1,4 +1,4 @@
-//! The ledger and the sidecar inside the test's own process, so that a failure shows all of it.
+//! The ledger and the sidecar inside the test's own process, so that a failure shows all their output.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use txnscope_sidecar::{Config, Sidecar};
 
 const TOKEN: &str = "token-for-tests";
 
-/// A ledger that serves, with books of its own.
+/// A running ledger, with metrics of its own.
 pub(crate) struct Backend {
     pub(crate) server: Server,
     pub(crate) metrics: Metrics,
@@ -38,12 +38,12 @@ impl Backend {
         format!("http://{}/metrics", self.server.address())
     }
 
-    /// The page, without the way over HTTP.
+    /// The metrics page, rendered without HTTP.
     pub(crate) fn scrape(&self) -> Scrape {
         Scrape::parse(&self.metrics.render()).unwrap()
     }
 
-    /// A request as it goes over the wire, for clients that are not polite.
+    /// Sends raw bytes, for clients that violate HTTP.
     pub(crate) fn post(&self, path: &str, body: &str) -> Vec<u8> {
         format!(
             "POST {path} HTTP/1.1\r\nhost: ledger\r\nauthorization: Bearer {TOKEN}\r\n\
@@ -54,12 +54,12 @@ impl Backend {
     }
 }
 
-/// A sidecar that polls often.
+/// A sidecar with a short poll interval.
 pub(crate) async fn sidecar(uri: &str) -> Sidecar {
     sidecar_with(uri, None).await
 }
 
-/// One that runs checks as well.
+/// A sidecar with a short poll interval that also runs checks.
 pub(crate) async fn sidecar_with(uri: &str, checks: Option<Checks>) -> Sidecar {
     let mut config = Config::new(uri);
     config.checks = checks;
@@ -68,7 +68,7 @@ pub(crate) async fn sidecar_with(uri: &str, checks: Option<Checks>) -> Sidecar {
     Sidecar::start(config).await.unwrap()
 }
 
-/// The ledger's own checks and some more, so often that a test need not wait.
+/// The ledger's own checks and some more, with short intervals.
 pub(crate) fn frequent_checks(more: &str) -> Checks {
     let path = testkit::workspace().join("examples/ledger/checks.toml");
     let text = std::fs::read_to_string(path).unwrap();
@@ -81,7 +81,7 @@ pub(crate) fn metrics_url(sidecar: &Sidecar) -> String {
     format!("http://{}/metrics", sidecar.local_addr())
 }
 
-/// The server's own `transactions` section, summed over the members: what any other book is measured by.
+/// The server's own `transactions` section, summed over the members: the reference for all other counters.
 pub(crate) struct ServerCounters {
     pub(crate) started: i64,
     pub(crate) committed: i64,
@@ -90,17 +90,17 @@ pub(crate) struct ServerCounters {
 }
 
 pub(crate) async fn server_counters(set: &ReplicaSet) -> ServerCounters {
-    let mut books = ServerCounters { started: 0, committed: 0, aborted: 0, open: 0 };
+    let mut counters = ServerCounters { started: 0, committed: 0, aborted: 0, open: 0 };
     for member in set.members() {
         let status = member.admin(mongodb::bson::doc! {"serverStatus": 1}).await.unwrap();
         let transactions = status.get_document("transactions").unwrap();
         let number = |field: &str| transactions.get_i64(field).unwrap();
-        books.started += number("totalStarted");
-        books.committed += number("totalCommitted");
-        books.aborted += number("totalAborted");
-        books.open += number("currentOpen");
+        counters.started += number("totalStarted");
+        counters.committed += number("totalCommitted");
+        counters.aborted += number("totalAborted");
+        counters.open += number("currentOpen");
     }
-    books
+    counters
 }
 
 /// Waits until no transaction is open on the server and no operation is in flight.
@@ -118,7 +118,7 @@ pub(crate) async fn quiet(set: &ReplicaSet, backend: &Backend) {
     .unwrap();
 }
 
-/// The number of operations that ended with that outcome; with any, if it is empty.
+/// The number of operations with that outcome; with any outcome, if it is empty.
 pub(crate) fn ended(scrape: &Scrape, labels: &[(&str, &str)]) -> f64 {
     scrape.sum(&format!("{}_count", catalog::TRANSACTION_DURATION.name), labels)
 }

@@ -1,11 +1,12 @@
-//! Which crate may know which. The table below is the architecture; `cargo metadata` says what is.
+//! The allowed dependencies between crates. The table below is the architecture, compared with `cargo metadata`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 use serde_json::Value;
 
-/// What each crate may depend on, besides crates that are not ours. Dev-dependencies are free: see the next table.
+/// The workspace crates on which each crate may depend. Dev-dependencies are not restricted, except by the next
+/// table.
 const ARROWS: &[(&str, &[&str])] = &[
     ("txnscope-catalog", &[]),
     ("txnscope", &["txnscope-catalog"]),
@@ -19,7 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("ledger", &["txnscope", "txnscope-mongo"]),
     ("testkit", &[]),
-    // Its library holds clients, load and the check of queries; what it tests are dev-dependencies.
+    // Its library contains clients, load and the check of queries; the tested crates are dev-dependencies.
     ("end-to-end", &["txnscope-catalog"]),
     ("cost", &["txnscope"]),
     (
@@ -50,10 +51,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("xtask", &["txnscope-catalog"]),
 ];
 
-/// Crates that are for development only: what ships points at them with dev-dependencies only.
+/// Crates for development only: shipped crates may only have them as dev-dependencies.
 const DEV_ONLY: &[&str] = &["benches", "cost", "testkit", "end-to-end", "tools", "xtask"];
 
-/// What the bare tower layer must compile without.
+/// Crates without which the bare tower layer must compile.
 const OPTIONAL: &[(&str, &[&str])] = &[("txnscope", &["axum", "http", "mongodb"])];
 
 struct Dependency {
@@ -107,7 +108,7 @@ fn crates_depend_only_on_allowed_crates() {
     }
 }
 
-/// A deployment's URI is parsed in one place, by the driver. A piece of one that is cut out elsewhere may be a password.
+/// A URI is parsed in one place, by the driver. A part that is cut out elsewhere may be a password.
 #[test]
 fn only_one_crate_parses_uris() {
     let cuts = [

@@ -1,4 +1,4 @@
-//! Callers who leave at random moments: each counts once, as cancelled, and nothing is left open behind them.
+//! Callers who disconnect at random moments: each counts once, as cancelled, and no transaction stays open.
 
 use std::time::Duration;
 
@@ -30,8 +30,8 @@ async fn disconnects_are_counted_as_cancelled_operations() {
     }
     let before = server_counters(&set).await;
 
-    // Each statement of the ledger takes so long that leaving hits every one of them: the first, the last, the
-    // commit. It makes three, so that hardly anybody is answered before he leaves.
+    // Each of the ledger's three statements is delayed, so that disconnects hit all of them, including the commit,
+    // and almost no request is answered before.
     let slow = doc! {
         "failCommands": ["find", "findAndModify", "update", "insert", "aggregate", "commitTransaction"],
         "blockConnection": true,
@@ -57,7 +57,7 @@ async fn disconnects_are_counted_as_cancelled_operations() {
         })
         .await
         .unwrap();
-        // The random moment is what is tested, not something that is waited for.
+        // The random delay is what is tested, not a wait for a condition.
         let leave = callers.into_iter().map(|caller| {
             let moment = Duration::from_millis(rng.random_range(0..2_400));
             async move {
@@ -76,10 +76,10 @@ async fn disconnects_are_counted_as_cancelled_operations() {
     let all = (ROUNDS * AT_ONCE) as f64;
     let cancelled = ended(&scrape, &[operation[0], ("outcome", "cancelled")]);
     let succeeded = ended(&scrape, &[operation[0], ("outcome", "succeeded")]);
-    // One whose answer was on its way when he left has been answered, as far as anybody can know.
+    // If the response was already on its way, the request counts as answered.
     assert_eq!(cancelled + succeeded, all, "{}", backend.metrics.render());
     assert!(succeeded >= answered as f64, "{answered} were answered, {succeeded} counted as that");
-    // A busy machine lets some leave late. That all are counted does not depend on how many did.
+    // On a busy machine some disconnect late. All are counted in any case.
     assert!(cancelled >= all * 0.5, "{cancelled} of {all}");
     let failures = catalog::TRANSACTION_FAILURES.name;
     let counted = scrape.sum(failures, &[operation[0], ("outcome", "cancelled"), ("reason", "cancelled")]);
@@ -87,7 +87,7 @@ async fn disconnects_are_counted_as_cancelled_operations() {
     assert_eq!(scrape.sum(failures, &operation), cancelled);
     assert_eq!(scrape.sum(catalog::CONCURRENT_OPERATIONS.name, &[]), 0.0);
 
-    // A commit that had been sent was not taken back; anything else was. The balances say which.
+    // A commit that was already sent takes effect; all others do not. The balances tell.
     let after = server_counters(&set).await;
     let committed = after.committed - before.committed;
     let mut consumed = 0;

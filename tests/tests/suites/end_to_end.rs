@@ -1,4 +1,4 @@
-//! The main job: real money-moving transactions on a real replica set, seen from both sides in a real Prometheus.
+//! End to end: real money-moving transactions on a real replica set, and both sides in a real Prometheus.
 
 use anyhow::{Context, ensure};
 use end_to_end::load::{Load, Targets};
@@ -32,11 +32,11 @@ async fn prometheus_scrapes_both_sides_and_counters_match() {
     tokio::join!(load.run(&client, &targets, 30, until, 7), look);
     quiet(&set, &backend).await;
 
-    // What the callers were told is what the layer counted.
+    // The layer's counters match the responses that the callers received.
     let scrape = backend.scrape();
-    for ((operation, answer), times) in load.tally() {
+    for ((operation, answer), times) in load.responses() {
         let of = |outcome| ended(&scrape, &[("operation", operation), ("outcome", outcome)]);
-        let left = load.tally().get(&(operation, "gone".to_owned())).copied().unwrap_or(0);
+        let left = load.responses().get(&(operation, "gone".to_owned())).copied().unwrap_or(0);
         let (outcome, counted) = match answer.as_str() {
             "200" | "201" => ("succeeded", of("succeeded")),
             "400" => ("rejected", of("rejected")),
@@ -45,21 +45,21 @@ async fn prometheus_scrapes_both_sides_and_counters_match() {
             other => panic!("{operation} was answered {other} {times} times"),
         };
         #[allow(clippy::cast_precision_loss, reason = "far below 2^53")]
-        let (told, at_most) = (times as f64, (times + left + opened(operation)) as f64);
+        let (known, at_most) = (times as f64, (times + left + opened(operation)) as f64);
         assert!(
-            (told..=at_most).contains(&counted),
-            "{operation}: {told} callers were told {answer}, {left} left, {counted} counted as {outcome}"
+            (known..=at_most).contains(&counted),
+            "{operation}: {known} callers received {answer}, {left} left, {counted} counted as {outcome}"
         );
     }
 
-    // What the server says is what the sidecar shows, and between them and the callers nothing is lost.
-    let books = server_counters(&set).await;
-    assert_eq!(books.started, books.committed + books.aborted + books.open);
+    // The sidecar exports the server's counters, and they match those of the callers.
+    let counters = server_counters(&set).await;
+    assert_eq!(counters.started, counters.committed + counters.aborted + counters.open);
     let page = wait::until("the sidecar to have seen the last transaction", async || {
         let page = Scrape::get(&metrics_url(&sidecar)).await?;
         let shown = page.sum("mongodb_transactions_started_total", &[]);
         #[allow(clippy::cast_precision_loss, reason = "far below 2^53")]
-        let started = books.started as f64;
+        let started = counters.started as f64;
         ensure!(shown == started, "{shown} of {started}");
         Ok(page)
     })
@@ -68,18 +68,19 @@ async fn prometheus_scrapes_both_sides_and_counters_match() {
     let shown = |what: &str| page.sum(&format!("mongodb_transactions_{what}"), &[]);
     assert_eq!(shown("started_total"), shown("committed_total") + shown("aborted_total") + shown("open"));
     let succeeded = ended(&scrape, &[("outcome", "succeeded")]);
-    let not_told = ended(&scrape, &[("outcome", "cancelled")]) + ended(&scrape, &[("outcome", "failed")]);
+    let unknown_results =
+        ended(&scrape, &[("outcome", "cancelled")]) + ended(&scrape, &[("outcome", "failed")]);
     let committed = shown("committed_total");
     assert!(
-        (succeeded..=succeeded + not_told).contains(&committed),
-        "{committed} committed, {succeeded} succeeded, {not_told} not told"
+        (succeeded..=succeeded + unknown_results).contains(&committed),
+        "{committed} committed, {succeeded} succeeded, {unknown_results} without a known result"
     );
 
     backend.server.shutdown().await.unwrap();
     sidecar.shutdown().await;
 }
 
-/// What `Targets::open` created, outside of the load.
+/// The operations of `Targets::open`, outside of the load.
 fn opened(operation: &str) -> u64 {
     match operation {
         "POST /api/retainers" | "POST /api/bank-accounts" => 6,
@@ -87,7 +88,7 @@ fn opened(operation: &str) -> u64 {
     }
 }
 
-/// The questions that somebody with a browser would ask while the load runs.
+/// Queries while the load runs.
 async fn while_under_load(prometheus: &Prometheus) {
     let positive = async |query: &str| {
         wait::until(query, async || {
@@ -110,11 +111,11 @@ async fn while_under_load(prometheus: &Prometheus) {
     .await
     .unwrap();
 
-    // In every scrape, under load as well: what was admitted has ended or is in flight.
+    // In every scrape, also under load, each admitted operation has ended or is in flight.
     let difference = "sum by (operation) (transaction_attempts_total) - sum by (operation) (transaction_duration_seconds_count) \
                       - sum by (operation) (concurrent_operations)";
     let mut scrapes = std::collections::BTreeSet::new();
-    wait::until("five scrapes whose books balance", async || {
+    wait::until("five scrapes whose counters match", async || {
         let scrape = prometheus.value("max(timestamp(concurrent_operations))").await?;
         for sample in prometheus.query(difference).await? {
             assert_eq!(sample.value, 0.0, "{sample:?}");

@@ -1,4 +1,4 @@
-//! The layer around an axum application that is not ours: tonic's router with the gRPC health service in it.
+//! The layer around a third-party application: tonic's router with the gRPC health service.
 
 use axum::Router;
 use axum::body::Body;
@@ -10,7 +10,7 @@ use tonic_health::pb::health_client::HealthClient;
 use tower::ServiceExt;
 use txnscope::{Metrics, TransactionLayer};
 
-/// The health service as tonic serves it, in a router that axum knows.
+/// The health service of tonic in an axum router.
 async fn health() -> Router {
     let (reporter, service) = tonic_health::server::health_reporter();
     reporter.set_service_status("ledger", tonic_health::ServingStatus::Serving).await;
@@ -24,13 +24,13 @@ async fn grpc_calls_are_counted_by_route() {
     let mut client = HealthClient::new(app);
     let check = |service: &str| HealthCheckRequest { service: service.to_owned() };
     assert_eq!(client.check(check("ledger")).await.unwrap().into_inner().status, 1);
-    assert!(client.check(check("nobody")).await.is_err());
+    assert!(client.check(check("unknown")).await.is_err());
     let scrape = testkit::Scrape::parse(&metrics.render()).unwrap();
     let operation = [("operation", "POST /grpc.health.v1.Health/{*rest}")];
     assert_eq!(scrape.value("transaction_attempts_total", &operation), Some(2.0));
     assert_eq!(scrape.sum("transaction_duration_seconds_count", &operation), 2.0);
     assert_eq!(scrape.value("concurrent_operations", &operation), Some(0.0));
-    // `Err(Status::not_found)` is a response of headers only, with HTTP's 200.
+    // `Err(Status::not_found)` is a response with headers only and HTTP status 200.
     let ended = |outcome| {
         scrape
             .value("transaction_duration_seconds_count", &[operation[0], ("outcome", outcome)])
@@ -41,7 +41,7 @@ async fn grpc_calls_are_counted_by_route() {
     assert_eq!(scrape.value("transaction_failures_total", &reason), Some(1.0));
 }
 
-/// What a handler's `Err` of each code counts as.
+/// The outcome of a handler's `Err` with each code.
 #[tokio::test]
 async fn grpc_status_of_a_headers_only_response_decides_the_outcome() {
     use tonic::Code;
@@ -102,7 +102,7 @@ async fn unmatched_paths_and_methods_of_adjacent_routes_are_counted() {
     let scrape = testkit::Scrape::parse(&page).unwrap();
     let attempts = |operation| scrape.value("transaction_attempts_total", &[("operation", operation)]);
     assert_eq!(attempts("POST /invoices/{id}/pay"), Some(1.0));
-    // A method that the route does not have is no operation of its own.
+    // A method that the route does not support is not a separate operation.
     assert_eq!(attempts("PUT /invoices/{id}/pay"), None);
     assert_eq!(attempts("unmatched"), Some(2.0));
     assert_eq!(scrape.sum("transaction_attempts_total", &[]), 3.0, "a safe method was counted:\n{page}");

@@ -1,4 +1,4 @@
-//! Both pages against the catalogue, in both directions, and before Prometheus's own checker.
+//! Both metric pages against the catalog, in both directions, and against promtool.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use txnscope_catalog::{self as catalog, Emitter, Metric, Presence, Values};
 
 use crate::common::{Backend, frequent_checks, metrics_url, sidecar_with};
 
-/// What the pages promise, checked on a set where every series there is has been born.
+/// The pages are checked on a set on which every series exists.
 #[tokio::test(flavor = "multi_thread")]
 async fn exported_metrics_match_catalog() {
     let set = ReplicaSet::start(3).await.unwrap();
@@ -21,7 +21,7 @@ async fn exported_metrics_match_catalog() {
     let consume = format!("/api/retainers/{retainer}/consume");
     client.post(&consume, &serde_json::json!({"amount": 500, "description": "too much"})).await.unwrap();
 
-    // With a transaction open, the sidecar asks for current operations as well.
+    // With an open transaction, the sidecar reads current operations as well.
     let driver = set.client().await.unwrap();
     let mut session = driver.start_session().await.unwrap();
     session.start_transaction().await.unwrap();
@@ -49,16 +49,16 @@ async fn exported_metrics_match_catalog() {
 
 fn missing(scrape: &Scrape, emitter: Emitter) -> Vec<&'static str> {
     let shown = |metric: &&Metric| matches!(metric.presence(), Presence::Always | Presence::Checks);
-    let promised = catalog::emitted_by(emitter).filter(shown);
-    let promised = promised.map(|metric| metric.name);
-    promised.filter(|name| scrape.family(name).is_none_or(|family| family.series.is_empty())).collect()
+    let expected = catalog::emitted_by(emitter).filter(shown);
+    let expected = expected.map(|metric| metric.name);
+    expected.filter(|name| scrape.family(name).is_none_or(|family| family.series.is_empty())).collect()
 }
 
 fn check(scrape: &Scrape, emitter: Emitter) {
-    assert_eq!(missing(scrape, emitter), [""; 0], "the catalogue promises more than the page has");
+    assert_eq!(missing(scrape, emitter), [""; 0], "the catalog promises more than the page has");
     for family in scrape.families() {
         let metric = catalog::find(&family.name)
-            .unwrap_or_else(|| panic!("`{}` is on the page and not in the catalogue", family.name));
+            .unwrap_or_else(|| panic!("`{}` is on the page and not in the catalog", family.name));
         assert!(metric.is_emitted_by(emitter), "{}", metric.name);
         assert_eq!(family.help, metric.help, "{}", metric.name);
         assert_eq!(
@@ -75,8 +75,8 @@ fn check(scrape: &Scrape, emitter: Emitter) {
 
 fn labels(metric: &Metric, labels: &[(&str, &str)]) {
     let own: BTreeSet<_> = labels.iter().map(|(name, _)| *name).filter(|name| *name != "le").collect();
-    let promised: BTreeSet<_> = metric.labels.iter().map(|label| label.name).collect();
-    assert_eq!(own, promised, "labels of {}", metric.name);
+    let expected: BTreeSet<_> = metric.labels.iter().map(|label| label.name).collect();
+    assert_eq!(own, expected, "labels of {}", metric.name);
     for (name, value) in labels {
         let Some(label) = metric.labels.iter().find(|label| label.name == *name) else { continue };
         if let Values::Closed(values) = label.values {

@@ -1,16 +1,16 @@
-//! What cargo-deny does not hold: that our crates forbid `unsafe`, that no dependency needs a newer Rust than we say, and
-//! that the library brings no crate into a backend but those that we know of.
+//! Supply chain rules that cargo-deny does not cover: our crates forbid `unsafe`, no dependency needs a newer Rust
+//! than declared, and the library adds only known crates to a backend.
 
 use std::collections::BTreeSet;
 use std::process::Command;
 
 use serde_json::Value;
 
-/// Every package that is built here for any of our crates, in the features that they have.
+/// Every package that is built for any of our crates, with its features.
 fn metadata(dependencies: bool) -> Value {
     let mut command = Command::new(env!("CARGO"));
     command.args(["metadata", "--format-version=1", "--offline", "--locked"]);
-    // Crates for other systems need not even be there.
+    // Crates for other systems need not be downloaded.
     command.args(["--all-features", "--filter-platform=x86_64-unknown-linux-gnu"]);
     if !dependencies {
         command.arg("--no-deps");
@@ -24,7 +24,7 @@ fn packages(metadata: &Value) -> impl Iterator<Item = &Value> {
     metadata["packages"].as_array().unwrap().iter()
 }
 
-/// `1.88` and `1.88.0` are the same.
+/// Parses a version: `1.88` and `1.88.0` are equal.
 fn version(text: &str) -> (u32, u32) {
     let mut parts = text.split('.').map(|part| part.parse().unwrap());
     (parts.next().unwrap(), parts.next().unwrap_or(0))
@@ -57,8 +57,8 @@ fn all_crates_forbid_unsafe_code() {
     assert!(workspace.contains("[workspace.lints.rust]\nunsafe_code = \"forbid\"\n"));
 }
 
-/// What a backend takes in with the library: its features, cargo's words for them, and which crates these add to those
-/// before. Macros are among them, which run at build time; what the driver brings itself is not.
+/// The crates that the library adds to a backend: its features, cargo's names of them, and the crates that each adds.
+/// Macros are included, although they run at build time; the driver's own dependencies are not.
 const LIBRARY: &[(&str, &[&str], &str)] = &[
     (
         "no features",

@@ -1,6 +1,6 @@
 //! Books that are right, and can be made wrong.
 
-use end_to_end::load::Tally;
+use end_to_end::load::Responses;
 use testkit::Scrape;
 use txnscope_catalog::{self as catalog, Metric};
 
@@ -19,7 +19,7 @@ pub(super) struct Case {
     pub(super) page: Page,
     pub(super) servers: Vec<Server>,
     pub(super) movements: f64,
-    pub(super) answers: Tally,
+    pub(super) answers: Responses,
     pub(super) injected: u64,
     pub(super) exceptions: &'static [Exception],
 }

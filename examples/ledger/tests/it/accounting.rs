@@ -1,4 +1,4 @@
-//! Ten thousand mixed operations from 32 clients: the books balance.
+//! Ten thousand mixed operations from 32 clients: balances, responses and counters reconcile.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::environment::{Answer, Bench, transfer, with_ledger};
 
 const CLIENTS: u64 = 32;
 const OPERATIONS: u64 = 10_000;
-/// Few enough that clients meet, many enough that each gets through.
+/// Few enough that clients conflict, many enough that each makes progress.
 const RETAINERS: usize = 120;
 const ACCOUNTS: usize = 24;
 const PAYMENTS: usize = 400;
@@ -22,8 +22,8 @@ const PAYMENTS: usize = 400;
 #[test]
 fn ten_thousand_operations_reconcile() -> Result<()> {
     with_ledger(async |bench| {
-        let world = World::make(bench).await?;
-        let clients = (0..CLIENTS).map(|seed| world.client(bench, seed));
+        let fixtures = Fixtures::make(bench).await?;
+        let clients = (0..CLIENTS).map(|seed| fixtures.client(bench, seed));
         let mut seen = Seen::default();
         for of_one in try_join_all(clients).await? {
             seen.add(of_one);
@@ -31,7 +31,7 @@ fn ten_thousand_operations_reconcile() -> Result<()> {
         let made = RETAINERS + ACCOUNTS + PAYMENTS;
         ensure!(seen.total() == OPERATIONS, "{seen:?}");
         bench.assert_counters_reconcile().await?;
-        // What the clients were told is what the balances say.
+        // The balances match the responses that the clients received.
         for (id, cents) in &seen.retainers {
             let balance = bench.get(&format!("/api/retainers/{id}")).await?.expect(200)?;
             let text = format!(r#""currentBalance":{},"#, ledger::Money::from_cents(START + cents));
@@ -68,21 +68,21 @@ fn ten_thousand_operations_reconcile() -> Result<()> {
     })
 }
 
-/// 1,000.00 in each.
+/// Entities with a balance of 1,000.00 each.
 const START: i64 = 100_000;
 
-struct World {
+struct Fixtures {
     retainers: Vec<String>,
     accounts: Vec<String>,
     payments: Vec<String>,
 }
 
-/// What clients saw.
+/// The responses that clients received.
 #[derive(Debug, Default)]
 struct Seen {
     succeeded: BTreeMap<&'static str, u64>,
     rejections: BTreeMap<(&'static str, String), u64>,
-    /// By how many cents balances changed.
+    /// The changes of balances in cents.
     retainers: BTreeMap<String, i64>,
     accounts: BTreeMap<String, i64>,
 }
@@ -109,20 +109,20 @@ impl Seen {
     }
 }
 
-impl World {
+impl Fixtures {
     async fn make(bench: &Bench) -> Result<Self> {
         let retainers = try_join_all((0..RETAINERS).map(|_| bench.retainer(json!(1000)))).await?;
         let accounts = try_join_all((0..ACCOUNTS).map(|_| bench.account("EUR", json!(1000)))).await?;
         let mut payments = Vec::new();
         for at in 0..PAYMENTS {
-            // Every fourth shares its invoice with another.
+            // Every fourth payment shares its invoice with another one.
             let invoice = (at % 4 == 0).then(|| format!("invoice-{}", at / 8));
             payments.push(bench.payment("pending", invoice.as_deref()).await?.created("payment")?);
         }
         Ok(Self { retainers, accounts, payments })
     }
 
-    /// One client, its share of the operations, one after another.
+    /// One client with its share of the operations, one after another.
     async fn client(&self, bench: &Bench, seed: u64) -> Result<Seen> {
         let mut random = StdRng::seed_from_u64(seed);
         let mut seen = Seen::default();
@@ -154,7 +154,7 @@ impl World {
                 45..70 => {
                     let pair: Vec<_> = self.accounts.choose_multiple(&mut random, 2).collect();
                     let (from, to) = (pair[0].clone(), pair[1].clone());
-                    // Every other one with a key.
+                    // Every other request has an idempotency key.
                     let body = transfer(&from, &to, amount);
                     let answer = if at % 2 == 0 {
                         bench.post_with_key("/api/bank-transfers", &format!("{seed}-{at}"), body).await?
@@ -205,7 +205,7 @@ fn note(seen: &mut Seen, operation: &'static str, answer: Answer) -> Result<()> 
     Ok(())
 }
 
-/// Cents as the number that a client would write.
+/// Cents as a JSON number that a client would write.
 fn number(cents: i64) -> Result<Value> {
     Ok(serde_json::from_str(&ledger::Money::from_cents(cents).to_string())?)
 }

@@ -1,4 +1,4 @@
-//! Clients that leave: nothing stays open behind them, and the books still balance.
+//! Clients that disconnect: no transaction stays open, and the counters still reconcile.
 
 use std::time::Duration;
 
@@ -18,7 +18,8 @@ fn client_disconnect_at_any_moment_is_safe() -> Result<()> {
             futures_util::future::try_join_all((0..8).map(|_| bench.retainer(json!(1000)))).await?;
         let operation = "POST /api/retainers/{id}/consume";
         let in_flight = [("operation", operation)];
-        // On a slow machine they all leave before they have come, and on a fast one nobody does: some more, then.
+        // On a slow machine all disconnect before their request arrives, and on a fast one none does: more are sent
+        // then.
         until("some to have left in the middle", async || {
             let requests = (0..200).map(|at| {
                 let path = format!("/api/retainers/{}/consume", retainers[at % retainers.len()]);
@@ -40,8 +41,8 @@ fn client_disconnect_at_any_moment_is_safe() -> Result<()> {
             Ok(())
         })
         .await?;
-        // Statement 1 of some was under way when they left. The server would keep such a transaction for a
-        // minute; the wait here is half of that.
+        // For some the first statement was running. The server would keep such a transaction open for a minute; the
+        // limit here is half of that.
         bench.no_transaction_is_open().await?;
         bench.assert_attempts_are_accounted_for().await?;
         bench.assert_counters_reconcile().await
@@ -52,7 +53,7 @@ fn client_disconnect_at_any_moment_is_safe() -> Result<()> {
 fn disconnected_client_transaction_is_not_committed() -> Result<()> {
     with_ledger(async |bench| {
         let id = bench.retainer(json!(1000)).await?;
-        // The first statement takes its time, and meanwhile the client leaves.
+        // The first statement is delayed, and the client disconnects meanwhile.
         let block = doc! { "failCommands": ["findAndModify"], "blockConnection": true, "blockTimeMS": 3_000 };
         let slow = bench.fail(Some(1), block).await?;
         let path = format!("/api/retainers/{id}/consume");
@@ -70,7 +71,7 @@ fn disconnected_client_transaction_is_not_committed() -> Result<()> {
         .await?;
         slow.off().await?;
         bench.no_transaction_is_open().await?;
-        // Both orders of the two happen; in neither is a lock left, so that this goes through at once.
+        // Both orders occur; no lock may remain in either, so this succeeds at once.
         bench.post(&path, json!({ "amount": 100, "description": "" })).await?.expect(200)?;
         ensure!(bench.retainer_balance(&id).await? == 900);
         bench.assert_counters_reconcile().await

@@ -1,4 +1,4 @@
-//! Many at once on the same money.
+//! Concurrent requests for the same money.
 
 use anyhow::{Result, ensure};
 use futures_util::future::try_join_all;
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::environment::{Answer, with_ledger};
 
-/// How many answers have that status, and that text if they are errors.
+/// The number of responses with that status, and that text if they are errors.
 fn count(answers: &[Answer], status: u16, error: Option<&str>) -> usize {
     answers
         .iter()

@@ -1,5 +1,5 @@
-//! Clients that mean no good: they hold connections, fill the database, forge lines of the log, and repeat a payment under
-//! another name of the same path.
+//! Malicious clients: they hold connections, fill the database, forge log lines, and repeat a payment under another
+//! encoding of the same path.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -14,7 +14,7 @@ use testkit::wait::{LIMIT, until};
 use crate::environment::{Answer, block_on, shared, with_ledger};
 use crate::process::{Running, TOKEN};
 
-/// A ledger that may open that many files, with that format of its log.
+/// A ledger with a limit of open files and a log format.
 async fn with_files(
     files: usize,
     database: &str,
@@ -47,7 +47,7 @@ fn idle_connections_beyond_file_limit_do_not_block_new_ones() -> Result<()> {
     block_on(with_files(256, "ledger_files", async |running| {
         let mut idle = Vec::new();
         for index in 0..400 {
-            // Some say nothing, some half of a head, and some were answered and stay.
+            // Some send nothing, some half a head, and some stay after a response.
             let says = [
                 "",
                 "POST /api/retainers HTTP/1.1\r\nhost: x\r\n",
@@ -78,14 +78,14 @@ fn incomplete_head_does_not_block_shutdown() -> Result<()> {
         let log = running.end()?;
         ensure!(log.contains("ledger has stopped"), "{log}");
         let mut rest = Vec::new();
-        // Closed or reset, and nothing was answered to what was not asked.
+        // Closed or reset, without a response to an incomplete request.
         let _ = half.read_to_end(&mut rest);
         ensure!(rest.is_empty(), "{rest:?}");
         Ok(())
     }))
 }
 
-/// Nothing was begun for it: it is told so, and not waited for.
+/// No work was started for an incomplete body: it is answered with an error and not awaited.
 #[test]
 fn incomplete_body_does_not_block_shutdown() -> Result<()> {
     block_on(with_files(256, "ledger_half_a_body", async |running| {
@@ -114,7 +114,7 @@ fn incomplete_body_does_not_block_shutdown() -> Result<()> {
     }))
 }
 
-/// Three hundred calls on a retainer stored 5.7 MB: each record had the whole history in it.
+/// The record of each request must not contain the whole history: three hundred of them would take 5.7 MB.
 #[test]
 fn idempotency_record_size_is_independent_of_history() -> Result<()> {
     const MOST: usize = 3_000;
@@ -142,7 +142,7 @@ fn idempotency_record_size_is_independent_of_history() -> Result<()> {
     })
 }
 
-/// One retainer's path can be written in many ways: whatever is taken at all has one effect under one key.
+/// The path of one retainer has many encodings: each accepted one takes effect once per key.
 #[test]
 fn percent_encoded_path_shares_idempotency_key() -> Result<()> {
     with_ledger(async |bench| {
@@ -169,7 +169,7 @@ fn percent_encoded_path_shares_idempotency_key() -> Result<()> {
             ensure!(["200", "400", "404"].contains(&&answer[9..12]), "{path}: {answer}");
         }
         ensure!(bench.retainer_balance(&id).await? == 999, "it took effect more than once");
-        // And so for what is made new.
+        // The same for routes that create entities.
         let body = r#"{"clientId":"c","retainerType":"t","initialAmount":1}"#;
         for path in
             ["/api/retainers", "/api/%72etainers", "/%61pi/retainers", "/api/retainers?a", "/api/retainers/"]
@@ -181,7 +181,7 @@ fn percent_encoded_path_shares_idempotency_key() -> Result<()> {
     })
 }
 
-/// A request whose path no client library touches.
+/// Sends a request whose path is not normalized by a client library.
 async fn raw_post(bench: &crate::environment::Bench, path: &str, key: &str, body: &str) -> Result<String> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let url = bench.url("");
@@ -214,12 +214,12 @@ fn error_responses_do_not_repeat_path_or_query() -> Result<()> {
             {
                 let request = bench.http.request(method.parse()?, bench.url(path)).bearer_auth(token);
                 let answer = Answer::to(request).await?;
-                let told = format!("{:?} {}", answer.headers, answer.text);
+                let shown = format!("{:?} {}", answer.headers, answer.text);
                 ensure!(
-                    !told.to_lowercase().contains("s3cretquery") && !told.contains("s3cretpath"),
-                    "{path}: {told}"
+                    !shown.to_lowercase().contains("s3cretquery") && !shown.contains("s3cretpath"),
+                    "{path}: {shown}"
                 );
-                ensure!(!told.contains("s3cret="), "{path}: {told}");
+                ensure!(!shown.contains("s3cret="), "{path}: {shown}");
             }
         }
         Ok(())
@@ -228,7 +228,7 @@ fn error_responses_do_not_repeat_path_or_query() -> Result<()> {
 
 const STEERING: &str = "\u{1b}[2J\u{1b}[31m\nlevel=INFO forged=true\r\u{9b}31m\u{202e}\u{2028}s3nt";
 
-/// What a client sends in a body is told to it, and is not in the log, in either format.
+/// Invalid input is repeated to the client and not logged, in either format.
 #[test]
 fn client_input_is_not_logged() -> Result<()> {
     block_on(async {

@@ -1,4 +1,4 @@
-//! A ledger that serves on a free port, with a database of its own, and a client for it.
+//! The test environment: a ledger on a free port, with a database of its own, and a client for it.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -24,8 +24,8 @@ pub(crate) const TOKEN: &str = "t0p-s3cret";
 /// One runtime for all tests, so that they can share a replica set and its clients.
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a runtime"));
 
-/// The replica set that tests share while any of them runs. Held weakly: a static is never dropped, and mongod
-/// must end with the last test.
+/// The replica set that concurrent tests share. It is held weakly: a static is never dropped, and mongod must end
+/// with the last test.
 static SHARED: Mutex<Weak<ReplicaSet>> = Mutex::const_new(Weak::new());
 
 static DATABASES: AtomicUsize = AtomicUsize::new(0);
@@ -36,7 +36,7 @@ pub(crate) fn block_on(test: impl Future<Output = Result<()>>) -> Result<()> {
 
 /// Runs a test against a ledger on the shared replica set.
 pub(crate) fn with_ledger(test: impl AsyncFnOnce(&Bench) -> Result<()>) -> Result<()> {
-    // Far more than any request needs: a busy machine is no reason for a 503.
+    // Far above the duration of any request, so that a busy machine causes no 503.
     with_deadline(testkit::wait::LIMIT, test)
 }
 
@@ -60,7 +60,7 @@ pub(crate) async fn shared() -> Result<Arc<ReplicaSet>> {
 
 pub(crate) struct Bench {
     pub(crate) replica_set: Arc<ReplicaSet>,
-    /// Also the application's name, by which failpoints and `$currentOp` tell tests apart.
+    /// The name of the database and of the application, by which failpoints and `$currentOp` distinguish tests.
     pub(crate) name: String,
     pub(crate) metrics: Metrics,
     pub(crate) http: reqwest::Client,
@@ -95,7 +95,7 @@ impl Bench {
         })
     }
 
-    /// Ends the ledger in good order; the database goes with it.
+    /// Shuts the ledger down gracefully, and drops the database.
     pub(crate) async fn end(self) -> Result<()> {
         self.server.shutdown().await?;
         Ok(self.direct.database(&self.name).drop().await?)
@@ -105,12 +105,12 @@ impl Bench {
         Ok(self.server.shutdown().await?)
     }
 
-    /// The test's own look into the database.
+    /// Direct access to the database.
     pub(crate) fn database(&self) -> Database {
         self.direct.database(&self.name)
     }
 
-    /// Fails commands of this ledger, so many times or until it is told to stop.
+    /// Fails commands of this ledger, a number of times or until the failpoint is turned off.
     pub(crate) async fn fail(&self, times: Option<i32>, data: Document) -> Result<Failing> {
         static TURN: Mutex<()> = Mutex::const_new(());
         let turn = TURN.lock().await;
@@ -133,7 +133,7 @@ impl Bench {
         Answer::to(self.request(Method::POST, path).json(&body)).await
     }
 
-    /// A body that is sent as it is.
+    /// Sends a body verbatim.
     pub(crate) async fn post_text(&self, path: &str, body: &str) -> Result<Answer> {
         let request = self.request(Method::POST, path).header("content-type", "application/json");
         Answer::to(request.body(body.to_owned())).await
@@ -184,14 +184,14 @@ impl Bench {
         Ok(answer.json["account"]["availableBalance"].clone())
     }
 
-    // ===== The books =====
+    // ===== Accounting =====
 
     pub(crate) async fn scrape(&self) -> Result<Scrape> {
         let page = self.http.get(self.url("/metrics")).send().await?.error_for_status()?.text().await?;
         Ok(Scrape::parse(&page)?)
     }
 
-    /// How often an operation ended so.
+    /// The number of operations with that outcome.
     pub(crate) async fn failures(&self, operation: &str, outcome: &str, reason: &str) -> Result<f64> {
         let labels = [("operation", operation), ("outcome", outcome), ("reason", reason)];
         let scrape = self.scrape().await?;
@@ -220,7 +220,7 @@ impl Bench {
         .await
     }
 
-    /// Debits are credits: of each movement, of each currency, and for every balance.
+    /// Debits equal credits: for each movement, for each currency, and for every balance.
     pub(crate) async fn assert_counters_reconcile(&self) -> Result<()> {
         let database = self.database();
         let aggregate = async |collection: &str, pipeline: Vec<Document>| -> Result<Vec<Document>> {
@@ -284,7 +284,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Attempts are the durations' counts and what is in flight, for every operation.
+    /// Attempts equal the counts of durations plus the operations in flight, for every operation.
     pub(crate) async fn assert_attempts_are_accounted_for(&self) -> Result<()> {
         let scrape = self.scrape().await?;
         for operation in ledger::operations::OPERATIONS {
@@ -302,7 +302,7 @@ impl Bench {
     }
 }
 
-/// A whole number, whichever of its two types a sum came out as.
+/// A whole number; a sum may be an int or a long.
 fn cents(document: &Document, key: &str) -> Result<i64> {
     let value = document.get(key).with_context(|| format!("{key} in {document}"))?;
     value
@@ -315,7 +315,7 @@ pub(crate) fn transfer(from: &str, to: &str, amount: Value) -> Value {
     json!({ "fromAccountId": from, "toAccountId": to, "amount": amount, "description": "rent" })
 }
 
-/// A failpoint that is on. A server has one of its kind, so that tests take turns.
+/// An active failpoint. A server has only one of each kind, so tests that use it are serialized.
 pub(crate) struct Failing {
     failpoint: FailPoint,
     _turn: MutexGuard<'static, ()>,
@@ -326,13 +326,13 @@ impl Failing {
         self.failpoint.off().await
     }
 
-    /// Waits until a command has run into it.
+    /// Waits until a command has hit the failpoint.
     pub(crate) async fn fired(&self) -> Result<()> {
         self.failpoint.fired(testkit::wait::LIMIT).await
     }
 }
 
-/// An HTTP answer, read to its end.
+/// An HTTP response with its body.
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -360,14 +360,14 @@ impl Answer {
         Ok(self)
     }
 
-    /// An error with exactly that sentence, and nothing else.
+    /// Asserts an error with exactly that message and no other field.
     pub(crate) fn expect_error(self, status: u16, error: &str) -> Result<Self> {
         let answer = self.expect(status)?;
         ensure!(answer.json == json!({ "error": error }), "expected {error:?}, got {}", answer.text);
         Ok(answer)
     }
 
-    /// An error whose sentence contains that.
+    /// Asserts an error whose message contains a text.
     pub(crate) fn expect_error_about(self, status: u16, about: &str) -> Result<Self> {
         let answer = self.expect(status)?;
         let error = answer.json["error"].as_str().unwrap_or("");
@@ -375,7 +375,7 @@ impl Answer {
         Ok(answer)
     }
 
-    /// The id of what was created.
+    /// The id of the created entity.
     pub(crate) fn created(self, name: &str) -> Result<String> {
         let answer = self.expect(201)?;
         let id =

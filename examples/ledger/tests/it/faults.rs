@@ -1,4 +1,4 @@
-//! A database that is away, refuses, or does not say what became of a commit.
+//! A database that is unavailable, fails, or does not report the result of a commit.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +12,8 @@ use testkit::wait::until;
 use crate::environment::{Answer, Bench, block_on, with_deadline, with_ledger};
 
 const CONSUME: &str = "POST /api/retainers/{id}/consume";
-/// For what ends with the deadline. Long enough for a busy machine to come to what is tested, short enough for a test;
-/// what has to end before its deadline has the ledger's own.
+/// For requests that end at the deadline: long enough for a busy machine to reach the tested state. Requests that
+/// must end earlier use the ledger's default.
 const DEADLINE: Duration = Duration::from_secs(4);
 
 const UNAVAILABLE: &str = "The database is not available; nothing was changed, try again";
@@ -22,13 +22,13 @@ fn consumption(cents: i64) -> Value {
     json!({ "amount": cents, "description": "" })
 }
 
-/// Consumes 1 from 1,000 while commands fail in that way, and returns the answer and the balance after.
+/// Consumes 1 from 1,000 while commands fail, and returns the response and the balance afterwards.
 async fn consume_while(bench: &Bench, times: Option<i32>, failure: Document) -> Result<(Answer, Value)> {
     let (answer, id) = consume_of_new_retainer(bench, times, failure).await?;
     Ok((answer, bench.retainer_balance(&id).await?))
 }
 
-/// The same, with the retainer that it was.
+/// As `consume_while`, and also returns the retainer.
 async fn consume_of_new_retainer(
     bench: &Bench,
     times: Option<i32>,
@@ -96,18 +96,18 @@ fn commit_without_result_is_reported_as_unknown() -> Result<()> {
     with_deadline(DEADLINE, async |bench| {
         let mut unknown = 0.0;
         for data in [
-            // The server's own limit of time: asking again would let the caller wait as long again.
+            // The server's own time limit: a retry would make the caller wait for as long again.
             doc! { "failCommands": ["commitTransaction"], "errorCode": 50 },
-            // Nobody answers until the deadline.
+            // The server does not respond until the deadline.
             doc! { "failCommands": ["commitTransaction"], "closeConnection": true },
-            // Committed, but not as widely as was asked for.
+            // Committed, but without the requested write concern.
             doc! { "failCommands": ["commitTransaction"], "writeConcernError": { "code": 100, "errmsg": "too few" } },
         ] {
             let (answer, id) = consume_of_new_retainer(bench, None, data.clone()).await?;
             let answer =
                 answer.expect_error_about(503, "repeating it is safe with the same Idempotency-Key")?;
             ensure!(answer.header("retry-after") == Some("1"));
-            // It was the caller's will, and is brought to its end behind his back. A majority has it a little later.
+            // The caller wanted the commit, so it is completed in the background. A majority has it a little later.
             until("the commit to be brought to its end", async || {
                 let balance = bench.retainer_balance(&id).await?;
                 ensure!(balance == 999, "{balance} after {data}");
@@ -126,7 +126,7 @@ fn retry_after_unknown_commit_takes_effect_once() -> Result<()> {
     with_ledger(async |bench| {
         let id = bench.retainer(json!(1000)).await?;
         let path = format!("/api/retainers/{id}/consume");
-        // This one is committed, and the client is not told.
+        // This transaction is committed, but the client does not receive the result.
         let data = doc! { "failCommands": ["commitTransaction"], "writeConcernError": { "code": 100, "errmsg": "too few" } };
         let failing = bench.fail(Some(1), data).await?;
         bench.post_with_key(&path, "k", consumption(800)).await?.expect(503)?;
@@ -161,7 +161,7 @@ fn database_error_text_is_not_exposed() -> Result<()> {
 #[test]
 fn paused_mongod_is_survived() -> Result<()> {
     block_on(async {
-        // Its own: everything else on it freezes too.
+        // A separate server, because everything else on it is paused as well.
         let replica_set = Arc::new(ReplicaSet::start(1).await?);
         let options = "&serverSelectionTimeoutMS=1000&heartbeatFrequencyMS=500&connectTimeoutMS=1000";
         let bench = Bench::start(Arc::clone(&replica_set), DEADLINE, options).await?;
@@ -178,7 +178,7 @@ fn paused_mongod_is_survived() -> Result<()> {
         ensure!(read.header("retry-after") == Some("1"));
         ensure!(bench.get("/-/ready").await?.status == 503);
         ensure!(bench.get("/-/healthy").await?.status == 200);
-        // Sooner or later the driver sees that the server is away, and says so without waiting for it.
+        // At some point the driver marks the server as unavailable, and fails without waiting.
         until("the driver has missed the server", async || {
             let answer = bench.post(&path, consumption(100)).await?.expect(503)?;
             let found = bench.failures(CONSUME, "failed", "server_selection").await?;
@@ -194,7 +194,7 @@ fn paused_mongod_is_survived() -> Result<()> {
         })
         .await?;
         bench.no_transaction_is_open().await?;
-        // Whether the first try took effect when mongod woke up or did not: the repeat has the one effect.
+        // Whether or not the first request took effect after resuming, the retry has exactly one effect.
         let before = bench.retainer_balance(&id).await?;
         let again = bench.post_with_key(&path, "k", consumption(100)).await?.expect(200)?;
         ensure!(again.json["retainer"]["currentBalance"] == 800, "{before} before {}", again.text);

@@ -1,4 +1,4 @@
-//! Repeats of one request: one effect, one answer.
+//! Retries of a request: one effect, one response.
 
 use anyhow::{Result, ensure};
 use futures_util::future::try_join_all;
@@ -16,7 +16,7 @@ fn retry_gets_first_response_byte_for_byte() -> Result<()> {
         let body = json!({ "amount": 300.5, "description": "work" });
         let first = bench.post_with_key(&path, "key-1", body.clone()).await?.expect(200)?;
         ensure!(first.header("idempotency-replayed").is_none());
-        // What happens in between does not show.
+        // Changes in between are not visible in the replayed response.
         bench.post(&path, json!({ "amount": 100, "description": "other" })).await?.expect(200)?;
         let again = bench.post_with_key(&path, "key-1", body.clone()).await?.expect(200)?;
         ensure!(again.text == first.text, "{} became {}", first.text, again.text);
@@ -27,7 +27,7 @@ fn retry_gets_first_response_byte_for_byte() -> Result<()> {
         let again = bench.post_with_key(&capitals, "key-1", body.clone()).await?.expect(200)?;
         ensure!(again.text == first.text);
         ensure!(bench.retainer_balance(&id).await? == 599.5);
-        // Another route, another key.
+        // Another route has another key.
         let other = bench
             .post_with_key(&format!("/api/retainers/{id}/replenish"), "key-1", body)
             .await?
@@ -78,7 +78,7 @@ fn rejection_is_replayed_even_if_it_would_succeed_now() -> Result<()> {
         let again = bench.post_with_key(&path, "k", body.clone()).await?.expect(400)?;
         ensure!(again.text == first.text && again.header("idempotency-replayed") == Some("true"));
         ensure!(bench.retainer_balance(&id).await? == 1000);
-        // The repeat counts as what it was.
+        // A replayed response counts with its original outcome.
         let operation = "POST /api/retainers/{id}/consume";
         ensure!(bench.failures(operation, "rejected", "insufficient_balance").await? == 2.0);
         bench.post_with_key(&path, "k2", body).await?.expect(200)?;
@@ -114,7 +114,7 @@ fn twenty_concurrent_retries_take_effect_once() -> Result<()> {
                 "/api/retainers".to_owned(),
                 json!({ "clientId": "once", "retainerType": "t", "initialAmount": 5 }),
             ),
-            // A completed payment of an invoice: the unique index must not come before the key.
+            // A completed payment of an invoice: the key must be found before the unique index rejects the write.
             (
                 "/api/payments".to_owned(),
                 json!({ "customerId": "c", "amount": 1, "paymentMethod": "card", "status": "completed", "invoiceId": "i" }),
@@ -157,7 +157,7 @@ fn idempotency_records_expire_after_a_day() -> Result<()> {
         let id = bench.retainer(json!(1)).await?;
         let body = json!({ "amount": 1, "description": "" });
         bench.post_with_key(&format!("/api/retainers/{id}/consume"), "k", body).await?.expect(200)?;
-        // The server's expiry looks at dates only.
+        // The server's expiry uses dates only.
         ensure!(bench.count("idempotencyKeys", doc! { "createdAt": { "$type": "date" } }).await? == 1);
         Ok(())
     })

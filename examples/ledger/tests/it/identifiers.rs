@@ -1,4 +1,4 @@
-//! Numbers and names that clients choose: two that read the same are one, and what cannot be seen is refused.
+//! Identifiers that clients choose: look-alikes are equal, and invisible characters are rejected.
 
 use anyhow::{Result, ensure};
 use futures_util::future::try_join_all;
@@ -10,7 +10,7 @@ use crate::environment::{Answer, TOKEN, with_ledger};
 
 const ALREADY_PAID: &str = "Invoice already paid";
 
-/// Ways to write `INV-1` that a person does not tell from it.
+/// Spellings of `INV-1` that look the same to a person.
 const SAME: &[&str] = &[
     "INV-1",
     " INV-1",
@@ -30,7 +30,7 @@ const SAME: &[&str] = &[
     "\u{406}NV-1",
 ];
 
-/// The same with something in it that cannot be seen.
+/// The same with invisible characters.
 const HIDDEN: &[&str] = &[
     "INV-1\u{200b}",
     "\u{feff}INV-1",
@@ -65,7 +65,7 @@ fn invoice_is_paid_once_across_spellings() -> Result<()> {
             answer.expect_error(400, "invoiceId must not be empty")?;
         }
         ensure!(bench.count("payments", doc! { "status": "completed" }).await? == 1);
-        // What reads otherwise is another invoice.
+        // A number that looks different is another invoice.
         for other in ["INV-2", "INV1", "INV-11", "INV 1", "Rechnung Ä-1", "счёт 1"] {
             bench.payment("completed", Some(other)).await?.expect(201)?;
         }
@@ -83,7 +83,7 @@ fn concurrent_payments_with_spelling_variants_pay_once() -> Result<()> {
                 .filter(|number| number.contains('1'))
                 .map(|number| number.replace('1', &format!("1{round}")))
                 .collect();
-            // Half are completed from the start, half later.
+            // Half of the payments are completed at creation, half later.
             let later = try_join_all(
                 numbers
                     .iter()
@@ -129,7 +129,7 @@ fn names_are_trimmed_and_have_no_invisible_characters() -> Result<()> {
             }
             bench.post(path, body(" \u{2003}")).await?.expect_error_about(400, "must not be empty")?;
         }
-        // A free text may have them, but not alone.
+        // A description may contain such characters, but not consist of them.
         let mut body = account("1");
         body["name"] = "\u{200b} \u{2060}".into();
         bench.post("/api/bank-accounts", body).await?.expect_error(400, "name must not be empty")?;
@@ -149,7 +149,7 @@ fn payments_without_invoice_key_are_counted() -> Result<()> {
             }
         };
         let mut many: Vec<_> = (0..1_200).map(|at| old(&format!("OLD\u{2013}{at}"), "completed")).collect();
-        // Paid twice already, and never paid.
+        // One invoice was paid twice, and one never.
         many.extend([
             old("old-7", "completed"),
             old("Twice-1", "completed"),
@@ -157,7 +157,7 @@ fn payments_without_invoice_key_are_counted() -> Result<()> {
             old("OPEN-1", "pending"),
         ]);
         payments.insert_many(many).await?;
-        // Before the next start, the number as it is.
+        // Before the next start, only the verbatim number is stored.
         bench.payment("completed", Some("OLD\u{2013}8")).await?.expect_error(400, ALREADY_PAID)?;
 
         let client = ledger::connect(&bench.replica_set.uri()).await?;

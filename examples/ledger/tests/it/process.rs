@@ -1,4 +1,4 @@
-//! The binary: flags, refusals at start-up, signals, and secrets that stay secret.
+//! The binary: flags, startup errors, signals, and secrets that are not printed.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Output, Stdio};
@@ -17,7 +17,7 @@ pub(crate) fn ledger(arguments: &[&str], environment: &[(&str, &str)]) -> Comman
     command
 }
 
-/// Runs it to its end, and expects that exit code.
+/// Runs the binary to its end, and asserts its exit code.
 fn refused(arguments: &[&str], environment: &[(&str, &str)], code: i32) -> Result<String> {
     let Output { status, stdout, stderr } = ledger(arguments, environment).output()?;
     let text = String::from_utf8(stderr)?;
@@ -157,7 +157,7 @@ fn serves_until_signal_and_does_not_print_token() -> Result<()> {
     })
 }
 
-/// The one event of a rejected operation says what it was about.
+/// The log event of a rejected operation has the fields of its request.
 fn rejection_is_logged(log: &str, id: &str) -> Result<()> {
     let events: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let rejected = |event: &&Value| event["fields"]["reason"] == "insufficient_balance";
@@ -210,7 +210,7 @@ impl Running {
         Ok(kill_process(pid, signal)?)
     }
 
-    /// Waits for a good end, and returns everything that it logged.
+    /// Waits for a successful exit, and returns the whole log.
     pub(crate) fn end(&mut self) -> Result<String> {
         self.log.read_to_string(&mut self.read)?;
         let status = self.child.wait()?;

@@ -1,4 +1,4 @@
-//! The business rules: each says no in its own words, and nothing has changed.
+//! The business rules: each rejects with its own message and changes nothing.
 
 use anyhow::{Result, ensure};
 use mongodb::bson::{Document, doc};
@@ -109,7 +109,7 @@ fn retainer_cannot_be_overdrawn() -> Result<()> {
 fn number_of_retainer_movements_is_limited() -> Result<()> {
     with_ledger(async |bench| {
         let id = bench.retainer(json!(1000)).await?;
-        // As if it had been consumed from 5,000 times.
+        // The state after 5,000 consumptions.
         let retainers = bench.database().collection::<Document>("retainers");
         let movement =
             retainers.find_one(doc! {}).await?.and_then(|found| found.get_array("deposits").ok().cloned());
@@ -134,7 +134,7 @@ fn payment_is_completed_once() -> Result<()> {
             complete(bench, &id).await?.expect(200)?;
             complete(bench, &id).await?.expect_error(400, "Payment already completed")?;
         }
-        // Completed from the start, it is booked from the start.
+        // A payment that is completed at creation is posted at creation.
         let id = bench.payment("completed", None).await?.created("payment")?;
         ensure!(bench.count("generalLedger", doc! { "account": "cash" }).await? == 3);
         complete(bench, &id).await?.expect_error(400, "Payment already completed")?;
@@ -164,7 +164,7 @@ fn invoice_is_paid_once() -> Result<()> {
         bench.payment("completed", Some("i-1")).await?.expect_error(400, "Invoice already paid")?;
         bench.payment("pending", Some("i-1")).await?.expect(201)?;
         bench.payment("completed", Some("i-2")).await?.expect(201)?;
-        // Without an invoice any number may be completed.
+        // Without an invoice any number of payments may be completed.
         bench.payment("completed", None).await?.expect(201)?;
         bench.payment("completed", None).await?.expect(201)?;
         let read = bench.get(&format!("/api/payments/{second}")).await?.expect(200)?;
@@ -218,7 +218,7 @@ fn cancelled_transfer_refunds_once() -> Result<()> {
         ];
         let id = bench.transfer(&a, &b, json!(800)).await?.created("transfer")?;
         let cancel = format!("/api/bank-transfers/{id}/cancel");
-        // The receiver has passed it on.
+        // The receiver has transferred the money on.
         let onward = bench.transfer(&b, &c, json!(800)).await?.created("transfer")?;
         bench.post(&cancel, json!({})).await?.expect_error(400, "Insufficient balance")?;
         bench.post(&format!("/api/bank-transfers/{onward}/cancel"), json!({})).await?.expect(200)?;
@@ -228,7 +228,7 @@ fn cancelled_transfer_refunds_once() -> Result<()> {
         for (account, balance) in [(&a, 1000), (&b, 0), (&c, 0)] {
             ensure!(bench.account_balance(account).await? == balance);
         }
-        // There and back, each a movement of its own.
+        // The transfer and its refund are separate movements.
         let transfer = mongodb::bson::oid::ObjectId::parse_str(&id)?;
         ensure!(bench.count("generalLedger", doc! { "transferId": transfer }).await? == 4);
         bench.assert_counters_reconcile().await

@@ -1,4 +1,4 @@
-//! Routes, the token, bodies: what the service does before any rule is asked.
+//! Routes, authentication and bodies: everything before the business rules.
 
 use anyhow::{Result, ensure};
 use reqwest::Method;
@@ -40,7 +40,7 @@ fn every_route_responds_as_documented() -> Result<()> {
         ensure!(replenished.text.contains(r#""currentBalance":300,"#), "{}", replenished.text);
 
         let read = bench.get(&format!("/api/retainers/{id}")).await?.expect(200)?;
-        // What was moved is told with the one movement; the history is read with the retainer.
+        // The response contains only this movement; the history is read with the retainer.
         let (mut moved, all) = (replenished.json["retainer"].clone(), &read.json["data"]);
         let movement = moved.as_object_mut().and_then(|moved| moved.remove("movement"));
         ensure!(movement.as_ref() == Some(&all["deposits"][1]), "{}", read.text);
@@ -279,7 +279,7 @@ fn large_body_is_rejected() -> Result<()> {
         bench.post_text("/api/retainers", &body(16 * 1024)).await?.expect(201)?;
         let large = bench.post_text("/api/retainers", &body(16 * 1024 + 1)).await?;
         large.expect_error(413, "The body is larger than 16 kB")?;
-        // Also where no length is announced.
+        // Also without a content length.
         let stream = futures_util::stream::iter((0..64).map(|_| Ok::<_, std::io::Error>(vec![b' '; 1024])));
         let request =
             bench.request(Method::POST, "/api/retainers").header("content-type", "application/json");

@@ -1,4 +1,4 @@
-//! The orderly end: what is in flight is answered, nothing new is taken.
+//! Graceful shutdown: requests in flight are answered, and new ones are not accepted.
 
 use anyhow::{Result, ensure};
 use mongodb::bson::doc;
@@ -44,9 +44,9 @@ fn idle_connection_does_not_block_shutdown() -> Result<()> {
         let bench = Bench::start(shared().await?, ledger::Settings::DEADLINE, "").await?;
         bench.retainer(json!(1)).await?;
         let database = bench.database();
-        // The replica set must outlive the bench: this may be the last of the tests that share it.
+        // The replica set must outlive the bench, because this may be the last test that uses it.
         let _alive = bench.replica_set.clone();
-        // The client's connection is kept alive; `shutdown` would fail if it were waited for.
+        // The client's connection is kept alive; `shutdown` would fail if it waited for it.
         let _client = bench.http.clone();
         bench.shutdown().await?;
         Ok(database.drop().await?)

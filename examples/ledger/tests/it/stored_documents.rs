@@ -1,4 +1,4 @@
-//! Documents that somebody else has written to: another type for the same number is read, and what cannot be read is named.
+//! Documents written by others: another numeric type is accepted, and unreadable documents are reported.
 
 use anyhow::{Result, ensure};
 use mongodb::bson::oid::ObjectId;

@@ -1,31 +1,32 @@
-//! Somebody's estate, as series: sidecars, deployments of the same name, and who exports what.
+//! Simulated environments, as time series: sidecars, deployments of the same name, and exporters.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-/// How long it is watched, and when it is looked at, in minutes: longer than any `for` and the window before it.
+/// The duration, and the evaluation time, in minutes: longer than any `for` and the window before it.
 pub(crate) const END: u32 = 90;
 pub(crate) const LOOK: u32 = 80;
 
 pub(crate) const MEMBERS: [&str; 2] = ["mongo-0:27017", "mongo-1:27017"];
 
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Estate {
+pub(crate) struct Environment {
     pub(crate) sidecars: usize,
-    /// Told apart by the label `deployment` alone if there are two: sets, members, jobs and instances have the same names.
+    /// The number of deployments. Two are distinguished by the label `deployment` only: sets, members, jobs and
+    /// instances have the same names.
     pub(crate) deployments: usize,
     /// Whether the backends export the driver's counters.
     pub(crate) driver: bool,
-    /// Whether the sidecar may read the server's parameters.
+    /// Whether the sidecar may run `getParameter`.
     pub(crate) parameters: bool,
-    /// Whether its collector `replication` is on.
+    /// Whether the collector `replication` is enabled.
     pub(crate) replication: bool,
-    /// Percona's exporter beside it, which cannot log in.
+    /// Whether Percona's exporter runs as well, without being able to log in.
     pub(crate) percona: bool,
 }
 
-impl Estate {
+impl Environment {
     pub(crate) const FULL: Self = Self {
         sidecars: 1,
         deployments: 1,
@@ -35,8 +36,8 @@ impl Estate {
         percona: true,
     };
 
-    /// Every number of sidecars and deployments, with any three of the four that follow in all combinations: half of the
-    /// whole matrix, which says as much.
+    /// All numbers of sidecars and deployments, with any three of the four following options in all combinations:
+    /// half of the matrix, which covers the same interactions.
     pub(crate) fn all() -> Vec<Self> {
         let flags = |bits: u32| [1, 2, 4, 8].map(|bit| bits & bit != 0);
         let of = |sidecars, deployments| {
@@ -48,7 +49,7 @@ impl Estate {
         (1..=3).flat_map(|sidecars| (1..=2).flat_map(move |deployments| of(sidecars, deployments))).collect()
     }
 
-    /// Those in which each trouble is planted: each number of sidecars and deployments, and each thing missing alone.
+    /// The environments for each trouble: all numbers of sidecars and deployments, and each missing part alone.
     pub(crate) fn some() -> [Self; 7] {
         let two = Self { sidecars: 2, deployments: 2, ..Self::FULL };
         [
@@ -69,14 +70,14 @@ impl Estate {
         }
     }
 
-    /// The label of the one in which a trouble is planted.
+    /// The `deployment` label of the deployment with the trouble.
     pub(crate) fn first(self) -> &'static str {
         self.labels()[0]
     }
 
-    /// All is well, in the cluster of that name.
+    /// A healthy environment in the cluster with that name.
     pub(crate) fn healthy(self, cluster: String) -> Series {
-        let mut series = Series { estate: self, cluster, values: BTreeMap::new(), deployment: "" };
+        let mut series = Series { environment: self, cluster, values: BTreeMap::new(), deployment: "" };
         for deployment in self.labels() {
             series.deployment = deployment;
             series.server();
@@ -97,36 +98,36 @@ pub(crate) fn constant(value: f64) -> String {
     format!("{value}x{END}")
 }
 
-/// A counter that grows by so much a minute.
+/// A counter with that increase per minute.
 pub(crate) fn growing(by: f64) -> String {
     format!("0+{by}x{END}")
 }
 
 /// Series by name and labels, as promtool reads them.
 pub(crate) struct Series {
-    pub(crate) estate: Estate,
+    pub(crate) environment: Environment,
     pub(crate) cluster: String,
     values: BTreeMap<String, String>,
     deployment: &'static str,
 }
 
 impl Series {
-    /// What every sidecar exports, in the deployment that is at hand.
+    /// Adds a series of every sidecar for the current deployment.
     pub(crate) fn seen(&mut self, name: &str, labels: &str, values: &str) -> &mut Self {
-        for sidecar in 1..=self.estate.sidecars {
+        for sidecar in 1..=self.environment.sidecars {
             self.set(name, "txnscope", &format!("s{sidecar}:9917"), labels, values);
         }
         self
     }
 
-    /// The same of a member of the set.
+    /// Adds a series of every sidecar for a member of the current deployment.
     pub(crate) fn of(&mut self, member: &str, name: &str, labels: &str, values: &str) -> &mut Self {
         let comma = if labels.is_empty() { "" } else { "," };
         self.seen(name, &format!(r#"rs="rs0",member="{member}"{comma}{labels}"#), values)
     }
 
-    /// What the backend exports.
-    pub(crate) fn told(&mut self, name: &str, labels: &str, values: &str) -> &mut Self {
+    /// Adds a series of the backend.
+    pub(crate) fn caller_series(&mut self, name: &str, labels: &str, values: &str) -> &mut Self {
         self.set(name, "ledger", "a:3000", labels, values);
         self
     }
@@ -158,7 +159,7 @@ impl Series {
                 .of(member, "mongodb_transactions_open", r#"state="inactive""#, &none)
                 .of(member, "mongodb_transactions_oldest_open_seconds", r#"state="inactive""#, &none)
                 .of(member, "mongodb_transactions_oldest_prepared_seconds", "", &none)
-                // Just short of what the alerts allow: whatever is counted twice is beyond it.
+                // Just below the thresholds of the alerts: a value that is counted twice exceeds them.
                 .of(member, "mongodb_wiredtiger_update_conflicts_total", "", &busy(200.0))
                 .of(member, "mongodb_operation_latency_seconds_count", r#"type="writes""#, &busy(6_000.0))
                 .of(
@@ -176,10 +177,10 @@ impl Series {
                 .of(member, "mongodb_global_lock_queue", r#"type="write""#, &constant(19.0))
                 .of(member, "txnscope_poll_success", r#"source="server_status""#, &one)
                 .of(member, "txnscope_poll_age_seconds", r#"source="server_status""#, &constant(2.0));
-            if self.estate.parameters {
+            if self.environment.parameters {
                 self.of(member, "mongodb_transaction_lifetime_limit_seconds", "", &constant(60.0));
             }
-            if self.estate.replication {
+            if self.environment.replication {
                 self.of(
                     member,
                     "mongodb_replication_member_state",
@@ -212,38 +213,38 @@ impl Series {
     fn backend(&mut self) {
         let none = constant(0.0);
         let of = r#"operation="POST /pay""#;
-        self.told("up", "", &constant(1.0))
-            .told("process_start_time_seconds", "", &constant(-9e5))
-            .told("transaction_attempts_total", of, &growing(600.0))
-            .told("concurrent_operations", of, &constant(3.0));
+        self.caller_series("up", "", &constant(1.0))
+            .caller_series("process_start_time_seconds", "", &constant(-9e5))
+            .caller_series("transaction_attempts_total", of, &growing(600.0))
+            .caller_series("concurrent_operations", of, &constant(3.0));
         for outcome in ["succeeded", "rejected", "failed", "cancelled", "panicked"] {
             let count = if outcome == "succeeded" { growing(600.0) } else { none.clone() };
             self.ended(outcome, &count, &count);
         }
     }
 
-    /// Operations that ended so, and those of them that took no longer than the objective.
+    /// Operations with that outcome, and those of them within the latency objective.
     pub(crate) fn ended(&mut self, outcome: &str, count: &str, quick: &str) -> &mut Self {
         let of = format!(r#"operation="POST /pay",outcome="{outcome}""#);
-        self.told("transaction_duration_seconds_count", &of, count);
-        self.told("transaction_duration_seconds_bucket", &format!(r#"{of},le="0.25""#), quick)
+        self.caller_series("transaction_duration_seconds_count", &of, count);
+        self.caller_series("transaction_duration_seconds_bucket", &format!(r#"{of},le="0.25""#), quick)
     }
 
     fn driver(&mut self) {
         let (none, of) = (constant(0.0), r#"operation="POST /pay""#);
-        self.told("mongodb_client_transactions_started_total", of, &growing(600.0))
-            .told("mongodb_client_transactions_committed_total", of, &growing(600.0))
-            .told("mongodb_client_transactions_unknown_total", of, &none)
+        self.caller_series("mongodb_client_transactions_started_total", of, &growing(600.0))
+            .caller_series("mongodb_client_transactions_committed_total", of, &growing(600.0))
+            .caller_series("mongodb_client_transactions_unknown_total", of, &none)
             .aborted("write_conflict", 0.0);
     }
 
-    /// Attempts of the driver that were aborted, a minute.
+    /// Aborted attempts of the driver per minute.
     pub(crate) fn aborted(&mut self, reason: &str, by: f64) -> &mut Self {
         let of = format!(r#"operation="POST /pay",reason="{reason}""#);
-        self.told("mongodb_client_transactions_aborted_total", &of, &growing(by))
+        self.caller_series("mongodb_client_transactions_aborted_total", &of, &growing(by))
     }
 
-    /// Of the deployment at hand.
+    /// Labels of the current deployment.
     pub(crate) fn without(&mut self, part: &str) -> &mut Self {
         self.without_of(part, "")
     }
@@ -260,10 +261,10 @@ impl Series {
         self.values.iter().map(|(series, values)| json!({"series": series, "values": values}))
     }
 
-    /// A question to promtool, of this cluster: exactly these fire, by name and labels, and nothing else does.
+    /// A promtool expectation for this cluster: exactly these alerts fire, by name and labels.
     pub(crate) fn expects(&self, firing: &[String]) -> Value {
         let samples: Vec<Value> = firing.iter().map(|labels| json!({"labels": labels, "value": 1})).collect();
-        // What it is called and where; the rest is in the texts of the other tests.
+        // The name and the location; the texts are covered by other tests.
         let expr = format!(
             r#"max by (alertname, deployment, rs, member, job, operation, check, book) (ALERTS{{cluster="{}",alertstate="firing",alertname!="TxnscopeWatchdog"}})"#,
             self.cluster

@@ -1,4 +1,4 @@
-//! What is in `alerts/`, read.
+//! Reads the files in `alerts/`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ pub(crate) fn folder() -> PathBuf {
     testkit::workspace().join("alerts")
 }
 
-/// The files of a folder of `alerts/` with that extension, in order.
+/// The files with that extension in a folder of `alerts/`, in order.
 pub(crate) fn files(below: &str, extension: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder().join(below)).unwrap();
     let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
@@ -38,7 +38,7 @@ struct Group {
     rules: Vec<Rule>,
 }
 
-/// A rule of either kind.
+/// An alerting or recording rule.
 #[derive(Deserialize)]
 pub(crate) struct Rule {
     pub(crate) record: Option<String>,
@@ -79,7 +79,7 @@ struct Test {
     alert_rule_test: Vec<Expectation>,
 }
 
-/// What a test of the rules expects of one alert at one time.
+/// The expectation of a rule test for one alert at one time.
 #[derive(Deserialize)]
 pub(crate) struct Expectation {
     pub(crate) alertname: String,
@@ -93,7 +93,7 @@ pub(crate) struct Expected {
     pub(crate) exp_annotations: BTreeMap<String, String>,
 }
 
-/// Each scenario's expectations, with the name of its file.
+/// The expectations of each scenario, with the name of its file.
 pub(crate) fn scenarios() -> Vec<(String, Vec<Expectation>)> {
     let name = |file: &Path| file.file_stem().unwrap().to_string_lossy().into_owned();
     let scenarios = |file: PathBuf| {

@@ -1,4 +1,4 @@
-//! What explains what, in a real Alertmanager: amtool does not test that.
+//! The inhibition rules in a real Alertmanager, which amtool does not test.
 
 use std::sync::{Arc, Mutex};
 
@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 
 use super::files::{folder, read};
 
-/// The alerts that came, with the receiver that they came for, and those that are over.
+/// The received notifications with their receivers, and the resolved ones.
 #[derive(Clone, Default)]
 struct Received {
     firing: Arc<Mutex<Vec<(String, Value)>>>,
@@ -31,7 +31,7 @@ async fn note(State(received): State<Received>, Path(receiver): Path<String>, Js
     }
 }
 
-/// Alertmanager with our configuration, but for its patience and its addresses, and who listens there.
+/// Starts Alertmanager with our configuration, but with short waits and local addresses, and the receiver.
 async fn env() -> (Alertmanager, Received) {
     let received = Received::default();
     let router = Router::new().route("/{receiver}", post(note)).with_state(received.clone());
@@ -55,8 +55,8 @@ fn labels(alertname: &str, component: &str, severity: &str, more: &[(&str, &str)
     labels
 }
 
-/// Sends these, and waits until Alertmanager inhibits exactly those of these names. Each list has one source: when
-/// one of its targets is inhibited, all are judged in its light.
+/// Sends alerts, and waits until Alertmanager inhibits exactly those with these names. Each list has one source:
+/// Alertmanager evaluates all of its targets together.
 async fn inhibits(alertmanager: &Alertmanager, alerts: &[Value], expected: &[&str]) {
     let sent: Vec<_> = alerts.iter().map(|labels| json!({"labels": labels})).collect();
     alertmanager.send(&json!(sent)).await.unwrap();
@@ -85,7 +85,7 @@ async fn fast_burn_inhibits_slow_burn_of_same_operation() {
     let alerts = [fast.clone(), same.clone(), other.clone(), latency.clone()];
     inhibits(&alertmanager, &alerts, &["TransactionFailureBudgetBurnSlow"]).await;
 
-    // And that is what people hear.
+    // Notifications match the alert states.
     wait::until("the messages", async || {
         let received = received.firing.lock().unwrap().clone();
         let has = |receiver: &str, labels: &Value| received.contains(&(receiver.to_owned(), labels.clone()));
@@ -116,7 +116,7 @@ async fn no_primary_inhibits_symptoms_but_not_data_alerts() {
     inhibits(&alertmanager, &alerts, &["MongoDBMajorityLag", "TransactionFailureBudgetBurnFast"]).await;
 }
 
-/// Labels that are missing on both sides are equal to Alertmanager.
+/// To Alertmanager, labels that are missing on both sides are equal.
 #[tokio::test]
 async fn no_primary_without_cluster_label_inhibits_no_backend() {
     let (alertmanager, _) = env().await;
@@ -134,7 +134,7 @@ async fn no_primary_without_cluster_label_inhibits_no_backend() {
     inhibits(&alertmanager, &alerts, &["MongoDBWriteConflicts"]).await;
 }
 
-/// Of two deployments in a cluster, the one without primary explains nothing of the other, whose set has the same name.
+/// If one deployment of a cluster has no primary, this inhibits nothing of the other, whose set has the same name.
 #[tokio::test]
 async fn no_primary_does_not_inhibit_other_deployments_of_cluster() {
     let (alertmanager, _) = env().await;
@@ -183,7 +183,7 @@ async fn sidecar_down_inhibits_failing_probes() {
     inhibits(&alertmanager, &alerts, &["TxnscopeProbeFailing"]).await;
 }
 
-/// The server ends such a transaction within a minute; the next one, some minutes later, has to be told as well.
+/// The server ends such a transaction within a minute; the next one, some minutes later, must be notified as well.
 #[tokio::test]
 async fn second_long_transaction_is_a_separate_notification() {
     let (alertmanager, received) = env().await;
@@ -205,7 +205,7 @@ async fn second_long_transaction_is_a_separate_notification() {
         })
         .await
         .unwrap();
-        // It ends with the time that is its beginning.
+        // The alert ends at the time at which it starts.
         let over =
             json!([{"labels": alert, "startsAt": "2020-01-01T00:00:00Z", "endsAt": "2020-01-01T00:00:01Z"}]);
         alertmanager.send(&over).await.unwrap();

@@ -1,20 +1,21 @@
-//! Each trouble in many estates: one, two and three sidecars; one and two deployments of the same name; with and without
-//! the driver's counters, `getParameter`, the collector `replication`, percona's exporter. Exactly the alerts that are
-//! right fire, once, and only for the deployment that has the trouble. Each trouble is the control of the healthy estates.
+//! Each trouble in many environments: one, two and three sidecars; one and two deployments of the same name; with and
+//! without the driver's counters, `getParameter`, the collector `replication`, and Percona's exporter. Exactly the
+//! right alerts fire, once, and only for the deployment with the trouble. Each trouble is also the control of the
+//! healthy environments.
 
 use std::collections::BTreeSet;
 
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::environments::{Estate, MEMBERS, Series, constant, growing};
+use super::environments::{Environment, MEMBERS, Series, constant, growing};
 use super::files::files;
 
-/// What is planted, and what has to fire: the alert and its labels beside `deployment`.
+/// A trouble, and the alerts that must fire, with their labels in addition to `deployment`.
 struct Trouble {
     name: &'static str,
     plant: fn(&mut Series),
-    fires: fn(Estate) -> Vec<(&'static str, &'static str)>,
+    fires: fn(Environment) -> Vec<(&'static str, &'static str)>,
 }
 
 const OF_SET: &str = r#"rs="rs0""#;
@@ -27,12 +28,12 @@ fn on(is: bool, fires: &[(&'static str, &'static str)]) -> Vec<(&'static str, &'
     if is { fires.to_vec() } else { Vec::new() }
 }
 
-/// The primary's own.
+/// The labels of the primary.
 fn primary(series: &mut Series, name: &str, labels: &str, values: &str) {
     series.of(MEMBERS[0], name, labels, values);
 }
 
-/// What the sidecar no longer shows of a member that does not answer.
+/// Removes the series that the sidecar does not export for a member that does not respond.
 const GONE: &[&str] = &["mongodb_replication_", "mongodb_transactions_", "mongodb_lock_", "mongodb_global_"];
 
 fn goes_down(series: &mut Series, member: &str) {
@@ -44,20 +45,20 @@ fn goes_down(series: &mut Series, member: &str) {
 
 const TROUBLES: &[Trouble] = &[
     Trouble {
-        name: "nobody is elected",
+        name: "no primary is elected",
         plant: |series| {
-            if series.estate.replication {
+            if series.environment.replication {
                 primary(series, "mongodb_replication_member_state", r#"state="primary""#, &constant(0.0));
                 series.without("mongodb_replication_lag_seconds");
             }
         },
-        fires: |estate| on(estate.replication, &[("MongoDBNoPrimary", OF_SET)]),
+        fires: |environment| on(environment.replication, &[("MongoDBNoPrimary", OF_SET)]),
     },
     Trouble {
         name: "the sidecars do not reach the primary, whom the secondary follows",
         plant: |series| goes_down(series, MEMBERS[0]),
-        // Without `replication` it is a member like any other.
-        fires: |estate| drifted(estate, &[("MongoDBMemberDown", OF_FIRST)]),
+        // Without `replication` the member is like any other.
+        fires: |environment| drifted(environment, &[("MongoDBMemberDown", OF_FIRST)]),
     },
     Trouble {
         name: "no member answers",
@@ -65,7 +66,7 @@ const TROUBLES: &[Trouble] = &[
             goes_down(series, MEMBERS[0]);
             goes_down(series, MEMBERS[1]);
         },
-        // The two sides cannot be compared: one is not there.
+        // The two sides cannot be compared, because one is absent.
         fires: |_| {
             vec![
                 ("MongoDBMemberDown", OF_FIRST),
@@ -79,8 +80,8 @@ const TROUBLES: &[Trouble] = &[
         plant: |series| {
             primary(series, "mongodb_transactions_started_total", "", &growing(858.0));
             primary(series, "mongodb_transactions_aborted_total", "", &growing(258.0));
-            if series.estate.driver {
-                series.aborted("write_conflict", 258.0).told(
+            if series.environment.driver {
+                series.aborted("write_conflict", 258.0).caller_series(
                     "mongodb_client_transactions_started_total",
                     r#"operation="POST /pay""#,
                     &growing(858.0),
@@ -94,8 +95,8 @@ const TROUBLES: &[Trouble] = &[
         plant: |series| {
             primary(series, "mongodb_transactions_started_total", "", &growing(652.0));
             primary(series, "mongodb_transactions_aborted_total", "", &growing(52.0));
-            if series.estate.driver {
-                series.aborted("write_conflict", 52.0).told(
+            if series.environment.driver {
+                series.aborted("write_conflict", 52.0).caller_series(
                     "mongodb_client_transactions_started_total",
                     r#"operation="POST /pay""#,
                     &growing(652.0),
@@ -109,13 +110,13 @@ const TROUBLES: &[Trouble] = &[
         plant: |series| {
             primary(series, "mongodb_transactions_started_total", "", &growing(900.0));
             primary(series, "mongodb_transactions_aborted_total", "", &growing(300.0));
-            series.ended("rejected", &growing(300.0), &growing(300.0)).told(
+            series.ended("rejected", &growing(300.0), &growing(300.0)).caller_series(
                 "transaction_failures_total",
                 r#"operation="POST /pay",outcome="rejected",reason="insufficient_balance""#,
                 &growing(300.0),
             );
-            if series.estate.driver {
-                series.aborted("insufficient_balance", 300.0).told(
+            if series.environment.driver {
+                series.aborted("insufficient_balance", 300.0).caller_series(
                     "mongodb_client_transactions_started_total",
                     r#"operation="POST /pay""#,
                     &growing(900.0),
@@ -169,20 +170,20 @@ const TROUBLES: &[Trouble] = &[
     Trouble {
         name: "the majority lags",
         plant: |series| {
-            if series.estate.replication {
+            if series.environment.replication {
                 primary(series, "mongodb_replication_majority_lag_seconds", "", &constant(60.0));
             }
         },
-        fires: |estate| on(estate.replication, &[("MongoDBMajorityLag", OF_SET)]),
+        fires: |environment| on(environment.replication, &[("MongoDBMajorityLag", OF_SET)]),
     },
     Trouble {
         name: "a short oplog",
         plant: |series| {
-            if series.estate.replication {
+            if series.environment.replication {
                 primary(series, "mongodb_replication_oplog_window_seconds", "", &constant(3_600.0));
             }
         },
-        fires: |estate| on(estate.replication, &[("MongoDBOplogWindowLow", OF_FIRST)]),
+        fires: |environment| on(environment.replication, &[("MongoDBOplogWindowLow", OF_FIRST)]),
     },
     Trouble {
         name: "slow writes",
@@ -233,16 +234,16 @@ const TROUBLES: &[Trouble] = &[
     Trouble {
         name: "a commit whose result is unknown, of a job that was not declared",
         plant: |series| {
-            if series.estate.driver {
-                series.told(
+            if series.environment.driver {
+                series.caller_series(
                     "mongodb_client_transactions_unknown_total",
                     r#"operation="nightly""#,
                     "_x75 1x15",
                 );
             }
         },
-        fires: |estate| {
-            on(estate.driver, &[("TransactionCommitUnknown", r#"job="ledger",operation="nightly""#)])
+        fires: |environment| {
+            on(environment.driver, &[("TransactionCommitUnknown", r#"job="ledger",operation="nightly""#)])
         },
     },
     Trouble {
@@ -250,39 +251,39 @@ const TROUBLES: &[Trouble] = &[
         plant: |series| {
             primary(series, "mongodb_transactions_started_total", "", &growing(1_800.0));
             primary(series, "mongodb_transactions_aborted_total", "", &growing(40.0));
-            if series.estate.driver {
+            if series.environment.driver {
                 let of = r#"operation="POST /pay""#;
-                series.told("mongodb_client_transactions_started_total", of, &growing(1_800.0));
+                series.caller_series("mongodb_client_transactions_started_total", of, &growing(1_800.0));
             }
         },
-        fires: |estate| on(estate.driver, &[("TransactionRetryAmplification", OF_OPERATION)]),
+        fires: |environment| on(environment.driver, &[("TransactionRetryAmplification", OF_OPERATION)]),
     },
     Trouble {
         name: "an instance is full",
         plant: |series| {
-            series.told("concurrent_operations", r#"operation="POST /pay""#, &constant(95.0));
+            series.caller_series("concurrent_operations", r#"operation="POST /pay""#, &constant(95.0));
         },
         fires: |_| vec![("TransactionConcurrencySaturated", r#"job="ledger""#)],
     },
     Trouble {
         name: "half of the commits goes past the instrumentation, which exports only what is common",
         plant: |series| {
-            if series.estate.driver {
+            if series.environment.driver {
                 series
                     .without("mongodb_client_transactions_unknown_total")
-                    .told(
+                    .caller_series(
                         "mongodb_client_transactions_committed_total",
                         r#"operation="POST /pay""#,
                         &growing(300.0),
                     )
-                    .told(
+                    .caller_series(
                         "mongodb_client_transactions_started_total",
                         r#"operation="POST /pay""#,
                         &growing(300.0),
                     );
             }
         },
-        fires: |estate| drifted(estate, &[]),
+        fires: |environment| drifted(environment, &[]),
     },
     Trouble {
         name: "wrong data",
@@ -305,35 +306,38 @@ const TROUBLES: &[Trouble] = &[
         plant: |series| {
             series.without(r#"job="ledger""#);
             series
-                .told("up", "", &constant(1.0))
-                .told("transaction_attempts_total", "", &growing(600.0))
-                .told("transaction_failures_total", "", &growing(180.0))
-                .told("transaction_duration_seconds_count", "", &growing(600.0))
-                .told("transaction_duration_seconds_bucket", r#"le="0.25""#, &growing(600.0));
+                .caller_series("up", "", &constant(1.0))
+                .caller_series("transaction_attempts_total", "", &growing(600.0))
+                .caller_series("transaction_failures_total", "", &growing(180.0))
+                .caller_series("transaction_duration_seconds_count", "", &growing(600.0))
+                .caller_series("transaction_duration_seconds_bucket", r#"le="0.25""#, &growing(600.0));
         },
         fires: |_| vec![("TxnscopeLabelsMissing", r#"job="ledger""#)],
     },
 ];
 
 /// With the driver's counters, the two sides differ as well.
-fn drifted(estate: Estate, and: &[(&'static str, &'static str)]) -> Vec<(&'static str, &'static str)> {
-    let books: &[_] = &[
+fn drifted(
+    environment: Environment,
+    and: &[(&'static str, &'static str)],
+) -> Vec<(&'static str, &'static str)> {
+    let counters: &[_] = &[
         ("TransactionCountMismatch", r#"book="committed""#),
         ("TransactionCountMismatch", r#"book="started""#),
     ];
-    [and, if estate.driver { books } else { &[] }].concat()
+    [and, if environment.driver { counters } else { &[] }].concat()
 }
 
-fn firing(estate: Estate, fires: &[(&str, &str)]) -> Vec<String> {
-    let deployment = match estate.first() {
+fn firing(environment: Environment, fires: &[(&str, &str)]) -> Vec<String> {
+    let deployment = match environment.first() {
         "" => String::new(),
         name => format!(r#",deployment="{name}""#),
     };
     fires.iter().map(|(name, labels)| format!(r#"{{alertname="{name}",{labels}{deployment}}}"#)).collect()
 }
 
-/// The rules, evaluated once a minute, which is how often there is a sample. Every 15 s, as they are otherwise, the same
-/// would come of it in four times the time.
+/// The rules, evaluated once a minute, which is how often there is a sample. Evaluating every 15 s, as in production,
+/// has the same results in four times the time.
 fn once_a_minute() -> (TempDir, Vec<String>) {
     let folder = TempDir::new().unwrap();
     let copied = files("rules", "yml").into_iter().map(|file| {
@@ -346,8 +350,8 @@ fn once_a_minute() -> (TempDir, Vec<String>) {
     (folder, copied)
 }
 
-/// One Prometheus sees all of them, each a cluster of its own.
-async fn hold(estates: &[(Series, Vec<String>)]) {
+/// One Prometheus monitors all environments, each as a cluster of its own.
+async fn hold(environments: &[(Series, Vec<String>)]) {
     let (_folder, rules) = once_a_minute();
     let order = [
         "txnscope-objectives",
@@ -360,8 +364,8 @@ async fn hold(estates: &[(Series, Vec<String>)]) {
         "txnscope-consistency-alerts",
         "txnscope-self-alerts",
     ];
-    let input: Vec<_> = estates.iter().flat_map(|(series, _)| series.input()).collect();
-    let expected: Vec<_> = estates.iter().map(|(series, firing)| series.expects(firing)).collect();
+    let input: Vec<_> = environments.iter().flat_map(|(series, _)| series.input()).collect();
+    let expected: Vec<_> = environments.iter().map(|(series, firing)| series.expects(firing)).collect();
     let file = json!({
         "rule_files": rules, "evaluation_interval": "5m", "group_eval_order": order,
         "tests": [{"interval": "1m", "input_series": input, "promql_expr_test": expected}],
@@ -373,26 +377,31 @@ async fn hold(estates: &[(Series, Vec<String>)]) {
 
 #[tokio::test]
 async fn no_alert_fires_in_healthy_estates() {
-    let estates = Estate::all().into_iter().map(|estate| (estate.healthy(format!("{estate:?}")), Vec::new()));
-    hold(&estates.collect::<Vec<_>>()).await;
+    let environments = Environment::all()
+        .into_iter()
+        .map(|environment| (environment.healthy(format!("{environment:?}")), Vec::new()));
+    hold(&environments.collect::<Vec<_>>()).await;
 }
 
 #[tokio::test]
 async fn each_trouble_fires_its_alert_once() {
-    let estates = TROUBLES.iter().flat_map(|trouble| {
-        Estate::some().into_iter().map(|estate| {
-            let mut series = estate.healthy(format!("{}: {estate:?}", trouble.name));
+    let environments = TROUBLES.iter().flat_map(|trouble| {
+        Environment::some().into_iter().map(|environment| {
+            let mut series = environment.healthy(format!("{}: {environment:?}", trouble.name));
             (trouble.plant)(&mut series);
-            (series, firing(estate, &(trouble.fires)(estate)))
+            (series, firing(environment, &(trouble.fires)(environment)))
         })
     });
-    hold(&estates.collect::<Vec<_>>()).await;
+    hold(&environments.collect::<Vec<_>>()).await;
 }
 
 #[test]
 fn matrix_covers_every_alert() {
-    let planted: BTreeSet<_> =
-        TROUBLES.iter().flat_map(|trouble| (trouble.fires)(Estate::FULL)).map(|(name, _)| name).collect();
+    let planted: BTreeSet<_> = TROUBLES
+        .iter()
+        .flat_map(|trouble| (trouble.fires)(Environment::FULL))
+        .map(|(name, _)| name)
+        .collect();
     let known = super::files::alert_names();
     let lacking: Vec<_> = known
         .iter()

@@ -1,5 +1,5 @@
-//! The alerts of `alerts/`: that the rules and their own tests hold, that each alert has a runbook and is tested both ways,
-//! that whatever is queried is exported, and that the right people are told.
+//! The alerts in `alerts/`: the rules and their tests pass, each alert has a runbook and tests for both states,
+//! queries use existing metrics only, and notifications are routed correctly.
 
 mod environments;
 mod files;

@@ -1,4 +1,5 @@
-//! A real replica set that takes writes, of which the sidecar watches a secondary only: no alarm. And one without a primary.
+//! The alert for a missing primary: quiet for a real replica set of which the sidecar watches only a secondary, and
+//! firing without a primary.
 
 use std::time::Duration;
 
@@ -23,7 +24,8 @@ async fn no_primary_fires_only_if_no_secondary_follows_a_primary() {
     let prometheus = Prometheus::start(&jobs).await.unwrap();
     let rule = alerts().into_iter().find(|rule| rule.alert.as_deref() == Some("MongoDBNoPrimary")).unwrap();
 
-    // What the alert looked at before: no member that is watched is primary. And the set takes writes.
+    // The condition that an earlier version of the alert used: no watched member is primary, although the set accepts
+    // writes.
     let unseen = r#"max by (rs) (mongodb_replication_member_state{state="primary"}) == 0"#;
     wait::until("what the sidecar knows of the secondary", async || {
         let seen = prometheus.query("mongodb_replication_lag_seconds").await?;
@@ -36,7 +38,7 @@ async fn no_primary_fires_only_if_no_secondary_follows_a_primary() {
     client.database("test").collection("c").insert_one(doc! {"written": true}).await.unwrap();
     assert_eq!(prometheus.query(&rule.expr).await.unwrap(), [], "it follows a primary");
 
-    // Control: with two of three gone, nobody is elected, and the one that is left knows of no primary.
+    // The control: with two of three members gone, no primary can be elected, and the remaining one knows of none.
     for gone in (0..3).filter(|member| *member != secondary) {
         set.member_mut(gone).kill().await.unwrap();
     }

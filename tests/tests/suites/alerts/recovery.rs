@@ -1,16 +1,17 @@
-//! The queries of each runbook, run when its message arrives and the trouble is over: they have to show what it was.
+//! The queries of each runbook, evaluated when its notification arrives after recovery: they must still show the
+//! trouble.
 
 use serde_json::{Value, json};
 use txnscope_catalog::{self as catalog, Kind, Metric, Unit, Values};
 
 use super::files::{alert_names, files, folder, read};
 
-/// The trouble begins and is over at these minutes, and the message is read at the third.
+/// The minutes at which the trouble begins and ends, and at which the notification is read.
 const BEGIN: u32 = 60;
 const OVER: u32 = 75;
 const READ: u32 = 80;
 
-/// What was planted in a metric's labels, and with it the trouble.
+/// The label values that identify the trouble.
 const CULPRIT: &[(&str, &str)] = &[
     ("operation", "POST /pay"),
     ("application", "billing-worker"),
@@ -26,7 +27,7 @@ const CULPRIT: &[(&str, &str)] = &[
     ("collector", "replication"),
 ];
 
-/// What a query has to show: the runbook, a part of the query, the label and its value.
+/// The expected results: the runbook, a part of the query, the label and its value.
 const SHOWS: &[(&str, &str, &str, &str)] = &[
     ("MongoDBOldestOpenTransaction", "oldest_open_by_application", "application", "billing-worker"),
     ("MongoDBOldestOpenTransaction", "oldest_open_by_operation", "operation", "POST /pay"),
@@ -54,7 +55,7 @@ const SHOWS: &[(&str, &str, &str, &str)] = &[
     ("TxnscopeProbeFailing", "over_time(up", "deployment", "payments"),
 ];
 
-/// The labels of a metric's series: those of the culprit, or the first of a closed set, or what queries ask for.
+/// The labels of a metric's series: those of the trouble, the first of a closed set, or those that queries match.
 fn labels(metric: &Metric, swap: Option<(&str, &str)>) -> String {
     let value = |name: &str, values: Values| -> String {
         if let Some((_, swapped)) = swap.filter(|(label, _)| *label == name) {
@@ -75,7 +76,7 @@ fn labels(metric: &Metric, swap: Option<(&str, &str)>) -> String {
         .collect()
 }
 
-/// A series that is at its worst between [`BEGIN`] and [`OVER`], and that shows nothing of it afterwards. A gauge whose good
+/// A series with its worst value between [`BEGIN`] and [`OVER`], and a normal value afterwards. A gauge whose good
 /// value is 1 is 0 meanwhile.
 fn values(metric: &Metric) -> String {
     let last = READ + 20 - OVER;
@@ -92,8 +93,8 @@ fn values(metric: &Metric) -> String {
     format!("0x{} 0+60x{} {}x{last}", BEGIN - 1, OVER - BEGIN, 60 * (OVER - BEGIN))
 }
 
-/// Everything that is exported, all of it in trouble for a quarter of an hour.
-fn estate() -> Vec<Value> {
+/// All exported series, all of them in trouble for a quarter of an hour.
+fn environment() -> Vec<Value> {
     let mut series = Vec::new();
     let mut add = |name: String, labels: String, values: &str| {
         let (job, instance) = if name.starts_with("mongodb_client")
@@ -145,7 +146,7 @@ fn estate() -> Vec<Value> {
     series
 }
 
-/// The queries of a runbook's part "Diagnosis".
+/// The queries of a runbook's section "Diagnosis".
 fn queries(name: &str) -> Vec<String> {
     let text = read(&folder().join(format!("runbooks/{name}.md")));
     let diagnosis = text.split("\n## Diagnosis\n").nth(1).unwrap().split("\n## ").next().unwrap().to_owned();
@@ -153,7 +154,7 @@ fn queries(name: &str) -> Vec<String> {
     blocks.flat_map(str::lines).filter(|line| !line.trim().is_empty()).map(str::to_owned).collect()
 }
 
-/// What compares with before has nothing to show within an hour and a half.
+/// Queries that compare with an earlier time need more history than an hour and a half.
 fn needs_more_history(query: &str) -> bool {
     query.contains("offset 1w") || query.contains("offset 1h")
 }
@@ -169,7 +170,7 @@ async fn runbook_queries_show_trouble_after_recovery() {
             for (_, _, label, value) in
                 SHOWS.iter().filter(|shows| shows.0 == name && query.contains(shows.1))
             {
-                // It is among what is shown, whatever else is.
+                // The expected series is among the results.
                 let expr = format!(
                     r#"count(label_replace(group by ({label}) ({query}), "found", "yes", "{label}", "{value}") and on ({label}, found) label_replace(label_replace(vector(1), "{label}", "{value}", "", ""), "found", "yes", "", ""))"#
                 );
@@ -190,7 +191,7 @@ async fn runbook_queries_show_trouble_after_recovery() {
     ];
     let file = json!({
         "rule_files": rules, "evaluation_interval": "5m", "group_eval_order": order,
-        "tests": [{"interval": "1m", "input_series": estate(), "promql_expr_test": asked}],
+        "tests": [{"interval": "1m", "input_series": environment(), "promql_expr_test": asked}],
     });
     let place = tempfile::Builder::new().suffix(".yml").tempfile().unwrap();
     std::fs::write(place.path(), file.to_string()).unwrap();

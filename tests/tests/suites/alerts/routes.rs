@@ -1,4 +1,4 @@
-//! Who is told what.
+//! Routing of notifications.
 
 use testkit::amtool;
 
@@ -14,7 +14,7 @@ async fn alerts_are_routed_by_severity() {
     let config = folder().join("alertmanager.yml");
     for alert in alerts() {
         let name = alert.alert.as_deref().unwrap();
-        // A check says by itself how bad its violations are.
+        // Each check has its own severity.
         let severities = match alert.labels["severity"].as_str() {
             "{{ $labels.severity }}" => vec!["critical", "warning", "info"],
             severity => vec![severity],

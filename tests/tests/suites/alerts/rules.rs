@@ -1,4 +1,4 @@
-//! The rules, and the tests that they have of their own.
+//! The rules and their own tests.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +19,7 @@ fn every_alert_has_firing_and_quiet_tests() {
     for (file, expectations) in scenarios() {
         for expectation in &expectations {
             if expectation.exp_alerts.is_empty() {
-                // The healthy world is not near enough to any alert to say much of it.
+                // The healthy scenario triggers no alert and covers none.
                 if file != "quiet" {
                     nearly.insert(expectation.alertname.clone());
                 }
@@ -65,13 +65,13 @@ fn rules_query_only_exported_or_recorded_metrics() {
             Err(wrong) => panic!("{name}: {}\n{}", wrong.join("; "), rule.expr),
         }
     }
-    // A number that nobody reads is a number that somebody edits in vain.
+    // A number in the documentation must occur in a rule.
     let numbers = recorded.iter().filter(|name| name.starts_with("txnscope:"));
     let unread: Vec<_> = numbers.filter(|name| !used.contains(*name)).collect();
     assert_eq!(unread, ["txnscope:objective:latency_seconds"], "that one is a bucket; see the next test");
 }
 
-/// A bucket's boundary is a label, which no recording rule can give.
+/// The boundary of a bucket is a label, so no recording rule can define it.
 #[test]
 fn latency_objective_bucket_is_consistent() {
     let is_objective = |name: &Option<String>| name.as_deref() == Some("txnscope:objective:latency_seconds");
@@ -80,7 +80,7 @@ fn latency_objective_bucket_is_consistent() {
     let mut buckets = 0;
     for rule in rules().iter().filter(|rule| rule.expr.contains("transaction_duration_seconds_bucket{")) {
         for part in rule.expr.split("le=").skip(1) {
-            // Prometheus 2 writes a bucket of a whole number as 1, and Prometheus 3 as 1.0.
+            // Prometheus 2 writes the boundary of a whole number as 1, and Prometheus 3 as 1.0.
             let both = format!(r#"~"{seconds}(\\.0)?""#);
             assert!(part.starts_with(&both), "{}", rule.expr);
             buckets += 1;
@@ -94,8 +94,8 @@ fn latency_objective_bucket_is_consistent() {
     }
 }
 
-/// Every reason of the catalog is either the driver's or the server's, or a decision of the application, which is taken off
-/// the server's aborts.
+/// Every reason of the catalog belongs to the driver or the server, or is a decision of the application, which is
+/// subtracted from the server's aborts.
 #[test]
 fn every_abort_reason_is_classified() {
     const DECISIONS: [&str; 7] = [
@@ -126,7 +126,7 @@ fn alerts_have_all_labels_and_annotations() {
         };
         let (summary, description) = (annotation("summary"), annotation("description"));
         assert!(description.contains("$value"), "{name}: the description does not say the value");
-        // Those that the alert has: what it has been seen to fire with, less what one of several sets has in addition.
+        // The labels of the alert: those with which its tests fire, without those that only some of its series have.
         let of_it = |expectation: &super::files::Expectation| expectation.alertname == name;
         let expected = scenarios().into_iter().flat_map(|(_, expectations)| expectations);
         let seen: Vec<_> = expected.filter(of_it).flat_map(|expectation| expectation.exp_alerts).collect();

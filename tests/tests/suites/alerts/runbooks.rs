@@ -1,4 +1,4 @@
-//! The runbooks: one for each alert, each with what somebody needs who was asleep a minute ago.
+//! The runbooks: one for each alert, with all sections that the on-call engineer needs.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use end_to_end::promql;
 
 use super::files::{alert_names, files, folder, read, recorded};
 
-/// What is done after an alert, and is no alert's own.
+/// Procedures that follow an alert and belong to no single alert.
 const PROCEDURES: [&str; 2] = ["rollback", "manual-correction"];
 
 const PARTS: [&str; 6] =
@@ -35,7 +35,7 @@ fn runbooks_have_all_sections_in_order() {
     }
 }
 
-/// A block of `promql` has a query in each line.
+/// A block of `promql` has one query per line.
 #[test]
 fn runbooks_query_only_exported_or_recorded_metrics() {
     let recorded = recorded();

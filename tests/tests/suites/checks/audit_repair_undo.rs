@@ -1,5 +1,5 @@
-//! One bad night: the data goes wrong in five ways at once; the audit names what is wrong, the page shows it, a
-//! repair mends what can be recomputed and nothing else, and its undo brings all of it back.
+//! The complete workflow: the data is corrupted in five ways, an audit and the exporter report it, a repair fixes
+//! exactly the derived fields, and an undo restores the previous values.
 
 use mongodb::bson::{Bson, doc};
 use testkit::{Scrape, wait};
@@ -9,8 +9,8 @@ use txnscope_sidecar::Sidecar;
 use super::fixtures::{Fixtures, Found, audit, checks};
 use crate::common::{frequent_checks, metrics_url, sidecar_with};
 
-/// Waits until the page has seen of each check what an audit has found. One after the other: on a slow machine the
-/// first may no longer be on the page when the last is run.
+/// Waits until the exporter has reported each check's result once. One check after the other: on a slow machine the
+/// first result may have been replaced before the last is exported.
 async fn page_shows(sidecar: &Sidecar, found: &Found) {
     for check in checks().iter() {
         let expected = found.get(&check.name).map_or(0, Vec::len);
@@ -44,8 +44,8 @@ async fn audit_repair_undo_roundtrip() {
     let sidecar = sidecar_with(&fixtures.set.uri(), Some(frequent_checks(""))).await;
     page_shows(&sidecar, &Found::new()).await;
 
-    // A negative balance, an overdraft, an invoice that is paid twice, a drifted balance, and a ledger that is a cent
-    // off. The database itself would refuse the third.
+    // A negative balance, an overdraft, an invoice that is paid twice, a drifted balance, and an unbalanced general
+    // ledger. The unique index would reject the third.
     fixtures.collection("payments").drop_index("invoiceId_1").await.unwrap();
     fixtures.set("retainers", fixtures.retainers[0], doc! {"currentBalance": -1_i64}).await;
     fixtures.set("bankAccounts", fixtures.accounts[0], doc! {"availableBalance": -5_i64}).await;
@@ -58,7 +58,7 @@ async fn audit_repair_undo_roundtrip() {
     let [spent, drifted] = fixtures.retainers.map(Bson::ObjectId);
     let [_, off, twice] = fixtures.payments.map(Bson::ObjectId);
     let account = Bson::ObjectId(fixtures.accounts[0]);
-    let for_people = [
+    let unrepairable = [
         ("payment_completed_twice", Bson::from("invoice-1")),
         ("payment_not_posted_once", twice.clone()),
         ("payment_not_posted_once", off.clone()),
@@ -66,7 +66,7 @@ async fn audit_repair_undo_roundtrip() {
         ("general_ledger_movement_unbalanced", off),
         ("general_ledger_unbalanced", "USD".into()),
     ];
-    let mut wrong = for_people.to_vec();
+    let mut wrong = unrepairable.to_vec();
     wrong.extend([
         ("retainer_balance_negative", spent.clone()),
         ("retainer_balance_drift", spent.clone()),
@@ -77,7 +77,7 @@ async fn audit_repair_undo_roundtrip() {
         ("bank_account_balance_drift", account),
         ("bank_accounts_total", "EUR".into()),
     ]);
-    let (wrong, for_people) = (found(&wrong), found(&for_people));
+    let (wrong, unrepairable) = (found(&wrong), found(&unrepairable));
     assert_eq!(audit(&fixtures.client).await, wrong);
     page_shows(&sidecar, &wrong).await;
 
@@ -95,8 +95,8 @@ async fn audit_repair_undo_roundtrip() {
         }
     }
     assert_eq!(made.len(), 3);
-    assert_eq!(audit(&fixtures.client).await, for_people, "what cannot be recomputed is left to people");
-    page_shows(&sidecar, &for_people).await;
+    assert_eq!(audit(&fixtures.client).await, unrepairable, "unrepairable violations remain");
+    page_shows(&sidecar, &unrepairable).await;
 
     for record in made.iter().rev() {
         let checks = checks();

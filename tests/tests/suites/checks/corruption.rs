@@ -1,5 +1,5 @@
-//! Every way in which the ledger's data can go wrong that a check names, made by writing to the database directly:
-//! the checks find exactly the documents that are wrong.
+//! Every corruption of the ledger's data that a check covers, written directly to the database: the checks find
+//! exactly the corrupted documents.
 
 use std::collections::BTreeSet;
 use std::slice::from_ref;
@@ -10,7 +10,7 @@ use mongodb::bson::{Bson, Document, doc};
 
 use super::fixtures::{COLLECTIONS, Fixtures, Found, audit, checks};
 
-/// The whole ledger, to be put back after each corruption.
+/// All documents of the ledger, to be restored after each corruption.
 struct Saved(Vec<(&'static str, Vec<Document>)>);
 
 impl Saved {
@@ -47,7 +47,7 @@ struct Trial<'a> {
 }
 
 impl Trial<'_> {
-    /// Audits what was corrupted, and puts it right again.
+    /// Audits the corrupted data, and restores it.
     async fn finds(&mut self, what: &str, expected: &[(&str, &[Bson])]) {
         let audited = audit(&self.fixtures.client).await;
         assert_eq!(audited, found(expected), "{what}");
@@ -59,8 +59,8 @@ impl Trial<'_> {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_corruption_violates_exactly_its_checks() {
     let fixtures = Fixtures::make(1).await;
-    assert_eq!(audit(&fixtures.client).await, Found::new(), "a ledger that nobody has tampered with");
-    // What the database itself would refuse.
+    assert_eq!(audit(&fixtures.client).await, Found::new(), "an uncorrupted ledger has no violations");
+    // Corruptions that the indexes would reject.
     fixtures.collection("payments").drop_index("invoiceId_1").await.unwrap();
     let saved = Saved::of(&fixtures).await;
     let mut trial = Trial { fixtures: &fixtures, saved, caught: BTreeSet::new() };
@@ -173,7 +173,7 @@ async fn each_corruption_violates_exactly_its_checks() {
         )
         .await;
 
-    // Back a second time, with the balances that go with it.
+    // Cancelled twice, with the corresponding balances.
     let back: Vec<Document> = lines
         .find(doc! {"transferId": &cancelled, "description": "Transfer cancelled"})
         .await
@@ -246,7 +246,7 @@ async fn each_corruption_violates_exactly_its_checks() {
         )
         .await;
 
-    // No check has only ever been quiet.
+    // Every check has found a violation.
     let all: BTreeSet<_> = checks().iter().map(|check| check.name.clone()).collect();
     assert_eq!(trial.caught, all);
     assert_eq!(audit(&fixtures.client).await, Found::new());

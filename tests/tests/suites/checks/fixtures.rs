@@ -1,4 +1,4 @@
-//! A ledger with something of everything in it, and its checks.
+//! A ledger with entities in all states, and its checks.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ pub(crate) fn checks() -> Checks {
     Checks::parse(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// What each violated check found, by the `_id`s; a check that could not run ends the test.
+/// The `_id`s of the violations of each violated check; a check that could not run fails the test.
 pub(crate) type Found = BTreeMap<String, Vec<Bson>>;
 
 pub(crate) async fn audit(client: &Client) -> Found {
@@ -46,13 +46,13 @@ pub(crate) struct Fixtures {
     pub(crate) backend: Backend,
     pub(crate) client: Client,
     pub(crate) database: Database,
-    /// 1,000.00 less 250.00 consumed plus 50.00 replenished; and one that nobody has touched.
+    /// Retainers: 1,000.00 less 250.00 consumed plus 50.00 replenished; and an unused one.
     pub(crate) retainers: [ObjectId; 2],
-    /// Completed with an invoice, completed, pending.
+    /// Payments: completed with an invoice, completed, pending.
     pub(crate) payments: [ObjectId; 3],
-    /// EUR 1,000.00 each, before a transfer of 100.00 from the first to the second.
+    /// Accounts: EUR 1,000.00 each, before a transfer of 100.00 from the first to the second.
     pub(crate) accounts: [ObjectId; 3],
-    /// That one, and one of 70.00 from the second to the third that was cancelled.
+    /// Transfers: that one, and a cancelled one of 70.00 from the second to the third.
     pub(crate) transfers: [ObjectId; 2],
 }
 
@@ -117,11 +117,11 @@ impl Fixtures {
         self.database.collection(name)
     }
 
-    /// Changes one document behind the ledger's back.
+    /// Changes one document directly in the database.
     pub(crate) async fn set(&self, collection: &str, id: ObjectId, change: Document) {
         let documents = self.collection(collection);
         let update = documents.update_one(doc! {"_id": id}, doc! {"$set": change});
-        // The checks read what a majority has, which before MongoDB 5.0 is not what a write waits for.
+        // The checks read majority-committed data, for which a default write does not wait before MongoDB 5.0.
         let result = update.write_concern(WriteConcern::majority()).await;
         assert_eq!(result.unwrap().modified_count, 1, "{collection} {id}");
     }

@@ -1,4 +1,4 @@
-//! The ledger's own checks on the ledger's own data: quiet while it is right, exact when it is not.
+//! The ledger's checks on the ledger's data: no violations in correct data, and exact ones in corrupted data.
 
 mod audit_repair_undo;
 mod corruption;

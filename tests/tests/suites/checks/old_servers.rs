@@ -1,4 +1,4 @@
-//! Before MongoDB 5.0 there are no snapshots outside of a transaction: the checks read what a majority has.
+//! Before MongoDB 5.0 there are no snapshots outside of a transaction: the checks read majority-committed data.
 
 use mongodb::bson::{Bson, doc};
 use testkit::ReplicaSetOptions;

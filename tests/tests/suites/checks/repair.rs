@@ -1,4 +1,4 @@
-//! Repairs of the ledger: exactly what can be recomputed, on the record, under load, through an election, and back.
+//! Repairs of the ledger: only derived fields, with records, under load, through an election, and undone.
 
 use futures_util::TryStreamExt;
 use futures_util::future::join_all;
@@ -61,7 +61,7 @@ async fn drifted_balance_is_repaired_recorded_and_undone() {
     let right = fixtures.get("retainers", retainer).await;
     fixtures.set("retainers", retainer, doc! {"currentBalance": 7_i64}).await;
     let wrong = fixtures.get("retainers", retainer).await;
-    // One that a repair must not touch: it is right.
+    // A document that a repair must not change, because it is right.
     let untouched = fixtures.get("retainers", fixtures.retainers[1]).await;
 
     let planned = fixtures.plan(DRIFT).await;
@@ -98,7 +98,7 @@ async fn drifted_balance_is_repaired_recorded_and_undone() {
     assert_eq!(kinds, ["repair", "undo"]);
 }
 
-/// The balance of an account comes from another collection.
+/// The balance of an account is derived from another collection.
 #[tokio::test(flavor = "multi_thread")]
 async fn balance_is_recomputed_from_another_collection() {
     let fixtures = Fixtures::make(1).await;
@@ -116,11 +116,11 @@ async fn balance_is_recomputed_from_another_collection() {
     assert!(matches!(outcomes.as_slice(), [RepairOutcome::Done(_), RepairOutcome::Done(_)]), "{outcomes:?}");
     for (account, before) in fixtures.accounts.iter().zip(&before) {
         let now = fixtures.get("bankAccounts", *account).await;
-        // In the type that the check names: the ledger reads nothing but longs.
+        // The check defines the type: the ledger reads longs only.
         assert_eq!(now.get_i64("availableBalance").unwrap(), before.get_i64("availableBalance").unwrap());
     }
     assert_eq!(audit(&fixtures.client).await, Found::new());
-    // A field that was not there is not there again; a text, only if somebody says that it was there.
+    // A field that was missing is removed again; a string is restored only if this is allowed explicitly.
     let repairer = fixtures.repairer().await;
     let check = check("bank_account_balance_drift");
     for record in fixtures.recorded().await {
@@ -166,7 +166,7 @@ async fn document_changed_since_plan_is_not_repaired() {
         assert_eq!(fixtures.get("retainers", retainer).await, changed, "{what}");
         fixtures.collection("retainers").replace_one(filter.clone(), right).await.unwrap();
     }
-    // Nor does an undo go over what came after the repair.
+    // An undo does not overwrite a later change either.
     fixtures.set("retainers", retainer, doc! {"currentBalance": 7_i64}).await;
     let outcomes = fixtures.repair_all(&repairer, DRIFT).await;
     let [RepairOutcome::Done(record)] = outcomes.as_slice() else { panic!("{outcomes:?}") };
@@ -213,8 +213,8 @@ async fn unrepairable_document_is_not_written() {
     assert!(fixtures.recorded().await.is_empty());
 }
 
-/// Balances are broken and repaired again and again while clients consume and replenish and another member is
-/// elected. At the end each balance is what its history says, and the history is what the clients were told.
+/// Balances are corrupted and repaired repeatedly while clients consume and replenish and another member is elected.
+/// At the end each balance matches its movements, and the movements match the clients' responses.
 #[tokio::test(flavor = "multi_thread")]
 async fn repairs_under_load_and_election_lose_nothing() {
     const ROUNDS: usize = 8;
@@ -225,7 +225,7 @@ async fn repairs_under_load_and_election_lose_nothing() {
             .push(ObjectId::parse_str(fixtures.backend.client().retainer(10_000).await.unwrap()).unwrap());
     }
     let repairer = fixtures.repairer().await;
-    let (mut made, mut told) = (0, 0);
+    let (mut made, mut acknowledged) = (0, 0);
     for round in 0..ROUNDS {
         let broken = doc! {"$inc": {"currentBalance": 12_345_i64}};
         let filter = doc! {"_id": retainers[round % 4]};
@@ -235,29 +235,32 @@ async fn repairs_under_load_and_election_lose_nothing() {
                 fixtures.set.step_up_another().await.unwrap();
             }
         };
-        // A round's load ends by itself: a document that is never left alone never is as it was read.
-        let (repaired, moved, ()) =
-            tokio::join!(fixtures.mend(&repairer, retainers[round % 4]), fixtures.load(&retainers), election);
+        // The load of a round ends by itself: a document that changes all the time can never be repaired.
+        let (repaired, moved, ()) = tokio::join!(
+            fixtures.repair_until_done(&repairer, retainers[round % 4]),
+            fixtures.load(&retainers),
+            election
+        );
         made += repaired;
-        told += moved;
+        acknowledged += moved;
     }
     assert_eq!(made, ROUNDS, "one repair for each time that a balance was broken");
     assert_eq!(fixtures.recorded().await.len(), made);
-    assert!(told > 0, "nothing moved meanwhile");
+    assert!(acknowledged > 0, "nothing moved meanwhile");
     assert_eq!(audit(&fixtures.client).await, Found::new());
-    // Each movement that a client was told of is there.
+    // Every movement that was acknowledged to a client exists.
     let mut moved = 0;
     for retainer in &retainers {
         let stored = fixtures.get("retainers", *retainer).await;
         let length = |array| stored.get_array(array).unwrap().len();
         moved += length("deposits") - 1 + length("consumptions");
     }
-    assert!(moved >= told, "{moved} movements, {told} told");
+    assert!(moved >= acknowledged, "{moved} movements, {acknowledged} acknowledged");
 }
 
 impl Fixtures {
-    /// Repairs a document until there is nothing to repair, and returns how often it did.
-    async fn mend(&self, repairer: &Repairer, id: ObjectId) -> usize {
+    /// Repairs a document until there is nothing to repair, and returns the number of repairs.
+    async fn repair_until_done(&self, repairer: &Repairer, id: ObjectId) -> usize {
         let mut made = 0;
         loop {
             let planned = plan(&self.client, &check(DRIFT), &[id.into()], 1).await.unwrap();
@@ -270,20 +273,20 @@ impl Fixtures {
         }
     }
 
-    /// Eight clients, of which each moves money on each retainer. Returns how many were told that it moved; of the
-    /// others only the history knows.
+    /// Eight clients move money on all retainers. Returns the number of acknowledged movements; unacknowledged ones
+    /// may exist as well.
     async fn load(&self, retainers: &[ObjectId]) -> usize {
         let http = &self.backend.client();
         let clients = (0..8_usize).map(async |client| {
-            let mut told = 0;
+            let mut acknowledged = 0;
             for turn in 0..retainers.len() {
                 let retainer = retainers[(client + turn) % retainers.len()];
                 let (what, amount) = if client == 0 { ("replenish", 2) } else { ("consume", 1) };
                 let path = format!("/api/retainers/{retainer}/{what}");
                 let answer = http.post(&path, &json!({"amount": amount})).await;
-                told += usize::from(answer.is_ok_and(|(status, _)| status.is_success()));
+                acknowledged += usize::from(answer.is_ok_and(|(status, _)| status.is_success()));
             }
-            told
+            acknowledged
         });
         join_all(clients).await.into_iter().sum()
     }

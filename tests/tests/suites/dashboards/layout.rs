@@ -1,4 +1,4 @@
-//! What a reader relies on: descriptions, units, order, and links that lead somewhere.
+//! Layout of the dashboards: descriptions, units, order, and valid links.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -47,7 +47,8 @@ fn panel_ids_and_titles_are_unique() {
 #[test]
 fn panels_do_not_overlap_and_fit_the_grid() {
     for page in pages() {
-        // What is in a closed row has places as if the row were open: it is compared with its like only.
+        // Panels of a collapsed row have positions as if the row were open, so they are compared with each other
+        // only.
         let closed = page.boxes().filter(|item| item["type"] == "row" && item["collapsed"] == true);
         let groups = closed.map(|row| list(&row["panels"]).collect::<Vec<_>>());
         for group in std::iter::once(list(&page.json["panels"]).collect()).chain(groups) {
@@ -65,7 +66,7 @@ fn panels_do_not_overlap_and_fit_the_grid() {
     }
 }
 
-/// The address of a dashboard is `/d/UID`, with variables after it.
+/// The path of a dashboard is `/d/UID`, with variables after it.
 fn leads_to(url: &str) -> (&str, Vec<&str>) {
     let path = url.strip_prefix("/d/").unwrap_or_else(|| panic!("{url} is no dashboard"));
     let (uid, query) = path.split_once('?').unwrap_or((path, ""));
@@ -97,7 +98,7 @@ fn links_resolve_and_keep_time_and_variables() {
     }
 }
 
-/// Every value of that key, wherever it is.
+/// All values of that key, at any depth.
 fn find<'a>(key: &str, value: &'a Value, found: &mut Vec<&'a Value>) {
     match value {
         Value::Object(members) => members.iter().for_each(|(name, member)| {

@@ -1,4 +1,4 @@
-//! Every panel of every dashboard, asked of a real Prometheus that watches a real deployment under load.
+//! Every panel of every dashboard, queried from a real Prometheus that monitors a real deployment under load.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::common::{Backend, frequent_checks, metrics_url};
 
 const OPERATION: &str = "POST /api/retainers/{id}/consume";
 
-/// Rules are evaluated every 15 seconds, and some read what others record.
+/// Rules are evaluated every 15 seconds, and some depend on other rules.
 const LIMIT: Duration = Duration::from_secs(240);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -36,7 +36,7 @@ async fn every_panel_has_data_under_load() {
 
     let client = set.client().await.unwrap();
     client.database("ledger").run_command(doc! {"profile": 2, "slowms": 20}).await.unwrap();
-    // A transaction that is over within milliseconds is hardly ever open when the sidecar looks.
+    // A transaction that takes milliseconds is rarely open during a poll.
     let slow = doc! {"failCommands": ["commitTransaction"], "blockConnection": true, "blockTimeMS": 100};
     let slow = FailPoint::fail_command(&client, "ledger", slow).await.unwrap();
     let (http, load) = (backend.client(), Load::default());
@@ -57,7 +57,7 @@ async fn every_panel_has_data_under_load() {
     sidecar.shutdown().await;
 }
 
-/// A sidecar with all sources, which polls often.
+/// A sidecar with all collectors and a short poll interval.
 async fn sidecar(set: &ReplicaSet, backend: &Backend) -> Sidecar {
     let mut config = Config::new(set.uri());
     config.checks = Some(frequent_checks(""));
@@ -73,8 +73,8 @@ async fn sidecar(set: &ReplicaSet, backend: &Backend) -> Sidecar {
     Sidecar::start(config).await.unwrap()
 }
 
-/// What the ledger spares its callers: transactions that last, that conflict and that others wait for, over and over, in a
-/// collection of their own. Returns only with an error.
+/// Continuously runs transactions that the ledger avoids: long ones, conflicting ones, and ones that block others, in
+/// a separate collection. Returns only with an error.
 async fn trouble(client: &Client) -> Result<()> {
     let database = client.database("ledger");
     let hot: Collection<Document> = database.collection("hotDocuments");
@@ -89,11 +89,11 @@ async fn trouble(client: &Client) -> Result<()> {
         let conflict = hot.update_one(doc! {"_id": 1}, more).session(&mut second).await;
         ensure!(conflict.is_err(), "two transactions have changed one document");
         let commit = async {
-            // Longer than what the server calls slow.
+            // Longer than the server's threshold for slow operations.
             tokio::time::sleep(Duration::from_millis(300)).await;
             first.commit_transaction().await
         };
-        // It wants the collection for itself, and waits for the lock until the transaction has ended.
+        // This command needs an exclusive lock, and waits for it until the transaction has ended.
         let alter = doc! {"collMod": hot.name(), "validationLevel": "strict"};
         let (committed, altered) = tokio::join!(commit, database.run_command(alter));
         committed?;
@@ -102,7 +102,7 @@ async fn trouble(client: &Client) -> Result<()> {
     }
 }
 
-/// Waits until each query that must have an answer has one.
+/// Waits until each query that must have a result has one.
 async fn every_query_answers(prometheus: &Prometheus) {
     let recorded = recorded();
     let mut missing: Vec<_> = pages().iter().flat_map(|page| expected(&page.panels(), &recorded)).collect();
@@ -111,7 +111,7 @@ async fn every_query_answers(prometheus: &Prometheus) {
         let mut silent = Vec::new();
         for (place, query) in &missing {
             let samples = prometheus.query(query).await?;
-            // NaN is what Grafana draws nothing for.
+            // Grafana draws nothing for NaN.
             if samples.iter().all(|sample| sample.value.is_nan()) {
                 silent.push((place.clone(), query.clone()));
             }
@@ -124,8 +124,8 @@ async fn every_query_answers(prometheus: &Prometheus) {
     .unwrap();
 }
 
-/// The queries that must have an answer here, each with its place. A panel whose query lists only what goes wrong has
-/// another that counts all of it.
+/// The queries that must have a result here, each with its location. A panel that only counts errors has another
+/// query that counts everything.
 fn expected(panels: &[Panel<'_>], recorded: &std::collections::BTreeSet<String>) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for panel in panels {

@@ -1,5 +1,5 @@
-//! The dashboards: that they are what their source says, that Grafana takes them, that their queries name what there is,
-//! and that no panel stays empty.
+//! The dashboards: the files match their source, Grafana accepts them, their queries use existing metrics, and no
+//! panel stays empty.
 
 mod layout;
 mod live;

@@ -1,4 +1,4 @@
-//! A dashboard, as far as the tests look into it.
+//! Access to the parts of a dashboard that the tests use.
 
 use std::path::PathBuf;
 
@@ -17,11 +17,11 @@ pub(crate) struct Page {
     pub(crate) json: Value,
 }
 
-/// A panel that shows something, and the row that it is in.
+/// A panel with a visualization, and its row.
 pub(crate) struct Panel<'a> {
     pub(crate) json: &'a Value,
     pub(crate) row: &'a Value,
-    /// For messages: the dashboard's, the row's and the panel's titles.
+    /// The location for messages: the titles of the dashboard, the row and the panel.
     pub(crate) place: String,
 }
 
@@ -34,7 +34,7 @@ pub(crate) fn pages() -> Vec<Page> {
     UIDS.into_iter().map(read).collect()
 }
 
-/// The items of a list; none if it is not there.
+/// The items of a list; none if the list is missing.
 pub(crate) fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
@@ -44,7 +44,7 @@ pub(crate) fn text(value: &Value) -> &str {
 }
 
 impl Page {
-    /// Rows and panels as they follow one another, those inside closed rows too.
+    /// Rows and panels in their order, including those in collapsed rows.
     pub(crate) fn boxes(&self) -> impl Iterator<Item = &Value> {
         list(&self.json["panels"]).flat_map(|item| std::iter::once(item).chain(list(&item["panels"])))
     }
@@ -73,7 +73,7 @@ impl Page {
 }
 
 impl Panel<'_> {
-    /// Its queries, as they are in the file.
+    /// The queries, as they are in the file.
     pub(crate) fn queries(&self) -> Vec<&str> {
         list(&self.json["targets"]).map(|target| text(&target["expr"])).collect()
     }

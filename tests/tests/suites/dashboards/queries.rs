@@ -1,4 +1,4 @@
-//! The queries: that Prometheus understands them, that they name what there is, and that nothing is shown nowhere.
+//! The queries of the dashboards: Prometheus accepts them, they use existing metrics, and every metric has a panel.
 
 use std::collections::BTreeSet;
 
@@ -21,7 +21,7 @@ pub(crate) fn recorded() -> BTreeSet<String> {
     names
 }
 
-/// A query as Grafana sends it, with all values of all variables chosen.
+/// A query as Grafana sends it, with all values of all variables selected.
 pub(crate) fn sent(query: &str, operation: &str, window: &str, range: &str) -> String {
     let mut sent = query.replace("$__rate_interval", window).replace("$__range", range);
     for name in ["job", "instance", "deployment", "rs", "sidecar", "member", "check"] {
@@ -30,11 +30,11 @@ pub(crate) fn sent(query: &str, operation: &str, window: &str, range: &str) -> S
     }
     sent =
         sent.replace("=~\"$operation\"", "=~\".+\"").replace("=\"$operation\"", &format!("=\"{operation}\""));
-    assert!(!sent.contains('$'), "{sent} has a variable that nobody knows");
+    assert!(!sent.contains('$'), "{sent} has an unknown variable");
     sent
 }
 
-/// Every expression of a dashboard with the place where it is: of panels, annotations and variables.
+/// Every expression of a dashboard with its location: panels, annotations and variables.
 fn expressions(page: &Page) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for panel in page.panels() {
@@ -71,7 +71,7 @@ fn dashboard_queries_use_exported_metrics_and_labels() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Every query must follow what is chosen above it, and no rate may have a window of its own.
+/// Every query must use the dashboard's variables, and no rate may have a fixed window.
 #[test]
 fn dashboard_queries_use_the_variables() {
     for page in pages() {
@@ -81,7 +81,8 @@ fn dashboard_queries_use_the_variables() {
                 let of_alerts = query.contains("ALERTS{");
                 assert!(query.contains("$") || of_rules_alone || of_alerts, "{}: {query}", panel.place);
                 for window in query.split('[').skip(1).map(|rest| rest.split(']').next().unwrap()) {
-                    // A budget of 30 days is one, whatever is looked at; it is made of what rules record.
+                    // The error budget covers 30 days independent of the selected time range; it is computed from
+                    // recording rules.
                     let of_budget = window == "30d" && query.contains("sum_over_time(job_operation:");
                     assert!(
                         of_budget || ["$__rate_interval", "$__range"].contains(&window),
@@ -108,8 +109,8 @@ fn every_stable_metric_has_a_panel() {
     assert!(missing.is_empty(), "no panel shows {missing:?}");
 }
 
-/// What prom-client exports for a backend that counts by itself: no outcome is known, and three in ten failed. No panel
-/// may make a success of that. Beside it, as a control, the same with outcomes.
+/// A backend that counts with prom-client by itself: outcomes are unknown, and three in ten requests failed. No panel
+/// may show that as success. The control is the same backend with outcomes.
 #[tokio::test]
 async fn success_ratio_is_absent_without_outcomes() {
     let series = |labels: &str, by: u32| serde_json::json!({"series": format!("transaction_duration_seconds_count{{job=\"shop\",instance=\"a\"{labels}}}"), "values": format!("0+{by}x120")});
@@ -126,7 +127,7 @@ async fn success_ratio_is_absent_without_outcomes() {
     for page in pages() {
         for panel in page.panels().iter().filter(|panel| judged(text(&panel.json["title"]))) {
             for (at, query) in panel.queries().into_iter().enumerate() {
-                // Of the table, the columns of faults and rejections.
+                // The columns of the table for failures and rejections.
                 if panel.json["type"] != "table" || (1..=2).contains(&at) {
                     asked.push(sent(query, "POST /pay", "5m", "1h"));
                 }
@@ -134,7 +135,7 @@ async fn success_ratio_is_absent_without_outcomes() {
         }
     }
     assert!(asked.len() >= 5, "{asked:#?}");
-    // All operations of a job that has no names for them.
+    // All operations of a job without operation names.
     let nothing = asked.iter().map(|query| query.replace("operation=~\".+\"", "operation=~\".*\""));
     let nothing: Vec<_> = nothing
         .map(|query| serde_json::json!({"expr": query.replace("operation=\"POST /pay\"", "operation=\"\""), "eval_time": "2h"}))
@@ -156,7 +157,7 @@ async fn success_ratio_is_absent_without_outcomes() {
     testkit::promtool::test_rules(&[place.path().to_owned()]).await.unwrap();
 }
 
-/// Why a metric may be missing, and the words by which the title of its row must say so.
+/// The reasons why a metric may be missing, and the words with which the title of its row must state the reason.
 pub(crate) fn wants(presence: Presence) -> Option<&'static str> {
     match presence {
         Presence::Always => None,
@@ -177,7 +178,7 @@ fn panels_that_may_be_empty_state_their_requirement() {
                 let uses = promql::check(&sent(query, "any", "5m", "1h"), &recorded()).unwrap();
                 for metric in uses.metrics.iter().filter_map(|name| txnscope_catalog::find(name)) {
                     let Some(words) = wants(metric.presence()) else { continue };
-                    // The overview shows what there is; a page about checks says it once, above them.
+                    // The overview shows what exists; the dashboard about checks states it once at the top.
                     let first = list(&page.json["panels"]).next().unwrap();
                     let empty = text(&panel.json["fieldConfig"]["defaults"]["noValue"]);
                     let said = [&panel.row["title"], &panel.json["description"], &first["title"]];

@@ -1,4 +1,4 @@
-//! What Grafana's own types say (`dashboards/schema`), and that they say it strictly enough to find what is wrong.
+//! Grafana's own types (`dashboards/schema`), and proof that they are strict enough to find errors.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -9,17 +9,17 @@ use serde_json::{Value, json};
 
 use super::page::{Page, list, pages, text};
 
-/// What a query of Prometheus may have.
+/// The fields of a Prometheus query.
 const TARGET: &[&str] = &["datasource", "expr", "format", "instant", "legendFormat", "range", "refId"];
 
-/// What Prometheus adds to an annotation, for which Grafana's type has no names.
+/// The fields that Prometheus adds to an annotation and that Grafana's type does not name.
 const ANNOTATION: &[&str] = &["expr", "step", "tagKeys", "target", "textFormat", "titleFormat"];
 const ANNOTATION_TYPE: &[&str] = &["datasource", "enable", "iconColor", "name"];
 
-/// Properties that are no custom ones, and panels have them all.
+/// Standard properties, which all panels have.
 const PROPERTIES: &[&str] = &["color", "decimals", "links", "mappings", "max", "min", "thresholds", "unit"];
 
-/// Grafana's types, and what was made of those that were asked for: that takes longer than to use it.
+/// Grafana's types, with a cache of compiled ones, because compiling takes longer than validating.
 struct Grafana {
     types: Value,
     made: RefCell<BTreeMap<String, Rc<Validator>>>,
@@ -32,7 +32,7 @@ impl Grafana {
         Self { types, made: RefCell::default() }
     }
 
-    /// The type at that place of the schema.
+    /// The type at that path of the schema.
     fn of(&self, pointer: &str) -> Option<Rc<Validator>> {
         self.types.pointer(pointer)?;
         let make = || {
@@ -46,7 +46,7 @@ impl Grafana {
         Some(Rc::clone(self.made.borrow_mut().entry(pointer.to_owned()).or_insert_with(make)))
     }
 
-    /// All that is wrong with a dashboard.
+    /// All validation errors of a dashboard.
     fn complaints(&self, page: &Page) -> Vec<String> {
         let mut wrong = Vec::new();
         let (nothing, target) = (Rc::new(nothing()), only(TARGET));
@@ -100,13 +100,13 @@ impl Grafana {
     }
 }
 
-/// An object with these members and no other.
+/// The schema of an object with these members and no others.
 fn only(names: &[&str]) -> Validator {
     let properties: serde_json::Map<_, _> = names.iter().map(|&name| (name.to_owned(), json!({}))).collect();
     jsonschema::draft7::new(&json!({"properties": properties, "additionalProperties": false})).unwrap()
 }
 
-/// What nothing but an empty object is.
+/// The schema of an empty object.
 fn nothing() -> Validator {
     jsonschema::draft7::new(&json!({"type": "object", "maxProperties": 0})).unwrap()
 }
@@ -122,7 +122,7 @@ fn dashboards_match_grafana_schema() {
     }
 }
 
-/// One thing wrong at a time, each of a kind that somebody has shipped.
+/// Dashboards with one error each, of a kind that occurs in practice.
 #[test]
 fn schema_check_rejects_unknown_fields() {
     let grafana = Grafana::read();
@@ -140,7 +140,7 @@ fn schema_check_rejects_unknown_fields() {
         ("a wrong type of a panel", |page| panel(page, "stat")["title"] = json!(4)),
         ("a wrong type of a place", |page| panel(page, "stat")["gridPos"]["w"] = json!("4")),
         ("an unknown kind of panel", |page| panel(page, "stat")["type"] = json!("singlestat")),
-        ("an unknown option", |page| panel(page, "stat")["options"]["colour"] = json!("value")),
+        ("an unknown option", |page| panel(page, "stat")["options"]["unknown"] = json!("value")),
         ("a wrong enum of an option", |page| panel(page, "stat")["options"]["colorMode"] = json!("text")),
         ("an option of another kind", |page| {
             panel(page, "timeseries")["options"]["graphMode"] = json!("area")
@@ -158,7 +158,7 @@ fn schema_check_rejects_unknown_fields() {
             panel(page, "stat")["fieldConfig"]["defaults"]["thresholds"]["steps"][0]["value"] = json!("0");
         }),
         ("a wrong mapping", |page| {
-            panel(page, "state-timeline")["fieldConfig"]["defaults"]["mappings"][0]["options"]["0"]["colour"] =
+            panel(page, "state-timeline")["fieldConfig"]["defaults"]["mappings"][0]["options"]["0"]["unknown"] =
                 json!("red");
         }),
         ("an unknown override", |page| {
@@ -180,7 +180,7 @@ fn schema_check_rejects_unknown_fields() {
     }
 }
 
-/// The first panel of that kind.
+/// The first panel of that type.
 fn panel<'a>(page: &'a mut Value, kind: &str) -> &'a mut Value {
     let mut panels = page["panels"].as_array_mut().unwrap().iter_mut();
     panels.find(|panel| panel["type"] == kind).unwrap()

@@ -1,4 +1,4 @@
-//! The files are what the source says.
+//! The dashboard files match their source.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -34,7 +34,7 @@ fn generated_dashboards_are_up_to_date() {
     assert_eq!(dashboards.len(), UIDS.len(), "{dashboards:?}");
 }
 
-/// A name that the catalogue lacks must not reach a file.
+/// A name that is not in the catalog must not reach a file.
 #[test]
 fn unknown_metric_fails_generation() {
     let made = tempfile::tempdir().unwrap();
@@ -52,5 +52,5 @@ fn unknown_metric_fails_generation() {
     python.stdin.take().unwrap().write_all(names.join("\n").as_bytes()).unwrap();
     let output = python.wait_with_output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(!output.status.success() && said.contains("`mongodb_up` is not in the catalogue"), "{said}");
+    assert!(!output.status.success() && said.contains("`mongodb_up` is not in the catalog"), "{said}");
 }

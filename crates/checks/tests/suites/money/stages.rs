@@ -21,7 +21,7 @@ async fn audit_and_repair_reject_stages_that_duplicate_or_drop_ids() {
     money
         .fill("lines", &[doc! {"account": 1, "amount": 10_i64}, doc! {"account": 1, "amount": 20_i64}])
         .await;
-    let twice = "yield 2 documents for the _id 1";
+    let twice = "return 2 documents for the _id 1";
     let lose = "drop the document with the _id";
     for (stages, expression, message) in [
         (
@@ -48,7 +48,7 @@ async fn audit_and_repair_reject_stages_that_duplicate_or_drop_ids() {
         (
             format!("[ {JOIN}, {{ \"$unionWith\": \"lines\" }} ]"),
             r#"{ "$sum": "$line.amount" }"#,
-            "of no document that they were given",
+            "which belongs to none of their input documents",
         ),
     ] {
         money.refuses(&check(&rule(&stages, expression)), Reason::InvalidQuery, message).await;

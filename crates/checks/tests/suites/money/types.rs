@@ -128,7 +128,7 @@ async fn repair_sets_non_numeric_field_only_with_type_of_check() {
             document.extend(field.clone().map(|field| ("balance".to_owned(), field)));
             money.fill("accounts", &[document.clone()]).await;
             let (set, refused) = money.repair(&check(EMBEDDED)).await;
-            assert!(set.is_empty() && refused[0].1.contains("say type = \"long\""), "{set:?} {refused:?}");
+            assert!(set.is_empty() && refused[0].1.contains("set type = \"long\""), "{set:?} {refused:?}");
             assert_eq!(money.get(1).await, document);
             let typed = check(&format!("{EMBEDDED}type = \"{word}\""));
             assert_eq!(money.repair(&typed).await.0, [(1.into(), right.clone())], "{field:?}");
@@ -150,7 +150,7 @@ async fn repair_rejects_field_that_undo_could_not_restore() {
         let document = doc! {"_id": 1, "balance": field, "in": &parts[..], "out": Bson::Array(vec![])};
         money.fill("accounts", std::slice::from_ref(&document)).await;
         let (set, refused) = money.repair(&check(&format!("{EMBEDDED}type = \"long\""))).await;
-        assert!(set.is_empty() && refused[0].1.contains("could not put back"), "{set:?} {refused:?}");
+        assert!(set.is_empty() && refused[0].1.contains("could not restore"), "{set:?} {refused:?}");
         assert_eq!(money.get(1).await, document);
         // The same if stages have changed the document.
         money.fill("lines", &[doc! {"account": 1, "amount": 10_i64}]).await;
