@@ -1,4 +1,4 @@
-//! The lists against what does not come from `cargo tree`: Cargo.lock, the manifests, CycloneDX's own schema.
+//! Compares the lists with sources other than `cargo tree`: Cargo.lock, the manifests, CycloneDX's own schema.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -36,7 +36,7 @@ fn id(package: &Value) -> (&str, &str) {
     (package["name"].as_str().unwrap(), package["version"].as_str().unwrap())
 }
 
-/// With the packages of the whole workspace, and what each wants of which kind.
+/// The metadata of the whole workspace, with all kinds of dependencies.
 fn metadata() -> &'static Value {
     static METADATA: LazyLock<Value> = LazyLock::new(|| {
         let arguments = ["--format-version=1", "--locked", "--all-features", "--filter-platform", TARGET];
@@ -45,7 +45,7 @@ fn metadata() -> &'static Value {
     &METADATA
 }
 
-/// What the subject is built of if every feature is turned on that anybody in the workspace wants: more than it is.
+/// An upper bound: the dependencies with every feature that any workspace member enables.
 fn at_most(subject: &Subject) -> BTreeSet<(&'static str, &'static str)> {
     let packages: BTreeMap<_, _> = array(&metadata()["packages"])
         .iter()
@@ -100,7 +100,7 @@ fn sbom_excludes_dev_dependencies() {
         let at_most = at_most(subject);
         let surplus: Vec<_> = found.difference(&at_most).collect();
         assert!(surplus.is_empty(), "{}: only tests want {surplus:?}", subject.file);
-        // What others turn on are a dozen crates. The library without its features is another matter.
+        // Other members enable a dozen additional crates, and more for the library without its features.
         let (count, at_most) = (found.len(), at_most.len());
         let whole = subject.kind == "application" || !subject.features.is_empty();
         assert!(!whole || count * 10 > at_most * 9, "{}: {count} of {at_most}", subject.file);
@@ -138,8 +138,8 @@ fn sbom_components_have_dependents_and_licenses() {
         named.insert(root);
         assert_eq!(reached, named, "{}", subject.file);
         for (id, component) in found {
-            let licence = component["licenses"][0]["expression"].as_str().unwrap();
-            assert!(!licence.is_empty() && !licence.contains('/'), "{id:?}: {licence}");
+            let license = component["licenses"][0]["expression"].as_str().unwrap();
+            assert!(!license.is_empty() && !license.contains('/'), "{id:?}: {license}");
         }
     }
 }
@@ -166,7 +166,8 @@ fn sbom_is_reproducible_and_has_no_local_paths() {
         let text = make(subject, &packages, TARGET).unwrap().text().unwrap();
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), *list);
         assert_eq!(text, make(subject, &packages, TARGET).unwrap().text().unwrap());
-        // At a value's beginning: the folder's name may be that of the repository, which stands in addresses.
+        // Only at the beginning of a value, because the folder may be named like the repository, which occurs in
+        // URLs.
         let folder = format!("\"{}", crate::root().display());
         assert!(!text.contains(&folder) && !text.contains("file:"), "{}", subject.file);
         assert!(list.get("serialNumber").is_none());
