@@ -1,5 +1,5 @@
-//! Running the checks as `txnscope audit` does, in a process of its own whose memory can be told from that of the
-//! benchmark.
+//! Runs the checks as `txnscope audit` does, in a separate process, so that its memory can be distinguished from that
+//! of the benchmark.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -14,18 +14,18 @@ use txnscope_checks::{CheckResult, Checks, SampleOptions, run};
 
 use crate::data::grouped;
 
-/// What one check took.
+/// The time of one check.
 #[derive(Debug)]
 pub(crate) struct Timed {
     check: String,
     documents: Option<u64>,
     took: f64,
     cpu: f64,
-    /// Why it could not say.
+    /// The reason why the check failed.
     failed: Option<String>,
 }
 
-/// Runs them, and prints one line of JSON for each, and one for the process.
+/// Runs the checks, and prints one line of JSON for each, and one for the process.
 pub(crate) async fn audit(uri: &str, max_time: Duration) -> Result<()> {
     let path = testkit::workspace().join("examples/ledger/checks.toml");
     let checks = Checks::parse(&std::fs::read_to_string(path)?)?;
@@ -58,7 +58,7 @@ pub(crate) async fn audit(uri: &str, max_time: Duration) -> Result<()> {
     Ok(())
 }
 
-/// Runs this program again for the checks alone. Returns what each took, and the most memory that it had, in MB.
+/// Runs this program again for the checks alone. Returns the time of each, and the peak memory in MB.
 pub(crate) async fn in_a_process(uri: &str, max_time: Duration) -> Result<(Vec<Timed>, f64)> {
     let max_time = humantime::format_duration(max_time).to_string();
     let output = Command::new(std::env::current_exe()?)
@@ -88,7 +88,7 @@ pub(crate) async fn in_a_process(uri: &str, max_time: Duration) -> Result<(Vec<T
 }
 
 impl Timed {
-    /// Of the table.
+    /// A row of the table.
     pub(crate) fn row(&self) -> String {
         let Self { check, documents, took, cpu, failed } = self;
         let documents = documents.unwrap_or(0);

@@ -1,4 +1,4 @@
-//! Thirty-two writers on one document: how much work is thrown away.
+//! Thirty-two writers of one document: the amount of wasted work.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -1,4 +1,4 @@
-//! One transaction at a time, each on a document of its own: what the runner adds to a commit.
+//! Sequential transactions on separate documents: the overhead of the runner on a commit.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -19,7 +19,7 @@ pub(crate) async fn run(env: &Environment, rounds: u32) -> Result<()> {
         }
     }
     let mut samples: [Vec<f64>; 3] = Default::default();
-    // They take turns after every transaction, so that whatever else the machine does hits all of them alike.
+    // The contenders alternate after every transaction, so that disturbances affect all of them equally.
     for _ in 0..EACH * rounds as usize {
         for (contender, samples) in Contender::ALL.into_iter().zip(&mut samples) {
             let begin = Instant::now();

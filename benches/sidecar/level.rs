@@ -1,4 +1,4 @@
-//! The sidecar while so many transactions are open.
+//! The sidecar with a given number of open transactions.
 
 use std::time::Duration;
 
@@ -10,23 +10,23 @@ use crate::sidecar::Sidecar;
 use crate::wire::{Traffic, Wire};
 use crate::{Environment, Work, scrapes};
 
-/// As often as it can be asked: an hour of polls takes half a minute so.
+/// The shortest possible interval: an hour of polls takes half a minute.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(50);
 
-/// What was measured.
+/// The measurements.
 pub(crate) struct Level {
     open: usize,
-    /// All sources: mongod's milliseconds on the processor for one poll, and the sidecar's.
+    /// CPU milliseconds per poll of all collectors, of mongod and of the sidecar.
     poll: Spent,
     /// The same without `$currentOp`.
     without: Spent,
-    /// mongod's for one `$currentOp`; nothing if it was not asked.
+    /// CPU milliseconds of mongod for one `$currentOp`; `None` if it was not run.
     current_op: Option<f64>,
-    /// What passed during the polls.
+    /// The traffic during the polls.
     traffic: Traffic,
     /// The connections that were opened after the first poll.
     connections: u64,
-    /// Resident after an hour of polls, and after the scrapes, in MB.
+    /// Resident memory in MB after an hour of polls, and after the scrapes.
     resident: (f64, f64),
     scrapes: scrapes::Scrapes,
 }
@@ -37,7 +37,7 @@ struct Spent {
     sidecar: f64,
 }
 
-/// A sidecar that watches mongod through the wire.
+/// A sidecar that is connected to mongod through the counting proxy.
 struct Wired {
     sidecar: Sidecar,
     wire: Wire,
@@ -50,9 +50,9 @@ impl Wired {
         Ok(Self { sidecar: Sidecar::start(&uri, 1, interval, more).await?, wire })
     }
 
-    /// Waits for so many polls of the status, and says what one has cost and what passed.
+    /// Waits for a number of status polls, and returns their average cost and the traffic.
     async fn polls(&self, env: &Environment<'_>, polls: u64) -> Result<(Spent, Traffic)> {
-        // What the first polls have brought up is not to be counted.
+        // The setup of the first polls is not measured.
         sleep(INTERVAL * 20).await;
         self.wire.take();
         let before = self.spent(env)?;
@@ -94,7 +94,7 @@ fn add(traffic: &mut Traffic, more: Traffic) {
 
 impl Level {
     pub(crate) async fn measure(env: &Environment<'_>, open: usize, work: Work) -> Result<Self> {
-        // mongod has work of its own, which is not ours: so much in a millisecond.
+        // mongod's own background work, per millisecond, is subtracted.
         let idle = {
             let (begin, before) = (Instant::now(), measure::on_processor(env.pid())?);
             sleep(INTERVAL * u32::try_from(work.polls)?).await;
@@ -123,7 +123,7 @@ impl Level {
         let current_op = (asked > 0.0).then(|| (poll.mongod - without.mongod) * polls / asked);
         drop(sidecar);
 
-        // At the pace that it has by default, so that few polls are in the way.
+        // At the default interval, so that few polls interfere.
         let Wired { sidecar, wire: _wire } = Wired::start(env, Duration::from_secs(5), &[]).await?;
         let pid = sidecar.process.pid();
         let scrapes = scrapes::scrape(&sidecar.address, pid, work.scrapes).await?;
@@ -131,7 +131,7 @@ impl Level {
         Ok(Self { open, poll, without, current_op, traffic, connections, resident, scrapes })
     }
 
-    /// What one poll of all sources costs mongod when `$currentOp` is due at each, as it is every five seconds.
+    /// The cost of one poll of all collectors on mongod if `$currentOp` is due at each, as it is every five seconds.
     fn at_default_pace(&self) -> f64 {
         self.without.mongod + self.current_op.unwrap_or(0.0)
     }

@@ -1,8 +1,8 @@
-//! The sidecar beside what else asks the same server: a `ping`, the whole of `serverStatus`, and Percona's exporter where it
-//! is at hand. They take turns, so that all of them see the same machine.
+//! The sidecar compared with other clients of the same server: `ping`, the whole `serverStatus`, and Percona's
+//! exporter if it is available. They alternate, so that all of them run under the same conditions.
 //!
-//! What a server spends is its process's account, with threads that have ended; what it sends is its own count. A tap
-//! between the two would see only those connections that are made through it.
+//! The server's cost is its CPU time, including ended threads; its traffic is its own counter, because a proxy would
+//! only see the connections through it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,12 +17,12 @@ use tokio::time::{Instant, sleep};
 use crate::sidecar::Sidecar;
 use crate::{Environment, Work};
 
-/// Between two of a kind: long enough that mongod sleeps in between, as it does at any pace that somebody would choose.
+/// The pause between two polls: long enough that mongod sleeps in between, as with any realistic interval.
 const INTERVAL: Duration = Duration::from_millis(200);
 
 const ROUNDS: u64 = 5;
 
-/// What the exporter is told to collect: what it has by default, what is about the same as the sidecar's, and everything.
+/// The exporter's collectors: its defaults, about the same as the sidecar's, and all.
 const EXPORTER: [(&str, &[&str]); 3] = [
     ("by default", &[]),
     (
@@ -32,10 +32,10 @@ const EXPORTER: [(&str, &[&str]); 3] = [
     ("with `--collect-all`", &["--collect-all"]),
 ];
 
-/// One of those that ask.
+/// One of the clients.
 enum Contender {
     Command(Document),
-    /// Polls by itself, and is stopped (SIGSTOP) while it is not its turn.
+    /// A process that polls by itself, and is paused (SIGSTOP) while the others are measured.
     Sidecar(Sidecar),
     Exporter {
         process: Process,
@@ -45,10 +45,10 @@ enum Contender {
     },
 }
 
-/// What one poll, command or scrape costs the server, in one round.
+/// The server's cost of one poll, command or scrape, in one round.
 #[derive(Debug, Clone, Copy)]
 struct Cost {
-    /// Milliseconds on the processor.
+    /// CPU milliseconds.
     mongod: f64,
     bytes: f64,
     connections: f64,
@@ -58,7 +58,7 @@ struct Row {
     name: String,
     contender: Contender,
     costs: Vec<Cost>,
-    /// Seconds from question to answer, of those that are asked from here.
+    /// Response times in seconds, for commands that are sent from here.
     latencies: Vec<f64>,
 }
 
@@ -109,7 +109,7 @@ impl Row {
 
     #[allow(clippy::cast_precision_loss, reason = "counts, far below 2^53")]
     async fn round(&mut self, env: &Environment<'_>, times: u64) -> Result<()> {
-        // mongod has work of its own, which is nobody's: so much in a second.
+        // mongod's own background work, per second, is subtracted.
         let (begin, before) = (Instant::now(), measure::on_processor(env.pid())?);
         sleep(INTERVAL * 10).await;
         let idle = (measure::on_processor(env.pid())? - before) / begin.elapsed().as_secs_f64();
@@ -125,7 +125,7 @@ impl Row {
         }
         let (took, spent) = (begin.elapsed().as_secs_f64(), measure::on_processor(env.pid())? - before);
         let sent = sent.until(env).await?;
-        // How often it polls is its own business.
+        // The exporter determines its poll interval itself.
         let times = match &self.contender {
             Contender::Sidecar(_) => took / INTERVAL.as_secs_f64(),
             _ => times as f64,
@@ -165,12 +165,12 @@ impl Row {
     }
 }
 
-/// What the server says that it has sent, to anybody, and how many connections it has taken.
+/// The bytes that the server has sent in total, and the connections that it has accepted.
 #[derive(Debug, Clone, Copy)]
 struct Sent {
     bytes: i64,
     connections: i64,
-    /// Of the answer to this very question.
+    /// The size of the reply to this command.
     own: i64,
 }
 
@@ -192,7 +192,7 @@ impl Sent {
         Ok(Self { bytes, connections, own: 0 })
     }
 
-    /// What has been added since, without the answers to our own questions.
+    /// The difference since the last call, without our own commands.
     async fn until(self, env: &Environment<'_>) -> Result<Self> {
         let now = Self::ask(env).await?;
         let (bytes, connections) = (now.bytes - self.bytes - self.own, now.connections - self.connections);

@@ -1,4 +1,4 @@
-//! How often `txnscope verify` errs, on simulated traffic of which is known what became of it.
+//! The error rates of `txnscope verify` on simulated traffic with a known truth.
 
 use std::io::{self, Write as _};
 
@@ -10,7 +10,7 @@ use txnscope_rollout::simulation::{Change, Decision, LIMITS, Noise, Scenario};
 
 #[derive(Debug, Parser)]
 struct Flags {
-    /// How many runs of each scene; the seed of a run is its number.
+    /// Number of runs of each scenario; the seed of a run is its number.
     #[arg(long, default_value_t = 50)]
     runs: u64,
 }

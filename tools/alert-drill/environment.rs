@@ -1,4 +1,4 @@
-//! What the drill is played on.
+//! The environment of the drill.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -18,16 +18,16 @@ use crate::fast_rules;
 use crate::listener::Listener;
 
 const TOKEN: &str = "drill";
-/// How long the server lets a transaction be open. Idle ones must be so for long enough to be told of.
+/// The server's transaction lifetime limit. Idle transactions must stay open long enough to trigger an alert.
 const LIFETIME_LIMIT_SECONDS: u32 = 40;
 
-/// Dropping it ends every process.
+/// The servers and programs of the drill. Dropping it ends every process.
 pub(crate) struct Environment {
     pub(crate) set: ReplicaSet,
     pub(crate) listener: Listener,
     server: Server,
     sidecar: Option<Sidecar>,
-    /// Where the sidecar listens, also after it was started anew.
+    /// The port of the sidecar, which it keeps after a restart.
     sidecar_at: SocketAddr,
     _prometheus: Prometheus,
     _alertmanager: Alertmanager,
@@ -85,7 +85,7 @@ impl Environment {
         Ok(())
     }
 
-    /// Ends everything in order.
+    /// Shuts everything down in order.
     pub(crate) async fn strike(mut self) -> Result<()> {
         self.server.shutdown().await?;
         if let Some(sidecar) = self.sidecar.take() {
@@ -95,7 +95,7 @@ impl Environment {
     }
 }
 
-/// One that asks often, and runs the ledger's checks often.
+/// A sidecar with short intervals for polls and for the ledger's checks.
 async fn sidecar(set: &ReplicaSet, at: SocketAddr) -> Result<Sidecar> {
     let file = testkit::workspace().join("examples/ledger/checks.toml");
     let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
@@ -109,7 +109,8 @@ async fn sidecar(set: &ReplicaSet, at: SocketAddr) -> Result<Sidecar> {
     Ok(Sidecar::start(config).await?)
 }
 
-/// Our Alertmanager's configuration, with the listener's address, and a second's patience in place of half a minute's and more.
+/// Our Alertmanager's configuration, with the listener's address, and waits of a second instead of half a minute or
+/// more.
 fn patience(alerts: &Path, listener: &str) -> Result<String> {
     let mut config = std::fs::read_to_string(alerts.join("alertmanager.yml"))?;
     for (what, with) in [

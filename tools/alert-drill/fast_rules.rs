@@ -1,15 +1,15 @@
-//! The same rules in less time: every window, `for`, `keep_firing_for`, interval and offset is divided by one number, and
-//! nothing else is touched. What takes fifteen minutes at night takes half a minute here.
+//! Speeds up the alerting rules: every window, `for`, `keep_firing_for`, interval and offset is divided by a
+//! constant, and nothing else changes. Fifteen minutes in production are half a minute here.
 
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-/// By how much. The shortest window, five minutes, then holds seven scrapes of a second.
+/// The divisor. The shortest window, five minutes, then contains seven scrapes of one second.
 pub(crate) const FASTER: u64 = 40;
 
-/// Writes each file of rules of one folder into another, faster. The new ones are JSON, which is YAML.
+/// Writes faster copies of the rule files in one folder to another. The copies are JSON, which is also YAML.
 pub(crate) fn rules(from: &Path, to: &Path) -> Result<()> {
     for entry in std::fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
         let file = entry?.path();
@@ -23,7 +23,7 @@ pub(crate) fn rules(from: &Path, to: &Path) -> Result<()> {
                         rule[key] = time.into();
                     }
                 }
-                // Indexing has put a null where there was nothing.
+                // Indexing has inserted null for missing keys.
                 if let Some(rule) = rule.as_object_mut() {
                     rule.retain(|_, value| !value.is_null());
                 }
@@ -36,7 +36,7 @@ pub(crate) fn rules(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What is in brackets, and what follows `offset`.
+/// Scales the durations in brackets and after `offset`.
 fn expression(text: &str) -> Result<String> {
     let mut faster = String::new();
     let mut rest = text;

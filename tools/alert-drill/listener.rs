@@ -1,4 +1,4 @@
-//! Who listens: everything that Alertmanager sends, by receiver, and when it came.
+//! The receiver of notifications: records everything that Alertmanager sends, with receiver and time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +24,7 @@ struct Alert {
     labels: BTreeMap<String, String>,
 }
 
-/// One alert in one message.
+/// One alert in one notification.
 #[derive(Debug, Clone)]
 pub(crate) struct Heard {
     pub(crate) at: Instant,
@@ -37,7 +37,7 @@ pub(crate) struct Heard {
 pub(crate) struct Listener(Arc<Mutex<Vec<Heard>>>);
 
 impl Listener {
-    /// Listens on a free port, and returns its address.
+    /// Listens on a free port, and returns the address.
     pub(crate) async fn start(&self) -> Result<String> {
         let router = Router::new().route("/{receiver}", post(hear)).with_state(self.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -46,7 +46,7 @@ impl Listener {
         Ok(address)
     }
 
-    /// The first message about that alert since then, of the kind that is asked for.
+    /// The first notification of that alert and status since a time.
     pub(crate) fn first(&self, alert: &str, firing: bool, since: Instant) -> Option<Heard> {
         let heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let about = |heard: &&Heard| {
@@ -57,18 +57,18 @@ impl Listener {
         heard.iter().find(about).cloned()
     }
 
-    /// When the last series of that alert ended, if all that fired have.
+    /// The time at which the last series of that alert was resolved, if all of them are.
     pub(crate) fn all_ended(&self, alert: &str) -> Option<Instant> {
         let last = self.last(alert);
         last.iter().all(|heard| !heard.firing).then(|| last.iter().map(|heard| heard.at).max()).flatten()
     }
 
-    /// Whether a series of that alert fires, as far as was heard.
+    /// Whether a series of that alert is firing, according to the notifications.
     pub(crate) fn is_firing(&self, alert: &str) -> bool {
         self.last(alert).iter().any(|heard| heard.firing)
     }
 
-    /// The last that was heard of each series of that alert.
+    /// The latest notification of each series of that alert.
     fn last(&self, alert: &str) -> Vec<Heard> {
         let heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut last: BTreeMap<_, &Heard> = BTreeMap::new();
@@ -80,7 +80,7 @@ impl Listener {
         last.into_values().cloned().collect()
     }
 
-    /// Alerts that nobody asked for.
+    /// Alerts that no scenario expected.
     pub(crate) fn others(&self, told: &[Told]) -> Vec<String> {
         let heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let names: BTreeSet<_> =

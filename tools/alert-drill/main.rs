@@ -1,8 +1,9 @@
-//! The drill: a replica set, its data and the sidecar are broken on purpose, one thing after the other, under load; each
-//! alert that should tell of it must reach the people it is for, and end when the trouble has ended.
+//! The alert drill: faults are injected into a replica set, its data and the sidecar, one after the other, under
+//! load. Each alert for such a fault must reach its receiver, and be resolved after the fault has ended.
 //!
-//! Everything is real: three members, the ledger, the sidecar with its checks, Prometheus with the rules of `alerts/rules`,
-//! Alertmanager with `alerts/alertmanager.yml`, and somebody who listens. Only the time is shorter: see `faster`.
+//! All parts are real: three members, the ledger, the sidecar with its checks, Prometheus with the rules of
+//! `alerts/rules`, Alertmanager with `alerts/alertmanager.yml`, and a receiver. Only durations are shorter: see
+//! `fast_rules`.
 
 mod environment;
 mod fast_rules;
@@ -21,15 +22,15 @@ use crate::environment::Environment;
 use crate::scenarios::{Told, play};
 use end_to_end::table::Table;
 
-/// Breaks things on purpose, and sees that each alert fires, reaches its receiver, and ends.
+/// Injects faults, and verifies that each alert fires, reaches its receiver, and is resolved.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask drill")]
 struct Flags {
-    /// Only the scenes of these names.
+    /// Run only the scenarios with these names.
     #[arg(long = "scene", value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(scenarios::NAMES))]
     scenes: Vec<String>,
 
-    /// Requests a second, beside what the scenes do.
+    /// Requests per second, in addition to those of the scenarios.
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     rate: u32,
 }
@@ -51,7 +52,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// `false` if an alert did not fire or did not end.
+/// `false` if an alert did not fire or was not resolved.
 async fn run(flags: &Flags) -> Result<bool> {
     say("Starting a replica set of three members, the ledger, the sidecar, Prometheus and Alertmanager …");
     let mut env = Environment::set().await?;
@@ -104,7 +105,7 @@ fn report(told: &[Told]) -> Table {
     table
 }
 
-/// A reader that has gone away (`| head`) is no reason to fail.
+/// A closed pipe (`| head`) is not an error.
 fn say(line: &str) {
     let mut out = stdout().lock();
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());

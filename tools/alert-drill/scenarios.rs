@@ -1,4 +1,4 @@
-//! What is broken, how it is mended, and who must be told.
+//! The scenarios: the injected fault, its end, and the expected alerts.
 
 use std::time::Duration;
 
@@ -12,16 +12,16 @@ use tokio::time::{Instant, sleep};
 use crate::environment::Environment;
 use crate::listener::Heard;
 
-/// How long an alert may take to fire, and to end. Far more than any should need: it ends a drill that would hang.
+/// The time limit for an alert to fire, and to be resolved: far above what any needs, to end a drill that would hang.
 const LIMIT: Duration = Duration::from_secs(150);
 /// More than `txnscope:threshold:idle_transactions`.
 const IDLE: usize = 15;
-/// Writers on one document.
+/// The number of concurrent writers of one document.
 const WRITERS: usize = 24;
 
 pub(crate) const NAMES: [&str; 5] = ["idle", "corrupt", "sidecar", "storm", "primary"];
 
-/// What became of one alert.
+/// The result for one alert.
 #[derive(Debug)]
 pub(crate) struct Told {
     pub(crate) scene: &'static str,
@@ -39,10 +39,10 @@ impl Told {
     }
 }
 
-/// An alert, and the receiver that it is for.
+/// An alert and its receiver.
 type Expected = (&'static str, &'static str);
 
-/// Plays those scenes, or all.
+/// Runs the scenarios with these names, or all.
 pub(crate) async fn play(env: &mut Environment, only: &[String], say: fn(&str)) -> Result<Vec<Told>> {
     let mut told = Vec::new();
     for name in NAMES.into_iter().filter(|name| only.is_empty() || only.iter().any(|only| only == name)) {
@@ -58,7 +58,7 @@ pub(crate) async fn play(env: &mut Environment, only: &[String], say: fn(&str)) 
     Ok(told)
 }
 
-/// Some code begins transactions and goes away to do something else.
+/// An application begins transactions and leaves them idle.
 async fn idle(env: &Environment, say: fn(&str)) -> Result<Vec<Told>> {
     let expected = [("MongoDBOldestOpenTransaction", "ticket"), ("MongoDBIdleInTransaction", "ticket")];
     until_calm(env, &expected).await?;
@@ -82,13 +82,13 @@ async fn idle(env: &Environment, say: fn(&str)) -> Result<Vec<Told>> {
     Ok(until_ended(env, "idle transactions", &expected, begun, fired, mended, say).await)
 }
 
-/// Somebody writes a balance by hand.
+/// A balance is changed manually.
 async fn corrupt(env: &Environment, say: fn(&str)) -> Result<Vec<Told>> {
     let expected = [("ConsistencyViolated", "page")];
     until_calm(env, &expected).await?;
     say("Corrupting a balance …");
     let retainers = env.set.client().await?.database("ledger").collection::<Document>("retainers");
-    // One that the load does not touch.
+    // A retainer that the load does not use.
     let id = wait::until("a retainer", async || env.client().retainer(500).await).await?;
     let one = doc! {"_id": mongodb::bson::oid::ObjectId::parse_str(&id)?};
     let begun = Instant::now();
@@ -102,7 +102,7 @@ async fn corrupt(env: &Environment, say: fn(&str)) -> Result<Vec<Told>> {
     Ok(until_ended(env, "a corrupt balance", &expected, begun, fired, mended, say).await)
 }
 
-/// The sidecar is no longer there.
+/// The sidecar is stopped.
 async fn sidecar(env: &mut Environment, say: fn(&str)) -> Result<Vec<Told>> {
     let expected = [("TxnscopeSidecarDown", "page")];
     until_calm(env, &expected).await?;
@@ -115,7 +115,7 @@ async fn sidecar(env: &mut Environment, say: fn(&str)) -> Result<Vec<Told>> {
     Ok(until_ended(env, "no sidecar", &expected, begun, fired, mended, say).await)
 }
 
-/// Many write one document at the same time, past the instrumentation.
+/// Many clients write one document concurrently, without instrumentation.
 async fn storm(env: &Environment, say: fn(&str)) -> Result<Vec<Told>> {
     let expected = [("MongoDBWriteConflicts", "ticket"), ("MongoDBTransactionAbortRatio", "ticket")];
     until_calm(env, &expected).await?;
@@ -134,7 +134,7 @@ async fn storm(env: &Environment, say: fn(&str)) -> Result<Vec<Told>> {
     Ok(until_ended(env, "a hot document", &expected, begun, fired, mended, say).await)
 }
 
-/// Writes the hot document for ever, each time in a transaction that takes a while. What fails is begun anew.
+/// Writes the hot document continuously, each time in a slow transaction. Failed ones are started again.
 async fn write(client: Client, collection: Collection<Document>) {
     loop {
         let attempt = async {
@@ -149,7 +149,7 @@ async fn write(client: Client, collection: Collection<Document>) {
     }
 }
 
-/// The primary is killed, and another member: what is left is no majority.
+/// The primary and another member are killed, so that there is no majority.
 async fn primary(env: &mut Environment, say: fn(&str)) -> Result<Vec<Told>> {
     let expected = [
         ("MongoDBNoPrimary", "page"),
@@ -170,9 +170,9 @@ async fn primary(env: &mut Environment, say: fn(&str)) -> Result<Vec<Told>> {
     Ok(until_ended(env, "no primary", &expected, begun, fired, mended, say).await)
 }
 
-// ===== Watching =====
+// ===== Waiting for notifications =====
 
-/// Waits until none of these alerts is firing: one that fires already would not be told of again.
+/// Waits until none of these alerts is firing: a firing alert would not be notified again.
 async fn until_calm(env: &Environment, expected: &[Expected]) -> Result<()> {
     wait::until_within(LIMIT, "a moment without these alerts", async || {
         let firing: Vec<_> = expected.iter().filter(|(alert, _)| env.listener.is_firing(alert)).collect();
@@ -182,7 +182,7 @@ async fn until_calm(env: &Environment, expected: &[Expected]) -> Result<()> {
     .await
 }
 
-/// Waits for each of these alerts to be told of, and returns what was heard.
+/// Waits for the notification of each of these alerts, and returns it.
 async fn until_fired(
     env: &Environment,
     expected: &[Expected],
@@ -204,7 +204,7 @@ async fn until_fired(
     fired
 }
 
-/// Waits for each of these alerts to be over, and says how it went.
+/// Waits until each of these alerts is resolved, and returns the results.
 async fn until_ended(
     env: &Environment,
     scene: &'static str,
@@ -246,7 +246,7 @@ fn labels(heard: &Heard) -> String {
     others.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
 }
 
-/// A collection of the drill's own, which is there before a transaction writes to it.
+/// A collection of the drill, created before a transaction writes to it.
 async fn scratch(client: &Client) -> Result<Collection<Document>> {
     let database = client.database("drill");
     let names = database.list_collection_names().await?;

@@ -1,4 +1,4 @@
-//! What must hold after a fault, of all books together, and what is excepted.
+//! The audit: the invariants between all counters after a fault, and the exceptions.
 
 use end_to_end::load::Responses;
 use txnscope_catalog as catalog;
@@ -6,22 +6,22 @@ use txnscope_catalog as catalog;
 use crate::counters::Counters;
 use crate::fault::FaultRun;
 
-/// Why an identity does not hold after a fault, by nature. Nothing else excuses a difference.
+/// A reason why an invariant cannot hold after a fault. Nothing else excuses a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exception {
-    /// A member was killed. What it counted is gone, so that the driver's book is not compared with the server's.
+    /// A member was killed. Its counters are lost, so the driver's counters are not compared with the server's.
     ServerBegan,
-    /// The ledger's process was killed. What it counted is gone, so that its book is compared with nobody's.
+    /// The ledger's process was killed. Its counters are lost, so they are compared with no others.
     BackendBegan,
-    /// The runtime was shut down, and with it the tasks that end what was left open: the server's limit does it. First
-    /// statements under way may have reached the server, or not.
+    /// The runtime was shut down, and with it the tasks that end open transactions: the server's lifetime limit ends
+    /// them. First statements in flight may or may not have reached the server.
     RuntimeGone,
-    /// A failpoint refuses a command before the server looks at it: a first statement that a real error would have
-    /// ended a transaction with has begun none.
+    /// A failpoint rejects a command before the server handles it: a first statement that would have aborted a
+    /// transaction after a real error has started none.
     Injected,
 }
 
-/// What does not hold.
+/// The violated invariants.
 pub(crate) fn audit(
     before: &Counters,
     after: &Counters,
@@ -40,7 +40,7 @@ pub(crate) fn audit(
     complaints
 }
 
-/// Each book in itself.
+/// The invariants within each set of counters.
 fn each_book(after: &Counters, complaints: &mut Vec<String>) {
     for operation in after.operations() {
         let of = [("operation", operation.as_str())];
@@ -75,7 +75,7 @@ fn each_book(after: &Counters, complaints: &mut Vec<String>) {
     }
 }
 
-/// What the callers were told of is in the data, and nothing that they were told was not.
+/// Acknowledged movements are in the data, and rejected ones are not.
 fn money(before: &Counters, after: &Counters, answers: &Responses, complaints: &mut Vec<String>) {
     let moved = after.movements - before.movements;
     let of = |kind| {
@@ -96,12 +96,12 @@ fn money(before: &Counters, after: &Counters, answers: &Responses, complaints: &
     }
 }
 
-/// A payment that is pending moves none, and neither does what only panics.
+/// A pending payment moves no money, and neither does a handler that only panics.
 fn moves_money(operation: &str) -> bool {
     operation.starts_with("POST /api/") && operation != "POST /api/payments"
 }
 
-/// What the layer counted is what the callers saw.
+/// The layer's counters match the responses that the callers received.
 fn callers(before: &Counters, after: &Counters, answers: &Responses, complaints: &mut Vec<String>) {
     let operations: std::collections::BTreeSet<_> = answers.keys().map(|(operation, _)| *operation).collect();
     for operation in operations {
@@ -132,7 +132,7 @@ fn callers(before: &Counters, after: &Counters, answers: &Responses, complaints:
     }
 }
 
-/// The driver's book and the server's.
+/// The driver's counters match the server's.
 fn servers(before: &Counters, after: &Counters, fault_run: &FaultRun, complaints: &mut Vec<String>) {
     let driver = |metric, labels: &[(&str, &str)]| after.sum(&metric, labels) - before.sum(&metric, labels);
     let server = |field: fn(&crate::counters::Server) -> f64| {
@@ -156,7 +156,7 @@ fn servers(before: &Counters, after: &Counters, fault_run: &FaultRun, complaints
         complaints
             .push(format!("the server began {started}, by the driver's account between {least} and {most}"));
     }
-    // An old primary may have counted a commit that it then rolled back; the new one has told the client so.
+    // An old primary may have counted a commit that was rolled back; the new one has reported this to the client.
     let least = driver(catalog::CLIENT_TRANSACTIONS_COMMITTED, &[]);
     let most = least + driver(catalog::CLIENT_TRANSACTIONS_UNKNOWN, &[]) + aborted("no_such_transaction");
     let committed = server(|server| server.committed);
@@ -167,7 +167,7 @@ fn servers(before: &Counters, after: &Counters, fault_run: &FaultRun, complaints
     }
 }
 
-/// How a caller was answered.
+/// The response that a caller received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answer {
     Succeeded,
@@ -177,7 +177,7 @@ pub(crate) enum Answer {
 }
 
 impl Answer {
-    /// Of a word of the tally.
+    /// Parses a status of the recorded responses.
     pub(crate) fn of(answer: &str) -> Self {
         match answer.as_bytes().first() {
             Some(b'2') => Self::Succeeded,

@@ -1,4 +1,4 @@
-//! Everything that keeps count, at a moment when nothing is under way.
+//! The counters of all sides, read while no operation is in flight.
 
 use anyhow::{Context, Result, bail, ensure};
 use mongodb::bson::{Document, doc};
@@ -7,7 +7,7 @@ use txnscope_catalog::{self as catalog, Kind, Metric};
 
 use crate::environment::{Environment, number, status};
 
-/// A member's own count of its transactions.
+/// A member's own counters of its transactions.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Server {
     pub(crate) started: f64,
@@ -16,16 +16,16 @@ pub(crate) struct Server {
     pub(crate) open: f64,
 }
 
-/// The callers' and the driver's books, the servers', and the data.
+/// The counters of callers, driver and servers, and the data.
 pub(crate) struct Counters {
     page: Scrape,
     pub(crate) servers: Vec<Server>,
-    /// Movements of money in the general ledger.
+    /// The number of money movements in the general ledger.
     pub(crate) movements: f64,
 }
 
 impl Counters {
-    /// Waits until nothing is under way, in any of the books, and reads them.
+    /// Waits until no operation is in flight on any side, and reads the counters.
     pub(crate) async fn quiet(env: &Environment) -> Result<Self> {
         wait::until("everything to have ended", async || {
             let page = env.ledger_page().await?;
@@ -44,13 +44,13 @@ impl Counters {
         .await
     }
 
-    /// Books of which nobody has been at work.
+    /// Counters of an unused system.
     #[cfg(test)]
     pub(crate) fn made_up(page: Scrape, servers: Vec<Server>, movements: f64) -> Self {
         Self { page, servers, movements }
     }
 
-    /// The sum over the series with those labels; of a histogram, of its counts.
+    /// The sum over the series with those labels; for a histogram, of its counts.
     pub(crate) fn sum(&self, metric: &Metric, labels: &[(&str, &str)]) -> f64 {
         match metric.kind {
             Kind::Histogram => self.page.sum(&format!("{}_count", metric.name), labels),
@@ -64,7 +64,7 @@ impl Counters {
     }
 }
 
-/// Whether nothing is under way.
+/// The reason why an operation is still in flight, if there is one.
 pub(crate) fn at_rest(page: &Scrape, servers: &[Server]) -> Result<()> {
     let open: f64 = servers.iter().map(|server| server.open).sum();
     ensure!(open == 0.0, "{open} transactions are open on the server");
@@ -90,7 +90,7 @@ async fn server(env: &Environment, index: usize) -> Result<Server> {
     })
 }
 
-/// Who has a transaction open, for the message.
+/// The owner of an open transaction, for the message.
 async fn oldest(env: &Environment) -> String {
     let pipeline = [
         doc! {"$currentOp": {"allUsers": true, "idleSessions": true}},

@@ -1,4 +1,4 @@
-//! What the faults are played on.
+//! The environment of fault injection.
 
 use std::time::Duration;
 
@@ -16,23 +16,23 @@ use crate::fault::Fault;
 use crate::resource_limits::Held;
 use crate::say;
 
-/// How often the sidecar asks.
+/// The poll interval of the sidecar.
 pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Dropping it ends every process.
+/// The servers and programs. Dropping it ends every process.
 pub(crate) struct Environment {
     pub(crate) set: ReplicaSet,
     pub(crate) backend: Daemon,
     pub(crate) sidecar: Daemon,
     pub(crate) prometheus: Prometheus,
     pub(crate) checks: Checks,
-    /// Of the whole set, as anybody would have one.
+    /// A client of the whole set.
     pub(crate) whole: mongodb::Client,
-    /// Of each member, past the proxies.
+    /// Clients of each member, bypassing the proxies.
     pub(crate) each: Vec<mongodb::Client>,
-    /// What was asked of the ledger beside the load, and answered.
+    /// The responses to requests outside of the load.
     pub(crate) beside: Responses,
-    /// What was held after the first round.
+    /// The resource usage after the first round.
     pub(crate) first: Option<Held>,
     _folder: TempDir,
 }
@@ -42,12 +42,12 @@ impl Environment {
         let set = ReplicaSetOptions::new(3)
             .parameter("transactionLifetimeLimitSeconds", LIFETIME_LIMIT.as_secs())
             .proxied()
-            // Long enough that a busy machine is no fault of its own.
+            // Long enough that a busy machine does not cause an election.
             .election_timeout(Duration::from_secs(3))
             .start()
             .await?;
         let folder = tempfile::Builder::new().prefix("txnscope-chaos-").tempdir()?;
-        // A panic's backtrace would be the largest thing that the ledger ever held.
+        // The backtrace of a panic would dominate the ledger's memory.
         let environment = vec![(URI, set.uri()), ("RUST_BACKTRACE", "0".to_owned())];
         let itself = std::env::current_exe().context("where is this program?")?;
         let backend =
@@ -70,7 +70,7 @@ impl Environment {
             each.push(member.client().await?);
         }
         let whole = set.client_named("chaos").await?;
-        // A transaction in which this would be made wants it to be there.
+        // A transaction cannot create the collection without conflicts.
         whole.database("ledger").create_collection("chaos").await?;
         Ok(Self {
             set,
@@ -86,7 +86,7 @@ impl Environment {
         })
     }
 
-    /// Has the program whose clock is to be turned go by one of its own, and no other.
+    /// Makes the program whose clock is changed use its own clock, and all others the machine's.
     pub(crate) async fn clocks(&mut self, fault: Fault) -> Result<()> {
         self.sidecar.go_by_own_clock(fault == Fault::TurnClock).await?;
         self.backend.go_by_own_clock(fault == Fault::TurnBackendClock).await
@@ -96,24 +96,24 @@ impl Environment {
         Client::new(self.backend.url(), TOKEN)
     }
 
-    /// The callers' books and the driver's.
+    /// The counters of the callers and the driver.
     pub(crate) async fn ledger_page(&self) -> Result<Scrape> {
         Scrape::get(&self.backend.metrics_url()).await
     }
 
-    /// What Prometheus would be told of the server.
+    /// The sidecar's metrics.
     pub(crate) async fn sidecar_page(&self) -> Result<Scrape> {
         Scrape::get(&self.sidecar.metrics_url()).await
     }
 
-    /// Has a member do something, past its proxy.
+    /// Runs a command on a member, bypassing its proxy.
     pub(crate) async fn member(&self, index: usize, command: Document) -> Result<Document> {
         let address = self.set.members()[index].address();
         let reply = self.each[index].database("admin").run_command(command).await;
         reply.with_context(|| format!("the member {address}"))
     }
 
-    /// The member that is primary, past its proxy.
+    /// The primary, bypassing its proxy.
     pub(crate) async fn primary(&self) -> Result<usize> {
         wait::until("a primary", async || {
             for index in 0..self.each.len() {
@@ -127,12 +127,12 @@ impl Environment {
         .await
     }
 
-    /// Takes down how the ledger has answered somebody who is not of the load.
+    /// Records the response to a request outside of the load.
     pub(crate) fn note(&mut self, operation: &'static str, answer: impl Into<String>, times: u64) {
         *self.beside.entry((operation, answer.into())).or_default() += times;
     }
 
-    /// The ends of our programs' logs, for whoever looks into a failure.
+    /// Prints the ends of the programs' logs, to analyze a failure.
     pub(crate) fn show_logs(&self) {
         for (name, daemon) in [("ledger", &self.backend), ("txnscope", &self.sidecar)] {
             let log = daemon.log();
@@ -144,14 +144,14 @@ impl Environment {
         }
     }
 
-    /// Ends everything in order.
+    /// Shuts everything down in order.
     pub(crate) async fn strike(self) -> Result<()> {
         self.backend.stop().await?;
         self.sidecar.stop().await
     }
 }
 
-/// The ledger's own checks, so often that nobody has to wait.
+/// The ledger's own checks with short intervals.
 fn frequent_checks(folder: &TempDir) -> Result<(std::path::PathBuf, Checks)> {
     let file = testkit::workspace().join("examples/ledger/checks.toml");
     let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
@@ -162,7 +162,7 @@ fn frequent_checks(folder: &TempDir) -> Result<(std::path::PathBuf, Checks)> {
     Ok((file, Checks::parse(&often)?))
 }
 
-/// A document's whole number.
+/// A whole number in a document.
 pub(crate) fn number(document: &Document, field: &str) -> f64 {
     let value = document.get(field);
     let whole = value.and_then(|value| value.as_i64().or_else(|| value.as_i32().map(i64::from)));
@@ -170,7 +170,7 @@ pub(crate) fn number(document: &Document, field: &str) -> f64 {
     whole.map_or(f64::NAN, |whole| whole as f64)
 }
 
-/// `serverStatus` of it, with little more than the transactions.
+/// `serverStatus` with little more than the section `transactions`.
 pub(crate) fn status() -> Document {
     doc! {"serverStatus": 1, "metrics": 0, "wiredTiger": 0, "tcmalloc": 0}
 }

@@ -1,4 +1,4 @@
-//! Whether what the sidecar and Prometheus say is so.
+//! Verifies that the metrics of the sidecar and Prometheus match the servers.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,8 +10,8 @@ use txnscope_catalog as catalog;
 use crate::counters::{Counters, Server};
 use crate::environment::{Environment, POLL_INTERVAL};
 
-/// Waits until the sidecar has looked at each member since this was called, and holds the first such look against the
-/// members themselves: nothing may be missing, and nothing may be of before. Says how long the looks took to come.
+/// Waits until the sidecar has polled each member since this call, and compares the first such poll with the members:
+/// no value may be missing or stale. Returns how long the polls took.
 pub(crate) async fn sidecar(
     env: &Environment,
     counters: &Counters,
@@ -34,7 +34,7 @@ pub(crate) async fn sidecar(
     Ok(since.elapsed())
 }
 
-/// What the page says of a member and is not so.
+/// The differences between the page and the member.
 pub(crate) fn untrue(page: &Scrape, member: &str, server: Server, state: &str) -> Vec<String> {
     let of = [("member", member)];
     let state_of = [of[0], ("state", state)];
@@ -43,7 +43,7 @@ pub(crate) fn untrue(page: &Scrape, member: &str, server: Server, state: &str) -
         (catalog::MONGODB_TRANSACTIONS_STARTED, &of, 1, server.started),
         (catalog::MONGODB_TRANSACTIONS_COMMITTED, &of, 1, server.committed),
         (catalog::MONGODB_TRANSACTIONS_ABORTED, &of, 1, server.aborted),
-        // Active ones and others.
+        // Active and inactive ones.
         (catalog::MONGODB_TRANSACTIONS_OPEN, &of, 2, server.open),
         (catalog::MONGODB_REPLICATION_MEMBER_STATE, &state_of, 1, 1.0),
     ]
@@ -56,7 +56,7 @@ pub(crate) fn untrue(page: &Scrape, member: &str, server: Server, state: &str) -
     .collect()
 }
 
-/// Whether the page, which was asked for at `began`, shows looks at each member that were begun after `since`.
+/// Whether the page, requested at `began`, contains polls of each member that started after `since`.
 pub(crate) fn looked(page: &Scrape, members: &[String], began: Instant, since: Instant) -> Result<()> {
     for member in members {
         for source in ["server_status", "replication"] {
@@ -73,7 +73,7 @@ pub(crate) fn looked(page: &Scrape, members: &[String], began: Instant, since: I
     Ok(())
 }
 
-/// Runs the ledger's checks, and waits until the sidecar has run them as well; neither may find anything.
+/// Runs the ledger's checks, and waits until the sidecar has run them as well; neither may find a violation.
 pub(crate) async fn checks(env: &Environment, complaints: &mut Vec<String>) -> Result<()> {
     use txnscope_checks::{CheckResult, SampleOptions, run};
     let since = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64();
@@ -103,7 +103,7 @@ pub(crate) async fn checks(env: &Environment, complaints: &mut Vec<String>) -> R
     Ok(())
 }
 
-/// Whether a page shows nothing of a member that is older than three intervals, whatever it has been through.
+/// Whether the page contains no value of a member that is older than three intervals.
 pub(crate) fn nothing_stale(page: &Scrape, members: &[String]) -> Result<()> {
     for member in members {
         let of = [("member", member.as_str())];
@@ -118,7 +118,7 @@ pub(crate) fn nothing_stale(page: &Scrape, members: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Whether a page shows all of each member whose last look succeeded and is no older than three intervals.
+/// Whether the page contains all values of each member whose last poll succeeded and is at most three intervals old.
 pub(crate) fn nothing_missing(page: &Scrape, members: &[String]) -> Result<()> {
     for member in members {
         let of = [("member", member.as_str())];
@@ -135,7 +135,7 @@ pub(crate) fn nothing_missing(page: &Scrape, members: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Waits until Prometheus has what the books say.
+/// Waits until Prometheus has the same counters.
 pub(crate) async fn prometheus(env: &Environment, counters: &Counters) -> Result<()> {
     let attempts = counters.sum(&catalog::TRANSACTION_ATTEMPTS, &[]);
     let query = format!("sum({})", catalog::TRANSACTION_ATTEMPTS.name);

@@ -1,4 +1,4 @@
-//! One round: load, a fault in its midst, and what holds when both are over.
+//! One iteration: load, a fault during it, and the audit after both.
 
 use std::time::Duration;
 
@@ -17,18 +17,18 @@ use crate::expectations;
 use crate::fault::{Fault, FaultRun};
 use crate::resource_limits::Held;
 
-/// How a round went.
+/// The result of an iteration.
 pub(crate) struct Told {
     pub(crate) fault: Fault,
-    /// From the break to the mending.
+    /// From the beginning of the fault to its end.
     pub(crate) held: Duration,
-    /// From the mending until callers were served again.
+    /// From the end of the fault until callers succeeded again.
     pub(crate) served: Duration,
-    /// From the end of the load until nothing was under way.
+    /// From the end of the load until no operation was in flight.
     pub(crate) quiet: Duration,
-    /// From then until the sidecar had looked at each member.
+    /// From then until the sidecar had polled each member.
     pub(crate) truth: Duration,
-    /// Callers while it held and was mended: succeeded, rejected, failed, without an answer.
+    /// The responses during the fault: succeeded, rejected, failed, without response.
     pub(crate) during: [f64; 4],
     pub(crate) bounds: String,
     pub(crate) remark: String,
@@ -53,10 +53,10 @@ impl Told {
     }
 }
 
-/// So many must have succeeded before a fault begins, and after it is mended.
+/// The number of successes before a fault begins, and after it has ended.
 const SERVED: f64 = 20.0;
 
-/// Plays it.
+/// Runs an iteration.
 pub(crate) async fn play(env: &mut Environment, fault: Fault, rate: u32, seed: u64) -> Result<Told> {
     let mut rng = StdRng::seed_from_u64(seed);
     env.clocks(fault).await?;
@@ -89,7 +89,7 @@ pub(crate) async fn play(env: &mut Environment, fault: Fault, rate: u32, seed: u
     let truth = expectations::sidecar(env, &after, &mut complaints).await?;
     expectations::checks(env, &mut complaints).await?;
     expectations::prometheus(env, &after).await?;
-    // With it, what it kept open.
+    // Together with the connections that it kept open.
     drop(client);
     let held = Held::read(env).await?;
     let first = *env.first.get_or_insert(held);
@@ -107,7 +107,7 @@ pub(crate) async fn play(env: &mut Environment, fault: Fault, rate: u32, seed: u
     })
 }
 
-/// Waits for the load to flow, plays the fault, and waits for it to flow again.
+/// Waits for successes, injects the fault, and waits for successes again.
 async fn scene(
     env: &mut Environment,
     fault: Fault,
@@ -123,7 +123,7 @@ async fn scene(
     Ok((fault_run, mended.elapsed(), std::array::from_fn(|kind| after[kind] - before[kind])))
 }
 
-/// Waits until so many more have succeeded.
+/// Waits for this many additional successes.
 async fn served(load: &Load, what: &str) -> Result<()> {
     let before = seen(&load.responses())[0];
     wait::until(what, async || {
@@ -134,7 +134,7 @@ async fn served(load: &Load, what: &str) -> Result<()> {
     .await
 }
 
-/// How many were answered in which way.
+/// The number of responses by result.
 fn seen(responses: &Responses) -> [f64; 4] {
     [Answer::Succeeded, Answer::Rejected, Answer::Failed, Answer::Unanswered].map(|kind| {
         let of_kind = responses.iter().filter(|((_, answer), _)| Answer::of(answer) == kind);

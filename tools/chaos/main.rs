@@ -1,8 +1,8 @@
-//! Chaos: the ledger, its replica set, the sidecar and Prometheus are broken on purpose, one fault after another, under load; after
-//! each, everything that should hold is held.
+//! Fault injection (chaos): faults are injected into the ledger, its replica set, the sidecar and Prometheus, one
+//! after another, under load; after each, all invariants are verified.
 //!
-//! Everything is real: three members behind proxies, the ledger with layer, runner and listener, the sidecar with the ledger's
-//! checks, Prometheus. Which fault comes when, and what is drawn within it, follows from the seed alone.
+//! All parts are real: three members behind proxies, the ledger with layer, runner and listener, the sidecar with the
+//! ledger's checks, Prometheus. The order of the faults and all random choices follow from the seed.
 
 mod audit;
 mod backend;
@@ -34,31 +34,31 @@ use crate::fault::Fault;
 use crate::iteration::Told;
 use end_to_end::table::{Table, count, seconds};
 
-/// Breaks everything on purpose, and sees that nothing is lost.
+/// Injects faults, and verifies that nothing is lost.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask chaos")]
 struct Flags {
-    /// The seed; a run prints its own. The same seed plays the same faults in the same order.
+    /// Seed; a run prints its own. The same seed runs the same faults in the same order.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
 
-    /// Only these faults, separated by commas.
+    /// Run only these faults, separated by commas.
     #[arg(long, value_name = "FAULTS", value_delimiter = ',', value_enum)]
     faults: Vec<Fault>,
 
-    /// How often each fault is played. The order is another one each time.
+    /// Number of rounds, each with all faults in another order.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     rounds: u32,
 
-    /// Requests a second.
+    /// Requests per second.
     #[arg(long, value_name = "N", default_value_t = RATE, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     rate: u32,
 
-    /// Only faults that heal quickly, with a seed that is always the same: less than a minute.
+    /// Run only short faults with a fixed seed: less than a minute.
     #[arg(long, conflicts_with_all = ["faults", "rounds"])]
     short: bool,
 
-    /// Break nothing: load for so long, and see that nothing grows.
+    /// Inject no faults: apply load for this long, and verify that no resource usage grows.
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, conflicts_with_all = ["faults", "rounds", "short"])]
     soak: Option<Duration>,
 
@@ -68,7 +68,7 @@ struct Flags {
 
 #[derive(Debug, Subcommand)]
 enum Part {
-    /// The ledger, in a process of its own.
+    /// The ledger, in a separate process.
     #[command(hide = true)]
     Backend {
         #[arg(long = "web.listen-address")]
@@ -76,7 +76,7 @@ enum Part {
     },
 }
 
-/// Requests a second, unless told otherwise.
+/// The default of requests per second.
 const RATE: u32 = 30;
 
 /// The seed of the short form.
@@ -106,7 +106,7 @@ async fn play_all(flags: &Flags) -> Result<bool> {
     }
 }
 
-/// `false` if something did not hold.
+/// `false` if an invariant was violated.
 async fn run(flags: &Flags) -> Result<bool> {
     let seed =
         flags.seed.unwrap_or_else(|| if flags.short { SEED } else { rand::random_range(0..1_000_000) });
@@ -159,7 +159,7 @@ async fn run(flags: &Flags) -> Result<bool> {
     Ok(broken.is_empty())
 }
 
-/// The command that plays the same once more.
+/// The command that repeats the run.
 fn again(flags: &Flags, seed: u64) -> String {
     let mut command = format!("cargo xtask chaos --seed {seed}");
     if flags.short {
@@ -184,7 +184,7 @@ fn again(flags: &Flags, seed: u64) -> String {
     command
 }
 
-/// Which faults, in which order.
+/// The faults in their order.
 fn schedule(flags: &Flags, rng: &mut StdRng) -> Vec<Fault> {
     let mut faults = if flags.short {
         Fault::SHORT.to_vec()
@@ -223,7 +223,7 @@ fn report(seed: u64, told: &[Told]) -> Table {
     table
 }
 
-/// A reader that has gone away (`| head`) is no reason to fail.
+/// A closed pipe (`| head`) is not an error.
 pub(crate) fn say(line: &str) {
     let mut out = stdout().lock();
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());

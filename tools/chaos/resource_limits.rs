@@ -1,4 +1,4 @@
-//! What may not grow: memory, open files, connections.
+//! Limits of resource usage: memory, open files, connections.
 
 use std::collections::BTreeMap;
 
@@ -11,16 +11,17 @@ use crate::backend::{APPLICATION, POOL};
 use crate::daemon::Daemon;
 use crate::environment::{Environment, number};
 
-/// A process may hold so much more than after the calm round: its pools fill, its allocator keeps what a fault took.
+/// The allowed increase of a process's memory after the calm round: its pools fill, and its allocator keeps freed
+/// memory.
 const MEMORY: f64 = 48.0 * 1024.0 * 1024.0;
-/// Beside the pool, a driver has two connections to each member that watch it.
+/// The driver's monitoring connections to each member, in addition to the pool.
 const WATCHING: f64 = 2.0;
-/// The sidecar asks on two connections and checks the data on two of another client.
+/// The sidecar polls on two connections, and runs checks on two connections of another client.
 const SIDECAR: f64 = 4.0 + 2.0 * WATCHING;
-/// Files that a process has open when its callers have gone: connections to members, the runtime's own.
+/// The files that a process has open without callers: connections to members, the runtime's own files.
 const FILES: f64 = 100.0;
 
-/// How much there is of everything.
+/// The resource usage of all processes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Held {
     ledger: Of,
@@ -29,13 +30,13 @@ pub(crate) struct Held {
 
 #[derive(Debug, Clone, Copy)]
 struct Of {
-    /// Resident, in bytes.
+    /// Resident memory in bytes.
     memory: f64,
     files: f64,
 }
 
 impl Held {
-    /// Waits until the connections of callers who have gone are closed, and reads.
+    /// Waits until the connections of disconnected callers are closed, and reads.
     pub(crate) async fn read(env: &Environment) -> Result<Self> {
         wait::until("no more files to be open than are wanted", async || {
             let held = Self::now(env)?;
@@ -47,7 +48,7 @@ impl Held {
         .await
     }
 
-    /// Reads, whoever is connected.
+    /// Reads the present usage.
     pub(crate) fn now(env: &Environment) -> Result<Self> {
         Ok(Self { ledger: of(&env.backend)?, sidecar: of(&env.sidecar)? })
     }
@@ -57,7 +58,7 @@ impl Held {
         [self.ledger, self.sidecar].map(|of| (of.memory / 1024.0 / 1024.0, of.files))
     }
 
-    /// What is more than it may be, after the calm round as `first`.
+    /// Usage above the limits, relative to the calm round.
     pub(crate) async fn excess(&self, first: &Self, env: &Environment) -> Result<Vec<String>> {
         let mut complaints = Vec::new();
         for (name, first, now) in
@@ -80,7 +81,7 @@ impl Held {
         Ok(complaints)
     }
 
-    /// For the line of a round.
+    /// The line of an iteration.
     pub(crate) fn line(&self) -> String {
         format!("ledger {} MiB, sidecar {} MiB", mib(self.ledger), mib(self.sidecar))
     }

@@ -1,4 +1,4 @@
-//! Load for a long time with nothing broken: whether anything grows.
+//! Load for a long time without faults, to find resource usage that grows.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use crate::resource_limits::Held;
 use crate::{expectations, say};
 use end_to_end::table::{Table, count, seconds};
 
-/// How many looks are taken.
+/// The number of measurements.
 const LOOKS: u32 = 12;
 
-/// One look.
+/// One measurement.
 struct Look {
     after: Duration,
     answered: f64,
@@ -24,7 +24,7 @@ struct Look {
     series: [usize; 2],
 }
 
-/// Loads the ledger for that long, and says whether everything stayed as it was after a sixth of it.
+/// Applies load for that long, and verifies that all usage stays at its level after a sixth of the time.
 pub(crate) async fn run(env: &Environment, length: Duration, rate: u32, seed: u64) -> Result<bool> {
     let (client, load, begun) = (env.client(), Load::default(), Instant::now());
     let looks = async {
@@ -51,7 +51,8 @@ pub(crate) async fn run(env: &Environment, length: Duration, rate: u32, seed: u6
         ("the ledger's page", first.series[0], last.series[0]),
         ("the sidecar's page", first.series[1], last.series[1]),
     ] {
-        // An application that comes or goes has its own series; a leak has one for each transaction.
+        // An application that connects or disconnects changes the number of its series; a leak adds one per
+        // transaction.
         if last > first + first / 10 {
             complaints.push(format!("{page} has {last} series, and had {first}"));
         }

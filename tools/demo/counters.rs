@@ -1,4 +1,4 @@
-//! The callers' and the driver's books (the ledger's page) and the server's (the sidecar's page), and whether they agree.
+//! The counters of callers and driver (from the ledger) and of the server (from the sidecar), and their comparison.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use mongodb::bson::{Document, doc};
 use testkit::{Scrape, wait};
 use txnscope_catalog::{self as catalog, Kind, Metric};
 
-/// As the catalogue has them, named one by one.
+/// The outcomes in the order of the catalog.
 const OUTCOMES: [&str; 5] = ["succeeded", "rejected", "failed", "cancelled", "panicked"];
 
 use crate::environment::Environment;
@@ -19,7 +19,7 @@ pub(crate) struct Counters {
     server: Scrape,
 }
 
-/// Something that must be true of the books.
+/// A condition on the counters.
 pub(crate) struct Check {
     pub(crate) holds: bool,
     pub(crate) what: String,
@@ -32,7 +32,7 @@ impl Counters {
         Ok(Self { caller, server })
     }
 
-    /// The books when nothing is in flight any more and the sidecar has seen the last of it.
+    /// Reads the counters when no operation is in flight and the sidecar has polled the final state.
     pub(crate) async fn wait_idle(env: &Environment) -> Result<Self> {
         let primary = env.set.primary().await?;
         let client = env.set.members()[primary].client().await?;
@@ -62,7 +62,7 @@ impl Counters {
         self.caller(&catalog::TRANSACTION_DURATION, &[("outcome", outcome)])
     }
 
-    /// The sum over the series with those labels; of a histogram, of its counts.
+    /// The sum over the series with those labels; for a histogram, of its counts.
     fn caller(&self, metric: &Metric, labels: &[(&str, &str)]) -> f64 {
         match metric.kind {
             Kind::Histogram => self.caller.sum(&format!("{}_count", metric.name), labels),
@@ -78,7 +78,7 @@ impl Counters {
         self.server(&catalog::MONGODB_TRANSACTIONS_OPEN)
     }
 
-    /// The state of affairs in one line.
+    /// The present state in one line.
     pub(crate) fn line(&self) -> String {
         let [succeeded, rejected, failed, cancelled, panicked] =
             OUTCOMES.map(|outcome| self.outcome(outcome));
@@ -114,7 +114,7 @@ impl Counters {
             .collect()
     }
 
-    /// Both books, as tables.
+    /// The counters of both sides, as tables.
     pub(crate) fn tables(&self, percentiles: &BTreeMap<String, [f64; 2]>) -> String {
         let mut callers = Table::new(&[
             "THE CALLERS' BOOKS",
@@ -202,8 +202,9 @@ impl Counters {
         counts.into_iter().chain(times.map(|metric| seconds(self.caller(&metric, of)))).collect()
     }
 
-    /// What the server must have begun, at least and at most, by the driver's account: not what never began, and one
-    /// more for each transaction that was fenced off. Of a first statement without a reply nobody can know.
+    /// The minimum and maximum number of transactions that the server must have started, according to the driver:
+    /// without those that never started, and with one more for each fenced session. A first statement without a reply
+    /// may or may not count.
     fn begun(&self) -> std::ops::RangeInclusive<f64> {
         let unbegun = |cause| self.caller(&catalog::CLIENT_TRANSACTIONS_NOT_STARTED, &[("cause", cause)]);
         let fenced = self.caller(&catalog::CLIENT_TRANSACTION_CLEANUPS, &[("result", "fenced")]);
@@ -225,7 +226,7 @@ impl Counters {
         .map(|metric| count(self.server.sum(metric.name, of)))
     }
 
-    /// What must hold, in the books and in the data.
+    /// The conditions on the counters and on the data.
     pub(crate) async fn checks(&self, env: &Environment) -> Result<Vec<Check>> {
         let balanced = self.operations().into_iter().all(|operation| {
             let of = [("operation", operation)];

@@ -1,4 +1,4 @@
-//! What the demo is played on: a replica set, the ledger, the sidecar, Prometheus, and Grafana if there is one.
+//! The environment of the demo: a replica set, the ledger, the sidecar, Prometheus, and Grafana if it is installed.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,10 +10,10 @@ use testkit::{Port, Process, Prometheus, ReplicaSet, ScrapeJob, Signal};
 
 use crate::grafana::Grafana;
 
-/// Not a secret: whoever reads the demo's output shall be able to use it.
+/// Not a secret: readers of the demo's output may use it.
 const TOKEN: &str = "demo";
 
-/// Dropping it ends every process.
+/// The servers and programs. Dropping it ends every process.
 pub(crate) struct Environment {
     pub(crate) set: ReplicaSet,
     ledger: Daemon,
@@ -34,7 +34,7 @@ impl Environment {
         let environment = [database, ("LEDGER_TOKEN", TOKEN)];
         let ledger = Daemon::start("ledger", 3000, &folder, &[], &environment);
         let ledger = ledger.await?;
-        // Which operation holds what is open, the ledger knows.
+        // The ledger knows which operation holds an open transaction.
         let config = folder.path().join("txnscope.toml");
         let backends =
             format!("[collector.open_by_operation]\nbackends = [\"{}/-/transactions\"]\n", ledger.url());
@@ -82,17 +82,17 @@ impl Environment {
         Client::new(self.ledger.url(), TOKEN)
     }
 
-    /// Where the caller's books are.
+    /// The URL of the callers' and the driver's metrics.
     pub(crate) fn ledger_metrics(&self) -> String {
         format!("{}/metrics", self.ledger.url())
     }
 
-    /// Where the server's books are.
+    /// The URL of the server's metrics.
     pub(crate) fn sidecar_metrics(&self) -> String {
         format!("{}/metrics", self.sidecar.url())
     }
 
-    /// The median and the 99th percentile of each operation's duration, as Prometheus computes them.
+    /// The median and the 99th percentile of each operation's duration, as computed by Prometheus.
     pub(crate) async fn percentiles(&self) -> Result<BTreeMap<String, [f64; 2]>> {
         let mut percentiles: BTreeMap<String, [f64; 2]> = BTreeMap::new();
         for (column, quantile) in [0.5, 0.99].into_iter().enumerate() {
@@ -107,13 +107,13 @@ impl Environment {
         Ok(percentiles)
     }
 
-    /// Whether everything still runs.
+    /// Verifies that all processes still run.
     pub(crate) fn check(&mut self) -> Result<()> {
         self.ledger.process.check()?;
         self.sidecar.process.check()
     }
 
-    /// Ends everything in the order in which it depends on one another.
+    /// Shuts everything down in the order of dependencies.
     pub(crate) async fn strike(self) -> Result<()> {
         self.ledger.stop().await?;
         self.sidecar.stop().await?;
@@ -122,7 +122,7 @@ impl Environment {
     }
 }
 
-/// One of our own programs.
+/// A process of one of our own programs.
 struct Daemon {
     name: &'static str,
     address: String,
@@ -138,11 +138,11 @@ impl Daemon {
         arguments: &[String],
         environment: &[(&str, &str)],
     ) -> Result<Self> {
-        // The usual port, or another where that is taken.
+        // The usual port, or another one if it is in use.
         let port = Port::near(port)?;
         let address = port.address();
         let listen = format!("--web.listen-address={address}");
-        // The sidecar is one of several commands of its program.
+        // The sidecar is a subcommand of its program.
         let serve = (name == "txnscope").then(|| "serve".to_owned());
         let arguments: Vec<_> = serve.into_iter().chain([listen]).chain(arguments.iter().cloned()).collect();
         let log = folder.path().join(format!("{name}.log"));

@@ -1,6 +1,6 @@
-//! The demo: real servers, real processes, real load; then the books of both sides next to one another.
+//! The demo: real servers, real processes and real load; then the counters of both sides are compared.
 //!
-//! `cargo xtask demo` builds the binaries that it starts, and runs it.
+//! `cargo xtask demo` builds the binaries that the demo starts, and runs it.
 
 mod counters;
 mod environment;
@@ -19,15 +19,15 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use crate::counters::Counters;
 use crate::environment::Environment;
 
-/// Shows the caller's and the server's view of transactions that move money, on real servers under real load.
+/// Shows the callers' and the server's view of transactions that move money, on real servers under real load.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask demo")]
 struct Flags {
-    /// How long to run: 60s, 5m. Without it, until Ctrl-C.
+    /// Duration, such as 60s or 5m. Without it, the demo runs until Ctrl-C.
     #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
     length: Option<Duration>,
 
-    /// Requests a second.
+    /// Requests per second.
     #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rate: u32,
 }
@@ -44,10 +44,10 @@ async fn main() -> ExitCode {
     }
 }
 
-/// `false` if the books do not agree.
+/// `false` if the counters do not match.
 async fn run(flags: &Flags) -> Result<bool> {
     let mut stop = Stop::listen()?;
-    // Whatever is dropped here takes its processes and folders along.
+    // Dropping the values here ends the processes and removes the folders.
     let mut env = tokio::select! {
         env = Environment::set(say) => env?,
         () = stop.requested() => bail!("stopped before everything was there"),
@@ -73,7 +73,7 @@ async fn run(flags: &Flags) -> Result<bool> {
     }
 }
 
-/// Prints a line every second, over the last one on a terminal. Returns only with an error.
+/// Prints a line every second, replacing the last one on a terminal. Returns only with an error.
 async fn watch(env: &mut Environment) -> Result<()> {
     let terminal = stdout().is_terminal();
     let start = Instant::now();
@@ -82,7 +82,7 @@ async fn watch(env: &mut Environment) -> Result<()> {
     loop {
         ticks.tick().await;
         env.check()?;
-        // An election or a slow moment must not end the demo: the line says what is known.
+        // An election or a slow poll must not end the demo: the line shows what is available.
         let line = match Counters::read(env).await {
             Ok(counters) => counters.line(),
             Err(error) => format!("{error:#}"),
@@ -96,7 +96,7 @@ async fn watch(env: &mut Environment) -> Result<()> {
     }
 }
 
-/// Prints the tables, says whether the books agree, and ends everything in order.
+/// Prints the tables, compares the counters, and shuts everything down.
 async fn conclude(env: Environment) -> Result<bool> {
     let counters = Counters::wait_idle(&env).await?;
     say(&counters.tables(&env.percentiles().await?));
@@ -113,13 +113,13 @@ fn say(line: &str) {
     print(&format!("{line}\n"));
 }
 
-/// A reader that has gone away (`| head`) is no reason to fail.
+/// A closed pipe (`| head`) is not an error.
 fn print(text: &str) {
     let mut out = stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-/// Ctrl-C, and the ways in which a terminal or a supervisor says the same.
+/// Ctrl-C, and the equivalent signals of terminals and supervisors.
 struct Stop([Signal; 3]);
 
 impl Stop {

@@ -1,4 +1,4 @@
-//! Callers who leave, handlers that panic, and more of both than there are connections.
+//! Callers who disconnect, handlers that panic, and more requests than connections.
 
 use std::time::Duration;
 
@@ -22,10 +22,10 @@ const CONSUME: &str = "POST /api/retainers/{id}/consume";
 const LEAVING: usize = 200;
 const PANICKING: usize = 20;
 
-/// Each command of a transaction, for failpoints.
+/// The commands of a transaction, for failpoints.
 const COMMANDS: [&str; 6] = ["find", "findAndModify", "update", "insert", "aggregate", "commitTransaction"];
 
-/// Has every command of the ledger take that long.
+/// Delays every command of the ledger.
 pub(super) async fn slowed(env: &Environment, time: Duration) -> Result<FailPoint> {
     let milliseconds = i64::try_from(time.as_millis())?;
     let data = doc! {
@@ -49,7 +49,7 @@ pub(super) async fn full_pool(env: &Environment) -> Result<FaultRun> {
     Ok(FaultRun::since(broken))
 }
 
-/// So many at once, and each leaves when the dice say, before, in the midst of, or after his transaction.
+/// Sends concurrent requests whose callers disconnect at random times before, during or after the transaction.
 pub(super) async fn disconnects(env: &mut Environment, rng: &mut StdRng) -> Result<FaultRun> {
     let client = env.client();
     let mut retainers = Vec::new();
@@ -58,7 +58,7 @@ pub(super) async fn disconnects(env: &mut Environment, rng: &mut StdRng) -> Resu
     }
     env.note("POST /api/retainers", "201", 10);
     let broken = Instant::now();
-    // Long enough that many are in the midst of one.
+    // Long enough that many are within a transaction.
     let slowed = slowed(env, Duration::from_millis(100)).await?;
     let address = env.backend.address().to_owned();
     let callers = (0..LEAVING).map(|number| {
@@ -69,7 +69,7 @@ pub(super) async fn disconnects(env: &mut Environment, rng: &mut StdRng) -> Resu
             sleep(Duration::from_millis(arrives)).await;
             let mut caller = TcpStream::connect(address).await?;
             caller.write_all(&request).await?;
-            // The random moment is what is tested, not something that is waited for.
+            // The random delay is what is tested, not a wait for a condition.
             sleep(Duration::from_millis(leaves)).await;
             drop(caller);
             std::io::Result::Ok(())
@@ -78,12 +78,12 @@ pub(super) async fn disconnects(env: &mut Environment, rng: &mut StdRng) -> Resu
     let sent = join_all(callers).await.into_iter().filter(Result::is_ok).count();
     slowed.off().await?;
     ensure!(sent == LEAVING, "{sent} of {LEAVING} were let in");
-    // Nobody knows how they were answered: perhaps they were.
+    // The response is unknown; it may have been sent.
     env.note(CONSUME, "gone", u64::try_from(sent)?);
     Ok(FaultRun { remark: format!("; {sent} left"), ..FaultRun::since(broken) })
 }
 
-/// As it goes over the wire, for callers who are not polite.
+/// Sends raw bytes, for callers who violate HTTP.
 fn request(retainer: &str) -> Vec<u8> {
     let body = r#"{"amount": 1, "description": "leaves"}"#;
     format!(
@@ -117,7 +117,7 @@ pub(super) async fn panics(env: &mut Environment) -> Result<FaultRun> {
         })
         .await?;
     }
-    // Half of what these transactions had done would be here.
+    // A partial effect of these transactions would be visible here.
     let data = env.whole.database("ledger").collection::<mongodb::bson::Document>("chaos");
     let left = data.count_documents(doc! {}).await?;
     ensure!(left == 0, "{left} transactions that panicked have committed");

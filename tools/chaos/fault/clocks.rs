@@ -1,5 +1,5 @@
-//! Wall clocks of our own programs that jump by hours, ahead and back. Ages, intervals and deadlines go by another clock, which
-//! does not.
+//! Wall clocks of our own programs that jump by hours, forward and back. Ages, intervals and deadlines use a
+//! monotonic clock, which is not affected.
 
 use std::time::Duration;
 
@@ -18,14 +18,14 @@ use crate::environment::{Environment, POLL_INTERVAL};
 use crate::expectations;
 
 const HOUR: i64 = 3_600;
-/// A jump is longer by far, whatever else takes its time.
+/// A jump is far longer than any real duration.
 const SLOW: f64 = 1_800.0;
-/// The sidecar goes on for so many intervals before a turn counts as told.
+/// The number of intervals that the sidecar runs before the next change.
 const INTERVALS: u32 = 4;
-/// Its sources that ask for `serverStatus`.
+/// The number of its collectors that read `serverStatus`.
 const SOURCES: f64 = 3.0;
 
-/// To how far off, one after the other. It ends with the right time.
+/// The offsets, one after the other. The last one is the right time.
 fn turns(rng: &mut StdRng) -> [i64; 3] {
     let mut turns = [rng.random_range(1..12) * HOUR, -rng.random_range(1..12) * HOUR];
     turns.shuffle(rng);
@@ -36,14 +36,14 @@ fn remark([one, other, _]: [i64; 3]) -> String {
     format!("; {:+} h, then {:+} h", one / HOUR, other / HOUR)
 }
 
-/// The sidecar's.
+/// Changes the sidecar's clock.
 pub(super) async fn sidecar(env: &Environment, rng: &mut StdRng) -> Result<FaultRun> {
     let turns = turns(rng);
     let other = (env.primary().await? + rng.random_range(1..env.each.len())) % env.each.len();
     let all_shown =
         || wait::until("the sidecar to show all members", async || shown(env, &env.sidecar_page().await?));
     all_shown().await?;
-    // So long that there is always a transaction open.
+    // Slow enough that a transaction is always open.
     let slowed = callers::slowed(env, Duration::from_millis(20)).await?;
     let first = env.sidecar_page().await?;
     let broken = Instant::now();
@@ -51,7 +51,7 @@ pub(super) async fn sidecar(env: &Environment, rng: &mut StdRng) -> Result<Fault
         env.sidecar.turn(*turn)?;
         goes_on(env, &first, *turn).await?;
     }
-    // What does not answer runs out of time at any time of the day.
+    // Timeouts must not depend on the wall clock.
     env.set.proxies()[other].set_for("txnscope", ProxyMode::HoldAll);
     members::down(env, other).await?;
     env.set.proxies()[other].set(ProxyMode::Forward);
@@ -62,8 +62,8 @@ pub(super) async fn sidecar(env: &Environment, rng: &mut StdRng) -> Result<Fault
     Ok(FaultRun { remark: remark(turns), ..FaultRun::since(broken) })
 }
 
-/// Waits until the sidecar shows that it goes by that clock, and has gone on for some intervals. No page in the meantime may
-/// say anything else of the turn.
+/// Waits until the sidecar uses the changed clock and has run for some intervals. No page in the meantime may be
+/// affected otherwise.
 async fn goes_on(env: &Environment, first: &Scrape, wrong: i64) -> Result<()> {
     let (turned, before) = (Instant::now(), asked(env).await?);
     let mut open = false;
@@ -89,7 +89,7 @@ async fn goes_on(env: &Environment, first: &Scrape, wrong: i64) -> Result<()> {
         let polls = now - before;
         ensure!(polls <= SOURCES * due, "the sidecar has asked a member {polls} times in {due:.1} intervals");
     }
-    // Not before: what a turn has stopped, a reload might start again.
+    // Not earlier: a reload might restart what the change has stopped.
     env.sidecar.signal(Signal::HUP)?;
     wait::until("the sidecar to note a reload", async || {
         let page = env.sidecar_page().await?;
@@ -102,7 +102,7 @@ async fn goes_on(env: &Environment, first: &Scrape, wrong: i64) -> Result<()> {
     .await?
 }
 
-/// Whether that is a time of the day of a moment ago, by a clock that is so wrong.
+/// Whether a time is a moment ago, by a clock with that offset.
 fn near(page: &Scrape, metric: &str, labels: &[(&str, &str)], wrong: i64) -> Result<()> {
     let at = page.value(metric, labels).with_context(|| format!("no {metric}{labels:?}"))?;
     let now = clock::now(wrong)?;
@@ -110,14 +110,14 @@ fn near(page: &Scrape, metric: &str, labels: &[(&str, &str)], wrong: i64) -> Res
     Ok(())
 }
 
-/// Whether a page is as if nobody had turned the clock, but for the times of the day.
+/// Whether a page is unaffected by the clock, except for timestamps.
 fn untouched(env: &Environment, page: &Scrape, first: &Scrape) -> Result<()> {
     expectations::nothing_stale(page, &env.set.addresses())?;
     expectations::nothing_missing(page, &env.set.addresses())?;
     no_jump(page, first)
 }
 
-/// Whether every duration and age is one, and none has grown by anything like an hour.
+/// Whether all durations and ages are valid, and none has grown by anything like an hour.
 fn no_jump(page: &Scrape, first: &Scrape) -> Result<()> {
     for series in page.families().iter().flat_map(|family| &family.series) {
         let name = series.name.as_str();
@@ -132,7 +132,7 @@ fn no_jump(page: &Scrape, first: &Scrape) -> Result<()> {
     Ok(())
 }
 
-/// Whether the sidecar shows every member, and a classification of every check.
+/// Whether the sidecar exports every member, and a result of every check.
 fn shown(env: &Environment, page: &Scrape) -> Result<()> {
     let up = page.matching(catalog::MONGODB_UP.name, &[]).filter(|up| up.value == 1.0).count();
     ensure!(up == env.each.len(), "{up} members are up");
@@ -141,7 +141,7 @@ fn shown(env: &Environment, page: &Scrape) -> Result<()> {
     Ok(())
 }
 
-/// How often each member was asked for `serverStatus`, by anybody.
+/// The number of `serverStatus` commands that each member has received.
 async fn asked(env: &Environment) -> Result<Vec<f64>> {
     let mut asked = Vec::new();
     for index in 0..env.each.len() {
@@ -152,7 +152,7 @@ async fn asked(env: &Environment) -> Result<Vec<f64>> {
     Ok(asked)
 }
 
-/// The ledger's.
+/// Changes the ledger's clock.
 pub(super) async fn backend(env: &Environment, rng: &mut StdRng) -> Result<FaultRun> {
     let turns = turns(rng);
     let first = env.ledger_page().await?;
@@ -171,7 +171,7 @@ pub(super) async fn backend(env: &Environment, rng: &mut StdRng) -> Result<Fault
     Ok(FaultRun { remark: remark(turns), ..FaultRun::since(broken) })
 }
 
-/// When the movement that was written last took place, by the ledger, in seconds since 1970.
+/// The time of the latest movement, by the ledger's clock, in seconds since 1970.
 async fn newest(env: &Environment) -> Result<f64> {
     let lines = env.whole.database("ledger").collection::<Document>("generalLedger");
     let line = lines.find_one(doc! {}).sort(doc! {"$natural": -1}).await?.context("no movement yet")?;

@@ -1,4 +1,4 @@
-//! Servers that answer with an error: every code that has a reason, wherever it can hit.
+//! Server errors: every error code that has a reason, at every place where it can occur.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::{FaultRun, more};
 use crate::backend::APPLICATION;
 use crate::environment::Environment;
 
-/// Every code that `Reason::from_error` maps to a reason of its own, and two that it does not.
+/// Every code that `Reason::from_error` maps to a reason of its own, and two others.
 const CODES: &[i32] = &[
     2,
     6,
@@ -73,17 +73,17 @@ const OVERLOADED: i32 = 462;
 
 const STATEMENTS: &[&str] = &["find", "findAndModify", "update", "insert", "aggregate"];
 
-/// Where it hits.
+/// The command that fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     Statement,
     Commit,
-    /// The commit is applied, and its write concern is not met.
+    /// The commit is applied, but its write concern fails.
     Concern,
     Abort,
 }
 
-/// With which labels.
+/// The labels of the error.
 #[derive(Debug, Clone, Copy)]
 enum Labels {
     Own,
@@ -104,7 +104,7 @@ impl Injection {
         for code in CODES.iter().copied() {
             for place in [Place::Statement, Place::Commit, Place::Concern, Place::Abort] {
                 for labels in [Labels::Own, Labels::Transient, Labels::None] {
-                    // A write concern that was not met comes after the commit: nobody labels it as transient.
+                    // A write concern error follows the commit, so it never has the label of a transient error.
                     if place != Place::Concern || matches!(labels, Labels::Own) {
                         every.push(Self { code, place, labels });
                     }
@@ -150,7 +150,7 @@ pub(super) async fn some(env: &mut Environment, rng: &mut StdRng) -> Result<Faul
     inject(env, &some).await
 }
 
-/// One after the other: each is hit once, by the load or by a request of our own.
+/// Injects the errors one after the other: each hits one command, of the load or of a separate request.
 async fn inject(env: &mut Environment, injections: &[Injection]) -> Result<FaultRun> {
     let broken = Instant::now();
     let client = env.client();
@@ -161,7 +161,7 @@ async fn inject(env: &mut Environment, injections: &[Injection]) -> Result<Fault
     for injection in injections {
         let admin = env.each[env.primary().await?].clone();
         let failing = FailPoint::fail_command_times(&admin, APPLICATION, 1, injection.data()).await?;
-        // More than there is, to have it aborted.
+        // More than the balance, so that the transaction aborts.
         let amount = if injection.place == Place::Abort { 9_000_000 } else { 1 };
         let body = json!({"amount": amount, "description": "chaos"});
         let answer = match client.post(&path, &body).await {
@@ -188,7 +188,7 @@ pub(super) async fn disk_full(env: &Environment) -> Result<FaultRun> {
     Ok(FaultRun { injected, remark, ..FaultRun::since(broken) })
 }
 
-/// Everything is refused, as by a server of 8.2 that has too much to do. The driver repeats each command by itself.
+/// Rejects everything, as an overloaded server of version 8.2. The driver retries each command by itself.
 pub(super) async fn overload(env: &Environment) -> Result<FaultRun> {
     let broken = Instant::now();
     let repeats = async || {
@@ -217,10 +217,10 @@ mod tests {
 
     use super::{CODES, Injection};
 
-    /// Codes that are injected though they have no reason of their own.
+    /// Injected codes without a reason of their own.
     const OTHERS: [i32; 2] = [8000, super::OUT_OF_DISK_SPACE];
 
-    /// Of the server's errors; a reply cannot be told from another by more than its code.
+    /// Codes of server errors that cannot occur here, because only the code distinguishes replies.
     fn reason(code: i32) -> Reason {
         let reply = mongodb::bson::doc! {"code": code};
         Reason::from_error(&Error::from(ErrorKind::Command(

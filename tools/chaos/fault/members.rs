@@ -1,4 +1,4 @@
-//! Members that step down, stop, or die.
+//! Members that step down, hang, or are killed.
 
 use anyhow::{Result, ensure};
 use mongodb::bson::doc;
@@ -23,7 +23,7 @@ pub(super) async fn step_down(env: &Environment) -> Result<FaultRun> {
     let broken = Instant::now();
     env.member(primary, doc! {"replSetStepDown": 60, "force": true}).await?;
     another(env, primary).await?;
-    // It may be elected again at once.
+    // The member may be elected again at once.
     env.member(primary, doc! {"replSetFreeze": 0}).await?;
     env.set.wait_in_sync().await?;
     Ok(FaultRun::since(broken))
@@ -57,13 +57,13 @@ pub(super) async fn freeze_primary(env: &Environment) -> Result<FaultRun> {
     env.set.members()[primary].pause()?;
     another(env, primary).await?;
     down(env, primary).await?;
-    // It still takes itself for the primary.
+    // The old primary still considers itself the primary.
     env.set.members()[primary].resume()?;
     env.set.wait_in_sync().await?;
     Ok(FaultRun::since(broken))
 }
 
-/// Waits until another member takes writes, whatever the old primary thinks of itself.
+/// Waits until another member accepts writes, independent of the old primary's own state.
 pub(super) async fn another(env: &Environment, old: usize) -> Result<usize> {
     wait::until("another primary", async || {
         for index in (0..env.each.len()).filter(|index| *index != old) {
@@ -77,7 +77,7 @@ pub(super) async fn another(env: &Environment, old: usize) -> Result<usize> {
     .await
 }
 
-/// Waits until the sidecar says that a member is down, and shows nothing else of it.
+/// Waits until the sidecar reports a member as down, and exports nothing else of it.
 pub(super) async fn down(env: &Environment, index: usize) -> Result<()> {
     let member = env.set.addresses().swap_remove(index);
     wait::until("the sidecar to miss the member", async || {

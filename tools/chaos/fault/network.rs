@@ -1,4 +1,4 @@
-//! Networks that hold, lose, slow and cut. Between any two there is the proxy of the one who is spoken to.
+//! Networks that hold, lose, delay and cut. There is a proxy in front of each member.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::{FaultRun, members, more};
 use crate::backend::APPLICATION;
 use crate::environment::Environment;
 
-/// Nobody reaches the primary. It reaches the others, and so learns that it is primary no more.
+/// The primary is unreachable. It reaches the others, and so learns that it is no longer primary.
 pub(super) async fn partition_member(env: &Environment) -> Result<FaultRun> {
     let primary = env.primary().await?;
     let proxy = &env.set.proxies()[primary];
@@ -35,7 +35,7 @@ pub(super) async fn lost_replies(env: &Environment) -> Result<FaultRun> {
     apart(env, ProxyMode::HoldReplies).await
 }
 
-/// Has that happen to the ledger alone, until callers have been told that the database is away.
+/// Applies a proxy mode to the ledger alone, until callers have received errors about an unavailable database.
 async fn apart(env: &Environment, flow: ProxyMode) -> Result<FaultRun> {
     let broken = Instant::now();
     for proxy in env.set.proxies() {
@@ -43,7 +43,7 @@ async fn apart(env: &Environment, flow: ProxyMode) -> Result<FaultRun> {
     }
     more(env, &catalog::TRANSACTION_DURATION, "failed", 10.0).await?;
     for proxy in env.set.proxies() {
-        // What was held is lost, as on a network whose connections have run out of time.
+        // The held bytes are lost, as with connections that have timed out.
         proxy.cut();
         proxy.set(ProxyMode::Forward);
     }
@@ -62,7 +62,7 @@ pub(super) async fn slow(env: &Environment, rng: &mut StdRng) -> Result<FaultRun
     Ok(FaultRun::since(broken))
 }
 
-/// Several times, each in the midst of whatever is under way.
+/// Several times, each at an arbitrary moment of the load.
 pub(super) async fn cut(env: &Environment, rng: &mut StdRng) -> Result<FaultRun> {
     let broken = Instant::now();
     for _ in 0..rng.random_range(3..6) {

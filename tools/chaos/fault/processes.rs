@@ -1,4 +1,4 @@
-//! Our own programs, and Prometheus, killed, stopped and taken away in mid-flight.
+//! Our own programs and Prometheus are killed, paused, and replaced while they work.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::environment::{Environment, POLL_INTERVAL};
 use crate::expectations;
 
 pub(super) async fn kill_backend(env: &mut Environment) -> Result<FaultRun> {
-    // So that it dies in the midst of transactions.
+    // Slow enough that the ledger is killed within transactions.
     let slowed = callers::slowed(env, Duration::from_millis(100)).await?;
     more(env, &catalog::TRANSACTION_DURATION, "succeeded", 5.0).await?;
     let broken = Instant::now();
@@ -33,7 +33,7 @@ pub(super) async fn shut_down_runtime(env: &mut Environment) -> Result<FaultRun>
     let before = cancelled(env).await?;
     let broken = Instant::now();
     env.backend.signal(Signal::USR1)?;
-    // What was under way counts as cancelled: its callers have no answer.
+    // Tasks of the old runtime count as cancelled: their callers have no response.
     testkit::wait::until("what was under way to be counted", async || {
         let now = cancelled(env).await? - before;
         anyhow::ensure!(now > 0.0, "{now} cancelled");
@@ -56,11 +56,11 @@ pub(super) async fn kill_sidecar(env: &mut Environment) -> Result<FaultRun> {
 pub(super) async fn freeze_sidecar(env: &Environment) -> Result<FaultRun> {
     let broken = Instant::now();
     env.sidecar.signal(Signal::STOP)?;
-    // The time that passes is the fault.
+    // The elapsed time is the fault.
     sleep(POLL_INTERVAL * 4).await;
     env.sidecar.signal(Signal::CONT)?;
     let held = broken.elapsed();
-    // The very first page, before it has had the time to ask anybody.
+    // The first page after the restart, before all members have been polled.
     expectations::nothing_stale(&env.sidecar_page().await?, &env.set.addresses())?;
     Ok(FaultRun { held, ..FaultRun::default() })
 }

@@ -1,4 +1,4 @@
-//! Books that are right, and can be made wrong.
+//! Consistent counters, which a mutation changes.
 
 use end_to_end::load::Responses;
 use testkit::Scrape;
@@ -10,10 +10,10 @@ use crate::counters::{Counters, Server};
 use crate::fault::FaultRun;
 
 pub(super) const CONSUME: &str = "POST /api/retainers/{id}/consume";
-/// Moves no money.
+/// An operation that moves no money.
 pub(super) const PAYMENT: &str = "POST /api/payments";
 
-/// All books after a round.
+/// All counters after an iteration.
 #[derive(Clone)]
 pub(super) struct Case {
     pub(super) page: Page,
@@ -25,7 +25,7 @@ pub(super) struct Case {
 }
 
 impl Case {
-    /// Nine operations, all answered; eight transactions, two of which were aborted and no one left.
+    /// Nine operations, all answered; eight transactions, of which two were aborted and none is open.
     pub(super) fn right() -> Self {
         let mut page = Page::default();
         for (operation, outcome, times) in [

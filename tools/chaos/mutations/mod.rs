@@ -1,4 +1,4 @@
-//! That what is held can fail: books that are right, each of their numbers made wrong by one, and the complaint.
+//! Mutation tests of the audit: every counter of a consistent set is changed by one, and the audit must report it.
 
 mod case;
 mod page;
@@ -14,7 +14,7 @@ use crate::expectations::{nothing_missing, nothing_stale, untrue};
 
 const MEMBER: &str = "127.0.0.1:27017";
 
-/// Each count of a member that is compared with another's.
+/// The counters of a member that are compared with others.
 const FIELDS: [fn(&mut Server) -> &mut f64; 3] =
     [|server| &mut server.started, |server| &mut server.committed, |server| &mut server.aborted];
 
@@ -82,7 +82,7 @@ fn audit_detects_operations_in_flight() {
     assert_eq!(left.to_string(), "1 transactions are open on the server");
 }
 
-/// A page of the sidecar's that is right, and the member that it is of.
+/// A correct page of the sidecar, and the member that it describes.
 fn sidecar() -> (Page, Server) {
     let server = Server { started: 7.0, committed: 4.0, aborted: 3.0, open: 0.0 };
     let mut page = Page::default();
@@ -131,7 +131,7 @@ fn audit_detects_stale_and_missing_values() {
             let mut page = page.clone();
             page.0.remove(lacking.name);
             assert_eq!(nothing_missing(&page.read(), &members).is_err(), !stale, "{age}, {}", lacking.name);
-            // The one that is still there is too much.
+            // The remaining value is reported as unexpected.
             assert_eq!(nothing_stale(&page.read(), &members).is_err(), stale, "{age}, {}", lacking.name);
         }
     }

@@ -1,4 +1,4 @@
-//! What is done to books that are right, and what the audit says to it.
+//! The mutations of consistent counters, and the expected reports of the audit.
 
 use txnscope_catalog as catalog;
 
@@ -6,10 +6,10 @@ use super::case::{CONSUME, Case, PAYMENT};
 use crate::audit::Exception;
 use crate::counters::Server;
 
-/// What is done to books that are right, and a part of the complaint, if there must be one.
+/// A mutation, and a part of the expected report, if there must be one.
 pub(super) type Row = (&'static str, fn(&mut Case), Option<&'static str>);
 
-/// Lies that are consistent in themselves, and what is excused and how far.
+/// Consistent mutations that only other counters contradict, and the exceptions with their limits.
 pub(super) const ROWS: &[Row] = &[
     (
         "an attempt that nobody made",
@@ -247,7 +247,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
 ];
 
-/// One that the driver counts as aborted, and as not begun for that cause.
+/// A transaction that the driver counts as aborted, and as not started for that cause.
 fn aborted(case: &mut Case, reason: &str, cause: &str) {
     let of = ("operation", CONSUME);
     case.counted(catalog::CLIENT_TRANSACTIONS_STARTED, &[of], 1.0);
@@ -255,14 +255,14 @@ fn aborted(case: &mut Case, reason: &str, cause: &str) {
     case.counted(catalog::CLIENT_TRANSACTIONS_NOT_STARTED, &[of, ("cause", cause)], 1.0);
 }
 
-/// One more on a member, which has committed it or not.
+/// One more transaction on a member, committed or not.
 fn begun(server: &mut Server, committed: f64) {
     server.started += 1.0;
     server.committed += committed;
     server.aborted += 1.0 - committed;
 }
 
-/// One that the driver has counted, and the server has not.
+/// A transaction that the driver has counted, and the server has not.
 fn cancelled_and_unbegun(case: &mut Case) {
     let of = ("operation", CONSUME);
     case.counted(catalog::CLIENT_TRANSACTIONS_STARTED, &[of], 1.0);
