@@ -92,7 +92,7 @@ impl Timed {
     pub(crate) fn row(&self) -> String {
         let Self { check, documents, took, cpu, failed } = self;
         let documents = documents.unwrap_or(0);
-        #[allow(clippy::cast_precision_loss, reason = "a rate for people")]
+        #[allow(clippy::cast_precision_loss, reason = "a rate that is printed")]
         let rate = match failed {
             Some(why) => format!("**{why}**"),
             None => format!("{:.0} k", documents as f64 / took / 1e3),

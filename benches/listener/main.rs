@@ -164,7 +164,7 @@ fn least(values: Vec<f64>) -> f64 {
     values.into_iter().fold(f64::INFINITY, f64::min)
 }
 
-#[allow(clippy::cast_precision_loss, reason = "for people to read")]
+#[allow(clippy::cast_precision_loss, reason = "numbers that are printed")]
 fn in_words(bytes: usize) -> String {
     match bytes {
         0..1_000 => format!("{bytes} B"),

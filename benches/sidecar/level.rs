@@ -142,7 +142,7 @@ fn polls_of(traffic: &Traffic) -> f64 {
     asked(traffic, STATUS) as f64
 }
 
-#[allow(clippy::cast_precision_loss, reason = "for people to read")]
+#[allow(clippy::cast_precision_loss, reason = "numbers that are printed")]
 pub(crate) fn report(levels: &[Level], work: Work) {
     println!("### Polls\n");
     println!(

@@ -37,7 +37,7 @@ pub(crate) async fn report(work: Work) -> Result<()> {
         let each = (measure::on_processor(pid)? - before) / rounds;
         let series = sidecar.page().await?.lines().filter(|line| !line.starts_with('#')).count();
         let scrapes = scrapes::scrape(&sidecar.address, pid, work.scrapes / 10).await?;
-        #[allow(clippy::cast_precision_loss, reason = "for people to read")]
+        #[allow(clippy::cast_precision_loss, reason = "numbers that are printed")]
         let kilobytes = scrapes.bytes as f64 / 1e3;
         println!(
             "| {members} | {each:.2} ms | {series} | {kilobytes:.0} kB | {:.2} ms | {:.2} ms | {:.1} MB |",

@@ -86,7 +86,7 @@ impl Environment {
     }
 
     /// Shuts everything down in order.
-    pub(crate) async fn strike(mut self) -> Result<()> {
+    pub(crate) async fn shut_down(mut self) -> Result<()> {
         self.server.shutdown().await?;
         if let Some(sidecar) = self.sidecar.take() {
             sidecar.shutdown().await;

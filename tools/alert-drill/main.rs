@@ -19,7 +19,7 @@ use end_to_end::load::{Load, Targets};
 use tokio::sync::oneshot;
 
 use crate::environment::Environment;
-use crate::scenarios::{Told, play};
+use crate::scenarios::{AlertResult, run as run_scenarios};
 use end_to_end::table::Table;
 
 /// Injects faults, and verifies that each alert fires, reaches its receiver, and is resolved.
@@ -27,8 +27,8 @@ use end_to_end::table::Table;
 #[command(name = "cargo xtask drill")]
 struct Flags {
     /// Run only the scenarios with these names.
-    #[arg(long = "scene", value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(scenarios::NAMES))]
-    scenes: Vec<String>,
+    #[arg(long = "scenario", value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(scenarios::NAMES))]
+    scenarios: Vec<String>,
 
     /// Requests per second, in addition to those of the scenarios.
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000))]
@@ -62,44 +62,46 @@ async fn run(flags: &Flags) -> Result<bool> {
     let until = async {
         let _ = stopped.await;
     };
-    let scenes = async {
-        let told = play(&mut env, &flags.scenes, say).await;
+    let runs = async {
+        let results = run_scenarios(&mut env, &flags.scenarios, say).await;
         drop(stop);
-        told
+        results
     };
-    let (told, ()) = tokio::join!(scenes, load.run(&client, &targets, flags.rate, until, rand::random()));
-    let told = told?;
-    if told.is_empty() {
-        bail!("no scene was played");
+    let (results, ()) = tokio::join!(runs, load.run(&client, &targets, flags.rate, until, rand::random()));
+    let results = results?;
+    if results.is_empty() {
+        bail!("no scenario was run");
     }
-    say(&format!("\n{}", report(&told)));
-    let others = env.listener.others(&told);
+    say(&format!("\n{}", report(&results)));
+    let others = env.listener.others(&results);
     if !others.is_empty() {
-        say(&format!("  Also told: {}", others.join(", ")));
+        say(&format!("  Other notifications: {}", others.join(", ")));
     }
-    let failed = told.iter().filter(|told| !told.holds()).count();
+    let failed = results.iter().filter(|result| !result.holds()).count();
     say(&match failed {
-        0 => format!("  ✓ all {} alerts fired, reached their receiver, and ended", told.len()),
-        failed => format!("  ✗ {failed} of {} alerts did not", told.len()),
+        0 => format!("  ✓ all {} alerts fired, reached their receiver, and were resolved", results.len()),
+        failed => format!(
+            "  ✗ {failed} of {} alerts did not fire, reach their receiver, or were not resolved",
+            results.len()
+        ),
     });
-    env.strike().await?;
+    env.shut_down().await?;
     Ok(failed == 0)
 }
 
-fn report(told: &[Told]) -> Table {
+fn report(results: &[AlertResult]) -> Table {
     let seconds = |time: Option<std::time::Duration>| {
         time.map_or_else(|| "never".to_owned(), |time| format!("{:.1}s", time.as_secs_f64()))
     };
-    let mut table =
-        Table::new(&["WHAT WAS DONE", "alert", "told to", "fired after", "ended after", "labels"]);
-    for told in told {
+    let mut table = Table::new(&["SCENARIO", "alert", "receiver", "fired after", "resolved after", "labels"]);
+    for result in results {
         table.row([
-            told.scene.to_owned(),
-            told.alert.to_owned(),
-            told.receiver.clone().unwrap_or_default(),
-            seconds(told.fired),
-            seconds(told.ended),
-            told.labels.clone(),
+            result.scenario.to_owned(),
+            result.alert.to_owned(),
+            result.receiver.clone().unwrap_or_default(),
+            seconds(result.fired),
+            seconds(result.ended),
+            result.labels.clone(),
         ]);
     }
     table

@@ -29,7 +29,7 @@ pub(crate) fn audit(
     fault_run: &FaultRun,
 ) -> Vec<String> {
     let mut complaints = Vec::new();
-    each_book(after, &mut complaints);
+    each_side(after, &mut complaints);
     money(before, after, answers, &mut complaints);
     if !fault_run.excepts(Exception::BackendBegan) {
         callers(before, after, answers, &mut complaints);
@@ -41,7 +41,7 @@ pub(crate) fn audit(
 }
 
 /// The invariants within each set of counters.
-fn each_book(after: &Counters, complaints: &mut Vec<String>) {
+fn each_side(after: &Counters, complaints: &mut Vec<String>) {
     for operation in after.operations() {
         let of = [("operation", operation.as_str())];
         let sum = |metric| after.sum(&metric, &of);
@@ -70,7 +70,7 @@ fn each_book(after: &Counters, complaints: &mut Vec<String>) {
     }
     for server in &after.servers {
         if server.started != server.committed + server.aborted {
-            complaints.push(format!("a member's own book: {server:?}"));
+            complaints.push(format!("a member's own counters do not add up: {server:?}"));
         }
     }
 }
@@ -82,16 +82,16 @@ fn money(before: &Counters, after: &Counters, answers: &Responses, complaints: &
         answers
             .iter()
             .filter(|((operation, _), _)| moves_money(operation))
-            .filter(move |((_, answer), _)| Answer::of(answer) == kind)
+            .filter(move |((_, answer), _)| Response::of(answer) == kind)
             .map(|(_, times)| number(*times))
             .sum::<f64>()
     };
-    let told = of(Answer::Succeeded);
-    let most = told + of(Answer::Failed) + of(Answer::Unanswered);
-    if !(told..=most).contains(&moved) {
+    let acknowledged = of(Response::Succeeded);
+    let most = acknowledged + of(Response::Failed) + of(Response::Unanswered);
+    if !(acknowledged..=most).contains(&moved) {
         complaints.push(format!(
-            "{moved} movements of money; {told} callers were told that theirs succeeded, {} were not told",
-            most - told
+            "{moved} movements of money; {acknowledged} were acknowledged to callers, {} have an unknown result",
+            most - acknowledged
         ));
     }
 }
@@ -107,21 +107,21 @@ fn callers(before: &Counters, after: &Counters, answers: &Responses, complaints:
     for operation in operations {
         let of = |kind| {
             let of_operation = answers.iter().filter(|((of, _), _)| *of == operation);
-            let of_kind = of_operation.filter(|((_, answer), _)| Answer::of(answer) == kind);
+            let of_kind = of_operation.filter(|((_, answer), _)| Response::of(answer) == kind);
             of_kind.map(|(_, times)| number(*times)).sum::<f64>()
         };
-        let unanswered = of(Answer::Unanswered);
+        let unanswered = of(Response::Unanswered);
         let grown = |metric, outcome: Option<&str>| {
             let mut labels = vec![("operation", operation)];
             labels.extend(outcome.map(|outcome| ("outcome", outcome)));
             after.sum(&metric, &labels) - before.sum(&metric, &labels)
         };
-        let answered = of(Answer::Succeeded) + of(Answer::Rejected) + of(Answer::Failed);
+        let answered = of(Response::Succeeded) + of(Response::Rejected) + of(Response::Failed);
         for (what, seen, counted) in [
             ("attempts", answered, grown(catalog::TRANSACTION_ATTEMPTS, None)),
-            ("succeeded", of(Answer::Succeeded), grown(catalog::TRANSACTION_DURATION, Some("succeeded"))),
-            ("rejected", of(Answer::Rejected), grown(catalog::TRANSACTION_DURATION, Some("rejected"))),
-            ("failed", of(Answer::Failed), grown(catalog::TRANSACTION_DURATION, Some("failed"))),
+            ("succeeded", of(Response::Succeeded), grown(catalog::TRANSACTION_DURATION, Some("succeeded"))),
+            ("rejected", of(Response::Rejected), grown(catalog::TRANSACTION_DURATION, Some("rejected"))),
+            ("failed", of(Response::Failed), grown(catalog::TRANSACTION_DURATION, Some("failed"))),
         ] {
             if !(seen..=seen + unanswered).contains(&counted) {
                 complaints.push(format!(
@@ -139,12 +139,13 @@ fn servers(before: &Counters, after: &Counters, fault_run: &FaultRun, complaints
         let sum = |counters: &Counters| counters.servers.iter().map(field).sum::<f64>();
         sum(after) - sum(before)
     };
-    let unbegun = |cause| driver(catalog::CLIENT_TRANSACTIONS_NOT_STARTED, &[("cause", cause)]);
+    let not_started = |cause| driver(catalog::CLIENT_TRANSACTIONS_NOT_STARTED, &[("cause", cause)]);
     let aborted = |reason| driver(catalog::CLIENT_TRANSACTIONS_ABORTED, &[("reason", reason)]);
     let fenced = driver(catalog::CLIENT_TRANSACTION_CLEANUPS, &[("result", "fenced")]);
     let most =
-        driver(catalog::CLIENT_TRANSACTIONS_STARTED, &[]) - unbegun("not_sent") - unbegun("refused") + fenced;
-    let mut least = most - unbegun("lost");
+        driver(catalog::CLIENT_TRANSACTIONS_STARTED, &[]) - not_started("not_sent") - not_started("refused")
+            + fenced;
+    let mut least = most - not_started("lost");
     if fault_run.excepts(Exception::Injected) {
         least -= number(fault_run.injected);
     }
@@ -153,8 +154,9 @@ fn servers(before: &Counters, after: &Counters, fault_run: &FaultRun, complaints
     }
     let started = server(|server| server.started);
     if !(least..=most).contains(&started) {
-        complaints
-            .push(format!("the server began {started}, by the driver's account between {least} and {most}"));
+        complaints.push(format!(
+            "the server started {started}, by the driver's account between {least} and {most}"
+        ));
     }
     // An old primary may have counted a commit that was rolled back; the new one has reported this to the client.
     let least = driver(catalog::CLIENT_TRANSACTIONS_COMMITTED, &[]);
@@ -169,14 +171,14 @@ fn servers(before: &Counters, after: &Counters, fault_run: &FaultRun, complaints
 
 /// The response that a caller received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(crate) enum Response {
     Succeeded,
     Rejected,
     Failed,
     Unanswered,
 }
 
-impl Answer {
+impl Response {
     /// Parses a status of the recorded responses.
     pub(crate) fn of(answer: &str) -> Self {
         match answer.as_bytes().first() {

@@ -13,7 +13,7 @@ use txnscope_checks::Checks;
 use crate::backend::{LIFETIME_LIMIT, TOKEN, URI};
 use crate::daemon::{Daemon, built};
 use crate::fault::Fault;
-use crate::resource_limits::Held;
+use crate::resource_limits::ResourceUsage;
 use crate::say;
 
 /// The poll interval of the sidecar.
@@ -31,9 +31,9 @@ pub(crate) struct Environment {
     /// Clients of each member, bypassing the proxies.
     pub(crate) each: Vec<mongodb::Client>,
     /// The responses to requests outside of the load.
-    pub(crate) beside: Responses,
+    pub(crate) other_responses: Responses,
     /// The resource usage after the first round.
-    pub(crate) first: Option<Held>,
+    pub(crate) first: Option<ResourceUsage>,
     _folder: TempDir,
 }
 
@@ -80,7 +80,7 @@ impl Environment {
             checks,
             whole,
             each,
-            beside: Responses::new(),
+            other_responses: Responses::new(),
             first: None,
             _folder: folder,
         })
@@ -129,7 +129,7 @@ impl Environment {
 
     /// Records the response to a request outside of the load.
     pub(crate) fn note(&mut self, operation: &'static str, answer: impl Into<String>, times: u64) {
-        *self.beside.entry((operation, answer.into())).or_default() += times;
+        *self.other_responses.entry((operation, answer.into())).or_default() += times;
     }
 
     /// Prints the ends of the programs' logs, to analyze a failure.
@@ -145,7 +145,7 @@ impl Environment {
     }
 
     /// Shuts everything down in order.
-    pub(crate) async fn strike(self) -> Result<()> {
+    pub(crate) async fn shut_down(self) -> Result<()> {
         self.backend.stop().await?;
         self.sidecar.stop().await
     }

@@ -10,15 +10,15 @@ use testkit::wait;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::audit::{Answer, audit, number};
+use crate::audit::{Response, audit, number};
 use crate::counters::Counters;
 use crate::environment::Environment;
 use crate::expectations;
 use crate::fault::{Fault, FaultRun};
-use crate::resource_limits::Held;
+use crate::resource_limits::ResourceUsage;
 
 /// The result of an iteration.
-pub(crate) struct Told {
+pub(crate) struct IterationResult {
     pub(crate) fault: Fault,
     /// From the beginning of the fault to its end.
     pub(crate) held: Duration,
@@ -27,7 +27,7 @@ pub(crate) struct Told {
     /// From the end of the load until no operation was in flight.
     pub(crate) quiet: Duration,
     /// From then until the sidecar had polled each member.
-    pub(crate) truth: Duration,
+    pub(crate) verified: Duration,
     /// The responses during the fault: succeeded, rejected, failed, without response.
     pub(crate) during: [f64; 4],
     pub(crate) bounds: String,
@@ -35,7 +35,7 @@ pub(crate) struct Told {
     pub(crate) complaints: Vec<String>,
 }
 
-impl Told {
+impl IterationResult {
     pub(crate) fn line(&self) -> String {
         let [succeeded, rejected, failed, unanswered] = self.during;
         let mark = if self.complaints.is_empty() { '✓' } else { '✗' };
@@ -46,7 +46,7 @@ impl Told {
             self.held,
             self.served,
             self.quiet,
-            self.truth,
+            self.verified,
             self.bounds,
             self.remark,
         )
@@ -57,12 +57,17 @@ impl Told {
 const SERVED: f64 = 20.0;
 
 /// Runs an iteration.
-pub(crate) async fn play(env: &mut Environment, fault: Fault, rate: u32, seed: u64) -> Result<Told> {
+pub(crate) async fn run(
+    env: &mut Environment,
+    fault: Fault,
+    rate: u32,
+    seed: u64,
+) -> Result<IterationResult> {
     let mut rng = StdRng::seed_from_u64(seed);
     env.clocks(fault).await?;
     let client = env.client();
     let targets = Targets::open(&client).await?;
-    env.beside.clear();
+    env.other_responses.clear();
     let before = Counters::quiet(env).await?;
     let load = Load::default();
     let (stop, stopped) = oneshot::channel::<()>();
@@ -70,36 +75,36 @@ pub(crate) async fn play(env: &mut Environment, fault: Fault, rate: u32, seed: u
         let _ = stopped.await;
     };
     let load_seed = rng.random();
-    let scene = async {
-        let scene = scene(env, fault, &load, &mut rng).await;
+    let faulty = async {
+        let result = load_with_fault(env, fault, &load, &mut rng).await;
         drop(stop);
-        scene
+        result
     };
-    let (scene, ()) = tokio::join!(scene, load.run(&client, &targets, rate, until, load_seed));
-    let (fault_run, served, during) = scene?;
+    let (result, ()) = tokio::join!(faulty, load.run(&client, &targets, rate, until, load_seed));
+    let (fault_run, served, during) = result?;
 
     let ended = Instant::now();
     let after = Counters::quiet(env).await?;
     let quiet = ended.elapsed();
     let mut answers = load.responses();
-    for (answer, times) in &env.beside {
+    for (answer, times) in &env.other_responses {
         *answers.entry(answer.clone()).or_default() += times;
     }
     let mut complaints = audit(&before, &after, &answers, &fault_run);
-    let truth = expectations::sidecar(env, &after, &mut complaints).await?;
+    let verified = expectations::sidecar(env, &after, &mut complaints).await?;
     expectations::checks(env, &mut complaints).await?;
     expectations::prometheus(env, &after).await?;
     // Together with the connections that it kept open.
     drop(client);
-    let held = Held::read(env).await?;
+    let held = ResourceUsage::read(env).await?;
     let first = *env.first.get_or_insert(held);
     complaints.extend(held.excess(&first, env).await?);
-    Ok(Told {
+    Ok(IterationResult {
         fault,
         held: fault_run.held,
         served,
         quiet,
-        truth,
+        verified,
         during,
         bounds: held.line(),
         remark: fault_run.remark,
@@ -108,26 +113,26 @@ pub(crate) async fn play(env: &mut Environment, fault: Fault, rate: u32, seed: u
 }
 
 /// Waits for successes, injects the fault, and waits for successes again.
-async fn scene(
+async fn load_with_fault(
     env: &mut Environment,
     fault: Fault,
     load: &Load,
     rng: &mut StdRng,
 ) -> Result<(FaultRun, Duration, [f64; 4])> {
     served(load, "callers to be served").await?;
-    let before = seen(&load.responses());
-    let fault_run = fault.play(env, rng).await?;
-    let mended = Instant::now();
+    let before = responses_by_result(&load.responses());
+    let fault_run = fault.inject(env, rng).await?;
+    let fixed = Instant::now();
     served(load, "callers to be served again").await?;
-    let after = seen(&load.responses());
-    Ok((fault_run, mended.elapsed(), std::array::from_fn(|kind| after[kind] - before[kind])))
+    let after = responses_by_result(&load.responses());
+    Ok((fault_run, fixed.elapsed(), std::array::from_fn(|kind| after[kind] - before[kind])))
 }
 
 /// Waits for this many additional successes.
 async fn served(load: &Load, what: &str) -> Result<()> {
-    let before = seen(&load.responses())[0];
+    let before = responses_by_result(&load.responses())[0];
     wait::until(what, async || {
-        let now = seen(&load.responses())[0] - before;
+        let now = responses_by_result(&load.responses())[0] - before;
         ensure!(now >= SERVED, "{now} succeeded");
         Ok(())
     })
@@ -135,9 +140,9 @@ async fn served(load: &Load, what: &str) -> Result<()> {
 }
 
 /// The number of responses by result.
-fn seen(responses: &Responses) -> [f64; 4] {
-    [Answer::Succeeded, Answer::Rejected, Answer::Failed, Answer::Unanswered].map(|kind| {
-        let of_kind = responses.iter().filter(|((_, answer), _)| Answer::of(answer) == kind);
+fn responses_by_result(responses: &Responses) -> [f64; 4] {
+    [Response::Succeeded, Response::Rejected, Response::Failed, Response::Unanswered].map(|kind| {
+        let of_kind = responses.iter().filter(|((_, answer), _)| Response::of(answer) == kind);
         of_kind.map(|(_, times)| number(*times)).sum()
     })
 }

@@ -31,7 +31,7 @@ use rand::{Rng, SeedableRng};
 
 use crate::environment::Environment;
 use crate::fault::Fault;
-use crate::iteration::Told;
+use crate::iteration::IterationResult;
 use end_to_end::table::{Table, count, seconds};
 
 /// Injects faults, and verifies that nothing is lost.
@@ -102,7 +102,7 @@ fn main() -> ExitCode {
 async fn play_all(flags: &Flags) -> Result<bool> {
     tokio::select! {
         chaos = run(flags) => chaos,
-        _ = tokio::signal::ctrl_c() => bail!("stopped before the end"),
+        _ = tokio::signal::ctrl_c() => bail!("stopped before all faults were injected"),
     }
 }
 
@@ -110,7 +110,7 @@ async fn play_all(flags: &Flags) -> Result<bool> {
 async fn run(flags: &Flags) -> Result<bool> {
     let seed =
         flags.seed.unwrap_or_else(|| if flags.short { SEED } else { rand::random_range(0..1_000_000) });
-    say(&format!("Seed {seed}. To play it again: {}", again(flags, seed)));
+    say(&format!("Seed {seed}. To repeat the run: {}", again(flags, seed)));
     let mut rng = StdRng::seed_from_u64(seed);
     let faults = schedule(flags, &mut rng);
     say("Starting a replica set of three members, the ledger, the sidecar and Prometheus …");
@@ -120,16 +120,16 @@ async fn run(flags: &Flags) -> Result<bool> {
         if !matches!(held, Ok(true)) {
             env.show_logs();
         }
-        env.strike().await?;
+        env.shut_down().await?;
         return held;
     }
-    let mut told = Vec::new();
+    let mut results = Vec::new();
     for fault in [Fault::Calm].into_iter().chain(faults) {
-        let round = iteration::play(&mut env, fault, flags.rate, rng.random()).await;
-        match round {
-            Ok(round) => {
-                say(&format!("  {}", round.line()));
-                told.push(round);
+        let result = iteration::run(&mut env, fault, flags.rate, rng.random()).await;
+        match result {
+            Ok(result) => {
+                say(&format!("  {}", result.line()));
+                results.push(result);
             }
             Err(error) => {
                 env.show_logs();
@@ -137,25 +137,25 @@ async fn run(flags: &Flags) -> Result<bool> {
             }
         }
     }
-    say(&format!("\n{}", report(seed, &told)));
-    let broken: Vec<_> = told.iter().filter(|told| !told.complaints.is_empty()).collect();
-    for told in &broken {
-        for complaint in &told.complaints {
-            say(&format!("  ✗ {}: {complaint}", told.fault.name()));
+    say(&format!("\n{}", report(seed, &results)));
+    let broken: Vec<_> = results.iter().filter(|result| !result.complaints.is_empty()).collect();
+    for result in &broken {
+        for complaint in &result.complaints {
+            say(&format!("  ✗ {}: {complaint}", result.fault.name()));
         }
     }
     if broken.is_empty() {
-        say(&format!("  ✓ after each of {} faults, everything held; seed {seed}", told.len() - 1));
+        say(&format!("  ✓ after each of {} faults, all invariants held; seed {seed}", results.len() - 1));
     } else {
         say(&format!(
-            "  ✗ {} of {} rounds; to play it again: {}",
+            "  ✗ {} of {} iterations violated an invariant; to repeat the run: {}",
             broken.len(),
-            told.len(),
+            results.len(),
             again(flags, seed)
         ));
         env.show_logs();
     }
-    env.strike().await?;
+    env.shut_down().await?;
     Ok(broken.is_empty())
 }
 
@@ -201,24 +201,34 @@ fn schedule(flags: &Flags, rng: &mut StdRng) -> Vec<Fault> {
     schedule
 }
 
-fn report(seed: u64, told: &[Told]) -> Table {
+fn report(seed: u64, results: &[IterationResult]) -> Table {
     let seed = format!("FAULT (SEED {seed})");
     let mut table = Table::new(&[
         &seed,
-        "held",
+        "duration",
         "succeeded",
         "rejected",
         "failed",
         "unanswered",
-        "served again after",
-        "quiet after",
-        "sidecar true after",
+        "succeeding again after",
+        "idle after",
+        "exporter accurate after",
     ]);
-    for told in told {
-        let [held, served, quiet, truth] =
-            [told.held, told.served, told.quiet, told.truth].map(|time| seconds(time.as_secs_f64()));
-        let [succeeded, rejected, failed, unanswered] = told.during.map(count);
-        table.row([told.fault.name(), held, succeeded, rejected, failed, unanswered, served, quiet, truth]);
+    for result in results {
+        let [held, served, quiet, verified] = [result.held, result.served, result.quiet, result.verified]
+            .map(|time| seconds(time.as_secs_f64()));
+        let [succeeded, rejected, failed, unanswered] = result.during.map(count);
+        table.row([
+            result.fault.name(),
+            held,
+            succeeded,
+            rejected,
+            failed,
+            unanswered,
+            served,
+            quiet,
+            verified,
+        ]);
     }
     table
 }

@@ -23,19 +23,19 @@ const FILES: f64 = 100.0;
 
 /// The resource usage of all processes.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Held {
-    ledger: Of,
-    sidecar: Of,
+pub(crate) struct ResourceUsage {
+    ledger: ProcessUsage,
+    sidecar: ProcessUsage,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Of {
+struct ProcessUsage {
     /// Resident memory in bytes.
     memory: f64,
     files: f64,
 }
 
-impl Held {
+impl ResourceUsage {
     /// Waits until the connections of disconnected callers are closed, and reads.
     pub(crate) async fn read(env: &Environment) -> Result<Self> {
         wait::until("no more files to be open than are wanted", async || {
@@ -87,14 +87,14 @@ impl Held {
     }
 }
 
-fn mib(of: Of) -> f64 {
+fn mib(of: ProcessUsage) -> f64 {
     (of.memory / 1024.0 / 1024.0).round()
 }
 
-fn of(daemon: &Daemon) -> Result<Of> {
+fn of(daemon: &Daemon) -> Result<ProcessUsage> {
     #[allow(clippy::cast_precision_loss, reason = "far below 2^53")]
     let files = std::fs::read_dir(format!("/proc/{}/fd", daemon.pid()))?.count() as f64;
-    Ok(Of { memory: resident(daemon.pid())? * 1e6, files })
+    Ok(ProcessUsage { memory: resident(daemon.pid())? * 1e6, files })
 }
 
 /// Connections to a member, by application.

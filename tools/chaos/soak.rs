@@ -9,18 +9,18 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::counters::Counters;
 use crate::environment::Environment;
-use crate::resource_limits::Held;
+use crate::resource_limits::ResourceUsage;
 use crate::{expectations, say};
 use end_to_end::table::{Table, count, seconds};
 
 /// The number of measurements.
-const LOOKS: u32 = 12;
+const MEASUREMENTS: u32 = 12;
 
 /// One measurement.
-struct Look {
+struct Measurement {
     after: Duration,
     answered: f64,
-    held: Held,
+    held: ResourceUsage,
     series: [usize; 2],
 }
 
@@ -29,8 +29,8 @@ pub(crate) async fn run(env: &Environment, length: Duration, rate: u32, seed: u6
     let (client, load, begun) = (env.client(), Load::default(), Instant::now());
     let looks = async {
         let mut looks = Vec::new();
-        for turn in 1..=LOOKS {
-            sleep_until(begun + length * turn / LOOKS).await;
+        for turn in 1..=MEASUREMENTS {
+            sleep_until(begun + length * turn / MEASUREMENTS).await;
             let answered: u64 = load.responses().values().sum();
             let look = look(env, begun.elapsed(), crate::audit::number(answered)).await?;
             say(&format!("  {:.0?}: {answered} answered; {}", look.after, look.held.line()));
@@ -71,12 +71,12 @@ fn series(page: &Scrape) -> usize {
     page.families().iter().map(|family| family.series.len()).sum()
 }
 
-async fn look(env: &Environment, after: Duration, answered: f64) -> Result<Look> {
+async fn look(env: &Environment, after: Duration, answered: f64) -> Result<Measurement> {
     let series = [series(&env.ledger_page().await?), series(&env.sidecar_page().await?)];
-    Ok(Look { after, answered, held: Held::now(env)?, series })
+    Ok(Measurement { after, answered, held: ResourceUsage::now(env)?, series })
 }
 
-fn report(looks: &[Look]) -> Table {
+fn report(looks: &[Measurement]) -> Table {
     let mut table =
         Table::new(&["AFTER", "answered", "ledger MiB", "files", "series", "sidecar MiB", "files", "series"]);
     for look in looks {

@@ -36,7 +36,7 @@ impl Counters {
     pub(crate) async fn wait_idle(env: &Environment) -> Result<Self> {
         let primary = env.set.primary().await?;
         let client = env.set.members()[primary].client().await?;
-        wait::until("the last transaction to be in both books", async || {
+        wait::until("the last transaction to be counted on both sides", async || {
             let counters = Self::read(env).await?;
             let status = client.database("admin").run_command(doc! {"serverStatus": 1}).await?;
             let transactions = status.get_document("transactions")?;
@@ -117,7 +117,7 @@ impl Counters {
     /// The counters of both sides, as tables.
     pub(crate) fn tables(&self, percentiles: &BTreeMap<String, [f64; 2]>) -> String {
         let mut callers = Table::new(&[
-            "THE CALLERS' BOOKS",
+            "CALLERS",
             "attempts",
             "succeeded",
             "rejected",
@@ -149,7 +149,7 @@ impl Counters {
             ["all".to_owned(), count(total)].into_iter().chain(ended).chain([String::new(), String::new()]),
         );
 
-        let mut reasons = Table::new(&["WHY", "outcome", "times"]);
+        let mut reasons = Table::new(&["REASON", "outcome", "count"]);
         let mut why: BTreeMap<(&str, &str), f64> = BTreeMap::new();
         for series in self.caller.matching(catalog::TRANSACTION_FAILURES.name, &[]) {
             let label = |name| series.labels.get(name).map_or("", String::as_str);
@@ -160,7 +160,7 @@ impl Counters {
         }
 
         let mut driver = Table::new(&[
-            "THE DRIVER'S BOOKS",
+            "DRIVER",
             "started",
             "committed",
             "aborted",
@@ -168,7 +168,7 @@ impl Counters {
             "open",
             "cleaned up",
             "wasted",
-            "paused",
+            "backoff",
         ]);
         for operation in self.operations() {
             let of = [("operation", operation)];
@@ -179,7 +179,7 @@ impl Counters {
         driver.row(["all".to_owned()].into_iter().chain(self.driver_row(&[])));
 
         let mut server =
-            Table::new(&["THE SERVER'S BOOKS", "started", "committed", "aborted", "open", "write conflicts"]);
+            Table::new(&["SERVER", "started", "committed", "aborted", "open", "write conflicts"]);
         for series in self.server.matching(catalog::MONGODB_TRANSACTIONS_STARTED.name, &[]) {
             let member = series.labels.get("member").map_or("", String::as_str);
             server.row([member.to_owned()].into_iter().chain(self.server_row(&[("member", member)])));
@@ -205,14 +205,14 @@ impl Counters {
     /// The minimum and maximum number of transactions that the server must have started, according to the driver:
     /// without those that never started, and with one more for each fenced session. A first statement without a reply
     /// may or may not count.
-    fn begun(&self) -> std::ops::RangeInclusive<f64> {
-        let unbegun = |cause| self.caller(&catalog::CLIENT_TRANSACTIONS_NOT_STARTED, &[("cause", cause)]);
+    fn started_on_server(&self) -> std::ops::RangeInclusive<f64> {
+        let not_started = |cause| self.caller(&catalog::CLIENT_TRANSACTIONS_NOT_STARTED, &[("cause", cause)]);
         let fenced = self.caller(&catalog::CLIENT_TRANSACTION_CLEANUPS, &[("result", "fenced")]);
         let most = self.caller(&catalog::CLIENT_TRANSACTIONS_STARTED, &[])
-            - unbegun("not_sent")
-            - unbegun("refused")
+            - not_started("not_sent")
+            - not_started("refused")
             + fenced;
-        most - unbegun("lost")..=most
+        most - not_started("lost")..=most
     }
 
     fn server_row(&self, of: &[(&str, &str)]) -> [String; 5] {
@@ -242,7 +242,7 @@ impl Counters {
         .map(|metric| self.server(&metric));
         let driver = |metric: Metric| self.caller(&metric, &[]);
         let [succeeded, _, failed, cancelled, panicked] = OUTCOMES.map(|outcome| self.outcome(outcome));
-        let not_told = failed + cancelled + panicked;
+        let unknown_results = failed + cancelled + panicked;
         let database = env.set.client().await?.database("ledger");
         let mut negative = 0;
         for (collection, balance) in [("retainers", "currentBalance"), ("bankAccounts", "availableBalance")] {
@@ -264,17 +264,17 @@ impl Counters {
                 what: "started = committed + aborted + open, on the server".to_owned(),
             },
             Check {
-                holds: self.begun().contains(&started),
-                what: "the server started what the driver says it did".to_owned(),
+                holds: self.started_on_server().contains(&started),
+                what: "the server started as many transactions as the driver".to_owned(),
             },
             Check {
-                holds: (succeeded..=succeeded + not_told).contains(&committed),
+                holds: (succeeded..=succeeded + unknown_results).contains(&committed),
                 what: format!(
-                    "the server committed {}: the {} that the callers were told of, and {} of the {} that they were not",
+                    "the server committed {}: the {} that callers know to have succeeded, and {} of the {} with an unknown result",
                     count(committed),
                     count(succeeded),
                     count(committed - succeeded),
-                    count(not_told)
+                    count(unknown_results)
                 ),
             },
             Check { holds: negative == 0, what: format!("{negative} negative balances in the data") },

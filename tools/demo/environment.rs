@@ -114,7 +114,7 @@ impl Environment {
     }
 
     /// Shuts everything down in the order of dependencies.
-    pub(crate) async fn strike(self) -> Result<()> {
+    pub(crate) async fn shut_down(self) -> Result<()> {
         self.ledger.stop().await?;
         self.sidecar.stop().await?;
         drop((self.grafana, self.prometheus, self.set));

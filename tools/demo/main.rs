@@ -50,7 +50,7 @@ async fn run(flags: &Flags) -> Result<bool> {
     // Dropping the values here ends the processes and removes the folders.
     let mut env = tokio::select! {
         env = Environment::set(say) => env?,
-        () = stop.requested() => bail!("stopped before everything was there"),
+        () = stop.requested() => bail!("stopped before everything was started"),
     };
     say(&env.introduction());
 
@@ -66,10 +66,10 @@ async fn run(flags: &Flags) -> Result<bool> {
         end = watch(&mut env) => end?,
     }
 
-    say("\n\nThe load has ended. Waiting until both sides have written down the rest …\n");
+    say("\n\nThe load has ended. Waiting until the counters of both sides are final …\n");
     tokio::select! {
-        agreed = conclude(env) => agreed,
-        () = stop.requested() => bail!("stopped before the books were closed"),
+        matched = conclude(env) => matched,
+        () = stop.requested() => bail!("stopped before the counters were compared"),
     }
 }
 
@@ -104,8 +104,8 @@ async fn conclude(env: Environment) -> Result<bool> {
     for check in &checks {
         say(&format!("  {} {}", if check.holds { "✓" } else { "✗" }, check.what));
     }
-    env.strike().await?;
-    say("\nEverything has ended; nothing is left behind.");
+    env.shut_down().await?;
+    say("\nAll processes have ended.");
     Ok(checks.iter().all(|check| check.holds))
 }
 

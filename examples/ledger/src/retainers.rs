@@ -239,7 +239,7 @@ impl Work for Consume {
             .session(&mut *tx)
             .await?;
         let Some(retainer) = retainer else {
-            let refused = look(data, *id, tx).await?;
+            let refused = read_current(data, *id, tx).await?;
             return Err(if refused.current_balance < movement.amount {
                 Rejection::INSUFFICIENT_BALANCE.into()
             } else {
@@ -297,7 +297,7 @@ impl Work for Replenish {
             .session(&mut *tx)
             .await?;
         let Some(retainer) = retainer else {
-            let refused = look(data, *id, tx).await?;
+            let refused = read_current(data, *id, tx).await?;
             return Err(if refused.current_balance > most {
                 Rejection::BALANCE_LIMIT.into()
             } else {
@@ -311,7 +311,7 @@ impl Work for Replenish {
 }
 
 /// The present retainer, to determine why a guard did not match.
-async fn look(data: &Collections, id: ObjectId, tx: &mut Transaction) -> Result<Retainer, Abort> {
+async fn read_current(data: &Collections, id: ObjectId, tx: &mut Transaction) -> Result<Retainer, Abort> {
     let found = raw(&data.retainers).find_one(doc! { "_id": id }).session(tx).await?;
     Ok(read_stored("retainers", &found.ok_or(Rejection::RETAINER_NOT_FOUND)?)?)
 }

@@ -136,8 +136,8 @@ fn no_jump(page: &Scrape, first: &Scrape) -> Result<()> {
 fn shown(env: &Environment, page: &Scrape) -> Result<()> {
     let up = page.matching(catalog::MONGODB_UP.name, &[]).filter(|up| up.value == 1.0).count();
     ensure!(up == env.each.len(), "{up} members are up");
-    let verdicts = page.matching(catalog::MONGODB_CONSISTENCY_VIOLATIONS.name, &[]).count();
-    ensure!(verdicts == env.checks.iter().count(), "{verdicts} checks have a classification");
+    let results = page.matching(catalog::MONGODB_CONSISTENCY_VIOLATIONS.name, &[]).count();
+    ensure!(results == env.checks.iter().count(), "{results} checks have a result");
     Ok(())
 }
 

@@ -148,7 +148,7 @@ impl Fault {
     }
 
     /// Injects the fault, waits for its effect, and ends it.
-    pub(crate) async fn play(self, env: &mut Environment, rng: &mut StdRng) -> Result<FaultRun> {
+    pub(crate) async fn inject(self, env: &mut Environment, rng: &mut StdRng) -> Result<FaultRun> {
         let fault_run = match self {
             Self::Calm => calm(env).await,
             Self::StepUp => members::step_up(env).await,

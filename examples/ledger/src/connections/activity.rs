@@ -26,7 +26,7 @@ pub(super) struct Open {
 
 impl Open {
     /// Registers a connection. Its `stop` token is cancelled to close it, at shutdown or to make room.
-    pub(super) fn enter(self: &Arc<Self>, stop: &CancellationToken) -> Entered {
+    pub(super) fn enter(self: &Arc<Self>, stop: &CancellationToken) -> Registration {
         let number = self.order.fetch_add(1, Relaxed);
         let activity = Arc::new(Activity {
             asked: AtomicUsize::new(0),
@@ -36,7 +36,7 @@ impl Open {
             end: stop.child_token(),
         });
         self.connections().insert(number, Arc::clone(&activity));
-        Entered { open: Arc::clone(self), number, activity }
+        Registration { open: Arc::clone(self), number, activity }
     }
 
     /// Closes the connection that has been idle for the longest time, if one is idle.
@@ -57,13 +57,13 @@ impl Open {
 
 /// Registration of an open connection; dropping it unregisters the connection.
 #[derive(Debug)]
-pub(super) struct Entered {
+pub(super) struct Registration {
     open: Arc<Open>,
     number: u64,
     activity: Arc<Activity>,
 }
 
-impl Deref for Entered {
+impl Deref for Registration {
     type Target = Arc<Activity>;
 
     fn deref(&self) -> &Arc<Activity> {
@@ -71,7 +71,7 @@ impl Deref for Entered {
     }
 }
 
-impl Drop for Entered {
+impl Drop for Registration {
     fn drop(&mut self) {
         self.open.connections().remove(&self.number);
     }
@@ -121,9 +121,9 @@ impl Activity {
     }
 
     /// Registers a received request, which counts as active while the returned guard lives.
-    pub(super) fn ask(self: &Arc<Self>) -> Asked {
+    pub(super) fn ask(self: &Arc<Self>) -> ActiveRequest {
         self.asked.fetch_add(1, Relaxed);
-        Asked(Arc::clone(self))
+        ActiveRequest(Arc::clone(self))
     }
 
     fn written(&self) {
@@ -139,9 +139,9 @@ impl Activity {
 
 /// A request that is being handled.
 #[derive(Debug)]
-pub(super) struct Asked(Arc<Activity>);
+pub(super) struct ActiveRequest(Arc<Activity>);
 
-impl Asked {
+impl ActiveRequest {
     /// A response body that keeps its request active until it was read completely.
     pub(super) fn with_body(self, body: Body) -> Body {
         Body::new(body.map_frame(move |frame| {
@@ -151,7 +151,7 @@ impl Asked {
     }
 }
 
-impl Drop for Asked {
+impl Drop for ActiveRequest {
     fn drop(&mut self) {
         self.0.asked.fetch_sub(1, Relaxed);
     }
@@ -159,7 +159,7 @@ impl Drop for Asked {
 
 /// A stream that tracks unsent bytes, and fails if the client does not read a response in time.
 #[derive(Debug)]
-pub(super) struct Watched {
+pub(super) struct TrackedStream {
     stream: TcpStream,
     activity: Arc<Activity>,
     limit: Duration,
@@ -167,7 +167,7 @@ pub(super) struct Watched {
     late: Option<Pin<Box<Sleep>>>,
 }
 
-impl Watched {
+impl TrackedStream {
     pub(super) fn new(stream: TcpStream, activity: Arc<Activity>, limit: Duration) -> Self {
         Self { stream, activity, limit, late: None }
     }
@@ -185,7 +185,7 @@ impl Watched {
     }
 }
 
-impl AsyncRead for Watched {
+impl AsyncRead for TrackedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -195,7 +195,7 @@ impl AsyncRead for Watched {
     }
 }
 
-impl AsyncWrite for Watched {
+impl AsyncWrite for TrackedStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -3,11 +3,11 @@
 //! A server that waits for its clients without a limit is as slow as the slowest of them. Therefore
 //!
 //! - a connection is closed if a request head does not arrive in time, or if it is idle ([`Deadlines::head`]);
-//! - a connection is closed if its client does not read a response in time ([`Deadlines::answer`]);
+//! - a connection is closed if its client does not read a response in time ([`Deadlines::response`]);
 //! - the number of connections is limited by the file limit of the process ([`most`]). At the limit, the connection
 //! that has been idle for the longest time is closed for a new one;
 //! - a shutdown responds to complete requests only: an incomplete head is not a request, and a client has
-//! [`Deadlines::last_answer`] to read its response.
+//! [`Deadlines::last_response`] to read its response.
 
 mod activity;
 
@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use crate::connections::activity::Stopping;
-use crate::connections::activity::{Entered, Open, Watched};
+use crate::connections::activity::{Open, Registration, TrackedStream};
 
 /// The maximum number of connections, independent of the file limit.
 const MOST: usize = 1_000;
@@ -49,13 +49,13 @@ pub(crate) struct Deadlines {
     /// From the first time that a client does not keep up with a response until it has read all of it.
     pub(crate) answer: Duration,
     /// The same during a shutdown.
-    pub(crate) last_answer: Duration,
+    pub(crate) last_response: Duration,
 }
 
 impl Default for Deadlines {
     fn default() -> Self {
         let of = Duration::from_secs;
-        Self { head: of(30), answer: of(30), last_answer: of(5) }
+        Self { head: of(30), answer: of(30), last_response: of(5) }
     }
 }
 
@@ -133,12 +133,12 @@ async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
     router: TowerToHyperService<Router>,
-    activity: Entered,
+    activity: Registration,
     deadlines: Deadlines,
 ) {
     // A response is one small write, so waiting for more data would only delay it.
     let _ = stream.set_nodelay(true);
-    let stream = TokioIo::new(Watched::new(stream, Arc::clone(&*activity), deadlines.answer));
+    let stream = TokioIo::new(TrackedStream::new(stream, Arc::clone(&*activity), deadlines.answer));
     let service = service_fn(|mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
         request.extensions_mut().insert(activity.stopping());
@@ -164,7 +164,7 @@ async fn connection(
                     return Poll::Ready(Ok(()));
                 }
                 if late.is_none() {
-                    late.set(Some(tokio::time::sleep(deadlines.last_answer)));
+                    late.set(Some(tokio::time::sleep(deadlines.last_response)));
                 }
                 late.as_mut().as_pin_mut().map_or(Poll::Pending, |late| late.poll(context)).map(Ok)
             })

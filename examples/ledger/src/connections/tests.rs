@@ -14,7 +14,7 @@ use super::*;
 const SOON: Duration = Duration::from_millis(200);
 /// Longer than any test, so that no deadline ends a connection.
 const NEVER: Duration = Duration::from_secs(24 * 3_600);
-const ENDLESS: Deadlines = Deadlines { head: NEVER, answer: NEVER, last_answer: NEVER };
+const ENDLESS: Deadlines = Deadlines { head: NEVER, answer: NEVER, last_response: NEVER };
 /// More than the system buffers for a client that does not read.
 const MUCH: usize = 64 << 20;
 
@@ -194,7 +194,7 @@ async fn shutdown_answers_received_requests_only() {
 
 #[tokio::test]
 async fn client_that_reads_nothing_does_not_block_shutdown() {
-    let serving = Serving::start(100, Deadlines { last_answer: SOON, ..ENDLESS }).await;
+    let serving = Serving::start(100, Deadlines { last_response: SOON, ..ENDLESS }).await;
     let mut stuck = serving.says("GET /much HTTP/1.1\r\nhost: x\r\n\r\n").await;
     until_answered(&mut stuck).await;
     serving.ends().await;
