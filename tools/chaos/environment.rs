@@ -128,7 +128,7 @@ impl Environment {
     }
 
     /// Records the response to a request outside of the load.
-    pub(crate) fn note(&mut self, operation: &'static str, answer: impl Into<String>, times: u64) {
+    pub(crate) fn record_response(&mut self, operation: &'static str, answer: impl Into<String>, times: u64) {
         *self.other_responses.entry((operation, answer.into())).or_default() += times;
     }
 

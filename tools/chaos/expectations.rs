@@ -21,7 +21,7 @@ pub(crate) async fn sidecar(
     let page = wait::until("the sidecar to have looked at each member", async || {
         let began = Instant::now();
         let page = env.sidecar_page().await?;
-        looked(&page, &env.set.addresses(), began, since)?;
+        verify_polled_since(&page, &env.set.addresses(), began, since)?;
         Ok(page)
     })
     .await?;
@@ -57,7 +57,12 @@ pub(crate) fn untrue(page: &Scrape, member: &str, server: Server, state: &str) -
 }
 
 /// Whether the page, requested at `began`, contains polls of each member that started after `since`.
-pub(crate) fn looked(page: &Scrape, members: &[String], began: Instant, since: Instant) -> Result<()> {
+pub(crate) fn verify_polled_since(
+    page: &Scrape,
+    members: &[String],
+    began: Instant,
+    since: Instant,
+) -> Result<()> {
     for member in members {
         for source in ["server_status", "replication"] {
             let labels = [("member", member.as_str()), ("collector", source)];

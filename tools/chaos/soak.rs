@@ -27,25 +27,25 @@ struct Measurement {
 /// Applies load for that long, and verifies that all usage stays at its level after a sixth of the time.
 pub(crate) async fn run(env: &Environment, length: Duration, rate: u32, seed: u64) -> Result<bool> {
     let (client, load, begun) = (env.client(), Load::default(), Instant::now());
-    let looks = async {
-        let mut looks = Vec::new();
+    let measurements = async {
+        let mut measurements = Vec::new();
         for turn in 1..=MEASUREMENTS {
             sleep_until(begun + length * turn / MEASUREMENTS).await;
             let answered: u64 = load.responses().values().sum();
-            let look = look(env, begun.elapsed(), crate::audit::number(answered)).await?;
-            say(&format!("  {:.0?}: {answered} answered; {}", look.after, look.held.line()));
-            looks.push(look);
+            let measurement = measure(env, begun.elapsed(), crate::audit::number(answered)).await?;
+            say(&format!("  {:.0?}: {answered} answered; {}", measurement.after, measurement.held.line()));
+            measurements.push(measurement);
         }
-        anyhow::Ok(looks)
+        anyhow::Ok(measurements)
     };
     let work = load.run_in_shifts(&client, rate, sleep_until(begun + length), seed);
-    let (looks, ()) = tokio::try_join!(looks, work)?;
+    let (measurements, ()) = tokio::try_join!(measurements, work)?;
     drop(client);
     let mut complaints = Vec::new();
     let after = Counters::quiet(env).await?;
     expectations::sidecar(env, &after, &mut complaints).await?;
     expectations::checks(env, &mut complaints).await?;
-    let (first, last) = (&looks[1], &looks[looks.len() - 1]);
+    let (first, last) = (&measurements[1], &measurements[measurements.len() - 1]);
     complaints.extend(last.held.excess(&first.held, env).await?);
     for (page, first, last) in [
         ("the ledger's page", first.series[0], last.series[0]),
@@ -57,7 +57,7 @@ pub(crate) async fn run(env: &Environment, length: Duration, rate: u32, seed: u6
             complaints.push(format!("{page} has {last} series, and had {first}"));
         }
     }
-    say(&format!("\n{}", report(&looks)));
+    say(&format!("\n{}", report(&measurements)));
     for complaint in &complaints {
         say(&format!("  ✗ {complaint}"));
     }
@@ -71,25 +71,25 @@ fn series(page: &Scrape) -> usize {
     page.families().iter().map(|family| family.series.len()).sum()
 }
 
-async fn look(env: &Environment, after: Duration, answered: f64) -> Result<Measurement> {
+async fn measure(env: &Environment, after: Duration, answered: f64) -> Result<Measurement> {
     let series = [series(&env.ledger_page().await?), series(&env.sidecar_page().await?)];
     Ok(Measurement { after, answered, held: ResourceUsage::now(env)?, series })
 }
 
-fn report(looks: &[Measurement]) -> Table {
+fn report(measurements: &[Measurement]) -> Table {
     let mut table =
         Table::new(&["AFTER", "answered", "ledger MiB", "files", "series", "sidecar MiB", "files", "series"]);
-    for look in looks {
-        let [ledger, sidecar] = look.held.figures();
+    for measurement in measurements {
+        let [ledger, sidecar] = measurement.held.figures();
         table.row([
-            seconds(look.after.as_secs_f64()),
-            count(look.answered),
+            seconds(measurement.after.as_secs_f64()),
+            count(measurement.answered),
             format!("{:.1}", ledger.0),
             count(ledger.1),
-            look.series[0].to_string(),
+            measurement.series[0].to_string(),
             format!("{:.1}", sidecar.0),
             count(sidecar.1),
-            look.series[1].to_string(),
+            measurement.series[1].to_string(),
         ]);
     }
     table

@@ -32,7 +32,7 @@ impl Token {
         }
     }
 
-    fn is(&self, presented: &[u8]) -> bool {
+    fn matches(&self, presented: &[u8]) -> bool {
         self.0.ct_eq(&digest(presented)).into()
     }
 }
@@ -67,7 +67,7 @@ pub(crate) async fn require_token(
 ) -> Result<Response, AppError> {
     match bearer(request.headers()) {
         None => Err(AppError::Unauthorized(false)),
-        Some(token) if ledger.token().is(token) => Ok(next.run(request).await),
+        Some(token) if ledger.token().matches(token) => Ok(next.run(request).await),
         Some(_) => Err(AppError::Unauthorized(true)),
     }
 }
@@ -89,9 +89,9 @@ mod tests {
     #[test]
     fn token_is_compared_in_full() {
         let token = Token::new(" s3cret\n").unwrap();
-        assert!(token.is(b"s3cret"));
+        assert!(token.matches(b"s3cret"));
         for wrong in [&b""[..], b"s3cre", b"s3crets", b"S3CRET"] {
-            assert!(!token.is(wrong));
+            assert!(!token.matches(wrong));
         }
     }
 

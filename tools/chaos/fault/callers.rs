@@ -56,7 +56,7 @@ pub(super) async fn disconnects(env: &mut Environment, rng: &mut StdRng) -> Resu
     for _ in 0..10 {
         retainers.push(client.retainer(1_000).await?);
     }
-    env.note("POST /api/retainers", "201", 10);
+    env.record_response("POST /api/retainers", "201", 10);
     let broken = Instant::now();
     // Long enough that many are within a transaction.
     let slowed = slowed(env, Duration::from_millis(100)).await?;
@@ -79,7 +79,7 @@ pub(super) async fn disconnects(env: &mut Environment, rng: &mut StdRng) -> Resu
     slowed.off().await?;
     ensure!(sent == LEAVING, "{sent} of {LEAVING} were let in");
     // The response is unknown; it may have been sent.
-    env.note(CONSUME, "gone", u64::try_from(sent)?);
+    env.record_response(CONSUME, "gone", u64::try_from(sent)?);
     Ok(FaultRun { remark: format!("; {sent} left"), ..FaultRun::since(broken) })
 }
 
@@ -108,7 +108,7 @@ pub(super) async fn panics(env: &mut Environment) -> Result<FaultRun> {
         let calls = (0..PANICKING).map(|_| client.request(Method::POST, path).send());
         let answered = join_all(calls).await.into_iter().filter(Result::is_ok).count();
         ensure!(answered == 0, "{answered} were answered by a handler that panics");
-        env.note(operation, "unanswered", u64::try_from(PANICKING)?);
+        env.record_response(operation, "unanswered", u64::try_from(PANICKING)?);
         let wanted = before + f64::from(u8::try_from(PANICKING)?);
         wait::until("each panic to be counted", async || {
             let now = panicked(env, operation).await?;

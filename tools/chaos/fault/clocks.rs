@@ -12,7 +12,7 @@ use testkit::{ProxyMode, Scrape, Signal, wait};
 use tokio::time::Instant;
 use txnscope_catalog as catalog;
 
-use super::{FaultRun, callers, members, more};
+use super::{FaultRun, callers, members, wait_for_operations};
 use crate::clock;
 use crate::environment::{Environment, POLL_INTERVAL};
 use crate::expectations;
@@ -40,8 +40,11 @@ fn remark([one, other, _]: [i64; 3]) -> String {
 pub(super) async fn sidecar(env: &Environment, rng: &mut StdRng) -> Result<FaultRun> {
     let turns = turns(rng);
     let other = (env.primary().await? + rng.random_range(1..env.each.len())) % env.each.len();
-    let all_shown =
-        || wait::until("the sidecar to show all members", async || shown(env, &env.sidecar_page().await?));
+    let all_shown = || {
+        wait::until("the sidecar to show all members", async || {
+            verify_all_exported(env, &env.sidecar_page().await?)
+        })
+    };
     all_shown().await?;
     // Slow enough that a transaction is always open.
     let slowed = callers::slowed(env, Duration::from_millis(20)).await?;
@@ -76,11 +79,16 @@ async fn goes_on(env: &Environment, first: &Scrape, wrong: i64) -> Result<()> {
         open |= page.sum(catalog::MONGODB_TRANSACTIONS_OLDEST_OPEN.name, &[]) > 0.0;
         for check in env.checks.iter() {
             let of = [("check", check.name.as_str())];
-            near(&page, catalog::MONGODB_CONSISTENCY_LAST_SUCCESS.name, &of, wrong)?;
+            verify_time(&page, catalog::MONGODB_CONSISTENCY_LAST_SUCCESS.name, &of, wrong)?;
         }
         ensure!(open, "no page has shown an open transaction");
-        expectations::looked(&page, &env.set.addresses(), began, turned + INTERVALS * POLL_INTERVAL)?;
-        shown(env, &page)?;
+        expectations::verify_polled_since(
+            &page,
+            &env.set.addresses(),
+            began,
+            turned + INTERVALS * POLL_INTERVAL,
+        )?;
+        verify_all_exported(env, &page)?;
         Ok(Ok(()))
     })
     .await??;
@@ -96,14 +104,14 @@ async fn goes_on(env: &Environment, first: &Scrape, wrong: i64) -> Result<()> {
         if let Err(untrue) = untouched(env, &page, first) {
             return Ok(Err(untrue));
         }
-        near(&page, catalog::TXNSCOPE_CONFIG_RELOAD_TIMESTAMP.name, &[], wrong)?;
+        verify_time(&page, catalog::TXNSCOPE_CONFIG_RELOAD_TIMESTAMP.name, &[], wrong)?;
         Ok(Ok(()))
     })
     .await?
 }
 
 /// Whether a time is a moment ago, by a clock with that offset.
-fn near(page: &Scrape, metric: &str, labels: &[(&str, &str)], wrong: i64) -> Result<()> {
+fn verify_time(page: &Scrape, metric: &str, labels: &[(&str, &str)], wrong: i64) -> Result<()> {
     let at = page.value(metric, labels).with_context(|| format!("no {metric}{labels:?}"))?;
     let now = clock::now(wrong)?;
     ensure!((now - at).abs() < wait::LIMIT.as_secs_f64(), "{metric}{labels:?} is {at}, and it is {now}");
@@ -133,7 +141,7 @@ fn no_jump(page: &Scrape, first: &Scrape) -> Result<()> {
 }
 
 /// Whether the sidecar exports every member, and a result of every check.
-fn shown(env: &Environment, page: &Scrape) -> Result<()> {
+fn verify_all_exported(env: &Environment, page: &Scrape) -> Result<()> {
     let up = page.matching(catalog::MONGODB_UP.name, &[]).filter(|up| up.value == 1.0).count();
     ensure!(up == env.each.len(), "{up} members are up");
     let results = page.matching(catalog::MONGODB_CONSISTENCY_VIOLATIONS.name, &[]).count();
@@ -165,7 +173,7 @@ pub(super) async fn backend(env: &Environment, rng: &mut StdRng) -> Result<Fault
             Ok(())
         })
         .await?;
-        more(env, &catalog::TRANSACTION_DURATION, "succeeded", 20.0).await?;
+        wait_for_operations(env, &catalog::TRANSACTION_DURATION, "succeeded", 20.0).await?;
         no_jump(&env.ledger_page().await?, &first)?;
     }
     Ok(FaultRun { remark: remark(turns), ..FaultRun::since(broken) })

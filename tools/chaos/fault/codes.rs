@@ -11,7 +11,7 @@ use testkit::FailPoint;
 use tokio::time::Instant;
 use txnscope_catalog as catalog;
 
-use super::{FaultRun, more};
+use super::{FaultRun, wait_for_operations};
 use crate::backend::APPLICATION;
 use crate::environment::Environment;
 
@@ -155,7 +155,7 @@ async fn inject(env: &mut Environment, injections: &[Injection]) -> Result<Fault
     let broken = Instant::now();
     let client = env.client();
     let retainer = client.retainer(1_000_000).await.context("a retainer of our own")?;
-    env.note("POST /api/retainers", "201", 1);
+    env.record_response("POST /api/retainers", "201", 1);
     let path = format!("/api/retainers/{retainer}/consume");
     let mut injected = 0;
     for injection in injections {
@@ -168,7 +168,7 @@ async fn inject(env: &mut Environment, injections: &[Injection]) -> Result<Fault
             Ok((status, _)) => status.as_str().to_owned(),
             Err(_) => "unanswered".to_owned(),
         };
-        env.note("POST /api/retainers/{id}/consume", answer, 1);
+        env.record_response("POST /api/retainers/{id}/consume", answer, 1);
         failing.fired(Duration::from_secs(10)).await.with_context(|| format!("{injection:?}"))?;
         injected += u64::try_from(failing.count().await?)?;
     }
@@ -182,7 +182,7 @@ pub(super) async fn disk_full(env: &Environment) -> Result<FaultRun> {
     let data = doc! {"failCommands": commands.to_vec(), "errorCode": OUT_OF_DISK_SPACE};
     let admin = env.each[env.primary().await?].clone();
     let failing = FailPoint::fail_command(&admin, APPLICATION, data).await?;
-    more(env, &catalog::TRANSACTION_DURATION, "failed", 20.0).await?;
+    wait_for_operations(env, &catalog::TRANSACTION_DURATION, "failed", 20.0).await?;
     let injected = u64::try_from(failing.count().await?)?;
     let remark = format!("; {injected} errors injected");
     Ok(FaultRun { injected, remark, ..FaultRun::since(broken) })
@@ -202,7 +202,7 @@ pub(super) async fn overload(env: &Environment) -> Result<FaultRun> {
     let data = doc! {"failCommands": commands, "errorCode": OVERLOADED, "errorLabels": labels};
     let admin = env.each[env.primary().await?].clone();
     let failing = FailPoint::fail_command(&admin, APPLICATION, data).await?;
-    more(env, &catalog::TRANSACTION_DURATION, "failed", 20.0).await?;
+    wait_for_operations(env, &catalog::TRANSACTION_DURATION, "failed", 20.0).await?;
     let injected = u64::try_from(failing.count().await?)?;
     let repeated = repeats().await? - before;
     anyhow::ensure!(repeated > 0.0, "of {injected} refusals the listener has seen no repeat");

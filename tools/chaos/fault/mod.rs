@@ -183,12 +183,12 @@ impl Fault {
 
 async fn calm(env: &Environment) -> Result<FaultRun> {
     let begun = Instant::now();
-    more(env, &catalog::TRANSACTION_DURATION, "succeeded", 60.0).await?;
+    wait_for_operations(env, &catalog::TRANSACTION_DURATION, "succeeded", 60.0).await?;
     Ok(FaultRun::since(begun))
 }
 
 /// Waits until the ledger has counted this many additional operations with that outcome.
-async fn more(env: &Environment, metric: &Metric, outcome: &str, times: f64) -> Result<()> {
+async fn wait_for_operations(env: &Environment, metric: &Metric, outcome: &str, times: f64) -> Result<()> {
     let count = async || {
         let page = env.ledger_page().await?;
         let name = match metric.kind {

@@ -9,7 +9,7 @@ use testkit::ProxyMode;
 use tokio::time::Instant;
 use txnscope_catalog as catalog;
 
-use super::{FaultRun, members, more};
+use super::{FaultRun, members, wait_for_operations};
 use crate::backend::APPLICATION;
 use crate::environment::Environment;
 
@@ -28,20 +28,20 @@ pub(super) async fn partition_member(env: &Environment) -> Result<FaultRun> {
 }
 
 pub(super) async fn partition_client(env: &Environment) -> Result<FaultRun> {
-    apart(env, ProxyMode::HoldAll).await
+    partition_ledger(env, ProxyMode::HoldAll).await
 }
 
 pub(super) async fn lost_replies(env: &Environment) -> Result<FaultRun> {
-    apart(env, ProxyMode::HoldReplies).await
+    partition_ledger(env, ProxyMode::HoldReplies).await
 }
 
 /// Applies a proxy mode to the ledger alone, until callers have received errors about an unavailable database.
-async fn apart(env: &Environment, flow: ProxyMode) -> Result<FaultRun> {
+async fn partition_ledger(env: &Environment, flow: ProxyMode) -> Result<FaultRun> {
     let broken = Instant::now();
     for proxy in env.set.proxies() {
         proxy.set_for(APPLICATION, flow);
     }
-    more(env, &catalog::TRANSACTION_DURATION, "failed", 10.0).await?;
+    wait_for_operations(env, &catalog::TRANSACTION_DURATION, "failed", 10.0).await?;
     for proxy in env.set.proxies() {
         // The held bytes are lost, as with connections that have timed out.
         proxy.cut();
@@ -55,7 +55,7 @@ pub(super) async fn slow(env: &Environment, rng: &mut StdRng) -> Result<FaultRun
     for proxy in env.set.proxies() {
         proxy.set(ProxyMode::Delay(Duration::from_millis(rng.random_range(10..40))));
     }
-    more(env, &catalog::TRANSACTION_DURATION, "succeeded", 60.0).await?;
+    wait_for_operations(env, &catalog::TRANSACTION_DURATION, "succeeded", 60.0).await?;
     for proxy in env.set.proxies() {
         proxy.set(ProxyMode::Forward);
     }
@@ -69,7 +69,7 @@ pub(super) async fn cut(env: &Environment, rng: &mut StdRng) -> Result<FaultRun>
         for proxy in env.set.proxies() {
             proxy.cut();
         }
-        more(env, &catalog::TRANSACTION_DURATION, "succeeded", 10.0).await?;
+        wait_for_operations(env, &catalog::TRANSACTION_DURATION, "succeeded", 10.0).await?;
     }
     Ok(FaultRun::since(broken))
 }

@@ -7,14 +7,14 @@ use testkit::Signal;
 use tokio::time::{Instant, sleep};
 use txnscope_catalog as catalog;
 
-use super::{FaultRun, callers, more};
+use super::{FaultRun, callers, wait_for_operations};
 use crate::environment::{Environment, POLL_INTERVAL};
 use crate::expectations;
 
 pub(super) async fn kill_backend(env: &mut Environment) -> Result<FaultRun> {
     // Slow enough that the ledger is killed within transactions.
     let slowed = callers::slowed(env, Duration::from_millis(100)).await?;
-    more(env, &catalog::TRANSACTION_DURATION, "succeeded", 5.0).await?;
+    wait_for_operations(env, &catalog::TRANSACTION_DURATION, "succeeded", 5.0).await?;
     let broken = Instant::now();
     env.backend.kill().await?;
     slowed.off().await?;
@@ -24,7 +24,7 @@ pub(super) async fn kill_backend(env: &mut Environment) -> Result<FaultRun> {
 
 pub(super) async fn shut_down_runtime(env: &mut Environment) -> Result<FaultRun> {
     let slowed = callers::slowed(env, Duration::from_millis(100)).await?;
-    more(env, &catalog::TRANSACTION_DURATION, "succeeded", 5.0).await?;
+    wait_for_operations(env, &catalog::TRANSACTION_DURATION, "succeeded", 5.0).await?;
     let cancelled = async |env: &Environment| {
         let page = env.ledger_page().await?;
         let name = format!("{}_count", catalog::TRANSACTION_DURATION.name);
@@ -48,7 +48,7 @@ pub(super) async fn shut_down_runtime(env: &mut Environment) -> Result<FaultRun>
 pub(super) async fn kill_sidecar(env: &mut Environment) -> Result<FaultRun> {
     let broken = Instant::now();
     env.sidecar.kill().await?;
-    more(env, &catalog::TRANSACTION_DURATION, "succeeded", 10.0).await?;
+    wait_for_operations(env, &catalog::TRANSACTION_DURATION, "succeeded", 10.0).await?;
     env.sidecar.restart().await?;
     Ok(FaultRun::since(broken))
 }
@@ -68,7 +68,7 @@ pub(super) async fn freeze_sidecar(env: &Environment) -> Result<FaultRun> {
 pub(super) async fn restart_prometheus(env: &mut Environment) -> Result<FaultRun> {
     let broken = Instant::now();
     env.prometheus.kill().await?;
-    more(env, &catalog::TRANSACTION_DURATION, "succeeded", 30.0).await?;
+    wait_for_operations(env, &catalog::TRANSACTION_DURATION, "succeeded", 30.0).await?;
     env.prometheus.restart().await?;
     Ok(FaultRun::since(broken))
 }

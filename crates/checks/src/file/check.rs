@@ -71,7 +71,7 @@ pub(crate) fn read(
     if let Some(operator) = rule.as_ref().and_then(Rule::javascript)
         && !allow_javascript
     {
-        diagnostics.note(
+        diagnostics.report(
             table.line(),
             format!(
                 "{} has {operator}, which runs JavaScript on the server: it may go on after `max_time`, and cannot use an \
@@ -136,7 +136,7 @@ fn rule(table: &mut Table<'_>, collection: &str, diagnostics: &mut Diagnostics) 
             let line = table.line();
             let name = &table.name;
             diagnostics
-                .note(line, format!("{name} has {}: a check has exactly one rule", several.join(" and ")));
+                .report(line, format!("{name} has {}: a check has exactly one rule", several.join(" and ")));
             None
         }
     }
@@ -148,7 +148,7 @@ fn derived(mut table: Table<'_>, diagnostics: &mut Diagnostics) -> Option<Derive
     let field = field.filter(|(line, field)| {
         let is_id = *field == "_id" || field.starts_with("_id.");
         if is_id {
-            diagnostics.note(*line, "`_id` cannot be a derived field: it cannot be changed");
+            diagnostics.report(*line, "`_id` cannot be a derived field: it cannot be changed");
         }
         !is_id
     });
@@ -196,7 +196,7 @@ fn balance(mut table: Table<'_>, collection: &str, diagnostics: &mut Diagnostics
     let (left, right) = (left?, right?);
     if left.by.is_some() != right.by.is_some() {
         diagnostics
-            .note(line, "both sides of a balance need `by`, or neither: groups are compared with groups");
+            .report(line, "both sides of a balance need `by`, or neither: groups are compared with groups");
         return None;
     }
     Some(Balance { left, right, tolerance })
@@ -221,7 +221,8 @@ fn pipeline(
 ) -> Option<Vec<mongodb::bson::Document>> {
     let (line, stages) = table.stages(key, diagnostics)?;
     if fields::writes(&stages) {
-        diagnostics.note(line, format!("`{key}` of {} has $out or $merge: a check never writes", table.name));
+        diagnostics
+            .report(line, format!("`{key}` of {} has $out or $merge: a check never writes", table.name));
         return None;
     }
     Some(stages)
@@ -240,7 +241,7 @@ fn name(table: &mut Table<'_>, diagnostics: &mut Diagnostics) -> Option<String> 
         && name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
     if !legal {
-        diagnostics.note(
+        diagnostics.report(
             line,
             format!("{name:?} is not a valid name of a check: use a lowercase letter, then lowercase letters, digits and _, at most {MAX_NAME}"),
         );
@@ -254,7 +255,7 @@ fn severity(table: &mut Table<'_>, diagnostics: &mut Diagnostics) -> Option<Seve
     let severity = Severity::ALL.into_iter().find(|severity| severity.as_str() == word);
     if severity.is_none() {
         let known = Severity::ALL.map(Severity::as_str);
-        diagnostics.note(line, format!("`{word}` is not a severity{}", nearest(word, &known)));
+        diagnostics.report(line, format!("`{word}` is not a severity{}", nearest(word, &known)));
     }
     severity
 }
@@ -264,7 +265,7 @@ fn number_type(table: &mut Table<'_>, diagnostics: &mut Diagnostics) -> Option<N
     let number = NumberType::ALL.into_iter().find(|number| number.as_str() == word);
     if number.is_none() {
         let known = NumberType::ALL.map(NumberType::as_str);
-        diagnostics.note(line, format!("`{word}` is not a numeric type{}", nearest(word, &known)));
+        diagnostics.report(line, format!("`{word}` is not a numeric type{}", nearest(word, &known)));
     }
     number
 }
@@ -280,7 +281,7 @@ fn read_preference(table: &mut Table<'_>, diagnostics: &mut Diagnostics) -> Opti
         "secondaryPreferred" => Some(ReadPreference::SecondaryPreferred { options }),
         "nearest" => Some(ReadPreference::Nearest { options }),
         _ => {
-            diagnostics.note(line, format!("`{word}` is not a read preference{}", nearest(word, &KNOWN)));
+            diagnostics.report(line, format!("`{word}` is not a read preference{}", nearest(word, &KNOWN)));
             None
         }
     }
@@ -298,11 +299,11 @@ fn duration(
         Ok(_) => {
             let (least, most) = (humantime::format_duration(least), humantime::format_duration(most));
             diagnostics
-                .note(line, format!("`{key}` of {} is out of range: use {least} to {most}", table.name));
+                .report(line, format!("`{key}` of {} is out of range: use {least} to {most}", table.name));
             None
         }
         Err(_) => {
-            diagnostics.note(
+            diagnostics.report(
                 line,
                 format!("`{key}` of {} must be a duration with a unit, as in 30s or 5m", table.name),
             );
@@ -314,7 +315,7 @@ fn duration(
 fn database(table: &mut Table<'_>, diagnostics: &mut Diagnostics) -> Option<String> {
     let (line, name) = table.text("database", diagnostics)?;
     if name.is_empty() || name.len() > 63 || name.contains(['/', '\\', '.', ' ', '"', '$', '\0']) {
-        diagnostics.note(
+        diagnostics.report(
             line,
             format!("{name:?} is not a valid database name: use 1 to 63 bytes, none of / \\ . \" $ or space"),
         );
@@ -326,7 +327,7 @@ fn database(table: &mut Table<'_>, diagnostics: &mut Diagnostics) -> Option<Stri
 fn collection(key: &'static str, table: &mut Table<'_>, diagnostics: &mut Diagnostics) -> Option<String> {
     let (line, name) = table.text(key, diagnostics)?;
     if name.is_empty() || name.contains(['$', '\0']) {
-        diagnostics.note(line, format!("{name:?} is not a valid collection name"));
+        diagnostics.report(line, format!("{name:?} is not a valid collection name"));
         return None;
     }
     Some(name.to_owned())
@@ -336,14 +337,14 @@ fn collection(key: &'static str, table: &mut Table<'_>, diagnostics: &mut Diagno
 fn collation(table: &mut Table<'_>, diagnostics: &mut Diagnostics) -> Option<Document> {
     let (line, document) = table.document("collation", diagnostics)?;
     if table.has("derived") {
-        diagnostics.note(line, format!("{} has `derived`, which does not support `collation`", table.name));
+        diagnostics.report(line, format!("{} has `derived`, which does not support `collation`", table.name));
         return None;
     }
     match deserialize_from_document::<Collation>(document.clone()) {
         Ok(_) => Some(document),
         Err(error) => {
             let why = error.message.unwrap_or_default();
-            diagnostics.note(
+            diagnostics.report(
                 line,
                 format!(
                     "`collation` of {} is invalid; write it as in '{{ \"locale\": \"en\", \"strength\": 2 }}': {why}",
@@ -365,7 +366,7 @@ fn is_path(path: &str, line: usize, key: &str, diagnostics: &mut Diagnostics) ->
     let legal =
         path.split('.').all(|part| !part.is_empty() && !part.starts_with('$') && !part.contains('\0'));
     if !legal {
-        diagnostics.note(
+        diagnostics.report(
             line,
             format!(
                 "{path:?} in `{key}` is not a field path: write it as in clientId or customer.name, without $"

@@ -55,9 +55,10 @@ fn expression_into(expression: &Bson, paths: &mut Vec<String>) {
 pub(crate) fn paths(expression: &Bson) -> Vec<String> {
     fn into(expression: &Bson, found: &mut Vec<String>) {
         match expression {
-            Bson::String(_) => {
-                add(Path::of(expression).filter(|path| path.field().is_some()).map(|path| path.name()), found)
-            }
+            Bson::String(_) => add(
+                Path::parse(expression).filter(|path| path.field().is_some()).map(|path| path.name()),
+                found,
+            ),
             Bson::Array(elements) => elements.iter().for_each(|element| into(element, found)),
             Bson::Document(document) if document.contains_key("$literal") => {}
             Bson::Document(document) => document.values().for_each(|value| into(value, found)),

@@ -45,17 +45,17 @@ impl Checks {
     pub fn parse(text: &str) -> Result<Self, FileError> {
         let lines = Lines::new(text);
         let root = DeTable::parse(text).map_err(|error| {
-            let line = error.span().map_or(1, |span| lines.of(span.start));
+            let line = error.span().map_or(1, |span| lines.line_at(span.start));
             FileError(vec![Diagnostic { line, message: escape_line(error.message()).into_owned() }])
         })?;
         let mut diagnostics = Diagnostics::default();
         let checks = file(Table::root(root.get_ref(), &lines), &mut diagnostics);
         if checks.is_empty() && diagnostics.0.is_empty() {
             diagnostics
-                .note(1, "the file has no [[check]]: add one, because a run without checks would look like correct data");
+                .report(1, "the file has no [[check]]: add one, because a run without checks would look like correct data");
         }
         if checks.len() > MAX_CHECKS {
-            diagnostics.note(
+            diagnostics.report(
                 1,
                 format!(
                     "the file has {} checks, more than the {MAX_CHECKS} that are allowed: split it",
@@ -112,7 +112,7 @@ fn file(mut root: Table<'_>, diagnostics: &mut Diagnostics) -> Vec<Check> {
         let line = table.line();
         if let Some(check) = check::read(table, &defaults, diagnostics) {
             if checks.iter().any(|other| other.name == check.name) {
-                diagnostics.note(
+                diagnostics.report(
                     line,
                     format!("a second check has the name `{}`: names must be unique", check.name),
                 );
@@ -163,7 +163,7 @@ pub struct Diagnostic {
 pub(crate) struct Diagnostics(Vec<Diagnostic>);
 
 impl Diagnostics {
-    pub(crate) fn note(&mut self, line: usize, message: impl Into<String>) {
+    pub(crate) fn report(&mut self, line: usize, message: impl Into<String>) {
         // The message may repeat a key or a value of the file, which a program may have written from arbitrary input.
         self.0.push(Diagnostic { line, message: escape_line(&message.into()).into_owned() });
     }

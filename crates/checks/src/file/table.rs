@@ -18,7 +18,7 @@ impl Lines {
         Self(text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(offset, _)| offset).collect())
     }
 
-    pub(crate) fn of(&self, offset: usize) -> usize {
+    pub(crate) fn line_at(&self, offset: usize) -> usize {
         self.0.partition_point(|end| *end < offset) + 1
     }
 }
@@ -70,7 +70,7 @@ impl<'a> Table<'a> {
     fn get(&mut self, key: &'static str) -> Option<At<&'a DeValue<'a>>> {
         self.known.insert(key);
         let (_, value) = self.entries.iter().find(|(name, _)| name.get_ref() == key)?;
-        Some((self.lines.of(value.span().start), value.get_ref()))
+        Some((self.lines.line_at(value.span().start), value.get_ref()))
     }
 
     fn sub(&self, name: String, line: usize, entries: &'a DeTable<'a>) -> Table<'a> {
@@ -85,12 +85,12 @@ impl<'a> Table<'a> {
         value: &DeValue<'_>,
         diagnostics: &mut Diagnostics,
     ) {
-        diagnostics.note(line, format!("`{key}` of {} must be {wanted}, not {}", self.name, kind(value)));
+        diagnostics.report(line, format!("`{key}` of {} must be {wanted}, not {}", self.name, kind(value)));
     }
 
     /// Reports a required key that is missing.
     pub(crate) fn lacks(&self, key: &str, hint: &str, diagnostics: &mut Diagnostics) {
-        diagnostics.note(self.line, format!("{} lacks `{key}`{hint}", self.name));
+        diagnostics.report(self.line, format!("{} lacks `{key}`{hint}", self.name));
     }
 
     // ===== Values =====
@@ -118,7 +118,7 @@ impl<'a> Table<'a> {
         };
         let mut tables = Vec::new();
         for element in elements.iter() {
-            let line = self.lines.of(element.span().start);
+            let line = self.lines.line_at(element.span().start);
             match element.get_ref() {
                 DeValue::Table(entries) => tables.push(self.sub(format!("this [[{key}]]"), line, entries)),
                 other => self.invalid(key, line, &format!("written as [[{key}]]"), other, diagnostics),
@@ -176,7 +176,7 @@ impl<'a> Table<'a> {
         };
         let mut texts = Vec::new();
         for element in elements.iter() {
-            let line = self.lines.of(element.span().start);
+            let line = self.lines.line_at(element.span().start);
             match element.get_ref() {
                 DeValue::String(text) => texts.push((line, text.as_ref().to_owned())),
                 other => {
@@ -205,7 +205,7 @@ impl<'a> Table<'a> {
         match serde_json::from_str::<Bson>(text) {
             Ok(bson) => Some((line, bson)),
             Err(error) => {
-                diagnostics.note(
+                diagnostics.report(
                     line,
                     format!("`{key}` of {} is not valid Extended JSON: {}", self.name, json_error(&error)),
                 );
@@ -223,7 +223,7 @@ impl<'a> Table<'a> {
             (line, Bson::Document(document)) => Some((line, document)),
             (line, _) => {
                 diagnostics
-                    .note(line, format!("`{key}` of {} must be a filter: a document in braces", self.name));
+                    .report(line, format!("`{key}` of {} must be a filter: a document in braces", self.name));
                 None
             }
         }
@@ -246,7 +246,7 @@ impl<'a> Table<'a> {
             _ => None,
         };
         if stages.is_none() {
-            diagnostics.note(
+            diagnostics.report(
                 line,
                 format!("`{key}` of {} must be a list of stages, each with one operator: [ {{ \"$match\": … }}, … ]", self.name),
             );
@@ -261,9 +261,9 @@ impl<'a> Table<'a> {
         let known: Vec<_> = self.known.iter().copied().collect();
         for (key, _) in self.entries.iter().filter(|(key, _)| !self.known.contains(key.get_ref().as_ref())) {
             let key: &Spanned<_> = key;
-            let line = self.lines.of(key.span().start);
+            let line = self.lines.line_at(key.span().start);
             let name = key.get_ref();
-            diagnostics.note(line, format!("{} has no key `{name}`{}", self.name, nearest(name, &known)));
+            diagnostics.report(line, format!("{} has no key `{name}`{}", self.name, nearest(name, &known)));
         }
     }
 }

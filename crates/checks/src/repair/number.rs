@@ -32,7 +32,7 @@ impl Number {
     }
 
     /// Converts a number of any type. A double is a whole number, or the shortest decimal that represents it.
-    pub(crate) fn of(value: &Bson) -> Option<Self> {
+    pub(crate) fn from_bson(value: &Bson) -> Option<Self> {
         match value {
             Bson::Int32(number) => Some(Self::from(i64::from(*number))),
             Bson::Int64(number) => Some(Self::from(*number)),
@@ -137,11 +137,11 @@ impl Sum<'_> {
     /// The value in the type of the field, or the reason why there is none.
     pub(crate) fn fitted(self) -> Result<Bson, String> {
         let not_finite = || "the sum is not a finite number".to_owned();
-        if Number::of(self.expected).is_none() {
+        if Number::from_bson(self.expected).is_none() {
             let is_number = type_of(self.expected).is_some();
             return if is_number { Err(not_finite()) } else { self.same_type() };
         }
-        let exact = self.exact.and_then(Number::of).ok_or_else(not_finite)?;
+        let exact = self.exact.and_then(Number::from_bson).ok_or_else(not_finite)?;
         if let Some(Bson::MinKey | Bson::MaxKey | Bson::DbPointer(_)) = self.actual {
             // The driver writes these types as documents.
             return Err("an undo could not restore the present value of the field".to_owned());
@@ -191,7 +191,7 @@ impl Sum<'_> {
     fn double(self, exact: Number) -> Result<Bson, String> {
         let double = exact.double();
         let off = double.abs() * f64::EPSILON;
-        let same = Number::of(&double.into()) == Some(exact);
+        let same = Number::from_bson(&double.into()) == Some(exact);
         let read_back = same && (exact.digits() <= f64::DIGITS as usize || exact.exponent >= 0);
         if !read_back && self.tolerance.is_none_or(|tolerance| off > tolerance) {
             return Err(format!(

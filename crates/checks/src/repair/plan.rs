@@ -240,7 +240,7 @@ impl Step {
     fn refuse_empty(&mut self) {
         let is_nothing = match &self.actual {
             None | Some(Bson::Null | Bson::Undefined) => true,
-            Some(actual) => Number::of(actual).is_some_and(|number| number == Number::ZERO),
+            Some(actual) => Number::from_bson(actual).is_some_and(|number| number == Number::ZERO),
         };
         if self.is_empty && !is_nothing && self.is_possible() {
             self.repair = Repair::Impossible(

@@ -4,8 +4,8 @@ use mongodb::bson::{Bson, doc};
 
 use crate::strict::path::Path;
 use crate::strict::{
-    Place, all, among, bound, cond, finding, is_number, named, not, of, operands, operator, switch, switched,
-    then, why,
+    Place, all, among, analyze, bound, cond, finding, is_number, named, not, operands, operator, switch,
+    switched, then, why,
 };
 
 /// Operators that compute a number from numbers, besides `$add` and `$subtract`, which also accept dates.
@@ -52,7 +52,7 @@ pub(crate) fn sum(argument: &Bson, place: Place) -> Vec<Bson> {
 
 /// The findings of the only operand of a sum, which is a list of numbers.
 fn summands(list: &Bson, place: Place) -> Vec<Bson> {
-    if let Some(path) = Path::of(list) {
+    if let Some(path) = Path::parse(list) {
         return vec![path.numbers(place.limits, None)];
     }
     let Some((name, argument)) = operator(list) else { return summed_values(list, place) };
@@ -67,11 +67,11 @@ fn summands(list: &Bson, place: Place) -> Vec<Bson> {
         "$cond" => {
             let Some([condition, yes, no]) = cond(argument) else { return Vec::new() };
             let [yes, no] = [yes, no].map(|branch| all(default_or_summands(branch, place)));
-            then(of(condition, place.plain()), Some(doc! {"$cond": [condition, yes, no]}.into()))
+            then(analyze(condition, place.plain()), Some(doc! {"$cond": [condition, yes, no]}.into()))
         }
         "$switch" => {
             let Some((branches, default)) = switch(argument) else { return Vec::new() };
-            let cases = branches.iter().flat_map(|(case, _)| of(case, place.plain())).collect();
+            let cases = branches.iter().flat_map(|(case, _)| analyze(case, place.plain())).collect();
             let found = branches
                 .iter()
                 .map(|(case, then)| ((*case).clone(), all(default_or_summands(then, place))))
@@ -81,7 +81,7 @@ fn summands(list: &Bson, place: Place) -> Vec<Bson> {
         }
         "$let" => {
             let Some((vars, inner)) = bound(argument) else { return Vec::new() };
-            let first = vars.values().flat_map(|value| of(value, place.plain())).collect();
+            let first = vars.values().flat_map(|value| analyze(value, place.plain())).collect();
             let inner = all(summands(inner, place));
             then(first, Some(doc! {"$let": {"vars": vars, "in": inner}}.into()))
         }
@@ -91,18 +91,18 @@ fn summands(list: &Bson, place: Place) -> Vec<Bson> {
 
 /// The findings of the fallback for a missing list: a number or an empty list in the check.
 fn default_or_summands(branch: &Bson, place: Place) -> Vec<Bson> {
-    if is_numeric(branch) { of(branch, place) } else { summands(branch, place) }
+    if is_numeric(branch) { analyze(branch, place) } else { summands(branch, place) }
 }
 
 /// The findings of a list that may be missing, because the expression provides a fallback.
 fn if_null(first: &Bson, default: &Bson, place: Place) -> Vec<Bson> {
     let default = all(default_or_summands(default, place));
-    if let Some(path) = Path::of(first) {
+    if let Some(path) = Path::parse(first) {
         return vec![path.numbers(place.limits, Some(default))];
     }
     let is_null = doc! {"$eq": [{"$ifNull": [first, Bson::Null]}, Bson::Null]};
     let values = all(summed_values(first, place));
-    then(of(first, place), Some(doc! {"$cond": [is_null, default, values]}.into()))
+    then(analyze(first, place), Some(doc! {"$cond": [is_null, default, values]}.into()))
 }
 
 /// The findings of any other operand, from the value that it returns.
@@ -116,13 +116,13 @@ fn summed_values(list: &Bson, place: Place) -> Vec<Bson> {
     let evaluated = doc! {"$cond": [
         {"$isArray": [&value]}, among(&value, "$$txnscopeE", &name, place.limits), no_list,
     ]};
-    then(of(list, place), Some(doc! {"$let": {"vars": {"txnscopeV": list}, "in": evaluated}}.into()))
+    then(analyze(list, place), Some(doc! {"$let": {"vars": {"txnscopeV": list}, "in": evaluated}}.into()))
 }
 
 /// The findings of an operand that must be a number or, where dates are added, a date. None if it can be nothing
 /// else.
 pub(crate) fn operand(part: &Bson, place: Place, dates: bool) -> Option<Bson> {
-    let first = of(part, place);
+    let first = analyze(part, place);
     let second = (!is_numeric(part)).then(|| {
         let value = Bson::from("$$txnscopeV");
         let mut good = is_number(&value, place.limits);
@@ -151,15 +151,15 @@ pub(crate) fn conversion(operator: &str, argument: &Bson, place: Place) -> Vec<B
         doc! {"$convert": {"input": "$$txnscopeV", "to": to, "onError": Bson::Null, "onNull": Bson::Null}};
     let invalid = finding(&named(input), "cannot be converted", &"$$txnscopeV".into());
     let evaluated = doc! {"$cond": [{"$eq": [converted, Bson::Null]}, [invalid], []]};
-    then(of(input, place), Some(doc! {"$let": {"vars": {"txnscopeV": *input}, "in": evaluated}}.into()))
+    then(analyze(input, place), Some(doc! {"$let": {"vars": {"txnscopeV": *input}, "in": evaluated}}.into()))
 }
 
 /// The findings of a comparison: NaN is less than every number, so it would select a branch.
 pub(crate) fn comparison(argument: &Bson, place: Place) -> Vec<Bson> {
     let mut found = Vec::new();
     for part in operands(argument) {
-        let first = of(part, place.plain());
-        let is_constant = operator(part).is_none() && Path::of(part).is_none();
+        let first = analyze(part, place.plain());
+        let is_constant = operator(part).is_none() && Path::parse(part).is_none();
         let second = (!is_constant).then(|| {
             let invalid = finding(&named(part), "is not a number", &"$$txnscopeV".into());
             let evaluated = doc! {"$cond": [{"$eq": ["$$txnscopeV", f64::NAN]}, [invalid], []]};

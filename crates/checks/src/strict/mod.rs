@@ -43,7 +43,7 @@ impl Place {
 
 /// An expression that returns the non-numeric parts of an expression.
 pub(crate) fn findings(expression: &Bson, limits: Limits) -> Bson {
-    all(of(expression, Place { limits, summed: false }))
+    all(analyze(expression, Place { limits, summed: false }))
 }
 
 /// The findings of an expression that must itself be a number: the operand of an accumulator `$sum`.
@@ -119,7 +119,7 @@ fn among(list: &Bson, element: &str, path: &str, limits: Limits) -> Bson {
 
 /// The name of an expression in messages.
 fn named(expression: &Bson) -> String {
-    if let Some(path) = Path::of(expression) {
+    if let Some(path) = Path::parse(expression) {
         return path.name();
     }
     let text = serde_json::to_string(expression).unwrap_or_default();
@@ -174,14 +174,16 @@ pub(crate) fn switched(branches: Vec<(Bson, Bson)>, default: Option<Bson>) -> Bs
     doc! {"$switch": switch}.into()
 }
 
-fn of(expression: &Bson, place: Place) -> Vec<Bson> {
+fn analyze(expression: &Bson, place: Place) -> Vec<Bson> {
     if let Some((operator, argument)) = operator(expression) {
         return of_operator(operator, argument, place);
     }
     match expression {
-        Bson::Document(document) => document.values().flat_map(|value| of(value, place.plain())).collect(),
-        Bson::Array(elements) => elements.iter().flat_map(|element| of(element, place)).collect(),
-        _ if place.summed => Path::of(expression).and_then(|path| path.skipped()).into_iter().collect(),
+        Bson::Document(document) => {
+            document.values().flat_map(|value| analyze(value, place.plain())).collect()
+        }
+        Bson::Array(elements) => elements.iter().flat_map(|element| analyze(element, place)).collect(),
+        _ if place.summed => Path::parse(expression).and_then(|path| path.skipped()).into_iter().collect(),
         _ => Vec::new(),
     }
 }
@@ -205,7 +207,7 @@ fn of_operator(operator: &str, argument: &Bson, place: Place) -> Vec<Bson> {
         "$map" => of_each(argument, "in", place, place),
         "$filter" => of_each(argument, "cond", place, place.plain()),
         "$reduce" => of_reduce(argument, place),
-        "$concatArrays" | "$slice" | "$reverseArray" => of(argument, place),
+        "$concatArrays" | "$slice" | "$reverseArray" => analyze(argument, place),
         _ => of_any(argument, place),
     }
 }
@@ -214,27 +216,27 @@ fn of_operator(operator: &str, argument: &Bson, place: Place) -> Vec<Bson> {
 fn of_any(argument: &Bson, place: Place) -> Vec<Bson> {
     match argument {
         Bson::Document(document) if operator(argument).is_none() => {
-            document.values().flat_map(|value| of(value, place.plain())).collect()
+            document.values().flat_map(|value| analyze(value, place.plain())).collect()
         }
-        other => of(other, place.plain()),
+        other => analyze(other, place.plain()),
     }
 }
 
 fn of_cond(argument: &Bson, place: Place) -> Vec<Bson> {
     let Some([condition, yes, no]) = cond(argument) else { return Vec::new() };
-    let branches = [of(yes, place), of(no, place)];
+    let branches = [analyze(yes, place), analyze(no, place)];
     let second = branches.iter().any(|branch| !branch.is_empty()).then(|| {
         let [yes, no] = branches.map(all);
         doc! {"$cond": [condition, yes, no]}.into()
     });
-    then(of(condition, place.plain()), second)
+    then(analyze(condition, place.plain()), second)
 }
 
 fn of_switch(argument: &Bson, place: Place) -> Vec<Bson> {
     let Some((branches, default)) = switch(argument) else { return Vec::new() };
-    let cases: Vec<_> = branches.iter().flat_map(|(case, _)| of(case, place.plain())).collect();
-    let found: Vec<_> = branches.iter().map(|(case, then)| ((*case).clone(), of(then, place))).collect();
-    let default = default.map(|default| of(default, place)).unwrap_or_default();
+    let cases: Vec<_> = branches.iter().flat_map(|(case, _)| analyze(case, place.plain())).collect();
+    let found: Vec<_> = branches.iter().map(|(case, then)| ((*case).clone(), analyze(then, place))).collect();
+    let default = default.map(|default| analyze(default, place)).unwrap_or_default();
     if found.iter().all(|(_, list)| list.is_empty()) && default.is_empty() {
         return cases;
     }
@@ -245,19 +247,19 @@ fn of_switch(argument: &Bson, place: Place) -> Vec<Bson> {
 fn of_if_null(argument: &Bson, place: Place) -> Vec<Bson> {
     let operands = operands(argument);
     let Some((first, rest)) = operands.split_first() else { return Vec::new() };
-    let others: Vec<_> = rest.iter().flat_map(|other| of(other, place)).collect();
+    let others: Vec<_> = rest.iter().flat_map(|other| analyze(other, place)).collect();
     let others = (!others.is_empty()).then(|| {
         let is_null = doc! {"$eq": [{"$ifNull": [*first, Bson::Null]}, Bson::Null]};
         doc! {"$cond": [is_null, all(others), []]}.into()
     });
-    then(of(first, place), others)
+    then(analyze(first, place), others)
 }
 
 fn of_let(argument: &Bson, place: Place) -> Vec<Bson> {
     let Some((vars, inner)) = bound(argument) else { return Vec::new() };
-    let inner = of(inner, place);
+    let inner = analyze(inner, place);
     let second = (!inner.is_empty()).then(|| doc! {"$let": {"vars": vars, "in": all(inner)}}.into());
-    then(vars.values().flat_map(|value| of(value, place.plain())).collect(), second)
+    then(vars.values().flat_map(|value| analyze(value, place.plain())).collect(), second)
 }
 
 /// The variables of a `$let`, and its inner expression.
@@ -271,8 +273,8 @@ fn of_each(argument: &Bson, key: &str, input_place: Place, place: Place) -> Vec<
     let Some(argument) = argument.as_document() else { return Vec::new() };
     let (Some(input), Some(inner)) = (argument.get("input"), argument.get(key)) else { return Vec::new() };
     let name = argument.get_str("as").unwrap_or("this");
-    let mut found = then(of(input, input_place), Some(arithmetic::list(input)));
-    if let Some(inner) = each(input, name, of(inner, place)) {
+    let mut found = then(analyze(input, input_place), Some(arithmetic::list(input)));
+    if let Some(inner) = each(input, name, analyze(inner, place)) {
         found = then(found, Some(inner));
     }
     found
@@ -282,12 +284,12 @@ fn of_reduce(argument: &Bson, place: Place) -> Vec<Bson> {
     let Some(argument) = argument.as_document() else { return Vec::new() };
     let (Some(input), Some(inner)) = (argument.get("input"), argument.get("in")) else { return Vec::new() };
     // A fold over a path is a sum in another form: values that the path skips would be left out.
-    let mut found = of(input, place.summed());
-    found.extend(argument.get("initialValue").map(|value| of(value, place.plain())).unwrap_or_default());
+    let mut found = analyze(input, place.summed());
+    found.extend(argument.get("initialValue").map(|value| analyze(value, place.plain())).unwrap_or_default());
     found = then(found, Some(arithmetic::list(input)));
     // Findings that depend on the accumulated value cannot be computed outside of the fold; null or NaN there lasts
     // until its end.
-    let inner = of(inner, place).into_iter().filter(|list| !mentions(list, "$$value")).collect();
+    let inner = analyze(inner, place).into_iter().filter(|list| !mentions(list, "$$value")).collect();
     match each(input, "this", inner) {
         Some(inner) => then(found, Some(inner)),
         None => found,

@@ -16,7 +16,7 @@ pub(crate) struct Path {
 
 impl Path {
     /// Parses an expression that is a path.
-    pub(crate) fn of(expression: &Bson) -> Option<Self> {
+    pub(crate) fn parse(expression: &Bson) -> Option<Self> {
         let text = expression.as_str()?;
         let text = ["$$ROOT.", "$$CURRENT."]
             .iter()

@@ -52,7 +52,7 @@ impl Serving {
         Self { address, stop, task: tokio::spawn(connections.serve(listener)), came, go }
     }
 
-    async fn says(&self, text: &str) -> TcpStream {
+    async fn send_text(&self, text: &str) -> TcpStream {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         stream.write_all(text.as_bytes()).await.unwrap();
         stream
@@ -60,13 +60,13 @@ impl Serving {
 
     /// A request that is being handled.
     async fn waits(&self) -> TcpStream {
-        let stream = self.says("POST /wait HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n").await;
+        let stream = self.send_text("POST /wait HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n").await;
         timeout(wait::LIMIT, self.came.notified()).await.expect("the request must arrive");
         stream
     }
 
     async fn answers(&self) {
-        let mut stream = self.says("GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+        let mut stream = self.send_text("GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
         let answer = rest(&mut stream).await;
         assert!(answer.ends_with("127.0.0.1"), "{answer}");
     }
@@ -97,9 +97,9 @@ async fn slow_head_and_idle_connection_are_closed() {
     let serving = Serving::start(100, Deadlines { head: SOON, ..ENDLESS }).await;
     let mut slow = Vec::new();
     for head in HEADS {
-        slow.push(serving.says(head).await);
+        slow.push(serving.send_text(head).await);
     }
-    let mut kept = serving.says("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let mut kept = serving.send_text("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
     until_answered(&mut kept).await;
     slow.push(kept);
     serving.answers().await;
@@ -112,11 +112,11 @@ async fn slow_head_and_idle_connection_are_closed() {
 #[tokio::test]
 async fn longest_idle_connection_is_evicted_for_new_one() {
     let serving = Serving::start(3, ENDLESS).await;
-    let mut used = serving.says("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let mut used = serving.send_text("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
     until_answered(&mut used).await;
     let mut idle = Vec::new();
     for _ in 0..20 {
-        idle.push(serving.says("GET").await);
+        idle.push(serving.send_text("GET").await);
     }
     serving.answers().await;
     // The most recent connections may still be open, all others must be closed.
@@ -143,7 +143,7 @@ async fn active_connection_is_not_evicted() {
 #[tokio::test]
 async fn client_that_reads_nothing_is_disconnected() {
     let serving = Serving::start(1, Deadlines { answer: SOON, ..ENDLESS }).await;
-    let mut stuck = serving.says("GET /much HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let mut stuck = serving.send_text("GET /much HTTP/1.1\r\nhost: x\r\n\r\n").await;
     until_answered(&mut stuck).await;
     // The only connection has an active request, and no idle connection can be evicted.
     serving.answers().await;
@@ -158,7 +158,7 @@ async fn client_that_reads_nothing_is_disconnected() {
 #[tokio::test]
 async fn client_that_reads_slowly_is_disconnected() {
     let serving = Serving::start(1, Deadlines { answer: SOON, ..ENDLESS }).await;
-    let mut slow = serving.says("GET /much HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let mut slow = serving.send_text("GET /much HTTP/1.1\r\nhost: x\r\n\r\n").await;
     let trickle = async {
         let mut piece = vec![0; 64 << 10];
         while let Ok(1..) = slow.read(&mut piece).await {
@@ -176,9 +176,9 @@ async fn shutdown_answers_received_requests_only() {
     let serving = Serving::start(100, ENDLESS).await;
     let mut others = Vec::new();
     for head in HEADS {
-        others.push(serving.says(head).await);
+        others.push(serving.send_text(head).await);
     }
-    let mut kept = serving.says("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let mut kept = serving.send_text("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
     until_answered(&mut kept).await;
     others.push(kept);
     let mut asked = serving.waits().await;
@@ -195,7 +195,7 @@ async fn shutdown_answers_received_requests_only() {
 #[tokio::test]
 async fn client_that_reads_nothing_does_not_block_shutdown() {
     let serving = Serving::start(100, Deadlines { last_response: SOON, ..ENDLESS }).await;
-    let mut stuck = serving.says("GET /much HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let mut stuck = serving.send_text("GET /much HTTP/1.1\r\nhost: x\r\n\r\n").await;
     until_answered(&mut stuck).await;
     serving.ends().await;
 }

@@ -71,13 +71,13 @@ async fn audit_shows_non_numeric_part_of_a_balance() {
 async fn audit_fails_on_misspelled_paths_of_both_sides() {
     let money = Money::start().await;
     money.fill("gl", &[line(5, 0), line(0, 4)]).await;
-    let misspelt = check_of("gl", &balance("\"$debits\"", "\"$credits\"", ""));
-    assert!(matches!(money.audit(&misspelt).await, CheckResult::Violated { .. }));
+    let misspelled = check_of("gl", &balance("\"$debits\"", "\"$credits\"", ""));
+    assert!(matches!(money.audit(&misspelled).await, CheckResult::Violated { .. }));
     let group = check_of("gl", &balance("\"$debit\"", "\"$credit\"", "\"$currency\""));
     assert!(matches!(money.audit(&group).await, CheckResult::Violated { .. }));
     let optional = |side: &str| format!("{{ \"$ifNull\": [ \"${side}\", 0 ] }}");
-    let misspelt = check_of("gl", &balance(&optional("debits"), &optional("credits"), ""));
-    let CheckResult::Failed(failure) = money.audit(&misspelt).await else { panic!("it is not blind") };
+    let misspelled = check_of("gl", &balance(&optional("debits"), &optional("credits"), ""));
+    let CheckResult::Failed(failure) = money.audit(&misspelled).await else { panic!("it is not blind") };
     assert_eq!(failure.reason, Reason::InvalidQuery);
     assert!(failure.message.contains("no document of gl has the field debits that is compared"), "{failure}");
     // The filters of both sides match nothing.

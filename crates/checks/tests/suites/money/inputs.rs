@@ -20,8 +20,8 @@ async fn repair_rejects_missing_inputs_collection() {
     // A misspelled name, or one in another case.
     money.fill("Lines", &[doc! {"account": 1, "amount": 500_i64}]).await;
     money.refuses(&check(LINES), Reason::CollectionMissing, "did you mean Lines?").await;
-    let misspelt = check_of("acounts", LINES);
-    money.refuses(&misspelt, Reason::CollectionMissing, "there is no collection acounts in d").await;
+    let misspelled = check_of("acounts", LINES);
+    money.refuses(&misspelled, Reason::CollectionMissing, "there is no collection acounts in d").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -153,10 +153,10 @@ async fn audit_and_repair_reject_filter_on_misspelled_field() {
     let drifted = doc! {"_id": 1, "balance": 7_i64, "status": "open", "in": &amounts[..], "out": none};
     money.fill("accounts", &[drifted]).await;
     let rule = |filter: &str| EMBEDDED.replace("field =", &format!("where = '{filter}'\nfield ="));
-    let misspelt = check(&rule(r#"{ "state": "open" }"#));
+    let misspelled = check(&rule(r#"{ "state": "open" }"#));
     money
         .refuses(
-            &misspelt,
+            &misspelled,
             Reason::InvalidQuery,
             "no document of accounts has the field state of its `where`",
         )
