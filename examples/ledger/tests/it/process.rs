@@ -42,10 +42,10 @@ fn usage_error_exits_with_two() -> Result<()> {
         (&[uri, "--nonsense"], &[TOKEN], "--nonsense"),
         (&[uri, "--web.listen-address=nowhere"], &[TOKEN], "--web.listen-address"),
         (&[uri, "--transaction.deadline=10"], &[TOKEN], "such as in 10s"),
-        (&[uri, "--mongodb.database=admin"], &[TOKEN], "belong to MongoDB itself"),
+        (&[uri, "--mongodb.database=admin"], &[TOKEN], "are reserved for MongoDB"),
         (&[uri, "--log.level=loud"], &[TOKEN], "--log.level"),
-        (&["--mongodb.uri=nonsense"], &[TOKEN], "not a MongoDB URI"),
-        (&["--mongodb.uri="], &[TOKEN], "not a MongoDB URI"),
+        (&["--mongodb.uri=nonsense"], &[TOKEN], "invalid MongoDB URI"),
+        (&["--mongodb.uri="], &[TOKEN], "invalid MongoDB URI"),
     ] {
         let text = refused(arguments, environment, 2)?;
         ensure!(text.contains(about), "{arguments:?} {environment:?}: {text}");

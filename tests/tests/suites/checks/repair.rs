@@ -189,7 +189,7 @@ async fn document_changed_since_plan_is_not_repaired() {
 async fn unrepairable_document_is_not_written() {
     let fixtures = Fixtures::make(1).await;
     let refused = plan(&fixtures.client, &check("bank_account_overdrawn"), &[], 1).await.unwrap_err();
-    assert!(refused.message.contains("only a derived field"), "{refused}");
+    assert!(refused.message.contains("only a check with `derived`"), "{refused}");
 
     let text = r#"
         [[check]]
