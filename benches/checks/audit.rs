@@ -1,5 +1,5 @@
-//! Running the checks as `txnscope audit` does, in a process of its own whose memory can be told from that of the
-//! benchmark.
+//! Runs the checks as `txnscope audit` does, in a separate process, so that its memory can be distinguished from that
+//! of the benchmark.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -10,22 +10,22 @@ use mongodb::Client;
 use mongodb::bson::doc;
 use serde_json::{Value, json};
 use tokio::process::Command;
-use txnscope_checks::{Checks, Sample, Verdict, run};
+use txnscope_checks::{CheckResult, Checks, SampleOptions, run};
 
 use crate::data::grouped;
 
-/// What one check took.
+/// The time of one check.
 #[derive(Debug)]
 pub(crate) struct Timed {
     check: String,
     documents: Option<u64>,
     took: f64,
     cpu: f64,
-    /// Why it could not say.
+    /// The reason why the check failed.
     failed: Option<String>,
 }
 
-/// Runs them, and prints one line of JSON for each, and one for the process.
+/// Runs the checks, and prints one line of JSON for each, and one for the process.
 pub(crate) async fn audit(uri: &str, max_time: Duration) -> Result<()> {
     let path = testkit::workspace().join("examples/ledger/checks.toml");
     let checks = Checks::parse(&std::fs::read_to_string(path)?)?;
@@ -36,17 +36,17 @@ pub(crate) async fn audit(uri: &str, max_time: Duration) -> Result<()> {
         let mut check = check.clone();
         check.max_time = max_time;
         let before = on_processor(mongod)?;
-        let report = run(&client, &check, Sample { most: 20, full: false }).await;
-        let failed = match &report.verdict {
-            Verdict::Clean { .. } => None,
-            Verdict::Violated { count, sample, .. } => {
+        let report = run(&client, &check, SampleOptions { limit: 20, full_documents: false }).await;
+        let failed = match &report.result {
+            CheckResult::Clean { .. } => None,
+            CheckResult::Violated { count, sample, .. } => {
                 Some(format!("{count} violations: {:?}", sample.first()))
             }
-            Verdict::Failed(failure) => Some(failure.reason.as_str().to_owned()),
+            CheckResult::Failed(failure) => Some(failure.reason.as_str().to_owned()),
         };
         let line = json!({
             "check": check.name,
-            "documents": report.verdict.documents(),
+            "documents": report.result.documents(),
             "took": report.took.as_secs_f64(),
             "cpu": (on_processor(mongod)? - before) / 1e3,
             "failed": failed,
@@ -58,7 +58,7 @@ pub(crate) async fn audit(uri: &str, max_time: Duration) -> Result<()> {
     Ok(())
 }
 
-/// Runs this program again for the checks alone. Returns what each took, and the most memory that it had, in MB.
+/// Runs this program again for the checks alone. Returns the time of each, and the peak memory in MB.
 pub(crate) async fn in_a_process(uri: &str, max_time: Duration) -> Result<(Vec<Timed>, f64)> {
     let max_time = humantime::format_duration(max_time).to_string();
     let output = Command::new(std::env::current_exe()?)
@@ -88,11 +88,11 @@ pub(crate) async fn in_a_process(uri: &str, max_time: Duration) -> Result<(Vec<T
 }
 
 impl Timed {
-    /// Of the table.
+    /// A row of the table.
     pub(crate) fn row(&self) -> String {
         let Self { check, documents, took, cpu, failed } = self;
         let documents = documents.unwrap_or(0);
-        #[allow(clippy::cast_precision_loss, reason = "a rate for people")]
+        #[allow(clippy::cast_precision_loss, reason = "a rate that is printed")]
         let rate = match failed {
             Some(why) => format!("**{why}**"),
             None => format!("{:.0} k", documents as f64 / took / 1e3),

@@ -1,4 +1,4 @@
-//! A ledger's data in bulk: right in every respect, and written past the ledger, which would take days.
+//! Generates a large amount of valid ledger data directly in the database, because the ledger would take days.
 
 use anyhow::Result;
 use mongodb::bson::oid::ObjectId;
@@ -10,10 +10,11 @@ use tokio::task::JoinSet;
 /// The documents of one unit: 20 completed payments, 3 retainers with a deposit and a consumption, 2 accounts and 6
 /// transfers between them, each with its lines in the general ledger.
 const UNIT: u64 = 20 * 3 + 3 * 5 + 2 * 3 + 6 * 3;
-/// How many units one task inserts at once: some thousand documents, far from the 48 MB that a message takes.
+/// The number of units that one task inserts at once: some thousand documents, far below the limit of 48 MB per
+/// message.
 const BATCH: u64 = 50;
 
-/// Fills the collections with about so many documents, and returns how many.
+/// Fills the collections with about that many documents, and returns the exact number.
 pub(crate) async fn fill(database: &Database, documents: u64, inserters: u64) -> Result<u64> {
     let units = (documents / UNIT).max(1);
     let mut tasks = JoinSet::new();
@@ -95,7 +96,7 @@ impl Batch {
             });
             self.entry(ObjectId::new(), None, [name, "openingBalances"], 500_000, "EUR", at);
         }
-        // As much there as back.
+        // Transfers in both directions balance.
         for turn in 0..6 {
             let id = ObjectId::new();
             let (from, to, names) = if turn % 2 == 0 {

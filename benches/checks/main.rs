@@ -1,6 +1,6 @@
-//! The ledger's checks over many documents: how long each takes, and what it costs the server and the one who asks.
+//! The ledger's checks on many documents: the duration of each, and the cost on server and client.
 //!
-//! `cargo xtask bench checks` builds it with optimisation and runs it. It prints Markdown.
+//! `cargo xtask bench checks` builds this program with optimization and runs it. It prints Markdown.
 
 #![allow(clippy::print_stdout, reason = "a report is what it makes")]
 
@@ -18,23 +18,23 @@ use mongodb::bson::{Document, doc};
 use testkit::{ReplicaSet, ReplicaSetOptions};
 use tokio::time::Instant;
 
-/// Measures the ledger's checks over many documents.
+/// Measures the ledger's checks on many documents.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench checks")]
 struct Flags {
-    /// How many documents to make, in all collections together.
+    /// Number of documents in all collections together.
     #[arg(long, default_value_t = 10_000_000)]
     documents: u64,
-    /// How many tasks insert.
+    /// Number of inserting tasks.
     #[arg(long, default_value_t = 4)]
     inserters: u64,
-    /// WiredTiger's cache, in gigabytes.
+    /// WiredTiger's cache in gigabytes.
     #[arg(long, default_value_t = 1)]
     cache: u32,
-    /// How long one check may take.
+    /// Time limit of one check.
     #[arg(long, default_value = "5m", value_parser = humantime::parse_duration)]
     max_time: Duration,
-    /// Only runs the checks on that deployment: what the benchmark starts as a process of its own.
+    /// Only run the checks on that deployment, in the process that the benchmark starts.
     #[arg(long, hide = true)]
     audit: Option<String>,
 }
@@ -68,7 +68,7 @@ async fn run(flags: &Flags) -> Result<()> {
     let began = Instant::now();
     let made = data::fill(&client.database("ledger"), flags.documents, flags.inserters).await?;
     let inserted = began.elapsed();
-    // Its indexes are those of the ledger, made when all is there.
+    // The indexes are those of the ledger, created after all documents were inserted.
     Ledger::open(client.clone(), Settings::new(Token::new("of-no-use")?)).await?;
     let filled = began.elapsed();
     eprintln!("{made} documents in {inserted:.0?}, with indexes in {filled:.0?}");
@@ -76,14 +76,14 @@ async fn run(flags: &Flags) -> Result<()> {
     report(&set, flags, made, filled, size).await
 }
 
-/// What they take, uncompressed, and on disk with their indexes; in gigabytes.
+/// The size of the data, uncompressed and on disk with indexes, in gigabytes.
 async fn size(client: &mongodb::Client) -> Result<[f64; 2]> {
     let stats: Document =
         client.database("ledger").run_command(doc! {"dbStats": 1, "scale": 1_000_000}).await?;
     let megabytes = |key| {
         let value = stats.get(key).with_context(|| format!("dbStats has no {key}"))?;
         let number = value.as_f64().or(value.as_i32().map(f64::from));
-        anyhow::Ok(number.with_context(|| format!("{key} is no number"))? / 1e3)
+        anyhow::Ok(number.with_context(|| format!("{key} is not a number"))? / 1e3)
     };
     Ok([megabytes("dataSize")?, megabytes("totalSize")?])
 }

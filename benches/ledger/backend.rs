@@ -17,18 +17,18 @@ use tempfile::TempDir;
 use testkit::{Process, wait};
 use txnscope::{Metrics, TransactionLayer, TransactionListener, TransactionRunner};
 
-/// Enough that requests seldom meet.
+/// Enough retainers that requests rarely conflict.
 pub(crate) const RETAINERS: i32 = 1_000;
 
-/// What observes the backend.
+/// The instrumentation of the backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Variant {
-    /// Nothing; the driver's `and_run2` runs the transaction.
+    /// None; the driver's `and_run2` runs the transaction.
     Bare,
     Layer,
     /// The layer and the runner.
     Runner,
-    /// All three.
+    /// The layer, the runner and the listener.
     Listener,
 }
 
@@ -45,7 +45,7 @@ impl Variant {
     }
 }
 
-/// It, in a process of its own.
+/// A backend in a separate process.
 pub(crate) struct Backend {
     pub(crate) variant: Variant,
     pub(crate) process: Process,
@@ -73,7 +73,7 @@ impl Backend {
 #[derive(Clone)]
 struct Data {
     client: Client,
-    /// Where it is used.
+    /// The retainers and the collection.
     runner: Option<TransactionRunner>,
     retainers: Collection<Document>,
     lines: Collection<Document>,
@@ -87,7 +87,7 @@ pub(crate) async fn fill(uri: &str) -> Result<()> {
     Ok(())
 }
 
-/// Serves until it is killed.
+/// Serves until the process is killed.
 pub(crate) async fn serve(variant: Variant, uri: &str) -> Result<()> {
     let mut options = ClientOptions::parse(uri).await?;
     let metrics = Metrics::isolated()?;
@@ -131,7 +131,7 @@ async fn consume(State(data): State<Arc<Data>>, Path(id): Path<i32>) -> StatusCo
 }
 
 impl Data {
-    /// With the options that the runner's transactions have by default.
+    /// The default options of the runner's transactions.
     async fn driver(&self, id: i32) -> mongodb::error::Result<()> {
         let options = TransactionOptions::builder()
             .read_concern(ReadConcern::snapshot())

@@ -1,4 +1,4 @@
-//! The load, and what it says.
+//! The load, and its results.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::backend::{Backend, RETAINERS, Variant};
 
-/// One variant under load for a while.
+/// The measurements of one variant in one round.
 pub(crate) struct Round {
-    /// Seconds from when each request was due to its answer.
+    /// Seconds from the due time of each request to its response.
     latencies: Vec<f64>,
     took: Duration,
-    /// Milliseconds on the processor for one request.
+    /// CPU milliseconds per request.
     backend: f64,
     mongod: f64,
 }
@@ -30,7 +30,7 @@ impl Round {
         while f64::from(arrival) < arrivals {
             let due = begin + Duration::from_secs(1) * u32::try_from(arrival)? / rate;
             sleep_until(due).await;
-            // Each retainer in turn, with a stride, so that neighbours in time do not meet.
+            // All retainers in turn, with a stride, so that concurrent requests use different ones.
             let id = i32::try_from(i64::from(arrival) * 7_919 % i64::from(RETAINERS))?;
             let request = http.post(format!("http://{}/api/retainers/{id}/consume", backend.address));
             callers.spawn(async move {
@@ -62,7 +62,7 @@ pub(crate) fn report(variants: &[(Variant, &[Round])]) {
         let mut latencies: Vec<_> = rounds.iter().flat_map(|round| round.latencies.iter().copied()).collect();
         latencies.sort_by(f64::total_cmp);
         let took: f64 = rounds.iter().map(|round| round.took.as_secs_f64()).sum();
-        // The least, because whatever disturbs only adds.
+        // The minimum, because disturbances only add time.
         let least = |of: fn(&Round) -> f64| rounds.iter().map(of).fold(f64::INFINITY, f64::min);
         let (backend, mongod) = (least(|round| round.backend), least(|round| round.mongod));
         if *variant == Variant::Bare {

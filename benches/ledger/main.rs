@@ -1,8 +1,8 @@
-//! What the layer, the runner and the listener add to a backend under load, end to end: one operation of the ledger,
-//! with the same statements in each variant, in a process of its own before a real replica set.
+//! The end-to-end overhead of the layer, the runner and the listener in a backend under load: one operation of the
+//! ledger, with the same statements in each variant, in a separate process, on a real replica set.
 //!
-//! The load is open: requests arrive at a fixed rate, whether or not the earlier ones are answered, and each is timed
-//! from the moment at which it was due. `cargo xtask bench ledger` builds it with optimisation and runs it. It prints
+//! The load is open: requests arrive at a fixed rate, whether or not earlier ones have been answered, and each is
+//! timed from its due time. `cargo xtask bench ledger` builds this program with optimization and runs it. It prints
 //! Markdown.
 
 #![allow(clippy::print_stdout, reason = "a report is what it makes")]
@@ -20,20 +20,20 @@ use testkit::ReplicaSet;
 use crate::backend::{Backend, Variant};
 use crate::load::Round;
 
-/// Measures a backend with and without what observes it.
+/// Measures a backend with and without instrumentation.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench ledger")]
 struct Flags {
-    /// Requests a second.
+    /// Requests per second.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
     rate: u32,
-    /// How long each variant is under load in each round.
+    /// Duration of the load on each variant in each round.
     #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
     round: Duration,
-    /// How many rounds; the variants take turns.
+    /// Number of rounds; the variants alternate.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// Be the backend, for a benchmark that has started this program once more.
+    /// Run as the backend, in the process that the benchmark starts.
     #[arg(long, hide = true, requires = "uri")]
     serve: Option<Variant>,
     #[arg(long, hide = true)]
@@ -62,7 +62,7 @@ async fn run(flags: &Flags) -> Result<()> {
     let mut contenders = Vec::new();
     for variant in Variant::ALL {
         let backend = Backend::start(variant, &set.uri()).await?;
-        // Connections, code pages and the first plans of the server are not what is measured.
+        // Connections, page faults and query planning of the first requests are not measured.
         Round::run(&backend, set.members()[0].pid(), flags.rate, Duration::from_secs(2)).await?;
         contenders.push((backend, Vec::new()));
     }

@@ -1,7 +1,7 @@
-//! What the transaction listener costs, by the size of the replies: the same statements in transactions, on a client
-//! without a handler of command events, on one whose handler does nothing, and on one that is listened to.
+//! The cost of the transaction listener by the size of the replies: the same statements in transactions, on a client
+//! without a command event handler, with an empty handler, and with the listener.
 //!
-//! `cargo run --release -p end-to-end --example bench_listener` prints Markdown.
+//! `cargo xtask bench listener` builds this program with optimization and runs it. It prints Markdown.
 
 #![allow(clippy::print_stdout, reason = "a report is what it makes")]
 
@@ -18,16 +18,16 @@ use mongodb::{Client, ClientSession, Collection};
 use testkit::ReplicaSet;
 use txnscope::{Metrics, TransactionListener};
 
-/// Measures what the transaction listener costs.
+/// Measures the cost of the transaction listener.
 #[derive(Debug, Parser)]
 #[command(name = "bench_listener")]
 struct Flags {
-    /// How many rounds; the contenders take turns.
+    /// Number of rounds; the contenders alternate.
     #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
 }
 
-/// A size of reply: how many documents of how many fields make it, and how many statements a round has.
+/// A reply size: the number of documents and of their fields, and the number of statements in a round.
 struct Size {
     documents: i32,
     fields: usize,
@@ -63,7 +63,7 @@ impl Contender {
     }
 }
 
-/// One thread, so that its time on the processor is the client's.
+/// One thread, so that its CPU time is the client's.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     match run(&Flags::parse()).await {
@@ -113,7 +113,7 @@ impl Size {
         client.database("bench").collection(&format!("of_{}", self.documents))
     }
 
-    /// Writes what is read, and returns how many bytes a reply has.
+    /// Writes the documents to be read, and returns the size of a reply in bytes.
     async fn fill(&self, client: &Client) -> Result<usize> {
         let document = |id| {
             let mut document = doc! { "_id": id };
@@ -129,12 +129,12 @@ impl Size {
         Ok(mongodb::bson::serialize_to_vec(&reply)?.len())
     }
 
-    /// Microseconds on the processor for one statement.
+    /// CPU microseconds per statement.
     async fn measure(&self, client: &Client) -> Result<f64> {
         let mut session = client.start_session().await?;
         session.start_transaction().await?;
         let collection = self.collection(client);
-        // The first one may have to connect.
+        // The first statement may have to connect.
         self.read(&collection, &mut session).await?;
         let before = on_processor()?;
         for _ in 0..self.statements {
@@ -154,17 +154,17 @@ impl Size {
     }
 }
 
-/// Microseconds that this process has run. Other programs on the machine do not count.
+/// The CPU time of this process in microseconds, which other programs do not affect.
 fn on_processor() -> Result<f64> {
     Ok(measure::on_processor(std::process::id())? * 1e3)
 }
 
-/// What else runs on the machine only ever adds.
+/// The minimum, because disturbances only add time.
 fn least(values: Vec<f64>) -> f64 {
     values.into_iter().fold(f64::INFINITY, f64::min)
 }
 
-#[allow(clippy::cast_precision_loss, reason = "for people to read")]
+#[allow(clippy::cast_precision_loss, reason = "numbers that are printed")]
 fn in_words(bytes: usize) -> String {
     match bytes {
         0..1_000 => format!("{bytes} B"),

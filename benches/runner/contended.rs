@@ -1,4 +1,4 @@
-//! Thirty-two writers on one document: how much work is thrown away.
+//! Thirty-two writers of one document: the amount of wasted work.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -9,23 +9,23 @@ use end_to_end::measure::quantile;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::{Contender, Stage, sorted};
+use crate::{Contender, Environment, sorted};
 
 const WRITERS: usize = 32;
 
 #[derive(Default)]
-struct Tally {
+struct Totals {
     rates: Vec<f64>,
     commits: u64,
     attempts: u64,
     latencies: Vec<f64>,
 }
 
-pub(crate) async fn run(stage: &Stage, rounds: u32, length: Duration) -> Result<()> {
-    let mut tallies: [Tally; 3] = Default::default();
+pub(crate) async fn run(env: &Environment, rounds: u32, length: Duration) -> Result<()> {
+    let mut all: [Totals; 3] = Default::default();
     for _ in 0..rounds {
-        for (contender, tally) in Contender::ALL.into_iter().zip(&mut tallies) {
-            round(stage, contender, length, tally).await?;
+        for (contender, totals) in Contender::ALL.into_iter().zip(&mut all) {
+            round(env, contender, length, totals).await?;
         }
     }
     println!("### {WRITERS} writers on one document\n");
@@ -36,12 +36,12 @@ pub(crate) async fn run(stage: &Stage, rounds: u32, length: Duration) -> Result<
         "| | commits/s | against the driver's | wasted attempts per commit | against the driver's | p50 | p99 |\n| --- | --- | --- | --- | --- | --- | --- |"
     );
     let mut driver = None;
-    for (contender, tally) in Contender::ALL.into_iter().zip(tallies) {
-        let rate = quantile(&sorted(tally.rates), 0.5);
+    for (contender, totals) in Contender::ALL.into_iter().zip(all) {
+        let rate = quantile(&sorted(totals.rates), 0.5);
         #[allow(clippy::cast_precision_loss, reason = "far below 2^53")]
-        let wasted = (tally.attempts - tally.commits) as f64 / tally.commits as f64;
+        let wasted = (totals.attempts - totals.commits) as f64 / totals.commits as f64;
         let (driver_rate, driver_wasted) = *driver.get_or_insert((rate, wasted));
-        let latencies = sorted(tally.latencies);
+        let latencies = sorted(totals.latencies);
         println!(
             "| {} | {rate:.0} | {:.2} × | {wasted:.3} | {:.2} × | {:.1} ms | {:.1} ms |",
             contender.name(),
@@ -55,18 +55,18 @@ pub(crate) async fn run(stage: &Stage, rounds: u32, length: Duration) -> Result<
     Ok(())
 }
 
-async fn round(stage: &Stage, contender: Contender, length: Duration, tally: &mut Tally) -> Result<()> {
+async fn round(env: &Environment, contender: Contender, length: Duration, totals: &mut Totals) -> Result<()> {
     let (attempts, begin) = (Arc::<AtomicU64>::default(), Instant::now());
     let mut writers = JoinSet::new();
     for _ in 0..WRITERS {
         let attempts = Arc::clone(&attempts);
-        let stage =
-            Stage { client: stage.client.clone(), runner: stage.runner.clone(), items: stage.items.clone() };
+        let env =
+            Environment { client: env.client.clone(), runner: env.runner.clone(), items: env.items.clone() };
         writers.spawn(async move {
             let mut latencies = Vec::new();
             while begin.elapsed() < length {
                 let asked = Instant::now();
-                contender.transact(&stage, 1, &attempts).await?;
+                contender.transact(&env, 1, &attempts).await?;
                 latencies.push(asked.elapsed().as_secs_f64());
             }
             anyhow::Ok(latencies)
@@ -76,11 +76,11 @@ async fn round(stage: &Stage, contender: Contender, length: Duration, tally: &mu
     while let Some(writer) = writers.join_next().await {
         let latencies = writer??;
         commits += latencies.len();
-        tally.latencies.extend(latencies);
+        totals.latencies.extend(latencies);
     }
     #[allow(clippy::cast_precision_loss, reason = "far below 2^53")]
-    tally.rates.push(commits as f64 / begin.elapsed().as_secs_f64());
-    tally.commits += u64::try_from(commits)?;
-    tally.attempts += attempts.load(Relaxed);
+    totals.rates.push(commits as f64 / begin.elapsed().as_secs_f64());
+    totals.commits += u64::try_from(commits)?;
+    totals.attempts += attempts.load(Relaxed);
     Ok(())
 }

@@ -1,6 +1,6 @@
-//! The transaction runner beside the driver's own `and_run2`: the same work on the same server in one run.
+//! The transaction runner compared with the driver's own `and_run2`: the same work on the same server in one run.
 //!
-//! `cargo xtask bench runner` builds it with optimisation and runs it. It prints Markdown.
+//! `cargo xtask bench runner` builds this program with optimization and runs it. It prints Markdown.
 
 #![allow(clippy::print_stdout, reason = "a report is what it makes")]
 
@@ -25,10 +25,10 @@ use txnscope::{Metrics, TransactionRunner};
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench runner")]
 struct Flags {
-    /// How long each contender runs in each round of the contended part.
+    /// Duration of each contender in each round of the contended part.
     #[arg(long, default_value = "4s", value_parser = humantime::parse_duration)]
     round: Duration,
-    /// How many rounds; the contenders take turns.
+    /// Number of rounds; the contenders alternate.
     #[arg(long, default_value_t = 5)]
     rounds: u32,
 }
@@ -46,20 +46,20 @@ async fn main() -> ExitCode {
 
 async fn run(flags: &Flags) -> Result<()> {
     let set = ReplicaSet::start(1).await?;
-    let stage = Stage::on(&set).await?;
-    uncontended::run(&stage, flags.rounds).await?;
-    contended::run(&stage, flags.rounds, flags.round).await?;
+    let env = Environment::on(&set).await?;
+    uncontended::run(&env, flags.rounds).await?;
+    contended::run(&env, flags.rounds, flags.round).await?;
     tokio::task::block_in_place(|| overhead::run(&set.uri()))
 }
 
-/// What all contenders use.
-struct Stage {
+/// The replica set and clients of all contenders.
+struct Environment {
     client: Client,
     runner: TransactionRunner,
     items: Collection<Document>,
 }
 
-impl Stage {
+impl Environment {
     async fn on(set: &ReplicaSet) -> Result<Self> {
         let mut options = ClientOptions::parse(set.uri()).await?;
         options.max_pool_size = Some(64);
@@ -71,7 +71,7 @@ impl Stage {
         Ok(Self { client, runner, items })
     }
 
-    /// With the driver's own loop.
+    /// Runs a transaction with the driver's own loop.
     async fn and_run2(&self, id: i32, attempts: &Arc<AtomicU64>) -> Result<()> {
         let mut session = self.client.start_session().await?;
         let (items, attempts) = (self.items.clone(), Arc::clone(attempts));
@@ -86,7 +86,7 @@ impl Stage {
         Ok(())
     }
 
-    /// With ours.
+    /// Runs a transaction with the runner.
     async fn runner(&self, id: i32, keyed: bool, attempts: &Arc<AtomicU64>) -> Result<()> {
         let run = self.runner.transaction().named("bench");
         let run = if keyed { run.serialize_on(id) } else { run };
@@ -101,7 +101,7 @@ impl Stage {
     }
 }
 
-/// What the runner's transactions have by default.
+/// The default options of the runner's transactions.
 fn options() -> TransactionOptions {
     TransactionOptions::builder()
         .read_concern(ReadConcern::snapshot())
@@ -127,11 +127,11 @@ impl Contender {
         }
     }
 
-    async fn transact(self, stage: &Stage, id: i32, attempts: &Arc<AtomicU64>) -> Result<()> {
+    async fn transact(self, env: &Environment, id: i32, attempts: &Arc<AtomicU64>) -> Result<()> {
         match self {
-            Self::AndRun2 => stage.and_run2(id, attempts).await,
-            Self::Runner => stage.runner(id, false, attempts).await,
-            Self::RunnerWithKey => stage.runner(id, true, attempts).await,
+            Self::AndRun2 => env.and_run2(id, attempts).await,
+            Self::Runner => env.runner(id, false, attempts).await,
+            Self::RunnerWithKey => env.runner(id, true, attempts).await,
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What one attempt's bookkeeping costs, without a statement on the wire: a session, a transaction, its first
-//! statement announced, its end counted; beside the same calls of the driver alone.
+//! The bookkeeping cost of one attempt without network traffic: a session, a transaction, its first statement, its
+//! end; compared with the driver's calls alone.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -41,7 +41,7 @@ pub(crate) fn run(uri: &str) -> Result<()> {
     let mut times: [Vec<f64>; 2] = Default::default();
     for sample in 0..=SAMPLES {
         let measured = [runtime.block_on(measure(&driver))?, runtime.block_on(measure(&ours))?];
-        // The first is for warming up.
+        // The first sample is a warm-up.
         if sample > 0 {
             times
                 .iter_mut()

@@ -1,4 +1,4 @@
-//! One transaction at a time, each on a document of its own: what the runner adds to a commit.
+//! Sequential transactions on separate documents: the overhead of the runner on a commit.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -7,23 +7,23 @@ use anyhow::Result;
 use end_to_end::measure::quantile;
 use tokio::time::Instant;
 
-use crate::{Contender, Stage, sorted};
+use crate::{Contender, Environment, sorted};
 
 const EACH: usize = 500;
 
-pub(crate) async fn run(stage: &Stage, rounds: u32) -> Result<()> {
+pub(crate) async fn run(env: &Environment, rounds: u32) -> Result<()> {
     let attempts = Arc::<AtomicU64>::default();
     for contender in Contender::ALL {
         for _ in 0..EACH {
-            contender.transact(stage, 0, &attempts).await?;
+            contender.transact(env, 0, &attempts).await?;
         }
     }
     let mut samples: [Vec<f64>; 3] = Default::default();
-    // They take turns after every transaction, so that whatever else the machine does hits all of them alike.
+    // The contenders alternate after every transaction, so that disturbances affect all of them equally.
     for _ in 0..EACH * rounds as usize {
         for (contender, samples) in Contender::ALL.into_iter().zip(&mut samples) {
             let begin = Instant::now();
-            contender.transact(stage, 0, &attempts).await?;
+            contender.transact(env, 0, &attempts).await?;
             samples.push(begin.elapsed().as_secs_f64());
         }
     }

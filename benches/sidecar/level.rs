@@ -1,4 +1,4 @@
-//! The sidecar while so many transactions are open.
+//! The sidecar with a given number of open transactions.
 
 use std::time::Duration;
 
@@ -8,25 +8,25 @@ use tokio::time::{Instant, sleep};
 
 use crate::sidecar::Sidecar;
 use crate::wire::{Traffic, Wire};
-use crate::{Stage, Work, scrapes};
+use crate::{Environment, Work, scrapes};
 
-/// As often as it can be asked: an hour of polls takes half a minute so.
+/// The shortest possible interval: an hour of polls takes half a minute.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(50);
 
-/// What was measured.
+/// The measurements.
 pub(crate) struct Level {
     open: usize,
-    /// All sources: mongod's milliseconds on the processor for one poll, and the sidecar's.
+    /// CPU milliseconds per poll of all collectors, of mongod and of the sidecar.
     poll: Spent,
     /// The same without `$currentOp`.
     without: Spent,
-    /// mongod's for one `$currentOp`; nothing if it was not asked.
+    /// CPU milliseconds of mongod for one `$currentOp`; `None` if it was not run.
     current_op: Option<f64>,
-    /// What passed during the polls.
+    /// The traffic during the polls.
     traffic: Traffic,
     /// The connections that were opened after the first poll.
     connections: u64,
-    /// Resident after an hour of polls, and after the scrapes, in MB.
+    /// Resident memory in MB after an hour of polls, and after the scrapes.
     resident: (f64, f64),
     scrapes: scrapes::Scrapes,
 }
@@ -37,31 +37,31 @@ struct Spent {
     sidecar: f64,
 }
 
-/// A sidecar that watches mongod through the wire.
+/// A sidecar that is connected to mongod through the counting proxy.
 struct Wired {
     sidecar: Sidecar,
     wire: Wire,
 }
 
 impl Wired {
-    async fn start(stage: &Stage<'_>, interval: Duration, more: &[&str]) -> Result<Self> {
-        let wire = Wire::to(stage.address()).await?;
+    async fn start(env: &Environment<'_>, interval: Duration, more: &[&str]) -> Result<Self> {
+        let wire = Wire::to(env.address()).await?;
         let uri = format!("mongodb://{}/?directConnection=true", wire.address);
         Ok(Self { sidecar: Sidecar::start(&uri, 1, interval, more).await?, wire })
     }
 
-    /// Waits for so many polls of the status, and says what one has cost and what passed.
-    async fn polls(&self, stage: &Stage<'_>, polls: u64) -> Result<(Spent, Traffic)> {
-        // What the first polls have brought up is not to be counted.
+    /// Waits for a number of status polls, and returns their average cost and the traffic.
+    async fn polls(&self, env: &Environment<'_>, polls: u64) -> Result<(Spent, Traffic)> {
+        // The setup of the first polls is not measured.
         sleep(INTERVAL * 20).await;
         self.wire.take();
-        let before = self.spent(stage)?;
+        let before = self.spent(env)?;
         let mut traffic = Traffic::default();
         while asked(&traffic, STATUS) < polls {
             sleep(INTERVAL).await;
             add(&mut traffic, self.wire.take());
         }
-        let after = self.spent(stage)?;
+        let after = self.spent(env)?;
         #[allow(clippy::cast_precision_loss, reason = "some hundred polls")]
         let polls = asked(&traffic, STATUS) as f64;
         let each = |before, after| (after - before) / polls;
@@ -69,9 +69,9 @@ impl Wired {
         Ok((Spent { mongod, sidecar }, traffic))
     }
 
-    fn spent(&self, stage: &Stage<'_>) -> Result<Spent> {
+    fn spent(&self, env: &Environment<'_>) -> Result<Spent> {
         let (mongod, sidecar) =
-            (measure::on_processor(stage.pid())?, measure::on_processor(self.sidecar.process.pid())?);
+            (measure::on_processor(env.pid())?, measure::on_processor(self.sidecar.process.pid())?);
         Ok(Spent { mongod, sidecar })
     }
 }
@@ -93,27 +93,27 @@ fn add(traffic: &mut Traffic, more: Traffic) {
 }
 
 impl Level {
-    pub(crate) async fn measure(stage: &Stage<'_>, open: usize, work: Work) -> Result<Self> {
-        // mongod has work of its own, which is not ours: so much in a millisecond.
+    pub(crate) async fn measure(env: &Environment<'_>, open: usize, work: Work) -> Result<Self> {
+        // mongod's own background work, per millisecond, is subtracted.
         let idle = {
-            let (begin, before) = (Instant::now(), measure::on_processor(stage.pid())?);
+            let (begin, before) = (Instant::now(), measure::on_processor(env.pid())?);
             sleep(INTERVAL * u32::try_from(work.polls)?).await;
-            (measure::on_processor(stage.pid())? - before) / (begin.elapsed().as_secs_f64() * 1e3)
+            (measure::on_processor(env.pid())? - before) / (begin.elapsed().as_secs_f64() * 1e3)
         };
         let own = |spent: Spent, took: Duration, polls: f64| Spent {
             mongod: spent.mongod - idle * took.as_secs_f64() * 1e3 / polls,
             ..spent
         };
         let off = ["--collector.current-op.enabled=false"];
-        let sidecar = Wired::start(stage, INTERVAL, &off).await?;
+        let sidecar = Wired::start(env, INTERVAL, &off).await?;
         let begin = Instant::now();
-        let (without, traffic) = sidecar.polls(stage, work.polls).await?;
+        let (without, traffic) = sidecar.polls(env, work.polls).await?;
         let without = own(without, begin.elapsed() - INTERVAL * 20, polls_of(&traffic));
         drop(sidecar);
 
-        let sidecar = Wired::start(stage, INTERVAL, &[]).await?;
+        let sidecar = Wired::start(env, INTERVAL, &[]).await?;
         let begin = Instant::now();
-        let (poll, traffic) = sidecar.polls(stage, work.hour).await?;
+        let (poll, traffic) = sidecar.polls(env, work.hour).await?;
         let polls = polls_of(&traffic);
         let poll = own(poll, begin.elapsed() - INTERVAL * 20, polls);
         let after_polls = measure::resident(sidecar.sidecar.process.pid())?;
@@ -123,15 +123,15 @@ impl Level {
         let current_op = (asked > 0.0).then(|| (poll.mongod - without.mongod) * polls / asked);
         drop(sidecar);
 
-        // At the pace that it has by default, so that few polls are in the way.
-        let Wired { sidecar, wire: _wire } = Wired::start(stage, Duration::from_secs(5), &[]).await?;
+        // At the default interval, so that few polls interfere.
+        let Wired { sidecar, wire: _wire } = Wired::start(env, Duration::from_secs(5), &[]).await?;
         let pid = sidecar.process.pid();
         let scrapes = scrapes::scrape(&sidecar.address, pid, work.scrapes).await?;
         let resident = (after_polls, measure::resident(pid)?);
         Ok(Self { open, poll, without, current_op, traffic, connections, resident, scrapes })
     }
 
-    /// What one poll of all sources costs mongod when `$currentOp` is due at each, as it is every five seconds.
+    /// The cost of one poll of all collectors on mongod if `$currentOp` is due at each, as it is every five seconds.
     fn at_default_pace(&self) -> f64 {
         self.without.mongod + self.current_op.unwrap_or(0.0)
     }
@@ -142,7 +142,7 @@ fn polls_of(traffic: &Traffic) -> f64 {
     asked(traffic, STATUS) as f64
 }
 
-#[allow(clippy::cast_precision_loss, reason = "for people to read")]
+#[allow(clippy::cast_precision_loss, reason = "numbers that are printed")]
 pub(crate) fn report(levels: &[Level], work: Work) {
     println!("### Polls\n");
     println!(

@@ -1,7 +1,7 @@
-//! What the sidecar costs: the real binary against a real replica set, by the kernel's account of both processes and by
-//! what passes between them, while no transaction, a thousand and five thousand are open.
+//! The cost of the sidecar: the real binary with a real replica set, by the CPU time of both processes and the
+//! traffic between them, with zero, a thousand and five thousand open transactions.
 //!
-//! `cargo xtask bench sidecar` builds it with optimisation and runs it. It prints Markdown.
+//! `cargo xtask bench sidecar` builds this program with optimization and runs it. It prints Markdown.
 
 #![allow(clippy::print_stdout, reason = "a report is what it makes")]
 
@@ -24,26 +24,26 @@ use testkit::{ReplicaSet, ReplicaSetOptions};
 
 use crate::level::Level;
 
-/// Measures what the sidecar costs.
+/// Measures the cost of the sidecar.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench sidecar")]
 struct Flags {
-    /// A tenth of the work, to see that it runs.
+    /// Do a tenth of the work, as a smoke test.
     #[arg(long)]
     quick: bool,
-    /// Percona's mongodb_exporter, to be scraped on the same work.
+    /// Percona's mongodb_exporter, to be measured on the same work.
     #[arg(long, env = "MONGODB_EXPORTER", value_name = "PATH")]
     mongodb_exporter: Option<PathBuf>,
 }
 
-/// How much is done.
+/// The amount of work.
 #[derive(Debug, Clone, Copy)]
 struct Work {
-    /// How many transactions are open.
+    /// The numbers of open transactions.
     open: [usize; 3],
-    /// How many polls the cost on the server is measured over.
+    /// The number of polls over which the cost on the server is averaged.
     polls: u64,
-    /// An hour of polls every five seconds.
+    /// The number of polls in an hour, at five seconds.
     hour: u64,
     scrapes: u32,
 }
@@ -66,19 +66,19 @@ async fn main() -> ExitCode {
 
 async fn run(flags: &Flags) -> Result<()> {
     let work = if flags.quick { Work::QUICK } else { Work::WHOLE };
-    // Every server in use collects diagnostic data, which an exporter may ask for; those of the tests do not.
+    // Production servers collect diagnostic data, which an exporter may read; test servers do not by default.
     let set = ReplicaSetOptions::new(1)
         .parameter("transactionLifetimeLimitSeconds", 3_600)
         .parameter("diagnosticDataCollectionEnabled", true)
         .start()
         .await?;
-    let stage = Stage::on(&set).await?;
-    peers::report(&stage, flags.mongodb_exporter.as_deref(), work).await?;
+    let env = Environment::on(&set).await?;
+    peers::report(&env, flags.mongodb_exporter.as_deref(), work).await?;
     let (mut open, mut levels) = (Vec::new(), Vec::new());
     for wanted in work.open {
-        stage.open(&mut open, wanted).await?;
+        env.open(&mut open, wanted).await?;
         eprintln!("{wanted} transactions open");
-        levels.push(Level::measure(&stage, wanted, work).await?);
+        levels.push(Level::measure(&env, wanted, work).await?);
     }
     level::report(&levels, work);
     tokio::task::block_in_place(|| {
@@ -97,13 +97,13 @@ async fn run(flags: &Flags) -> Result<()> {
     members::report(work).await
 }
 
-/// The server that is watched.
-struct Stage<'a> {
+/// The watched server.
+struct Environment<'a> {
     set: &'a ReplicaSet,
     client: Client,
 }
 
-impl<'a> Stage<'a> {
+impl<'a> Environment<'a> {
     async fn on(set: &'a ReplicaSet) -> Result<Self> {
         let options = ClientOptions::parse(set.uri()).await?;
         let client = Client::with_options(options)?;
@@ -111,7 +111,7 @@ impl<'a> Stage<'a> {
         Ok(Self { set, client })
     }
 
-    /// mongod's process.
+    /// The process id of mongod.
     fn pid(&self) -> u32 {
         self.set.members()[0].pid()
     }
@@ -120,7 +120,7 @@ impl<'a> Stage<'a> {
         self.set.members()[0].address()
     }
 
-    /// Has so many transactions open, each with a document that it has written.
+    /// Opens a number of transactions, each of which has written a document.
     async fn open(&self, open: &mut Vec<ClientSession>, wanted: usize) -> Result<()> {
         let items = self.client.database("bench").collection("items");
         while open.len() < wanted {

@@ -1,4 +1,4 @@
-//! How the sidecar grows with the members that it watches.
+//! The cost of the sidecar by the number of watched members.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub(crate) async fn report(work: Work) -> Result<()> {
         let set = ReplicaSet::start(members).await?;
         let sidecar = Sidecar::start(&set.uri(), usize::from(members), INTERVAL, &[]).await?;
         let pid = sidecar.process.pid();
-        // What the first polls have brought up is not to be counted.
+        // The setup of the first polls is not measured.
         sleep(INTERVAL * 10).await;
         let (begin, before) = (Instant::now(), measure::on_processor(pid)?);
         sleep(INTERVAL * u32::try_from(work.polls)?).await;
@@ -37,7 +37,7 @@ pub(crate) async fn report(work: Work) -> Result<()> {
         let each = (measure::on_processor(pid)? - before) / rounds;
         let series = sidecar.page().await?.lines().filter(|line| !line.starts_with('#')).count();
         let scrapes = scrapes::scrape(&sidecar.address, pid, work.scrapes / 10).await?;
-        #[allow(clippy::cast_precision_loss, reason = "for people to read")]
+        #[allow(clippy::cast_precision_loss, reason = "numbers that are printed")]
         let kilobytes = scrapes.bytes as f64 / 1e3;
         println!(
             "| {members} | {each:.2} ms | {series} | {kilobytes:.0} kB | {:.2} ms | {:.2} ms | {:.1} MB |",

@@ -1,8 +1,8 @@
-//! The sidecar beside what else asks the same server: a `ping`, the whole of `serverStatus`, and Percona's exporter where it
-//! is at hand. They take turns, so that all of them see the same machine.
+//! The sidecar compared with other clients of the same server: `ping`, the whole `serverStatus`, and Percona's
+//! exporter if it is available. They alternate, so that all of them run under the same conditions.
 //!
-//! What a server spends is its process's account, with threads that have ended; what it sends is its own count. A tap
-//! between the two would see only those connections that are made through it.
+//! The server's cost is its CPU time, including ended threads; its traffic is its own counter, because a proxy would
+//! only see the connections through it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,14 +15,14 @@ use testkit::{Port, Process, Signal};
 use tokio::time::{Instant, sleep};
 
 use crate::sidecar::Sidecar;
-use crate::{Stage, Work};
+use crate::{Environment, Work};
 
-/// Between two of a kind: long enough that mongod sleeps in between, as it does at any pace that somebody would choose.
+/// The pause between two polls: long enough that mongod sleeps in between, as with any realistic interval.
 const INTERVAL: Duration = Duration::from_millis(200);
 
 const ROUNDS: u64 = 5;
 
-/// What the exporter is told to collect: what it has by default, what is about the same as the sidecar's, and everything.
+/// The exporter's collectors: its defaults, about the same as the sidecar's, and all.
 const EXPORTER: [(&str, &[&str]); 3] = [
     ("by default", &[]),
     (
@@ -32,10 +32,10 @@ const EXPORTER: [(&str, &[&str]); 3] = [
     ("with `--collect-all`", &["--collect-all"]),
 ];
 
-/// One of those that ask.
+/// One of the clients.
 enum Contender {
     Command(Document),
-    /// Polls by itself, and is stopped (SIGSTOP) while it is not its turn.
+    /// A process that polls by itself, and is paused (SIGSTOP) while the others are measured.
     Sidecar(Sidecar),
     Exporter {
         process: Process,
@@ -45,10 +45,10 @@ enum Contender {
     },
 }
 
-/// What one poll, command or scrape costs the server, in one round.
+/// The server's cost of one poll, command or scrape, in one round.
 #[derive(Debug, Clone, Copy)]
 struct Cost {
-    /// Milliseconds on the processor.
+    /// CPU milliseconds.
     mongod: f64,
     bytes: f64,
     connections: f64,
@@ -58,12 +58,12 @@ struct Row {
     name: String,
     contender: Contender,
     costs: Vec<Cost>,
-    /// Seconds from question to answer, of those that are asked from here.
+    /// Response times in seconds, for commands that are sent from here.
     latencies: Vec<f64>,
 }
 
-pub(crate) async fn report(stage: &Stage<'_>, exporter: Option<&Path>, work: Work) -> Result<()> {
-    let uri = format!("mongodb://{}/?directConnection=true", stage.address());
+pub(crate) async fn report(env: &Environment<'_>, exporter: Option<&Path>, work: Work) -> Result<()> {
+    let uri = format!("mongodb://{}/?directConnection=true", env.address());
     let sidecar = Sidecar::start(&uri, 1, INTERVAL, &[]).await?;
     sidecar.process.signal(Signal::STOP)?;
     let mut rows = vec![
@@ -76,28 +76,28 @@ pub(crate) async fn report(stage: &Stage<'_>, exporter: Option<&Path>, work: Wor
     ];
     if let Some(program) = exporter {
         for (name, arguments) in EXPORTER {
-            let contender = exporter_at_work(stage, program, arguments).await?;
+            let contender = exporter_at_work(env, program, arguments).await?;
             rows.push(Row::new(&format!("a scrape of mongodb_exporter {name}"), contender));
         }
     }
     let times = work.polls / ROUNDS;
     for _ in 0..ROUNDS {
         for row in &mut rows {
-            row.round(stage, times).await?;
+            row.round(env, times).await?;
         }
     }
     print(&mut rows, times)
 }
 
-async fn exporter_at_work(stage: &Stage<'_>, program: &Path, arguments: &[&str]) -> Result<Contender> {
+async fn exporter_at_work(env: &Environment<'_>, program: &Path, arguments: &[&str]) -> Result<Contender> {
     let (folder, port) = (TempDir::new()?, Port::reserve()?);
     let fixed = [
-        format!("--mongodb.uri=mongodb://{}/", stage.address()),
+        format!("--mongodb.uri=mongodb://{}/", env.address()),
         format!("--web.listen-address={}", port.address()),
     ];
     let arguments: Vec<_> = fixed.into_iter().chain(arguments.iter().map(|one| (*one).to_owned())).collect();
     let mut process = Process::spawn(program, &arguments, folder.path().join("log")).await?;
-    process.is_ready(port.number(), "/metrics").await?;
+    process.wait_ready(port.number(), "/metrics").await?;
     let url = format!("http://{}/metrics", port.address());
     Ok(Contender::Exporter { process, url, _port: port, _folder: folder })
 }
@@ -108,24 +108,24 @@ impl Row {
     }
 
     #[allow(clippy::cast_precision_loss, reason = "counts, far below 2^53")]
-    async fn round(&mut self, stage: &Stage<'_>, times: u64) -> Result<()> {
-        // mongod has work of its own, which is nobody's: so much in a second.
-        let (begin, before) = (Instant::now(), measure::on_processor(stage.pid())?);
+    async fn round(&mut self, env: &Environment<'_>, times: u64) -> Result<()> {
+        // mongod's own background work, per second, is subtracted.
+        let (begin, before) = (Instant::now(), measure::on_processor(env.pid())?);
         sleep(INTERVAL * 10).await;
-        let idle = (measure::on_processor(stage.pid())? - before) / begin.elapsed().as_secs_f64();
+        let idle = (measure::on_processor(env.pid())? - before) / begin.elapsed().as_secs_f64();
         if let Contender::Sidecar(sidecar) = &self.contender {
             sidecar.process.signal(Signal::CONT)?;
             sleep(INTERVAL * 5).await;
         }
-        let sent = sent(stage).await?;
-        let (begin, before) = (Instant::now(), measure::on_processor(stage.pid())?);
+        let sent = sent(env).await?;
+        let (begin, before) = (Instant::now(), measure::on_processor(env.pid())?);
         for _ in 0..times {
-            self.once(stage).await?;
+            self.once(env).await?;
             sleep(INTERVAL).await;
         }
-        let (took, spent) = (begin.elapsed().as_secs_f64(), measure::on_processor(stage.pid())? - before);
-        let sent = sent.until(stage).await?;
-        // How often it polls is its own business.
+        let (took, spent) = (begin.elapsed().as_secs_f64(), measure::on_processor(env.pid())? - before);
+        let sent = sent.until(env).await?;
+        // The exporter determines its poll interval itself.
         let times = match &self.contender {
             Contender::Sidecar(_) => took / INTERVAL.as_secs_f64(),
             _ => times as f64,
@@ -141,12 +141,12 @@ impl Row {
         Ok(())
     }
 
-    async fn once(&mut self, stage: &Stage<'_>) -> Result<()> {
+    async fn once(&mut self, env: &Environment<'_>) -> Result<()> {
         let begin = Instant::now();
         match &self.contender {
             Contender::Sidecar(_) => return Ok(()),
             Contender::Command(command) => {
-                stage.client.database("admin").run_command(command.clone()).await?;
+                env.client.database("admin").run_command(command.clone()).await?;
             }
             Contender::Exporter { url, .. } => {
                 reqwest::get(url).await?.error_for_status()?.bytes().await?;
@@ -165,24 +165,24 @@ impl Row {
     }
 }
 
-/// What the server says that it has sent, to anybody, and how many connections it has taken.
+/// The bytes that the server has sent in total, and the connections that it has accepted.
 #[derive(Debug, Clone, Copy)]
 struct Sent {
     bytes: i64,
     connections: i64,
-    /// Of the answer to this very question.
+    /// The size of the reply to this command.
     own: i64,
 }
 
-async fn sent(stage: &Stage<'_>) -> Result<Sent> {
-    let first = Sent::ask(stage).await?;
-    let second = Sent::ask(stage).await?;
+async fn sent(env: &Environment<'_>) -> Result<Sent> {
+    let first = Sent::ask(env).await?;
+    let second = Sent::ask(env).await?;
     Ok(Sent { own: second.bytes - first.bytes, ..second })
 }
 
 impl Sent {
-    async fn ask(stage: &Stage<'_>) -> Result<Self> {
-        let status = stage.client.database("admin").run_command(doc! {"serverStatus": 1}).await?;
+    async fn ask(env: &Environment<'_>) -> Result<Self> {
+        let status = env.client.database("admin").run_command(doc! {"serverStatus": 1}).await?;
         let number = |section: &str, field: &str| {
             let value = status.get_document(section).ok().and_then(|section| section.get(field));
             let number = value.and_then(|value| value.as_i64().or(value.as_i32().map(i64::from)));
@@ -192,9 +192,9 @@ impl Sent {
         Ok(Self { bytes, connections, own: 0 })
     }
 
-    /// What has been added since, without the answers to our own questions.
-    async fn until(self, stage: &Stage<'_>) -> Result<Self> {
-        let now = Self::ask(stage).await?;
+    /// The difference since the last call, without our own commands.
+    async fn until(self, env: &Environment<'_>) -> Result<Self> {
+        let now = Self::ask(env).await?;
         let (bytes, connections) = (now.bytes - self.bytes - self.own, now.connections - self.connections);
         Ok(Self { bytes, connections, own: 0 })
     }

@@ -1,4 +1,4 @@
-//! What a scrape takes.
+//! The cost of a scrape.
 
 use std::time::Duration;
 
@@ -9,20 +9,20 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use txnscope_sidecar::{Config, Sidecar};
 
-/// What was measured.
+/// The measurements.
 pub(crate) struct Scrapes {
     /// Seconds.
     pub(crate) p50: f64,
     pub(crate) p99: f64,
-    /// The server's milliseconds on the processor for one.
+    /// CPU milliseconds of the server per scrape.
     pub(crate) on_processor: f64,
-    /// Of one page.
+    /// The size of one page.
     pub(crate) bytes: usize,
 }
 
 const REQUEST: &[u8] = b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n";
 
-/// Scrapes a process so often.
+/// Scrapes a process a number of times.
 pub(crate) async fn scrape(address: &str, pid: u32, times: u32) -> Result<Scrapes> {
     let (mut seconds, mut buffer) = (Vec::new(), vec![0; 1 << 20]);
     let mut stream = TcpStream::connect(address).await?;
@@ -44,7 +44,7 @@ pub(crate) async fn scrape(address: &str, pid: u32, times: u32) -> Result<Scrape
     })
 }
 
-/// One request and its whole answer, without an allocation of its own. Returns the length of the page.
+/// Sends one request and reads the response without an allocation. Returns the length of the page.
 async fn ask(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<usize> {
     stream.write_all(REQUEST).await?;
     let (mut read, mut whole) = (0, None);
@@ -63,7 +63,7 @@ async fn ask(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<usize> {
     }
 }
 
-/// The lengths of head and body, once the head is there.
+/// The lengths of head and body, once the head has arrived.
 fn length(answer: &[u8]) -> Result<Option<(usize, usize)>> {
     let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
     let head = std::str::from_utf8(&answer[..end])?;
@@ -73,13 +73,13 @@ fn length(answer: &[u8]) -> Result<Option<(usize, usize)>> {
     Ok(Some((end + 4, body.parse()?)))
 }
 
-/// How often a scrape allocates, in a sidecar on this very thread.
+/// The number of allocations of a scrape, in a sidecar on this thread.
 pub(crate) fn allocations(uri: &str) -> Result<()> {
     const TIMES: u64 = 100;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut config = Config::new(uri);
     config.listen_addresses = vec!["127.0.0.1:0".parse()?];
-    // No poll is to come in between.
+    // No poll may occur in between.
     config.poll_interval = Duration::from_secs(3_600);
     let mut buffer = vec![0; 1 << 20];
     let (sidecar, mut stream) = runtime.block_on(async {

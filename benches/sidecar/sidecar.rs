@@ -1,4 +1,4 @@
-//! The sidecar's binary, at work.
+//! A process of the sidecar's binary.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,7 +14,7 @@ pub(crate) struct Sidecar {
 }
 
 impl Sidecar {
-    /// Starts one, and waits until it has polled so many members.
+    /// Starts a sidecar, and waits until it has polled this many members.
     pub(crate) async fn start(uri: &str, members: usize, interval: Duration, more: &[&str]) -> Result<Self> {
         let folder = TempDir::new()?;
         let mut arguments = vec![
@@ -46,14 +46,14 @@ impl Sidecar {
         Ok(sidecar)
     }
 
-    /// Its page.
+    /// The metrics page.
     pub(crate) async fn page(&self) -> Result<String> {
         let answer = reqwest::get(format!("http://{}/metrics", self.address)).await?;
         Ok(answer.error_for_status()?.text().await?)
     }
 }
 
-/// The sidecar's binary, which `cargo xtask bench` builds beside this one.
+/// The sidecar's binary, which `cargo xtask bench` builds next to this program.
 fn program() -> Result<PathBuf> {
     let own = std::env::current_exe()?;
     let program = own.parent().context("a program has a folder")?.join("txnscope");

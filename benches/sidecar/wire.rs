@@ -1,4 +1,4 @@
-//! Between the sidecar and mongod: a proxy that passes messages on and counts them, by command.
+//! A proxy between the sidecar and mongod that counts messages by command.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -10,21 +10,21 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 
-/// The length of a message's header: its own length, its number, the number that it answers, and its kind.
+/// The length of a message header: length, request id, response id, and kind.
 const HEADER: usize = 16;
 
-/// Behind the header of a command: flags, and the kind of the section that has the document.
+/// The offset of the document behind the header: flags, and the kind of the section.
 const BEFORE_DOCUMENT: usize = 5;
 
-/// What passed.
+/// The counted traffic.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Traffic {
     pub(crate) connections: u64,
-    /// How many replies, and how many bytes they had, by what they answer.
+    /// The number and size of replies, by the command that they answer.
     pub(crate) replies: BTreeMap<String, (u64, u64)>,
 }
 
-/// What passes, and where.
+/// The proxy.
 #[derive(Debug, Clone)]
 pub(crate) struct Wire {
     pub(crate) address: SocketAddr,
@@ -47,7 +47,7 @@ impl Wire {
         Ok(wire)
     }
 
-    /// What has passed since this was asked last.
+    /// The traffic since the last call.
     pub(crate) fn take(&self) -> Traffic {
         let mut taken = Traffic::default();
         self.note(|traffic| std::mem::swap(traffic, &mut taken));
@@ -80,7 +80,7 @@ impl Wire {
     }
 }
 
-/// Passes messages on, and shows each.
+/// Forwards messages, and reports each.
 async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut show: impl FnMut(&[u8])) {
     let mut message = vec![0; HEADER];
     loop {
@@ -105,7 +105,7 @@ fn number(message: &[u8], at: usize) -> i32 {
     bytes.map_or(0, i32::from_le_bytes)
 }
 
-/// The command's name, and for the status which part of it is asked.
+/// The command's name, with the requested sections of `serverStatus`.
 fn command(message: &[u8]) -> Option<String> {
     const OP_MSG: i32 = 2013;
     if number(message, 12) != OP_MSG {

@@ -1,4 +1,4 @@
-//! How often `txnscope verify` errs, on simulated traffic of which is known what became of it.
+//! The error rates of `txnscope verify` on simulated traffic with a known truth.
 
 use std::io::{self, Write as _};
 
@@ -10,20 +10,20 @@ use txnscope_rollout::simulation::{Change, Decision, LIMITS, Noise, Scenario};
 
 #[derive(Debug, Parser)]
 struct Flags {
-    /// How many runs of each scene; the seed of a run is its number.
+    /// Number of runs of each scenario; the seed of a run is its number.
     #[arg(long, default_value_t = 50)]
     runs: u64,
 }
 
 const SLICES: usize = 24;
-const LOOKS: u32 = 30;
+const INTERIM_ANALYSES: u32 = 30;
 
 fn main() -> io::Result<()> {
     let runs = Flags::parse().runs;
     let mut out = io::stdout().lock();
     writeln!(
         out,
-        "{runs} seeded runs of each scene: 5 operations, a baseline of {SLICES} slices as long as the window, the \
+        "{runs} seeded runs of each scenario: 5 operations, a baseline of {SLICES} slices as long as the window, the \
          defaults of the command.\n\n\
          | what came after | noise | requests in the window, each operation | go | no-go | inconclusive |\n\
          | --- | --- | ---: | ---: | ---: | ---: |"
@@ -37,8 +37,9 @@ fn main() -> io::Result<()> {
         for (noise, requests) in
             [(Noise::Even, 5_000), (Noise::Bursty, 5_000), (Noise::Even, 500), (Noise::Even, 50)]
         {
-            let scene = Scenario { noise, change, operations: 5, slices: SLICES, requests };
-            let decisions: Vec<Decision> = (0..runs).map(|seed| scene.run(DURATION_BUCKETS, seed)).collect();
+            let scenario = Scenario { noise, change, operations: 5, slices: SLICES, requests };
+            let decisions: Vec<Decision> =
+                (0..runs).map(|seed| scenario.run(DURATION_BUCKETS, seed)).collect();
             let count = |of| decisions.iter().filter(|decision| **decision == of).count();
             let (go, no, unknown) =
                 (count(Decision::Go), count(Decision::NoGo), count(Decision::Inconclusive));
@@ -47,7 +48,7 @@ fn main() -> io::Result<()> {
     }
     writeln!(
         out,
-        "\nWith `--wait`, {LOOKS} looks at a window that fills up to 5,000 requests each:\n\n\
+        "\nWith `--wait`, {INTERIM_ANALYSES} looks at a window that fills up to 5,000 requests each:\n\n\
          | what came after | go | no-go | inconclusive | look that ended it, median |\n\
          | --- | ---: | ---: | ---: | ---: |"
     )?;
@@ -56,11 +57,12 @@ fn main() -> io::Result<()> {
         ("2 % more fail", Change::Failures(0.02)),
         ("p99 doubled, by a slower tail", Change::Tail(2.0)),
     ] {
-        let scene = Scenario { noise: Noise::Even, change, operations: 5, slices: SLICES, requests: 5_000 };
+        let scenario =
+            Scenario { noise: Noise::Even, change, operations: 5, slices: SLICES, requests: 5_000 };
         let watched: Vec<(Decision, u32)> = (0..runs)
             .map(|seed| {
-                scene.watch(DURATION_BUCKETS, seed, LOOKS, |look| {
-                    alpha_spent(LIMITS.alpha, LOOKS, look == LOOKS)
+                scenario.watch(DURATION_BUCKETS, seed, INTERIM_ANALYSES, |look| {
+                    alpha_spent(LIMITS.alpha, INTERIM_ANALYSES, look == INTERIM_ANALYSES)
                 })
             })
             .collect();
@@ -69,7 +71,7 @@ fn main() -> io::Result<()> {
         looks.sort_unstable();
         let median = looks.get(looks.len() / 2).copied().unwrap_or_default();
         let (go, no, unknown) = (count(Decision::Go), count(Decision::NoGo), count(Decision::Inconclusive));
-        writeln!(out, "| {what} | {go} | {no} | {unknown} | {median} of {LOOKS} |")?;
+        writeln!(out, "| {what} | {go} | {no} | {unknown} | {median} of {INTERIM_ANALYSES} |")?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-/// Speaks to one ledger with one token. Cheap to clone; connections are kept.
+/// A client of one ledger with one token. Cloning is cheap, and connections are reused.
 #[derive(Debug, Clone)]
 pub struct Client {
     http: reqwest::Client,
@@ -24,7 +24,7 @@ impl Client {
         self.http.request(method, format!("{}{path}", self.base)).bearer_auth(&self.token)
     }
 
-    /// Posts, and returns status and body.
+    /// Sends a POST request, and returns status and body.
     ///
     /// # Errors
     ///
@@ -42,7 +42,7 @@ impl Client {
         Ok((status, body))
     }
 
-    /// Gets, and returns status and body.
+    /// Sends a GET request, and returns status and body.
     ///
     /// # Errors
     ///
@@ -55,11 +55,11 @@ impl Client {
         Ok((status, body))
     }
 
-    /// Creates something, and returns its id.
+    /// Creates an entity, and returns its id.
     ///
     /// # Errors
     ///
-    /// If the answer is not 201 with `what._id`.
+    /// If the response is not 201 with `what._id`.
     pub async fn create(&self, path: &str, what: &str, body: &Value) -> Result<String> {
         let (status, answer) = self.post(path, body).await?;
         match answer[what]["_id"].as_str() {
@@ -72,7 +72,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As [`create`](Self::create).
+    /// As for [`create`](Self::create).
     pub async fn retainer(&self, balance: i64) -> Result<String> {
         let body = json!({"clientId": "client-1", "retainerType": "general", "initialAmount": balance});
         self.create("/api/retainers", "retainer", &body).await
@@ -82,7 +82,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As [`create`](Self::create).
+    /// As for [`create`](Self::create).
     pub async fn account(&self, balance: i64) -> Result<String> {
         let body = json!({
             "name": "Operating", "accountNumber": "DE-1", "bankName": "First", "currency": "EUR", "balance": balance,
@@ -94,7 +94,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As [`create`](Self::create).
+    /// As for [`create`](Self::create).
     pub async fn payment(&self, amount: i64) -> Result<String> {
         let body = json!({"customerId": "customer-1", "amount": amount, "paymentMethod": "transfer", "status": "pending"});
         self.create("/api/payments", "payment", &body).await

@@ -1,5 +1,5 @@
-//! What the end-to-end suites and the demo share: clients of the reference backend, load on it, what a process
-//! costs, and the check of queries against the catalogue.
+//! Code shared by the end-to-end suites, the tools and the benchmarks: clients of the reference backend, load on it,
+//! resource usage of processes, and the check of queries against the catalog.
 
 pub mod client;
 pub mod load;

@@ -1,5 +1,5 @@
-//! Mixed open-loop load on the reference backend, with contention: requests arrive at a rate, whether or not the
-//! earlier ones have been answered, as they do in life.
+//! Mixed open-loop load on the reference backend, with contention: requests arrive at a fixed rate, whether or not
+//! earlier ones have been answered.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -17,7 +17,7 @@ use crate::client::Client;
 
 const SHIFT: Duration = Duration::from_secs(30);
 
-/// What the load touches. Few of each, so that transactions meet.
+/// The documents that the load uses. They are few, so that transactions conflict.
 #[derive(Debug, Clone)]
 pub struct Targets {
     retainers: Vec<String>,
@@ -25,11 +25,11 @@ pub struct Targets {
 }
 
 impl Targets {
-    /// Opens retainers and accounts.
+    /// Creates retainers and accounts.
     ///
     /// # Errors
     ///
-    /// If the ledger refuses.
+    /// If the ledger rejects a request.
     pub async fn open(client: &Client) -> Result<Self> {
         let (mut retainers, mut accounts) = (Vec::new(), Vec::new());
         for _ in 0..6 {
@@ -40,17 +40,17 @@ impl Targets {
     }
 }
 
-/// What was answered, as the callers saw it: by operation and by status, `gone` for those who left.
-pub type Tally = BTreeMap<(&'static str, String), u64>;
+/// The number of responses as the callers saw them, by operation and status; `gone` for callers who disconnected.
+pub type Responses = BTreeMap<(&'static str, String), u64>;
 
-/// Load under way.
+/// A running load.
 #[derive(Debug, Default, Clone)]
 pub struct Load {
-    tally: Arc<Mutex<Tally>>,
+    responses: Arc<Mutex<Responses>>,
 }
 
 impl Load {
-    /// Sends `rate` requests a second until that future is ready, then waits for the last answers.
+    /// Sends `rate` requests per second until the future is ready, then waits for the last responses.
     ///
     /// # Panics
     ///
@@ -63,7 +63,7 @@ impl Load {
         until: impl Future<Output = ()>,
         seed: u64,
     ) {
-        let mut dice = StdRng::seed_from_u64(seed);
+        let mut rng = StdRng::seed_from_u64(seed);
         let mut arrivals = interval(Duration::from_secs(1) / rate);
         arrivals.set_missed_tick_behavior(MissedTickBehavior::Burst);
         let mut until = pin!(until);
@@ -73,18 +73,19 @@ impl Load {
                 () = &mut until => break,
                 _ = arrivals.tick() => {}
             }
-            callers.spawn(call(client.clone(), targets.clone(), self.tally.clone(), dice.random()));
+            callers.spawn(call(client.clone(), targets.clone(), self.responses.clone(), rng.random()));
             while callers.try_join_next().is_some() {}
         }
         while callers.join_next().await.is_some() {}
     }
 
-    /// As [`run`](Self::run), for a long time: with new retainers and accounts every half minute, because the documents of
-    /// the old ones grow with each movement, and whoever moves money in a large one waits for it.
+    /// As [`run`](Self::run), for long runs: it creates new retainers and accounts every half minute, because
+    /// documents grow with each movement, and large ones are slow.
     ///
     /// # Errors
     ///
-    /// If the ledger opens no retainers and accounts to begin with. Later the load goes on with the old ones.
+    /// If the ledger cannot create the first retainers and accounts. If it fails later, the load continues with the
+    /// old ones.
     ///
     /// # Panics
     ///
@@ -113,29 +114,30 @@ impl Load {
         }
     }
 
-    /// What was answered so far.
+    /// The responses so far.
     #[must_use]
-    pub fn tally(&self) -> Tally {
-        self.tally.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn responses(&self) -> Responses {
+        self.responses.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// One caller. Half of the requests go to the first retainer and the first two accounts.
-async fn call(client: Client, targets: Targets, tally: Arc<Mutex<Tally>>, seed: u64) {
-    let mut dice = StdRng::seed_from_u64(seed);
-    let hot = dice.random_bool(0.5);
+/// One request. Half of the requests use the first retainer and the first two accounts.
+async fn call(client: Client, targets: Targets, responses: Arc<Mutex<Responses>>, seed: u64) {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let hot = rng.random_bool(0.5);
     let retainer = if hot {
         &targets.retainers[0]
     } else {
-        &targets.retainers[dice.random_range(1..targets.retainers.len())]
+        &targets.retainers[rng.random_range(1..targets.retainers.len())]
     };
-    let from = if hot { 0 } else { dice.random_range(0..targets.accounts.len()) };
-    let to = (from + 1 + if hot { 0 } else { dice.random_range(0..targets.accounts.len() - 1) })
+    let from = if hot { 0 } else { rng.random_range(0..targets.accounts.len()) };
+    let to = (from + 1 + if hot { 0 } else { rng.random_range(0..targets.accounts.len() - 1) })
         % targets.accounts.len();
-    let amount = json!(dice.random_range(1..=120));
+    let amount = json!(rng.random_range(1..=120));
     let movement = json!({"amount": amount, "description": "load"});
     let note = |operation: &'static str, answer: String| {
-        *tally.lock().unwrap_or_else(PoisonError::into_inner).entry((operation, answer)).or_default() += 1;
+        *responses.lock().unwrap_or_else(PoisonError::into_inner).entry((operation, answer)).or_default() +=
+            1;
     };
     let post = async |operation: &'static str, path: &str, body: &Value, patience: Duration| {
         let answer = match tokio::time::timeout(patience, client.post(path, body)).await {
@@ -150,7 +152,7 @@ async fn call(client: Client, targets: Targets, tally: Arc<Mutex<Tally>>, seed: 
         None
     };
     let patient = Duration::from_secs(60);
-    match dice.random_range(0..100) {
+    match rng.random_range(0..100) {
         0..35 => {
             post(
                 "POST /api/retainers/{id}/consume",
@@ -180,16 +182,16 @@ async fn call(client: Client, targets: Targets, tally: Arc<Mutex<Tally>>, seed: 
             let path = format!("/api/payments/{id}/complete");
             let nothing = json!({});
             let complete = || post("POST /api/payments/{id}/complete", &path, &nothing, patient);
-            // A double click, now and then: the second completion must be refused.
+            // Occasionally a double submission: the second completion must be rejected.
             tokio::join!(complete(), async {
                 if hot {
                     complete().await;
                 }
             });
         }
-        // A caller who does not wait for the answer.
+        // A caller who disconnects before the response.
         95..97 => {
-            let patience = Duration::from_millis(dice.random_range(1..4));
+            let patience = Duration::from_millis(rng.random_range(1..4));
             post(
                 "POST /api/retainers/{id}/consume",
                 &format!("/api/retainers/{retainer}/consume"),
@@ -198,7 +200,7 @@ async fn call(client: Client, targets: Targets, tally: Arc<Mutex<Tally>>, seed: 
             )
             .await;
         }
-        // Nonsense.
+        // An invalid request.
         _ => {
             let body = json!({"amount": -1, "description": "load"});
             post(

@@ -1,4 +1,4 @@
-//! What a process has cost so far, by the kernel's account, and what sorted measurements say.
+//! The resource usage of a process, from the kernel, and statistics of measurements.
 
 use std::fs;
 use std::time::Duration;
@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use nix::time::{ClockId, clock_getcpuclockid};
 use nix::unistd::Pid;
 
-/// Milliseconds that it has run, by the kernel's clock of the process: those of threads that have ended count, which a sum
-/// over the threads that live leaves out. A server that has a thread for each connection does most of its work there.
+/// The CPU time of a process in milliseconds, from its CPU clock. It includes ended threads, which a sum over living
+/// threads omits: a server with one thread per connection does most of its work in them.
 ///
 /// # Errors
 ///
@@ -19,20 +19,20 @@ pub fn on_processor(pid: u32) -> Result<f64> {
     Ok(Duration::from(time.with_context(|| format!("there is no process {pid}"))?).as_secs_f64() * 1e3)
 }
 
-/// Megabytes of memory that are its own or shared.
+/// The resident memory of a process in megabytes, including shared pages.
 ///
 /// # Errors
 ///
-/// If there is no such process, or no Linux.
+/// If there is no such process, or the system is not Linux.
 pub fn resident(pid: u32) -> Result<f64> {
     memory(pid, "VmRSS:")
 }
 
-/// Megabytes of memory that it has had at most, its own or shared.
+/// The peak resident memory of a process in megabytes, including shared pages.
 ///
 /// # Errors
 ///
-/// If there is no such process, or no Linux.
+/// If there is no such process, or the system is not Linux.
 pub fn most_resident(pid: u32) -> Result<f64> {
     memory(pid, "VmHWM:")
 }
@@ -45,7 +45,7 @@ fn memory(pid: u32, name: &str) -> Result<f64> {
     Ok(kilobytes * 1024.0 / 1e6)
 }
 
-/// The value below which that part of the sorted values lies; not a number if there are none.
+/// The quantile of sorted values; NaN if there are none.
 #[must_use]
 pub fn quantile(sorted: &[f64], part: f64) -> f64 {
     #[allow(
@@ -63,10 +63,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn time_of_threads_that_have_ended_counts() {
+    fn cpu_time_of_ended_threads_counts() {
         let own = std::process::id();
         let before = on_processor(own).unwrap();
-        // Each thread says how long it has run, by its own clock.
+        // Each thread returns its own CPU time.
         let spent: f64 = (0..4)
             .map(|_| {
                 let work = std::thread::spawn(|| {
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn process_that_is_not_there_has_no_time() {
+    fn missing_process_has_no_cpu_time() {
         assert!(on_processor(u32::MAX).is_err());
         let mut ended = std::process::Command::new("true").spawn().unwrap();
         ended.wait().unwrap();

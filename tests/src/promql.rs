@@ -1,7 +1,7 @@
-//! Checks queries against the catalogue: that they parse, and that every metric, label and label value in them exists.
+//! Checks PromQL queries against the catalog: they must parse, and every metric, label and label value must exist.
 //!
-//! A query that names what nobody exports is no error to Prometheus: it answers nothing, for ever. So it is the parsed
-//! query that is looked at, and not its text.
+//! Prometheus does not report a query of an unknown metric: the result is always empty. Therefore the parsed query is
+//! checked, not its text.
 
 mod selector;
 
@@ -14,29 +14,29 @@ use promql_parser::parser::{
 
 use self::selector::Series;
 
-/// Labels that Prometheus or its configuration puts on every series. `cluster` and `deployment` are those by which our rules join the
-/// two sides; who watches one deployment need not have them.
+/// Labels that Prometheus or its configuration adds to every series. The rules join both sides by `cluster` and
+/// `deployment`, which are optional with a single deployment.
 pub const TARGET_LABELS: &[&str] = &["cluster", "deployment", "instance", "job"];
 
-/// What a query names.
+/// The names in a query.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Uses {
-    /// Metrics of the catalogue, by their names there: a histogram without `_bucket`, `_count` or `_sum`.
+    /// Metrics, by their names in the catalog: a histogram without `_bucket`, `_count` or `_sum`.
     pub metrics: BTreeSet<String>,
     /// Recording rules.
     pub recorded: BTreeSet<String>,
 }
 
-/// Checks a query. `recorded` are the recording rules that there are. Variables of Grafana must have been replaced.
+/// Checks a query. `recorded` are the existing recording rules. Grafana's variables must have been replaced.
 ///
-/// - every metric is in the catalogue, among the recording rules, or one of the few that Prometheus makes itself;
-/// - every label that is matched, grouped or joined by is one that its series can have, and every value of a label
-///   with a closed set is in that set;
-/// - `rate` and its kin are taken of counters only, and `delta` and its kin of gauges only.
+/// - every metric is in the catalog, a recording rule, or one of the few that Prometheus itself creates;
+/// - every label that is matched, grouped or joined by exists on its series, and every value of a label with a closed
+/// set is in that set;
+/// - `rate` and similar functions are applied to counters only, and `delta` and similar ones to gauges only.
 ///
 /// # Errors
 ///
-/// All that is wrong with it, one sentence each.
+/// All errors of the query, one sentence each.
 pub fn check(query: &str, recorded: &BTreeSet<String>) -> Result<Uses, Vec<String>> {
     let parsed =
         promql_parser::parser::parse(query).map_err(|error| vec![format!("is no PromQL: {error}")])?;
@@ -45,7 +45,7 @@ pub fn check(query: &str, recorded: &BTreeSet<String>) -> Result<Uses, Vec<Strin
     if walk.wrong.is_empty() { Ok(walk.uses) } else { Err(walk.wrong) }
 }
 
-/// The labels that the series of an expression may have; `None` where they cannot be told.
+/// The labels that the series of an expression may have; `None` if they cannot be determined.
 type Labels = Option<BTreeSet<String>>;
 
 struct Walk<'a> {
@@ -142,11 +142,11 @@ impl Walk<'_> {
         }
         match function {
             "time" | "scalar" | "vector" => Some(BTreeSet::new()),
-            // They take their labels from what is matched.
+            // The result has the labels of the matched series.
             "absent" | "absent_over_time" => None,
             "label_replace" | "label_join" => {
                 let names: Vec<_> = call.args.args.iter().filter_map(|argument| text(argument)).collect();
-                // The arguments after the new label: its value and where that is taken from, or a separator and labels.
+                // The arguments after the new label: its value and source label, or a separator and labels.
                 let sources: &[&str] = match function {
                     "label_replace" => names.get(2..3).unwrap_or_default(),
                     _ => names.get(2..).unwrap_or_default(),

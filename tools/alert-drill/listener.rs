@@ -1,4 +1,4 @@
-//! Who listens: everything that Alertmanager sends, by receiver, and when it came.
+//! The receiver of notifications: records everything that Alertmanager sends, with receiver and time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +11,7 @@ use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-use crate::scenes::Told;
+use crate::scenarios::AlertResult;
 
 #[derive(Debug, Deserialize)]
 struct Message {
@@ -24,9 +24,9 @@ struct Alert {
     labels: BTreeMap<String, String>,
 }
 
-/// One alert in one message.
+/// One alert in one notification.
 #[derive(Debug, Clone)]
-pub(crate) struct Heard {
+pub(crate) struct Notification {
     pub(crate) at: Instant,
     pub(crate) receiver: String,
     pub(crate) firing: bool,
@@ -34,10 +34,10 @@ pub(crate) struct Heard {
 }
 
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Listener(Arc<Mutex<Vec<Heard>>>);
+pub(crate) struct Listener(Arc<Mutex<Vec<Notification>>>);
 
 impl Listener {
-    /// Listens on a free port, and returns its address.
+    /// Listens on a free port, and returns the address.
     pub(crate) async fn start(&self) -> Result<String> {
         let router = Router::new().route("/{receiver}", post(hear)).with_state(self.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -46,53 +46,59 @@ impl Listener {
         Ok(address)
     }
 
-    /// The first message about that alert since then, of the kind that is asked for.
-    pub(crate) fn first(&self, alert: &str, firing: bool, since: Instant) -> Option<Heard> {
-        let heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let about = |heard: &&Heard| {
-            heard.labels.get("alertname").is_some_and(|name| name == alert)
-                && heard.firing == firing
-                && heard.at >= since
+    /// The first notification of that alert and status since a time.
+    pub(crate) fn first(&self, alert: &str, firing: bool, since: Instant) -> Option<Notification> {
+        let notifications = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let about = |notifications: &&Notification| {
+            notifications.labels.get("alertname").is_some_and(|name| name == alert)
+                && notifications.firing == firing
+                && notifications.at >= since
         };
-        heard.iter().find(about).cloned()
+        notifications.iter().find(about).cloned()
     }
 
-    /// When the last series of that alert ended, if all that fired have.
+    /// The time at which the last series of that alert was resolved, if all of them are.
     pub(crate) fn all_ended(&self, alert: &str) -> Option<Instant> {
         let last = self.last(alert);
-        last.iter().all(|heard| !heard.firing).then(|| last.iter().map(|heard| heard.at).max()).flatten()
+        last.iter()
+            .all(|notifications| !notifications.firing)
+            .then(|| last.iter().map(|notifications| notifications.at).max())
+            .flatten()
     }
 
-    /// Whether a series of that alert fires, as far as was heard.
+    /// Whether a series of that alert is firing, according to the notifications.
     pub(crate) fn is_firing(&self, alert: &str) -> bool {
-        self.last(alert).iter().any(|heard| heard.firing)
+        self.last(alert).iter().any(|notifications| notifications.firing)
     }
 
-    /// The last that was heard of each series of that alert.
-    fn last(&self, alert: &str) -> Vec<Heard> {
-        let heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut last: BTreeMap<_, &Heard> = BTreeMap::new();
-        for heard in
-            heard.iter().filter(|heard| heard.labels.get("alertname").is_some_and(|name| name == alert))
+    /// The latest notification of each series of that alert.
+    fn last(&self, alert: &str) -> Vec<Notification> {
+        let notifications = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last: BTreeMap<_, &Notification> = BTreeMap::new();
+        for notifications in notifications
+            .iter()
+            .filter(|notifications| notifications.labels.get("alertname").is_some_and(|name| name == alert))
         {
-            last.insert(&heard.labels, heard);
+            last.insert(&notifications.labels, notifications);
         }
         last.into_values().cloned().collect()
     }
 
-    /// Alerts that nobody asked for.
-    pub(crate) fn others(&self, told: &[Told]) -> Vec<String> {
-        let heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let names: BTreeSet<_> =
-            heard.iter().filter_map(|heard| heard.labels.get("alertname").cloned()).collect();
-        names.into_iter().filter(|name| !told.iter().any(|told| told.alert == name)).collect()
+    /// Alerts that no scenario expected.
+    pub(crate) fn others(&self, results: &[AlertResult]) -> Vec<String> {
+        let notifications = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let names: BTreeSet<_> = notifications
+            .iter()
+            .filter_map(|notifications| notifications.labels.get("alertname").cloned())
+            .collect();
+        names.into_iter().filter(|name| !results.iter().any(|result| result.alert == name)).collect()
     }
 }
 
 async fn hear(State(listener): State<Listener>, Path(receiver): Path<String>, Json(message): Json<Message>) {
     let at = Instant::now();
-    let mut heard = listener.0.lock().unwrap_or_else(PoisonError::into_inner);
-    heard.extend(message.alerts.into_iter().map(|alert| Heard {
+    let mut notifications = listener.0.lock().unwrap_or_else(PoisonError::into_inner);
+    notifications.extend(message.alerts.into_iter().map(|alert| Notification {
         at,
         receiver: receiver.clone(),
         firing: alert.status == "firing",

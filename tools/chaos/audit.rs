@@ -1,42 +1,47 @@
-//! What must hold after a fault, of all books together, and what is excepted.
+//! The audit: the invariants between all counters after a fault, and the exceptions.
 
-use end_to_end::load::Tally;
+use end_to_end::load::Responses;
 use txnscope_catalog as catalog;
 
-use crate::books::Books;
-use crate::fault::Played;
+use crate::counters::Counters;
+use crate::fault::FaultRun;
 
-/// Why an identity does not hold after a fault, by nature. Nothing else excuses a difference.
+/// A reason why an invariant cannot hold after a fault. Nothing else excuses a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exception {
-    /// A member was killed. What it counted is gone, so that the driver's book is not compared with the server's.
+    /// A member was killed. Its counters are lost, so the driver's counters are not compared with the server's.
     ServerBegan,
-    /// The ledger's process was killed. What it counted is gone, so that its book is compared with nobody's.
+    /// The ledger's process was killed. Its counters are lost, so they are compared with no others.
     BackendBegan,
-    /// The runtime was shut down, and with it the tasks that end what was left open: the server's limit does it. First
-    /// statements under way may have reached the server, or not.
+    /// The runtime was shut down, and with it the tasks that end open transactions: the server's lifetime limit ends
+    /// them. First statements in flight may or may not have reached the server.
     RuntimeGone,
-    /// A failpoint refuses a command before the server looks at it: a first statement that a real error would have
-    /// ended a transaction with has begun none.
+    /// A failpoint rejects a command before the server handles it: a first statement that would have aborted a
+    /// transaction after a real error has started none.
     Injected,
 }
 
-/// What does not hold.
-pub(crate) fn audit(before: &Books, after: &Books, answers: &Tally, played: &Played) -> Vec<String> {
+/// The violated invariants.
+pub(crate) fn audit(
+    before: &Counters,
+    after: &Counters,
+    answers: &Responses,
+    fault_run: &FaultRun,
+) -> Vec<String> {
     let mut complaints = Vec::new();
-    each_book(after, &mut complaints);
+    each_side(after, &mut complaints);
     money(before, after, answers, &mut complaints);
-    if !played.excepts(Exception::BackendBegan) {
+    if !fault_run.excepts(Exception::BackendBegan) {
         callers(before, after, answers, &mut complaints);
-        if !played.excepts(Exception::ServerBegan) {
-            servers(before, after, played, &mut complaints);
+        if !fault_run.excepts(Exception::ServerBegan) {
+            servers(before, after, fault_run, &mut complaints);
         }
     }
     complaints
 }
 
-/// Each book in itself.
-fn each_book(after: &Books, complaints: &mut Vec<String>) {
+/// The invariants within each set of counters.
+fn each_side(after: &Counters, complaints: &mut Vec<String>) {
     for operation in after.operations() {
         let of = [("operation", operation.as_str())];
         let sum = |metric| after.sum(&metric, &of);
@@ -65,58 +70,58 @@ fn each_book(after: &Books, complaints: &mut Vec<String>) {
     }
     for server in &after.servers {
         if server.started != server.committed + server.aborted {
-            complaints.push(format!("a member's own book: {server:?}"));
+            complaints.push(format!("a member's own counters do not add up: {server:?}"));
         }
     }
 }
 
-/// What the callers were told of is in the data, and nothing that they were told was not.
-fn money(before: &Books, after: &Books, answers: &Tally, complaints: &mut Vec<String>) {
+/// Acknowledged movements are in the data, and rejected ones are not.
+fn money(before: &Counters, after: &Counters, answers: &Responses, complaints: &mut Vec<String>) {
     let moved = after.movements - before.movements;
     let of = |kind| {
         answers
             .iter()
             .filter(|((operation, _), _)| moves_money(operation))
-            .filter(move |((_, answer), _)| Answer::of(answer) == kind)
+            .filter(move |((_, answer), _)| Response::of(answer) == kind)
             .map(|(_, times)| number(*times))
             .sum::<f64>()
     };
-    let told = of(Answer::Succeeded);
-    let most = told + of(Answer::Failed) + of(Answer::Unanswered);
-    if !(told..=most).contains(&moved) {
+    let acknowledged = of(Response::Succeeded);
+    let most = acknowledged + of(Response::Failed) + of(Response::Unanswered);
+    if !(acknowledged..=most).contains(&moved) {
         complaints.push(format!(
-            "{moved} movements of money; {told} callers were told that theirs succeeded, {} were not told",
-            most - told
+            "{moved} movements of money; {acknowledged} were acknowledged to callers, {} have an unknown result",
+            most - acknowledged
         ));
     }
 }
 
-/// A payment that is pending moves none, and neither does what only panics.
+/// A pending payment moves no money, and neither does a handler that only panics.
 fn moves_money(operation: &str) -> bool {
     operation.starts_with("POST /api/") && operation != "POST /api/payments"
 }
 
-/// What the layer counted is what the callers saw.
-fn callers(before: &Books, after: &Books, answers: &Tally, complaints: &mut Vec<String>) {
+/// The layer's counters match the responses that the callers received.
+fn callers(before: &Counters, after: &Counters, answers: &Responses, complaints: &mut Vec<String>) {
     let operations: std::collections::BTreeSet<_> = answers.keys().map(|(operation, _)| *operation).collect();
     for operation in operations {
         let of = |kind| {
             let of_operation = answers.iter().filter(|((of, _), _)| *of == operation);
-            let of_kind = of_operation.filter(|((_, answer), _)| Answer::of(answer) == kind);
+            let of_kind = of_operation.filter(|((_, answer), _)| Response::of(answer) == kind);
             of_kind.map(|(_, times)| number(*times)).sum::<f64>()
         };
-        let unanswered = of(Answer::Unanswered);
+        let unanswered = of(Response::Unanswered);
         let grown = |metric, outcome: Option<&str>| {
             let mut labels = vec![("operation", operation)];
             labels.extend(outcome.map(|outcome| ("outcome", outcome)));
             after.sum(&metric, &labels) - before.sum(&metric, &labels)
         };
-        let answered = of(Answer::Succeeded) + of(Answer::Rejected) + of(Answer::Failed);
+        let answered = of(Response::Succeeded) + of(Response::Rejected) + of(Response::Failed);
         for (what, seen, counted) in [
             ("attempts", answered, grown(catalog::TRANSACTION_ATTEMPTS, None)),
-            ("succeeded", of(Answer::Succeeded), grown(catalog::TRANSACTION_DURATION, Some("succeeded"))),
-            ("rejected", of(Answer::Rejected), grown(catalog::TRANSACTION_DURATION, Some("rejected"))),
-            ("failed", of(Answer::Failed), grown(catalog::TRANSACTION_DURATION, Some("failed"))),
+            ("succeeded", of(Response::Succeeded), grown(catalog::TRANSACTION_DURATION, Some("succeeded"))),
+            ("rejected", of(Response::Rejected), grown(catalog::TRANSACTION_DURATION, Some("rejected"))),
+            ("failed", of(Response::Failed), grown(catalog::TRANSACTION_DURATION, Some("failed"))),
         ] {
             if !(seen..=seen + unanswered).contains(&counted) {
                 complaints.push(format!(
@@ -127,31 +132,33 @@ fn callers(before: &Books, after: &Books, answers: &Tally, complaints: &mut Vec<
     }
 }
 
-/// The driver's book and the server's.
-fn servers(before: &Books, after: &Books, played: &Played, complaints: &mut Vec<String>) {
+/// The driver's counters match the server's.
+fn servers(before: &Counters, after: &Counters, fault_run: &FaultRun, complaints: &mut Vec<String>) {
     let driver = |metric, labels: &[(&str, &str)]| after.sum(&metric, labels) - before.sum(&metric, labels);
-    let server = |field: fn(&crate::books::Server) -> f64| {
-        let sum = |books: &Books| books.servers.iter().map(field).sum::<f64>();
+    let server = |field: fn(&crate::counters::Server) -> f64| {
+        let sum = |counters: &Counters| counters.servers.iter().map(field).sum::<f64>();
         sum(after) - sum(before)
     };
-    let unbegun = |cause| driver(catalog::CLIENT_TRANSACTIONS_NOT_STARTED, &[("cause", cause)]);
+    let not_started = |cause| driver(catalog::CLIENT_TRANSACTIONS_NOT_STARTED, &[("cause", cause)]);
     let aborted = |reason| driver(catalog::CLIENT_TRANSACTIONS_ABORTED, &[("reason", reason)]);
     let fenced = driver(catalog::CLIENT_TRANSACTION_CLEANUPS, &[("result", "fenced")]);
     let most =
-        driver(catalog::CLIENT_TRANSACTIONS_STARTED, &[]) - unbegun("not_sent") - unbegun("refused") + fenced;
-    let mut least = most - unbegun("lost");
-    if played.excepts(Exception::Injected) {
-        least -= number(played.injected);
+        driver(catalog::CLIENT_TRANSACTIONS_STARTED, &[]) - not_started("not_sent") - not_started("refused")
+            + fenced;
+    let mut least = most - not_started("lost");
+    if fault_run.excepts(Exception::Injected) {
+        least -= number(fault_run.injected);
     }
-    if played.excepts(Exception::RuntimeGone) {
+    if fault_run.excepts(Exception::RuntimeGone) {
         least -= aborted("cancelled");
     }
     let started = server(|server| server.started);
     if !(least..=most).contains(&started) {
-        complaints
-            .push(format!("the server began {started}, by the driver's account between {least} and {most}"));
+        complaints.push(format!(
+            "the server started {started}, by the driver's account between {least} and {most}"
+        ));
     }
-    // An old primary may have counted a commit that it then rolled back; the new one has told the client so.
+    // An old primary may have counted a commit that was rolled back; the new one has reported this to the client.
     let least = driver(catalog::CLIENT_TRANSACTIONS_COMMITTED, &[]);
     let most = least + driver(catalog::CLIENT_TRANSACTIONS_UNKNOWN, &[]) + aborted("no_such_transaction");
     let committed = server(|server| server.committed);
@@ -162,17 +169,17 @@ fn servers(before: &Books, after: &Books, played: &Played, complaints: &mut Vec<
     }
 }
 
-/// How a caller was answered.
+/// The response that a caller received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(crate) enum Response {
     Succeeded,
     Rejected,
     Failed,
     Unanswered,
 }
 
-impl Answer {
-    /// Of a word of the tally.
+impl Response {
+    /// Parses a status of the recorded responses.
     pub(crate) fn of(answer: &str) -> Self {
         match answer.as_bytes().first() {
             Some(b'2') => Self::Succeeded,

@@ -1,4 +1,5 @@
-//! The ledger in a process of its own, with the listener on, a route that panics, and a runtime that can be taken away.
+//! The ledger in a separate process, with the transaction listener, a route that panics, and a runtime that can be
+//! replaced.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,30 +18,30 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use txnscope::{Metrics, Operation, Reason, TransactionLayer, TransactionListener, TransactionRunner};
 
-/// What callers must know.
+/// The token of the callers.
 pub(crate) const TOKEN: &str = "chaos";
-/// The variable with the replica set's URI.
+/// The environment variable with the replica set's URI.
 pub(crate) const URI: &str = "MONGODB_URI";
-/// By this name failpoints and proxies know the ledger.
+/// The application name by which failpoints and proxies identify the ledger.
 pub(crate) const APPLICATION: &str = "ledger";
-/// How long a request may try to get its transaction through.
+/// The time limit of one request's transaction, including retries.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(4);
-/// How many connections the ledger has to each member at most: few, so that they can run out.
+/// The maximum number of connections to each member: few, so that the pool can be exhausted.
 pub(crate) const POOL: u32 = 10;
-/// After that the server ends what nobody else ends.
+/// The server's transaction lifetime limit, after which it aborts abandoned transactions.
 pub(crate) const LIFETIME_LIMIT: Duration = Duration::from_secs(6);
 
-/// A handler that panics before it has begun anything.
+/// A handler that panics before it has started a transaction.
 pub(crate) const PANIC: &str = "POST /chaos/panic";
-/// One that panics in the midst of a transaction.
+/// A handler that panics within a transaction.
 pub(crate) const PANIC_INSIDE: &str = "POST /chaos/panic-inside";
 
-/// Serves until SIGTERM. At each SIGUSR1 the runtime is shut down with all that is under way in it, and another one
-/// serves in its place; the books go on.
+/// Serves until SIGTERM. At each SIGUSR1 the runtime is shut down with all tasks in it, and replaced by another one;
+/// the metrics are kept.
 pub(crate) fn run(address: SocketAddr) -> Result<()> {
     let uri = std::env::var(URI).context(URI)?;
     let metrics = Metrics::isolated()?;
-    // Outside of the runtime that is taken away.
+    // Outside of the runtime that is replaced.
     let control = Builder::new_current_thread().enable_all().build()?;
     control.block_on(async {
         let mut take_away = signal(SignalKind::user_defined1())?;
@@ -57,7 +58,7 @@ pub(crate) fn run(address: SocketAddr) -> Result<()> {
     })
 }
 
-/// Drops whatever the runtime is doing.
+/// Drops all tasks of the runtime.
 async fn end(runtime: Runtime) -> Result<()> {
     let ended = tokio::task::spawn_blocking(move || runtime.shutdown_timeout(Duration::from_secs(2)));
     Ok(ended.await?)
@@ -86,7 +87,7 @@ struct Scratch {
     data: Collection<Document>,
 }
 
-/// The routes whose handlers panic, within a layer that counts into the same books.
+/// The routes whose handlers panic, within a layer that uses the same metrics.
 fn panics(client: &Client, metrics: &Metrics) -> Router {
     let scratch = Scratch {
         runner: TransactionRunner::with_registry(client, metrics.registry()),

@@ -1,5 +1,5 @@
-//! A wall clock that can be turned while a program runs, by the library libfaketime, which is loaded before all others. What
-//! measures time goes on as it did, as when NTP sets a clock right or a virtual machine is resumed.
+//! A wall clock that can be changed while a program runs, with the preloaded library libfaketime. Monotonic clocks
+//! are not affected, as when NTP sets a clock or a virtual machine resumes.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -7,52 +7,51 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// A clock of one program. It is right until it is turned.
+/// The wall clock of one program, which is right until it is changed.
 pub(crate) struct Clock {
     library: PathBuf,
-    /// By how much it is wrong.
+    /// The offset from the right time.
     file: PathBuf,
 }
 
 impl Clock {
-    /// It is kept in that file.
+    /// The file that contains the offset.
     pub(crate) fn new(file: PathBuf) -> Result<Self> {
         let clock = Self { library: library()?, file };
         clock.turn(0)?;
         Ok(clock)
     }
 
-    /// What a program must be started with to go by it.
+    /// The environment variables with which a program uses the clock.
     pub(crate) fn environment(&self) -> Vec<(&'static str, OsString)> {
         vec![
             ("LD_PRELOAD", self.library.clone().into()),
             ("FAKETIME_TIMESTAMP_FILE", self.file.clone().into()),
-            // The file is read whenever somebody asks for the time: a turn is seen at once.
+            // The file is read at every use of the clock, so a change is effective at once.
             ("FAKETIME_NO_CACHE", "1".into()),
             ("FAKETIME_DONT_FAKE_MONOTONIC", "1".into()),
-            // The times of files stay what they are.
+            // The times of files are not changed.
             ("NO_FAKE_STAT", "1".into()),
         ]
     }
 
-    /// From now on it is wrong by so many seconds.
+    /// Sets the offset in seconds.
     pub(crate) fn turn(&self, seconds: i64) -> Result<()> {
         let next = self.file.with_extension("next");
         let set = std::fs::write(&next, format!("{seconds:+}\n"));
-        // A rename is all or nothing: nobody ever reads half a number.
+        // A rename is atomic: a reader never sees a partial number.
         set.and_then(|()| std::fs::rename(&next, &self.file)).context("cannot turn a clock")
     }
 }
 
-/// Removes the names under which a program that has been started shares its clock with programs that it would start:
-/// killed, it leaves them behind.
+/// Removes the shared memory objects of a program, which remain if it is killed.
 pub(crate) fn tidy(pid: u32) {
     for name in ["faketime_shm_", "sem.faketime_sem_"] {
         let _ = std::fs::remove_file(format!("/dev/shm/{name}{pid}"));
     }
 }
 
-/// Seconds since 1970 by a clock that is wrong by so many.
+/// Seconds since 1970 by a clock with that offset.
 pub(crate) fn now(wrong: i64) -> Result<f64> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64();
     #[allow(clippy::cast_precision_loss, reason = "hours")]

@@ -1,4 +1,4 @@
-//! One of our own programs, which can be killed and started again.
+//! A process of one of our own programs, which can be killed and started again.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use testkit::{Port, Process, Signal};
 
 use crate::clock::{self, Clock};
 
-/// Dropping it kills it.
+/// A running program. Dropping it kills the process.
 pub(crate) struct Daemon {
     name: &'static str,
     program: PathBuf,
@@ -17,13 +17,13 @@ pub(crate) struct Daemon {
     log: PathBuf,
     port: Port,
     address: String,
-    /// If it does not go by the machine's.
+    /// Its own wall clock, if it does not use the machine's.
     clock: Option<Clock>,
     process: Process,
 }
 
 impl Daemon {
-    /// Starts it, to listen on a port that it keeps, and waits until it is ready.
+    /// Starts the program on a port that it keeps, and waits until it is ready.
     pub(crate) async fn start(
         name: &'static str,
         program: PathBuf,
@@ -47,7 +47,7 @@ impl Daemon {
         self.process.kill().await
     }
 
-    /// Starts it again where it was, after [`kill`](Self::kill).
+    /// Starts the program again on the same port, after [`kill`](Self::kill).
     pub(crate) async fn restart(&mut self) -> Result<()> {
         self.kill().await?;
         let Self { program, arguments, environment, clock, log, .. } = &*self;
@@ -59,8 +59,8 @@ impl Daemon {
         Ok(())
     }
 
-    /// Has it go by a wall clock of its own, or by the machine's again. If that is news to it, it ends in good order and is
-    /// started again.
+    /// Makes the program use a wall clock of its own, or the machine's again. If this is a change, the program is
+    /// shut down and started again.
     pub(crate) async fn go_by_own_clock(&mut self, own: bool) -> Result<()> {
         if own == self.clock.is_some() {
             return Ok(());
@@ -70,7 +70,7 @@ impl Daemon {
         self.restart().await
     }
 
-    /// Turns its own wall clock to so many seconds off.
+    /// Sets the offset of its own wall clock in seconds.
     pub(crate) fn turn(&self, seconds: i64) -> Result<()> {
         self.clock
             .as_ref()
@@ -82,7 +82,7 @@ impl Daemon {
         self.process.signal(signal)
     }
 
-    /// Ends it in good order.
+    /// Shuts the program down gracefully.
     pub(crate) async fn stop(mut self) -> Result<()> {
         self.end().await
     }
@@ -95,7 +95,7 @@ impl Daemon {
     }
 
     pub(crate) async fn ready(&mut self) -> Result<()> {
-        self.process.is_ready(self.port.number(), "/-/ready").await
+        self.process.wait_ready(self.port.number(), "/-/ready").await
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -1,22 +1,22 @@
-//! Chaos: the ledger, its replica set, the sidecar and Prometheus are broken on purpose, one fault after another, under load; after
-//! each, everything that should hold is held.
+//! Fault injection (chaos): faults are injected into the ledger, its replica set, the sidecar and Prometheus, one
+//! after another, under load; after each, all invariants are verified.
 //!
-//! Everything is real: three members behind proxies, the ledger with layer, runner and listener, the sidecar with the ledger's
-//! checks, Prometheus. Which fault comes when, and what is drawn within it, follows from the seed alone.
+//! All parts are real: three members behind proxies, the ledger with layer, runner and listener, the sidecar with the
+//! ledger's checks, Prometheus. The order of the faults and all random choices follow from the seed.
 
 mod audit;
 mod backend;
-mod books;
-mod bounds;
 mod clock;
+mod counters;
 mod daemon;
+mod environment;
+mod expectations;
 mod fault;
+mod iteration;
 #[cfg(test)]
 mod mutations;
-mod round;
+mod resource_limits;
 mod soak;
-mod stage;
-mod truth;
 
 use std::io::{Write, stdout};
 use std::net::SocketAddr;
@@ -29,36 +29,36 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 
+use crate::environment::Environment;
 use crate::fault::Fault;
-use crate::round::Told;
-use crate::stage::Stage;
+use crate::iteration::IterationResult;
 use end_to_end::table::{Table, count, seconds};
 
-/// Breaks everything on purpose, and sees that nothing is lost.
+/// Injects faults, and verifies that nothing is lost.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask chaos")]
 struct Flags {
-    /// The seed; a run prints its own. The same seed plays the same faults in the same order.
+    /// Seed; a run prints its own. The same seed runs the same faults in the same order.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
 
-    /// Only these faults, separated by commas.
+    /// Run only these faults, separated by commas.
     #[arg(long, value_name = "FAULTS", value_delimiter = ',', value_enum)]
     faults: Vec<Fault>,
 
-    /// How often each fault is played. The order is another one each time.
+    /// Number of rounds, each with all faults in another order.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     rounds: u32,
 
-    /// Requests a second.
+    /// Requests per second.
     #[arg(long, value_name = "N", default_value_t = RATE, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     rate: u32,
 
-    /// Only faults that heal quickly, with a seed that is always the same: less than a minute.
+    /// Run only short faults with a fixed seed: less than a minute.
     #[arg(long, conflicts_with_all = ["faults", "rounds"])]
     short: bool,
 
-    /// Break nothing: load for so long, and see that nothing grows.
+    /// Inject no faults: apply load for this long, and verify that no resource usage grows.
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, conflicts_with_all = ["faults", "rounds", "short"])]
     soak: Option<Duration>,
 
@@ -68,7 +68,7 @@ struct Flags {
 
 #[derive(Debug, Subcommand)]
 enum Part {
-    /// The ledger, in a process of its own.
+    /// The ledger, in a separate process.
     #[command(hide = true)]
     Backend {
         #[arg(long = "web.listen-address")]
@@ -76,7 +76,7 @@ enum Part {
     },
 }
 
-/// Requests a second, unless told otherwise.
+/// The default of requests per second.
 const RATE: u32 = 30;
 
 /// The seed of the short form.
@@ -102,64 +102,64 @@ fn main() -> ExitCode {
 async fn play_all(flags: &Flags) -> Result<bool> {
     tokio::select! {
         chaos = run(flags) => chaos,
-        _ = tokio::signal::ctrl_c() => bail!("stopped before the end"),
+        _ = tokio::signal::ctrl_c() => bail!("stopped before all faults were injected"),
     }
 }
 
-/// `false` if something did not hold.
+/// `false` if an invariant was violated.
 async fn run(flags: &Flags) -> Result<bool> {
     let seed =
         flags.seed.unwrap_or_else(|| if flags.short { SEED } else { rand::random_range(0..1_000_000) });
-    say(&format!("Seed {seed}. To play it again: {}", again(flags, seed)));
-    let mut dice = StdRng::seed_from_u64(seed);
-    let faults = schedule(flags, &mut dice);
+    say(&format!("Seed {seed}. To repeat the run: {}", again(flags, seed)));
+    let mut rng = StdRng::seed_from_u64(seed);
+    let faults = schedule(flags, &mut rng);
     say("Starting a replica set of three members, the ledger, the sidecar and Prometheus …");
-    let mut stage = Stage::set().await?;
+    let mut env = Environment::set().await?;
     if let Some(length) = flags.soak {
-        let held = soak::run(&stage, length, flags.rate, seed).await;
+        let held = soak::run(&env, length, flags.rate, seed).await;
         if !matches!(held, Ok(true)) {
-            stage.show_logs();
+            env.show_logs();
         }
-        stage.strike().await?;
+        env.shut_down().await?;
         return held;
     }
-    let mut told = Vec::new();
+    let mut results = Vec::new();
     for fault in [Fault::Calm].into_iter().chain(faults) {
-        let round = round::play(&mut stage, fault, flags.rate, dice.random()).await;
-        match round {
-            Ok(round) => {
-                say(&format!("  {}", round.line()));
-                told.push(round);
+        let result = iteration::run(&mut env, fault, flags.rate, rng.random()).await;
+        match result {
+            Ok(result) => {
+                say(&format!("  {}", result.line()));
+                results.push(result);
             }
             Err(error) => {
-                stage.show_logs();
+                env.show_logs();
                 return Err(error.context(format!("{} with the seed {seed}", fault.name())));
             }
         }
     }
-    say(&format!("\n{}", report(seed, &told)));
-    let broken: Vec<_> = told.iter().filter(|told| !told.complaints.is_empty()).collect();
-    for told in &broken {
-        for complaint in &told.complaints {
-            say(&format!("  ✗ {}: {complaint}", told.fault.name()));
+    say(&format!("\n{}", report(seed, &results)));
+    let broken: Vec<_> = results.iter().filter(|result| !result.complaints.is_empty()).collect();
+    for result in &broken {
+        for complaint in &result.complaints {
+            say(&format!("  ✗ {}: {complaint}", result.fault.name()));
         }
     }
     if broken.is_empty() {
-        say(&format!("  ✓ after each of {} faults, everything held; seed {seed}", told.len() - 1));
+        say(&format!("  ✓ after each of {} faults, all invariants held; seed {seed}", results.len() - 1));
     } else {
         say(&format!(
-            "  ✗ {} of {} rounds; to play it again: {}",
+            "  ✗ {} of {} iterations violated an invariant; to repeat the run: {}",
             broken.len(),
-            told.len(),
+            results.len(),
             again(flags, seed)
         ));
-        stage.show_logs();
+        env.show_logs();
     }
-    stage.strike().await?;
+    env.shut_down().await?;
     Ok(broken.is_empty())
 }
 
-/// The command that plays the same once more.
+/// The command that repeats the run.
 fn again(flags: &Flags, seed: u64) -> String {
     let mut command = format!("cargo xtask chaos --seed {seed}");
     if flags.short {
@@ -184,8 +184,8 @@ fn again(flags: &Flags, seed: u64) -> String {
     command
 }
 
-/// Which faults, in which order.
-fn schedule(flags: &Flags, dice: &mut StdRng) -> Vec<Fault> {
+/// The faults in their order.
+fn schedule(flags: &Flags, rng: &mut StdRng) -> Vec<Fault> {
     let mut faults = if flags.short {
         Fault::SHORT.to_vec()
     } else if flags.faults.is_empty() {
@@ -195,35 +195,45 @@ fn schedule(flags: &Flags, dice: &mut StdRng) -> Vec<Fault> {
     };
     let mut schedule = Vec::new();
     for _ in 0..flags.rounds {
-        faults.shuffle(dice);
+        faults.shuffle(rng);
         schedule.extend(&faults);
     }
     schedule
 }
 
-fn report(seed: u64, told: &[Told]) -> Table {
+fn report(seed: u64, results: &[IterationResult]) -> Table {
     let seed = format!("FAULT (SEED {seed})");
     let mut table = Table::new(&[
         &seed,
-        "held",
+        "duration",
         "succeeded",
         "rejected",
         "failed",
         "unanswered",
-        "served again after",
-        "quiet after",
-        "sidecar true after",
+        "succeeding again after",
+        "idle after",
+        "exporter accurate after",
     ]);
-    for told in told {
-        let [held, served, quiet, truth] =
-            [told.held, told.served, told.quiet, told.truth].map(|time| seconds(time.as_secs_f64()));
-        let [succeeded, rejected, failed, unanswered] = told.during.map(count);
-        table.row([told.fault.name(), held, succeeded, rejected, failed, unanswered, served, quiet, truth]);
+    for result in results {
+        let [held, served, quiet, verified] = [result.held, result.served, result.quiet, result.verified]
+            .map(|time| seconds(time.as_secs_f64()));
+        let [succeeded, rejected, failed, unanswered] = result.during.map(count);
+        table.row([
+            result.fault.name(),
+            held,
+            succeeded,
+            rejected,
+            failed,
+            unanswered,
+            served,
+            quiet,
+            verified,
+        ]);
     }
     table
 }
 
-/// A reader that has gone away (`| head`) is no reason to fail.
+/// A closed pipe (`| head`) is not an error.
 pub(crate) fn say(line: &str) {
     let mut out = stdout().lock();
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());

@@ -1,4 +1,4 @@
-//! Grafana, if one is installed: provisioned as `dashboards/README.md` says, and nobody has to log in.
+//! Grafana, if it is installed: provisioned as in `dashboards/README.md`, without login.
 
 use std::path::{Path, PathBuf};
 
@@ -38,18 +38,18 @@ impl Grafana {
                 .env("GF_ANALYTICS_CHECK_FOR_UPDATES", "false");
         })
         .await?;
-        let ready = process.is_ready(port.number(), "/api/health").await;
+        let ready = process.wait_ready(port.number(), "/api/health").await;
         ready.context("GRAFANA_HOME may point at the wrong folder")?;
         Ok(Some(Self { url, _port: port, _process: process, _folder: folder }))
     }
 
-    /// The page to begin with.
+    /// The URL of the first page.
     pub(crate) fn url(&self) -> String {
         format!("{}/d/txnscope-overview?from=now-5m&refresh=5s", self.url)
     }
 }
 
-/// Grafana reads folders below as well, where other JSON is.
+/// Copies the dashboards alone, because Grafana also reads subfolders, which contain other JSON.
 fn copy_dashboards(from: &Path, to: &Path) -> Result<()> {
     std::fs::create_dir(to)?;
     for entry in std::fs::read_dir(from)? {
@@ -69,7 +69,7 @@ fn installation() -> Option<(PathBuf, PathBuf)> {
     let program =
         std::env::split_paths(&path).map(|folder| folder.join("grafana")).find(|file| file.is_file())?;
     let home = std::env::var_os("GRAFANA_HOME").map(PathBuf::from).into_iter();
-    // As an unpacked archive has it, and as the packages have it.
+    // The layouts of an unpacked archive and of the packages.
     let unpacked = program.canonicalize().ok().and_then(|file| Some(file.parent()?.parent()?.to_owned()));
     let home = home
         .chain(unpacked)

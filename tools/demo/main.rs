@@ -1,10 +1,10 @@
-//! The demo: real servers, real processes, real load; then the books of both sides next to one another.
+//! The demo: real servers, real processes and real load; then the counters of both sides are compared.
 //!
-//! `cargo xtask demo` builds the binaries that it starts, and runs it.
+//! `cargo xtask demo` builds the binaries that the demo starts, and runs it.
 
-mod books;
+mod counters;
+mod environment;
 mod grafana;
-mod stage;
 
 use std::io::{IsTerminal, Write, stdout};
 use std::process::ExitCode;
@@ -16,18 +16,18 @@ use end_to_end::load::Load;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-use crate::books::Books;
-use crate::stage::Stage;
+use crate::counters::Counters;
+use crate::environment::Environment;
 
-/// Shows the caller's and the server's view of transactions that move money, on real servers under real load.
+/// Shows the callers' and the server's view of transactions that move money, on real servers under real load.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask demo")]
 struct Flags {
-    /// How long to run: 60s, 5m. Without it, until Ctrl-C.
+    /// Duration, such as 60s or 5m. Without it, the demo runs until Ctrl-C.
     #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
     length: Option<Duration>,
 
-    /// Requests a second.
+    /// Requests per second.
     #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rate: u32,
 }
@@ -44,17 +44,17 @@ async fn main() -> ExitCode {
     }
 }
 
-/// `false` if the books do not agree.
+/// `false` if the counters do not match.
 async fn run(flags: &Flags) -> Result<bool> {
     let mut stop = Stop::listen()?;
-    // Whatever is dropped here takes its processes and folders along.
-    let mut stage = tokio::select! {
-        stage = Stage::set(say) => stage?,
-        () = stop.requested() => bail!("stopped before everything was there"),
+    // Dropping the values here ends the processes and removes the folders.
+    let mut env = tokio::select! {
+        env = Environment::set(say) => env?,
+        () = stop.requested() => bail!("stopped before everything was started"),
     };
-    say(&stage.introduction());
+    say(&env.introduction());
 
-    let (client, load) = (stage.client(), Load::default());
+    let (client, load) = (env.client(), Load::default());
     let until = async {
         match flags.length {
             Some(length) => tokio::select! { () = sleep(length) => {}, () = stop.requested() => {} },
@@ -63,28 +63,28 @@ async fn run(flags: &Flags) -> Result<bool> {
     };
     tokio::select! {
         ended = load.run_in_shifts(&client, flags.rate, until, rand::random()) => ended?,
-        end = watch(&mut stage) => end?,
+        end = watch(&mut env) => end?,
     }
 
-    say("\n\nThe load has ended. Waiting until both sides have written down the rest …\n");
+    say("\n\nThe load has ended. Waiting until the counters of both sides are final …\n");
     tokio::select! {
-        agreed = conclude(stage) => agreed,
-        () = stop.requested() => bail!("stopped before the books were closed"),
+        matched = conclude(env) => matched,
+        () = stop.requested() => bail!("stopped before the counters were compared"),
     }
 }
 
-/// Prints a line every second, over the last one on a terminal. Returns only with an error.
-async fn watch(stage: &mut Stage) -> Result<()> {
+/// Prints a line every second, replacing the last one on a terminal. Returns only with an error.
+async fn watch(env: &mut Environment) -> Result<()> {
     let terminal = stdout().is_terminal();
     let start = Instant::now();
     let mut ticks = interval(Duration::from_secs(if terminal { 1 } else { 5 }));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         ticks.tick().await;
-        stage.check()?;
-        // An election or a slow moment must not end the demo: the line says what is known.
-        let line = match Books::read(stage).await {
-            Ok(books) => books.line(),
+        env.check()?;
+        // An election or a slow poll must not end the demo: the line shows what is available.
+        let line = match Counters::read(env).await {
+            Ok(counters) => counters.line(),
             Err(error) => format!("{error:#}"),
         };
         let seconds = start.elapsed().as_secs();
@@ -96,16 +96,16 @@ async fn watch(stage: &mut Stage) -> Result<()> {
     }
 }
 
-/// Prints the tables, says whether the books agree, and ends everything in order.
-async fn conclude(stage: Stage) -> Result<bool> {
-    let books = Books::wait_idle(&stage).await?;
-    say(&books.tables(&stage.percentiles().await?));
-    let checks = books.checks(&stage).await?;
+/// Prints the tables, compares the counters, and shuts everything down.
+async fn conclude(env: Environment) -> Result<bool> {
+    let counters = Counters::wait_idle(&env).await?;
+    say(&counters.tables(&env.percentiles().await?));
+    let checks = counters.checks(&env).await?;
     for check in &checks {
         say(&format!("  {} {}", if check.holds { "✓" } else { "✗" }, check.what));
     }
-    stage.strike().await?;
-    say("\nEverything has ended; nothing is left behind.");
+    env.shut_down().await?;
+    say("\nAll processes have ended.");
     Ok(checks.iter().all(|check| check.holds))
 }
 
@@ -113,13 +113,13 @@ fn say(line: &str) {
     print(&format!("{line}\n"));
 }
 
-/// A reader that has gone away (`| head`) is no reason to fail.
+/// A closed pipe (`| head`) is not an error.
 fn print(text: &str) {
     let mut out = stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-/// Ctrl-C, and the ways in which a terminal or a supervisor says the same.
+/// Ctrl-C, and the equivalent signals of terminals and supervisors.
 struct Stop([Signal; 3]);
 
 impl Stop {

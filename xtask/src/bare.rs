@@ -1,8 +1,8 @@
-//! `cargo xtask bare`: the README's two commands on a machine that has nothing but what the README asks for.
+//! `cargo xtask bare`: runs the README's two commands on a machine that has only the documented prerequisites.
 //!
-//! The machine is a minimal Debian in a folder, made by debootstrap, with a C compiler, Python and pip; the Rust toolchain
-//! is the one that runs this. What is tested is a clone of the last commit. Everything is fetched and built anew, so that
-//! a step that leans on something of the machine at hand fails.
+//! The machine is a minimal Debian in a folder, created by debootstrap, with a C compiler, Python and pip; the Rust
+//! toolchain is the one that runs this program. The last commit is cloned into it. Everything is downloaded and built
+//! again, so a step that depends on other parts of this machine fails.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,18 +13,18 @@ use anyhow::{Context, Result, bail};
 use crate::checks::now;
 use crate::run::{checked, output};
 
-/// What the README asks for, as Debian's packages. `gcc` does not bring the headers and start files of the C library by
-/// itself where recommended packages are left out.
+/// The documented prerequisites as Debian packages. `gcc` alone does not install the C library's headers without its
+/// recommended packages.
 const PACKAGES: &str = "gcc,libc6-dev,python3,python3-pip,ca-certificates";
 
-/// The oldest Debian that we say we run on.
+/// The oldest supported Debian.
 const SUITE: &str = "bookworm";
 
-/// How long the demo runs for.
+/// How long the demo runs.
 const DEMO: &str = "cargo xtask demo --for=30s";
 const TEST: &str = "cargo xtask test";
 
-/// What tells programs how to reach the registries from here, if anything does.
+/// Environment variables that configure access to the package registries.
 const PASSED_ON: &[&str] = &[
     "http_proxy",
     "https_proxy",
@@ -38,10 +38,10 @@ const PASSED_ON: &[&str] = &[
     "CARGO_NET_RETRY",
 ];
 
-/// Where the certificates of authorities are on Debian.
+/// The certificate authorities on Debian.
 const AUTHORITIES: &str = "etc/ssl/certs/ca-certificates.crt";
 
-/// Makes the machine, and runs the commands there: both, or the one named.
+/// Creates the machine, and runs both commands in it, or the given one.
 pub(crate) fn run(only: Option<&str>, keep: bool) -> Result<ExitCode> {
     let commands: &[&str] = match only {
         None => &[DEMO, TEST],
@@ -71,7 +71,7 @@ struct Machine {
 
 impl Machine {
     fn make(keep: bool) -> Result<Self> {
-        // Beside `target`, which may be on another disk than /tmp: it takes some gigabytes.
+        // Next to `target`, which may be on another disk than /tmp: the machine takes some gigabytes.
         let root = crate::root().join("target/bare");
         if root.exists() {
             fs::remove_dir_all(&root).with_context(|| format!("cannot remove {}", root.display()))?;
@@ -96,7 +96,7 @@ impl Machine {
         Ok(machine)
     }
 
-    /// Names are found and authorities trusted as they are here.
+    /// Copies the name resolution and the certificate authorities of this machine.
     fn copy_network(&self) -> Result<()> {
         for file in ["etc/resolv.conf", "etc/hosts", AUTHORITIES] {
             let here = Path::new("/").join(file);
@@ -107,7 +107,7 @@ impl Machine {
         Ok(())
     }
 
-    /// In namespaces of its own: whatever it mounts or leaves running is gone when it ends.
+    /// Runs a command in separate namespaces, so that its mounts and processes end with it.
     fn run(&self, line: &str) -> Result<()> {
         let toolchain = output(Command::new("rustc").args(["--print", "sysroot"]))?;
         let script = format!(
@@ -136,7 +136,7 @@ impl Drop for Machine {
     }
 }
 
-/// The mirror of Debian that this machine uses, if it is a Debian; debootstrap knows one by itself.
+/// The Debian mirror that this machine uses, if it is a Debian; debootstrap has a default.
 fn mirror() -> Option<String> {
     let sites =
         output(Command::new("apt-get").args(["indextargets", "--format", "$(CODENAME) $(SITE)"])).ok()?;

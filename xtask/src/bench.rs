@@ -1,6 +1,6 @@
-//! `cargo xtask bench`: measures, and with `--write` puts what was measured into `docs/performance.md`.
+//! `cargo xtask bench`: runs benchmarks, and with `--write` puts the results into `docs/performance.md`.
 //!
-//! Each benchmark is a program of its own that prints Markdown: whatever it is compared with runs in it too, on the
+//! Each benchmark is a separate program that prints Markdown. It also runs what txnscope is compared with, on the
 //! same work.
 
 use std::fs;
@@ -14,15 +14,15 @@ use crate::demo::target;
 use crate::run::{cargo, checked, output};
 use crate::{counts, fetch};
 
-/// A benchmark, the program that is it, the package that has the program, and the package whose binary it runs.
+/// A benchmark: its program, the package of the program, and the package whose binary it runs.
 struct Bench {
     name: &'static str,
     program: &'static str,
     package: &'static str,
-    /// An example of its package and not a binary: then its dependencies are the package's dev-dependencies.
+    /// Whether it is an example of its package and not a binary, so that it uses the package's dev-dependencies.
     example: bool,
     runs: Option<&'static str>,
-    /// Makes the report with the program, where the program by itself does not.
+    /// Creates the report, if the program does not do this by itself.
     report: Option<fn(&Path) -> Result<String>>,
 }
 
@@ -31,7 +31,7 @@ impl Bench {
         Self { name, program, package: "benches", example: false, runs: None, report: None }
     }
 
-    /// An example of the package `cost`, which needs few of the others' dependencies.
+    /// A benchmark in the package `cost`, which needs few dependencies.
     const fn of_cost(name: &'static str, program: &'static str) -> Self {
         Self { package: "cost", example: true, ..Self::new(name, program) }
     }
@@ -61,7 +61,7 @@ const BENCHES: &[Bench] = &[
 
 const PAGE: &str = "docs/performance.md";
 
-/// Runs those benchmarks, or all. `arguments` go to each.
+/// Runs the given benchmarks, or all. `arguments` are passed to each.
 pub(crate) fn run(only: &[String], write: bool, arguments: &[String]) -> Result<ExitCode> {
     if let Some(unknown) = only.iter().find(|name| BENCHES.iter().all(|bench| bench.name != name.as_str())) {
         let names: Vec<_> = BENCHES.iter().map(|bench| bench.name).collect();
@@ -99,7 +99,7 @@ pub(crate) fn run(only: &[String], write: bool, arguments: &[String]) -> Result<
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs it, shows what it prints, and returns it.
+/// Runs the benchmark, prints its output, and returns it.
 fn measure(bench: &Bench, program: &Path, arguments: &[String]) -> Result<String> {
     let mut child = Command::new(program)
         .args(arguments)
@@ -122,7 +122,7 @@ fn measure(bench: &Bench, program: &Path, arguments: &[String]) -> Result<String
     Ok(report)
 }
 
-/// Between the benchmark's two marks of the page.
+/// Replaces the text between the benchmark's two markers in the page.
 fn put(name: &str, report: &str) -> Result<()> {
     let path = crate::root().join(PAGE);
     let page = fs::read_to_string(&path).with_context(|| format!("cannot read {PAGE}"))?;
@@ -135,7 +135,7 @@ fn put(name: &str, report: &str) -> Result<()> {
     fs::write(&path, section).with_context(|| format!("cannot write {PAGE}"))
 }
 
-/// What it was measured on.
+/// A description of this machine.
 fn machine() -> Result<String> {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: every check there is, in the order in which they fail fastest.
+//! `cargo xtask test`: all checks, in the order in which they fail fastest.
 
 use std::process::{Command, ExitCode};
 use std::time::Instant;
@@ -14,20 +14,24 @@ struct Check {
     run: fn() -> Result<()>,
 }
 
+const FMT: Check =
+    Check { name: "fmt", what: "the code is formatted", run: || cargo_with("fmt --all --check") };
+const CLIPPY: Check = Check {
+    name: "clippy",
+    what: "clippy reports no warning",
+    run: || cargo_with("clippy --workspace --all-targets --all-features -- -D warnings"),
+};
+
 const CHECKS: &[Check] = &[
-    Check { name: "fmt", what: "the code is formatted", run: || cargo_with("fmt --all --check") },
-    Check { name: "fetch", what: "the servers are there", run: fetch::all },
-    Check {
-        name: "clippy",
-        what: "no lint complains",
-        run: || cargo_with("clippy --workspace --all-targets --all-features -- -D warnings"),
-    },
-    Check { name: "supply", what: "nothing is built from what deny.toml does not allow", run: supply::check },
+    FMT,
+    Check { name: "fetch", what: "the servers for the tests are installed", run: fetch::all },
+    CLIPPY,
+    Check { name: "supply", what: "deny.toml allows all dependencies", run: supply::check },
     Check { name: "features", what: "the library compiles with each set of features", run: features },
     Check { name: "doc", what: "the documentation has no broken link", run: doc },
     Check {
         name: "instructions",
-        what: "a request costs what it did, in allocations and instructions",
+        what: "the allocations and instructions per request are unchanged",
         run: || instructions::run(false),
     },
     Check {
@@ -35,10 +39,21 @@ const CHECKS: &[Check] = &[
         what: "unit, documentation and end-to-end tests pass, on real servers",
         run: suites::run,
     },
-    Check { name: "chaos", what: "what is broken on purpose under load leaves nothing behind", run: chaos },
+    Check { name: "chaos", what: "the invariants hold after injected faults under load", run: chaos },
 ];
 
-/// Prints their names.
+/// The checks for the inner development loop.
+const QUICK: &[Check] = &[
+    FMT,
+    CLIPPY,
+    Check {
+        name: "quick tests",
+        what: "the library tests and the suites that need no server pass",
+        run: suites::run_quick,
+    },
+];
+
+/// Prints the names of the checks.
 pub(crate) fn list() -> Result<ExitCode> {
     for check in CHECKS {
         eprintln!("{:<14}{}", check.name, check.what);
@@ -46,14 +61,14 @@ pub(crate) fn list() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs them, or those named, so many times, beside a load on every core if asked for.
+/// Runs all checks, or the given ones, `times` times, optionally with load on every core.
 pub(crate) fn run(only: &[String], times: u32, busy: bool) -> Result<ExitCode> {
     if let Some(unknown) = only.iter().find(|name| CHECKS.iter().all(|check| check.name != name.as_str())) {
         let names: Vec<_> = CHECKS.iter().map(|check| check.name).collect();
         bail!("there is no check `{unknown}`; there are {}", names.join(", "));
     }
     if busy {
-        // Until this process ends.
+        // The threads end with this process.
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
             std::thread::spawn(|| {
                 loop {
@@ -62,25 +77,33 @@ pub(crate) fn run(only: &[String], times: u32, busy: bool) -> Result<ExitCode> {
             });
         }
     }
+    repeat(CHECKS, only, times)
+}
+
+/// Runs the fast checks `times` times.
+pub(crate) fn quick(times: u32) -> Result<ExitCode> {
+    repeat(QUICK, &[], times)
+}
+
+fn repeat(checks: &[Check], only: &[String], times: u32) -> Result<ExitCode> {
     for time in 1..=times {
         let begin = now();
-        once(only).with_context(|| format!("run {time} of {times} failed"))?;
+        once(checks, only).with_context(|| format!("run {time} of {times} failed"))?;
         let which = if times == 1 { String::new() } else { format!(", run {time} of {times}") };
         eprintln!("==> all checks passed in {:.0?}{which}", begin.elapsed());
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn once(only: &[String]) -> Result<()> {
-    for check in CHECKS.iter().filter(|check| only.is_empty() || only.iter().any(|name| name == check.name)) {
+fn once(checks: &[Check], only: &[String]) -> Result<()> {
+    for check in checks.iter().filter(|check| only.is_empty() || only.iter().any(|name| name == check.name)) {
         eprintln!("==> {}: {}", check.name, check.what);
         let start = now();
         if let Err(error) = (check.run)() {
-            eprintln!(
-                "==> {} FAILED after {:.0?}; to run it alone: cargo xtask test {0}",
-                check.name,
-                start.elapsed()
-            );
+            eprintln!("==> {} FAILED after {:.0?}", check.name, start.elapsed());
+            if CHECKS.iter().any(|other| other.name == check.name) {
+                eprintln!("==> to run it alone: cargo xtask test {}", check.name);
+            }
             return Err(error);
         }
         eprintln!("==> {}: {:.1?}", check.name, start.elapsed());
@@ -88,7 +111,7 @@ fn once(only: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Runs the tests that depend on the server's version on each older version that can be had.
+/// Runs the tests that depend on the server's version on each available older version.
 pub(crate) fn matrix() -> Result<ExitCode> {
     suites::run_on(&fetch::matrix()?)?;
     eprintln!("==> all versions passed");
@@ -99,7 +122,7 @@ fn cargo_with(arguments: &str) -> Result<()> {
     checked(cargo().args(arguments.split(' ')))
 }
 
-/// `cargo check` without a lock on what the other steps built; the default features are the workspace's business.
+/// Runs `cargo check` with each set of features of the library; the default features are covered by the workspace.
 fn features() -> Result<()> {
     for features in ["", "http", "axum", "mongodb"] {
         checked(cargo().args([
@@ -115,12 +138,12 @@ fn features() -> Result<()> {
     Ok(())
 }
 
-/// The short form: what heals quickly, with a seed that is always the same.
+/// Runs fault injection in its short form: short faults, with a fixed seed.
 fn chaos() -> Result<()> {
     demo::build("chaos")?;
     match demo::play("chaos", &["--short".to_owned()])? {
         Some(0) => Ok(()),
-        _ => bail!("something did not hold"),
+        _ => bail!("an invariant was violated"),
     }
 }
 
@@ -130,7 +153,7 @@ fn doc() -> Result<()> {
     checked(&mut command)
 }
 
-#[allow(clippy::disallowed_methods, reason = "how long something took, for people to read")]
+#[allow(clippy::disallowed_methods, reason = "durations that are printed")]
 pub(crate) fn now() -> Instant {
     Instant::now()
 }

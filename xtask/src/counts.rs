@@ -1,4 +1,4 @@
-//! `cargo xtask bench counts`: what a request costs in allocations and instructions, with the tower layer and its peers.
+//! `cargo xtask bench counts`: allocations and instructions per request, with the tower layer and its alternatives.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -17,7 +17,7 @@ struct Contender<'a> {
     name: &'a str,
 }
 
-/// Counts with that program, and returns Markdown.
+/// Counts with a program, and returns Markdown.
 pub(crate) fn measure(program: &Path) -> Result<String> {
     let printed = output(&mut Command::new(program))?;
     let contenders: Vec<_> = printed
@@ -42,14 +42,14 @@ pub(crate) fn measure(program: &Path) -> Result<String> {
     Ok(report)
 }
 
-/// The first is the one without a layer, which the others are compared with; one needs no service at all.
+/// The first contender has no layer and is the reference for the others; one needs no service at all.
 fn table(
     report: &mut String,
     field: &[&Contender<'_>],
     count: impl Fn(&Contender<'_>) -> Result<u64>,
 ) -> Result<()> {
     let counts: Vec<u64> = field.iter().map(|contender| count(contender)).collect::<Result<_>>()?;
-    let (without, first) = field.first().zip(counts.first()).context("there is nobody to count")?;
+    let (without, first) = field.first().zip(counts.first()).context("the program lists no contender")?;
     let added = |index: usize| match field[index].name {
         ALONE => (counts[index], field[index].allocations),
         _ => (
@@ -72,7 +72,7 @@ fn table(
     Ok(())
 }
 
-/// As the program names the floor by itself, and our layer.
+/// The program's names of the reference and of our layer.
 const ALONE: &str = "floor";
 const OURS: &str = "**txnscope**";
 
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_added_is_shown_and_the_floor_as_it_is() {
+    fn table_shows_added_cost_and_absolute_floor() {
         let lines =
             ["service 0 2 no layer", "service 1 0 floor", "service 2 2 **txnscope**", "service 3 5 a peer"];
         let contenders: Vec<_> = lines.iter().map(|line| parse(line).unwrap()).collect();

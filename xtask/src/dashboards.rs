@@ -1,4 +1,4 @@
-//! The dashboards: written by their source in Python, which is given the names of the metrics.
+//! Generates the dashboards with their Python source, which receives the names of the metrics.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::fetch;
 
-/// Writes all dashboards. A query that names a metric which is not in the catalogue ends it.
+/// Writes all dashboards. A query of a metric that is not in the catalog is an error.
 pub(crate) fn generate() -> Result<()> {
     let sdk = fetch::grafana_sdk()?;
     let mut python = Command::new("python3")
@@ -20,7 +20,7 @@ pub(crate) fn generate() -> Result<()> {
         .context("cannot run python3; is it installed?")?;
     let mut names = python.stdin.take().context("the generator's input is piped")?;
     for metric in txnscope_catalog::METRICS {
-        // Whoever does not read to the end says why by itself.
+        // If the program does not read its input to the end, it prints the reason itself.
         let _ = writeln!(names, "{}", metric.name);
     }
     drop(names);

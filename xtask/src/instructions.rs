@@ -1,8 +1,9 @@
-//! What the tower layer adds to a request, in allocations and instructions, beside the figures of `benches/cost/counts.txt`.
+//! Counts the allocations and instructions that the tower layer adds to a request, and compares them with
+//! `benches/cost/counts.txt`.
 //!
-//! They are counts and not times, so that a busy machine has none but the right ones: allocations must be the same,
-//! instructions the same within a tolerance, for another processor has another `memcpy`. Another compiler makes other
-//! instructions, which are then shown and not compared.
+//! Counts, unlike durations, do not depend on the load of the machine: allocations must be equal, and instructions
+//! equal within a tolerance, because another processor selects another `memcpy`. With another compiler the
+//! instructions differ, so they are printed and not compared.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -20,7 +21,7 @@ const FILE: &str = "benches/cost/counts.txt";
 /// In hundredths.
 const TOLERANCE: u64 = 5;
 
-/// What is counted and, of the same work without the layer, the name: what is between them is the layer's.
+/// The counted subjects and their references without the layer; the difference is the layer's.
 const SUBJECTS: &[(&str, &str)] =
     &[("service-routed", "service"), ("service-named", "service"), ("router-routed", "router")];
 
@@ -29,7 +30,7 @@ const HEADER: &str = "\
 # `cargo xtask test instructions` compares, `cargo xtask instructions --write` writes this file.
 ";
 
-/// Of one request, added by the layer.
+/// The counts per request that the layer adds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Count {
     name: String,
@@ -37,7 +38,7 @@ struct Count {
     instructions: u64,
 }
 
-/// Counts, and compares or writes.
+/// Counts, and compares or writes the counts.
 pub(crate) fn run(write: bool) -> Result<()> {
     checked(cargo().args(["build", "--release", "--quiet", "--package", "cost", "--bin", "count"]))?;
     let counts = count()?;
@@ -88,27 +89,27 @@ fn count() -> Result<Vec<Count>> {
         .collect()
 }
 
-/// What callgrind counts of a program's `measured_requests`.
+/// The instructions that callgrind counts in a program's `measured_requests`.
 pub(crate) fn callgrind(program: &Path, arguments: &[&str]) -> Result<u64> {
     let mut valgrind = fetch::valgrind()?;
-    // What runs before and after the requests is not counted, and the file with all details is not wanted.
+    // Code before and after the requests is not counted, and the file with all details is not needed.
     valgrind.args([
         "--tool=callgrind",
         "--toggle-collect=*measured_requests*",
         "--callgrind-out-file=/dev/null",
     ]);
-    let (told, outcome) = both(valgrind.arg(program).args(arguments))?;
-    let collected = told.lines().find_map(|line| line.split_once("Collected :")?.1.trim().parse().ok());
+    let (report, outcome) = both(valgrind.arg(program).args(arguments))?;
+    let collected = report.lines().find_map(|line| line.split_once("Collected :")?.1.trim().parse().ok());
     match collected {
         Some(count) if outcome && count > 0 => Ok(count),
-        _ => bail!("callgrind did not count {}:\n{}", arguments.join(" "), told.trim()),
+        _ => bail!("callgrind did not count {}:\n{}", arguments.join(" "), report.trim()),
     }
 }
 
-/// As many as are counted at once, in `benches/cost`.
+/// The number of requests that are counted at once, as in `benches/cost`.
 pub(crate) const REQUESTS: u64 = 1_000;
 
-/// What a program said of itself, and whether it succeeded.
+/// The output of a program, and whether it succeeded.
 fn both(command: &mut Command) -> Result<(String, bool)> {
     let ended = command.output().context("cannot run valgrind")?;
     Ok((String::from_utf8_lossy(&ended.stderr).into_owned(), ended.status.success()))
@@ -122,7 +123,7 @@ fn print(compiler: &str, counts: &[Count]) -> String {
     text
 }
 
-/// The compiler and the counts.
+/// Formats the compiler and the counts.
 fn parse(text: &str) -> Option<(&str, Vec<Count>)> {
     let mut lines = text.lines().filter(|line| !line.starts_with('#'));
     let compiler = lines.next()?.strip_prefix("rustc ")?;
@@ -135,7 +136,7 @@ fn parse(text: &str) -> Option<(&str, Vec<Count>)> {
     Some((compiler, counts.collect::<Option<_>>()?))
 }
 
-/// What is not as it was; also what has become cheaper, so that it stays so.
+/// The differences from the known counts, including improvements, so that these are recorded.
 fn compare(figures: &[Count], counts: &[Count], same_compiler: bool) -> Vec<String> {
     let mut complaints = Vec::new();
     for count in counts {
@@ -169,24 +170,24 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_again() {
+    fn instruction_counts_roundtrip() {
         let text = print("1.95.0", &counts(0, 400));
         assert_eq!(parse(&text), Some(("1.95.0", counts(0, 400))));
         assert_eq!(parse(&text.replace("400", "many")), None);
     }
 
     #[test]
-    fn one_allocation_more_is_told_and_few_instructions_are_not() {
+    fn added_allocation_is_reported_and_small_instruction_change_is_not() {
         let known = counts(0, 400);
         assert!(compare(&known, &counts(0, 420), true).is_empty());
         assert_eq!(compare(&known, &counts(1, 400), true).len(), 1);
         assert_eq!(compare(&known, &counts(0, 421), true).len(), 1);
-        assert_eq!(compare(&known, &counts(0, 379), true).len(), 1, "cheaper is told as well");
-        assert_eq!(compare(&[], &known, true).len(), 1, "so is what nobody knows");
+        assert_eq!(compare(&known, &counts(0, 379), true).len(), 1, "an improvement is reported as well");
+        assert_eq!(compare(&[], &known, true).len(), 1, "an unknown subject is reported as well");
     }
 
     #[test]
-    fn another_compiler_makes_other_instructions_but_no_other_allocations() {
+    fn other_compiler_compares_allocations_only() {
         assert!(compare(&counts(0, 400), &counts(0, 900), false).is_empty());
         assert_eq!(compare(&counts(0, 400), &counts(2, 900), false).len(), 1);
     }

@@ -1,4 +1,4 @@
-//! The project's own commands: what `cargo test` cannot do by itself.
+//! The project's own commands, for tasks that cargo does not cover.
 
 mod bare;
 mod bench;
@@ -33,96 +33,102 @@ struct Cli {
 enum Command {
     /// Run a replica set, the reference backend, the sidecar and Prometheus under load.
     Demo {
-        /// What the demo takes; `cargo xtask demo -- --help` lists it.
+        /// Arguments of the demo; `cargo xtask demo -- --help` lists them.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Break a replica set, its data and the sidecar on purpose, and see each alert fire and end.
+    /// Inject the faults behind the alerts into a replica set, its data and the sidecar, and wait for each alert to
+    /// fire and end.
     Drill {
-        /// What the drill takes; `cargo xtask drill -- --help` lists it.
+        /// Arguments of the alert drill; `cargo xtask drill -- --help` lists them.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Break the servers, the network and our own programs under load, and see that nothing is lost.
+    /// Inject faults into the servers, the network and our own programs under load, and verify the invariants.
     Chaos {
-        /// What chaos takes: --seed, --faults, --rounds; `cargo xtask chaos -- --help` lists it.
+        /// Arguments of fault injection, such as --seed, --faults, --rounds; `cargo xtask chaos -- --help` lists
+        /// them.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Run all checks, or only those named.
+    /// Run all checks, or only the given ones.
     Test {
         /// Names of checks.
         only: Vec<String>,
         /// Print the names of the checks and run none.
         #[arg(long)]
         list: bool,
-        /// Run them so many times, until one fails: what fails now and then is a fault.
+        /// Number of runs; stops at the first failure, to find flaky tests.
         #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
         times: u32,
-        /// Keep every core busy meanwhile: what fails on a busy machine only is a fault as well.
+        /// Keep every core busy meanwhile, to find tests that depend on timing.
         #[arg(long)]
         busy: bool,
-        /// Run the sidecar's tests and the books on each older version of the server instead.
+        /// Run the sidecar's tests and the accounting on each older version of the server instead.
         #[arg(long, conflicts_with_all = ["only", "list", "times", "busy"])]
         matrix: bool,
+        /// Run only the fast checks: fmt, clippy, the library tests, and the suites that need no server.
+        #[arg(long, conflicts_with_all = ["only", "list", "busy", "matrix"])]
+        quick: bool,
     },
-    /// Run the README's two commands, or the one named, in a minimal Debian that has nothing else. Wants root.
+    /// Run the README's two commands, or the given one, in a minimal Debian. Needs root.
     Bare {
         /// demo or test.
         only: Option<String>,
-        /// Leave the machine in target/bare, to look at.
+        /// Keep the machine in target/bare for inspection.
         #[arg(long)]
         keep: bool,
     },
-    /// Measure, beside what it is compared with: all, or only those named.
+    /// Run all benchmarks with their alternatives, or only the given ones.
     Bench {
         /// Names of benchmarks.
         only: Vec<String>,
-        /// Put the report into docs/performance.md.
+        /// Write the report to docs/performance.md.
         #[arg(long)]
         write: bool,
-        /// What each benchmark takes.
+        /// Arguments of each benchmark.
         #[arg(last = true)]
         arguments: Vec<String>,
     },
-    /// Fuzz what is read from outside: all targets, or only those named. Prints what ran and what it found.
+    /// Fuzz all parsers of external input, or only the given targets, and print the results.
     Fuzz {
         /// Names of targets.
         only: Vec<String>,
-        /// How long each runs.
+        /// Duration of each target.
         #[arg(long, value_name = "SECONDS", default_value_t = 60)]
         seconds: u32,
     },
-    /// Count what the layer adds to a request, and compare with benches/cost/counts.txt.
+    /// Count the allocations and instructions that the layer adds, and compare them with benches/cost/counts.txt.
     Instructions {
-        /// Accept the new counts: write them there.
+        /// Accept the new counts and write them to the file.
         #[arg(long)]
         write: bool,
     },
-    /// Write what is generated: docs/metrics.md from the catalogue, the dashboards from their source.
+    /// Generate docs/metrics.md from the catalog, and the dashboards from their source.
     Gen,
-    /// Draw the dashboards from a live Prometheus, the demo's for example, with Grafana's own components: not Grafana.
+    /// Render the dashboards with data of a live Prometheus, such as the demo's, with Grafana's components but
+    /// without Grafana.
     Preview {
-        /// The Prometheus that is asked.
+        /// URL of the Prometheus.
         #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9090")]
         prometheus: String,
-        /// Where the pictures go.
+        /// Folder of the images.
         #[arg(long, value_name = "FOLDER", default_value = "target/preview")]
         out: std::path::PathBuf,
-        /// What else dashboards/preview/draw.js takes.
+        /// Further arguments of dashboards/preview/draw.js.
         #[arg(last = true)]
         arguments: Vec<String>,
     },
-    /// Write what each thing that we ship is made of, as CycloneDX: versions, licences, checksums.
+    /// Write the bill of materials of each shipped artifact as CycloneDX: versions, licenses, checksums.
     Sbom {
-        /// Where the files go.
+        /// Folder of the files.
         #[arg(long, value_name = "FOLDER", default_value = "target/sbom")]
         out: PathBuf,
-        /// What it is built for.
+        /// Target triple.
         #[arg(long, value_name = "TRIPLE", default_value = sbom::TARGET)]
         target: String,
     },
-    /// Bring the servers that tests and demo need into .tools, as far as they are not there.
+    /// Fetch the missing servers for tests and demo into .tools.
     Fetch,
 }
 
@@ -143,6 +149,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Chaos { arguments } => demo::chaos(&arguments),
         Command::Test { matrix: true, .. } => checks::matrix(),
         Command::Test { list: true, .. } => checks::list(),
+        Command::Test { quick: true, times, .. } => checks::quick(times),
         Command::Test { only, times, busy, .. } => checks::run(&only, times, busy),
         Command::Bare { only, keep } => bare::run(only.as_deref(), keep),
         Command::Bench { only, write, arguments } => bench::run(&only, write, &arguments),

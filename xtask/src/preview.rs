@@ -1,4 +1,4 @@
-//! `cargo xtask preview`: the dashboards as pictures, without Grafana. What draws them is in `dashboards/preview`.
+//! `cargo xtask preview`: renders the dashboards as images, without Grafana, with `dashboards/preview`.
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -13,12 +13,12 @@ pub(crate) fn run(prometheus: &str, out: &Path, arguments: &[String]) -> Result<
     output(Command::new("node").arg("--version"))
         .context("the preview wants Node.js 20 or newer, with npm, on the PATH")?;
     let chromium = fetch::chromium()?;
-    // npm writes this file when it has done all.
+    // npm writes this file at the end of a successful install.
     if !folder.join("node_modules/.package-lock.json").is_file() {
         eprintln!("==> fetching Grafana's components: a few minutes, and 0.8 GB on the disk");
         checked(
             Command::new("npm")
-                // Some of Grafana's packages ask for others by versions that do not go together.
+                // Some of Grafana's packages have incompatible peer dependencies.
                 .args(["ci", "--legacy-peer-deps", "--ignore-scripts", "--no-audit", "--no-fund"])
                 .current_dir(&folder),
         )?;

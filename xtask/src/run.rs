@@ -5,14 +5,14 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-/// The cargo that runs us.
+/// The cargo that runs this program.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(crate::root());
     command
 }
 
-/// Runs a command to its end, its output passed on.
+/// Runs a command with inherited output, and fails if it fails.
 pub(crate) fn checked(command: &mut Command) -> Result<()> {
     let program = command.get_program().to_string_lossy().into_owned();
     let status = command.status().with_context(|| format!("cannot run {program}"))?;
@@ -22,7 +22,7 @@ pub(crate) fn checked(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs a command to its end and returns what it printed.
+/// Runs a command, and returns its output.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command
@@ -36,7 +36,7 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The command as one would type it, without folders.
+/// The command line as a user would type it, without folders.
 fn line(command: &Command) -> String {
     let base = |word: &OsStr| word.to_string_lossy().rsplit('/').next().unwrap_or_default().to_owned();
     let words: Vec<_> = std::iter::once(command.get_program()).chain(command.get_args()).map(base).collect();

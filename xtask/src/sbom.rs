@@ -1,8 +1,8 @@
-//! `cargo xtask sbom`: what each thing that we ship is made of, as CycloneDX.
+//! `cargo xtask sbom`: the bill of materials of each shipped artifact, as CycloneDX.
 //!
-//! It is cargo's own word, put into that form, and needs no tool. Those that there are ask `cargo metadata`, which turns
-//! on every feature that any member of the workspace wants, the tests among them: they list crates that are in no
-//! binary of ours, and folders of the machine that they ran on.
+//! The data comes from cargo itself, without another tool. Existing tools use `cargo metadata`, which enables every
+//! feature that any member of the workspace uses, including tests: they list crates that are in no shipped binary,
+//! and local paths of the machine.
 
 mod cyclonedx;
 mod resolved;
@@ -19,18 +19,18 @@ use anyhow::{Context, Result, bail};
 use cyclonedx::{Bom, Component, Dependency, ExternalReference, Hash, License, Metadata, Property};
 use resolved::{Package, Packages};
 
-/// The first that we ship binaries for. Others take crates of their own: name them with `--target`.
+/// The default target, for which binaries are shipped. Others have different dependencies: use `--target`.
 pub(crate) const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 const SPECIFICATION: &str = "1.6";
 
-/// What is shipped.
+/// The shipped artifacts.
 struct Subject {
     file: &'static str,
     package: &'static str,
-    /// In CycloneDX's words.
+    /// The CycloneDX component type.
     kind: &'static str,
-    /// As cargo is told them.
+    /// The arguments for cargo.
     features: &'static [&'static str],
 }
 
@@ -45,7 +45,7 @@ const SUBJECTS: &[Subject] = &[
     },
 ];
 
-/// Writes one file for each thing that we ship into that folder.
+/// Writes one file for each shipped artifact into that folder.
 pub(crate) fn run(folder: &Path, target: &str) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let packages = Packages::read(target)?;
@@ -58,8 +58,8 @@ pub(crate) fn run(folder: &Path, target: &str) -> Result<()> {
     Ok(())
 }
 
-/// The same input makes the same bytes: everything is sorted, there is no serial number, and the time is that of
-/// `SOURCE_DATE_EPOCH`, or none.
+/// The output is reproducible: everything is sorted, there is no serial number, and the time is that of
+/// `SOURCE_DATE_EPOCH`, or missing.
 fn make(subject: &Subject, packages: &Packages, target: &str) -> Result<Bom> {
     let tree = resolved::tree(subject.package, subject.features, target, "normal,build")?;
     let at_run_time: BTreeSet<_> =
@@ -77,7 +77,7 @@ fn make(subject: &Subject, packages: &Packages, target: &str) -> Result<Bom> {
         if package.name == subject.package {
             root = Some(component(package, subject.kind, None));
         } else {
-            // `excluded` is CycloneDX's word for what no call at run time leads to.
+            // `excluded` is CycloneDX's scope for components that are not called at run time.
             let scope = if at_run_time.contains(id) { "required" } else { "excluded" };
             components.push(component(package, "library", Some(scope)));
         }
@@ -98,7 +98,7 @@ fn make(subject: &Subject, packages: &Packages, target: &str) -> Result<Bom> {
 fn component(package: &Package, kind: &'static str, scope: Option<&'static str>) -> Component {
     let hash = package.checksum.clone().map(|content| Hash { alg: "SHA-256", content });
     let repository = package.repository.clone().map(|url| ExternalReference { kind: "vcs", url });
-    // Before there were expressions, a slash stood for `OR`.
+    // Before license expressions, a slash meant `OR`.
     let expression = package.license.replace('/', " OR ");
     Component {
         kind,
@@ -114,15 +114,15 @@ fn component(package: &Package, kind: &'static str, scope: Option<&'static str>)
     }
 }
 
-/// What reproducible builds agree on to say when something was made.
+/// The variable with which reproducible builds set the time.
 fn timestamp() -> Result<Option<String>> {
     let Some(text) = std::env::var_os("SOURCE_DATE_EPOCH") else { return Ok(None) };
     let seconds = text.to_str().and_then(|text| text.parse().ok());
     let time = seconds.and_then(|seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
-    // What is beyond the year 9999 cannot be written.
+    // A year beyond 9999 cannot be represented.
     let year_10000 = UNIX_EPOCH + Duration::from_secs(253_402_300_800);
     let Some(time) = time.filter(|time| *time < year_10000) else {
-        bail!("SOURCE_DATE_EPOCH is no number of seconds since 1970: set it to one, or unset it");
+        bail!("SOURCE_DATE_EPOCH is not a number of seconds since 1970: correct or unset it");
     };
     Ok(Some(humantime::format_rfc3339_seconds(time).to_string()))
 }

@@ -1,7 +1,7 @@
 //! Runs the test programs of the workspace, two at a time.
 //!
-//! `cargo test` runs them one after another, and most of a suite's time is spent waiting: for an election, for a
-//! transaction to expire, for a poll. What a suite prints is shown when it has failed.
+//! `cargo test` runs them one after another, although most tests wait: for an election, for a transaction to expire, for a
+//! poll. The output of a program is only printed if it fails.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -15,31 +15,56 @@ use serde_json::Value;
 use crate::checks::now;
 use crate::run::{cargo, checked};
 
-/// As many as cores on the machines that run this, which leaves the servers some room: a suite mostly waits.
+/// The number of programs that run at once, each with [`THREADS`] threads. This is more than the cores of a small
+/// machine, because tests mostly wait, and leaves the servers some room.
 const AT_ONCE: usize = 2;
+/// The number of test threads in each program, independent of the number of cores: each test starts servers.
+const THREADS: &str = "--test-threads=2";
 
-/// A program with tests in it.
+/// A test program.
 struct Suite {
-    /// As in `package tests/name`.
+    /// The name, as in `package test name`.
     name: String,
     program: PathBuf,
-    /// Where cargo would run it.
+    /// The folder of its package, in which cargo would run it.
     folder: PathBuf,
-    /// The tests whose names have one of these in them, if not all.
+    /// Filters for the names of its tests; all tests if there is none.
     only: &'static [&'static str],
 }
 
-/// What depends on the server's version: the beginnings of the suites' names, and which of their tests.
-const ON_EACH_SERVER: &[(&str, &[&str])] = &[
+/// Prefixes of the names of programs, with filters for their tests.
+type Selection = [(&'static str, &'static [&'static str])];
+
+/// The tests that depend on the server's version.
+const ON_EACH_SERVER: &Selection = &[
     ("crates/sidecar test ", &[]),
     ("crates/txnscope test it", &["runner::"]),
-    ("examples/ledger test it", &["books"]),
+    ("examples/ledger test it", &["accounting"]),
 ];
 
-/// Builds and runs everything but the examples of the documentation, which cargo runs afterwards.
+/// The suites that need no server.
+const WITHOUT_SERVER: &Selection = &[
+    ("crates/checks test check_suites", &["documentation::"]),
+    (
+        "tests test suites",
+        &[
+            "alerts::runbooks::",
+            "crate_dependencies::",
+            "dashboards::layout::",
+            "dashboards::schema::",
+            "grpc::",
+            "supply_chain::",
+        ],
+    ),
+];
+
+/// The programs that take longest are started first, so that none of them runs alone at the end.
+const LONGEST: &[&str] = &["tests test suites", "crates/checks test check_suites", "crates/sidecar test "];
+
+/// Builds and runs all test programs, and then the examples in the documentation.
 pub(crate) fn run() -> Result<()> {
-    let failed = run_all(&build()?, None);
-    // Their failure must not hide that of the suites.
+    let failed = run_all(&build(&["--lib", "--bins", "--tests"])?, None);
+    // A failure of the examples must not hide that of the suites.
     let examples = checked(cargo().args([
         "test",
         "--workspace",
@@ -54,14 +79,33 @@ pub(crate) fn run() -> Result<()> {
     examples
 }
 
-/// Runs what depends on the server's version on each of these servers, and says what has failed where.
-pub(crate) fn run_on(servers: &[(&str, PathBuf)]) -> Result<()> {
-    let mut suites = build()?;
+/// Builds and runs the library tests and the suites that need no server.
+pub(crate) fn run_quick() -> Result<()> {
+    let targets = ["--lib", "--test", "suites", "--test", "check_suites"];
+    let mut suites = build(&targets)?;
+    let libraries: Vec<_> = suites.extract_if(.., |suite| suite.name.contains(" lib ")).collect();
+    select(&mut suites, WITHOUT_SERVER);
+    suites.extend(libraries);
+    let failed = run_all(&suites, None);
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+/// Keeps the selected programs, and sets their filters.
+fn select(suites: &mut Vec<Suite>, selection: &Selection) {
     suites.retain_mut(|suite| {
-        let wanted = ON_EACH_SERVER.iter().find(|(name, _)| suite.name.starts_with(name));
-        suite.only = wanted.map_or(&[], |(_, only)| *only);
-        wanted.is_some()
+        let selected = selection.iter().find(|(name, _)| suite.name.starts_with(name));
+        suite.only = selected.map_or(&[], |(_, only)| *only);
+        selected.is_some()
     });
+}
+
+/// Runs the tests that depend on the server's version on each of these servers.
+pub(crate) fn run_on(servers: &[(&str, PathBuf)]) -> Result<()> {
+    let mut suites = build(&["--lib", "--bins", "--tests"])?;
+    select(&mut suites, ON_EACH_SERVER);
     let mut failed = Vec::new();
     for (version, server) in servers {
         eprintln!("==> mongod {version}");
@@ -74,7 +118,7 @@ pub(crate) fn run_on(servers: &[(&str, PathBuf)]) -> Result<()> {
     Ok(())
 }
 
-/// Runs them on that server, or on the newest, and returns the names of those that have failed.
+/// Runs programs on the given server, or on the default one, and returns the names of those that failed.
 fn run_all(suites: &[Suite], server: Option<&Path>) -> Vec<String> {
     let next = AtomicUsize::new(0);
     let failed = Mutex::new(Vec::new());
@@ -96,19 +140,18 @@ fn run_all(suites: &[Suite], server: Option<&Path>) -> Vec<String> {
     failed.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-fn build() -> Result<Vec<Suite>> {
+/// Builds the test programs of these cargo targets.
+fn build(targets: &[&str]) -> Result<Vec<Suite>> {
     let built = cargo()
         .args([
             "test",
             "--workspace",
             "--all-features",
-            // No examples and no benchmarks, which clippy has compiled.
-            "--lib",
-            "--bins",
-            "--tests",
             "--no-run",
             "--message-format=json-render-diagnostics",
         ])
+        // No examples and no benchmarks, which clippy has compiled.
+        .args(targets)
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()
@@ -134,6 +177,9 @@ fn build() -> Result<Vec<Suite>> {
         let name = format!("{package} {kind} {target}");
         suites.push(Suite { name, program: program.into(), folder, only: &[] });
     }
+    suites.sort_by_key(|suite| {
+        LONGEST.iter().position(|name| suite.name.starts_with(name)).unwrap_or(LONGEST.len())
+    });
     if suites.is_empty() {
         bail!("cargo built no test program");
     }
@@ -145,6 +191,7 @@ impl Suite {
         let start = now();
         let ended = Command::new(&self.program)
             .args(self.only)
+            .arg(THREADS)
             .envs(server.map(|server| ("TXNSCOPE_MONGOD", server)))
             .current_dir(&self.folder)
             .env("CARGO_MANIFEST_DIR", &self.folder)
@@ -164,7 +211,7 @@ impl Suite {
             })
             .sum();
         if passed > 0 {
-            eprintln!("ok     {}: {passed} in {took:.1?}", self.name);
+            eprintln!("ok     {}: {passed} passed in {took:.1?}", self.name);
         }
         Ok(())
     }

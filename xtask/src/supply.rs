@@ -1,4 +1,4 @@
-//! What the build is made of, and whether that is allowed.
+//! Verifies the licenses and sources of all dependencies.
 
 use std::process::Command;
 
@@ -7,8 +7,8 @@ use anyhow::Result;
 use crate::fetch::{self, cargo_tools};
 use crate::run::checked;
 
-/// Licences, sources, bans and duplicates, as deny.toml has them. Of the registries it needs what cargo needs: not the
-/// advisories, whose database is elsewhere (docs/security.md).
+/// Checks licenses, sources, bans and duplicates with deny.toml. Only cargo's registry is needed, not the advisory
+/// database (docs/security.md).
 pub(crate) fn check() -> Result<()> {
     let deny = fetch::cargo_tool(&cargo_tools::DENY)?;
     let mut command = Command::new(deny);

@@ -1,4 +1,4 @@
-//! What a check is, once its file has been read and found well formed.
+//! The definition of a check, as parsed and validated from a check file.
 
 use std::time::Duration;
 
@@ -8,62 +8,63 @@ use mongodb::options::ReadPreference;
 use crate::file::fields::{in_document, javascript};
 use crate::pipeline;
 
-/// One question to the data, and how often to ask it.
+/// One rule about the data, and how often it is evaluated.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Check {
-    /// Its name: the label `check`, so 1 to 64 characters of `a-z0-9_`.
+    /// The name, which is the value of the label `check`: 1 to 64 characters of `a-z0-9_`.
     pub name: String,
-    /// What it holds, in a sentence for whoever is paged; may be empty.
+    /// A sentence that describes the rule, shown to the person who is paged; may be empty.
     pub about: String,
-    /// How bad a violation is.
+    /// The severity of a violation.
     pub severity: Severity,
-    /// The database that it reads.
+    /// The database that the check reads.
     pub database: String,
-    /// The collection that it reads first.
+    /// The collection that the check reads first.
     pub collection: String,
-    /// How often the sidecar runs it.
+    /// How often the sidecar runs the check.
     pub interval: Duration,
-    /// How long the server may work on it (`maxTimeMS`).
+    /// The maximum time that the server may spend on the check (`maxTimeMS`).
     pub max_time: Duration,
-    /// Which members it may be read from.
+    /// The members that the check may read from.
     pub read_preference: ReadPreference,
-    /// Fields of an offending document to show, besides `_id` and those that the rule itself names.
+    /// Fields of a violating document to show in addition to `_id` and the fields that the rule names.
     pub show: Vec<String>,
-    /// How its aggregation compares texts, as MongoDB's `collation`; byte by byte unless given.
+    /// The `collation` with which the aggregation compares strings; byte by byte if there is none.
     pub collation: Option<Document>,
-    /// Whether a collection that does not exist is an empty one, and not a mistyped name.
+    /// Whether a missing collection counts as empty. Otherwise its name is assumed to be misspelled.
     pub may_be_missing: bool,
-    /// Whether it may have the server run JavaScript, itself or through a view: that may outlive `max_time`.
+    /// Whether the check may run JavaScript on the server, by itself or through a view. JavaScript may outlive
+    /// `max_time`.
     pub allow_javascript: bool,
-    /// What it holds.
+    /// The rule.
     pub rule: Rule,
 }
 
 impl Check {
-    /// Every collection of its database that it reads: whoever runs it needs `find` on each.
+    /// All collections of the database that the check reads. The user who runs the check needs `find` on each.
     #[must_use]
     pub fn collections(&self) -> Vec<String> {
         pipeline::sources(self)
     }
 }
 
-/// What must hold.
+/// The rule of a check.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Rule {
-    /// A filter that must match nothing.
+    /// A filter that must match no document.
     Forbid(Document),
-    /// An aggregation that must return nothing.
+    /// An aggregation that must return no document.
     Pipeline(Vec<Document>),
-    /// A field that must be what an expression makes of the rest. The one rule that can be repaired.
+    /// A field that must equal an expression over the rest of the document. Only this rule can be repaired.
     Derived(Box<Derived>),
-    /// Two sums that must be equal, by group.
+    /// Two sums that must be equal in each group.
     Balance(Box<Balance>),
 }
 
 impl Rule {
-    /// The key that it has in the file.
+    /// The key of this kind of rule in the check file.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
@@ -74,7 +75,7 @@ impl Rule {
         }
     }
 
-    /// The operator by which it has the server run JavaScript, if it does.
+    /// The operator with which the rule runs JavaScript on the server, if it does.
     pub(crate) fn javascript(&self) -> Option<&str> {
         match self {
             Self::Forbid(filter) => in_document(filter),
@@ -89,27 +90,28 @@ impl Rule {
     }
 }
 
-/// A field and how to recompute it.
+/// A derived field and how to recompute it.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Derived {
-    /// The field, as a path with dots.
+    /// The path of the field, with dots.
     pub field: String,
-    /// MongoDB's expression for what it must be.
+    /// The MongoDB expression for the expected value of the field.
     pub expression: Bson,
-    /// Which documents have it; all if there is no filter.
+    /// The filter for the documents that have the field; all documents if there is none.
     pub filter: Option<Document>,
-    /// Stages that bring in what the expression needs, `$lookup` above all.
+    /// Stages that fetch what the expression needs, above all `$lookup`.
     pub stages: Vec<Document>,
-    /// The paths that it is computed from: what a repair shows, and compares before it writes.
-    pub history: Vec<String>,
-    /// How far off it may be.
+    /// The paths of the inputs that the field is computed from. A repair shows them, and compares them before it
+    /// writes.
+    pub inputs: Vec<String>,
+    /// The tolerated difference.
     pub tolerance: Option<f64>,
-    /// The type of number that a repair gives to a field that has none. A field that is a number keeps its type.
+    /// The numeric type that a repair gives to a field that is not a number. A field that is a number keeps its type.
     pub number: Option<NumberType>,
 }
 
-/// A type of number of MongoDB's.
+/// A numeric type of MongoDB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NumberType {
     /// A 32-bit integer.
@@ -125,7 +127,7 @@ pub enum NumberType {
 impl NumberType {
     pub(crate) const ALL: [Self; 4] = [Self::Int, Self::Long, Self::Double, Self::Decimal];
 
-    /// MongoDB's word, as in `$type`.
+    /// MongoDB's name of the type, as in `$type`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -137,15 +139,15 @@ impl NumberType {
     }
 }
 
-/// Two sums, of one collection or of two in one database.
+/// Two sums over one collection, or over two collections of one database.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Balance {
-    /// One side.
+    /// The left side.
     pub left: Side,
-    /// The other.
+    /// The right side.
     pub right: Side,
-    /// How far apart they may be.
+    /// The tolerated difference between the sides.
     pub tolerance: Option<f64>,
 }
 
@@ -153,31 +155,31 @@ pub struct Balance {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Side {
-    /// Its collection.
+    /// The collection that is summed.
     pub collection: String,
-    /// Which documents count; all if there is no filter.
+    /// The filter for the documents that count; all documents if there is none.
     pub filter: Option<Document>,
-    /// MongoDB's expression for what is summed.
+    /// The MongoDB expression that is summed.
     pub sum: Bson,
-    /// MongoDB's expression for the group; without one there is a single sum.
+    /// The MongoDB expression for the group; without it there is one sum over all documents.
     pub by: Option<Bson>,
 }
 
-/// How bad a violation is.
+/// The severity of a violation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// Somebody is paged.
+    /// The on-call engineer is paged.
     Critical,
-    /// Somebody looks in the morning.
+    /// A ticket, to be handled during working hours.
     Warning,
-    /// Worth a line on a dashboard.
+    /// Informational; shown on a dashboard.
     Info,
 }
 
 impl Severity {
     pub(crate) const ALL: [Self; 3] = [Self::Critical, Self::Warning, Self::Info];
 
-    /// The catalogue's word.
+    /// The catalog's word for the severity.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -193,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_severities_are_the_catalogue_s() {
+    fn severities_match_catalog() {
         assert_eq!(Severity::ALL.map(Severity::as_str).as_slice(), txnscope_catalog::SEVERITIES);
     }
 }

@@ -1,4 +1,4 @@
-//! Why a check could not say whether the data is right.
+//! The reasons for which a check fails to determine whether the data is right.
 
 use std::io;
 use std::time::Duration;
@@ -6,41 +6,41 @@ use std::time::Duration;
 use mongodb::error::{Error, ErrorKind, WriteFailure};
 use txnscope_catalog::Line;
 
-/// The longest message, in bytes: a server may quote whole documents.
+/// The maximum length of a message in bytes: a server may quote whole documents.
 const LONGEST: usize = 2_000;
 
-/// One of the catalogue's words.
+/// The reason of a failure, as exported in the label `reason`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reason {
-    /// It took longer than `max_time`.
+    /// The server took longer than `max_time`.
     Timeout,
-    /// The connection broke.
+    /// The connection failed.
     Network,
-    /// No member was found that the read preference allows.
+    /// No available member matches the read preference.
     ServerSelection,
     /// The credentials are wrong.
     Authentication,
-    /// The user may not read there.
+    /// The user lacks a privilege.
     PermissionDenied,
     /// A collection does not exist.
     CollectionMissing,
-    /// The server does not accept the query.
+    /// The server rejects the query.
     InvalidQuery,
-    /// There is no consistent view of the data, or not any more.
+    /// No consistent view of the data is available, or it is no longer available.
     SnapshotUnavailable,
-    /// An election, a shutdown or an operator came between.
+    /// An election, a shutdown or an operator interrupted the query.
     Interrupted,
-    /// The server refused for another reason.
+    /// The server rejected the command for another reason.
     CommandFailed,
-    /// The server's reply is not what it should be.
+    /// The server's reply is malformed.
     MalformedReply,
-    /// Anything else.
+    /// Any other reason.
     Other,
 }
 
 impl Reason {
-    /// All of them, in the order of the catalogue.
+    /// All reasons, in the order of the catalog.
     pub const ALL: [Self; 12] = [
         Self::Timeout,
         Self::Network,
@@ -56,7 +56,7 @@ impl Reason {
         Self::Other,
     ];
 
-    /// The catalogue's word.
+    /// The catalog's word for the reason.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -88,7 +88,7 @@ impl Reason {
             // BadValue, FailedToParse, TypeMismatch, Overflow, InvalidLength, IllegalOperation, InvalidOptions,
             // InvalidNamespace, InvalidPipelineOperator, ConversionFailure
             2 | 9 | 14 | 15 | 16 | 20 | 72 | 73 | 168 | 241 => Self::InvalidQuery,
-            // The numbered places of the server's source: the parsers' complaints are among them.
+            // Codes that stand for places in the server's source. Errors of the parsers are among them.
             15_000.. => Self::InvalidQuery,
             _ => Self::CommandFailed,
         }
@@ -97,50 +97,51 @@ impl Reason {
 
 /// A check that did not run, or a repair that was not made.
 ///
-/// The message is for people: it may quote the query and documents, and so belongs to no label and no log. It is one line,
-/// escaped and of bounded length, whatever the server has put into it. [`Failure::summary`] is what a log may have.
+/// The message may quote the query and documents, so it is meant for the user's terminal and must not appear in a
+/// label or a log; logs use [`Failure::summary`]. The message is one line, escaped and of bounded length, even if the
+/// server sends arbitrary bytes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 #[non_exhaustive]
 pub struct Failure {
-    /// Why, in one of the catalogue's words.
+    /// The reason.
     pub reason: Reason,
-    /// Why, in a sentence.
+    /// A sentence that explains the reason.
     pub message: String,
-    /// The same without what a server or a document may have put into it, where that is another sentence.
+    /// The sentence for logs, without text of the server or of a document, if it differs from the message.
     summary: Option<String>,
 }
 
 impl Failure {
-    /// A failure for that reason, with a sentence for people.
+    /// Creates a failure with a reason and a message for the user.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self { reason, message: Line::new(message.into(), LONGEST).to_string(), summary: None }
     }
 
-    /// Why, in a sentence that quotes no document and repeats no words of a server: what a log may have. Of a server that
-    /// refused, it is its code and the code's name.
+    /// The explanation for logs: it quotes no document and no text of the server. If the server rejected a command,
+    /// it is the error code and its name.
     #[must_use]
     pub fn summary(&self) -> &str {
         self.summary.as_deref().unwrap_or(&self.message)
     }
 
-    /// With another sentence for the log, since the message quotes what was found.
+    /// Sets another sentence for logs, because the message quotes data.
     pub(crate) fn summed_up(self, summary: impl Into<String>) -> Self {
         Self { summary: Some(summary.into()), ..self }
     }
 
-    pub(crate) fn late(limit: Duration) -> Self {
+    pub(crate) fn timeout(limit: Duration) -> Self {
         Self::new(
             Reason::Timeout,
             format!(
-                "no answer within {}: give it an index, or a longer max_time",
+                "no response within {}: add an index, or raise max_time",
                 humantime::format_duration(limit)
             ),
         )
     }
 
     pub(crate) fn malformed(what: &str) -> Self {
-        Self::new(Reason::MalformedReply, format!("the server's reply is not understood: {what}"))
+        Self::new(Reason::MalformedReply, format!("the server's reply is malformed: {what}"))
     }
 }
 
@@ -161,19 +162,21 @@ impl From<Error> for Failure {
             _ => Reason::Other,
         };
         let message = match error.kind.as_ref() {
-            // A server's words can name the user.
+            // The server's message may name the user.
             _ if reason == Reason::Authentication => {
                 "the server does not accept the credentials: user, password, authSource or authMechanism is wrong"
                     .to_owned()
             }
-            // The driver's words repeat the server's reply to somebody else's command.
-            ErrorKind::ConnectionPoolCleared { .. } => "another connection could not be made".to_owned(),
-            // The kind alone: the error's own form repeats the server's whole reply.
+            // The driver's message repeats the server's reply to another command.
+            ErrorKind::ConnectionPoolCleared { .. } => "the connection pool was cleared: another connection could not be established".to_owned(),
+            // Only the kind: the error's own form repeats the server's whole reply.
             kind => kind.to_string(),
         };
         let refused = |code: i32, name: &str| {
             let name = Line::new(name, 100);
-            format!("the server refuses, with the code {code} {name}; `txnscope audit` shows what it says")
+            format!(
+                "the server rejected the query with code {code} {name}; `txnscope audit` shows its message"
+            )
         };
         let summary = match error.kind.as_ref() {
             _ if reason == Reason::Authentication => None,
@@ -185,7 +188,7 @@ impl From<Error> for Failure {
             | ErrorKind::ConnectionPoolCleared { .. }
             | ErrorKind::DnsResolve { .. }
             | ErrorKind::ServerSelection { .. } => None,
-            _ => Some(format!("{}; `txnscope audit` shows more", reason.as_str().replace('_', " "))),
+            _ => Some(format!("{}; `txnscope audit` shows the details", reason.as_str().replace('_', " "))),
         };
         Self { summary, ..Self::new(reason, message) }
     }
@@ -196,10 +199,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_reasons_are_the_catalogue_s() {
+    fn reasons_match_catalog() {
         assert_eq!(Reason::ALL.map(Reason::as_str).as_slice(), txnscope_catalog::CHECK_ERROR_REASONS);
         for (index, reason) in Reason::ALL.into_iter().enumerate() {
-            assert_eq!(reason as usize, index, "the order is that of the declaration");
+            assert_eq!(reason as usize, index, "the order of ALL must be that of the declaration");
         }
     }
 }

@@ -1,29 +1,29 @@
-//! Checks on the data in MongoDB, and guarded repairs of what can be recomputed.
+//! Checks on the data in MongoDB, and guarded repairs of derived fields.
 //!
-//! Metrics say that transactions behave; only the data says that the money is right. A check is a name and something
-//! that must hold, written in MongoDB's own query language, in a file that the backend's team keeps beside its code.
+//! Metrics tell whether transactions behave; only the data tells whether the money is right. A check is a named rule
+//! about the data, written in MongoDB's own query language, in a file that the backend's team keeps next to its code.
 //!
-//! | module | what |
+//! | module | content |
 //! | --- | --- |
-//! | `file` | `checks.toml`: from text to checks, or to all that is wrong with it |
-//! | `check` | what a check is |
-//! | `pipeline` | from a check to the aggregation that finds its violations |
-//! | `strict` | what MongoDB leaves out of a sum without a word, found |
-//! | `presence` | whether what a check reads is there at all |
-//! | `run` | one run: at one moment of the data, within its time |
-//! | `failure` | why a check could not say |
-//! | [`repair`] | setting derived fields right, on the record, and undoing it |
+//! | `file` | parsing `checks.toml` into checks, or into a list of all its errors |
+//! | `check` | the definition of a check |
+//! | `pipeline` | translating a check into the aggregation that finds its violations |
+//! | `strict` | finding the values that MongoDB silently leaves out of a sum |
+//! | `preconditions` | verifying that the collections and fields of a check exist |
+//! | `run` | running a check on one snapshot of the data, within a time limit |
+//! | `failure` | the reasons for which a check fails |
+//! | [`repair`] | repairing derived fields with a record, and undoing repairs |
 //!
 //! ```no_run
 //! # async fn example(client: &mongodb::Client) -> Result<(), Box<dyn std::error::Error>> {
-//! use txnscope_checks::{Checks, Sample, Verdict, run};
+//! use txnscope_checks::{CheckResult, Checks, SampleOptions, run};
 //!
 //! let checks = Checks::parse(&std::fs::read_to_string("checks.toml")?)?;
 //! for check in checks.iter() {
-//!     match run(client, check, Sample { most: 20, full: false }).await.verdict {
-//!         Verdict::Clean { documents } => println!("{}: clean, {documents} documents", check.name),
-//!         Verdict::Violated { count, sample, .. } => println!("{}: {count}: {sample:?}", check.name),
-//!         Verdict::Failed(failure) => println!("{}: not known: {failure}", check.name),
+//!     match run(client, check, SampleOptions { limit: 20, full_documents: false }).await.result {
+//!         CheckResult::Clean { documents } => println!("{}: clean, {documents} documents", check.name),
+//!         CheckResult::Violated { count, sample, .. } => println!("{}: {count}: {sample:?}", check.name),
+//!         CheckResult::Failed(failure) => println!("{}: unknown: {failure}", check.name),
 //!     }
 //! }
 //! # Ok(())
@@ -31,20 +31,20 @@
 //! ```
 
 mod check;
+mod extended_json;
 mod failure;
 mod file;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
 mod pipeline;
-mod presence;
+mod preconditions;
 pub mod repair;
 mod run;
-mod shown;
 mod strict;
 
 pub use crate::check::{Balance, Check, Derived, NumberType, Rule, Severity, Side};
+pub use crate::extended_json::extended_json;
 pub use crate::failure::{Failure, Reason};
-pub use crate::file::{Checks, FileError, Mistake};
-pub use crate::run::{Report, Sample, Verdict, run};
-pub use crate::shown::extended_json;
+pub use crate::file::{Checks, Diagnostic, FileError};
+pub use crate::run::{CheckResult, Report, SampleOptions, run};

@@ -1,20 +1,20 @@
-//! From a check to the aggregation that finds its violations. All arithmetic is the server's: int, long, double and
-//! decimal are compared by their value, as MongoDB compares them. What it would leave out of a sum without a word is
-//! looked for by [`strict`], and is a violation.
+//! Translates a check into the aggregation that finds its violations. All arithmetic is the server's: int, long,
+//! double and decimal are compared by value, as MongoDB compares them. Values that MongoDB silently leaves out of a
+//! sum are found by [`strict`] and are violations.
 
 use mongodb::bson::{Bson, Document, doc};
 
 use crate::check::{Balance, Check, Derived, Rule, Side};
 use crate::file::fields;
-use crate::strict::stages::{JOINED, ODD, strict, watched};
+use crate::strict::stages::{JOINED, NON_NUMERIC, strict, watched};
 use crate::strict::{Limits, decimal_of, exact, findings, findings_of_part, is_empty, operator};
 
-/// Of a document that is shown: what of its sum is no number.
+/// The field of a sample document that lists the non-numeric parts of its sum.
 const NO_NUMBERS: &str = "notNumbers";
-/// What a sum of doubles may be off from that of the decimals that they stand for.
+/// The tolerated difference between a sum of doubles and the sum of the decimals that they represent.
 const NOISE: f64 = 1e-6;
 
-/// Stages that return one document for each violation, whole.
+/// Stages that return one whole document for each violation.
 pub(crate) fn violations(check: &Check) -> Vec<Document> {
     match &check.rule {
         Rule::Forbid(filter) => vec![doc! {"$match": filter}],
@@ -29,25 +29,25 @@ pub(crate) fn violations(check: &Check) -> Vec<Document> {
     }
 }
 
-/// Stages that leave of a violation what is worth showing: ids and the fields that matter, or everything.
-pub(crate) fn shown(check: &Check, full: bool) -> Vec<Document> {
+/// Stages that reduce a violation to what is shown: `_id` and the fields that matter, or the whole document.
+pub(crate) fn sample_projection(check: &Check, full: bool) -> Vec<Document> {
     match &check.rule {
         Rule::Derived(derived) => {
-            let mut shown = if full {
+            let mut fields = if full {
                 doc! {"document": "$$ROOT"}
             } else {
-                // Three names are ours: a field that has one of them is not shown.
+                // Three names are reserved: a field with one of them is not shown.
                 let ours = ["actual", "expected", NO_NUMBERS];
                 let is_ours =
                     |path: &&String| path.split('.').next().is_some_and(|name| ours.contains(&name));
                 let paths: Vec<_> = check.show.iter().filter(|path| !is_ours(path)).cloned().collect();
                 projection(&paths)
             };
-            let odd = findings(&derived.expression, Limits::Finite);
-            shown.insert("actual", actual(derived));
-            shown.insert("expected", expected(derived, Limits::Finite));
-            shown.insert(NO_NUMBERS, doc! {"$cond": [is_empty(&odd), "$$REMOVE", odd]});
-            vec![doc! {"$project": shown}]
+            let invalid = findings(&derived.expression, Limits::Finite);
+            fields.insert("actual", actual(derived));
+            fields.insert("expected", expected(derived, Limits::Finite));
+            fields.insert(NO_NUMBERS, doc! {"$cond": [is_empty(&invalid), "$$REMOVE", invalid]});
+            vec![doc! {"$project": fields}]
         }
         Rule::Balance(_) => Vec::new(),
         _ if full => Vec::new(),
@@ -83,30 +83,30 @@ pub(crate) fn sources(check: &Check) -> Vec<String> {
 
 // ===== Derived =====
 
-/// The documents that have the field.
+/// A stage that selects the documents that have the field.
 pub(crate) fn selected(derived: &Derived) -> Vec<Document> {
     derived.filter.iter().map(|filter| doc! {"$match": filter}).collect()
 }
 
-/// What is joined to the documents that have the field.
+/// Stages that join the inputs to the documents that have the field.
 pub(crate) fn inputs(derived: &Derived) -> Vec<Document> {
     watched(&derived.stages, Limits::of_repair(derived.tolerance))
 }
 
-/// The documents, with their inputs, of which the field is not what it should be.
+/// A stage that selects the documents, with their inputs, whose field differs from the expected value.
 pub(crate) fn violating(derived: &Derived) -> Document {
     doc! {"$match": {"$expr": violates(derived)}}
 }
 
-/// One document for each that comes in: what the field is, what it should be, what of that is no number, and what it
-/// was computed from.
+/// A stage that returns one document for each input document: the actual and the expected value of the field, the
+/// non-numeric parts of the expected value, and its inputs.
 ///
-/// The history is a list of paths and values, because a path may have dots and a field's name here may not.
+/// The inputs are a list of paths and values, because a path may contain dots and a field name here may not.
 pub(crate) fn evidence(derived: &Derived) -> Document {
     let traces =
-        derived.history.iter().map(|path| doc! {"path": {"$literal": path}, "value": format!("${path}")});
+        derived.inputs.iter().map(|path| doc! {"path": {"$literal": path}, "value": format!("${path}")});
     let limits = Limits::of_repair(derived.tolerance);
-    let odd = findings(&derived.expression, limits);
+    let invalid = findings(&derived.expression, limits);
     let is_number = doc! {"$in": [{"$type": "$$txnscopeE"}, ["int", "long", "double", "decimal"]]};
     let exactly = doc! {"$let": {
         "vars": {"txnscopeE": &derived.expression},
@@ -117,17 +117,17 @@ pub(crate) fn evidence(derived: &Derived) -> Document {
     doc! {"$project": {
         "actual": actual(derived),
         "expected": expected(derived, limits),
-        "exact": {"$cond": [is_empty(&odd), exactly, "$$REMOVE"]},
-        "odd": odd,
+        "exact": {"$cond": [is_empty(&invalid), exactly, "$$REMOVE"]},
+        "invalid": invalid,
         "holders": holders.collect::<Vec<_>>(),
         "joined": format!("${JOINED}"),
-        ODD: format!("${ODD}"),
+        NON_NUMERIC: format!("${NON_NUMERIC}"),
         "violates": violates(derived),
-        "history": traces.collect::<Vec<_>>(),
+        "inputs": traces.collect::<Vec<_>>(),
     }}
 }
 
-/// A stage that returns what the field is, and no more.
+/// A stage that returns only the value of the field.
 pub(crate) fn field(path: &str) -> Document {
     doc! {"$project": {"actual": format!("${path}")}}
 }
@@ -136,42 +136,42 @@ fn actual(derived: &Derived) -> Bson {
     Bson::String(format!("${}", derived.field))
 }
 
-/// What the field should be; nothing where it cannot be said.
+/// The expected value of the field; absent if it cannot be computed.
 fn expected(derived: &Derived, limits: Limits) -> Bson {
-    let odd = findings(&derived.expression, limits);
-    doc! {"$cond": [is_empty(&odd), &derived.expression, "$$REMOVE"]}.into()
+    let invalid = findings(&derived.expression, limits);
+    doc! {"$cond": [is_empty(&invalid), &derived.expression, "$$REMOVE"]}.into()
 }
 
-/// Whether the field is not what it should be, or that cannot be said.
+/// Whether the field differs from the expected value, or the expected value cannot be computed.
 fn violates(derived: &Derived) -> Bson {
-    let odd = findings(&derived.expression, Limits::Finite);
+    let invalid = findings(&derived.expression, Limits::Finite);
     let (actual, expected) = (actual(derived), Bson::from("$$txnscopeE"));
     let plainly = differs(&actual, &expected, derived.tolerance);
     let (decimal, exact) = (decimal_of(&actual), exact(&derived.expression));
     let exactly = differs(&decimal, &exact, derived.tolerance);
     let of_type = |value: &Bson, names: &[&str]| doc! {"$in": [{"$type": value}, names]};
     let mut branches = vec![
-        // Of what stages sum, the part that is no number shows in this alone; and NaN is an equal of itself.
+        // A non-numeric part of a sum within stages shows only as NaN; and NaN equals itself in MongoDB.
         doc! {"case": {"$eq": [&expected, f64::NAN]}, "then": true},
         doc! {"case": {"$not": [of_type(&expected, &["int", "long", "double", "decimal"])]}, "then": &plainly},
     ];
     if !converts(&derived.expression) {
-        // Whole numbers that are not made of doubles have all of their digits.
+        // Integers that are not computed from doubles are exact.
         branches.push(doc! {"case": of_type(&expected, &["int", "long"]), "then": &plainly});
     }
     if derived.tolerance.is_none() {
-        // Doubles are what MongoDB makes of them, as long as that has to do with what they stand for: the sum of
-        // integers that overflows is a double as well, and so is one of integers and a double.
+        // Doubles are compared as MongoDB computes them, if this is close to the decimals that they represent: the
+        // sum of integers that overflows is a double as well, and so is the sum of integers and a double.
         let doubles = doc! {"$and": [of_type(&expected, &["double"]), of_type(&actual, &["double"])]};
         let far = differs(&decimal, &exact, Some(NOISE));
         branches.push(doc! {"case": doubles, "then": {"$or": [plainly, far]}});
     }
     let compared = doc! {"$switch": {"branches": branches, "default": exactly}};
-    let looked = doc! {"$let": {"vars": {"txnscopeE": &derived.expression}, "in": compared}};
-    doc! {"$cond": [is_empty(&odd), looked, true]}.into()
+    let evaluated = doc! {"$let": {"vars": {"txnscopeE": &derived.expression}, "in": compared}};
+    doc! {"$cond": [is_empty(&invalid), evaluated, true]}.into()
 }
 
-/// Whether an expression makes integers of what may be doubles.
+/// Whether an expression converts possible doubles to integers.
 fn converts(expression: &Bson) -> bool {
     match expression {
         Bson::Document(document) => document
@@ -182,10 +182,11 @@ fn converts(expression: &Bson) -> bool {
     }
 }
 
-/// Whether two values are not the same, or too far apart. What is no number is never within a tolerance.
+/// Whether two values differ, or differ by more than the tolerance. A value that is not a number is never within a
+/// tolerance.
 ///
-/// NaN needs a word of its own: MongoDB holds it to be equal to itself and less than any number, so a distance of
-/// NaN would count as small.
+/// NaN is a special case: MongoDB treats it as equal to itself and less than any number, so a distance of NaN would
+/// count as small.
 fn differs(actual: &Bson, expected: &Bson, tolerance: Option<f64>) -> Document {
     let Some(tolerance) = tolerance else { return doc! {"$ne": [actual, expected]} };
     doc! {"$let": {
@@ -193,7 +194,8 @@ fn differs(actual: &Bson, expected: &Bson, tolerance: Option<f64>) -> Document {
         "in": {"$cond": [
             {"$and": [{"$isNumber": "$$actual"}, {"$isNumber": "$$expected"}]},
             {"$or": [
-                // No $abs: the least long has none, and the server would refuse all documents for one.
+                // $abs is avoided: the smallest long has no absolute value, and the server would reject the whole
+                // query because of one document.
                 {"$gt": [{"$subtract": ["$$actual", "$$expected"]}, tolerance]},
                 {"$lt": [{"$subtract": ["$$actual", "$$expected"]}, -tolerance]},
                 {"$ne": [{"$eq": ["$$actual", f64::NAN]}, {"$eq": ["$$expected", f64::NAN]}]},
@@ -205,28 +207,29 @@ fn differs(actual: &Bson, expected: &Bson, tolerance: Option<f64>) -> Document {
 
 // ===== Balance =====
 
-/// What a side sums, group by group, and what of it is no number. The sums are in decimal, so that none overflows, and
-/// shown in MongoDB's own type.
+/// Stages that sum one side by group and find its non-numeric parts. Sums are computed in decimal, so that none
+/// overflows, and shown in MongoDB's own type.
 fn side(side: &Side, name: &str) -> Vec<Document> {
     let by = side.by.clone().unwrap_or(Bson::Null);
-    let mut odd = vec![findings_of_part(&side.sum, Limits::Finite)];
-    odd.extend(side.by.as_ref().map(no_group));
-    let is_good = is_empty(&"$txnscopeOdd".into());
+    let mut invalid = vec![findings_of_part(&side.sum, Limits::Finite)];
+    invalid.extend(side.by.as_ref().map(no_group));
+    let is_good = is_empty(&"$txnscopeInvalid".into());
     let sum = |of: Bson| doc! {"$sum": {"$cond": [&is_good, of, 0]}};
-    let part = doc! {"_id": "$_id", "part": {"$arrayElemAt": ["$txnscopeOdd", 0]}};
+    let part = doc! {"_id": "$_id", "part": {"$arrayElemAt": ["$txnscopeInvalid", 0]}};
     let mut stages: Vec<_> = side.filter.iter().map(|filter| doc! {"$match": filter}).collect();
-    stages.push(doc! {"$set": {"txnscopeOdd": {"$concatArrays": odd}}});
+    stages.push(doc! {"$set": {"txnscopeInvalid": {"$concatArrays": invalid}}});
     stages.push(doc! {"$group": {
         "_id": by,
         name: sum(side.sum.clone()),
         format!("{name}Exact"): sum(decimal_of(&exact(&side.sum))),
-        format!("{name}Odd"): {"$sum": {"$cond": [&is_good, 0, 1]}},
+        format!("{name}Invalid"): {"$sum": {"$cond": [&is_good, 0, 1]}},
         "part": {"$max": {"$cond": [&is_good, "$$REMOVE", part]}},
     }});
     stages
 }
 
-/// What a document is grouped by and does not have: its amount would be in no group, or in that of all who lack it.
+/// The finding for a document whose group key is missing or null: its amount would belong to no group, or to the
+/// group of all such documents.
 fn no_group(by: &Bson) -> Bson {
     let parts: Vec<&Bson> = match by {
         Bson::Document(document) if operator(by).is_none() => document.values().collect(),
@@ -241,33 +244,33 @@ fn unbalanced(balance: &Balance) -> Vec<Document> {
     let Balance { left, right, tolerance } = balance;
     let mut stages = side(left, "left");
     stages.push(doc! {"$unionWith": {"coll": &right.collection, "pipeline": side(right, "right")}});
-    // A group that one side lacks has nothing there, and nothing is 0 to $sum.
+    // A group that one side lacks has no value there, which $sum treats as 0.
     let mut both = doc! {"_id": "$_id"};
     for name in ["left", "right"]
         .into_iter()
-        .flat_map(|side| [side.to_owned(), format!("{side}Exact"), format!("{side}Odd")])
+        .flat_map(|side| [side.to_owned(), format!("{side}Exact"), format!("{side}Invalid")])
     {
         both.insert(&name, doc! {"$sum": format!("${name}")});
     }
     both.insert("part", doc! {"$max": "$part"});
     stages.push(doc! {"$group": both});
     let differs = differs(&"$leftExact".into(), &"$rightExact".into(), *tolerance);
-    let odd = doc! {"$gt": [{"$add": ["$leftOdd", "$rightOdd"]}, 0]};
-    stages.push(doc! {"$match": {"$expr": {"$or": [odd, differs]}}});
-    let odd = doc! {"$add": ["$leftOdd", "$rightOdd"]};
-    let some = doc! {"count": &odd, "one": "$part"};
+    let invalid = doc! {"$gt": [{"$add": ["$leftInvalid", "$rightInvalid"]}, 0]};
+    stages.push(doc! {"$match": {"$expr": {"$or": [invalid, differs]}}});
+    let invalid = doc! {"$add": ["$leftInvalid", "$rightInvalid"]};
+    let some = doc! {"count": &invalid, "one": "$part"};
     stages.push(doc! {"$project": {
         "left": 1,
         "right": 1,
         "difference": {"$subtract": ["$left", "$right"]},
-        NO_NUMBERS: {"$cond": [{"$gt": [odd, 0]}, some, "$$REMOVE"]},
+        NO_NUMBERS: {"$cond": [{"$gt": [invalid, 0]}, some, "$$REMOVE"]},
     }});
     stages
 }
 
-// ===== What is shown =====
+// ===== Sample =====
 
-/// A projection of these paths. Of two that overlap, MongoDB takes the wider one only.
+/// A projection of the paths. MongoDB rejects overlapping paths, so only the wider of two is kept.
 fn projection(paths: &[String]) -> Document {
     let mut projection = doc! {"_id": 1};
     for path in paths {
@@ -284,7 +287,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_overlapping_paths_the_wider_is_projected() {
+    fn projection_keeps_the_wider_of_overlapping_paths() {
         let paths = ["a.b", "a", "c", "_id", "ab.c"].map(str::to_owned);
         assert_eq!(projection(&paths), doc! {"_id": 1, "a": 1, "c": 1, "ab.c": 1});
     }

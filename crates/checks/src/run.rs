@@ -1,4 +1,4 @@
-//! Running one check: at one moment of the data, within its time, and with a bounded memory on both ends.
+//! Evaluates one check: on one snapshot of the data, within a time limit, and with bounded memory on both ends.
 
 use std::time::Duration;
 
@@ -10,79 +10,79 @@ use tokio::time::Instant;
 
 use crate::check::{Check, Rule};
 use crate::failure::{Failure, Reason};
-use crate::presence::{Catalog, expected};
+use crate::preconditions::{Collections, expected};
 use crate::strict::stages::keep_each;
-use crate::{pipeline, presence};
+use crate::{pipeline, preconditions};
 
-/// MongoDB 5.0, the first that reads a snapshot outside of a transaction.
+/// The wire version of MongoDB 5.0, the first that supports snapshot reads outside of a transaction.
 const SNAPSHOT_READS: i32 = 13;
-/// What the client allows on top of the server's `maxTimeMS`, for the way and for a server that hangs.
+/// The time that the client waits in addition to the server's `maxTimeMS`, for the network and for a hanging server.
 const GRACE: Duration = Duration::from_secs(10);
-/// After a collection was made or indexed, there is no snapshot of it for a moment.
+/// Shortly after a collection was created or indexed, no snapshot of it is available.
 const SNAPSHOT_TRIES: u32 = 5;
 const SNAPSHOT_PAUSE: Duration = Duration::from_millis(200);
 
-/// How much of the offending documents to bring.
+/// How many violating documents a run returns, and how much of each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sample {
-    /// At most so many.
-    pub most: u32,
-    /// Whole documents, and not only ids and the fields that matter.
-    pub full: bool,
+pub struct SampleOptions {
+    /// The maximum number of documents to return.
+    pub limit: u32,
+    /// Returns whole documents instead of `_id` and the fields that matter.
+    pub full_documents: bool,
 }
 
-impl Sample {
-    /// None: the number alone.
-    pub const NONE: Self = Self { most: 0, full: false };
+impl SampleOptions {
+    /// Returns no documents, only their number.
+    pub const NONE: Self = Self { limit: 0, full_documents: false };
 }
 
-/// How a run went.
+/// The report of one run of a check.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Report {
-    /// What it found.
-    pub verdict: Verdict,
-    /// How long it took.
+    /// The result of the run.
+    pub result: CheckResult,
+    /// How long the run took.
     pub took: Duration,
 }
 
 impl Report {
-    /// A run that found this.
+    /// Creates a report with a result.
     #[must_use]
-    pub fn new(verdict: Verdict, took: Duration) -> Self {
-        Self { verdict, took }
+    pub fn new(result: CheckResult, took: Duration) -> Self {
+        Self { result, took }
     }
 
-    /// A run that could not be.
+    /// Creates a report of a run that failed.
     #[must_use]
     pub fn failed(failure: Failure, took: Duration) -> Self {
-        Self::new(Verdict::Failed(failure), took)
+        Self::new(CheckResult::Failed(failure), took)
     }
 }
 
-/// What a run found. A check that could not run is no clean one.
+/// The result of running one check. A check that could not run is [`Failed`](Self::Failed), never clean.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Verdict {
-    /// Nothing wrong, in a collection of so many documents.
+pub enum CheckResult {
+    /// No violation was found.
     Clean {
-        /// By the collection's metadata.
+        /// The number of documents in the collection, from its metadata.
         documents: u64,
     },
-    /// Something wrong.
+    /// Violations were found.
     Violated {
-        /// How much, exactly, as the server counted it.
+        /// The exact number of violations, counted by the server.
         count: u64,
-        /// Some of it.
+        /// Some of the violations.
         sample: Vec<Document>,
-        /// By the collection's metadata.
+        /// The number of documents in the collection, from its metadata.
         documents: u64,
     },
-    /// It is not known.
+    /// The check could not run, so the result is unknown.
     Failed(Failure),
 }
 
-impl Verdict {
-    /// How many violations, if that is known.
+impl CheckResult {
+    /// The number of violations, if it is known.
     #[must_use]
     pub fn violations(&self) -> Option<u64> {
         match self {
@@ -92,7 +92,7 @@ impl Verdict {
         }
     }
 
-    /// How many documents the collection holds, if that is known.
+    /// The number of documents in the collection, if it is known.
     #[must_use]
     pub fn documents(&self) -> Option<u64> {
         match self {
@@ -104,35 +104,35 @@ impl Verdict {
 
 /// Runs a check once.
 ///
-/// It reads at one moment of the data that a majority has (read concern `snapshot`), or, before MongoDB 5.0, what a
-/// majority has (`majority`). The server may spill to disk, and no more than the sample comes here.
+/// The check reads a majority-committed snapshot (read concern `snapshot`) or, before MongoDB 5.0, majority-committed
+/// data (read concern `majority`). The server may spill to disk, and the client receives no more than the sample.
 ///
 /// # Cancellation
 ///
-/// A run that is dropped changes nothing. The server ends what is left of it after the check's `max_time`.
-pub async fn run(client: &Client, check: &Check, sample: Sample) -> Report {
+/// Dropping the future changes nothing. The server ends the remaining query after the check's `max_time`.
+pub async fn run(client: &Client, check: &Check, sample: SampleOptions) -> Report {
     let began = Instant::now();
-    let look = tokio::time::timeout(check.max_time + GRACE, look(client, check, sample));
-    let verdict = match look.await {
-        Ok(Ok(verdict)) => verdict,
+    let evaluation = tokio::time::timeout(check.max_time + GRACE, evaluate(client, check, sample));
+    let result = match evaluation.await {
+        Ok(Ok(result)) => result,
         Ok(Err(failure)) if failure.reason == Reason::Timeout => {
-            Verdict::Failed(Failure::late(check.max_time))
+            CheckResult::Failed(Failure::timeout(check.max_time))
         }
-        Ok(Err(failure)) => Verdict::Failed(failure),
-        Err(_) => Verdict::Failed(Failure::late(check.max_time + GRACE)),
+        Ok(Err(failure)) => CheckResult::Failed(failure),
+        Err(_) => CheckResult::Failed(Failure::timeout(check.max_time + GRACE)),
     };
-    Report { verdict, took: began.elapsed() }
+    Report { result, took: began.elapsed() }
 }
 
-async fn look(client: &Client, check: &Check, sample: Sample) -> Result<Verdict, Failure> {
-    let eyes = Eyes { client, check };
-    if !eyes.collections_exist().await? {
-        return Ok(Verdict::Clean { documents: 0 });
+async fn evaluate(client: &Client, check: &Check, sample: SampleOptions) -> Result<CheckResult, Failure> {
+    let check_run = CheckRun { client, check };
+    if !check_run.collections_exist().await? {
+        return Ok(CheckResult::Clean { documents: 0 });
     }
-    let documents = eyes.documents().await?;
+    let documents = check_run.documents().await?;
     let mut tries = 1;
     let (count, sample) = loop {
-        match eyes.violations(sample).await {
+        match check_run.violations(sample).await {
             Err(failure) if failure.reason == Reason::SnapshotUnavailable && tries < SNAPSHOT_TRIES => {
                 tries += 1;
                 tokio::time::sleep(SNAPSHOT_PAUSE).await;
@@ -142,21 +142,21 @@ async fn look(client: &Client, check: &Check, sample: Sample) -> Result<Verdict,
     };
     Ok(match count {
         0 => {
-            // Clean, or blind.
-            let catalog = Catalog::new(client, check, eyes.criteria());
+            // No violation was found, or a misspelled field makes the check blind.
+            let collections = Collections::new(client, check, check_run.criteria());
             for one in expected(check) {
-                if let Some(failure) = one.absent(&catalog).await? {
+                if let Some(failure) = one.absent(&collections).await? {
                     return Err(failure);
                 }
             }
-            Verdict::Clean { documents }
+            CheckResult::Clean { documents }
         }
-        count => Verdict::Violated { count, sample, documents },
+        count => CheckResult::Violated { count, sample, documents },
     })
 }
 
-/// What the data looked like at one moment, if the server can show that.
-struct View {
+/// A session that reads a snapshot of the data, if the server supports snapshots.
+struct ReadView {
     session: ClientSession,
     snapshot: bool,
 }
@@ -166,26 +166,26 @@ fn is_unknown_command(error: &Error) -> bool {
     matches!(error.kind.as_ref(), ErrorKind::Command(command) if command.code == COMMAND_NOT_FOUND)
 }
 
-/// What one run reads with.
-struct Eyes<'a> {
+/// One run of a check.
+struct CheckRun<'a> {
     client: &'a Client,
     check: &'a Check,
 }
 
-impl Eyes<'_> {
+impl CheckRun<'_> {
     fn criteria(&self) -> SelectionCriteria {
         SelectionCriteria::ReadPreference(self.check.read_preference.clone())
     }
 
-    /// A mistyped name would pass for an empty collection, in which all is well for ever. `false` if the collection
-    /// that is checked is missing, and may be.
+    /// A misspelled name would look like an empty collection without violations. Returns `false` if the checked
+    /// collection is missing, and the check allows this.
     async fn collections_exist(&self) -> Result<bool, Failure> {
-        let catalog = Catalog::new(self.client, self.check, self.criteria());
-        match catalog.missing().await? {
+        let collections = Collections::new(self.client, self.check, self.criteria());
+        match collections.missing().await? {
             None => Ok(true),
-            // Others may be missing too: they are empty then, and the check says what that makes of it.
+            // Other collections may be missing as well: they count as empty, and the check evaluates accordingly.
             Some(_) if self.check.may_be_missing => {
-                Ok(catalog.kind(pipeline::source(self.check)).await?.is_some())
+                Ok(collections.kind(pipeline::source(self.check)).await?.is_some())
             }
             Some(failure) => Err(failure),
         }
@@ -198,63 +198,63 @@ impl Eyes<'_> {
         Ok(count.max_time(self.check.max_time).await?)
     }
 
-    /// How many violations there are, and some of them. One pass if they are no more than the sample takes, which
-    /// they are not when all is well; else a second one, in the same snapshot, counts them.
-    async fn violations(&self, sample: Sample) -> Result<(u64, Vec<Document>), Failure> {
+    /// The number of violations, and some of them. One query is enough if there are no more violations than the
+    /// sample may hold, as is usual; otherwise a second query on the same snapshot counts them.
+    async fn violations(&self, sample: SampleOptions) -> Result<(u64, Vec<Document>), Failure> {
         let mut view = self.view().await?;
         if let Rule::Derived(derived) = &self.check.rule
             && !keep_each(&derived.stages)
         {
-            let stages = presence::census(self.check, derived, None);
+            let stages = preconditions::census(self.check, derived, None);
             let mut cursor = self.aggregate(stages, &mut view).await?;
             let counted = cursor.next(&mut view.session).await.transpose()?;
-            presence::one_for_each(self.check, counted.as_ref())?;
+            preconditions::one_for_each(self.check, counted.as_ref())?;
         }
         let found = pipeline::violations(self.check);
         let mut stages = found.clone();
-        stages.push(doc! {"$limit": i64::from(sample.most) + 1});
-        stages.extend(pipeline::shown(self.check, sample.full));
+        stages.push(doc! {"$limit": i64::from(sample.limit) + 1});
+        stages.extend(pipeline::sample_projection(self.check, sample.full_documents));
         let mut cursor = self.aggregate(stages, &mut view).await?;
         let (mut seen, mut kept) = (0_u64, Vec::new());
         while let Some(document) = cursor.next(&mut view.session).await.transpose()? {
             seen += 1;
-            if seen <= u64::from(sample.most) {
+            if seen <= u64::from(sample.limit) {
                 kept.push(document);
             }
         }
-        if seen <= u64::from(sample.most) {
+        if seen <= u64::from(sample.limit) {
             return Ok((seen, kept));
         }
         let stages = found.into_iter().chain([doc! {"$count": "n"}]).collect();
         let mut cursor = self.aggregate(stages, &mut view).await?;
         let Some(counted) = cursor.next(&mut view.session).await.transpose()? else {
-            // Not at one moment before MongoDB 5.0: they may have gone meanwhile.
+            // Before MongoDB 5.0 there is no snapshot: the violations may have disappeared meanwhile.
             return Ok((0, Vec::new()));
         };
         let count = counted.get_i64("n").or_else(|_| counted.get_i32("n").map(i64::from));
         let count = count.ok().and_then(|count| u64::try_from(count).ok());
-        Ok((count.ok_or_else(|| Failure::malformed("$count brings no number"))?, kept))
+        Ok((count.ok_or_else(|| Failure::malformed("$count returned no number"))?, kept))
     }
 
-    /// A session that reads a snapshot, if the server has them.
-    async fn view(&self) -> Result<View, Failure> {
+    /// Starts a session that reads a snapshot, if the server supports snapshots.
+    async fn view(&self) -> Result<ReadView, Failure> {
         let admin = self.client.database("admin");
         let hello = admin.run_command(doc! {"hello": 1});
         let snapshot = match hello.selection_criteria(self.criteria()).await {
             Ok(hello) => hello.get_i32("maxWireVersion").is_ok_and(|version| version >= SNAPSHOT_READS),
-            // So old that it does not know the word.
+            // The server is so old that it does not know `hello`.
             Err(error) if is_unknown_command(&error) => false,
             Err(error) => return Err(error.into()),
         };
         let start = self.client.start_session();
         let session = if snapshot { start.snapshot(true).await? } else { start.await? };
-        Ok(View { session, snapshot })
+        Ok(ReadView { session, snapshot })
     }
 
     async fn aggregate(
         &self,
         stages: Vec<Document>,
-        view: &mut View,
+        view: &mut ReadView,
     ) -> Result<SessionCursor<Document>, Failure> {
         let collection =
             self.client.database(&self.check.database).collection::<Document>(pipeline::source(self.check));
@@ -267,7 +267,7 @@ impl Eyes<'_> {
         if let Some(collation) = &self.check.collation {
             let collation = deserialize_from_document(collation.clone());
             aggregate =
-                aggregate.collation(collation.map_err(|_| Failure::malformed("the collation is none"))?);
+                aggregate.collation(collation.map_err(|_| Failure::malformed("the collation is invalid"))?);
         }
         if !view.snapshot {
             aggregate = aggregate.read_concern(ReadConcern::majority());
@@ -280,10 +280,10 @@ impl Eyes<'_> {
 mod tests {
     use super::*;
 
-    /// The sidecar spawns it.
+    /// The sidecar spawns the run.
     #[test]
-    fn a_run_can_be_sent_to_another_thread() {
+    fn run_future_is_send() {
         fn is_send<T: Send>(_: fn(&'static Client, &'static Check) -> T) {}
-        is_send(|client, check| run(client, check, Sample::NONE));
+        is_send(|client, check| run(client, check, SampleOptions::NONE));
     }
 }

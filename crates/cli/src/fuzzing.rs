@@ -68,7 +68,7 @@ pub fn preflight(bytes: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use testkit::survives;
+    use testkit::assert_no_panic;
 
     use super::*;
 
@@ -78,22 +78,22 @@ mod tests {
 
     #[test]
     fn no_configuration_file_is_a_panic() {
-        survives("config", &[], 2_000, text(config));
+        assert_no_panic("config", &[], 2_000, text(config));
     }
 
     #[test]
     fn no_command_line_is_a_panic_or_tells_a_password() {
-        survives("flags", &[], 200, text(flags));
-        survives("flags", &[], 1_000, text(url));
+        assert_no_panic("flags", &[], 200, text(flags));
+        assert_no_panic("flags", &[], 1_000, text(url));
     }
 
     #[test]
     fn no_answer_of_a_service_is_a_panic() {
-        survives("answer", &[], 2_000, answer);
+        assert_no_panic("answer", &[], 2_000, answer);
     }
 
     #[test]
     fn no_reply_to_preflight_is_a_panic() {
-        survives("preflight", &[], 2_000, preflight);
+        assert_no_panic("preflight", &[], 2_000, preflight);
     }
 }

@@ -220,7 +220,7 @@ async fn a_repair_is_shown_then_made_then_undone() {
     assert_eq!(shop.balance().await, -4);
     let (code, told) = shop.run(&["repair", "--yes", &format!("--run={run}")]).await;
     assert_eq!(code, 1, "{told}");
-    assert!(told.contains("it has been undone already"), "{told}");
+    assert!(told.contains("the repair has already been undone"), "{told}");
     let (code, told) = shop.run(&["repair", "--yes", "--undo=65a0b0c0d0e0f00102030405"]).await;
     assert_eq!(code, 2, "{told}");
     assert!(told.contains("there is no record"), "{told}");
@@ -260,8 +260,8 @@ async fn a_repair_shows_the_part_that_is_no_number_and_leaves_it_alone() {
     let (code, told) = shop.run(&["repair", "--apply", "--yes"]).await;
     assert_eq!(code, 1, "{told}");
     for part in [
-        "cannot be recomputed: deposits: \"4\" is no number",
-        r#"{"$numberDouble":"NaN"} is no number"#,
+        "cannot be recomputed: deposits: \"4\" is not a number",
+        r#"{"$numberDouble":"NaN"} is not a number"#,
         "drift 2: left alone: deposits",
         "1 set, 1 left alone",
     ] {

@@ -142,10 +142,10 @@ async fn servers_that_run_no_transactions_are_told_apart() {
     assert_eq!((said.code, said.failed()), (1, vec!["connection"]));
     said.holds("connection", "fail", "127.0.0.1:1: ");
 
-    alone.freeze().unwrap();
+    alone.pause().unwrap();
     let said = Said::of(&[], &[("MONGODB_URI", &format!("mongodb://{}/", alone.address()))]).await;
     assert_eq!((said.code, said.failed()), (1, vec!["connection"]));
-    alone.thaw().unwrap();
+    alone.resume().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -44,7 +44,7 @@ pub fn uri(text: &str) {
 
 #[cfg(test)]
 mod tests {
-    use testkit::survives;
+    use testkit::assert_no_panic;
 
     use super::*;
 
@@ -54,23 +54,23 @@ mod tests {
 
     #[test]
     fn no_line_of_the_log_is_a_panic() {
-        survives("log_line", &[], 2_000, text(log_line));
+        assert_no_panic("log_line", &[], 2_000, text(log_line));
     }
 
     #[test]
     fn no_reply_is_a_panic() {
         let fixtures = ["crates/sidecar/fixtures/mongod-8.0.json", "crates/sidecar/fixtures/mongos.json"];
-        survives("reply", &fixtures, 2_000, reply);
+        assert_no_panic("reply", &fixtures, 2_000, reply);
     }
 
     #[test]
     fn no_file_of_the_web_side_no_query_and_no_uri_is_a_panic() {
-        survives("web", &[], 1_000, text(web));
-        survives("web", &[], 1_000, text(uri));
+        assert_no_panic("web", &[], 1_000, text(web));
+        assert_no_panic("web", &[], 1_000, text(uri));
     }
 
     #[test]
     fn no_table_of_a_backend_is_a_panic() {
-        survives("answer", &[], 1_000, open_transactions);
+        assert_no_panic("answer", &[], 1_000, open_transactions);
     }
 }

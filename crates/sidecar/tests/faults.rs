@@ -26,7 +26,7 @@ async fn a_hung_member_is_down_and_its_numbers_are_gone_until_it_goes_on() {
         .await;
     let member = &set.members()[0];
 
-    member.freeze().unwrap();
+    member.pause().unwrap();
     let page = page_where(&sidecar, "down, and nothing stale", |page| {
         total(page, "mongodb_up") == 0.0 && page.family(STARTED).is_none()
     })
@@ -44,7 +44,7 @@ async fn a_hung_member_is_down_and_its_numbers_are_gone_until_it_goes_on() {
     assert!(ready.status().is_success());
     assert!(ready.text().await.unwrap().contains("down"));
 
-    member.thaw().unwrap();
+    member.resume().unwrap();
     page_where(&sidecar, "all of it again", |page| {
         total(page, "mongodb_up") == 1.0
             && page.family(STARTED).is_some()
@@ -66,7 +66,7 @@ async fn a_member_whose_queue_is_full_is_down_and_comes_back_when_it_is_not() {
     let watching = sidecar(&set.uri()).await;
     page_where(&watching, "the member up", |page| total(page, "mongodb_up") == 1.0).await;
 
-    member.freeze().unwrap();
+    member.pause().unwrap();
     let mut waiting = Vec::new();
     loop {
         let connect = tokio::net::TcpStream::connect(member.address());
@@ -87,7 +87,7 @@ async fn a_member_whose_queue_is_full_is_down_and_comes_back_when_it_is_not() {
     }
 
     drop(waiting);
-    member.thaw().unwrap();
+    member.resume().unwrap();
     for sidecar in [&watching, &late] {
         page_where(sidecar, "all of it again", |page| page.sum("txnscope_poll_success", &[]) == COLLECTORS)
             .await;

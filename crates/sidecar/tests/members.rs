@@ -42,10 +42,10 @@ async fn one_seed_leads_to_all_members_and_one_that_hangs_stays_known() {
     open.abort_transaction().await.unwrap();
 
     let hung = set.members().iter().find(|member| member.address() != primary).unwrap();
-    hung.freeze().unwrap();
+    hung.pause().unwrap();
     let all_but_one = sorted(&set, |address| address != hung.address());
     page_where(&sidecar, "one of them down", |page| members(page) == all_but_one).await;
-    hung.thaw().unwrap();
+    hung.resume().unwrap();
     page_where(&sidecar, "three members again", |page| members(page) == all).await;
     sidecar.shutdown().await;
 }

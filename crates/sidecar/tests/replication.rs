@@ -69,7 +69,7 @@ async fn a_member_that_hangs_falls_behind_by_the_primary_s_account() {
             && page.family("mongodb_replication_majority_lag_seconds").is_some()
     })
     .await;
-    hung.freeze().unwrap();
+    hung.pause().unwrap();
     let test = client.database("test");
     let page = testkit::wait::until("a lag of two seconds", async || {
         test.collection("c").insert_one(doc! {"n": 1}).await?;
@@ -83,7 +83,7 @@ async fn a_member_that_hangs_falls_behind_by_the_primary_s_account() {
     .unwrap();
     assert_eq!(page.value("mongodb_replication_lag_seconds", &[("member", &primary)]), Some(0.0));
     assert_eq!(page.value("mongodb_replication_lag_seconds", &[("member", &peer)]), None, "it is silent");
-    hung.thaw().unwrap();
+    hung.resume().unwrap();
     page_where(&sidecar, "in touch again", |page| {
         page.value("mongodb_replication_peer_up", &who) == Some(1.0)
             && page.value("mongodb_replication_lag_seconds", &[("member", &peer)]).is_some()

@@ -221,7 +221,7 @@ async fn a_target_is_watched_while_it_is_probed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_that_hangs_is_down_and_holds_up_its_own_probe_alone() {
     let mongod = Mongod::standalone().await.unwrap();
-    mongod.freeze().unwrap();
+    mongod.pause().unwrap();
     let mut config = config(&[]);
     config.probes.insert("hung".into(), target(&mongod));
     config.max_requests = 1;
@@ -247,6 +247,6 @@ async fn a_target_that_hangs_is_down_and_holds_up_its_own_probe_alone() {
     let request = reqwest::Client::new().get(url(&sidecar, "/probe?target=hung"));
     let answer = request.header("X-Prometheus-Scrape-Timeout-Seconds", "0.1").send().await.unwrap();
     assert_eq!(answer.status(), 200);
-    mongod.thaw().unwrap();
+    mongod.resume().unwrap();
     sidecar.shutdown().await;
 }

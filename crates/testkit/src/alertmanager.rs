@@ -18,11 +18,12 @@ pub struct Alertmanager {
 }
 
 impl Alertmanager {
-    /// Starts it with that configuration (YAML).
+    /// Starts Alertmanager with a configuration (YAML).
     ///
     /// # Errors
     ///
-    /// If it does not come up, because the configuration is wrong, say; the message has the end of its log.
+    /// If it does not start, for example because the configuration is invalid; the message contains the end of its
+    /// log.
     pub async fn start(config: &str) -> Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("txnscope-alertmanager-")
@@ -37,7 +38,7 @@ impl Alertmanager {
             format!("--web.listen-address=127.0.0.1:{port}"),
             "--cluster.listen-address=".to_owned(),
         ];
-        // What `cargo xtask fetch` brought looks for its templates in the folder that it is started in.
+        // The package that `cargo xtask fetch` installs looks for its templates in the working directory.
         let share = workspace().join(".tools/share/alertmanager");
         let mut process =
             Process::spawn_with(&Binary::Alertmanager.path()?, &arguments, at("log"), |command| {
@@ -46,32 +47,32 @@ impl Alertmanager {
                 }
             })
             .await?;
-        process.is_ready(port.number(), "/-/ready").await?;
+        process.wait_ready(port.number(), "/-/ready").await?;
         Ok(Self { _process: process, port, http: reqwest::Client::new(), _folder: folder })
     }
 
-    /// Its address.
+    /// The base URL.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.port.address())
     }
 
-    /// Sends alerts, in the form of its API v2.
+    /// Sends alerts in the format of the API v2.
     ///
     /// # Errors
     ///
-    /// If it refuses them.
+    /// If Alertmanager rejects them.
     pub async fn send(&self, alerts: &Value) -> Result<()> {
         let url = format!("{}/api/v2/alerts", self.url());
         self.http.post(url).json(alerts).send().await?.error_for_status()?;
         Ok(())
     }
 
-    /// The alerts that it has.
+    /// The active alerts.
     ///
     /// # Errors
     ///
-    /// If it does not answer.
+    /// If Alertmanager does not respond.
     pub async fn alerts(&self) -> Result<Vec<Value>> {
         let url = format!("{}/api/v2/alerts", self.url());
         Ok(self.http.get(url).send().await?.error_for_status()?.json().await?)

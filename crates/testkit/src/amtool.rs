@@ -1,4 +1,4 @@
-//! Alertmanager's own checker.
+//! amtool, Alertmanager's checker of configurations.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::binaries::Binary;
 ///
 /// # Errors
 ///
-/// With amtool's complaints, if it has any.
+/// With amtool's error messages, if there are any.
 pub async fn check_config(file: &Path) -> Result<()> {
     run(&["check-config".as_ref(), file.as_os_str()]).await.map(|_| ())
 }
@@ -20,7 +20,7 @@ pub async fn check_config(file: &Path) -> Result<()> {
 ///
 /// # Errors
 ///
-/// If amtool does not understand the configuration.
+/// If amtool rejects the configuration.
 pub async fn receivers(file: &Path, labels: &[(&str, &str)]) -> Result<Vec<String>> {
     let config = format!("--config.file={}", file.display());
     let labels: Vec<_> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();

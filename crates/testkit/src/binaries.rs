@@ -1,4 +1,4 @@
-//! Where the servers' binaries are.
+//! The paths of the servers' binaries.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ pub enum Binary {
     Mongod,
     /// Prometheus.
     Prometheus,
-    /// Prometheus's checker of rules and pages.
+    /// Prometheus's checker of rules and metric pages.
     Promtool,
     /// Alertmanager.
     Alertmanager,
@@ -30,11 +30,12 @@ impl Binary {
         }
     }
 
-    /// Its path: what the environment names, else what `PATH` has, else what `cargo xtask fetch` brought.
+    /// The path of the binary: from the environment variable, else from `PATH`, else from what `cargo xtask fetch`
+    /// has installed.
     ///
     /// # Errors
     ///
-    /// If it is nowhere; the message names the cure. A missing server fails a test, it never skips one.
+    /// If it is not found; the message says what to do. A missing server fails a test and never skips it.
     pub fn path(self) -> Result<PathBuf> {
         let (name, variable) = self.names();
         if let Some(named) = std::env::var_os(variable) {
@@ -42,7 +43,7 @@ impl Binary {
             if path.is_file() {
                 return Ok(path);
             }
-            bail!("{variable} names {}, which is no file", path.display());
+            bail!("{variable} names {}, which is not a file", path.display());
         }
         let search = std::env::var_os("PATH").unwrap_or_default();
         let fetched = workspace().join(".tools/bin");
@@ -54,11 +55,11 @@ impl Binary {
     }
 }
 
-/// The `mongod` of an older version that `cargo xtask fetch` brings.
+/// The `mongod` of an older version that `cargo xtask fetch` installs.
 ///
 /// # Errors
 ///
-/// If it is not there.
+/// If it is not installed.
 pub(crate) fn older_mongod(version: &str) -> Result<PathBuf> {
     let path = workspace().join(".tools").join(format!("mongod-{version}")).join("mongod");
     if path.is_file() {

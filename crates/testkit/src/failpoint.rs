@@ -1,4 +1,4 @@
-//! Failpoints: real servers that fail on command.
+//! Failpoints, which make real servers fail on command.
 
 use std::time::Duration;
 
@@ -6,31 +6,31 @@ use anyhow::{Context, Result};
 use mongodb::Client;
 use mongodb::bson::{Bson, Document, doc};
 
-/// A `failCommand` failpoint that fires for one application name only, so that it hits neither the sidecar nor
-/// the test's own commands.
+/// A `failCommand` failpoint for a single application name, so that it affects neither the sidecar nor the test's own
+/// commands.
 #[derive(Debug)]
 pub struct FailPoint {
     client: Client,
-    /// How often it had fired before it was set.
+    /// How often the failpoint had fired before it was set.
     before: i64,
 }
 
 impl FailPoint {
-    /// Fails the commands of that application until it is turned off. `data` is the failpoint's own
+    /// Fails the commands of an application until the failpoint is turned off. `data` is that of `failCommand`
     /// (`failCommands`, `errorCode`, `closeConnection`, `blockConnection`, …).
     ///
     /// # Errors
     ///
-    /// If the server refuses.
+    /// If the server rejects the failpoint.
     pub async fn fail_command(client: &Client, app_name: &str, data: Document) -> Result<Self> {
         Self::set(client, app_name, Bson::String("alwaysOn".into()), data).await
     }
 
-    /// Fails so many commands of that application.
+    /// Fails the next `times` commands of an application.
     ///
     /// # Errors
     ///
-    /// If the server refuses.
+    /// If the server rejects the failpoint.
     pub async fn fail_command_times(
         client: &Client,
         app_name: &str,
@@ -48,42 +48,42 @@ impl FailPoint {
         Ok(Self { client: client.clone(), before: times_fired(&reply) })
     }
 
-    /// Turns it off. A failpoint that is only dropped stays: its server dies with the test.
+    /// Turns the failpoint off. Dropping it does not: it ends with the server of the test.
     ///
     /// # Errors
     ///
-    /// If the server refuses.
+    /// If the server rejects the command.
     pub async fn off(self) -> Result<()> {
         self.count().await.map(drop)
     }
 
-    /// Turns it off, and says how often it has fired.
+    /// Turns the failpoint off, and returns how often it has fired.
     ///
     /// # Errors
     ///
-    /// If the server refuses.
+    /// If the server rejects the command.
     pub async fn count(self) -> Result<i64> {
         let command = doc! {"configureFailPoint": "failCommand", "mode": "off"};
         let reply = self.client.database("admin").run_command(command).await;
         Ok(times_fired(&reply.context("cannot turn the failpoint off")?) - self.before)
     }
 
-    /// Waits until it has fired.
+    /// Waits until the failpoint has fired.
     ///
     /// # Errors
     ///
-    /// If it has not in that time.
+    /// If it has not fired within that time.
     pub async fn fired(&self, within: Duration) -> Result<()> {
         let milliseconds = i64::try_from(within.as_millis()).context("a time")?;
         let command = doc! {
             "waitForFailPoint": "failCommand", "timesEntered": self.before + 1, "maxTimeMS": milliseconds,
         };
         let waited = self.client.database("admin").run_command(command).await;
-        waited.context("nothing ran into the failpoint").map(drop)
+        waited.context("no command ran into the failpoint").map(drop)
     }
 }
 
-/// Since its server was started, as each answer about it says.
+/// The count since the start of the server, from a reply about the failpoint.
 fn times_fired(reply: &Document) -> i64 {
     let count = reply.get("count");
     count.and_then(|count| count.as_i64().or_else(|| count.as_i32().map(i64::from))).unwrap_or(0)

@@ -1,7 +1,7 @@
-//! A server that answers what a test says: for states, refusals and addresses that a real one cannot be made to give.
+//! A scripted server, for states, errors and addresses that a real server cannot be made to show.
 //!
-//! It speaks MongoDB's wire protocol (`OP_MSG`, and `OP_QUERY` for an old greeting), nothing else of it: no storage, no
-//! authentication. Where a real server can be had, a test uses that.
+//! It speaks MongoDB's wire protocol (`OP_MSG`, and `OP_QUERY` for the legacy hello) without storage and
+//! authentication. Tests use a real server wherever that is possible.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -22,10 +22,10 @@ const HEADER: usize = 16;
 /// More than any command of a test.
 const MAX_LENGTH: usize = 1 << 20;
 
-/// The field of a reply in whose place those bytes are sent, which need not be a message.
+/// The field of a reply whose bytes are sent instead of a message; they need not be a valid one.
 const BYTES: &str = "$bytes";
 
-/// What is answered to a command. `None` closes the connection.
+/// Maps the name of a command and the command to its reply. `None` closes the connection.
 type Script = dyn Fn(&str, &Document) -> Option<Document> + Send + Sync;
 
 struct State {
@@ -33,7 +33,7 @@ struct State {
     commands: BTreeMap<String, u64>,
 }
 
-/// A fake member. It ends when it is dropped.
+/// A scripted member. Dropping it stops it.
 pub struct FakeMember {
     address: SocketAddr,
     state: Arc<Mutex<State>>,
@@ -48,8 +48,8 @@ impl std::fmt::Debug for FakeMember {
 }
 
 impl FakeMember {
-    /// Listens on a free port of 127.0.0.1 and answers as `script` says, which is given the name of the command and the
-    /// command. Until [`answer`](Self::answer) changes it, the greeting is that of a standalone.
+    /// Listens on a free port of 127.0.0.1. Until [`answer`](Self::answer) sets a script, the member responds to
+    /// hello like a standalone and rejects all other commands.
     ///
     /// # Errors
     ///
@@ -58,20 +58,20 @@ impl FakeMember {
         Self::listen("127.0.0.1:0").await
     }
 
-    /// The same on a free port of the loopback address of IPv6.
+    /// As [`start`](Self::start), on a free port of the IPv6 loopback address.
     ///
     /// # Errors
     ///
-    /// If no port is free, or there is no IPv6.
+    /// If no port is free, or IPv6 is not available.
     pub async fn start_ipv6() -> Result<Self> {
         Self::listen("[::1]:0").await
     }
 
-    /// The same at that address: where a real server was before, for example.
+    /// As [`start`](Self::start), on a given address, such as that of a real server that was stopped.
     ///
     /// # Errors
     ///
-    /// If it is taken.
+    /// If the address is in use.
     pub async fn listen(address: &str) -> Result<Self> {
         let listener =
             TcpListener::bind(address).await.with_context(|| format!("a fake member on {address}"))?;
@@ -83,30 +83,30 @@ impl FakeMember {
         Ok(Self { address, state, cut, task })
     }
 
-    /// Host and port, with brackets around an address of IPv6.
+    /// Host and port, with brackets around an IPv6 address.
     #[must_use]
     pub fn address(&self) -> String {
         self.address.to_string()
     }
 
-    /// From now on it answers so, on the connections that there are as well.
+    /// Sets the script for all connections, present and future.
     pub fn answer(&self, script: impl Fn(&str, &Document) -> Option<Document> + Send + Sync + 'static) {
         locked(&self.state).script = Arc::new(script);
     }
 
-    /// How often that command has come.
+    /// How often the command was received.
     #[must_use]
     pub fn count(&self, command: &str) -> u64 {
         locked(&self.state).commands.get(command).copied().unwrap_or_default()
     }
 
-    /// Every command that has come, and how often.
+    /// All commands that were received, and how often.
     #[must_use]
     pub fn commands(&self) -> BTreeMap<String, u64> {
         locked(&self.state).commands.clone()
     }
 
-    /// Closes every connection that there is.
+    /// Closes all present connections.
     pub fn cut(&self) {
         self.cut.send_modify(|times| *times += 1);
     }
@@ -118,15 +118,15 @@ impl Drop for FakeMember {
     }
 }
 
-/// A reply that is no message: those bytes and nothing else.
+/// A reply that consists of these bytes only and need not be a valid message.
 #[must_use]
-pub fn noise(bytes: Vec<u8>) -> Document {
+pub fn raw_reply(bytes: Vec<u8>) -> Document {
     doc! {BYTES: Binary {subtype: BinarySubtype::Generic, bytes}}
 }
 
-/// What every greeting says besides who answers.
+/// A reply to hello with the common fields, and those that describe the member.
 #[must_use]
-pub fn greeting(who: Document) -> Document {
+pub fn hello_reply(who: Document) -> Document {
     let mut reply = doc! {
         "helloOk": true, "maxBsonObjectSize": 16_777_216, "maxMessageSizeBytes": 48_000_000,
         "maxWriteBatchSize": 100_000, "logicalSessionTimeoutMinutes": 30, "minWireVersion": 0,
@@ -136,23 +136,23 @@ pub fn greeting(who: Document) -> Document {
     reply
 }
 
-/// A refusal, as a server of MongoDB words it.
+/// An error reply as a MongoDB server formats it.
 #[must_use]
-pub fn refusal(code: i32, code_name: &str, message: &str) -> Document {
+pub fn error_reply(code: i32, code_name: &str, message: &str) -> Document {
     doc! {"ok": 0.0, "errmsg": message, "code": code, "codeName": code_name}
 }
 
-/// Whether the command is one of those that ask a server who it is.
+/// Whether the command is hello or one of its legacy names.
 #[must_use]
-pub fn is_greeting(command: &str) -> bool {
+pub fn is_hello(command: &str) -> bool {
     ["hello", "isMaster", "ismaster"].contains(&command)
 }
 
 fn standalone(command: &str) -> Document {
-    if is_greeting(command) {
-        greeting(doc! {"isWritablePrimary": true, "ismaster": true})
+    if is_hello(command) {
+        hello_reply(doc! {"isWritablePrimary": true, "ismaster": true})
     } else {
-        refusal(59, "CommandNotFound", &format!("no such command: '{command}'"))
+        error_reply(59, "CommandNotFound", &format!("no such command: '{command}'"))
     }
 }
 
@@ -180,7 +180,10 @@ async fn converse(mut stream: TcpStream, state: Arc<Mutex<State>>) -> Result<()>
         let mut header = [0; HEADER];
         stream.read_exact(&mut header).await?;
         let length = usize::try_from(integer(&header, 0)?)?;
-        ensure!((HEADER..=MAX_LENGTH).contains(&length), "a message of {length} bytes");
+        ensure!(
+            (HEADER..=MAX_LENGTH).contains(&length),
+            "a message of {length} bytes is too short or too long"
+        );
         let mut body = vec![0; length - HEADER];
         stream.read_exact(&mut body).await?;
         let (request, code) = (integer(&header, 4)?, integer(&header, 12)?);
@@ -193,26 +196,28 @@ async fn converse(mut stream: TcpStream, state: Arc<Mutex<State>>) -> Result<()>
         };
         let Some(reply) = script(&name, &command) else { return Ok(()) };
         match reply.get(BYTES) {
-            Some(Bson::Binary(noise)) => stream.write_all(&noise.bytes).await?,
+            Some(Bson::Binary(raw_reply)) => stream.write_all(&raw_reply.bytes).await?,
             _ => stream.write_all(&message(code, request, &reply)?).await?,
         }
     }
 }
 
-/// The command of a message: behind four bytes of flags and the kind of the section; or, of an old query, behind its
-/// flags, the collection's name and two numbers.
+/// Parses the command of a message. It follows four bytes of flags and the kind of the section or, in a legacy query,
+/// its flags, the collection name and two numbers.
 fn command(code: i32, body: &[u8]) -> Result<Document> {
     let at = match code {
         OP_MSG => 5,
-        OP_QUERY => 4 + body.iter().skip(4).position(|byte| *byte == 0).context("a name without an end")? + 9,
+        OP_QUERY => {
+            4 + body.iter().skip(4).position(|byte| *byte == 0).context("a name without terminator")? + 9
+        }
         other => anyhow::bail!("a message of kind {other}"),
     };
-    Ok(Document::from_reader(body.get(at..).context("a message that is cut short")?)?)
+    Ok(Document::from_reader(body.get(at..).context("a truncated message")?)?)
 }
 
 fn message(code: i32, request: i32, reply: &Document) -> Result<Vec<u8>> {
     let (code, mut body) = if code == OP_QUERY {
-        // Flags, cursor, position, and how many documents follow.
+        // Flags, cursor, position, and the number of documents.
         let mut body = vec![0; 20];
         body[16] = 1;
         (OP_REPLY, body)
@@ -226,6 +231,6 @@ fn message(code: i32, request: i32, reply: &Document) -> Result<Vec<u8>> {
 }
 
 fn integer(bytes: &[u8], at: usize) -> Result<i32> {
-    let four = bytes.get(at..at + 4).context("a message that is cut short")?;
+    let four = bytes.get(at..at + 4).context("a truncated message")?;
     Ok(i32::from_le_bytes(four.try_into()?))
 }

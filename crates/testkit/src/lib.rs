@@ -1,12 +1,12 @@
 //! Real servers for tests: replica sets, failpoints, Prometheus, Alertmanager, and a matcher for scrapes.
 //!
-//! Whatever is started here listens on 127.0.0.1, on a port that is reserved for it, keeps its data in a temporary
-//! folder, and dies with the process that started it, however that dies.
+//! Everything that is started here listens on 127.0.0.1 on a reserved port, stores its data in a temporary folder,
+//! and ends with the process that started it, even if that is killed.
 
 mod alertmanager;
 pub mod amtool;
 mod binaries;
-mod damage;
+mod corruption;
 mod failpoint;
 pub mod fake_member;
 mod listens;
@@ -22,14 +22,14 @@ pub mod wait;
 
 pub use alertmanager::Alertmanager;
 pub use binaries::{Binary, workspace};
-pub use damage::survives;
+pub use corruption::assert_no_panic;
 pub use failpoint::FailPoint;
 pub use fake_member::FakeMember;
 pub use mongod::{Mongod, MongodOptions};
 pub use port::Port;
 pub use process::Process;
 pub use prometheus::{Prometheus, Sample, ScrapeJob};
-pub use proxy::{Flow, Proxy};
+pub use proxy::{Proxy, ProxyMode};
 pub use replica_set::{ReplicaSet, ReplicaSetOptions};
 pub use rustix::process::Signal;
 pub use scrape::{Family, Kind, Scrape, ScrapeError, Series};

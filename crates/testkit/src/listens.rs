@@ -1,21 +1,21 @@
-//! Which process listens on a port, by the kernel's account.
+//! Determines which process listens on a port, from `/proc`.
 
 use std::collections::BTreeSet;
 use std::fs;
 
 use anyhow::{Context, Result};
 
-/// Whether that process listens on that port, on any address.
+/// Whether the process listens on the port, on any address.
 ///
 /// # Errors
 ///
-/// If there is no Linux.
+/// If the system is not Linux.
 pub(crate) fn on(pid: u32, port: u16) -> Result<bool> {
     let mut sockets = BTreeSet::new();
     for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
         match fs::read_to_string(table) {
             Ok(text) => sockets.extend(text.lines().filter_map(|line| listening(line, port))),
-            // A kernel without IPv6 has no such table.
+            // A kernel without IPv6 lacks the second table.
             Err(_) if table.ends_with('6') => {}
             Err(error) => return Err(error).with_context(|| format!("{table}: this needs Linux")),
         }
@@ -29,7 +29,7 @@ pub(crate) fn on(pid: u32, port: u16) -> Result<bool> {
     }))
 }
 
-/// The socket's inode, if it listens on that port.
+/// The inode of the socket, if it listens on the port.
 fn listening(line: &str, port: u16) -> Option<String> {
     const LISTEN: &str = "0A";
     let fields: Vec<_> = line.split_whitespace().collect();
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn process_that_listens_is_told_from_one_that_does_not() {
+    fn listening_process_is_detected() {
         let own = std::process::id();
         for address in ["127.0.0.1:0", "[::1]:0"] {
             let Ok(listener) = TcpListener::bind(address) else { continue };

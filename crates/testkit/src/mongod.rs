@@ -1,4 +1,4 @@
-//! One `mongod`.
+//! One `mongod` process.
 
 use std::time::Duration;
 
@@ -13,15 +13,15 @@ use crate::binaries::{Binary, older_mongod};
 use crate::port::Port;
 use crate::process::Process;
 
-/// How a `mongod` is started.
+/// The options of a `mongod`.
 #[derive(Debug, Clone, Default)]
 pub struct MongodOptions {
     pub(crate) set: Option<String>,
     pub(crate) key: Option<String>,
     pub(crate) arguments: Vec<String>,
-    /// An older version than the one that tests run on.
+    /// An older version than the default of the tests.
     pub(crate) version: Option<String>,
-    /// Listens on the loopback address of IPv6 as well.
+    /// Whether the server also listens on the IPv6 loopback address.
     pub(crate) ipv6: bool,
 }
 
@@ -29,34 +29,32 @@ pub struct MongodOptions {
 #[derive(Debug)]
 pub struct Mongod {
     process: Process,
-    /// Its own while it is down, too.
+    /// The port, which stays reserved while the server is down.
     port: Port,
     options: MongodOptions,
     folder: TempDir,
 }
 
-/// Whether mongod says that its port was taken: it writes the word small if it cannot have it, and with a capital if it
-/// had it and may not listen there.
+/// Whether mongod reports that its port was in use. The case of the message depends on whether bind or listen failed.
 fn taken(log: &str) -> bool {
     log.to_lowercase().contains("address already in use")
 }
 
 impl Mongod {
-    /// Starts a server that is no member of a replica set, and so runs no transactions.
+    /// Starts a standalone server, which has no transactions.
     ///
     /// # Errors
     ///
-    /// If it does not come up.
+    /// If it does not start.
     pub async fn standalone() -> Result<Self> {
         Self::start(MongodOptions::default()).await
     }
 
-    /// Starts a server that is to be a member of the set `rs0`, which nobody has initiated; an older version if that is
-    /// given.
+    /// Starts a server with `--replSet rs0` that is not initiated, of an older version if one is given.
     ///
     /// # Errors
     ///
-    /// If it does not come up.
+    /// If it does not start.
     pub async fn uninitiated(version: Option<&str>) -> Result<Self> {
         let version = version.map(str::to_owned);
         Self::start(MongodOptions { set: Some("rs0".to_owned()), version, ..MongodOptions::default() }).await
@@ -69,7 +67,8 @@ impl Mongod {
         if let Some(key) = &options.key {
             write_key(&folder.path().join("key"), key)?;
         }
-        // Somebody who reserves nothing may have taken the port by now: then another one is. Any other failure is final.
+        // A process that reserves no ports may have taken this one meanwhile: another port is tried then. Any other
+        // failure is final.
         loop {
             let port = Port::reserve()?;
             let process = spawn(&options, &folder, port.number()).await?;
@@ -94,61 +93,61 @@ impl Mongod {
         self.port.address()
     }
 
-    /// A URI that speaks to this member alone.
+    /// A URI for a direct connection to this member.
     #[must_use]
     pub fn uri(&self) -> String {
         format!("mongodb://{}/?directConnection=true", self.address())
     }
 
-    /// Its process id.
+    /// The process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.process.pid()
     }
 
-    /// Stops it where it is (SIGSTOP): connections stay open, nothing answers.
+    /// Pauses the process (SIGSTOP): connections stay open, and nothing is answered.
     ///
     /// # Errors
     ///
-    /// If it is gone.
-    pub fn freeze(&self) -> Result<()> {
+    /// If the process has ended.
+    pub fn pause(&self) -> Result<()> {
         self.process.signal(Signal::STOP)
     }
 
-    /// Lets it go on (SIGCONT).
+    /// Resumes the process (SIGCONT).
     ///
     /// # Errors
     ///
-    /// If it is gone.
-    pub fn thaw(&self) -> Result<()> {
+    /// If the process has ended.
+    pub fn resume(&self) -> Result<()> {
         self.process.signal(Signal::CONT)
     }
 
-    /// Kills it (SIGKILL). Its data stay.
+    /// Kills the process (SIGKILL). Its data is kept.
     ///
     /// # Errors
     ///
-    /// If it does not end.
+    /// If the process does not end.
     pub async fn kill(&mut self) -> Result<()> {
         self.process.kill().await
     }
 
-    /// Starts it again on its port and its data, after [`kill`](Self::kill).
+    /// Starts the server again on its port and data, after [`kill`](Self::kill).
     ///
     /// # Errors
     ///
-    /// If it does not come up.
+    /// If it does not start.
     pub async fn restart(&mut self) -> Result<()> {
         self.kill().await?;
         self.process = spawn(&self.options, &self.folder, self.port.number()).await?;
         self.answers().await
     }
 
-    /// A client of this member alone, without credentials.
+    /// A client with a direct connection to this member, without credentials.
     ///
     /// # Errors
     ///
-    /// If the driver refuses its options.
+    /// If the driver rejects the options.
     pub async fn client(&self) -> Result<Client> {
         client(self.port.number(), "testkit").await
     }
@@ -157,7 +156,7 @@ impl Mongod {
     ///
     /// # Errors
     ///
-    /// If the server says no.
+    /// If the server rejects the command.
     pub async fn admin(&self, command: Document) -> Result<Document> {
         let name = command.keys().next().cloned().unwrap_or_default();
         let reply = self.client().await?.database("admin").run_command(command).await;
@@ -192,7 +191,7 @@ async fn spawn(options: &MongodOptions, folder: &TempDir, port: u16) -> Result<P
     Process::spawn(&program, &arguments, folder.path().join("log")).await
 }
 
-/// A client with short patience, so that a test sees trouble soon.
+/// A client with short timeouts, so that tests fail fast.
 async fn client(port: u16, app_name: &str) -> Result<Client> {
     let uri = format!("mongodb://127.0.0.1:{port}/?directConnection=true");
     let mut options = ClientOptions::parse(uri).await?;

@@ -1,8 +1,8 @@
-//! Ports that nobody else is given.
+//! Ports that are reserved across processes.
 //!
-//! A port that was free a moment ago is not ours: another test, of this run or of one beside it, may draw it too, and
-//! the kernel gives it to any outgoing connection. So a port is reserved by a lock on a file that stands for it, for as
-//! long as the reservation lives, and is drawn from below the range that the kernel gives out by itself.
+//! A port that was free a moment ago may be taken: another test may draw it as well, and the kernel gives it to any
+//! outgoing connection. A port is therefore reserved by a lock on a file for as long as the reservation lives, and is
+//! drawn from below the ephemeral range of the kernel.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -15,28 +15,28 @@ use anyhow::{Context, Result, bail};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-/// Below what Linux gives to outgoing connections and to whoever asks for port 0 (`net.ipv4.ip_local_port_range`, from
-/// 32768 on where nobody has changed it).
+/// The first port. It is below the ephemeral range of Linux (`net.ipv4.ip_local_port_range`, which starts at 32768 by
+/// default), which serves outgoing connections and requests for port 0.
 const FIRST: u16 = 18_000;
 const PORTS: u16 = 14_000;
 
-/// A port of 127.0.0.1 that is reserved until this is dropped, also while nobody listens on it.
+/// A port of 127.0.0.1 that is reserved until this value is dropped, even while no process listens on it.
 #[derive(Debug)]
 pub struct Port {
     number: u16,
-    /// Unlocked by the kernel when it is closed, however its owner ends.
+    /// The lock file, which the kernel unlocks when the process ends.
     _lock: File,
 }
 
 impl Port {
-    /// Reserves one on which nobody listens.
+    /// Reserves a port on which no process listens.
     ///
     /// # Errors
     ///
-    /// If there is none.
+    /// If no port is free.
     pub fn reserve() -> Result<Self> {
         static NEXT: AtomicU16 = AtomicU16::new(0);
-        // Processes that begin at different places seldom meet.
+        // Processes that start at different positions rarely collide.
         let begin = std::process::id().wrapping_mul(101) % u32::from(PORTS);
         for _ in 0..PORTS {
             let step = u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
@@ -48,11 +48,11 @@ impl Port {
         bail!("no port of 127.0.0.1 from {FIRST} to {} is free", FIRST + PORTS - 1)
     }
 
-    /// Reserves that one, or any other where that is taken.
+    /// Reserves the given port, or another one if it is in use.
     ///
     /// # Errors
     ///
-    /// If there is none.
+    /// If no port is free.
     pub fn near(usual: u16) -> Result<Self> {
         match Self::try_reserve(usual)? {
             Some(port) => Ok(port),
@@ -78,7 +78,7 @@ impl Port {
         }
     }
 
-    /// The port.
+    /// The port number.
     #[must_use]
     pub fn number(&self) -> u16 {
         self.number
@@ -97,7 +97,7 @@ impl fmt::Display for Port {
     }
 }
 
-/// One for each user: nobody can lock another's files.
+/// One folder for each user, because a user cannot lock the files of another one.
 fn folder() -> Result<PathBuf> {
     let user = rustix::process::getuid().as_raw();
     let folder = std::env::temp_dir().join(format!("txnscope-ports-{user}"));
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reserved_port_is_given_to_nobody_else_until_it_is_dropped() {
+    fn reserved_port_is_exclusive_until_dropped() {
         let threads: Vec<_> = (0..8)
             .map(|_| std::thread::spawn(|| (0..50).map(|_| Port::reserve().unwrap()).collect::<Vec<_>>()))
             .collect();
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn port_that_a_stranger_listens_on_is_not_reserved() {
+    fn port_in_use_is_not_reserved() {
         let port = Port::reserve().unwrap();
         let number = port.number();
         drop(port);

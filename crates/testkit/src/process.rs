@@ -1,4 +1,4 @@
-//! A child that dies with its parent, however the parent dies.
+//! Child processes that end with their parent, even if the parent is killed.
 
 use std::fs::File;
 use std::io;
@@ -23,7 +23,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a program, with these arguments, in the current folder, with its output in a log file.
+    /// Starts a program with arguments in the current folder, with its output in a log file.
     ///
     /// # Errors
     ///
@@ -32,7 +32,7 @@ impl Process {
         Self::spawn_with(program, arguments, log, |_| {}).await
     }
 
-    /// As [`spawn`](Self::spawn), with an environment or a folder of its own.
+    /// As [`spawn`](Self::spawn), with a customized environment or working directory.
     ///
     /// # Errors
     ///
@@ -45,11 +45,11 @@ impl Process {
     ) -> Result<Self> {
         let name = program.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let output = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
-        // The kernel kills it when its parent is gone, also when the parent was killed and ran no destructor.
+        // The kernel kills the child when its parent ends, even if the parent was killed and ran no destructor.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--"]).arg(program).args(arguments);
         command.stdin(Stdio::null()).stderr(output.try_clone()?).stdout(output);
-        // A Ctrl-C at the terminal is for the parent, which ends its children in the order it likes.
+        // Ctrl-C at the terminal is for the parent, which shuts down its children in its own order.
         command.process_group(0);
         adjust(&mut command);
         let child = spawn_from_lasting_thread(command)
@@ -58,18 +58,18 @@ impl Process {
         Ok(Self { name, child, log })
     }
 
-    /// Its process id.
+    /// The process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Sends it a signal. After SIGSTOP, it has stopped when this returns: the system stops thread after thread, and a
-    /// busy machine takes its time.
+    /// Sends a signal. After SIGSTOP, this returns only when the process has stopped: the system stops thread after
+    /// thread, which takes a while on a busy machine.
     ///
     /// # Errors
     ///
-    /// If it is no longer there.
+    /// If the process has ended.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).context("a process has an id")?;
         kill_process(pid, signal).with_context(|| format!("cannot signal {}", self.name))?;
@@ -80,20 +80,20 @@ impl Process {
         Ok(())
     }
 
-    /// How it ended, if it has.
+    /// The exit status, if the process has ended.
     ///
     /// # Errors
     ///
-    /// If the system does not tell.
+    /// If the system does not report it.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
         self.child.try_wait().with_context(|| format!("cannot ask after {}", self.name))
     }
 
-    /// Waits until it has ended.
+    /// Waits until the process has ended.
     ///
     /// # Errors
     ///
-    /// If it does not end.
+    /// If it does not end in time.
     pub async fn wait(&mut self) -> Result<ExitStatus> {
         let name = self.name.clone();
         crate::wait::until(&format!("the end of {name}"), async || {
@@ -102,11 +102,11 @@ impl Process {
         .await
     }
 
-    /// Kills it and waits for its end.
+    /// Kills the process and waits for its end.
     ///
     /// # Errors
     ///
-    /// If it does not end.
+    /// If it does not end in time.
     pub async fn kill(&mut self) -> Result<()> {
         if self.ended()?.is_none() {
             self.signal(Signal::KILL)?;
@@ -115,11 +115,11 @@ impl Process {
         Ok(())
     }
 
-    /// Fails, with the end of its log, if it has ended.
+    /// Fails with the end of the log if the process has ended.
     ///
     /// # Errors
     ///
-    /// If it has ended.
+    /// If the process has ended.
     pub fn check(&mut self) -> Result<()> {
         match self.ended()? {
             Some(status) => {
@@ -129,12 +129,12 @@ impl Process {
         }
     }
 
-    /// Waits until it listens on that port, and `ask` gets an answer there. An answer alone proves nothing: it may come
-    /// from a stranger who has the port. If the process ends, this fails at once, with the end of its log.
+    /// Waits until the process listens on the port and `ask` succeeds. A response alone is no proof, because it may
+    /// come from another process with that port. If the process ends, this fails at once with the end of its log.
     ///
     /// # Errors
     ///
-    /// If it ends, or does not answer in time.
+    /// If the process ends, or does not respond in time.
     pub async fn answers(&mut self, port: u16, mut ask: impl AsyncFnMut() -> Result<()>) -> Result<()> {
         let what = format!("{} to answer on port {port}", self.name);
         crate::wait::until(&what, async || {
@@ -148,17 +148,17 @@ impl Process {
         .await?
     }
 
-    /// As [`answers`](Self::answers), for a page that says by its status whether the process is ready.
+    /// As [`answers`](Self::answers), for an HTTP page whose status tells whether the process is ready.
     ///
     /// # Errors
     ///
-    /// If it ends, or is not ready in time.
-    pub async fn is_ready(&mut self, port: u16, path: &str) -> Result<()> {
+    /// If the process ends, or is not ready in time.
+    pub async fn wait_ready(&mut self, port: u16, path: &str) -> Result<()> {
         let url = format!("http://127.0.0.1:{port}{path}");
         self.answers(port, async || Ok(reqwest::get(&url).await?.error_for_status().map(drop)?)).await
     }
 
-    /// All that it has printed.
+    /// The output of the process so far.
     #[must_use]
     pub fn log(&self) -> String {
         std::fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
@@ -173,7 +173,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may be stopped; a kill is heard all the same.
+        // The process may be stopped; SIGKILL ends it all the same.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -181,8 +181,8 @@ impl Drop for Process {
 
 type Order = (Command, oneshot::Sender<io::Result<Child>>);
 
-/// "Its parent is gone" means for the kernel: the *thread* that started it. A test's thread, or one of a runtime,
-/// ends long before the process does; so one thread that never ends starts them all.
+/// Starts all processes on one thread that never ends. For the kernel, the parent is the *thread* that started a
+/// child, and a thread of a test or of a runtime ends long before the child should.
 async fn spawn_from_lasting_thread(command: Command) -> Result<Child> {
     static ORDERS: OnceLock<Sender<Order>> = OnceLock::new();
     let orders = ORDERS.get_or_init(|| {

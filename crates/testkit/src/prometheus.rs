@@ -12,7 +12,7 @@ use crate::binaries::Binary;
 use crate::port::Port;
 use crate::process::Process;
 
-/// What Prometheus scrapes, every second.
+/// A target that Prometheus scrapes every second.
 #[derive(Debug, Clone)]
 pub struct ScrapeJob {
     /// The label `job`.
@@ -21,7 +21,7 @@ pub struct ScrapeJob {
     pub target: String,
 }
 
-/// One sample of a query's answer.
+/// One sample of a query result.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
     /// Its labels.
@@ -41,29 +41,29 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts it on a port of its own.
+    /// Starts Prometheus on a reserved port.
     ///
     /// # Errors
     ///
-    /// If it does not come up.
+    /// If it does not start.
     pub async fn start(jobs: &[ScrapeJob]) -> Result<Self> {
         Self::start_on(Port::reserve()?, jobs).await
     }
 
-    /// Starts it on that port.
+    /// Starts Prometheus on a given port.
     ///
     /// # Errors
     ///
-    /// If it does not come up, because the port is taken, say.
+    /// If it does not start, for example because the port is in use.
     pub async fn start_on(port: Port, jobs: &[ScrapeJob]) -> Result<Self> {
         Self::start_with(port, jobs, "", &[]).await
     }
 
-    /// Starts it on a port of its own, with those files of rules, and has it tell the Alertmanager at that URL.
+    /// Starts Prometheus on a reserved port, with rule files and an Alertmanager.
     ///
     /// # Errors
     ///
-    /// If it does not come up, because a rule is wrong, say.
+    /// If it does not start, for example because a rule is invalid.
     pub async fn start_alerting(jobs: &[ScrapeJob], rules: &Path, alertmanager: &str) -> Result<Self> {
         let address = alertmanager.trim_start_matches("http://");
         let more = format!(
@@ -73,21 +73,21 @@ impl Prometheus {
         Self::start_with(Port::reserve()?, jobs, &more, &[]).await
     }
 
-    /// Starts it on that port, with those files of rules and nobody to tell of alerts.
+    /// Starts Prometheus on a given port, with rule files and without an Alertmanager.
     ///
     /// # Errors
     ///
-    /// If it does not come up, because a rule is wrong, say.
+    /// If it does not start, for example because a rule is invalid.
     pub async fn start_with_rules(port: Port, jobs: &[ScrapeJob], rules: &Path) -> Result<Self> {
         let more = format!("rule_files: [{:?}]\n", rules.join("*.yml"));
         Self::start_with(port, jobs, &more, &[]).await
     }
 
-    /// Starts it on a port of its own. It scrapes in protobuf where a target offers that.
+    /// Starts Prometheus on a reserved port. It scrapes in protobuf where a target offers it.
     ///
     /// # Errors
     ///
-    /// If it does not come up.
+    /// If it does not start.
     pub async fn start_with_protobuf(jobs: &[ScrapeJob]) -> Result<Self> {
         Self::start_with(Port::reserve()?, jobs, "", &["--enable-feature=native-histograms"]).await
     }
@@ -122,23 +122,23 @@ impl Prometheus {
     }
 
     async fn ready(&mut self) -> Result<()> {
-        self.process.is_ready(self.port.number(), "/-/ready").await
+        self.process.wait_ready(self.port.number(), "/-/ready").await
     }
 
-    /// Kills it (SIGKILL). Its data stay.
+    /// Kills the process (SIGKILL). Its data is kept.
     ///
     /// # Errors
     ///
-    /// If it does not end.
+    /// If the process does not end.
     pub async fn kill(&mut self) -> Result<()> {
         self.process.kill().await
     }
 
-    /// Starts it again on its port and its data, after [`kill`](Self::kill).
+    /// Starts Prometheus again on its port and data, after [`kill`](Self::kill).
     ///
     /// # Errors
     ///
-    /// If it does not come up.
+    /// If it does not start.
     pub async fn restart(&mut self) -> Result<()> {
         self.kill().await?;
         let log = self.folder.path().join("log");
@@ -146,23 +146,23 @@ impl Prometheus {
         self.ready().await
     }
 
-    /// Its address, for a browser.
+    /// The base URL, for a browser.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.port.address())
     }
 
-    /// Evaluates an expression now. A scalar is one sample without labels.
+    /// Evaluates an expression at the present time. A scalar is returned as one sample without labels.
     ///
     /// # Errors
     ///
-    /// If Prometheus does not answer or does not understand.
+    /// If Prometheus does not respond or rejects the expression.
     pub async fn query(&self, expression: &str) -> Result<Vec<Sample>> {
         let url = format!("{}/api/v1/query", self.url());
         let url = reqwest::Url::parse_with_params(&url, [("query", expression)])?;
         let answer: Value = self.http.get(url).send().await?.json().await?;
         if answer["status"] != "success" {
-            bail!("Prometheus refuses `{expression}`: {}", answer["error"]);
+            bail!("Prometheus rejects `{expression}`: {}", answer["error"]);
         }
         let number = |value: &Value| -> Result<f64> { Ok(value[1].as_str().context("a value")?.parse()?) };
         let result = &answer["data"]["result"];
@@ -179,11 +179,11 @@ impl Prometheus {
             .collect()
     }
 
-    /// The value of an expression that has exactly one.
+    /// The value of an expression with exactly one sample.
     ///
     /// # Errors
     ///
-    /// If there is none, or several.
+    /// If there is no sample, or more than one.
     pub async fn value(&self, expression: &str) -> Result<f64> {
         match self.query(expression).await?.as_slice() {
             [sample] => Ok(sample.value),

@@ -1,4 +1,4 @@
-//! Prometheus's own checker.
+//! promtool, Prometheus's checker of metrics, configurations and rules.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -13,7 +13,7 @@ use crate::binaries::Binary;
 ///
 /// # Errors
 ///
-/// With promtool's complaints, if it has any.
+/// With promtool's error messages, if there are any.
 pub async fn check_metrics(page: &str) -> Result<()> {
     let mut child = Command::new(Binary::Promtool.path()?)
         .args(["check", "metrics"])
@@ -35,30 +35,30 @@ pub async fn check_metrics(page: &str) -> Result<()> {
     Ok(())
 }
 
-/// Checks a configuration of Prometheus: `promtool check config`.
+/// Checks a Prometheus configuration: `promtool check config`.
 ///
 /// # Errors
 ///
-/// With promtool's complaints, if it has any.
+/// With promtool's error messages, if there are any.
 pub async fn check_config(file: &Path) -> Result<()> {
     run(&["check", "config"], &[file.to_owned()]).await
 }
 
-/// Checks files of rules: `promtool check rules`, with every lint that it has.
+/// Checks rule files: `promtool check rules`, with every lint.
 ///
 /// # Errors
 ///
-/// With promtool's complaints, if it has any.
+/// With promtool's error messages, if there are any.
 pub async fn check_rules(files: &[PathBuf]) -> Result<()> {
     run(&["check", "rules", "--lint=all", "--lint-fatal"], files).await
 }
 
-/// Runs tests of rules: `promtool test rules`.
+/// Runs rule tests: `promtool test rules`.
 ///
 /// # Errors
 ///
-/// With what was expected and what came of it, if they differ; and if a file of rules is not there, of which promtool only
-/// warns: a test that nothing fires would then pass for nothing.
+/// With the expected and the actual results, if they differ; and if a rule file is missing, for which promtool only
+/// prints a warning: a test that expects no alert would pass then.
 pub async fn test_rules(files: &[PathBuf]) -> Result<()> {
     run(&["test", "rules"], files).await
 }

@@ -1,4 +1,4 @@
-//! A network that fails on command: a TCP proxy that holds, slows or cuts what passes through it.
+//! A faulty network: a TCP proxy that holds back, delays or cuts connections on command.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -10,28 +10,28 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
-/// What the proxy does with what passes.
+/// How the proxy treats the bytes that it receives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Flow {
-    /// Passes it on.
-    Open,
-    /// Passes requests on and holds the replies.
-    RepliesHeld,
-    /// Holds everything, both ways.
-    Held,
-    /// Passes each piece on after that time, both ways.
-    Slow(Duration),
+pub enum ProxyMode {
+    /// Forwards everything at once.
+    Forward,
+    /// Forwards requests and holds back the replies.
+    HoldReplies,
+    /// Holds back everything in both directions.
+    HoldAll,
+    /// Forwards each chunk after a delay, in both directions.
+    Delay(Duration),
 }
 
-/// What happens to whom.
+/// The mode of each connection.
 #[derive(Debug, Clone)]
 struct Rules {
-    everybody: Flow,
-    /// Whoever gives that name in the first thing that he says.
-    named: Option<(String, Flow)>,
+    default: ProxyMode,
+    /// The mode of connections whose first message contains this application name.
+    named: Option<(String, ProxyMode)>,
 }
 
-/// A proxy in front of one server. It ends when it is dropped.
+/// A TCP proxy in front of one server. Dropping it closes its connections.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
@@ -41,7 +41,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Listens on a free port of 127.0.0.1, and leads to that address.
+    /// Starts a proxy on a free port of 127.0.0.1 that forwards to `target`.
     ///
     /// # Errors
     ///
@@ -49,30 +49,31 @@ impl Proxy {
     pub async fn to(target: &str) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("no free port for a proxy")?;
         let address = listener.local_addr()?;
-        let rules = Arc::new(watch::Sender::new(Rules { everybody: Flow::Open, named: None }));
+        let rules = Arc::new(watch::Sender::new(Rules { default: ProxyMode::Forward, named: None }));
         let cut = Arc::new(watch::Sender::new(0));
         let task = tokio::spawn(accept(listener, target.to_owned(), Arc::clone(&rules), Arc::clone(&cut)));
         Ok(Self { address, rules, cut, task })
     }
 
-    /// Where it listens.
+    /// The address on which the proxy listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// From now on it does so with everybody, on the connections that there are and on new ones.
-    pub fn set(&self, flow: Flow) {
-        self.rules.send_replace(Rules { everybody: flow, named: None });
+    /// Sets the mode of all connections, present and future.
+    pub fn set(&self, mode: ProxyMode) {
+        self.rules.send_replace(Rules { default: mode, named: None });
     }
 
-    /// From now on it does so with that application alone: with a driver whose `appName` this is. All others pass.
-    pub fn set_for(&self, application: &str, flow: Flow) {
-        let named = Some((application.to_owned(), flow));
-        self.rules.send_replace(Rules { everybody: Flow::Open, named });
+    /// Sets the mode of the connections of one application, which is a driver with that `appName`. All others are
+    /// forwarded.
+    pub fn set_for(&self, application: &str, mode: ProxyMode) {
+        let named = Some((application.to_owned(), mode));
+        self.rules.send_replace(Rules { default: ProxyMode::Forward, named });
     }
 
-    /// Closes every connection that there is.
+    /// Closes all present connections.
     pub fn cut(&self) {
         self.cut.send_modify(|times| *times += 1);
     }
@@ -98,11 +99,15 @@ async fn accept(
             let (_, _) = (client.set_nodelay(true), server.set_nodelay(true));
             let (from_client, to_client) = client.into_split();
             let (from_server, to_server) = server.into_split();
-            let greeting = Arc::new(OnceLock::new());
-            let gate = |replies| Gate { rules: rules.subscribe(), greeting: Arc::clone(&greeting), replies };
+            let first_message = Arc::new(OnceLock::new());
+            let valve = |replies| Valve {
+                rules: rules.subscribe(),
+                first_message: Arc::clone(&first_message),
+                replies,
+            };
             tokio::select! {
-                () = pump(from_client, to_server, gate(false)) => {}
-                () = pump(from_server, to_client, gate(true)) => {}
+                () = copy(from_client, to_server, valve(false)) => {}
+                () = copy(from_server, to_client, valve(true)) => {}
                 _ = cut.changed() => {}
             }
         });
@@ -110,23 +115,24 @@ async fn accept(
     }
 }
 
-/// One way of one connection.
-struct Gate {
+/// One direction of one connection.
+struct Valve {
     rules: watch::Receiver<Rules>,
-    /// The first thing that the client has said.
-    greeting: Arc<OnceLock<Vec<u8>>>,
+    /// The first bytes of the client, which contain its application name.
+    first_message: Arc<OnceLock<Vec<u8>>>,
+    /// Whether this is the direction from the server to the client.
     replies: bool,
 }
 
-impl Gate {
-    /// Waits until the next piece may pass. `false` if the proxy is gone.
-    async fn passes(&mut self) -> bool {
+impl Valve {
+    /// Waits until the next chunk may be forwarded. `false` if the proxy was dropped.
+    async fn wait_open(&mut self) -> bool {
         loop {
-            let flow = self.flow();
-            let held = match flow {
-                Flow::Held => true,
-                Flow::RepliesHeld => self.replies,
-                Flow::Open | Flow::Slow(_) => false,
+            let mode = self.mode();
+            let held = match mode {
+                ProxyMode::HoldAll => true,
+                ProxyMode::HoldReplies => self.replies,
+                ProxyMode::Forward | ProxyMode::Delay(_) => false,
             };
             if held {
                 if self.rules.changed().await.is_err() {
@@ -134,37 +140,37 @@ impl Gate {
                 }
                 continue;
             }
-            if let Flow::Slow(time) = flow {
+            if let ProxyMode::Delay(time) = mode {
                 tokio::time::sleep(time).await;
             }
             return true;
         }
     }
 
-    fn flow(&mut self) -> Flow {
+    fn mode(&mut self) -> ProxyMode {
         let rules = self.rules.borrow_and_update();
-        match (&rules.named, self.greeting.get()) {
-            (Some((name, flow)), Some(said))
-                if said.windows(name.len()).any(|part| part == name.as_bytes()) =>
+        match (&rules.named, self.first_message.get()) {
+            (Some((name, mode)), Some(message))
+                if message.windows(name.len()).any(|part| part == name.as_bytes()) =>
             {
-                *flow
+                *mode
             }
-            _ => rules.everybody,
+            _ => rules.default,
         }
     }
 }
 
-async fn pump(mut from: impl AsyncReadExt + Unpin, mut to: impl AsyncWriteExt + Unpin, mut gate: Gate) {
+async fn copy(mut from: impl AsyncReadExt + Unpin, mut to: impl AsyncWriteExt + Unpin, mut valve: Valve) {
     let mut buffer = vec![0; 16 * 1024];
     loop {
         let Ok(length) = from.read(&mut buffer).await else { return };
-        if !gate.replies {
-            gate.greeting.get_or_init(|| buffer[..length].to_vec());
+        if !valve.replies {
+            valve.first_message.get_or_init(|| buffer[..length].to_vec());
         }
-        if !gate.passes().await {
+        if !valve.wait_open().await {
             return;
         }
-        // What a client that has left wrote before is passed on all the same, as a network does.
+        // Bytes of a client that has already closed its side are still forwarded, as a network does.
         if length == 0 || to.write_all(&buffer[..length]).await.is_err() {
             return;
         }

@@ -11,7 +11,7 @@ use mongodb::options::ClientOptions;
 use crate::mongod::{Mongod, MongodOptions};
 use crate::proxy::Proxy;
 
-/// How a replica set is started.
+/// The options of a replica set.
 #[derive(Debug, Clone)]
 pub struct ReplicaSetOptions {
     members: u8,
@@ -24,11 +24,11 @@ pub struct ReplicaSetOptions {
     election_timeout: Duration,
 }
 
-/// The user that a set with authentication has.
+/// The user of a set with authentication.
 const ROOT: (&str, &str) = ("root", "the-password-of-root");
 
 impl ReplicaSetOptions {
-    /// A set of that many members (1 or 3).
+    /// A set with that many members (1 or 3).
     #[must_use]
     pub fn new(members: u8) -> Self {
         Self {
@@ -50,62 +50,62 @@ impl ReplicaSetOptions {
         self
     }
 
-    /// Gives every member's mongod a flag with a value: `tlsMode`, for example.
+    /// Passes a command line flag with a value to every mongod, such as `tlsMode`.
     #[must_use]
     pub fn argument(mut self, name: &str, value: &str) -> Self {
         self.arguments.extend([format!("--{name}"), value.to_owned()]);
         self
     }
 
-    /// Wants authentication. The set has a user who may do everything; [`ReplicaSet::uri`] speaks as that user.
+    /// Enables authentication. The set has a user with the role `root`; [`ReplicaSet::uri`] contains its credentials.
     #[must_use]
     pub fn auth(mut self) -> Self {
         self.auth = true;
         self
     }
 
-    /// Runs an older version of the server, one of those that `cargo xtask fetch` brings: `4.4.2`.
+    /// Runs an older version of the server, such as `4.4.2`, that `cargo xtask fetch` installs.
     #[must_use]
     pub fn version(mut self, version: &str) -> Self {
         self.version = Some(version.to_owned());
         self
     }
 
-    /// Puts a proxy before each member, and has the set know it by the proxy's address: whoever speaks to a member, be it
-    /// another member, passes through it.
+    /// Puts a proxy in front of each member and configures the set with the proxies' addresses: clients and other
+    /// members connect through them.
     #[must_use]
     pub fn proxied(mut self) -> Self {
         self.proxied = true;
         self
     }
 
-    /// Makes the last member an arbiter: it votes, and holds no data.
+    /// Makes the last member an arbiter, which votes and holds no data.
     #[must_use]
     pub fn arbiter(mut self) -> Self {
         self.arbiter = true;
         self
     }
 
-    /// Has the members know one another by the loopback address of IPv6.
+    /// Configures the set with IPv6 loopback addresses.
     #[must_use]
     pub fn ipv6(mut self) -> Self {
         self.ipv6 = true;
         self
     }
 
-    /// For how long a primary may be silent; 10 s unless this says otherwise, as by default on any server. After much less
-    /// a busy machine has another primary now and then. Whoever kills a primary, and waits for the next, wants less.
+    /// Sets the election timeout; the default is 10 s, as on any server. With a much shorter timeout a busy machine
+    /// has spurious elections. Tests that kill a primary and wait for the next one set it lower.
     #[must_use]
     pub fn election_timeout(mut self, timeout: Duration) -> Self {
         self.election_timeout = timeout;
         self
     }
 
-    /// Starts it, and waits until its primary takes writes.
+    /// Starts the set, and waits until its primary accepts writes.
     ///
     /// # Errors
     ///
-    /// If a member does not come up or none becomes primary.
+    /// If a member does not start or none becomes primary.
     pub async fn start(self) -> Result<ReplicaSet> {
         let name = "rs0".to_owned();
         let options = MongodOptions {
@@ -125,11 +125,11 @@ impl ReplicaSetOptions {
         let mut set = ReplicaSet { name, members, proxies, ipv6: self.ipv6, user: None };
         set.initiate(self.election_timeout, self.arbiter, self.auth).await?;
         set.primary().await?;
-        set.in_sync().await?;
+        set.wait_in_sync().await?;
         if self.auth {
             let (user, password) = ROOT;
             let primary = &set.members[set.primary().await?];
-            // Through the localhost exception, which the first user ends.
+            // The localhost exception allows creating the first user, and ends with it.
             primary.admin(doc! {"createUser": user, "pwd": password, "roles": ["root"]}).await?;
             set.user = Some(ROOT);
         }
@@ -142,18 +142,18 @@ impl ReplicaSetOptions {
 pub struct ReplicaSet {
     name: String,
     members: Vec<Mongod>,
-    /// One for each member, or none.
+    /// One proxy for each member, or none.
     proxies: Vec<Proxy>,
     ipv6: bool,
     user: Option<(&'static str, &'static str)>,
 }
 
 impl ReplicaSet {
-    /// Starts a set of that many members (1 or 3), and waits until its primary takes writes.
+    /// Starts a set with that many members (1 or 3), and waits until its primary accepts writes.
     ///
     /// # Errors
     ///
-    /// If a member does not come up or none becomes primary.
+    /// If a member does not start or none becomes primary.
     pub async fn start(members: u8) -> Result<Self> {
         ReplicaSetOptions::new(members).start().await
     }
@@ -169,9 +169,9 @@ impl ReplicaSet {
         let config = doc! {"_id": &self.name, "members": members, "settings": settings};
         let first = self.members.first().context("a replica set has a member")?;
         first.admin(doc! {"replSetInitiate": config}).await?;
-        // Before the first user is there, authentication allows no more than to make it.
+        // With authentication, only creating the first user is allowed before there is a user.
         if self.members.len() > 1 && !auth {
-            // By themselves they would wait for as long as a primary may be silent.
+            // Without this command the members would wait for an election timeout.
             crate::wait::until("the first election", async || {
                 first.admin(doc! {"replSetStepUp": 1}).await?;
                 Ok(())
@@ -181,13 +181,13 @@ impl ReplicaSet {
         Ok(())
     }
 
-    /// Waits until each member is primary or secondary. One that still copies its first data can neither be elected nor
-    /// finish when its source is killed.
+    /// Waits until each member is primary or secondary. A member in initial sync can neither be elected nor finish if
+    /// its sync source is killed.
     ///
     /// # Errors
     ///
-    /// If one is not in time.
-    pub async fn in_sync(&self) -> Result<()> {
+    /// If a member is not ready in time.
+    pub async fn wait_in_sync(&self) -> Result<()> {
         for member in &self.members {
             crate::wait::until("a member that has its data", async || {
                 let hello = member.admin(doc! {"hello": 1}).await?;
@@ -203,13 +203,13 @@ impl ReplicaSet {
         Ok(())
     }
 
-    /// Its name.
+    /// The name of the set.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its members.
+    /// The members.
     #[must_use]
     pub fn members(&self) -> &[Mongod] {
         &self.members
@@ -231,7 +231,7 @@ impl ReplicaSet {
         format!("mongodb://{user}{}/?replicaSet={}", self.addresses().join(","), self.name)
     }
 
-    /// The addresses by which the set knows its members: those of the proxies, if there are any.
+    /// The addresses in the configuration of the set: those of the proxies, if there are any.
     #[must_use]
     pub fn addresses(&self) -> Vec<String> {
         match self.proxies.as_slice() {
@@ -244,17 +244,17 @@ impl ReplicaSet {
         }
     }
 
-    /// The proxies before the members, in their order, if the set was started with them.
+    /// The proxies in front of the members, in the same order, if the set was started with them.
     #[must_use]
     pub fn proxies(&self) -> &[Proxy] {
         &self.proxies
     }
 
-    /// Waits until a member is primary and takes writes, and returns its index.
+    /// Waits until a member is primary and accepts writes, and returns its index.
     ///
     /// # Errors
     ///
-    /// If none is in time.
+    /// If there is none in time.
     pub async fn primary(&self) -> Result<usize> {
         crate::wait::until("a primary that takes writes", async || {
             let mut seen = Vec::new();
@@ -274,11 +274,11 @@ impl ReplicaSet {
         .await
     }
 
-    /// Has another member elected, and returns its index when it takes writes.
+    /// Has another member elected, and returns its index when it accepts writes.
     ///
     /// # Errors
     ///
-    /// If the set has one member, or no election comes about.
+    /// If the set has one member, or no election takes place.
     pub async fn step_up_another(&self) -> Result<usize> {
         let old = self.primary().await?;
         let Some(next) = (0..self.members.len()).find(|index| *index != old) else {
@@ -304,20 +304,20 @@ impl ReplicaSet {
         Ok(client.database("admin").run_command(command).await?)
     }
 
-    /// A client of the whole set, named `testkit`.
+    /// A client of the whole set with the application name `testkit`.
     ///
     /// # Errors
     ///
-    /// If the driver refuses its options.
+    /// If the driver rejects the options.
     pub async fn client(&self) -> Result<Client> {
         self.client_named("testkit").await
     }
 
-    /// A client of the whole set with an application name, for failpoints that fire for it alone.
+    /// A client of the whole set with an application name, for failpoints of that name.
     ///
     /// # Errors
     ///
-    /// If the driver refuses its options.
+    /// If the driver rejects the options.
     pub async fn client_named(&self, app_name: &str) -> Result<Client> {
         let mut options = ClientOptions::parse(self.uri()).await?;
         options.app_name = Some(app_name.to_owned());

@@ -1,4 +1,4 @@
-//! A page of metrics, read strictly, so that whatever passes here passes everywhere.
+//! A strict parser of metric pages: a page that it accepts is accepted by every scraper.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,20 +11,20 @@ pub struct Scrape {
     families: Vec<Family>,
 }
 
-/// A family of series.
+/// A family of time series.
 #[derive(Debug, Clone)]
 pub struct Family {
-    /// Its name, without `_bucket`, `_sum` or `_count`.
+    /// The name, without `_bucket`, `_sum` or `_count`.
     pub name: String,
-    /// Its `# HELP`.
+    /// The text of `# HELP`.
     pub help: String,
-    /// Its `# TYPE`.
+    /// The type from `# TYPE`.
     pub kind: Kind,
-    /// Its samples, in the order of the page.
+    /// The samples, in the order of the page.
     pub series: Vec<Series>,
 }
 
-/// What a `# TYPE` line may say.
+/// The types that a `# TYPE` line may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the words are Prometheus's own")]
 pub enum Kind {
@@ -38,7 +38,7 @@ pub enum Kind {
 /// One sample.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Series {
-    /// The name as the line has it, with `_bucket` and the like.
+    /// The name on the line, with `_bucket` and similar suffixes.
     pub name: String,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
@@ -46,12 +46,12 @@ pub struct Series {
     pub value: f64,
 }
 
-/// Why a page is refused: the line, and what is wrong with it.
+/// The error of a rejected page: the line, and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScrapeError {
-    /// The line's number, from 1; 0 for the page as a whole.
+    /// The line number, starting at 1; 0 for the page as a whole.
     pub line: usize,
-    /// What is wrong.
+    /// The description of the error.
     pub what: String,
 }
 
@@ -64,11 +64,11 @@ impl fmt::Display for ScrapeError {
 impl std::error::Error for ScrapeError {}
 
 impl Scrape {
-    /// Gets a page and reads it.
+    /// Fetches and parses a page.
     ///
     /// # Errors
     ///
-    /// If it does not come with status 200 and the text format's content type, or is refused.
+    /// If the status is not 200, the content type is not that of the text format, or the page is malformed.
     pub async fn get(url: &str) -> Result<Self> {
         let response = reqwest::get(url).await?.error_for_status()?;
         let content_type = response.headers().get("content-type").and_then(|value| value.to_str().ok());
@@ -79,12 +79,12 @@ impl Scrape {
         Ok(Self::parse(&response.text().await?)?)
     }
 
-    /// Reads a page.
+    /// Parses a page.
     ///
     /// # Errors
     ///
-    /// If a line is malformed, a sample stands outside of its family, a family or series stands twice, or a
-    /// histogram does not add up.
+    /// If a line is malformed, a sample is outside of its family, a family or series is duplicated, or a histogram is
+    /// inconsistent.
     pub fn parse(page: &str) -> Result<Self, ScrapeError> {
         let mut reader = Reader::default();
         for (index, line) in page.lines().enumerate() {
@@ -93,7 +93,7 @@ impl Scrape {
         if !page.is_empty() && !page.ends_with('\n') {
             return Err(ScrapeError {
                 line: page.lines().count(),
-                what: "the last line has no end".to_owned(),
+                what: "the last line has no line break".to_owned(),
             });
         }
         reader.finish().map_err(|what| ScrapeError { line: 0, what })
@@ -105,13 +105,13 @@ impl Scrape {
         &self.families
     }
 
-    /// The family of that name.
+    /// The family with that name.
     #[must_use]
     pub fn family(&self, name: &str) -> Option<&Family> {
         self.families.iter().find(|family| family.name == name)
     }
 
-    /// The samples of that name that have these labels, and maybe others.
+    /// The samples with that name and at least these labels.
     pub fn matching<'a>(
         &'a self,
         name: &'a str,
@@ -126,7 +126,7 @@ impl Scrape {
             .filter(move |series| series.name == name && has(series))
     }
 
-    /// The value of the one sample of that name that has these labels.
+    /// The value of the only sample with that name and at least these labels.
     #[must_use]
     pub fn value(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         let mut found = self.matching(name, labels);
@@ -134,7 +134,7 @@ impl Scrape {
         found.next().is_none().then_some(first.value)
     }
 
-    /// The sum of the samples of that name that have these labels; 0 if there are none.
+    /// The sum of the samples with that name and at least these labels; 0 if there are none.
     #[must_use]
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         self.matching(name, labels).map(|series| series.value).sum()
@@ -180,7 +180,7 @@ impl Reader {
             return Err(format!("{} does not belong to {}, which is open", series.name, family.name));
         }
         if !self.seen.insert((series.name.clone(), series.labels.clone())) {
-            return Err(format!("{} with {:?} stands twice", series.name, series.labels));
+            return Err(format!("{} with {:?} is duplicated", series.name, series.labels));
         }
         family.series.push(series);
         Ok(())
@@ -188,7 +188,7 @@ impl Reader {
 
     fn open(&self, name: &str) -> Result<(), String> {
         match self.families.iter().any(|family| family.name == name) {
-            true => Err(format!("the family {name} stands twice")),
+            true => Err(format!("the family {name} is duplicated")),
             false => Ok(()),
         }
     }
@@ -209,7 +209,7 @@ fn kind_of(word: &str) -> Result<Kind, String> {
         "histogram" => Ok(Kind::Histogram),
         "summary" => Ok(Kind::Summary),
         "untyped" => Ok(Kind::Untyped),
-        other => Err(format!("{other} is no type")),
+        other => Err(format!("{other} is not a type")),
     }
 }
 
@@ -234,7 +234,7 @@ struct Distribution {
     count: Option<f64>,
 }
 
-/// Each histogram has buckets that grow, the last of them `+Inf` and equal to its count, and a sum.
+/// Verifies that each histogram has increasing buckets, a last bucket `+Inf` that equals its count, and a sum.
 fn adds_up(family: &Family) -> Result<(), String> {
     let mut histograms: BTreeMap<_, Distribution> = BTreeMap::new();
     for series in &family.series {
@@ -250,7 +250,7 @@ fn adds_up(family: &Family) -> Result<(), String> {
     for (labels, Distribution { buckets, sum, count }) in histograms {
         let wrong = |what: &str| Err(format!("the histogram {} with {labels:?} {what}", family.name));
         if buckets.windows(2).any(|pair| pair[0].0 >= pair[1].0 || pair[0].1 > pair[1].1) {
-            return wrong("has buckets that do not grow");
+            return wrong("has buckets that do not increase");
         }
         match buckets.last() {
             Some((bound, all)) if bound.is_infinite() && Some(*all) == count => {}
@@ -269,7 +269,7 @@ fn legal_name(name: &str) -> Result<String, String> {
     };
     match !name.is_empty() && name.chars().enumerate().all(legal) {
         true => Ok(name.to_owned()),
-        false => Err(format!("{name:?} is no name")),
+        false => Err(format!("{name:?} is not a valid name")),
     }
 }
 
@@ -278,7 +278,7 @@ fn number(text: &str) -> Result<f64, String> {
         "+Inf" => Ok(f64::INFINITY),
         "-Inf" => Ok(f64::NEG_INFINITY),
         "NaN" => Ok(f64::NAN),
-        text => text.parse().map_err(|_| format!("{text:?} is no number")),
+        text => text.parse().map_err(|_| format!("{text:?} is not a number")),
     }
 }
 
@@ -293,7 +293,7 @@ fn sample(line: &str) -> Result<Series, String> {
     Ok(Series { name: legal_name(name)?, labels, value: number(value)? })
 }
 
-/// What stands between the braces, and what comes after.
+/// Parses the labels between the braces, and returns them with the rest of the line.
 fn labels(mut rest: &str) -> Result<(BTreeMap<String, String>, &str), String> {
     let mut labels = BTreeMap::new();
     loop {
@@ -302,16 +302,16 @@ fn labels(mut rest: &str) -> Result<(BTreeMap<String, String>, &str), String> {
         }
         let (name, quoted) = rest.split_once("=\"").ok_or("a label has a quoted value")?;
         if name.contains(':') {
-            return Err(format!("{name:?} is no label"));
+            return Err(format!("{name:?} is not a valid label"));
         }
         let (value, after) = quoted_value(quoted)?;
         if labels.insert(legal_name(name)?, value).is_some() {
-            return Err(format!("the label {name} stands twice"));
+            return Err(format!("the label {name} is duplicated"));
         }
         rest = match after.strip_prefix(',') {
             Some(rest) => rest,
             None if after.starts_with('}') => after,
-            None => return Err("labels are parted by commas".to_owned()),
+            None => return Err("labels must be separated by commas".to_owned()),
         };
     }
 }
@@ -325,12 +325,12 @@ fn quoted_value(text: &str) -> Result<(String, &str), String> {
             '\\' => match chars.next() {
                 Some((_, 'n')) => value.push('\n'),
                 Some((_, c @ ('\\' | '"'))) => value.push(c),
-                _ => return Err("a backslash stands before \\, \" or n".to_owned()),
+                _ => return Err("a backslash must precede \\, \" or n".to_owned()),
             },
             c => value.push(c),
         }
     }
-    Err("a label's value has no end".to_owned())
+    Err("a label's value is not terminated".to_owned())
 }
 
 #[cfg(test)]
@@ -352,7 +352,7 @@ seconds_count 2
 ";
 
     #[test]
-    fn a_page_is_read_as_it_is() {
+    fn metrics_page_is_parsed() {
         let scrape = Scrape::parse(PAGE).unwrap();
         assert_eq!(scrape.value("jobs_total", &[("kind", "a\"b\\c\nd")]), Some(3.0));
         assert_eq!(scrape.sum("jobs_total", &[]), 7.0);
@@ -362,28 +362,28 @@ seconds_count 2
     }
 
     #[test]
-    fn malformed_pages_are_refused() {
+    fn malformed_pages_are_rejected() {
         let counter = "# HELP a_total A.\n# TYPE a_total counter\n";
         let histogram = "# HELP h H.\n# TYPE h histogram\n";
         for (page, complaint) in [
             ("a_total 1\n".to_owned(), "before any family"),
             (format!("{counter}b_total 1\n"), "does not belong"),
-            (format!("{counter}a_total 1\na_total 2\n"), "stands twice"),
-            (format!("{counter}a_total 1\n{counter}"), "stands twice"),
-            (format!("{counter}a_total one\n"), "no number"),
-            (format!("{counter}a_total{{x=\"1\" 1\n"), "parted by commas"),
-            (format!("{counter}a_total{{x=\"1\",x=\"2\"}} 1\n"), "the label x stands twice"),
+            (format!("{counter}a_total 1\na_total 2\n"), "is duplicated"),
+            (format!("{counter}a_total 1\n{counter}"), "is duplicated"),
+            (format!("{counter}a_total one\n"), "not a number"),
+            (format!("{counter}a_total{{x=\"1\" 1\n"), "separated by commas"),
+            (format!("{counter}a_total{{x=\"1\",x=\"2\"}} 1\n"), "the label x is duplicated"),
             (format!("{counter}a_total{{x=\"\\q\"}} 1\n"), "backslash"),
-            (format!("{counter}a_total{{0x=\"\"}} 1\n"), "no name"),
-            (format!("{counter}a_total 1"), "no end"),
+            (format!("{counter}a_total{{0x=\"\"}} 1\n"), "not a valid name"),
+            (format!("{counter}a_total 1"), "no line break"),
             ("# TYPE a_total counter\n".to_owned(), "no HELP"),
             ("# HELP a_total A.\n".to_owned(), "no TYPE"),
-            ("# HELP a A.\n# TYPE a meter\n".to_owned(), "no type"),
+            ("# HELP a A.\n# TYPE a meter\n".to_owned(), "not a type"),
             (format!("{histogram}h_bucket{{le=\"1\"}} 1\nh_sum 1\nh_count 1\n"), "+Inf"),
             (format!("{histogram}h_bucket{{le=\"+Inf\"}} 1\nh_sum 1\nh_count 2\n"), "+Inf"),
             (
                 format!("{histogram}h_bucket{{le=\"1\"}} 3\nh_bucket{{le=\"+Inf\"}} 2\nh_sum 1\nh_count 2\n"),
-                "grow",
+                "increase",
             ),
             (format!("{histogram}h_bucket{{le=\"+Inf\"}} 2\nh_count 2\n"), "no sum"),
         ] {

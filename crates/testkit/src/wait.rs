@@ -1,21 +1,21 @@
-//! Waiting for a condition, in place of sleeping for luck.
+//! Waits for conditions, without fixed sleeps.
 
 use std::time::Duration;
 
 use anyhow::{Error, Result, anyhow};
 use tokio::time::{Instant, sleep};
 
-/// How long a condition may take. Far more than any needs: it ends a test that would hang, it measures nothing.
+/// The time limit of a condition, far above what any condition needs: it ends a hanging test and measures nothing.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Tries until it succeeds, and returns what it found. An error of `attempt` is the near miss: what was there in
-/// place of what is waited for.
+/// Retries until `attempt` succeeds, and returns its result. An error of `attempt` describes the state instead of the
+/// expected condition.
 ///
 /// # Errors
 ///
-/// If it has not succeeded after [`LIMIT`]; the message names the last near miss.
+/// If no attempt has succeeded within [`LIMIT`]; the message contains the last error.
 pub async fn until<T, F>(what: &str, attempt: F) -> Result<T>
 where
     F: AsyncFnMut() -> Result<T>,
@@ -23,7 +23,7 @@ where
     until_within(LIMIT, what, attempt).await
 }
 
-/// As [`until`], with a limit of its own.
+/// As [`until`], with a custom limit.
 ///
 /// # Errors
 ///
@@ -42,7 +42,7 @@ where
         }
         if Instant::now() + PAUSE >= end {
             let near = near.unwrap_or_else(|| anyhow!("nothing"));
-            return Err(anyhow!("waited {limit:?} for {what}; the last near miss: {near:#}"));
+            return Err(anyhow!("waited {limit:?} for {what}; the last error: {near:#}"));
         }
         sleep(PAUSE).await;
     }
@@ -52,9 +52,9 @@ where
 mod tests {
     use super::*;
 
-    // On a paused clock the limit is so many tries, however busy the machine is.
+    // On a paused clock the limit is a fixed number of attempts, however busy the machine is.
     #[tokio::test(start_paused = true)]
-    async fn a_failure_prints_the_last_near_miss() {
+    async fn timeout_reports_last_error() {
         let mut balance = 7;
         let waited = until_within(Duration::from_millis(100), "a balance of zero", async || {
             balance -= 1;
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_attempt_that_hangs_does_not_hang_the_test() {
+    async fn hanging_attempt_times_out() {
         let waited = until_within(Duration::from_millis(50), "an answer", async || {
             std::future::pending::<()>().await;
             Ok(())

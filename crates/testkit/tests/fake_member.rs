@@ -1,24 +1,24 @@
-//! The fake member speaks to the driver, and says what it was told.
+//! Tests of the scripted member with the driver.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use mongodb::Client;
 use mongodb::bson::doc;
 use testkit::FakeMember;
-use testkit::fake_member::{greeting, is_greeting, refusal};
+use testkit::fake_member::{error_reply, hello_reply, is_hello};
 
 async fn client(address: &str) -> Client {
     Client::with_uri_str(format!("mongodb://{address}/?directConnection=true")).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fake_member_answers_as_it_is_told_and_counts_the_commands() {
+async fn fake_member_runs_script_and_counts_commands() {
     let fake = FakeMember::start().await.unwrap();
     fake.answer(|command, _| {
         Some(match command {
-            command if is_greeting(command) => greeting(doc! {"setName": "rs0", "secondary": true}),
+            command if is_hello(command) => hello_reply(doc! {"setName": "rs0", "secondary": true}),
             "ping" => doc! {"ok": 1.0, "pong": true},
-            _ => refusal(8000, "AtlasError", "not allowed"),
+            _ => error_reply(8000, "AtlasError", "not allowed"),
         })
     });
     let admin = client(&fake.address()).await.database("admin");
@@ -31,13 +31,13 @@ async fn a_fake_member_answers_as_it_is_told_and_counts_the_commands() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fake_member_listens_on_ipv6_and_closes_connections() {
+async fn fake_member_listens_on_ipv6_and_closes_connections() {
     let fake = FakeMember::start_ipv6().await.unwrap();
     assert!(fake.address().starts_with("[::1]:"), "{}", fake.address());
     let admin = client(&fake.address()).await.database("admin");
     let error = admin.run_command(doc! {"ping": 1}).await.unwrap_err();
     assert!(error.to_string().contains("no such command"), "{error}");
-    fake.answer(|command, _| is_greeting(command).then(|| greeting(doc! {"isWritablePrimary": true})));
+    fake.answer(|command, _| is_hello(command).then(|| hello_reply(doc! {"isWritablePrimary": true})));
     fake.cut();
     let error = admin.run_command(doc! {"ping": 1}).await.unwrap_err();
     assert!(matches!(*error.kind, mongodb::error::ErrorKind::Io(_)), "{error}");

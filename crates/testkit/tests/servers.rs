@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow};
 use mongodb::Client;
 use mongodb::bson::{Document, doc};
 use rustix::process::{Pid, test_kill_process};
-use testkit::{FailPoint, Flow, Port, Prometheus, ReplicaSet, ReplicaSetOptions, ScrapeJob, wait};
+use testkit::{FailPoint, Port, Prometheus, ProxyMode, ReplicaSet, ReplicaSetOptions, ScrapeJob, wait};
 
 async fn commit_one(client: &Client) -> Result<()> {
     let jobs = client.database("kit").collection::<Document>("jobs");
@@ -24,7 +24,7 @@ fn runs(pid: u32) -> bool {
 }
 
 #[tokio::test]
-async fn a_replica_set_of_one_commits_a_transaction_and_dies_with_its_owner() {
+async fn single_member_set_commits_and_stops_on_drop() {
     let set = ReplicaSet::start(1).await.unwrap();
     commit_one(&set.client().await.unwrap()).await.unwrap();
     let status = set.members()[0].admin(doc! {"serverStatus": 1}).await.unwrap();
@@ -36,7 +36,7 @@ async fn a_replica_set_of_one_commits_a_transaction_and_dies_with_its_owner() {
 }
 
 #[tokio::test]
-async fn a_killed_primary_of_three_is_replaced_and_comes_back() {
+async fn killed_primary_is_replaced_and_rejoins() {
     let options = ReplicaSetOptions::new(3).election_timeout(Duration::from_secs(1));
     let mut set = options.start().await.unwrap();
     let old = set.primary().await.unwrap();
@@ -50,7 +50,7 @@ async fn a_killed_primary_of_three_is_replaced_and_comes_back() {
 }
 
 #[tokio::test]
-async fn a_failpoint_fires_for_its_application_alone() {
+async fn failpoint_fires_for_its_application_only() {
     let set = ReplicaSet::start(1).await.unwrap();
     let (admin, hit, spared) = (
         set.client().await.unwrap(),
@@ -66,7 +66,7 @@ async fn a_failpoint_fires_for_its_application_alone() {
 }
 
 #[tokio::test]
-async fn with_authentication_only_the_user_gets_in() {
+async fn authentication_is_required() {
     let set = ReplicaSetOptions::new(1).auth().start().await.unwrap();
     commit_one(&set.client().await.unwrap()).await.unwrap();
     let stranger = set.members()[0].client().await.unwrap();
@@ -74,43 +74,43 @@ async fn with_authentication_only_the_user_gets_in() {
 }
 
 #[tokio::test]
-async fn a_frozen_server_answers_nobody_until_it_is_thawed() {
+async fn paused_server_responds_after_resume() {
     let set = ReplicaSet::start(1).await.unwrap();
     let member = &set.members()[0];
     let client = member.client().await.unwrap();
     let ping = || async { client.database("admin").run_command(doc! {"ping": 1}).await };
     ping().await.unwrap();
-    member.freeze().unwrap();
+    member.pause().unwrap();
     assert!(
         tokio::time::timeout(Duration::from_millis(300), ping()).await.is_err(),
-        "a frozen server answered"
+        "a paused server responded"
     );
-    member.thaw().unwrap();
-    wait::until("an answer after the thaw", async || Ok(ping().await?)).await.unwrap();
+    member.resume().unwrap();
+    wait::until("a response after resuming", async || Ok(ping().await?)).await.unwrap();
 }
 
 /// The members know each other by their proxies as well, so that the set holds together through them.
 #[tokio::test]
-async fn behind_proxies_one_application_can_be_held_and_the_others_pass() {
+async fn proxy_holds_back_one_application_only() {
     let mut set = ReplicaSetOptions::new(1).proxied().start().await.unwrap();
     assert_eq!(set.addresses(), [set.proxies()[0].address().to_string()]);
     let (held, other) = (set.client_named("held").await.unwrap(), set.client_named("other").await.unwrap());
     let ping = async |client: &mongodb::Client| client.database("admin").run_command(doc! {"ping": 1}).await;
     ping(&held).await.unwrap();
-    set.proxies()[0].set_for("held", Flow::Held);
+    set.proxies()[0].set_for("held", ProxyMode::HoldAll);
     ping(&other).await.unwrap();
     let limit = Duration::from_millis(300);
-    assert!(tokio::time::timeout(limit, ping(&held)).await.is_err(), "what is held was answered");
-    set.proxies()[0].set(Flow::Open);
-    wait::until("an answer", async || Ok(ping(&held).await?)).await.unwrap();
+    assert!(tokio::time::timeout(limit, ping(&held)).await.is_err(), "a held request was answered");
+    set.proxies()[0].set(ProxyMode::Forward);
+    wait::until("a response", async || Ok(ping(&held).await?)).await.unwrap();
 
     set.member_mut(0).restart().await.unwrap();
-    set.in_sync().await.unwrap();
+    set.wait_in_sync().await.unwrap();
     commit_one(&set.client().await.unwrap()).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_failpoint_says_how_often_it_has_fired() {
+async fn failpoint_counts_how_often_it_fired() {
     let set = ReplicaSet::start(1).await.unwrap();
     let client = set.client_named("counted").await.unwrap();
     let data = doc! {"failCommands": ["ping"], "errorCode": 8000};
@@ -123,7 +123,7 @@ async fn a_failpoint_says_how_often_it_has_fired() {
         failpoint.fired(Duration::from_secs(1)).await.unwrap();
         assert_eq!(failpoint.count().await.unwrap(), times);
     }
-    let idle = FailPoint::fail_command(&set.client().await.unwrap(), "nobody", data).await.unwrap();
+    let idle = FailPoint::fail_command(&set.client().await.unwrap(), "idle", data).await.unwrap();
     assert!(idle.fired(Duration::from_millis(100)).await.is_err());
 }
 
@@ -144,8 +144,8 @@ async fn prometheus_scrapes_itself() {
 }
 
 #[tokio::test]
-async fn alertmanager_takes_an_alert() {
-    let config = "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n";
+async fn alertmanager_accepts_alert() {
+    let config = "route: {receiver: none}\nreceivers: [{name: none}]\n";
     let alertmanager = testkit::Alertmanager::start(config).await.unwrap();
     let alert = serde_json::json!([{"labels": {"alertname": "Test"}}]);
     alertmanager.send(&alert).await.unwrap();
@@ -159,7 +159,7 @@ async fn alertmanager_takes_an_alert() {
 }
 
 #[tokio::test]
-async fn promtool_accepts_a_good_page_and_complains_of_a_bad_one() {
+async fn promtool_accepts_valid_and_rejects_invalid_page() {
     testkit::promtool::check_metrics("# HELP jobs_total Jobs.\n# TYPE jobs_total counter\njobs_total 1\n")
         .await
         .unwrap();

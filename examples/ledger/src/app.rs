@@ -10,22 +10,22 @@ use crate::auth::require_token;
 use crate::error::AppError;
 use crate::extract::MAX_BODY;
 #[cfg(feature = "mutants")]
-use crate::mutants::{self, Mutant};
+use crate::fault_injection::{self, Mutant};
 use crate::operations::OPERATIONS;
 use crate::state::Ledger;
-use crate::{bank_accounts, bank_transfers, payments, probes, retainers};
+use crate::{bank_accounts, bank_transfers, health, payments, retainers};
 
-/// The whole service as a router: `/api` behind the token, `/metrics`, `/-/healthy` and `/-/ready` without it, and
-/// `/-/transactions` for callers on this machine.
+/// The whole service as a router: `/api` with the token, `/metrics`, `/-/healthy` and `/-/ready` without it, and
+/// `/-/transactions` for clients on this machine only.
 ///
-/// The layer counts into the registry of those metrics.
+/// The layer records into the registry of these metrics.
 pub fn app(ledger: Ledger, metrics: &Metrics) -> Router {
     #[cfg(not(feature = "mutants"))]
-    let contested = contested();
+    let concurrent_writes = concurrent_writes();
     #[cfg(feature = "mutants")]
-    let contested = match ledger.mutant() {
-        Some(Mutant::ChecksOutside) => mutants::contested(),
-        Some(Mutant::NoTransaction) | None => contested(),
+    let concurrent_writes = match ledger.mutant() {
+        Some(Mutant::ChecksOutside) => fault_injection::concurrent_writes(),
+        Some(Mutant::NoTransaction) | None => concurrent_writes(),
     };
     let api = Router::new()
         .route("/retainers", post(retainers::create))
@@ -35,27 +35,27 @@ pub fn app(ledger: Ledger, metrics: &Metrics) -> Router {
         .route("/payments/{id}", get(payments::read))
         .route("/bank-accounts", post(bank_accounts::create))
         .route("/bank-accounts/{id}", get(bank_accounts::read))
-        .merge(contested)
+        .merge(concurrent_writes)
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(no_such_route)
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        // Unknown paths want the token too: without it nobody learns which routes there are.
+        // Unknown paths need the token as well, so that the routes are not disclosed without it.
         .layer(middleware::from_fn_with_state(ledger.clone(), require_token));
     Router::new()
         .nest("/api", api)
-        .route("/-/healthy", get(probes::healthy))
-        .route("/-/ready", get(probes::ready))
+        .route("/-/healthy", get(health::healthy))
+        .route("/-/ready", get(health::ready))
         .merge(metrics.router())
         .merge(metrics.registry().open_transactions_router())
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(no_such_route)
-        // Outermost, so that what the token or the router refuses is counted as well.
+        // The outermost layer, so that requests rejected by the token or the router are counted as well.
         .layer(TransactionLayer::with_registry(metrics.registry()).declare(OPERATIONS.iter().copied()))
         .with_state(ledger)
 }
 
-/// What must not be done twice, however many ask for it.
-fn contested() -> Router<Ledger> {
+/// The routes whose effect must happen at most once under concurrent requests.
+fn concurrent_writes() -> Router<Ledger> {
     Router::new()
         .route("/retainers/{id}/consume", post(retainers::consume))
         .route("/payments/{id}/complete", post(payments::complete))

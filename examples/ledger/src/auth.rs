@@ -1,4 +1,4 @@
-//! The bearer token.
+//! Authentication with a bearer token.
 
 use std::fmt;
 
@@ -12,18 +12,18 @@ use subtle::ConstantTimeEq;
 use crate::error::AppError;
 use crate::state::Ledger;
 
-/// What a client must know. Only its digest is kept, so that it can be compared in constant time whatever its
-/// length, and appears nowhere.
+/// The token of the clients. Only its digest is stored, so that it can be compared in constant time for any length,
+/// and never appears in a log.
 #[derive(Clone, Copy)]
 pub struct Token([u8; 32]);
 
 impl Token {
-    /// A token of visible ASCII characters, as a header can carry it. White space around it is dropped: a file
-    /// usually ends with a new line.
+    /// A token of visible ASCII characters, which a header can carry. Surrounding white space is trimmed, because a
+    /// file usually ends with a line break.
     ///
     /// # Errors
     ///
-    /// If nothing is left of it, or if it has characters inside that no header can carry.
+    /// If the token is empty, or contains characters that a header cannot carry.
     pub fn new(text: &str) -> Result<Self, TokenError> {
         match text.trim() {
             "" => Err(TokenError::Empty),
@@ -32,7 +32,7 @@ impl Token {
         }
     }
 
-    fn is(&self, presented: &[u8]) -> bool {
+    fn matches(&self, presented: &[u8]) -> bool {
         self.0.ct_eq(&digest(presented)).into()
     }
 }
@@ -47,19 +47,19 @@ impl fmt::Debug for Token {
     }
 }
 
-/// Why a text is no token.
+/// The error of an invalid token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokenError {
-    /// Nothing.
+    /// The token is empty.
     #[error("the token is empty")]
     Empty,
-    /// White space, control characters or letters beyond ASCII.
+    /// The token contains white space, control characters or non-ASCII letters.
     #[error("the token must consist of visible ASCII characters, without spaces inside")]
     Unsendable,
 }
 
-/// Lets a request pass that brings the token.
+/// Middleware that rejects requests without the token.
 pub(crate) async fn require_token(
     State(ledger): State<Ledger>,
     request: Request,
@@ -67,12 +67,12 @@ pub(crate) async fn require_token(
 ) -> Result<Response, AppError> {
     match bearer(request.headers()) {
         None => Err(AppError::Unauthorized(false)),
-        Some(token) if ledger.token().is(token) => Ok(next.run(request).await),
+        Some(token) if ledger.token().matches(token) => Ok(next.run(request).await),
         Some(_) => Err(AppError::Unauthorized(true)),
     }
 }
 
-/// The credentials of `Authorization: Bearer …`; the scheme's case is of no matter.
+/// The credentials of `Authorization: Bearer …`; the scheme is case insensitive.
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return None };
@@ -87,21 +87,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_compared_whole() {
+    fn token_is_compared_in_full() {
         let token = Token::new(" s3cret\n").unwrap();
-        assert!(token.is(b"s3cret"));
+        assert!(token.matches(b"s3cret"));
         for wrong in [&b""[..], b"s3cre", b"s3crets", b"S3CRET"] {
-            assert!(!token.is(wrong));
+            assert!(!token.matches(wrong));
         }
     }
 
     #[test]
-    fn a_token_is_not_printed() {
+    fn token_is_not_printed() {
         assert_eq!(format!("{:?}", Token::new("s3cret").unwrap()), "Token(..)");
     }
 
     #[test]
-    fn what_no_header_can_carry_is_refused() {
+    fn token_with_invalid_header_characters_is_rejected() {
         assert_eq!(Token::new(" \n").unwrap_err(), TokenError::Empty);
         for text in ["two words", "two\nlines", "schlüssel"] {
             assert_eq!(Token::new(text).unwrap_err(), TokenError::Unsendable);
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn the_header_is_read_as_clients_send_it() {
+    fn bearer_scheme_is_parsed_case_insensitively() {
         for (value, token) in [
             ("Bearer abc", Some(&b"abc"[..])),
             ("bearer  abc", Some(b"abc")),

@@ -1,4 +1,4 @@
-//! Bank accounts, between which transfers move money.
+//! Bank accounts and the movement of money between them.
 
 use axum::extract::State;
 use mongodb::bson::doc;
@@ -10,16 +10,16 @@ use txnscope::{Transaction, scope};
 
 use crate::Money;
 use crate::database::Collections;
+use crate::dto::{At, Id};
 use crate::error::AppError;
 use crate::extract::{EntityId, Posted, reference, text};
 use crate::general_ledger::{Account, Entity, Entry};
 use crate::money::Literal;
 use crate::operations::Rejection;
-use crate::reply::Reply;
+use crate::response::Reply;
 use crate::state::Ledger;
 use crate::stored::{raw, read as read_stored};
-use crate::transaction::{Abort, Denial, Work};
-use crate::wire::{At, Id};
+use crate::transaction::{Abort, Work, WorkError};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -124,9 +124,9 @@ pub(crate) async fn read(State(ledger): State<Ledger>, EntityId(id): EntityId) -
     Ok(Reply::ok("account", &account))
 }
 
-// ===== Between two accounts =====
+// ===== Transfers between two accounts =====
 
-/// Reads both accounts, in the order asked for.
+/// Reads both accounts, in the given order.
 pub(crate) async fn both(
     [first, second]: [ObjectId; 2],
     data: &Collections,
@@ -143,10 +143,10 @@ pub(crate) async fn both(
     Ok(found)
 }
 
-/// Moves money between two accounts that the transaction has read and found fit.
+/// Moves money between two accounts that the transaction has read and validated.
 ///
-/// The accounts are written in the order of their ids. Transfers in opposite directions then meet at the same
-/// account first and one of them goes through; otherwise each could hold what the other wants, and both would abort.
+/// The accounts are written in the order of their ids, so that opposite transfers conflict on the same account first
+/// and one of them succeeds. Otherwise each could hold the account that the other needs, and both would abort.
 pub(crate) async fn move_money(
     amount: Money,
     [from, to]: [ObjectId; 2],
@@ -163,9 +163,11 @@ pub(crate) async fn move_money(
     for (_, guard, cents) in changes {
         let change = doc! { "$inc": { "availableBalance": cents }, "$max": { "updatedAt": at.0 } };
         let result = data.bank_accounts.update_one(guard, change).session(&mut *tx).await?;
-        // What the snapshot showed cannot have changed under the transaction: that would be a write conflict.
+        // A change after the snapshot would be a write conflict, so this cannot happen.
         if result.matched_count != 1 {
-            return Err(Denial::inconsistent("an account is not as it was read in the same transaction"));
+            return Err(WorkError::inconsistent(
+                "an account differs from what the same transaction has read",
+            ));
         }
     }
     Ok(())

@@ -13,16 +13,16 @@ use txnscope::{Transaction, scope};
 use crate::Money;
 use crate::bank_accounts::{both, move_money};
 use crate::database::Collections;
+use crate::dto::{At, Id};
 use crate::error::AppError;
 use crate::extract::{EntityId, Nothing, Posted, object_id, short};
 use crate::general_ledger::{Account, Entity, Entry};
 use crate::money::Literal;
 use crate::operations::Rejection;
-use crate::reply::Reply;
+use crate::response::Reply;
 use crate::state::Ledger;
 use crate::stored::{raw, read as read_stored};
-use crate::transaction::{Abort, Denial, Work, document};
-use crate::wire::{At, Id};
+use crate::transaction::{Abort, Work, WorkError, document};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -86,7 +86,7 @@ pub(crate) struct NewTransfer {
 }
 
 impl NewTransfer {
-    /// From where to where, how much, and what for.
+    /// The accounts, the amount and the description of a transfer.
     pub(crate) fn check(self, id: ObjectId) -> Result<([ObjectId; 2], Money, String), AppError> {
         let amount = self.amount.positive("amount")?;
         Span::current().record("entity_id", display(id)).record("amount", display(amount));
@@ -130,7 +130,7 @@ struct Create {
 impl Work for Create {
     type Output = Reply;
 
-    fn meets_others_at<'a>(&self, run: TransactionBuilder<'a>) -> TransactionBuilder<'a> {
+    fn lock_keys<'a>(&self, run: TransactionBuilder<'a>) -> TransactionBuilder<'a> {
         let account = |id| document("bankAccounts", id);
         run.serialize_on(account(self.from)).serialize_on(account(self.to))
     }
@@ -164,7 +164,7 @@ impl Work for Create {
             cancelled_at: None,
         };
         data.bank_transfers.insert_one(&transfer).session(&mut *tx).await?;
-        // The transfer is one movement, and its cancellation another.
+        // The transfer and its cancellation are separate movements.
         transfer.entry(*id, accounts, description, at).post(data, tx).await?;
         Ok(Reply::created("transfer", &transfer))
     }
@@ -183,7 +183,7 @@ pub(crate) async fn cancel(
     Posted { body: Nothing, key }: Posted<Nothing>,
 ) -> Result<Reply, AppError> {
     scope::attach_span(Span::current());
-    // Whose accounts it moves never changes: known beforehand, they are where it takes its turn.
+    // The accounts of a transfer never change, so they are read beforehand as the keys to serialize on.
     let accounts = ledger.find(&ledger.data().bank_transfers, id).await?.map(|transfer| transfer.accounts());
     let work = Cancel { data: ledger.data().clone(), id, accounts, movement: ObjectId::new(), at: At::now() };
     ledger.write(key, work).await
@@ -201,14 +201,14 @@ struct Cancel {
 impl Work for Cancel {
     type Output = Reply;
 
-    fn meets_others_at<'a>(&self, run: TransactionBuilder<'a>) -> TransactionBuilder<'a> {
+    fn lock_keys<'a>(&self, run: TransactionBuilder<'a>) -> TransactionBuilder<'a> {
         let run = run.serialize_on(document("bankTransfers", self.id));
         let accounts = self.accounts.into_iter().flatten();
         accounts.fold(run, |run, id| run.serialize_on(document("bankAccounts", id)))
     }
 
     async fn attempt(&self, tx: &mut Transaction) -> Result<Reply, Abort> {
-        const GONE: Abort = Denial::inconsistent("a transfer names an account that does not exist");
+        const GONE: Abort = WorkError::inconsistent("a transfer names an account that does not exist");
         let Self { data, id, accounts: _, movement, at } = self;
         let transfers = raw(&data.bank_transfers);
         let found = transfers.find_one(doc! { "_id": id }).session(&mut *tx).await?;
@@ -218,7 +218,7 @@ impl Work for Cancel {
         if transfer.status == Status::Cancelled {
             return Err(Rejection::TRANSFER_ALREADY_CANCELLED.into());
         }
-        // The money goes back.
+        // The refund.
         let accounts = [transfer.to_account_id.0, transfer.from_account_id.0];
         let [payer, receiver] = both(accounts, data, tx).await?;
         if payer.ok_or(GONE)?.available_balance < transfer.amount {
@@ -227,7 +227,7 @@ impl Work for Cancel {
         if receiver.ok_or(GONE)?.available_balance > transfer.amount.largest_balance_before() {
             return Err(Rejection::BALANCE_LIMIT.into());
         }
-        // Of two that read `completed`, the second one's update conflicts, and its next try reads `cancelled`.
+        // If two requests read `completed`, the second update conflicts, and its retry reads `cancelled`.
         let guard = doc! { "_id": id, "status": "completed" };
         let change =
             doc! { "$set": { "status": "cancelled", "cancelledAt": at.0 }, "$max": { "updatedAt": at.0 } };

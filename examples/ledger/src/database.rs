@@ -1,4 +1,4 @@
-//! The database: how the ledger connects, what it insists on, and the collections that it keeps.
+//! Connects to the database, verifies the deployment, and creates the collections.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use txnscope_mongo::Uri;
 
 use crate::bank_accounts::BankAccount;
 use crate::bank_transfers::BankTransfer;
-use crate::fault::Fault;
+use crate::db_error::DbError;
 use crate::general_ledger::Line;
 use crate::idempotency::Record;
 use crate::invoices;
@@ -18,17 +18,17 @@ use crate::payments::Payment;
 use crate::retainers::Retainer;
 
 const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(5);
-/// The driver's own default, ten, would make the pool the bottleneck.
+/// The driver's default of ten would make the pool the bottleneck.
 const MAX_POOL_SIZE: u32 = 64;
-/// How long the answer to an idempotency key is kept.
+/// How long the response to an idempotency key is stored.
 const KEEP_RECORDS: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A client for that URI. What the URI leaves open is set here: the application's name, `ledger`, how long the
-/// driver looks for a server, 5 s, and the size of its pool. Nothing is asked of the server yet.
+/// Creates a client for a URI. Settings that the URI omits are set here: the application name `ledger`, a server
+/// selection timeout of 5 s, and the size of the pool. No command is sent to the server yet.
 ///
 /// # Errors
 ///
-/// If the URI is not one, or its name does not resolve. The error never repeats the URI.
+/// If the URI is invalid, or its host name does not resolve. The error never repeats the URI.
 pub async fn connect(uri: &str) -> Result<Client, UriError> {
     let parsed = Uri::parse(uri)?;
     let mut options = parsed.options(None).await?;
@@ -37,55 +37,55 @@ pub async fn connect(uri: &str) -> Result<Client, UriError> {
     options.max_pool_size.get_or_insert(MAX_POOL_SIZE);
     let ignored: Vec<_> = parsed.ignored().iter().map(ToString::to_string).collect();
     if !ignored.is_empty() {
-        tracing::warn!(options = ignored.join(", "), "options of the URI have no effect here");
+        tracing::warn!(options = ignored.join(", "), "these options of the URI have no effect");
     }
     Client::with_options(options).map_err(|error| txnscope_mongo::UriError::of_client(&error).into())
 }
 
-/// A URI that cannot be used. Repeats nothing of it.
+/// The error of an invalid URI. It repeats nothing of the URI.
 #[derive(Debug, thiserror::Error)]
-#[error("not a MongoDB URI that can be used: {0}")]
+#[error("invalid MongoDB URI: {0}")]
 pub struct UriError(#[from] txnscope_mongo::UriError);
 
-/// Why the ledger does not start on a database.
+/// The error of a database that the ledger cannot use.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// A mongod of its own, on which there are no transactions.
+    /// A standalone mongod, which has no transactions.
     #[error(
         "the MongoDB server is a standalone mongod, which has no transactions. Make it a replica set of one: \
          start it with `mongod --replSet rs0`, then run `rs.initiate()` once in mongosh"
     )]
     Standalone,
-    /// Started with `--replSet`, and nothing more.
+    /// A member of a replica set that is not initiated.
     #[error(
         "the MongoDB server belongs to a replica set that is not initiated yet: run `rs.initiate()` once in mongosh"
     )]
     NotInitiated,
-    /// A direct connection to another member.
+    /// A direct connection to a member that is not primary.
     #[error(
         "the MongoDB server is not the primary of its replica set: leave directConnection out of the URI and name the set with ?replicaSet="
     )]
     NotPrimary,
-    /// No answer.
+    /// No primary responds.
     #[error(
         "no MongoDB primary could be reached: is mongod running at that address, is the replica set initiated \
          (`rs.initiate()`), is its name that of ?replicaSet=, and do its members' host names resolve here?"
     )]
     Unreachable(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// An answer, but not the right one.
+    /// The server rejected a command.
     #[error("MongoDB refused to set up the database")]
     Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl From<mongodb::error::Error> for OpenError {
     fn from(error: mongodb::error::Error) -> Self {
-        let fault = Fault::from(error);
+        let fault = DbError::from(error);
         if fault.is_away() { Self::Unreachable(Box::new(fault)) } else { Self::Refused(Box::new(fault)) }
     }
 }
 
-/// Refuses a server that has no transactions, or not for us.
+/// Rejects a server that does not support transactions, or is not the primary.
 async fn check_deployment(client: &Client) -> Result<(), OpenError> {
     let hello = client.database("admin").run_command(doc! { "hello": 1 }).await?;
     let is_mongos = hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid");
@@ -111,10 +111,10 @@ pub(crate) struct Collections {
 }
 
 impl Collections {
-    /// Makes sure of the deployment, the collections and their indexes.
+    /// Verifies the deployment, and creates missing collections and indexes.
     ///
-    /// They exist before the first transaction: one that creates a collection holds a lock that every other
-    /// writer of the database runs into.
+    /// The collections exist before the first transaction, because a transaction that creates a collection holds a
+    /// lock that conflicts with every other writer of the database.
     pub(crate) async fn open(client: &Client, database: &str) -> Result<Self, OpenError> {
         check_deployment(client).await?;
         let database = client.database(database);
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_bad_uri_is_refused_and_not_repeated() {
+    async fn invalid_uri_is_rejected_without_repeating_it() {
         for uri in [
             "mongodb://user:s3cret",
             "mongodb://user:s3cret/db",
@@ -190,19 +190,19 @@ mod tests {
         ] {
             let message = refusal(uri).await;
             assert!(!message.contains("s3cret"), "{uri}: {message}");
-            assert!(message.starts_with("not a MongoDB URI that can be used: "), "{message}");
+            assert!(message.starts_with("invalid MongoDB URI: "), "{message}");
         }
     }
 
     #[tokio::test]
-    async fn what_is_wrong_is_said_where_it_gives_nothing_away() {
+    async fn uri_error_is_explained_without_secrets() {
         let message = refusal("mongodb://user:s3cret@host/?directConnection=true&loadBalanced=true").await;
         assert!(message.contains("loadBalanced"), "{message}");
     }
 
     #[tokio::test]
-    async fn what_the_uri_leaves_open_is_set() {
-        // No server is needed: the driver connects lazily.
+    async fn uri_defaults_are_set() {
+        // No server is needed, because the driver connects lazily.
         assert!(connect("mongodb://127.0.0.1:1/?replicaSet=rs0&appName=mine").await.is_ok());
     }
 }

@@ -1,4 +1,4 @@
-//! What a client is told when a request does not succeed, and what the layer is told about it.
+//! The errors that clients receive, and their classification for the layer.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,16 +7,18 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use txnscope::{Classification, Reason, TransactionError};
 
-use crate::fault::Fault;
+use crate::db_error::DbError;
 use crate::operations::Rejection;
-use crate::transaction::Denial;
+use crate::transaction::WorkError;
 
-/// Anything but a success. The client gets a status and one sentence; the database's own words go to the log.
+/// Any response other than success. The client receives a status and one sentence; the database's message goes to the
+/// log.
 #[derive(Debug)]
 pub(crate) enum AppError {
-    /// The request makes no sense; the sentence says what to change.
+    /// The request is invalid; the sentence says what to change.
     Invalid(Cow<'static, str>),
-    /// The body is not what the route takes. The detail repeats what was sent: the client reads it, and no log.
+    /// The body does not match the route. The detail may repeat the input, so it is sent to the client and not
+    /// logged.
     Unparsable {
         what: &'static str,
         line: usize,
@@ -25,14 +27,14 @@ pub(crate) enum AppError {
     },
     BodyTooLarge,
     BodyTooSlow,
-    /// No token, or (`true`) a wrong one.
+    /// No token, or (`true`) a wrong token.
     Unauthorized(bool),
     NoSuchRoute,
     MethodNotAllowed,
     Rejected(Rejection),
-    Unavailable(Fault),
-    CommitUnknown(Fault),
-    Failed(Fault),
+    Unavailable(DbError),
+    CommitUnknown(DbError),
+    Failed(DbError),
 }
 
 impl AppError {
@@ -54,7 +56,7 @@ impl AppError {
         }
     }
 
-    fn into_verdict(self) -> Classification {
+    fn into_classification(self) -> Classification {
         match self {
             Self::Invalid(message) => Classification::rejected(Reason::INVALID_REQUEST).with_source(message),
             Self::Unparsable { what, line, column, .. } => Classification::rejected(Reason::INVALID_REQUEST)
@@ -79,8 +81,8 @@ impl fmt::Display for AppError {
         {
             return write!(
                 f,
-                "The stored document {document} cannot be read at {field}; nothing was changed. An operator has to \
-                 correct it: the log says what is there"
+                "The stored document {document} cannot be read at {field}; nothing was changed. An operator must \
+                 correct it: the log has the details"
             );
         }
         if let Self::Unparsable { what, detail, .. } = self {
@@ -98,32 +100,32 @@ impl fmt::Display for AppError {
             Self::Rejected(rejection) => rejection.message,
             Self::Unavailable(_) => "The database is not available; nothing was changed, try again",
             Self::CommitUnknown(_) => {
-                "It is not known whether this took effect; repeating it is safe with the same Idempotency-Key, without one look first"
+                "It is unknown whether this took effect; retry with the same Idempotency-Key, or check the state first if there was none"
             }
             Self::Failed(_) => "Internal error; nothing was changed",
         })
     }
 }
 
-impl From<TransactionError<Denial>> for AppError {
-    fn from(error: TransactionError<Denial>) -> Self {
+impl From<TransactionError<WorkError>> for AppError {
+    fn from(error: TransactionError<WorkError>) -> Self {
         let fault = match error {
-            TransactionError::Rejected { error: Denial::Rejected(rejection), .. } => {
+            TransactionError::Rejected { error: WorkError::Rejected(rejection), .. } => {
                 return Self::Rejected(rejection);
             }
             TransactionError::CommitUnknown(failure) => {
-                return Self::CommitUnknown(Fault::from(failure).counted_as(Reason::COMMIT_UNKNOWN));
+                return Self::CommitUnknown(DbError::from(failure).counted_as(Reason::COMMIT_UNKNOWN));
             }
-            TransactionError::Failed(failure) => Fault::from(failure),
-            // Of its kinds, the runner calls only those a rejection that are none of ours to mend.
-            other => Fault::unexpected(&other),
+            TransactionError::Failed(failure) => DbError::from(failure),
+            // The runner's rejections are expected outcomes, not defects.
+            other => DbError::unexpected(&other),
         };
         fault.into()
     }
 }
 
-impl From<Fault> for AppError {
-    fn from(fault: Fault) -> Self {
+impl From<DbError> for AppError {
+    fn from(fault: DbError) -> Self {
         if fault.is_away() { Self::Unavailable(fault) } else { Self::Failed(fault) }
     }
 }
@@ -151,18 +153,18 @@ impl IntoResponse for AppError {
             Self::Unavailable(_) | Self::CommitUnknown(_) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
-            // What is left of the body is not read: the connection cannot be used again.
+            // The rest of the body is not read, so the connection cannot be reused.
             Self::BodyTooLarge | Self::BodyTooSlow => {
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             _ => {}
         }
-        response.extensions_mut().insert(self.into_verdict());
+        response.extensions_mut().insert(self.into_classification());
         response
     }
 }
 
-/// The header of every answer.
+/// The header of every response.
 pub(crate) const JSON: (header::HeaderName, &str) = (header::CONTENT_TYPE, "application/json");
 
 /// `{"error": "…"}`

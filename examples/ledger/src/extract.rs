@@ -1,4 +1,4 @@
-//! What handlers take from a request. Whatever cannot be read is answered with a sentence that says what to change.
+//! Extractors. Input that cannot be read is rejected with a sentence that says what to change.
 
 use std::time::Duration;
 
@@ -14,14 +14,14 @@ use crate::error::AppError;
 use crate::idempotency::Key;
 use crate::identifier::{identifier, is_blank};
 
-/// The largest body.
+/// The maximum size of a body.
 pub(crate) const MAX_BODY: usize = 16 * 1024;
-/// How long a body may take to arrive.
+/// The time limit of a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// The longest name, number or description, in characters.
+/// The maximum length of a name, number or description, in characters.
 const MAX_TEXT: usize = 200;
 
-/// A JSON body, and the idempotency key that came with it.
+/// A JSON body with its idempotency key.
 #[derive(Debug)]
 pub(crate) struct Posted<T> {
     pub(crate) body: T,
@@ -32,7 +32,7 @@ pub(crate) struct Posted<T> {
 #[derive(Debug)]
 pub(crate) struct Nothing;
 
-/// How a body becomes a value.
+/// Parses a body into a value.
 pub(crate) trait FromBody: Sized {
     fn from_body(headers: &HeaderMap, body: &[u8]) -> Result<Self, AppError>;
 }
@@ -77,7 +77,7 @@ impl<S: Send + Sync, T: FromBody> FromRequest<S> for Posted<T> {
     }
 }
 
-/// Waits until a body has had its time, or the server is to stop: what has not come by then is not waited for.
+/// Waits until the time limit of a body, or until the server shuts down: incomplete bodies are not awaited then.
 async fn late(parts: &Parts) {
     let time = tokio::time::sleep(BODY_TIMEOUT);
     match parts.extensions.get::<Stopping>() {
@@ -86,7 +86,7 @@ async fn late(parts: &Parts) {
     }
 }
 
-/// The path of the route that was matched, with its parameters decoded: the same for each way to write one path.
+/// The matched route with its decoded parameters: the same for every encoding of the path.
 async fn route_path<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<String, AppError> {
     let route = MatchedPath::from_request_parts(parts, state).await.map_err(|_| AppError::NoSuchRoute)?;
     let given = RawPathParams::from_request_parts(parts, state).await.map_err(|_| malformed_id("path"))?;
@@ -97,7 +97,7 @@ async fn route_path<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<Stri
     Ok(path)
 }
 
-/// The path as the client sent it: inside of a nested router the URI is shorter.
+/// The path as sent by the client, because a nested router sees a shorter URI.
 async fn original_path<S: Send + Sync>(parts: &mut Parts, state: &S) -> String {
     let Ok(OriginalUri(uri)) = OriginalUri::from_request_parts(parts, state).await;
     uri.path().to_owned()
@@ -118,7 +118,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, AppError> {
         what: if error.is_data() { "Invalid body" } else { "Malformed JSON" },
         line: error.line(),
         column: error.column(),
-        // It may repeat what the client sent, however long it was.
+        // The message may repeat input of any length.
         detail: error.to_string().chars().take(200).collect(),
     })
 }
@@ -131,20 +131,20 @@ impl<S: Send + Sync> FromRequestParts<S> for EntityId {
     type Rejection = AppError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, AppError> {
-        // An id has nothing to be percent-encoded. Taken, one that is would be the same id under another key.
+        // An id never needs percent-encoding. If it were accepted, one id could have several idempotency keys.
         if original_path(parts, state).await.contains('%') {
             return Err(malformed_id("id"));
         }
         match Path::<String>::from_request_parts(parts, state).await {
             Ok(Path(id)) => object_id("id", &id).map(Self),
-            // A path that is no UTF-8; anything else would be a route without an id, a bug of ours.
+            // The path is not UTF-8; anything else would be a route without an id, which is a defect.
             Err(rejection) if rejection.status().is_client_error() => Err(malformed_id("id")),
             Err(_) => Err(AppError::NoSuchRoute),
         }
     }
 }
 
-/// An id in a path or a body.
+/// Parses an id in a path or a body.
 pub(crate) fn object_id(field: &'static str, text: &str) -> Result<ObjectId, AppError> {
     ObjectId::parse_str(text).map_err(|_| malformed_id(field))
 }
@@ -153,7 +153,7 @@ fn malformed_id(field: &'static str) -> AppError {
     AppError::invalid(format!("Malformed {field}: it must be 24 hexadecimal digits"))
 }
 
-/// A text that must say something.
+/// A text that must not be empty.
 pub(crate) fn text(field: &'static str, text: String) -> Result<String, AppError> {
     if is_blank(&text) {
         return Err(AppError::invalid(format!("{field} must not be empty")));
@@ -161,7 +161,7 @@ pub(crate) fn text(field: &'static str, text: String) -> Result<String, AppError
     short(field, text)
 }
 
-/// A text that something is found by: it has no white space around it, and nothing in it is invisible.
+/// An identifier: a text without surrounding white space and without invisible characters.
 pub(crate) fn reference(field: &'static str, text: &str) -> Result<String, AppError> {
     short(field, identifier(field, text)?)
 }

@@ -1,4 +1,4 @@
-//! The command line.
+//! Command line flags.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use clap::{ArgAction, Parser, ValueEnum};
 use ledger::Token;
 use tracing_subscriber::filter::LevelFilter;
 
-/// The variable that holds the token. There is no flag for it: a flag would be seen in `ps`.
+/// The environment variable that holds the token. There is no flag for it, because `ps` shows flags.
 const TOKEN_VARIABLE: &str = "LEDGER_TOKEN";
 
 /// Retainers, payments and bank transfers on MongoDB transactions, over HTTP.
@@ -19,15 +19,15 @@ const TOKEN_VARIABLE: &str = "LEDGER_TOKEN";
     after_help = "The token that clients must send comes from --token-file or from LEDGER_TOKEN."
 )]
 pub(crate) struct Flags {
-    /// Where to listen.
+    /// Address to listen on.
     #[arg(long = "web.listen-address", value_name = "ADDRESS", default_value = "127.0.0.1:3000")]
     pub(crate) listen_address: SocketAddr,
 
-    /// The replica set, as mongodb://host:port/?replicaSet=name. Put a URI with a password into the variable.
+    /// URI of the replica set, as mongodb://host:port/?replicaSet=name. Put a URI with a password into the variable.
     #[arg(long = "mongodb.uri", value_name = "URI", env = "MONGODB_URI", hide_env_values = true)]
     pub(crate) uri: String,
 
-    /// The database.
+    /// Name of the database.
     #[arg(
         long = "mongodb.database",
         value_name = "NAME",
@@ -36,23 +36,23 @@ pub(crate) struct Flags {
     )]
     pub(crate) database: String,
 
-    /// A file with the token and nothing else.
+    /// File that contains the token and nothing else.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
 
-    /// How long one request may try to get its transaction through: 500ms, 10s.
+    /// Time limit of one request's transaction, including retries: 500ms, 10s.
     #[arg(long = "transaction.deadline", value_name = "TIME", default_value = "10s", value_parser = duration)]
     pub(crate) deadline: Duration,
 
-    /// Let transactions that will meet at one document take turns. Otherwise they conflict, and are tried again.
-    #[arg(long = "transaction.take-turns", value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
-    pub(crate) take_turns: bool,
+    /// Serialize transactions that write the same document. Otherwise they conflict and are retried.
+    #[arg(long = "transaction.serialize", value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
+    pub(crate) serialize_transactions: bool,
 
-    /// The least important messages to log.
+    /// Minimum log level.
     #[arg(long = "log.level", value_name = "LEVEL", value_enum, default_value_t = Level::Info)]
     pub(crate) level: Level,
 
-    /// How to log.
+    /// Log format.
     #[arg(long = "log.format", value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
     pub(crate) format: Format,
 }
@@ -85,7 +85,7 @@ pub(crate) enum Format {
 }
 
 impl Flags {
-    /// The token, from the file if one is named.
+    /// Reads the token, from the file if one is given.
     pub(crate) fn token(&self) -> anyhow::Result<Token> {
         if let Some(file) = &self.token_file {
             return token_of(file).with_context(|| format!("--token-file {}", file.display()));
@@ -93,7 +93,7 @@ impl Flags {
         match std::env::var(TOKEN_VARIABLE) {
             Ok(text) => Token::new(&text).context(TOKEN_VARIABLE),
             Err(std::env::VarError::NotPresent) => bail!(
-                "no token: set {TOKEN_VARIABLE}, or name a file with --token-file; clients send it as Authorization: Bearer <token>"
+                "no token: set {TOKEN_VARIABLE}, or pass a file with --token-file; clients send it as Authorization: Bearer <token>"
             ),
             Err(std::env::VarError::NotUnicode(_)) => bail!("{TOKEN_VARIABLE} is not UTF-8"),
         }
@@ -106,17 +106,18 @@ fn token_of(file: &Path) -> anyhow::Result<Token> {
     Ok(Token::new(&text)?)
 }
 
-/// A whole number with a unit.
+/// Parses a whole number with a unit.
 fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let number: u64 = digits.parse().map_err(|_| "a whole number with ms, s or m, such as 10s".to_owned())?;
+    let number: u64 =
+        digits.parse().map_err(|_| "use a whole number with ms, s or m, such as 10s".to_owned())?;
     let duration = match &text[digits.len()..] {
         "ms" => Duration::from_millis(number),
         "s" => Duration::from_secs(number),
         "m" => Duration::from_secs(number.saturating_mul(60)),
         _ => return Err("the unit must be ms, s or m, such as in 10s".to_owned()),
     };
-    // The server ends a transaction after 60 s anyway, and a client has left long before ten minutes.
+    // The server ends a transaction after 60 s anyway, and no client waits for ten minutes.
     if (Duration::from_millis(10)..=Duration::from_secs(600)).contains(&duration) {
         Ok(duration)
     } else {
@@ -129,7 +130,7 @@ fn database_name(text: &str) -> Result<String, String> {
     let own = matches!(text, "admin" | "local" | "config");
     match (legal, own) {
         (true, false) => Ok(text.to_owned()),
-        (true, true) => Err("admin, local and config belong to MongoDB itself".to_owned()),
+        (true, true) => Err("admin, local and config are reserved for MongoDB".to_owned()),
         (false, _) => Err("a database's name has 1 to 63 bytes, without / \\ . \" $ or spaces".to_owned()),
     }
 }
@@ -141,12 +142,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_flags_are_consistent() {
+    fn flags_are_consistent() {
         Flags::command().debug_assert();
     }
 
     #[test]
-    fn durations_have_a_unit_and_bounds() {
+    fn durations_need_unit_and_bounds() {
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(duration("10s"), Ok(Duration::from_secs(10)));
         assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
@@ -157,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn databases_of_mongodb_itself_are_refused() {
+    fn system_databases_are_rejected() {
         assert!(database_name("ledger").is_ok());
         for bad in ["", "admin", "a.b", "a b", &"x".repeat(64)] {
             assert!(database_name(bad).is_err(), "{bad}");

@@ -1,4 +1,4 @@
-//! Where a fuzzer comes in. No part of the interface: it changes with what is behind it.
+//! Entry points for the fuzzer. They are not part of the public API and change with the code behind them.
 
 use std::cell::OnceCell;
 
@@ -18,17 +18,20 @@ use crate::extract::{EntityId, MAX_BODY, Nothing, Posted};
 use crate::payments::NewPayment;
 use crate::retainers::{NewMovement, NewRetainer};
 
-/// A request, as text: the method and the path, headers, an empty line, the body.
+/// Sends a request, given as text: the method and the path, headers, an empty line, the body.
 ///
 /// # Panics
 ///
-/// If it is answered with anything but a refusal that is the client's to mend, or the word that it would be done.
+/// If the response is neither a client error nor a success.
 pub fn request(bytes: &[u8]) {
     thread_local!(static RUNTIME: OnceCell<Runtime> = const { OnceCell::new() });
     let Some(request) = read(bytes) else { return };
     RUNTIME.with(|runtime| {
         let runtime = runtime.get_or_init(|| {
-            tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime starts")
+            tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .build()
+                .expect("the runtime must start")
         });
         let answer = runtime.block_on(doorstep().oneshot(request));
         let status = answer.expect("a router is infallible").status();
@@ -36,7 +39,7 @@ pub fn request(bytes: &[u8]) {
     });
 }
 
-/// The routes, up to where the database would be asked.
+/// The routes, up to the point where the database would be used.
 fn doorstep() -> Router {
     Router::new()
         .route("/api/retainers", post(async |Posted { body, .. }: Posted<NewRetainer>| done(body.check())))
@@ -82,9 +85,9 @@ fn read(bytes: &[u8]) -> Option<Request<Body>> {
 mod tests {
     use super::*;
 
-    /// What no request gets through would fuzz nothing.
+    /// Without accepted requests the fuzz target would be ineffective.
     #[tokio::test]
-    async fn what_is_well_formed_comes_as_far_as_the_database() {
+    async fn well_formed_requests_reach_the_database() {
         for file in std::fs::read_dir(testkit::workspace().join("fuzz/seeds/ledger")).unwrap() {
             let path = file.unwrap().path();
             let request = read(&std::fs::read(&path).unwrap()).unwrap();
@@ -94,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn no_request_is_a_fault_of_ours() {
-        testkit::survives("ledger", &[], 4_000, request);
+    fn malformed_request_is_never_a_server_error() {
+        testkit::assert_no_panic("ledger", &[], 4_000, request);
     }
 }

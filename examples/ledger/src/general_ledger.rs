@@ -10,23 +10,23 @@ use txnscope::Transaction;
 
 use crate::Money;
 use crate::database::Collections;
-use crate::wire::{At, Id};
+use crate::dto::{At, Id};
 
-/// The currency of retainers and payments, which name none.
+/// The currency of retainers and payments, which have no currency of their own.
 pub(crate) const HOUSE_CURRENCY: &str = "USD";
 
-/// The accounts that the lines name.
+/// The accounts of the general ledger.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Account {
-    /// What came in from clients and customers.
+    /// Money received from clients and customers.
     Cash,
-    /// What was consumed of retainers.
+    /// Revenue from consumed retainers.
     Revenue,
-    /// What customers owed before they paid.
+    /// Outstanding payments of customers.
     Receivables,
-    /// What bank accounts were opened with.
+    /// Opening balances of bank accounts.
     OpeningBalances,
-    /// What is owed to a client in services.
+    /// Services owed to a client.
     Retainer(ObjectId),
     Bank(ObjectId),
 }
@@ -44,7 +44,7 @@ impl fmt::Display for Account {
     }
 }
 
-/// What a movement belongs to.
+/// The entity that a movement belongs to.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Entity {
     collection: Collection,
@@ -91,14 +91,14 @@ pub(crate) struct Entry<'a> {
     pub(crate) at: At,
 }
 
-/// One line as it is stored. One of `debit` and `credit` is zero.
+/// One stored line. Either `debit` or `credit` is zero.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Line {
     #[serde(rename = "_id")]
     id: Id,
     movement_id: Id,
-    /// The transfer that moved the money, there and back.
+    /// The transfer that moved the money, in both directions.
     #[serde(skip_serializing_if = "Option::is_none")]
     transfer_id: Option<Id>,
     account: String,
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn debits_are_credits() {
+    fn debits_equal_credits() {
         let id = ObjectId::new();
         let entry = Entry {
             movement: ObjectId::new(),

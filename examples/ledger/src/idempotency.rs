@@ -1,7 +1,7 @@
-//! `Idempotency-Key`: a repeat of a request gets the first result and has no second effect.
+//! `Idempotency-Key`: a retried request receives the first response and has no second effect.
 //!
-//! The result is recorded in the transaction that has the effect, so that there is never one without the other.
-//! Two requests with one key at the same time conflict on the record: the later one starts over and finds it.
+//! The response is recorded in the transaction that has the effect, so neither exists without the other. Two
+//! concurrent requests with one key conflict on the record: the later one retries and finds it.
 
 use axum::http::{HeaderMap, StatusCode};
 use mongodb::bson::doc;
@@ -11,28 +11,28 @@ use txnscope::Transaction;
 use txnscope::transaction::TransactionBuilder;
 
 use crate::database::Collections;
+use crate::dto::At;
 use crate::error::AppError;
 use crate::operations::Rejection;
-use crate::reply::Reply;
+use crate::response::Reply;
 use crate::stored::{raw, read as read_stored};
-use crate::transaction::{Abort, Denial, Work, document};
-use crate::wire::At;
+use crate::transaction::{Abort, Work, WorkError, document};
 
-/// The longest key.
+/// The maximum length of a key.
 const MAX_KEY: usize = 255;
 
-/// A key, bound to what it was sent with.
+/// A key, bound to its request.
 #[derive(Debug, Clone)]
 pub(crate) struct Key {
-    /// Method, path and key: the same key may be used on another route. The path is that of the route with what stands in
-    /// it: one path can be sent in many ways, percent-encoded or not.
+    /// Method, path and key: the same key may be used on another route. The path is the matched route with its
+    /// parameters, so that all encodings of a path share one key.
     id: String,
-    /// Of the body's bytes.
+    /// A fingerprint of the body.
     fingerprint: String,
 }
 
 impl Key {
-    /// The key of a request, if it brings one.
+    /// The key of a request, if it has one.
     pub(crate) fn of(
         method: &str,
         path: &str,
@@ -47,7 +47,7 @@ impl Key {
         let visible = value.as_bytes().iter().all(u8::is_ascii_graphic);
         match value.to_str() {
             Ok(key) if visible && !key.is_empty() && key.len() <= MAX_KEY => Ok(Some(Self {
-                // An id is the same id in capitals.
+                // An id is case insensitive.
                 id: format!("{method} {} {key}", path.to_ascii_lowercase()),
                 fingerprint: fingerprint(body),
             })),
@@ -62,7 +62,7 @@ fn fingerprint(body: &[u8]) -> String {
     Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What was answered under a key. It expires with the collection's index on `createdAt`.
+/// The response recorded under a key. It expires through the collection's index on `createdAt`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Record {
@@ -94,7 +94,7 @@ impl Record {
         }
         Ok(Reply {
             status: StatusCode::from_u16(self.status)
-                .map_err(|_| Denial::inconsistent("a record without a status"))?,
+                .map_err(|_| WorkError::inconsistent("an idempotency record lacks its status"))?,
             body: self.body,
             rejected: self.rejected.as_deref().map(Rejection::reason_named),
             replayed: true,
@@ -102,18 +102,18 @@ impl Record {
     }
 }
 
-/// Work that is done once for each key.
-pub(crate) struct Once<W> {
+/// Work that takes effect once for each key.
+pub(crate) struct Idempotent<W> {
     pub(crate) data: Collections,
     pub(crate) key: Key,
     pub(crate) work: W,
 }
 
-impl<W: Work<Output = Reply>> Work for Once<W> {
+impl<W: Work<Output = Reply>> Work for Idempotent<W> {
     type Output = Reply;
 
-    fn meets_others_at<'a>(&self, run: TransactionBuilder<'a>) -> TransactionBuilder<'a> {
-        self.work.meets_others_at(run).serialize_on(document("idempotencyKeys", &self.key.id))
+    fn lock_keys<'a>(&self, run: TransactionBuilder<'a>) -> TransactionBuilder<'a> {
+        self.work.lock_keys(run).serialize_on(document("idempotencyKeys", &self.key.id))
     }
 
     async fn attempt(&self, tx: &mut Transaction) -> Result<Reply, Abort> {
@@ -122,8 +122,8 @@ impl<W: Work<Output = Reply>> Work for Once<W> {
             return read_stored::<Record>("idempotencyKeys", &record)?.replay(&self.key);
         }
         let reply = match self.work.attempt(&mut *tx).await {
-            // Rules are checked before the first write: the record is all that this transaction changes.
-            Err(Abort::Application(Denial::Rejected(rejection))) => rejection.into(),
+            // Rules are checked before the first write, so the record is the only change of this transaction.
+            Err(Abort::Application(WorkError::Rejected(rejection))) => rejection.into(),
             other => other?,
         };
         records.insert_one(Record::of(&self.key, &reply)).session(tx).await?;
@@ -146,19 +146,19 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_bound_to_route_and_body() {
+    fn key_is_bound_to_route_and_body() {
         let key = key(&[b"a-1"]).unwrap().unwrap();
         assert_eq!(key.id, "POST /api/payments/65ab/complete a-1");
         assert_eq!(key.fingerprint, "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a");
     }
 
     #[test]
-    fn a_request_may_come_without() {
+    fn request_without_key_is_accepted() {
         assert!(key(&[]).unwrap().is_none());
     }
 
     #[test]
-    fn what_is_no_key_is_refused() {
+    fn malformed_key_is_rejected() {
         assert!(key(&[&[b'k'; 255]]).is_ok());
         for values in [&[&b""[..]][..], &[b"a b"], &[b"\xc3\xa4"], &[&[b'k'; 256]], &[b"a", b"b"]] {
             assert!(matches!(key(values), Err(AppError::Invalid(_))), "{values:?}");

@@ -1,24 +1,24 @@
-//! Identifiers that clients choose, such as the number of an invoice: what is taken, and when two of them are the same.
+//! Identifiers that clients choose, such as the number of an invoice: their validation and equality.
 //!
-//! Two texts that a person reads as one number are one: `INV-1`, ` INV-1`, `inv-1` and `INV‑1` with another hyphen are
-//! the same invoice. What cannot be seen is refused, because nobody can tell afterwards what it was meant to be.
+//! Texts that a person reads as the same number are equal: `INV-1`, ` INV-1`, `inv-1` and `INV‑1` with another hyphen
+//! are the same invoice. Invisible characters are rejected, because their intention cannot be determined afterwards.
 
 use unicode_normalization::UnicodeNormalization;
 
 use crate::error::AppError;
 
-/// The first digit of each decimal script that people number invoices in. Nine more follow each.
+/// The first digit of each decimal script used for invoice numbers. Nine more follow each.
 const ZEROS: &str = "\u{660}\u{6f0}\u{7c0}\u{966}\u{9e6}\u{a66}\u{ae6}\u{b66}\u{be6}\u{c66}\u{ce6}\u{d66}\u{e50}\u{ed0}\u{f20}\u{1040}\u{17e0}\u{1810}";
 
-/// Small letters of other scripts that look like a Latin one, themselves or as capitals, and which one.
+/// Lowercase letters of other scripts that look like a Latin letter, themselves or as capitals, with that letter.
 const LOOK_ALIKES: (&str, &str) =
     ("авеѕіјкмнорстухһԁԛԝӏαβεζηικμνορτυχ", "abesijkmhopctyxhdqwlabezhikmnoptyx");
 
-/// Takes an identifier, without the white space around it.
+/// Validates an identifier and trims its white space.
 ///
 /// # Errors
 ///
-/// If nothing is left of it, or if something in it cannot be seen.
+/// If the identifier is empty or contains an invisible character.
 pub(crate) fn identifier(field: &'static str, text: &str) -> Result<String, AppError> {
     let text = text.trim();
     if let Some(hidden) = text.chars().find(|c| is_invisible(*c)) {
@@ -33,31 +33,31 @@ pub(crate) fn identifier(field: &'static str, text: &str) -> Result<String, AppE
     Ok(text.to_owned())
 }
 
-/// The normal form of an identifier: two identifiers are the same if their normal forms are.
+/// The normal form of an identifier: two identifiers are equal if their normal forms are.
 ///
-/// Capitals are small letters, compatible forms (full-width, superscript, ligatures, composed or not) are the plain
-/// ones, every dash is `-`, any white space is one space, digits are ASCII's, and letters of Greek and Cyrillic that look
-/// like a Latin one are that one. What cannot be seen is left out, for data from before it was refused.
+/// Capitals become lowercase, compatibility forms (full-width, superscript, ligatures, composed or decomposed) become
+/// plain, every dash becomes `-`, white space becomes one space, digits become ASCII, and Greek and Cyrillic
+/// look-alikes become Latin. Invisible characters in stored data from older releases are removed.
 pub(crate) fn normal_form(text: &str) -> String {
-    // What one pass makes, a second one may find a plainer form of.
+    // The result of one pass may have a plainer form, so passes are repeated.
     fold(&fold(text))
 }
 
 fn fold(text: &str) -> String {
     let visible = text.nfkc().filter(|c| !is_invisible(*c) || c.is_whitespace());
-    // Small letters first: the capital ẞ has no other capital form, and its small one has, SS.
+    // Lowercase first: the capital ẞ has no other capital form, and the lowercase ß has one, SS.
     let small =
         visible.flat_map(char::to_lowercase).flat_map(char::to_uppercase).flat_map(char::to_lowercase);
     let plain: String = small.map(plain).collect();
     plain.nfkc().collect::<String>().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Whether a text has anything to be seen.
+/// Whether a text has visible characters.
 pub(crate) fn is_blank(text: &str) -> bool {
     text.chars().all(|c| c.is_whitespace() || is_invisible(c))
 }
 
-/// A letter, digit or mark in its plainest form.
+/// The plainest form of a letter, digit or mark.
 fn plain(c: char) -> char {
     if c.is_ascii() {
         return c;
@@ -102,8 +102,8 @@ const fn is_dash(c: char) -> bool {
     )
 }
 
-/// Controls, formats (bidirectional marks, joiners, the soft hyphen, tags), fillers, variation selectors, surrogates'
-/// substitute, and what has no meaning outside of one font.
+/// Control and format characters (bidirectional marks, joiners, the soft hyphen, tags), fillers, variation selectors,
+/// the replacement character, and private use characters.
 const fn is_invisible(c: char) -> bool {
     matches!(
         c,
@@ -121,14 +121,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn white_space_around_an_identifier_is_dropped() {
+    fn surrounding_white_space_is_trimmed() {
         for text in ["INV-1", " INV-1", "INV-1 ", "\tINV-1\r\n", "\u{a0}INV-1\u{3000}"] {
             assert_eq!(identifier("invoiceId", text).unwrap(), "INV-1", "{text:?}");
         }
     }
 
     #[test]
-    fn what_cannot_be_seen_is_refused_by_its_code() {
+    fn invisible_characters_are_rejected_with_code_point() {
         for hidden in "\0\t\n\u{7f}\u{85}\u{ad}\u{34f}\u{61c}\u{180e}\u{200b}\u{200d}\u{200e}\u{200f}\u{202e}\u{2028}\u{2060}\u{2066}\u{2800}\u{3164}\u{fe0f}\u{feff}\u{fffd}\u{e0020}".chars() {
             let error = identifier("invoiceId", &format!("INV{hidden}-1")).unwrap_err().to_string();
             let code = format!("U+{:04X}", u32::from(hidden));
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_reads_the_same_has_one_normal_form() {
+    fn look_alikes_share_one_normal_form() {
         for (form, same) in [
             (
                 "inv-1",
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_reads_otherwise_stays_apart() {
+    fn different_identifiers_have_different_normal_forms() {
         let texts = [
             "INV-1",
             "INV-11",
@@ -201,9 +201,9 @@ mod tests {
     }
 
     #[test]
-    fn a_normal_form_is_its_own() {
+    fn normal_form_is_idempotent() {
         assert_eq!(LOOK_ALIKES.0.chars().count(), LOOK_ALIKES.1.chars().count());
-        // Where letters have cases, widths and other forms.
+        // Characters of scripts with cases, widths and other forms.
         let blocks = [
             0..0x3400,
             0xa640..0xac00,

@@ -1,4 +1,4 @@
-//! An invoice is paid by one completed payment, however its number is written.
+//! Ensures that an invoice is paid by one completed payment, in every spelling of its number.
 
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::error::Error;
@@ -9,18 +9,18 @@ use tracing::{info, warn};
 use crate::identifier::normal_form;
 use crate::payments::Payment;
 
-/// The field of a completed payment that has the normal form of its invoice's number.
+/// The field of a completed payment that holds the normal form of its invoice number.
 pub(crate) const INVOICE_KEY: &str = "invoiceKey";
 
-/// How many payments get their key in one command.
+/// How many payments receive their key in one command.
 const BATCH: usize = 500;
 
-/// The payment that has paid this invoice. An older release may have written the number as it is and no key.
+/// The filter for the payment of an invoice. An older release may have stored the number verbatim and no key.
 pub(crate) fn paid(invoice: &str) -> Document {
     doc! { "status": "completed", "$or": [{ INVOICE_KEY: normal_form(invoice) }, { "invoiceId": invoice }] }
 }
 
-/// The unique indexes: of the number as it is, which every release has kept, and of its normal form.
+/// The unique indexes: on the stored number, as in every release, and on its normal form.
 pub(crate) fn indexes() -> [IndexModel; 2] {
     ["invoiceId", INVOICE_KEY].map(|field| {
         let options = IndexOptions::builder()
@@ -31,8 +31,8 @@ pub(crate) fn indexes() -> [IndexModel; 2] {
     })
 }
 
-/// Gives the completed payments of older releases the key of their invoice. Of two that have paid one invoice, the later
-/// one gets none: the check `payment_completed_twice` finds both, and a third is refused.
+/// Sets the invoice key of completed payments of older releases. If two of them have paid one invoice, the later one
+/// receives none: the check `payment_completed_twice` finds both, and a third is rejected.
 pub(crate) async fn give_keys(payments: &Collection<Payment>) -> Result<(), Error> {
     let keyless = doc! {
         "status": "completed", "invoiceId": { "$type": "string" }, INVOICE_KEY: { "$exists": false },
@@ -53,12 +53,12 @@ pub(crate) async fn give_keys(payments: &Collection<Payment>) -> Result<(), Erro
         }
     }
     if given > 0 {
-        info!(payments = given, "completed payments of an older release have the keys of their invoices now");
+        info!(payments = given, "completed payments of an older release now have invoice keys");
     }
     Ok(())
 }
 
-/// How many of them got their key.
+/// The number of payments that received their key.
 async fn give(payments: &Collection<Document>, batch: Vec<Document>) -> Result<usize, Error> {
     const DUPLICATE_KEY: i32 = 11000;
     let change = |payment: &Document| {
@@ -77,14 +77,12 @@ async fn give(payments: &Collection<Document>, batch: Vec<Document>) -> Result<u
         let Some(payment) = payment.filter(|_| error.get_i32("code").is_ok_and(|code| code == DUPLICATE_KEY))
         else {
             let message = error.get_str("errmsg").unwrap_or("no message");
-            return Err(Error::custom(format!(
-                "a payment cannot be given the key of its invoice: {message}"
-            )));
+            return Err(Error::custom(format!("cannot set the invoice key of a payment: {message}")));
         };
         warn!(
             payment = payment.get("_id").map(Bson::to_string),
             invoice = payment.get_str("invoiceId").ok().map(|invoice| invoice.escape_debug().to_string()),
-            "this payment and another one have both paid one invoice; `txnscope audit` shows them as payment_completed_twice"
+            "two payments have paid one invoice; `txnscope audit` shows them as payment_completed_twice"
         );
     }
     Ok(batch.len() - errors.len())

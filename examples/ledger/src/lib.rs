@@ -1,8 +1,8 @@
-//! The reference backend: retainers, payments and bank transfers on real MongoDB transactions, seen through
+//! The reference backend: retainers, payments and bank transfers on real MongoDB transactions, instrumented with
 //! txnscope's layer.
 //!
 //! Each movement of money is one transaction: the balance, the two lines of the general ledger and, if the client
-//! sent an `Idempotency-Key`, the record of the answer are written together or not at all.
+//! sent an `Idempotency-Key`, the record of the response are written together or not at all.
 //!
 //! ```no_run
 //! # async fn run() -> anyhow::Result<()> {
@@ -25,35 +25,35 @@ mod bank_accounts;
 mod bank_transfers;
 mod connections;
 mod database;
+mod db_error;
+mod dto;
 mod error;
 mod extract;
-mod fault;
+#[cfg(feature = "mutants")]
+mod fault_injection;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
 mod general_ledger;
+mod health;
 mod idempotency;
 mod identifier;
 mod invoices;
 mod money;
-#[cfg(feature = "mutants")]
-mod mutants;
 pub mod operations;
 mod payments;
-mod probes;
-mod reply;
+mod response;
 mod retainers;
 mod server;
 mod state;
 mod stored;
 mod transaction;
-mod wire;
 
 pub use crate::app::app;
 pub use crate::auth::{Token, TokenError};
 pub use crate::database::{OpenError, UriError, connect};
-pub use crate::money::{Money, MoneyError};
 #[cfg(feature = "mutants")]
-pub use crate::mutants::Mutant;
+pub use crate::fault_injection::Mutant;
+pub use crate::money::{Money, MoneyError};
 pub use crate::server::{ServeError, Server, serve};
 pub use crate::state::{Ledger, Settings};

@@ -1,4 +1,4 @@
-//! The binary `ledger`: flags, logs, signals. Everything else is the library.
+//! The binary `ledger`: flags, logging and signals. Everything else is in the library.
 
 mod flags;
 
@@ -18,7 +18,7 @@ use txnscope::{ErrorChain, Metrics};
 
 use crate::flags::{Flags, Format};
 
-/// What the command line or the environment got wrong.
+/// The exit status of invalid flags or variables.
 const MISUSE: u8 = 2;
 
 fn main() -> ExitCode {
@@ -29,7 +29,7 @@ fn main() -> ExitCode {
             let mut settings = Settings::new(token);
             settings.database.clone_from(&flags.database);
             settings.deadline = flags.deadline;
-            settings.take_turns = flags.take_turns;
+            settings.serialize_transactions = flags.serialize_transactions;
             settings
         }
         Err(error) => return fail(&error, MISUSE),
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(flags: &Flags, client: mongodb::Client, settings: Settings) -> anyhow::Result<()> {
-    // Before the database is opened: whoever stops the process while it waits for one is heard.
+    // Installed before the database is opened, so that a signal during a slow connection stops the process.
     let mut stop = Stop::listen()?;
     let metrics = Metrics::install()?;
     let ledger = tokio::select! {
@@ -93,8 +93,8 @@ impl Stop {
     }
 }
 
-/// Logs go to the standard error. The handlers' spans are of level `error`, so that an event of any level carries
-/// their fields.
+/// Logs to standard error. The handlers' spans have the level `error`, so that events of every level have their
+/// fields.
 fn start_logging(flags: &Flags) {
     let filter = LevelFilter::from(flags.level);
     let text = fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
@@ -104,7 +104,7 @@ fn start_logging(flags: &Flags) {
     }
 }
 
-/// Says why, on one line, with what is behind it.
+/// Prints an error with its causes on one line.
 fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
     tracing::error!("{}", ErrorChain::new(&**error));
     ExitCode::from(code)

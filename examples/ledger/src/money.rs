@@ -22,32 +22,32 @@ use crate::error::AppError;
 pub struct Money(i64);
 
 impl Money {
-    /// Nothing.
+    /// Zero.
     pub const ZERO: Self = Self(0);
 
-    /// The largest amount and the largest balance: fifteen digits, which even a reader that puts JSON numbers
-    /// into a double gets back exactly.
+    /// The maximum of amounts and balances: fifteen digits, which a reader that parses JSON numbers as doubles
+    /// restores exactly.
     pub const MAX: Self = Self(999_999_999_999_999);
 
-    /// That many hundredths.
+    /// An amount in hundredths.
     #[must_use]
     pub const fn from_cents(cents: i64) -> Self {
         Self(cents)
     }
 
-    /// How many hundredths.
+    /// The number of hundredths.
     #[must_use]
     pub const fn cents(self) -> i64 {
         self.0
     }
 
-    /// The largest balance that this can still be added to.
+    /// The largest balance to which this amount can be added.
     #[must_use]
     pub const fn largest_balance_before(self) -> Self {
         Self(Self::MAX.0 - self.0)
     }
 
-    /// Reads the text of a JSON value, exactly.
+    /// Parses the text of a JSON value exactly.
     ///
     /// # Errors
     ///
@@ -66,7 +66,7 @@ impl Money {
         if decimals.len() > 2 {
             return Err(MoneyError::TooPrecise);
         }
-        // Thirteen digits of units and two decimals are what MAX has, so that nothing below can overflow.
+        // MAX has thirteen integer digits and two decimals, so nothing below can overflow.
         if units.len() > 13 {
             return Err(MoneyError::TooLarge);
         }
@@ -98,24 +98,24 @@ impl Serialize for Money {
 }
 
 impl<'de> Deserialize<'de> for Money {
-    /// Reads what MongoDB holds: an int64 as the ledger writes it, or the same whole number of another type, which an
-    /// import or a correction by hand leaves. Requests bring a literal instead.
+    /// Deserializes the value in MongoDB: an int64, as the ledger writes it, or the same whole number of another
+    /// type, as an import or a manual correction may leave it. Requests are parsed from literals instead.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = Bson::deserialize(deserializer)?;
         whole_cents(&value).map(Self).ok_or_else(|| match value {
             Bson::Double(number) => {
-                D::Error::custom(format!("the double {number} is no whole number of cents"))
+                D::Error::custom(format!("the double {number} is not a whole number of cents"))
             }
             Bson::Decimal128(number) => {
-                D::Error::custom(format!("the decimal {number} is no whole number of cents"))
+                D::Error::custom(format!("the decimal {number} is not a whole number of cents"))
             }
-            Bson::String(_) => D::Error::custom("a string is no whole number of cents"),
-            other => D::Error::custom(format!("{:?} is no whole number of cents", other.element_type())),
+            Bson::String(_) => D::Error::custom("a string is not a whole number of cents"),
+            other => D::Error::custom(format!("{:?} is not a whole number of cents", other.element_type())),
         })
     }
 }
 
-/// A whole number, of whichever type it is. Up to 2⁵³ each one is a double, and none beyond is taken for one.
+/// A whole number of any numeric type. Up to 2⁵³ every whole number is a double, and none beyond is accepted.
 fn whole_cents(value: &Bson) -> Option<i64> {
     const EXACT: f64 = 9_007_199_254_740_992.0;
     match value {
@@ -133,11 +133,11 @@ fn whole_cents(value: &Bson) -> Option<i64> {
     }
 }
 
-/// Why a text is no amount.
+/// The error of an invalid amount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MoneyError {
-    /// A string, a null, an object and so on.
+    /// Not a number: a string, null, an object or similar.
     #[error("must be a plain JSON number such as 200 or 12.34, without quotes")]
     NotANumber,
     /// `1e2`
@@ -154,13 +154,13 @@ pub enum MoneyError {
     TooLarge,
 }
 
-/// The text of a JSON value where an amount is expected, as the client wrote it.
+/// The text of a JSON value for an amount, as the client wrote it.
 #[derive(Debug, serde::Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Literal(Box<RawValue>);
 
 impl Literal {
-    /// An amount that moves: more than nothing.
+    /// An amount that is moved, which must be positive.
     pub(crate) fn positive(&self, field: &str) -> Result<Money, AppError> {
         match self.not_negative(field) {
             Ok(Money::ZERO) => Err(AppError::invalid(format!("{field} must be more than 0"))),
@@ -168,7 +168,7 @@ impl Literal {
         }
     }
 
-    /// An amount to begin with, which may be nothing.
+    /// An opening amount, which may be zero.
     pub(crate) fn not_negative(&self, field: &str) -> Result<Money, AppError> {
         Money::parse(self.0.get()).map_err(|error| AppError::invalid(format!("{field} {error}")))
     }
@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_read_to_the_cent() {
+    fn amounts_are_parsed_to_the_cent() {
         for (literal, cents) in [
             ("0", 0),
             ("0.0", 0),
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_amount_is_refused_with_the_reason() {
+    fn invalid_amount_is_rejected_with_reason() {
         use MoneyError::*;
         for (literal, error) in [
             ("1.005", TooPrecise),
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_number_of_any_type_is_read_and_nothing_else() {
+    fn only_whole_numbers_are_deserialized() {
         let decimal = |text: &str| Bson::Decimal128(text.parse().unwrap());
         for (value, cents) in [
             (Bson::Int32(100), Some(100)),
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn amounts_are_printed_as_short_as_they_are() {
+    fn amounts_are_formatted_without_trailing_zeros() {
         for (cents, text) in [
             (0, "0"),
             (1, "0.01"),
@@ -290,22 +290,22 @@ mod tests {
     }
 
     #[test]
-    fn every_amount_survives_the_way_out_and_back() {
+    fn amounts_roundtrip_through_json_and_bson() {
         let mut state: u64 = 1;
         for _ in 0..10_000 {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            // Of every size: the number of digits varies too.
+            // All magnitudes: the number of digits varies too.
             let cents = i64::try_from(state >> 14).unwrap() % 10_i64.pow(u32::try_from(state >> 60).unwrap());
             let text = Money(cents).to_string();
             assert_eq!(Money::parse(&text), Ok(Money(cents)), "{text}");
-            // A client that reads doubles gets the same amount.
+            // A client that parses doubles receives the same amount.
             let double: f64 = text.parse().unwrap();
             assert_eq!(Money::parse(&double.to_string()), Ok(Money(cents)), "{text}");
         }
     }
 
     #[test]
-    fn the_literal_is_what_the_client_wrote() {
+    fn literal_keeps_client_spelling() {
         #[derive(serde::Deserialize)]
         struct Body {
             amount: Literal,

@@ -1,34 +1,34 @@
-//! The operations that move money, and every way in which each can end other than well.
+//! The operations that move money, with all reasons for which each can fail or be rejected.
 //!
 //! They are declared to the layer, so that their series are exported as zero from the start.
 
 use axum::http::StatusCode;
 use txnscope::{Operation, Reason};
 
-/// A retainer or an account holds less than what should leave it.
+/// The balance of a retainer or an account is too low.
 pub const INSUFFICIENT_BALANCE: Reason = Reason::declare("insufficient_balance");
 /// A balance would exceed [`Money::MAX`](crate::Money::MAX).
 pub const BALANCE_LIMIT: Reason = Reason::declare("balance_limit");
-/// A retainer has as many movements as one document takes.
+/// A retainer has the maximum number of movements of one document.
 pub const RETAINER_FULL: Reason = Reason::declare("retainer_full");
-/// The payment was completed before.
+/// The payment has already been completed.
 pub const PAYMENT_ALREADY_COMPLETED: Reason = Reason::declare("payment_already_completed");
 /// The payment failed or was cancelled.
 pub const PAYMENT_NOT_COMPLETABLE: Reason = Reason::declare("payment_not_completable");
 /// Another payment of the same invoice is completed.
 pub const INVOICE_ALREADY_PAID: Reason = Reason::declare("invoice_already_paid");
-/// The transfer was cancelled before.
+/// The transfer has already been cancelled.
 pub const TRANSFER_ALREADY_CANCELLED: Reason = Reason::declare("transfer_already_cancelled");
 /// A transfer from an account to itself.
 pub const SAME_ACCOUNT: Reason = Reason::declare("same_account");
 /// A transfer between accounts of different currencies.
 pub const CURRENCY_MISMATCH: Reason = Reason::declare("currency_mismatch");
-/// No document of that id.
+/// No document has that id.
 pub const NOT_FOUND: Reason = Reason::declare("not_found");
-/// The `Idempotency-Key` came with another body before.
+/// The `Idempotency-Key` was used with another body before.
 pub const IDEMPOTENCY_KEY_REUSED: Reason = Reason::declare("idempotency_key_reused");
 
-/// What the server can do to any transaction.
+/// The reasons for which the server can fail any transaction.
 const FAULTS: &[Reason] = &[
     Reason::WRITE_CONFLICT,
     Reason::NO_SUCH_TRANSACTION,
@@ -64,7 +64,7 @@ macro_rules! operations {
                 .failure_reasons(FAULTS);
         )*
 
-        /// All of them.
+        /// All operations.
         pub const OPERATIONS: &[Operation] = &[$($name),*];
     };
 }
@@ -76,7 +76,7 @@ operations! {
     CONSUME_RETAINER = "POST /api/retainers/{id}/consume" rejects [NOT_FOUND, INSUFFICIENT_BALANCE, RETAINER_FULL];
     /// Puts money into a retainer.
     REPLENISH_RETAINER = "POST /api/retainers/{id}/replenish" rejects [NOT_FOUND, BALANCE_LIMIT, RETAINER_FULL];
-    /// Takes down a payment.
+    /// Records a payment.
     CREATE_PAYMENT = "POST /api/payments" rejects [INVOICE_ALREADY_PAID];
     /// Completes a payment.
     COMPLETE_PAYMENT = "POST /api/payments/{id}/complete"
@@ -86,12 +86,12 @@ operations! {
     /// Moves money from one account to another.
     CREATE_BANK_TRANSFER = "POST /api/bank-transfers"
         rejects [NOT_FOUND, SAME_ACCOUNT, CURRENCY_MISMATCH, INSUFFICIENT_BALANCE, BALANCE_LIMIT];
-    /// Moves it back.
+    /// Refunds a transfer.
     CANCEL_BANK_TRANSFER = "POST /api/bank-transfers/{id}/cancel"
         rejects [NOT_FOUND, TRANSFER_ALREADY_CANCELLED, INSUFFICIENT_BALANCE, BALANCE_LIMIT];
 }
 
-/// A business rule that says no: what the client reads and what the books count.
+/// A business rule that rejects a request: the message for the client and the reason for the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rejection {
     pub(crate) status: StatusCode,
@@ -105,7 +105,7 @@ macro_rules! rejections {
             $(pub(crate) const $name: Self =
                 Self { status: StatusCode::$status, reason: $reason, message: $message };)*
 
-            /// All of them, to find the reason again of a rejection that was recorded under a key.
+            /// All rejections, to find the reason of a rejection that was recorded under a key.
             const ALL: &[Self] = &[$(Self::$name),*];
         }
     };
@@ -133,7 +133,7 @@ rejections! {
 }
 
 impl Rejection {
-    /// The reason of that name.
+    /// The reason with that name.
     pub(crate) fn reason_named(name: &str) -> Reason {
         Self::ALL
             .iter()
@@ -149,12 +149,12 @@ mod tests {
     use crate::Money;
 
     #[test]
-    fn the_balance_limit_is_the_one_that_is_told() {
+    fn balance_limit_reason_states_the_limit() {
         assert!(Rejection::BALANCE_LIMIT.message.ends_with(&Money::MAX.to_string()));
     }
 
     #[test]
-    fn a_recorded_reason_is_found_again() {
+    fn recorded_reason_is_found_by_name() {
         for rejection in Rejection::ALL {
             assert_eq!(Rejection::reason_named(rejection.reason.as_str()), rejection.reason);
         }

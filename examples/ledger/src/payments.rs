@@ -1,4 +1,4 @@
-//! Payments: money that customers owe until they are completed.
+//! Payments, which customers owe until they are completed.
 
 use axum::extract::State;
 use mongodb::bson::oid::ObjectId;
@@ -13,6 +13,7 @@ use txnscope::{Transaction, scope};
 
 use crate::Money;
 use crate::database::Collections;
+use crate::dto::{At, Id, stored};
 use crate::error::AppError;
 use crate::extract::{EntityId, Nothing, Posted, reference};
 use crate::general_ledger::{Account, Entity, Entry, HOUSE_CURRENCY};
@@ -20,11 +21,10 @@ use crate::identifier::normal_form;
 use crate::invoices::{self, INVOICE_KEY};
 use crate::money::Literal;
 use crate::operations::Rejection;
-use crate::reply::Reply;
+use crate::response::Reply;
 use crate::state::Ledger;
 use crate::stored::{raw, read as read_stored};
 use crate::transaction::{Abort, Work, document};
-use crate::wire::{At, Id, stored};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -55,7 +55,7 @@ enum Status {
 }
 
 impl Payment {
-    /// Money moves when a payment is completed, whether that is at once or later.
+    /// Money moves when a payment is completed, immediately or later.
     async fn post(&self, data: &Collections, tx: &mut Transaction) -> Result<(), Abort> {
         let entry = Entry {
             // One payment is one movement.
@@ -71,7 +71,7 @@ impl Payment {
         Ok(entry.post(data, tx).await?)
     }
 
-    /// An invoice is paid once. The unique indexes hold that too, but they would abort the transaction.
+    /// An invoice is paid once. The unique indexes enforce this too, but they would abort the transaction.
     async fn check_invoice(&self, data: &Collections, tx: &mut Transaction) -> Result<(), Abort> {
         let Some(invoice) = &self.invoice_id else { return Ok(()) };
         match raw(&data.payments).find_one(invoices::paid(invoice)).session(tx).await? {
@@ -80,7 +80,7 @@ impl Payment {
         }
     }
 
-    /// As it is stored: a completed payment has the key of its invoice, of which there is one.
+    /// The stored form: a completed payment has the unique key of its invoice.
     fn document(&self) -> Result<Document, Error> {
         let mut document = stored(self)?;
         if let Some(invoice) = self.invoice_id.as_ref().filter(|_| self.status == Status::Completed) {
@@ -193,7 +193,7 @@ struct Complete {
 impl Work for Complete {
     type Output = Reply;
 
-    fn meets_others_at<'a>(&self, run: TransactionBuilder<'a>) -> TransactionBuilder<'a> {
+    fn lock_keys<'a>(&self, run: TransactionBuilder<'a>) -> TransactionBuilder<'a> {
         run.serialize_on(document("payments", self.id))
     }
 
@@ -209,7 +209,7 @@ impl Work for Complete {
             Status::Failed => return Err(Rejection::PAYMENT_FAILED.into()),
             Status::Cancelled => return Err(Rejection::PAYMENT_CANCELLED.into()),
         }
-        // Of two that read `pending`, the second one's update conflicts, and its next try reads `completed`.
+        // If two requests read `pending`, the second update conflicts, and its retry reads `completed`.
         let guard = doc! { "_id": id, "status": { "$in": ["pending", "processing"] } };
         let mut set = doc! { "status": "completed", "completedAt": at.0 };
         if let Some(invoice) = &payment.invoice_id {

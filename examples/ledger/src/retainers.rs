@@ -1,4 +1,4 @@
-//! Retainers: money that a client pays ahead and that services consume.
+//! Retainers: money that a client pays in advance and that services consume.
 
 use axum::extract::State;
 use mongodb::bson::oid::ObjectId;
@@ -12,19 +12,19 @@ use txnscope::{Transaction, scope};
 
 use crate::Money;
 use crate::database::Collections;
+use crate::dto::{At, Id, stored};
 use crate::error::AppError;
 use crate::extract::{EntityId, Posted, reference, short};
 use crate::general_ledger::{Account, Entity, Entry, HOUSE_CURRENCY};
 use crate::money::Literal;
 use crate::operations::Rejection;
-use crate::reply::Reply;
+use crate::response::Reply;
 use crate::state::Ledger;
 use crate::stored::{raw, read as read_stored};
 use crate::transaction::{Abort, Work, document};
-use crate::wire::{At, Id, stored};
 
-/// How many deposits, and how many consumptions, one document takes: with the longest descriptions they stay
-/// well below the 16 MB that MongoDB allows.
+/// The maximum number of deposits, and of consumptions, of one document: with the longest descriptions they stay well
+/// below MongoDB's limit of 16 MB.
 const MAX_MOVEMENTS: usize = 5000;
 
 /// `currentBalance` is the sum of the deposits less the sum of the consumptions.
@@ -56,7 +56,7 @@ impl Movement {
         Self { movement_id: Id(ObjectId::new()), amount, description, at: At::now() }
     }
 
-    /// Its two lines of the general ledger.
+    /// The two lines of a movement in the general ledger.
     async fn post(
         &self,
         retainer: ObjectId,
@@ -78,8 +78,8 @@ impl Movement {
     }
 }
 
-/// What a client is answered who has moved money: the retainer as it is now, with that one movement and without the others.
-/// There may be thousands of them, and the answer is recorded under an idempotency key.
+/// The response to a movement: the present retainer with this movement, and without the others. There may be
+/// thousands of them, and the response is recorded under an idempotency key.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Moved<'a> {
@@ -219,7 +219,7 @@ struct Consume {
 impl Work for Consume {
     type Output = Reply;
 
-    fn meets_others_at<'a>(&self, run: TransactionBuilder<'a>) -> TransactionBuilder<'a> {
+    fn lock_keys<'a>(&self, run: TransactionBuilder<'a>) -> TransactionBuilder<'a> {
         run.serialize_on(document("retainers", self.id))
     }
 
@@ -239,7 +239,7 @@ impl Work for Consume {
             .session(&mut *tx)
             .await?;
         let Some(retainer) = retainer else {
-            let refused = look(data, *id, tx).await?;
+            let refused = read_current(data, *id, tx).await?;
             return Err(if refused.current_balance < movement.amount {
                 Rejection::INSUFFICIENT_BALANCE.into()
             } else {
@@ -277,7 +277,7 @@ struct Replenish {
 impl Work for Replenish {
     type Output = Reply;
 
-    fn meets_others_at<'a>(&self, run: TransactionBuilder<'a>) -> TransactionBuilder<'a> {
+    fn lock_keys<'a>(&self, run: TransactionBuilder<'a>) -> TransactionBuilder<'a> {
         run.serialize_on(document("retainers", self.id))
     }
 
@@ -297,7 +297,7 @@ impl Work for Replenish {
             .session(&mut *tx)
             .await?;
         let Some(retainer) = retainer else {
-            let refused = look(data, *id, tx).await?;
+            let refused = read_current(data, *id, tx).await?;
             return Err(if refused.current_balance > most {
                 Rejection::BALANCE_LIMIT.into()
             } else {
@@ -310,13 +310,13 @@ impl Work for Replenish {
     }
 }
 
-/// What the retainer holds that a guard did not let pass.
-async fn look(data: &Collections, id: ObjectId, tx: &mut Transaction) -> Result<Retainer, Abort> {
+/// The present retainer, to determine why a guard did not match.
+async fn read_current(data: &Collections, id: ObjectId, tx: &mut Transaction) -> Result<Retainer, Abort> {
     let found = raw(&data.retainers).find_one(doc! { "_id": id }).session(tx).await?;
     Ok(read_stored("retainers", &found.ok_or(Rejection::RETAINER_NOT_FOUND)?)?)
 }
 
-/// The last element that an array of movements takes; there is room while it is absent.
+/// The path of the last element that an array of movements may have; there is room while it is absent.
 fn last_of(array: &str) -> String {
     format!("{array}.{}", MAX_MOVEMENTS - 1)
 }

@@ -1,4 +1,4 @@
-//! Serving, and the orderly end of it.
+//! Serving requests, and the graceful shutdown.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,11 +13,11 @@ use crate::app::app;
 use crate::connections::{self, Connections, Deadlines};
 use crate::state::Ledger;
 
-/// What a shutdown grants beyond the deadline of a transaction: five seconds for an answer that has not been taken, and five
-/// to end what is left in the database.
+/// The time that a shutdown takes beyond the deadline of a transaction: five seconds for a response that has not been
+/// read, and five to end the remaining transactions.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// A ledger that listens. Dropping it begins an orderly end, without waiting for it.
+/// A running server. Dropping it starts a graceful shutdown without waiting.
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
@@ -26,7 +26,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves on that listener, in a task of its own.
+    /// Serves on a listener, in a separate task.
     ///
     /// # Errors
     ///
@@ -37,17 +37,17 @@ impl Server {
         Ok(Self { address, stop, task })
     }
 
-    /// Where it listens.
+    /// The address on which the server listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Stops accepting, and returns when what is in flight is answered.
+    /// Stops accepting connections, and returns when all received requests are answered.
     ///
     /// # Errors
     ///
-    /// If it takes longer than the deadline of a transaction and some seconds.
+    /// If this takes longer than the deadline of a transaction and some seconds.
     pub async fn shutdown(mut self) -> Result<(), ServeError> {
         self.stop.cancel();
         (&mut self.task).await.unwrap_or_else(|end| std::panic::resume_unwind(end.into_panic()))
@@ -60,17 +60,17 @@ impl Drop for Server {
     }
 }
 
-/// Serves on that listener until the future is ready; then stops accepting, and returns when what is in flight is
-/// answered and every transaction is ended. A head that is not complete is not in flight, and a body that is not is answered
-/// with 408.
+/// Serves on a listener until the future is ready; then stops accepting connections, and returns when all received
+/// requests are answered and every transaction has ended. Requests with an incomplete head are dropped, and those
+/// with an incomplete body are answered with 408.
 ///
-/// A connection ends whose request head takes longer than 30 s, or that is kept for as long and not used, or that does not take an
-/// answer within 30 s. There are at most 1,000 connections, or half as many as the process may open files; the one that has
-/// been idle for the longest makes room.
+/// A connection is closed if its request head takes longer than 30 s, if it is idle for as long, or if its client
+/// does not read a response within 30 s. There are at most 1,000 connections, or half as many as the process may open
+/// files; the connection that has been idle for the longest time is closed for a new one.
 ///
 /// # Errors
 ///
-/// If that takes longer than the deadline of a transaction and some seconds.
+/// If this takes longer than the deadline of a transaction and some seconds.
 pub async fn serve(
     listener: TcpListener,
     ledger: Ledger,
@@ -99,18 +99,18 @@ pub async fn serve(
     }
 }
 
-/// Why serving did not end well.
+/// The error of a server that did not shut down in time.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// Something in flight did not end.
+    /// A request or a transaction did not end.
     #[error(
         "gave up waiting after {patience:?}, with {left} transactions unfinished; the server will abort them"
     )]
     Late {
-        /// How long.
+        /// The time limit.
         patience: Duration,
-        /// How many transactions; none if a client kept its connection busy.
+        /// The number of unfinished transactions; zero if a client kept its connection busy.
         left: usize,
     },
 }

@@ -1,4 +1,4 @@
-//! The ledger itself: what every handler works with.
+//! The state that all handlers share.
 
 use std::future::IntoFuture;
 use std::sync::Arc;
@@ -13,27 +13,27 @@ use txnscope::{ErrorChain, Reason, Registry, TransactionError, TransactionRunner
 
 use crate::auth::Token;
 use crate::database::{Collections, OpenError};
+use crate::db_error::DbError;
 use crate::error::AppError;
-use crate::fault::Fault;
-use crate::idempotency::{Key, Once};
 #[cfg(feature = "mutants")]
-use crate::mutants::{self, Mutant};
-use crate::reply::Reply;
+use crate::fault_injection::{self, Mutant};
+use crate::idempotency::{Idempotent, Key};
+use crate::response::Reply;
 use crate::stored;
 use crate::transaction::Work;
 
-/// What the ledger is told at start-up.
+/// The settings of a ledger.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The name of the database.
     pub database: String,
-    /// How long one request may try to get its transaction through.
+    /// The time limit of one request's transaction, including retries.
     pub deadline: Duration,
-    /// What a client must know.
+    /// The token of the clients.
     pub token: Token,
-    /// Whether transactions that will meet at one document take turns. Otherwise they conflict, and are tried again.
-    pub take_turns: bool,
-    /// Where transactions are counted.
+    /// Whether transactions that write the same document are serialized. Otherwise they conflict and are retried.
+    pub serialize_transactions: bool,
+    /// The registry that counts transactions.
     pub registry: Registry,
 }
 
@@ -41,20 +41,20 @@ impl Settings {
     /// The default of [`deadline`](Self::deadline).
     pub const DEADLINE: Duration = Duration::from_secs(10);
 
-    /// The defaults, counting into the process's recorder.
+    /// The default settings, with the process's recorder.
     #[must_use]
     pub fn new(token: Token) -> Self {
         Self {
             database: "ledger".to_owned(),
             deadline: Self::DEADLINE,
             token,
-            take_turns: true,
+            serialize_transactions: true,
             registry: Registry::global(),
         }
     }
 }
 
-/// A ledger on its database. Cheap to clone.
+/// A ledger on its database. Cloning is cheap.
 #[derive(Debug, Clone)]
 pub struct Ledger(Arc<Inner>);
 
@@ -69,11 +69,11 @@ struct Inner {
 }
 
 impl Ledger {
-    /// Opens the database, and sets up the collections and indexes that it lacks.
+    /// Opens the database, and creates missing collections and indexes.
     ///
     /// # Errors
     ///
-    /// If no server is reached, or if it is one without transactions.
+    /// If no server responds, or the server has no transactions.
     pub async fn open(client: Client, settings: Settings) -> Result<Self, OpenError> {
         let data = Collections::open(&client, &settings.database).await?;
         let runner =
@@ -88,15 +88,15 @@ impl Ledger {
         })))
     }
 
-    /// A ledger with that fault, on its database. It lets transactions meet: taking turns would hide most faults
+    /// A ledger with a deliberate defect. It does not serialize transactions, because that would hide most defects
     /// from a race in one process.
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open).
+    /// As for [`open`](Self::open).
     #[cfg(feature = "mutants")]
     pub async fn open_mutant(client: Client, settings: Settings, mutant: Mutant) -> Result<Self, OpenError> {
-        let mut ledger = Self::open(client, Settings { take_turns: false, ..settings }).await?;
+        let mut ledger = Self::open(client, Settings { serialize_transactions: false, ..settings }).await?;
         if let Some(inner) = Arc::get_mut(&mut ledger.0) {
             inner.mutant = Some(mutant);
         }
@@ -128,27 +128,27 @@ impl Ledger {
         &self.0.settings.token
     }
 
-    /// Moves money, once for each key.
+    /// Moves money, once for each idempotency key.
     pub(crate) async fn write<W>(&self, key: Option<Key>, work: W) -> Result<Reply, AppError>
     where
         W: Work<Output = Reply>,
     {
         match key {
-            Some(key) => self.transact(&Once { data: self.data().clone(), key, work }).await,
+            Some(key) => self.transact(&Idempotent { data: self.data().clone(), key, work }).await,
             None => self.transact(&work).await,
         }
     }
 
     async fn transact<W: Work<Output = Reply>>(&self, work: &W) -> Result<Reply, AppError> {
-        // A unique index refused a write: the server has aborted the transaction already, and the one that won
-        // is committed. The next try's own look finds it and says no in plain words, or replays its answer.
+        // A unique index rejected a write: the server has already aborted the transaction, and the competing one has
+        // committed. The retry finds its document and rejects the request, or replays its response.
         const TRIES: usize = 4;
         let mut tries = 1;
         loop {
             let run = self.runner().transaction();
-            let run = if self.0.settings.take_turns { work.meets_others_at(run) } else { run };
+            let run = if self.0.settings.serialize_transactions { work.lock_keys(run) } else { run };
             #[cfg(feature = "mutants")]
-            let work = &mutants::Mutated { work, mutant: self.0.mutant };
+            let work = &fault_injection::Mutated { work, mutant: self.0.mutant };
             match run.run(async |mut tx| work.attempt(&mut tx).await).await {
                 Ok(committed) => return Ok(committed.value),
                 Err(TransactionError::Failed(failure))
@@ -161,11 +161,11 @@ impl Ledger {
         }
     }
 
-    /// Reads one document, as a majority has it.
+    /// Reads one majority-committed document.
     ///
     /// # Cancellation
     ///
-    /// A read that is dropped leaves nothing behind.
+    /// Dropping the future leaves nothing behind.
     pub(crate) async fn find<T>(
         &self,
         collection: &Collection<T>,
@@ -185,12 +185,12 @@ impl Ledger {
             Ok(Ok(None)) => return Ok(None),
             Ok(Ok(Some(found))) => match stored::read(collection.name(), &found) {
                 Ok(found) => return Ok(Some(found)),
-                Err(unreadable) => Fault::from(unreadable),
+                Err(unreadable) => DbError::from(unreadable),
             },
-            Ok(Err(error)) => Fault::from(error),
-            Err(_) => Fault::deadline(deadline),
+            Ok(Err(error)) => DbError::from(error),
+            Err(_) => DbError::deadline(deadline),
         };
-        // Reads are not operations, so that no layer logs them.
+        // Reads are not operations, so no layer logs them.
         tracing::error!(collection = collection.name(), entity_id = %id, reason = fault.reason.as_str(), error = %ErrorChain::new(&fault), "read failed");
         Err(fault.into())
     }

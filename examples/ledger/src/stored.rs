@@ -1,5 +1,6 @@
-//! Documents as the database holds them. Others write to it as well: a correction by hand, an import, another language's
-//! driver. What can be read without a guess is read; of anything else it is said which document it is, and where.
+//! Reading stored documents. Other writers change them as well: manual corrections, imports, drivers of other
+//! languages. Values that can be read unambiguously are read; for all others the error names the document and the
+//! field.
 
 use std::fmt;
 
@@ -7,7 +8,7 @@ use mongodb::Collection;
 use mongodb::bson::{Bson, RawDeserializer, RawDocumentBuf};
 use serde::de::DeserializeOwned;
 
-/// A document that is not as the ledger writes it.
+/// A document with an unexpected form.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Unreadable {
     /// The collection and the `_id`.
@@ -17,7 +18,7 @@ pub(crate) struct Unreadable {
     why: String,
 }
 
-/// For the log.
+/// The description for the log.
 impl fmt::Display for Unreadable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} cannot be read: {}: {}", self.document, self.field, self.why)
@@ -26,12 +27,12 @@ impl fmt::Display for Unreadable {
 
 impl std::error::Error for Unreadable {}
 
-/// The same collection, for reads whose result goes through [`read`].
+/// The same collection with raw documents, for reads whose result goes through [`read`].
 pub(crate) fn raw<T: Send + Sync>(collection: &Collection<T>) -> Collection<RawDocumentBuf> {
     collection.clone_with_type()
 }
 
-/// Reads a document of that collection.
+/// Deserializes a document of a collection.
 pub(crate) fn read<T: DeserializeOwned>(
     collection: &str,
     document: &RawDocumentBuf,
@@ -73,11 +74,11 @@ mod tests {
     }
 
     #[test]
-    fn an_unreadable_document_is_named_with_its_field() {
+    fn unreadable_document_error_names_field() {
         let id = ObjectId::from_bytes([7; 12]);
         for (amount, why) in [
-            (Bson::from("100"), "a string is no whole number of cents"),
-            (Bson::Double(1.5), "the double 1.5 is no whole number of cents"),
+            (Bson::from("100"), "a string is not a whole number of cents"),
+            (Bson::Double(1.5), "the double 1.5 is not a whole number of cents"),
         ] {
             let thing = doc! { "_id": id, "parts": [{ "amount": 1_i64 }, { "amount": amount }] };
             let raw = serialize_to_raw_document_buf(&thing).unwrap();

@@ -1,4 +1,4 @@
-//! What the ledger does in transactions, and how it says no in one.
+//! The work that the ledger does in transactions, and its errors.
 
 use std::hash::Hash;
 
@@ -8,39 +8,40 @@ use txnscope::{ApplicationError, Reason, Transaction};
 use crate::operations::Rejection;
 use crate::stored::Unreadable;
 
-/// What is done in a transaction. It may be tried several times; only one try takes effect.
+/// Work that is done in a transaction. It may be attempted several times; only one attempt takes effect.
 pub(crate) trait Work: Send + Sync {
     type Output: Send;
 
-    /// What it will write and others may as well: transactions that meet there take turns.
-    fn meets_others_at<'a>(&self, run: TransactionBuilder<'a>) -> TransactionBuilder<'a> {
+    /// Adds the keys of the documents that this work writes concurrently with others: transactions with the same key
+    /// are serialized.
+    fn lock_keys<'a>(&self, run: TransactionBuilder<'a>) -> TransactionBuilder<'a> {
         run
     }
 
-    /// One try. Rules are checked before the first write, so that a rejection leaves nothing behind.
+    /// One attempt. Rules are checked before the first write, so that a rejection changes nothing.
     fn attempt(&self, tx: &mut Transaction) -> impl Future<Output = Result<Self::Output, Abort>> + Send;
 }
 
-/// Why a try is given up.
-pub(crate) type Abort = txnscope::Abort<Denial>;
+/// The error of an attempt.
+pub(crate) type Abort = txnscope::Abort<WorkError>;
 
-/// The ledger's own ways to end a transaction.
+/// The application errors that end a transaction.
 #[derive(Debug)]
-pub(crate) enum Denial {
+pub(crate) enum WorkError {
     Rejected(Rejection),
-    /// The data is not as every transaction leaves it.
+    /// The data violates an invariant of the ledger.
     Inconsistent(&'static str),
     /// A document cannot be read.
     Unreadable(Unreadable),
 }
 
-impl Denial {
+impl WorkError {
     pub(crate) const fn inconsistent(what: &'static str) -> Abort {
         Abort::Application(Self::Inconsistent(what))
     }
 }
 
-impl ApplicationError for Denial {
+impl ApplicationError for WorkError {
     fn reason(&self) -> Reason {
         match self {
             Self::Rejected(rejection) => rejection.reason,
@@ -55,17 +56,17 @@ impl ApplicationError for Denial {
 
 impl From<Rejection> for Abort {
     fn from(rejection: Rejection) -> Self {
-        Self::Application(Denial::Rejected(rejection))
+        Self::Application(WorkError::Rejected(rejection))
     }
 }
 
 impl From<Unreadable> for Abort {
     fn from(unreadable: Unreadable) -> Self {
-        Self::Application(Denial::Unreadable(unreadable))
+        Self::Application(WorkError::Unreadable(unreadable))
     }
 }
 
-/// A document, as the thing that transactions meet at.
+/// The key of a document, to serialize transactions on.
 pub(crate) fn document(collection: &'static str, id: impl Hash) -> impl Hash {
     (collection, id)
 }

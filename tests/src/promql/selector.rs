@@ -1,4 +1,4 @@
-//! One selector: its metric, and the labels and values that it matches.
+//! Checks one selector: its metric, and the labels and values that it matches.
 
 use std::collections::BTreeSet;
 
@@ -8,23 +8,23 @@ use txnscope_catalog::{self as catalog, Kind, Metric, Values};
 
 use super::{TARGET_LABELS, Uses};
 
-/// Series that are not ours, and why a query of ours may name them.
+/// Series that txnscope does not export, with the reason why its queries may use them.
 const FOREIGN: &[(&str, &[&str])] = &[
-    // Prometheus: whether a target answered.
+    // Prometheus: whether a target responded.
     ("up", &[]),
-    // Prometheus: what alerts are pending and firing, for annotations on dashboards.
+    // Prometheus: pending and firing alerts, for annotations on dashboards.
     ("ALERTS", &["alertname", "alertstate", "severity", "operation", "rs", "member", "check"]),
-    // Prometheus: what a scrape cost, and how many series it brought.
+    // Prometheus: the duration of a scrape, and the number of its series.
     ("scrape_duration_seconds", &[]),
     ("scrape_samples_scraped", &[]),
     ("scrape_series_added", &[]),
 ];
 
-/// What is known of a selector's series.
+/// The known properties of a selector's series.
 pub(super) struct Series {
-    /// The labels that they may have, if that can be told.
+    /// The possible labels, if they are known.
     pub(super) labels: Option<BTreeSet<String>>,
-    /// Whether they only grow, if that can be told.
+    /// Whether they are counters, if that is known.
     pub(super) counter: Option<bool>,
 }
 
@@ -44,7 +44,7 @@ pub(super) fn check(
     }
     if recorded.contains(name) {
         uses.recorded.insert(name.to_owned());
-        // A recording rule of a rate is a gauge, and none of ours is anything else.
+        // Recording rules of rates are gauges, and all recording rules here are.
         return Series { labels: None, counter: Some(false) };
     }
     let target = TARGET_LABELS.iter().map(|&label| label.to_owned());
@@ -58,7 +58,7 @@ pub(super) fn check(
         return Series { labels: Some(labels), counter: Some(false) };
     }
     let Some((metric, part)) = find(name) else {
-        wrong.push(format!("{name} is neither in the catalogue nor a recording rule"));
+        wrong.push(format!("{name} is neither in the catalog nor a recording rule"));
         return unknown;
     };
     uses.metrics.insert(metric.name.to_owned());
@@ -84,7 +84,7 @@ pub(super) fn check(
     Series { labels: Some(labels), counter: Some(metric.kind != Kind::Gauge) }
 }
 
-/// The metric that a series is of, and what its name has more than the metric's.
+/// The metric of a series, and the suffix of the series name.
 fn find(name: &str) -> Option<(&'static Metric, &str)> {
     if let Some(metric) = catalog::find(name) {
         return Some((metric, ""));
@@ -95,7 +95,7 @@ fn find(name: &str) -> Option<(&'static Metric, &str)> {
     })
 }
 
-/// A boundary that is not one of the histogram's matches nothing.
+/// A bucket boundary that the histogram does not have matches nothing.
 fn bucket(metric: &Metric, matcher: &Matcher, wrong: &mut Vec<String>) {
     let exact = |text: &str| metric.buckets.iter().any(|bucket| bucket.to_string() == text) || text == "+Inf";
     match &matcher.op {
@@ -112,8 +112,8 @@ fn bucket(metric: &Metric, matcher: &Matcher, wrong: &mut Vec<String>) {
     }
 }
 
-/// Each alternative must be able to match a value that there is. What an application declares by itself has no place
-/// in a query that is for every application.
+/// Each alternative must match an existing value. Values that an application declares itself must not occur in a
+/// query for all applications.
 fn value(name: &str, matcher: &Matcher, values: &[&str], wrong: &mut Vec<String>) {
     let alternatives: Vec<&str> = match &matcher.op {
         MatchOp::Equal | MatchOp::NotEqual => vec![&matcher.value],

@@ -18,7 +18,7 @@ fn wrong(query: &str, because: &str) {
 }
 
 #[test]
-fn what_prometheus_would_answer_is_right() {
+fn valid_promql_is_accepted() {
     let uses = right(
         r#"histogram_quantile(0.99, sum by (le, job, operation) (rate(transaction_duration_seconds_bucket{outcome=~"succeeded|rejected"}[5m])))"#,
     );
@@ -47,23 +47,23 @@ fn what_prometheus_would_answer_is_right() {
 }
 
 #[test]
-fn what_is_no_promql_is_told_as_that() {
+fn invalid_promql_is_reported() {
     wrong("rate(transaction_attempts_total[5m]", "no PromQL");
     wrong("sum(rate(transaction_attempts_total))", "no PromQL");
 }
 
 #[test]
-fn what_nobody_exports_is_found() {
-    wrong("mongodb_mongod_replset_member_health == 0", "neither in the catalogue");
-    wrong("job:something:ratio_rate1h", "neither in the catalogue");
-    wrong("mongodb_up_bucket", "neither in the catalogue");
+fn unexported_metric_is_reported() {
+    wrong("mongodb_mongod_replset_member_health == 0", "neither in the catalog");
+    wrong("job:something:ratio_rate1h", "neither in the catalog");
+    wrong("mongodb_up_bucket", "neither in the catalog");
     wrong("transaction_duration_seconds", "is a histogram");
     wrong(r#"{job="shop"}"#, "names no metric");
-    wrong("scalar(absent(nothing))", "neither in the catalogue");
+    wrong("scalar(absent(nothing))", "neither in the catalog");
 }
 
 #[test]
-fn a_label_that_the_series_do_not_have_is_found_wherever_it_is_used() {
+fn unknown_label_is_reported_everywhere() {
     wrong(r#"transaction_attempts_total{route="/"}"#, "no label route");
     wrong(r#"up{member="a"}"#, "no label member");
     wrong("sum by (rs) (transaction_attempts_total)", "rs is grouped by");
@@ -77,7 +77,7 @@ fn a_label_that_the_series_do_not_have_is_found_wherever_it_is_used() {
 }
 
 #[test]
-fn a_value_outside_of_its_closed_set_is_found() {
+fn label_value_outside_closed_set_is_reported() {
     wrong(r#"transaction_failures_total{outcome="error"}"#, "no value \"error\"");
     wrong(r#"transaction_failures_total{outcome!~"rejected|aborted"}"#, "no value \"aborted\"");
     wrong(r#"transaction_failures_total{outcome=~"fatal.*"}"#, "no value \"fatal.*\"");
@@ -87,7 +87,7 @@ fn a_value_outside_of_its_closed_set_is_found() {
 }
 
 #[test]
-fn a_rate_is_of_a_counter_and_a_delta_of_a_gauge() {
+fn rate_needs_counter_and_delta_needs_gauge() {
     wrong("rate(concurrent_operations[5m])", "no counter");
     wrong("increase(mongodb_replication_term[5m])", "no counter");
     wrong("delta(transaction_attempts_total[5m])", "is a counter");

@@ -1,5 +1,5 @@
-//! Wall clocks of our own programs that jump by hours, ahead and back. Ages, intervals and deadlines go by another clock, which
-//! does not.
+//! Wall clocks of our own programs that jump by hours, forward and back. Ages, intervals and deadlines use a
+//! monotonic clock, which is not affected.
 
 use std::time::Duration;
 
@@ -8,27 +8,27 @@ use mongodb::bson::{DateTime, Document, doc};
 use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
-use testkit::{Flow, Scrape, Signal, wait};
+use testkit::{ProxyMode, Scrape, Signal, wait};
 use tokio::time::Instant;
 use txnscope_catalog as catalog;
 
-use super::{Played, callers, members, more};
+use super::{FaultRun, callers, members, wait_for_operations};
 use crate::clock;
-use crate::stage::{POLL_INTERVAL, Stage};
-use crate::truth;
+use crate::environment::{Environment, POLL_INTERVAL};
+use crate::expectations;
 
 const HOUR: i64 = 3_600;
-/// A jump is longer by far, whatever else takes its time.
+/// A jump is far longer than any real duration.
 const SLOW: f64 = 1_800.0;
-/// The sidecar goes on for so many intervals before a turn counts as told.
+/// The number of intervals that the sidecar runs before the next change.
 const INTERVALS: u32 = 4;
-/// Its sources that ask for `serverStatus`.
+/// The number of its collectors that read `serverStatus`.
 const SOURCES: f64 = 3.0;
 
-/// To how far off, one after the other. It ends with the right time.
-fn turns(dice: &mut StdRng) -> [i64; 3] {
-    let mut turns = [dice.random_range(1..12) * HOUR, -dice.random_range(1..12) * HOUR];
-    turns.shuffle(dice);
+/// The offsets, one after the other. The last one is the right time.
+fn turns(rng: &mut StdRng) -> [i64; 3] {
+    let mut turns = [rng.random_range(1..12) * HOUR, -rng.random_range(1..12) * HOUR];
+    turns.shuffle(rng);
     [turns[0], turns[1], 0]
 }
 
@@ -36,89 +36,96 @@ fn remark([one, other, _]: [i64; 3]) -> String {
     format!("; {:+} h, then {:+} h", one / HOUR, other / HOUR)
 }
 
-/// The sidecar's.
-pub(super) async fn sidecar(stage: &Stage, dice: &mut StdRng) -> Result<Played> {
-    let turns = turns(dice);
-    let other = (stage.primary().await? + dice.random_range(1..stage.each.len())) % stage.each.len();
+/// Changes the sidecar's clock.
+pub(super) async fn sidecar(env: &Environment, rng: &mut StdRng) -> Result<FaultRun> {
+    let turns = turns(rng);
+    let other = (env.primary().await? + rng.random_range(1..env.each.len())) % env.each.len();
     let all_shown = || {
-        wait::until("the sidecar to show all members", async || shown(stage, &stage.sidecar_page().await?))
+        wait::until("the sidecar to show all members", async || {
+            verify_all_exported(env, &env.sidecar_page().await?)
+        })
     };
     all_shown().await?;
-    // So long that there is always a transaction open.
-    let slowed = callers::slowed(stage, Duration::from_millis(20)).await?;
-    let first = stage.sidecar_page().await?;
+    // Slow enough that a transaction is always open.
+    let slowed = callers::slowed(env, Duration::from_millis(20)).await?;
+    let first = env.sidecar_page().await?;
     let broken = Instant::now();
     for turn in &turns[..2] {
-        stage.sidecar.turn(*turn)?;
-        goes_on(stage, &first, *turn).await?;
+        env.sidecar.turn(*turn)?;
+        goes_on(env, &first, *turn).await?;
     }
-    // What does not answer runs out of time at any time of the day.
-    stage.set.proxies()[other].set_for("txnscope", Flow::Held);
-    members::down(stage, other).await?;
-    stage.set.proxies()[other].set(Flow::Open);
+    // Timeouts must not depend on the wall clock.
+    env.set.proxies()[other].set_for("txnscope", ProxyMode::HoldAll);
+    members::down(env, other).await?;
+    env.set.proxies()[other].set(ProxyMode::Forward);
     all_shown().await?;
-    stage.sidecar.turn(0)?;
-    goes_on(stage, &first, 0).await?;
+    env.sidecar.turn(0)?;
+    goes_on(env, &first, 0).await?;
     slowed.off().await?;
-    Ok(Played { remark: remark(turns), ..Played::since(broken) })
+    Ok(FaultRun { remark: remark(turns), ..FaultRun::since(broken) })
 }
 
-/// Waits until the sidecar shows that it goes by that clock, and has gone on for some intervals. No page in the meantime may
-/// say anything else of the turn.
-async fn goes_on(stage: &Stage, first: &Scrape, wrong: i64) -> Result<()> {
-    let (turned, before) = (Instant::now(), asked(stage).await?);
+/// Waits until the sidecar uses the changed clock and has run for some intervals. No page in the meantime may be
+/// affected otherwise.
+async fn goes_on(env: &Environment, first: &Scrape, wrong: i64) -> Result<()> {
+    let (turned, before) = (Instant::now(), asked(env).await?);
     let mut open = false;
     wait::until("the sidecar to go on with polls and checks", async || {
         let began = Instant::now();
-        let page = stage.sidecar_page().await?;
-        if let Err(untrue) = untouched(stage, &page, first) {
+        let page = env.sidecar_page().await?;
+        if let Err(untrue) = untouched(env, &page, first) {
             return Ok(Err(untrue));
         }
         open |= page.sum(catalog::MONGODB_TRANSACTIONS_OLDEST_OPEN.name, &[]) > 0.0;
-        for check in stage.checks.iter() {
+        for check in env.checks.iter() {
             let of = [("check", check.name.as_str())];
-            near(&page, catalog::MONGODB_CONSISTENCY_LAST_SUCCESS.name, &of, wrong)?;
+            verify_time(&page, catalog::MONGODB_CONSISTENCY_LAST_SUCCESS.name, &of, wrong)?;
         }
         ensure!(open, "no page has shown an open transaction");
-        truth::looked(&page, &stage.set.addresses(), began, turned + INTERVALS * POLL_INTERVAL)?;
-        shown(stage, &page)?;
+        expectations::verify_polled_since(
+            &page,
+            &env.set.addresses(),
+            began,
+            turned + INTERVALS * POLL_INTERVAL,
+        )?;
+        verify_all_exported(env, &page)?;
         Ok(Ok(()))
     })
     .await??;
     let due = turned.elapsed().as_secs_f64() / POLL_INTERVAL.as_secs_f64() + 2.0;
-    for (before, now) in before.iter().zip(asked(stage).await?) {
+    for (before, now) in before.iter().zip(asked(env).await?) {
         let polls = now - before;
         ensure!(polls <= SOURCES * due, "the sidecar has asked a member {polls} times in {due:.1} intervals");
     }
-    // Not before: what a turn has stopped, a reload might start again.
-    stage.sidecar.signal(Signal::HUP)?;
+    // Not earlier: a reload might restart what the change has stopped.
+    env.sidecar.signal(Signal::HUP)?;
     wait::until("the sidecar to note a reload", async || {
-        let page = stage.sidecar_page().await?;
-        if let Err(untrue) = untouched(stage, &page, first) {
+        let page = env.sidecar_page().await?;
+        if let Err(untrue) = untouched(env, &page, first) {
             return Ok(Err(untrue));
         }
-        near(&page, catalog::TXNSCOPE_CONFIG_RELOAD_TIMESTAMP.name, &[], wrong)?;
+        verify_time(&page, catalog::TXNSCOPE_CONFIG_RELOAD_TIMESTAMP.name, &[], wrong)?;
         Ok(Ok(()))
     })
     .await?
 }
 
-/// Whether that is a time of the day of a moment ago, by a clock that is so wrong.
-fn near(page: &Scrape, metric: &str, labels: &[(&str, &str)], wrong: i64) -> Result<()> {
+/// Whether a time is a moment ago, by a clock with that offset.
+fn verify_time(page: &Scrape, metric: &str, labels: &[(&str, &str)], wrong: i64) -> Result<()> {
     let at = page.value(metric, labels).with_context(|| format!("no {metric}{labels:?}"))?;
     let now = clock::now(wrong)?;
     ensure!((now - at).abs() < wait::LIMIT.as_secs_f64(), "{metric}{labels:?} is {at}, and it is {now}");
     Ok(())
 }
 
-/// Whether a page is as if nobody had turned the clock, but for the times of the day.
-fn untouched(stage: &Stage, page: &Scrape, first: &Scrape) -> Result<()> {
-    truth::nothing_stale(page, &stage.set.addresses())?;
-    truth::nothing_missing(page, &stage.set.addresses())?;
+/// Whether a page is unaffected by the clock, except for timestamps.
+fn untouched(env: &Environment, page: &Scrape, first: &Scrape) -> Result<()> {
+    expectations::nothing_stale(page, &env.set.addresses())?;
+    expectations::nothing_missing(page, &env.set.addresses())?;
     no_jump(page, first)
 }
 
-/// Whether every duration and age is one, and none has grown by anything like an hour.
+/// Whether all durations and ages are valid, and none has grown by anything like an hour.
 fn no_jump(page: &Scrape, first: &Scrape) -> Result<()> {
     for series in page.families().iter().flat_map(|family| &family.series) {
         let name = series.name.as_str();
@@ -133,48 +140,48 @@ fn no_jump(page: &Scrape, first: &Scrape) -> Result<()> {
     Ok(())
 }
 
-/// Whether the sidecar shows every member, and a classification of every check.
-fn shown(stage: &Stage, page: &Scrape) -> Result<()> {
+/// Whether the sidecar exports every member, and a result of every check.
+fn verify_all_exported(env: &Environment, page: &Scrape) -> Result<()> {
     let up = page.matching(catalog::MONGODB_UP.name, &[]).filter(|up| up.value == 1.0).count();
-    ensure!(up == stage.each.len(), "{up} members are up");
-    let verdicts = page.matching(catalog::MONGODB_CONSISTENCY_VIOLATIONS.name, &[]).count();
-    ensure!(verdicts == stage.checks.iter().count(), "{verdicts} checks have a classification");
+    ensure!(up == env.each.len(), "{up} members are up");
+    let results = page.matching(catalog::MONGODB_CONSISTENCY_VIOLATIONS.name, &[]).count();
+    ensure!(results == env.checks.iter().count(), "{results} checks have a result");
     Ok(())
 }
 
-/// How often each member was asked for `serverStatus`, by anybody.
-async fn asked(stage: &Stage) -> Result<Vec<f64>> {
+/// The number of `serverStatus` commands that each member has received.
+async fn asked(env: &Environment) -> Result<Vec<f64>> {
     let mut asked = Vec::new();
-    for index in 0..stage.each.len() {
-        let status = stage.member(index, doc! {"serverStatus": 1, "wiredTiger": 0, "tcmalloc": 0}).await?;
+    for index in 0..env.each.len() {
+        let status = env.member(index, doc! {"serverStatus": 1, "wiredTiger": 0, "tcmalloc": 0}).await?;
         let commands = status.get_document("metrics")?.get_document("commands")?;
-        asked.push(crate::stage::number(commands.get_document("serverStatus")?, "total"));
+        asked.push(crate::environment::number(commands.get_document("serverStatus")?, "total"));
     }
     Ok(asked)
 }
 
-/// The ledger's.
-pub(super) async fn backend(stage: &Stage, dice: &mut StdRng) -> Result<Played> {
-    let turns = turns(dice);
-    let first = stage.ledger_page().await?;
+/// Changes the ledger's clock.
+pub(super) async fn backend(env: &Environment, rng: &mut StdRng) -> Result<FaultRun> {
+    let turns = turns(rng);
+    let first = env.ledger_page().await?;
     let broken = Instant::now();
     for turn in turns {
-        stage.backend.turn(turn)?;
+        env.backend.turn(turn)?;
         wait::until("a movement of money at that time of the day", async || {
-            let (now, at) = (clock::now(turn)?, newest(stage).await?);
+            let (now, at) = (clock::now(turn)?, newest(env).await?);
             ensure!((now - at).abs() < wait::LIMIT.as_secs_f64(), "the newest is at {at}, and it is {now}");
             Ok(())
         })
         .await?;
-        more(stage, &catalog::TRANSACTION_DURATION, "succeeded", 20.0).await?;
-        no_jump(&stage.ledger_page().await?, &first)?;
+        wait_for_operations(env, &catalog::TRANSACTION_DURATION, "succeeded", 20.0).await?;
+        no_jump(&env.ledger_page().await?, &first)?;
     }
-    Ok(Played { remark: remark(turns), ..Played::since(broken) })
+    Ok(FaultRun { remark: remark(turns), ..FaultRun::since(broken) })
 }
 
-/// When the movement that was written last took place, by the ledger, in seconds since 1970.
-async fn newest(stage: &Stage) -> Result<f64> {
-    let lines = stage.whole.database("ledger").collection::<Document>("generalLedger");
+/// The time of the latest movement, by the ledger's clock, in seconds since 1970.
+async fn newest(env: &Environment) -> Result<f64> {
+    let lines = env.whole.database("ledger").collection::<Document>("generalLedger");
     let line = lines.find_one(doc! {}).sort(doc! {"$natural": -1}).await?.context("no movement yet")?;
     let at: &DateTime = line.get_datetime("at")?;
     #[allow(clippy::cast_precision_loss, reason = "milliseconds since 1970 fit")]
@@ -186,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_jump_is_seen_in_any_duration_and_in_no_time_of_the_day() {
+    fn clock_jump_is_detected_in_durations_only() {
         let page = |age: &str, total: &str, at: &str| {
             let family = |name: &str, kind: &str, value: &str| {
                 format!("# HELP {name} -\n# TYPE {name} {kind}\n{name} {value}\n")

@@ -1,4 +1,4 @@
-//! Servers that answer with an error: every code that has a reason, wherever it can hit.
+//! Server errors: every error code that has a reason, at every place where it can occur.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use testkit::FailPoint;
 use tokio::time::Instant;
 use txnscope_catalog as catalog;
 
-use super::{Played, more};
+use super::{FaultRun, wait_for_operations};
 use crate::backend::APPLICATION;
-use crate::stage::Stage;
+use crate::environment::Environment;
 
-/// Every code that `Reason::from_error` maps to a reason of its own, and two that it does not.
+/// Every code that `Reason::from_error` maps to a reason of its own, and two others.
 const CODES: &[i32] = &[
     2,
     6,
@@ -73,17 +73,17 @@ const OVERLOADED: i32 = 462;
 
 const STATEMENTS: &[&str] = &["find", "findAndModify", "update", "insert", "aggregate"];
 
-/// Where it hits.
+/// The command that fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     Statement,
     Commit,
-    /// The commit is applied, and its write concern is not met.
+    /// The commit is applied, but its write concern fails.
     Concern,
     Abort,
 }
 
-/// With which labels.
+/// The labels of the error.
 #[derive(Debug, Clone, Copy)]
 enum Labels {
     Own,
@@ -104,7 +104,7 @@ impl Injection {
         for code in CODES.iter().copied() {
             for place in [Place::Statement, Place::Commit, Place::Concern, Place::Abort] {
                 for labels in [Labels::Own, Labels::Transient, Labels::None] {
-                    // A write concern that was not met comes after the commit: nobody labels it as transient.
+                    // A write concern error follows the commit, so it never has the label of a transient error.
                     if place != Place::Concern || matches!(labels, Labels::Own) {
                         every.push(Self { code, place, labels });
                     }
@@ -139,60 +139,60 @@ impl Injection {
     }
 }
 
-pub(super) async fn all(stage: &mut Stage, dice: &mut StdRng) -> Result<Played> {
+pub(super) async fn all(env: &mut Environment, rng: &mut StdRng) -> Result<FaultRun> {
     let mut every = Injection::every();
-    every.shuffle(dice);
-    inject(stage, &every).await
+    every.shuffle(rng);
+    inject(env, &every).await
 }
 
-pub(super) async fn some(stage: &mut Stage, dice: &mut StdRng) -> Result<Played> {
-    let some: Vec<_> = Injection::every().choose_multiple(dice, 8).copied().collect();
-    inject(stage, &some).await
+pub(super) async fn some(env: &mut Environment, rng: &mut StdRng) -> Result<FaultRun> {
+    let some: Vec<_> = Injection::every().choose_multiple(rng, 8).copied().collect();
+    inject(env, &some).await
 }
 
-/// One after the other: each is hit once, by the load or by a request of our own.
-async fn inject(stage: &mut Stage, injections: &[Injection]) -> Result<Played> {
+/// Injects the errors one after the other: each hits one command, of the load or of a separate request.
+async fn inject(env: &mut Environment, injections: &[Injection]) -> Result<FaultRun> {
     let broken = Instant::now();
-    let client = stage.client();
+    let client = env.client();
     let retainer = client.retainer(1_000_000).await.context("a retainer of our own")?;
-    stage.note("POST /api/retainers", "201", 1);
+    env.record_response("POST /api/retainers", "201", 1);
     let path = format!("/api/retainers/{retainer}/consume");
     let mut injected = 0;
     for injection in injections {
-        let admin = stage.each[stage.primary().await?].clone();
+        let admin = env.each[env.primary().await?].clone();
         let failing = FailPoint::fail_command_times(&admin, APPLICATION, 1, injection.data()).await?;
-        // More than there is, to have it aborted.
+        // More than the balance, so that the transaction aborts.
         let amount = if injection.place == Place::Abort { 9_000_000 } else { 1 };
         let body = json!({"amount": amount, "description": "chaos"});
         let answer = match client.post(&path, &body).await {
             Ok((status, _)) => status.as_str().to_owned(),
             Err(_) => "unanswered".to_owned(),
         };
-        stage.note("POST /api/retainers/{id}/consume", answer, 1);
+        env.record_response("POST /api/retainers/{id}/consume", answer, 1);
         failing.fired(Duration::from_secs(10)).await.with_context(|| format!("{injection:?}"))?;
         injected += u64::try_from(failing.count().await?)?;
     }
     let remark = format!("; {} errors injected", injections.len());
-    Ok(Played { injected, remark, ..Played::since(broken) })
+    Ok(FaultRun { injected, remark, ..FaultRun::since(broken) })
 }
 
-pub(super) async fn disk_full(stage: &Stage) -> Result<Played> {
+pub(super) async fn disk_full(env: &Environment) -> Result<FaultRun> {
     let broken = Instant::now();
     let commands = ["findAndModify", "update", "insert", "commitTransaction"];
     let data = doc! {"failCommands": commands.to_vec(), "errorCode": OUT_OF_DISK_SPACE};
-    let admin = stage.each[stage.primary().await?].clone();
+    let admin = env.each[env.primary().await?].clone();
     let failing = FailPoint::fail_command(&admin, APPLICATION, data).await?;
-    more(stage, &catalog::TRANSACTION_DURATION, "failed", 20.0).await?;
+    wait_for_operations(env, &catalog::TRANSACTION_DURATION, "failed", 20.0).await?;
     let injected = u64::try_from(failing.count().await?)?;
     let remark = format!("; {injected} errors injected");
-    Ok(Played { injected, remark, ..Played::since(broken) })
+    Ok(FaultRun { injected, remark, ..FaultRun::since(broken) })
 }
 
-/// Everything is refused, as by a server of 8.2 that has too much to do. The driver repeats each command by itself.
-pub(super) async fn overload(stage: &Stage) -> Result<Played> {
+/// Rejects everything, as an overloaded server of version 8.2. The driver retries each command by itself.
+pub(super) async fn overload(env: &Environment) -> Result<FaultRun> {
     let broken = Instant::now();
     let repeats = async || {
-        let page = stage.ledger_page().await?;
+        let page = env.ledger_page().await?;
         anyhow::Ok(page.sum(catalog::CLIENT_OVERLOAD_RETRIES.name, &[]))
     };
     let before = repeats().await?;
@@ -200,14 +200,14 @@ pub(super) async fn overload(stage: &Stage) -> Result<Played> {
     commands.extend(["commitTransaction", "abortTransaction"]);
     let labels = vec!["SystemOverloadedError", "RetryableError"];
     let data = doc! {"failCommands": commands, "errorCode": OVERLOADED, "errorLabels": labels};
-    let admin = stage.each[stage.primary().await?].clone();
+    let admin = env.each[env.primary().await?].clone();
     let failing = FailPoint::fail_command(&admin, APPLICATION, data).await?;
-    more(stage, &catalog::TRANSACTION_DURATION, "failed", 20.0).await?;
+    wait_for_operations(env, &catalog::TRANSACTION_DURATION, "failed", 20.0).await?;
     let injected = u64::try_from(failing.count().await?)?;
     let repeated = repeats().await? - before;
     anyhow::ensure!(repeated > 0.0, "of {injected} refusals the listener has seen no repeat");
     let remark = format!("; {injected} refusals, {repeated} repeats by the driver");
-    Ok(Played { injected, remark, ..Played::since(broken) })
+    Ok(FaultRun { injected, remark, ..FaultRun::since(broken) })
 }
 
 #[cfg(test)]
@@ -217,10 +217,10 @@ mod tests {
 
     use super::{CODES, Injection};
 
-    /// Codes that are injected though they have no reason of their own.
+    /// Injected codes without a reason of their own.
     const OTHERS: [i32; 2] = [8000, super::OUT_OF_DISK_SPACE];
 
-    /// Of the server's errors; a reply cannot be told from another by more than its code.
+    /// Codes of server errors that cannot occur here, because only the code distinguishes replies.
     fn reason(code: i32) -> Reason {
         let reply = mongodb::bson::doc! {"code": code};
         Reason::from_error(&Error::from(ErrorKind::Command(
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn every_code_that_has_a_reason_is_injected_and_no_other() {
+    fn all_error_codes_with_reason_are_injected() {
         let classified = (1..=100_000).filter(|code| reason(*code) != Reason::OTHER);
         let mut wanted: Vec<_> = classified.chain(OTHERS).collect();
         wanted.sort_unstable();
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn the_documentation_counts_them_right() {
+    fn documentation_states_number_of_codes() {
         let page = std::fs::read_to_string(testkit::workspace().join("docs/reliability.md")).unwrap();
         let (codes, errors) = (CODES.len(), Injection::every().len());
         for words in [format!("each of {codes} error codes"), format!("{errors} errors")] {

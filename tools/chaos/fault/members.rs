@@ -1,4 +1,4 @@
-//! Members that step down, stop, or die.
+//! Members that step down, hang, or are killed.
 
 use anyhow::{Result, ensure};
 use mongodb::bson::doc;
@@ -8,66 +8,66 @@ use testkit::wait;
 use tokio::time::Instant;
 use txnscope_catalog as catalog;
 
-use super::Played;
-use crate::stage::Stage;
+use super::FaultRun;
+use crate::environment::Environment;
 
-pub(super) async fn step_up(stage: &Stage) -> Result<Played> {
+pub(super) async fn step_up(env: &Environment) -> Result<FaultRun> {
     let broken = Instant::now();
-    stage.set.step_up_another().await?;
-    stage.set.in_sync().await?;
-    Ok(Played::since(broken))
+    env.set.step_up_another().await?;
+    env.set.wait_in_sync().await?;
+    Ok(FaultRun::since(broken))
 }
 
-pub(super) async fn step_down(stage: &Stage) -> Result<Played> {
-    let primary = stage.primary().await?;
+pub(super) async fn step_down(env: &Environment) -> Result<FaultRun> {
+    let primary = env.primary().await?;
     let broken = Instant::now();
-    stage.member(primary, doc! {"replSetStepDown": 60, "force": true}).await?;
-    another(stage, primary).await?;
-    // It may be elected again at once.
-    stage.member(primary, doc! {"replSetFreeze": 0}).await?;
-    stage.set.in_sync().await?;
-    Ok(Played::since(broken))
+    env.member(primary, doc! {"replSetStepDown": 60, "force": true}).await?;
+    another(env, primary).await?;
+    // The member may be elected again at once.
+    env.member(primary, doc! {"replSetFreeze": 0}).await?;
+    env.set.wait_in_sync().await?;
+    Ok(FaultRun::since(broken))
 }
 
-pub(super) async fn kill_primary(stage: &mut Stage) -> Result<Played> {
-    let primary = stage.primary().await?;
+pub(super) async fn kill_primary(env: &mut Environment) -> Result<FaultRun> {
+    let primary = env.primary().await?;
     let broken = Instant::now();
-    stage.set.member_mut(primary).kill().await?;
-    another(stage, primary).await?;
-    down(stage, primary).await?;
-    stage.set.member_mut(primary).restart().await?;
-    stage.set.in_sync().await?;
-    Ok(Played::since(broken))
+    env.set.member_mut(primary).kill().await?;
+    another(env, primary).await?;
+    down(env, primary).await?;
+    env.set.member_mut(primary).restart().await?;
+    env.set.wait_in_sync().await?;
+    Ok(FaultRun::since(broken))
 }
 
-pub(super) async fn kill_secondary(stage: &mut Stage, dice: &mut StdRng) -> Result<Played> {
-    let members = stage.set.members().len();
-    let other = (stage.primary().await? + dice.random_range(1..members)) % members;
+pub(super) async fn kill_secondary(env: &mut Environment, rng: &mut StdRng) -> Result<FaultRun> {
+    let members = env.set.members().len();
+    let other = (env.primary().await? + rng.random_range(1..members)) % members;
     let broken = Instant::now();
-    stage.set.member_mut(other).kill().await?;
-    down(stage, other).await?;
-    stage.set.member_mut(other).restart().await?;
-    stage.set.in_sync().await?;
-    Ok(Played::since(broken))
+    env.set.member_mut(other).kill().await?;
+    down(env, other).await?;
+    env.set.member_mut(other).restart().await?;
+    env.set.wait_in_sync().await?;
+    Ok(FaultRun::since(broken))
 }
 
-pub(super) async fn freeze_primary(stage: &Stage) -> Result<Played> {
-    let primary = stage.primary().await?;
+pub(super) async fn freeze_primary(env: &Environment) -> Result<FaultRun> {
+    let primary = env.primary().await?;
     let broken = Instant::now();
-    stage.set.members()[primary].freeze()?;
-    another(stage, primary).await?;
-    down(stage, primary).await?;
-    // It still takes itself for the primary.
-    stage.set.members()[primary].thaw()?;
-    stage.set.in_sync().await?;
-    Ok(Played::since(broken))
+    env.set.members()[primary].pause()?;
+    another(env, primary).await?;
+    down(env, primary).await?;
+    // The old primary still considers itself the primary.
+    env.set.members()[primary].resume()?;
+    env.set.wait_in_sync().await?;
+    Ok(FaultRun::since(broken))
 }
 
-/// Waits until another member takes writes, whatever the old primary thinks of itself.
-pub(super) async fn another(stage: &Stage, old: usize) -> Result<usize> {
+/// Waits until another member accepts writes, independent of the old primary's own state.
+pub(super) async fn another(env: &Environment, old: usize) -> Result<usize> {
     wait::until("another primary", async || {
-        for index in (0..stage.each.len()).filter(|index| *index != old) {
-            let hello = stage.member(index, doc! {"hello": 1}).await?;
+        for index in (0..env.each.len()).filter(|index| *index != old) {
+            let hello = env.member(index, doc! {"hello": 1}).await?;
             if hello.get_bool("isWritablePrimary").unwrap_or(false) {
                 return Ok(index);
             }
@@ -77,11 +77,11 @@ pub(super) async fn another(stage: &Stage, old: usize) -> Result<usize> {
     .await
 }
 
-/// Waits until the sidecar says that a member is down, and shows nothing else of it.
-pub(super) async fn down(stage: &Stage, index: usize) -> Result<()> {
-    let member = stage.set.addresses().swap_remove(index);
+/// Waits until the sidecar reports a member as down, and exports nothing else of it.
+pub(super) async fn down(env: &Environment, index: usize) -> Result<()> {
+    let member = env.set.addresses().swap_remove(index);
     wait::until("the sidecar to miss the member", async || {
-        let page = stage.sidecar_page().await?;
+        let page = env.sidecar_page().await?;
         let of = [("member", member.as_str())];
         let up = page.value(catalog::MONGODB_UP.name, &of);
         ensure!(up == Some(0.0), "mongodb_up is {up:?}");

@@ -1,11 +1,11 @@
-//! The faults, each with what it breaks, what it waits for while that is broken, and how it is mended.
+//! The faults: how each is injected, which effect is awaited, and how it ends.
 
 mod callers;
 mod clocks;
 mod codes;
 mod members;
 mod network;
-mod ours;
+mod processes;
 
 use std::time::Duration;
 
@@ -17,89 +17,89 @@ use tokio::time::Instant;
 use txnscope_catalog::{self as catalog, Metric};
 
 use crate::audit::Exception;
-use crate::stage::Stage;
+use crate::environment::Environment;
 
-/// What can be broken.
+/// The faults that can be injected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Fault {
-    /// Nothing. What is held after it is what there is without a fault.
+    /// No fault, as a reference.
     Calm,
-    /// Another member is elected at its own wish.
+    /// Another member calls for an election.
     StepUp,
-    /// The primary is made to step down.
+    /// The primary steps down.
     StepDown,
     /// The primary is killed (SIGKILL), and started again when another has been elected.
     KillPrimary,
-    /// Another member is killed and started again.
+    /// A secondary is killed and started again.
     KillSecondary,
-    /// The primary stops where it is (SIGSTOP), and goes on when another has been elected.
+    /// The primary is paused (SIGSTOP), and resumed when another has been elected.
     FreezePrimary,
-    /// Nobody reaches the primary: neither the other members nor any client.
+    /// The primary is unreachable for the other members and all clients.
     PartitionMember,
     /// The ledger reaches no member; the members reach each other.
     PartitionClient,
-    /// Requests of the ledger arrive, and no answer comes back.
+    /// Requests of the ledger arrive, but their replies are lost.
     LostReplies,
     /// Every connection of the ledger and between members is slow.
     SlowNetwork,
-    /// Every connection to a member is cut.
+    /// Every connection to a member is closed.
     CutConnections,
-    /// The server answers with each code that has a reason, on a statement, the commit and the abort, with its own labels,
-    /// with `TransientTransactionError` and with none.
+    /// The server fails with each error code that has a reason, on a statement, the commit and the abort, with the
+    /// code's own labels, with `TransientTransactionError` and with none.
     Codes,
-    /// A few of these, drawn from the seed.
+    /// As `Codes`, with a random sample.
     SomeCodes,
     /// The server's disk is full: error 14031 on each write and commit.
     DiskFull,
-    /// The server has too much to do: it refuses every command with code 462 and the labels of an overload.
+    /// The server is overloaded: it rejects every command with code 462 and the labels of an overload.
     Overload,
-    /// Every statement takes so long that the ledger's pool of connections is empty.
+    /// Every statement is so slow that the ledger's connection pool is exhausted.
     FullPool,
-    /// Two hundred callers leave at random moments.
+    /// Two hundred callers disconnect at random moments.
     Disconnects,
-    /// Handlers panic, before a transaction and in one.
+    /// Handlers panic, before and within a transaction.
     Panics,
     /// The ledger is killed and started again.
     KillBackend,
-    /// The ledger's runtime is shut down with everything under way in it, and another one takes its place.
+    /// The ledger's runtime is shut down with all its tasks, and replaced.
     ShutDownRuntime,
     /// The sidecar is killed and started again.
     KillSidecar,
-    /// The sidecar stops for four intervals: to it, the clock jumps.
+    /// The sidecar is paused for four intervals, so that its clock jumps.
     FreezeSidecar,
-    /// The sidecar's wall clock is turned by hours, ahead and back. What measures time goes on.
+    /// The sidecar's wall clock is changed by hours, forward and back. Its monotonic clock is not affected.
     TurnClock,
-    /// The ledger's wall clock is.
+    /// The ledger's wall clock is changed by hours.
     TurnBackendClock,
     /// Prometheus is killed and started again.
     RestartPrometheus,
 }
 
-/// How a fault went.
+/// The result of a fault.
 #[derive(Debug, Default)]
-pub(crate) struct Played {
-    /// From the break to the mending.
+pub(crate) struct FaultRun {
+    /// From its beginning to its end.
     pub(crate) held: Duration,
-    /// How often a failpoint has answered in the server's place.
+    /// How often a failpoint has answered instead of the server.
     pub(crate) injected: u64,
-    /// For the line of the round.
+    /// A remark for the line of the round.
     pub(crate) remark: String,
     pub(crate) exceptions: &'static [Exception],
 }
 
-impl Played {
+impl FaultRun {
     pub(crate) fn excepts(&self, exception: Exception) -> bool {
         self.exceptions.contains(&exception)
     }
 
-    /// It was broken then, and is mended now.
+    /// A fault that began then and ends now.
     fn since(broken: Instant) -> Self {
         Self { held: broken.elapsed(), ..Self::default() }
     }
 }
 
 impl Fault {
-    /// Those of the short form: each is over in seconds.
+    /// The faults of the short form, each of which takes seconds.
     pub(crate) const SHORT: [Self; 6] = [
         Self::StepUp,
         Self::SomeCodes,
@@ -109,17 +109,17 @@ impl Fault {
         Self::KillSidecar,
     ];
 
-    /// Those of the long form.
+    /// The faults of the long form.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         Self::value_variants().iter().copied().filter(|fault| !matches!(fault, Self::Calm | Self::SomeCodes))
     }
 
-    /// As on the command line.
+    /// The name, as on the command line.
     pub(crate) fn name(self) -> String {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 
-    /// What does not hold after it, by nature.
+    /// The invariants that cannot hold after the fault.
     fn exceptions(self) -> &'static [Exception] {
         match self {
             Self::KillPrimary | Self::KillSecondary => &[Exception::ServerBegan],
@@ -147,50 +147,50 @@ impl Fault {
         }
     }
 
-    /// Breaks it, waits until that has told, and mends it.
-    pub(crate) async fn play(self, stage: &mut Stage, dice: &mut StdRng) -> Result<Played> {
-        let played = match self {
-            Self::Calm => calm(stage).await,
-            Self::StepUp => members::step_up(stage).await,
-            Self::StepDown => members::step_down(stage).await,
-            Self::KillPrimary => members::kill_primary(stage).await,
-            Self::KillSecondary => members::kill_secondary(stage, dice).await,
-            Self::FreezePrimary => members::freeze_primary(stage).await,
-            Self::PartitionMember => network::partition_member(stage).await,
-            Self::PartitionClient => network::partition_client(stage).await,
-            Self::LostReplies => network::lost_replies(stage).await,
-            Self::SlowNetwork => network::slow(stage, dice).await,
-            Self::CutConnections => network::cut(stage, dice).await,
-            Self::Codes => codes::all(stage, dice).await,
-            Self::SomeCodes => codes::some(stage, dice).await,
-            Self::DiskFull => codes::disk_full(stage).await,
-            Self::Overload => codes::overload(stage).await,
-            Self::FullPool => callers::full_pool(stage).await,
-            Self::Disconnects => callers::disconnects(stage, dice).await,
-            Self::Panics => callers::panics(stage).await,
-            Self::KillBackend => ours::kill_backend(stage).await,
-            Self::ShutDownRuntime => ours::shut_down_runtime(stage).await,
-            Self::KillSidecar => ours::kill_sidecar(stage).await,
-            Self::FreezeSidecar => ours::freeze_sidecar(stage).await,
-            Self::TurnClock => clocks::sidecar(stage, dice).await,
-            Self::TurnBackendClock => clocks::backend(stage, dice).await,
-            Self::RestartPrometheus => ours::restart_prometheus(stage).await,
+    /// Injects the fault, waits for its effect, and ends it.
+    pub(crate) async fn inject(self, env: &mut Environment, rng: &mut StdRng) -> Result<FaultRun> {
+        let fault_run = match self {
+            Self::Calm => calm(env).await,
+            Self::StepUp => members::step_up(env).await,
+            Self::StepDown => members::step_down(env).await,
+            Self::KillPrimary => members::kill_primary(env).await,
+            Self::KillSecondary => members::kill_secondary(env, rng).await,
+            Self::FreezePrimary => members::freeze_primary(env).await,
+            Self::PartitionMember => network::partition_member(env).await,
+            Self::PartitionClient => network::partition_client(env).await,
+            Self::LostReplies => network::lost_replies(env).await,
+            Self::SlowNetwork => network::slow(env, rng).await,
+            Self::CutConnections => network::cut(env, rng).await,
+            Self::Codes => codes::all(env, rng).await,
+            Self::SomeCodes => codes::some(env, rng).await,
+            Self::DiskFull => codes::disk_full(env).await,
+            Self::Overload => codes::overload(env).await,
+            Self::FullPool => callers::full_pool(env).await,
+            Self::Disconnects => callers::disconnects(env, rng).await,
+            Self::Panics => callers::panics(env).await,
+            Self::KillBackend => processes::kill_backend(env).await,
+            Self::ShutDownRuntime => processes::shut_down_runtime(env).await,
+            Self::KillSidecar => processes::kill_sidecar(env).await,
+            Self::FreezeSidecar => processes::freeze_sidecar(env).await,
+            Self::TurnClock => clocks::sidecar(env, rng).await,
+            Self::TurnBackendClock => clocks::backend(env, rng).await,
+            Self::RestartPrometheus => processes::restart_prometheus(env).await,
         };
-        let played = played.with_context(|| self.name())?;
-        Ok(Played { exceptions: self.exceptions(), ..played })
+        let fault_run = fault_run.with_context(|| self.name())?;
+        Ok(FaultRun { exceptions: self.exceptions(), ..fault_run })
     }
 }
 
-async fn calm(stage: &Stage) -> Result<Played> {
+async fn calm(env: &Environment) -> Result<FaultRun> {
     let begun = Instant::now();
-    more(stage, &catalog::TRANSACTION_DURATION, "succeeded", 60.0).await?;
-    Ok(Played::since(begun))
+    wait_for_operations(env, &catalog::TRANSACTION_DURATION, "succeeded", 60.0).await?;
+    Ok(FaultRun::since(begun))
 }
 
-/// Waits until the ledger has counted so many more operations with that outcome.
-async fn more(stage: &Stage, metric: &Metric, outcome: &str, times: f64) -> Result<()> {
+/// Waits until the ledger has counted this many additional operations with that outcome.
+async fn wait_for_operations(env: &Environment, metric: &Metric, outcome: &str, times: f64) -> Result<()> {
     let count = async || {
-        let page = stage.ledger_page().await?;
+        let page = env.ledger_page().await?;
         let name = match metric.kind {
             catalog::Kind::Histogram => format!("{}_count", metric.name),
             catalog::Kind::Counter | catalog::Kind::Gauge => metric.name.to_owned(),

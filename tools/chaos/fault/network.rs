@@ -1,75 +1,75 @@
-//! Networks that hold, lose, slow and cut. Between any two there is the proxy of the one who is spoken to.
+//! Networks that hold, lose, delay and cut. There is a proxy in front of each member.
 
 use std::time::Duration;
 
 use anyhow::Result;
 use rand::Rng;
 use rand::rngs::StdRng;
-use testkit::Flow;
+use testkit::ProxyMode;
 use tokio::time::Instant;
 use txnscope_catalog as catalog;
 
-use super::{Played, members, more};
+use super::{FaultRun, members, wait_for_operations};
 use crate::backend::APPLICATION;
-use crate::stage::Stage;
+use crate::environment::Environment;
 
-/// Nobody reaches the primary. It reaches the others, and so learns that it is primary no more.
-pub(super) async fn partition_member(stage: &Stage) -> Result<Played> {
-    let primary = stage.primary().await?;
-    let proxy = &stage.set.proxies()[primary];
+/// The primary is unreachable. It reaches the others, and so learns that it is no longer primary.
+pub(super) async fn partition_member(env: &Environment) -> Result<FaultRun> {
+    let primary = env.primary().await?;
+    let proxy = &env.set.proxies()[primary];
     let broken = Instant::now();
-    proxy.set(Flow::Held);
-    members::another(stage, primary).await?;
-    members::down(stage, primary).await?;
-    proxy.set(Flow::Open);
+    proxy.set(ProxyMode::HoldAll);
+    members::another(env, primary).await?;
+    members::down(env, primary).await?;
+    proxy.set(ProxyMode::Forward);
     proxy.cut();
-    stage.set.in_sync().await?;
-    Ok(Played::since(broken))
+    env.set.wait_in_sync().await?;
+    Ok(FaultRun::since(broken))
 }
 
-pub(super) async fn partition_client(stage: &Stage) -> Result<Played> {
-    apart(stage, Flow::Held).await
+pub(super) async fn partition_client(env: &Environment) -> Result<FaultRun> {
+    partition_ledger(env, ProxyMode::HoldAll).await
 }
 
-pub(super) async fn lost_replies(stage: &Stage) -> Result<Played> {
-    apart(stage, Flow::RepliesHeld).await
+pub(super) async fn lost_replies(env: &Environment) -> Result<FaultRun> {
+    partition_ledger(env, ProxyMode::HoldReplies).await
 }
 
-/// Has that happen to the ledger alone, until callers have been told that the database is away.
-async fn apart(stage: &Stage, flow: Flow) -> Result<Played> {
+/// Applies a proxy mode to the ledger alone, until callers have received errors about an unavailable database.
+async fn partition_ledger(env: &Environment, flow: ProxyMode) -> Result<FaultRun> {
     let broken = Instant::now();
-    for proxy in stage.set.proxies() {
+    for proxy in env.set.proxies() {
         proxy.set_for(APPLICATION, flow);
     }
-    more(stage, &catalog::TRANSACTION_DURATION, "failed", 10.0).await?;
-    for proxy in stage.set.proxies() {
-        // What was held is lost, as on a network whose connections have run out of time.
+    wait_for_operations(env, &catalog::TRANSACTION_DURATION, "failed", 10.0).await?;
+    for proxy in env.set.proxies() {
+        // The held bytes are lost, as with connections that have timed out.
         proxy.cut();
-        proxy.set(Flow::Open);
+        proxy.set(ProxyMode::Forward);
     }
-    Ok(Played::since(broken))
+    Ok(FaultRun::since(broken))
 }
 
-pub(super) async fn slow(stage: &Stage, dice: &mut StdRng) -> Result<Played> {
+pub(super) async fn slow(env: &Environment, rng: &mut StdRng) -> Result<FaultRun> {
     let broken = Instant::now();
-    for proxy in stage.set.proxies() {
-        proxy.set(Flow::Slow(Duration::from_millis(dice.random_range(10..40))));
+    for proxy in env.set.proxies() {
+        proxy.set(ProxyMode::Delay(Duration::from_millis(rng.random_range(10..40))));
     }
-    more(stage, &catalog::TRANSACTION_DURATION, "succeeded", 60.0).await?;
-    for proxy in stage.set.proxies() {
-        proxy.set(Flow::Open);
+    wait_for_operations(env, &catalog::TRANSACTION_DURATION, "succeeded", 60.0).await?;
+    for proxy in env.set.proxies() {
+        proxy.set(ProxyMode::Forward);
     }
-    Ok(Played::since(broken))
+    Ok(FaultRun::since(broken))
 }
 
-/// Several times, each in the midst of whatever is under way.
-pub(super) async fn cut(stage: &Stage, dice: &mut StdRng) -> Result<Played> {
+/// Several times, each at an arbitrary moment of the load.
+pub(super) async fn cut(env: &Environment, rng: &mut StdRng) -> Result<FaultRun> {
     let broken = Instant::now();
-    for _ in 0..dice.random_range(3..6) {
-        for proxy in stage.set.proxies() {
+    for _ in 0..rng.random_range(3..6) {
+        for proxy in env.set.proxies() {
             proxy.cut();
         }
-        more(stage, &catalog::TRANSACTION_DURATION, "succeeded", 10.0).await?;
+        wait_for_operations(env, &catalog::TRANSACTION_DURATION, "succeeded", 10.0).await?;
     }
-    Ok(Played::since(broken))
+    Ok(FaultRun::since(broken))
 }

@@ -1,31 +1,31 @@
-//! Books that are right, and can be made wrong.
+//! Consistent counters, which a mutation changes.
 
-use end_to_end::load::Tally;
+use end_to_end::load::Responses;
 use testkit::Scrape;
 use txnscope_catalog::{self as catalog, Metric};
 
 use super::page::Page;
 use crate::audit::{Exception, audit};
-use crate::books::{Books, Server};
-use crate::fault::Played;
+use crate::counters::{Counters, Server};
+use crate::fault::FaultRun;
 
 pub(super) const CONSUME: &str = "POST /api/retainers/{id}/consume";
-/// Moves no money.
+/// An operation that moves no money.
 pub(super) const PAYMENT: &str = "POST /api/payments";
 
-/// All books after a round.
+/// All counters after an iteration.
 #[derive(Clone)]
 pub(super) struct Case {
     pub(super) page: Page,
     pub(super) servers: Vec<Server>,
     pub(super) movements: f64,
-    pub(super) answers: Tally,
+    pub(super) answers: Responses,
     pub(super) injected: u64,
     pub(super) exceptions: &'static [Exception],
 }
 
 impl Case {
-    /// Nine operations, all answered; eight transactions, two of which were aborted and no one left.
+    /// Nine operations, all answered; eight transactions, of which two were aborted and none is open.
     pub(super) fn right() -> Self {
         let mut page = Page::default();
         for (operation, outcome, times) in [
@@ -66,10 +66,11 @@ impl Case {
     }
 
     pub(super) fn audit(&self) -> Vec<String> {
-        let before = Books::made_up(Scrape::default(), vec![Server::default(); self.servers.len()], 0.0);
-        let after = Books::made_up(self.page.read(), self.servers.clone(), self.movements);
-        let played = Played { injected: self.injected, exceptions: self.exceptions, ..Played::default() };
-        audit(&before, &after, &self.answers, &played)
+        let before = Counters::made_up(Scrape::default(), vec![Server::default(); self.servers.len()], 0.0);
+        let after = Counters::made_up(self.page.read(), self.servers.clone(), self.movements);
+        let fault_run =
+            FaultRun { injected: self.injected, exceptions: self.exceptions, ..FaultRun::default() };
+        audit(&before, &after, &self.answers, &fault_run)
     }
 
     pub(super) fn counted(&mut self, metric: Metric, labels: &[(&str, &str)], more: f64) {

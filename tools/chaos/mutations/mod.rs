@@ -1,4 +1,4 @@
-//! That what is held can fail: books that are right, each of their numbers made wrong by one, and the complaint.
+//! Mutation tests of the audit: every counter of a consistent set is changed by one, and the audit must report it.
 
 mod case;
 mod page;
@@ -9,17 +9,17 @@ use txnscope_catalog as catalog;
 use self::case::{CONSUME, Case};
 use self::page::Page;
 use self::rows::ROWS;
-use crate::books::{Server, at_rest};
-use crate::truth::{nothing_missing, nothing_stale, untrue};
+use crate::counters::{Server, at_rest};
+use crate::expectations::{nothing_missing, nothing_stale, untrue};
 
 const MEMBER: &str = "127.0.0.1:27017";
 
-/// Each count of a member that is compared with another's.
+/// The counters of a member that are compared with others.
 const FIELDS: [fn(&mut Server) -> &mut f64; 3] =
     [|server| &mut server.started, |server| &mut server.committed, |server| &mut server.aborted];
 
 #[test]
-fn no_number_can_be_wrong_by_one() {
+fn audit_detects_every_counter_off_by_one() {
     assert!(Case::right().audit().is_empty(), "{:#?}", Case::right().audit());
     let numbers = Case::right().page.numbers().count();
     for by in [1.0, -1.0] {
@@ -48,7 +48,7 @@ fn no_number_can_be_wrong_by_one() {
 }
 
 #[test]
-fn the_audit_names_what_is_wrong_and_nothing_else() {
+fn audit_reports_exactly_the_wrong_counter() {
     for (what, change, wanted) in ROWS {
         let mut case = Case::right();
         change(&mut case);
@@ -63,7 +63,7 @@ fn the_audit_names_what_is_wrong_and_nothing_else() {
 }
 
 #[test]
-fn whatever_is_still_under_way_is_seen() {
+fn audit_detects_operations_in_flight() {
     let right = Case::right();
     at_rest(&right.page.read(), &right.servers).unwrap();
     for gauge in [
@@ -82,7 +82,7 @@ fn whatever_is_still_under_way_is_seen() {
     assert_eq!(left.to_string(), "1 transactions are open on the server");
 }
 
-/// A page of the sidecar's that is right, and the member that it is of.
+/// A correct page of the sidecar, and the member that it describes.
 fn sidecar() -> (Page, Server) {
     let server = Server { started: 7.0, committed: 4.0, aborted: 3.0, open: 0.0 };
     let mut page = Page::default();
@@ -99,7 +99,7 @@ fn sidecar() -> (Page, Server) {
 }
 
 #[test]
-fn no_number_of_the_sidecars_can_be_wrong_by_one_or_missing() {
+fn audit_detects_wrong_or_missing_sidecar_values() {
     let (page, server) = sidecar();
     let untrue = |page: &Page| untrue(&page.read(), MEMBER, server, "primary");
     assert!(untrue(&page).is_empty());
@@ -118,7 +118,7 @@ fn no_number_of_the_sidecars_can_be_wrong_by_one_or_missing() {
 }
 
 #[test]
-fn old_numbers_and_lacking_ones_are_seen() {
+fn audit_detects_stale_and_missing_values() {
     let members = [MEMBER.to_owned()];
     let of = [("member", MEMBER), ("collector", "server_status")];
     for (age, stale) in [(0.4, false), (1.6, true), (7_200.0, true)] {
@@ -131,7 +131,7 @@ fn old_numbers_and_lacking_ones_are_seen() {
             let mut page = page.clone();
             page.0.remove(lacking.name);
             assert_eq!(nothing_missing(&page.read(), &members).is_err(), !stale, "{age}, {}", lacking.name);
-            // The one that is still there is too much.
+            // The remaining value is reported as unexpected.
             assert_eq!(nothing_stale(&page.read(), &members).is_err(), stale, "{age}, {}", lacking.name);
         }
     }

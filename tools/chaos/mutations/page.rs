@@ -1,4 +1,4 @@
-//! A page of metrics that can be made wrong.
+//! A metrics page whose values can be changed.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -6,7 +6,7 @@ use std::fmt::Write;
 use testkit::Scrape;
 use txnscope_catalog::{Kind, Metric};
 
-/// A page of which every number can be changed.
+/// A page whose values can all be changed.
 #[derive(Clone, Default)]
 pub(super) struct Page(pub(super) BTreeMap<&'static str, (Kind, BTreeMap<String, f64>)>);
 

@@ -1,18 +1,18 @@
-//! What is done to books that are right, and what the audit says to it.
+//! The mutations of consistent counters, and the expected reports of the audit.
 
 use txnscope_catalog as catalog;
 
 use super::case::{CONSUME, Case, PAYMENT};
 use crate::audit::Exception;
-use crate::books::Server;
+use crate::counters::Server;
 
-/// What is done to books that are right, and a part of the complaint, if there must be one.
+/// A mutation, and a part of the expected report, if there must be one.
 pub(super) type Row = (&'static str, fn(&mut Case), Option<&'static str>);
 
-/// Lies that are consistent in themselves, and what is excused and how far.
+/// Consistent mutations that only other counters contradict, and the exceptions with their limits.
 pub(super) const ROWS: &[Row] = &[
     (
-        "an attempt that nobody made",
+        "an attempt without a request",
         |case| {
             case.counted(catalog::TRANSACTION_ATTEMPTS, &[("operation", CONSUME)], 1.0);
             case.counted(
@@ -24,7 +24,7 @@ pub(super) const ROWS: &[Row] = &[
         Some("consume, attempts: callers saw 7"),
     ),
     (
-        "a success that was told as a failure",
+        "a success that is counted as a failure",
         |case| {
             case.answered(CONSUME, "503", 1);
             *case.answers.get_mut(&(CONSUME, "200".to_owned())).unwrap() -= 1;
@@ -61,15 +61,15 @@ pub(super) const ROWS: &[Row] = &[
         Some("the server committed 7"),
     ),
     (
-        "a transaction of nobody's",
+        "a transaction without a caller",
         |case| {
             case.servers[1].started += 1.0;
             case.servers[1].aborted += 1.0;
         },
-        Some("the server began 9, by the driver's account between 8 and 8"),
+        Some("the server started 9, by the driver's account between 8 and 8"),
     ),
     (
-        "a transaction that the driver counts and never began",
+        "a transaction that the driver counts and never started",
         |case| {
             case.counted(catalog::CLIENT_TRANSACTIONS_STARTED, &[("operation", CONSUME)], 1.0);
             case.counted(
@@ -78,12 +78,12 @@ pub(super) const ROWS: &[Row] = &[
                 1.0,
             );
         },
-        Some("the server began 8, by the driver's account between 9 and 9"),
+        Some("the server started 8, by the driver's account between 9 and 9"),
     ),
     (
         "a member that counts one as neither",
         |case| case.servers[0].aborted -= 1.0,
-        Some("a member's own book"),
+        Some("a member's own counters"),
     ),
     (
         "one without an answer that was counted",
@@ -121,7 +121,7 @@ pub(super) const ROWS: &[Row] = &[
         Some("7 movements of money"),
     ),
     (
-        "as many unbegun as were injected",
+        "as many not started as were injected",
         |case| {
             (case.exceptions, case.injected) = (&[Exception::Injected], 1);
             (case.servers[0].started, case.servers[0].aborted) = (5.0, 0.0);
@@ -129,34 +129,38 @@ pub(super) const ROWS: &[Row] = &[
         None,
     ),
     (
-        "more unbegun than were injected",
+        "more not started than were injected",
         |case| {
             (case.exceptions, case.injected) = (&[Exception::Injected], 1);
             (case.servers[0].started, case.servers[0].aborted) = (5.0, 0.0);
             (case.servers[1].started, case.servers[1].aborted) = (1.0, 0.0);
         },
-        Some("the server began 6, by the driver's account between 7 and 8"),
+        Some("the server started 6, by the driver's account between 7 and 8"),
     ),
-    ("unbegun, and no runtime was shut down", |case| cancelled_and_unbegun(case), Some("the server began 8")),
     (
-        "unbegun with their runtime",
+        "not started, without a runtime shutdown",
+        |case| cancelled_and_not_started(case),
+        Some("the server started 8"),
+    ),
+    (
+        "not started, with a runtime shutdown",
         |case| {
             case.exceptions = &[Exception::RuntimeGone];
-            cancelled_and_unbegun(case);
+            cancelled_and_not_started(case);
         },
         None,
     ),
     (
-        "more unbegun than were cancelled with their runtime",
+        "more not started than were cancelled with their runtime",
         |case| {
             case.exceptions = &[Exception::RuntimeGone];
-            cancelled_and_unbegun(case);
+            cancelled_and_not_started(case);
             (case.servers[0].started, case.servers[0].aborted) = (5.0, 0.0);
         },
-        Some("the server began 7, by the driver's account between 8 and 9"),
+        Some("the server started 7, by the driver's account between 8 and 9"),
     ),
     (
-        "a server that began anew",
+        "a server that was restarted",
         |case| {
             case.exceptions = &[Exception::ServerBegan];
             case.servers[0] = Server::default();
@@ -164,7 +168,7 @@ pub(super) const ROWS: &[Row] = &[
         None,
     ),
     (
-        "a server that began anew, and an attempt too many",
+        "a server that was restarted, and an attempt too many",
         |case| {
             case.exceptions = &[Exception::ServerBegan];
             case.answered(CONSUME, "409", 1);
@@ -172,7 +176,7 @@ pub(super) const ROWS: &[Row] = &[
         Some("consume, attempts"),
     ),
     (
-        "a ledger that began anew",
+        "a ledger that was restarted",
         |case| {
             case.exceptions = &[Exception::BackendBegan];
             case.answered(CONSUME, "409", 1);
@@ -180,7 +184,7 @@ pub(super) const ROWS: &[Row] = &[
         None,
     ),
     (
-        "a ledger that began anew, and money that was lost",
+        "a ledger that was restarted, and money that was lost",
         |case| {
             case.exceptions = &[Exception::BackendBegan];
             case.movements -= 1.0;
@@ -212,7 +216,7 @@ pub(super) const ROWS: &[Row] = &[
             aborted(case, "network", "not_sent");
             begun(&mut case.servers[0], 0.0);
         },
-        Some("the server began 9, by the driver's account between 8 and 8"),
+        Some("the server started 9, by the driver's account between 8 and 8"),
     ),
     (
         "one that was begun to fence another off",
@@ -237,7 +241,7 @@ pub(super) const ROWS: &[Row] = &[
         None,
     ),
     (
-        "a commit of which nobody knows, and which there is",
+        "a commit with an unknown result that took effect",
         |case| {
             case.counted(catalog::CLIENT_TRANSACTIONS_STARTED, &[("operation", CONSUME)], 1.0);
             case.counted(catalog::CLIENT_TRANSACTIONS_UNKNOWN, &[("operation", CONSUME)], 1.0);
@@ -247,7 +251,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
 ];
 
-/// One that the driver counts as aborted, and as not begun for that cause.
+/// A transaction that the driver counts as aborted, and as not started for that cause.
 fn aborted(case: &mut Case, reason: &str, cause: &str) {
     let of = ("operation", CONSUME);
     case.counted(catalog::CLIENT_TRANSACTIONS_STARTED, &[of], 1.0);
@@ -255,15 +259,15 @@ fn aborted(case: &mut Case, reason: &str, cause: &str) {
     case.counted(catalog::CLIENT_TRANSACTIONS_NOT_STARTED, &[of, ("cause", cause)], 1.0);
 }
 
-/// One more on a member, which has committed it or not.
+/// One more transaction on a member, committed or not.
 fn begun(server: &mut Server, committed: f64) {
     server.started += 1.0;
     server.committed += committed;
     server.aborted += 1.0 - committed;
 }
 
-/// One that the driver has counted, and the server has not.
-fn cancelled_and_unbegun(case: &mut Case) {
+/// A transaction that the driver has counted, and the server has not.
+fn cancelled_and_not_started(case: &mut Case) {
     let of = ("operation", CONSUME);
     case.counted(catalog::CLIENT_TRANSACTIONS_STARTED, &[of], 1.0);
     case.counted(catalog::CLIENT_TRANSACTIONS_ABORTED, &[of, ("reason", "cancelled")], 1.0);

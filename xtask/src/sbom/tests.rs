@@ -1,4 +1,4 @@
-//! The lists against what does not come from `cargo tree`: Cargo.lock, the manifests, CycloneDX's own schema.
+//! Compares the lists with sources other than `cargo tree`: Cargo.lock, the manifests, CycloneDX's own schema.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -36,7 +36,7 @@ fn id(package: &Value) -> (&str, &str) {
     (package["name"].as_str().unwrap(), package["version"].as_str().unwrap())
 }
 
-/// With the packages of the whole workspace, and what each wants of which kind.
+/// The metadata of the whole workspace, with all kinds of dependencies.
 fn metadata() -> &'static Value {
     static METADATA: LazyLock<Value> = LazyLock::new(|| {
         let arguments = ["--format-version=1", "--locked", "--all-features", "--filter-platform", TARGET];
@@ -45,7 +45,7 @@ fn metadata() -> &'static Value {
     &METADATA
 }
 
-/// What the subject is built of if every feature is turned on that anybody in the workspace wants: more than it is.
+/// An upper bound: the dependencies with every feature that any workspace member enables.
 fn at_most(subject: &Subject) -> BTreeSet<(&'static str, &'static str)> {
     let packages: BTreeMap<_, _> = array(&metadata()["packages"])
         .iter()
@@ -72,7 +72,7 @@ fn at_most(subject: &Subject) -> BTreeSet<(&'static str, &'static str)> {
 }
 
 #[test]
-fn they_hold_what_cargo_lock_says() {
+fn sbom_matches_cargo_lock() {
     let lock = std::fs::read_to_string(crate::root().join("Cargo.lock")).unwrap();
     let lock: Value = serde_json::to_value(lock.parse::<toml::Table>().unwrap()).unwrap();
     let locked: BTreeMap<_, _> =
@@ -94,13 +94,13 @@ fn they_hold_what_cargo_lock_says() {
 }
 
 #[test]
-fn they_hold_nothing_that_only_tests_want_and_all_that_the_manifests_do() {
+fn sbom_excludes_dev_dependencies() {
     for (subject, list) in lists() {
         let found: BTreeSet<_> = components(list).into_keys().collect();
         let at_most = at_most(subject);
         let surplus: Vec<_> = found.difference(&at_most).collect();
         assert!(surplus.is_empty(), "{}: only tests want {surplus:?}", subject.file);
-        // What others turn on are a dozen crates. The library without its features is another matter.
+        // Other members enable a dozen additional crates, and more for the library without its features.
         let (count, at_most) = (found.len(), at_most.len());
         let whole = subject.kind == "application" || !subject.features.is_empty();
         assert!(!whole || count * 10 > at_most * 9, "{}: {count} of {at_most}", subject.file);
@@ -118,7 +118,7 @@ fn they_hold_nothing_that_only_tests_want_and_all_that_the_manifests_do() {
 }
 
 #[test]
-fn every_component_is_wanted_by_another_and_says_its_licence() {
+fn sbom_components_have_dependents_and_licenses() {
     for (subject, list) in lists() {
         let root = list["metadata"]["component"]["bom-ref"].as_str().unwrap();
         let wants: BTreeMap<_, _> = array(&list["dependencies"])
@@ -138,14 +138,14 @@ fn every_component_is_wanted_by_another_and_says_its_licence() {
         named.insert(root);
         assert_eq!(reached, named, "{}", subject.file);
         for (id, component) in found {
-            let licence = component["licenses"][0]["expression"].as_str().unwrap();
-            assert!(!licence.is_empty() && !licence.contains('/'), "{id:?}: {licence}");
+            let license = component["licenses"][0]["expression"].as_str().unwrap();
+            assert!(!license.is_empty() && !license.contains('/'), "{id:?}: {license}");
         }
     }
 }
 
 #[test]
-fn what_runs_at_build_time_alone_is_told_apart() {
+fn sbom_marks_build_time_dependencies() {
     let scope = |list: &Value, name: &str| {
         let found = components(list);
         found.iter().find(|((found, _), _)| *found == name).map(|(_, one)| one["scope"].clone()).unwrap()
@@ -160,13 +160,14 @@ fn what_runs_at_build_time_alone_is_told_apart() {
 }
 
 #[test]
-fn the_same_input_makes_the_same_bytes_and_none_of_them_is_a_folder_of_this_machine() {
+fn sbom_is_reproducible_and_has_no_local_paths() {
     let packages = Packages::read(TARGET).unwrap();
     for (subject, list) in lists() {
         let text = make(subject, &packages, TARGET).unwrap().text().unwrap();
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), *list);
         assert_eq!(text, make(subject, &packages, TARGET).unwrap().text().unwrap());
-        // At a value's beginning: the folder's name may be that of the repository, which stands in addresses.
+        // Only at the beginning of a value, because the folder may be named like the repository, which occurs in
+        // URLs.
         let folder = format!("\"{}", crate::root().display());
         assert!(!text.contains(&folder) && !text.contains("file:"), "{}", subject.file);
         assert!(list.get("serialNumber").is_none());
@@ -174,7 +175,7 @@ fn the_same_input_makes_the_same_bytes_and_none_of_them_is_a_folder_of_this_mach
 }
 
 #[test]
-fn they_are_what_cyclonedx_calls_valid() {
+fn sbom_is_valid_cyclonedx() {
     let folder = crate::root().join(".tools/cyclonedx/cyclonedx/schema/_res");
     assert!(folder.is_dir(), "{} is not there; run `cargo xtask fetch`", folder.display());
     let read = |name: &str| -> Value {

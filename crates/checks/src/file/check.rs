@@ -1,4 +1,4 @@
-//! One `[[check]]`, and the `[defaults]` that it falls back on.
+//! Parses one `[[check]]`, and the `[defaults]` that it falls back on.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use mongodb::options::{Collation, ReadPreference};
 
 use crate::check::{Balance, Check, Derived, NumberType, Rule, Severity, Side};
 use crate::file::table::{Table, nearest};
-use crate::file::{Mistakes, fields};
+use crate::file::{Diagnostics, fields};
 
 const MAX_NAME: usize = 64;
 const RULES: [&str; 4] = ["forbid", "pipeline", "derived", "balance"];
 const INTERVALS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(7 * 24 * 3600));
 const TIMES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(24 * 3600));
 
-/// What holds for each check that does not say otherwise.
+/// The values of the keys that a check omits.
 #[derive(Debug, Default)]
 pub(crate) struct Defaults {
     severity: Option<Severity>,
@@ -29,62 +29,66 @@ impl Defaults {
     const INTERVAL: Duration = Duration::from_secs(300);
     const MAX_TIME: Duration = Duration::from_secs(60);
 
-    pub(crate) fn read(mut table: Table<'_>, mistakes: &mut Mistakes) -> Self {
-        let defaults = Self::shared(&mut table, mistakes);
-        table.finish(mistakes);
+    pub(crate) fn read(mut table: Table<'_>, diagnostics: &mut Diagnostics) -> Self {
+        let defaults = Self::shared(&mut table, diagnostics);
+        table.finish(diagnostics);
         defaults
     }
 
-    /// The keys that stand in `[defaults]` and in a `[[check]]` alike.
-    fn shared(table: &mut Table<'_>, mistakes: &mut Mistakes) -> Self {
+    /// Parses the keys that `[defaults]` and a `[[check]]` have in common.
+    fn shared(table: &mut Table<'_>, diagnostics: &mut Diagnostics) -> Self {
         Self {
-            severity: severity(table, mistakes),
-            database: database(table, mistakes),
-            interval: duration("interval", INTERVALS, table, mistakes),
-            max_time: duration("max_time", TIMES, table, mistakes),
-            read_preference: read_preference(table, mistakes),
-            allow_javascript: table.flag("allow_javascript", mistakes),
+            severity: severity(table, diagnostics),
+            database: database(table, diagnostics),
+            interval: duration("interval", INTERVALS, table, diagnostics),
+            max_time: duration("max_time", TIMES, table, diagnostics),
+            read_preference: read_preference(table, diagnostics),
+            allow_javascript: table.flag("allow_javascript", diagnostics),
         }
     }
 }
 
-pub(crate) fn read(mut table: Table<'_>, defaults: &Defaults, mistakes: &mut Mistakes) -> Option<Check> {
-    let name = name(&mut table, mistakes);
+pub(crate) fn read(
+    mut table: Table<'_>,
+    defaults: &Defaults,
+    diagnostics: &mut Diagnostics,
+) -> Option<Check> {
+    let name = name(&mut table, diagnostics);
     if let Some(name) = &name {
         table.name = format!("check `{name}`");
     }
-    let own = Defaults::shared(&mut table, mistakes);
-    let about = table.text("about", mistakes).map(|(_, text)| text.to_owned()).unwrap_or_default();
-    let collection = collection("collection", &mut table, mistakes);
+    let own = Defaults::shared(&mut table, diagnostics);
+    let about = table.text("about", diagnostics).map(|(_, text)| text.to_owned()).unwrap_or_default();
+    let collection = collection("collection", &mut table, diagnostics);
     if collection.is_none() && !table.has("collection") {
-        table.lacks("collection", "", mistakes);
+        table.lacks("collection", "", diagnostics);
     }
-    let show = paths("show", &mut table, mistakes).unwrap_or_default();
-    let may_be_missing = table.flag("may_be_missing", mistakes).unwrap_or(false);
-    let collation = collation(&mut table, mistakes);
-    let rule = rule(&mut table, collection.as_deref().unwrap_or_default(), mistakes);
+    let show = paths("show", &mut table, diagnostics).unwrap_or_default();
+    let may_be_missing = table.flag("may_be_missing", diagnostics).unwrap_or(false);
+    let collation = collation(&mut table, diagnostics);
+    let rule = rule(&mut table, collection.as_deref().unwrap_or_default(), diagnostics);
     let allow_javascript = own.allow_javascript.or(defaults.allow_javascript).unwrap_or(false);
     if let Some(operator) = rule.as_ref().and_then(Rule::javascript)
         && !allow_javascript
     {
-        mistakes.note(
+        diagnostics.report(
             table.line(),
             format!(
-                "{} has {operator}, which runs JavaScript on the server: that may go on after `max_time`, and no index helps \
-                 it. Write it with MongoDB's own operators, or allow it with `allow_javascript = true` in the check",
+                "{} has {operator}, which runs JavaScript on the server: it may go on after `max_time`, and cannot use an \
+                 index. Use MongoDB's own operators, or allow it with `allow_javascript = true` in the check",
                 table.name
             ),
         );
     }
     let severity = own.severity.or(defaults.severity);
     if severity.is_none() && !table.has("severity") {
-        table.lacks("severity", " (critical, warning or info), and so does [defaults]", mistakes);
+        table.lacks("severity", " (critical, warning or info), and so does [defaults]", diagnostics);
     }
     let database = own.database.or_else(|| defaults.database.clone());
     if database.is_none() && !table.has("database") {
-        table.lacks("database", ", and so does [defaults]", mistakes);
+        table.lacks("database", ", and so does [defaults]", diagnostics);
     }
-    table.finish(mistakes);
+    table.finish(diagnostics);
     Some(Check {
         name: name?,
         about,
@@ -107,118 +111,129 @@ pub(crate) fn read(mut table: Table<'_>, defaults: &Defaults, mistakes: &mut Mis
 
 // ===== The rule =====
 
-fn rule(table: &mut Table<'_>, collection: &str, mistakes: &mut Mistakes) -> Option<Rule> {
+fn rule(table: &mut Table<'_>, collection: &str, diagnostics: &mut Diagnostics) -> Option<Rule> {
     let given: Vec<_> = RULES.into_iter().filter(|key| table.has(key)).collect();
-    // All four are read, so that each of them is a known key.
-    let forbid = table.document("forbid", mistakes).map(|(_, filter)| Rule::Forbid(filter));
-    let pipeline = pipeline("pipeline", table, mistakes).map(Rule::Pipeline);
-    let derived = table.table("derived", mistakes).and_then(|table| derived(table, mistakes));
-    let balance = table.table("balance", mistakes).and_then(|table| balance(table, collection, mistakes));
+    // All four are parsed, so that each of them is a known key.
+    let forbid = table.document("forbid", diagnostics).map(|(_, filter)| Rule::Forbid(filter));
+    let pipeline = pipeline("pipeline", table, diagnostics).map(Rule::Pipeline);
+    let derived = table.table("derived", diagnostics).and_then(|table| derived(table, diagnostics));
+    let balance =
+        table.table("balance", diagnostics).and_then(|table| balance(table, collection, diagnostics));
     match given.as_slice() {
         [_] => forbid
             .or(pipeline)
             .or(derived.map(Box::new).map(Rule::Derived))
             .or(balance.map(Box::new).map(Rule::Balance)),
         [] => {
-            table.lacks("forbid", ", `pipeline`, `derived` or `balance`: what must hold?", mistakes);
+            table.lacks(
+                "forbid",
+                ", `pipeline`, `derived` or `balance`: add the rule of the check",
+                diagnostics,
+            );
             None
         }
         several => {
             let line = table.line();
             let name = &table.name;
-            mistakes.note(line, format!("{name} has {}: one check holds one thing", several.join(" and ")));
+            diagnostics
+                .report(line, format!("{name} has {}: a check has exactly one rule", several.join(" and ")));
             None
         }
     }
 }
 
-fn derived(mut table: Table<'_>, mistakes: &mut Mistakes) -> Option<Derived> {
+fn derived(mut table: Table<'_>, diagnostics: &mut Diagnostics) -> Option<Derived> {
     let field =
-        table.text("field", mistakes).filter(|(line, field)| is_path(field, *line, "field", mistakes));
+        table.text("field", diagnostics).filter(|(line, field)| is_path(field, *line, "field", diagnostics));
     let field = field.filter(|(line, field)| {
         let is_id = *field == "_id" || field.starts_with("_id.");
         if is_id {
-            mistakes.note(*line, "`_id` is never derived: it cannot be changed");
+            diagnostics.report(*line, "`_id` cannot be a derived field: it cannot be changed");
         }
         !is_id
     });
     if !table.has("field") {
-        table.lacks("field", "", mistakes);
+        table.lacks("field", "", diagnostics);
     }
-    let expression = table.json("expression", mistakes);
+    let expression = table.json("expression", diagnostics);
     if !table.has("expression") {
-        table.lacks("expression", ": MongoDB's expression for what the field must be", mistakes);
+        table.lacks(
+            "expression",
+            ": the MongoDB expression for the expected value of the field",
+            diagnostics,
+        );
     }
-    let filter = table.document("where", mistakes).map(|(_, filter)| filter);
-    let stages = pipeline("stages", &mut table, mistakes);
-    let history = paths("history", &mut table, mistakes);
-    let tolerance = table.number("tolerance", mistakes);
-    let number = number_type(&mut table, mistakes);
-    table.finish(mistakes);
+    let filter = table.document("where", diagnostics).map(|(_, filter)| filter);
+    let stages = pipeline("stages", &mut table, diagnostics);
+    let inputs = paths("inputs", &mut table, diagnostics);
+    let tolerance = table.number("tolerance", diagnostics);
+    let number = number_type(&mut table, diagnostics);
+    table.finish(diagnostics);
     let (_, expression) = expression?;
     Some(Derived {
         field: field?.1.to_owned(),
         filter,
         stages: stages.unwrap_or_default(),
-        history: history.unwrap_or_else(|| fields::of_expression(&expression)),
+        inputs: inputs.unwrap_or_else(|| fields::of_expression(&expression)),
         expression,
         tolerance,
         number,
     })
 }
 
-fn balance(mut table: Table<'_>, collection: &str, mistakes: &mut Mistakes) -> Option<Balance> {
+fn balance(mut table: Table<'_>, collection: &str, diagnostics: &mut Diagnostics) -> Option<Balance> {
     let mut read = |key| {
-        let side = table.table(key, mistakes).map(|table| side(table, collection, mistakes));
+        let side = table.table(key, diagnostics).map(|table| side(table, collection, diagnostics));
         if side.is_none() && !table.has(key) {
-            table.lacks(key, ": it needs a left and a right side", mistakes);
+            table.lacks(key, ": a balance needs a left and a right side", diagnostics);
         }
         side.flatten()
     };
     let (left, right) = (read("left"), read("right"));
-    let tolerance = table.number("tolerance", mistakes);
+    let tolerance = table.number("tolerance", diagnostics);
     let line = table.line();
-    table.finish(mistakes);
+    table.finish(diagnostics);
     let (left, right) = (left?, right?);
     if left.by.is_some() != right.by.is_some() {
-        mistakes
-            .note(line, "both sides of a balance have `by`, or none has: groups are compared with groups");
+        diagnostics
+            .report(line, "both sides of a balance need `by`, or neither: groups are compared with groups");
         return None;
     }
     Some(Balance { left, right, tolerance })
 }
 
-fn side(mut table: Table<'_>, of_check: &str, mistakes: &mut Mistakes) -> Option<Side> {
-    let collection = collection("collection", &mut table, mistakes);
-    let filter = table.document("where", mistakes).map(|(_, filter)| filter);
-    let sum = table.json("sum", mistakes).map(|(_, sum)| sum);
+fn side(mut table: Table<'_>, of_check: &str, diagnostics: &mut Diagnostics) -> Option<Side> {
+    let collection = collection("collection", &mut table, diagnostics);
+    let filter = table.document("where", diagnostics).map(|(_, filter)| filter);
+    let sum = table.json("sum", diagnostics).map(|(_, sum)| sum);
     if !table.has("sum") {
-        table.lacks("sum", ": MongoDB's expression for what is summed, as '\"$debit\"'", mistakes);
+        table.lacks("sum", ": the MongoDB expression that is summed, as in '\"$debit\"'", diagnostics);
     }
-    let by = table.json("by", mistakes).map(|(_, by)| by);
-    table.finish(mistakes);
+    let by = table.json("by", diagnostics).map(|(_, by)| by);
+    table.finish(diagnostics);
     Some(Side { collection: collection.unwrap_or_else(|| of_check.to_owned()), filter, sum: sum?, by })
 }
 
 fn pipeline(
     key: &'static str,
     table: &mut Table<'_>,
-    mistakes: &mut Mistakes,
+    diagnostics: &mut Diagnostics,
 ) -> Option<Vec<mongodb::bson::Document>> {
-    let (line, stages) = table.stages(key, mistakes)?;
+    let (line, stages) = table.stages(key, diagnostics)?;
     if fields::writes(&stages) {
-        mistakes.note(line, format!("`{key}` of {} has $out or $merge: a check never writes", table.name));
+        diagnostics
+            .report(line, format!("`{key}` of {} has $out or $merge: a check never writes", table.name));
         return None;
     }
     Some(stages)
 }
 
-// ===== Words =====
+// ===== Scalar values =====
 
-fn name(table: &mut Table<'_>, mistakes: &mut Mistakes) -> Option<String> {
-    let Some((line, name)) = table.text("name", mistakes) else {
+fn name(table: &mut Table<'_>, diagnostics: &mut Diagnostics) -> Option<String> {
+    let Some((line, name)) = table.text("name", diagnostics) else {
         if !table.has("name") {
-            table.lacks("name", "", mistakes);
+            table.lacks("name", "", diagnostics);
         }
         return None;
     };
@@ -226,38 +241,38 @@ fn name(table: &mut Table<'_>, mistakes: &mut Mistakes) -> Option<String> {
         && name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
     if !legal {
-        mistakes.note(
+        diagnostics.report(
             line,
-            format!("{name:?} is no name for a check: a letter, then letters, digits and _, all small, at most {MAX_NAME}"),
+            format!("{name:?} is not a valid name of a check: use a lowercase letter, then lowercase letters, digits and _, at most {MAX_NAME}"),
         );
         return None;
     }
     Some(name.to_owned())
 }
 
-fn severity(table: &mut Table<'_>, mistakes: &mut Mistakes) -> Option<Severity> {
-    let (line, word) = table.text("severity", mistakes)?;
+fn severity(table: &mut Table<'_>, diagnostics: &mut Diagnostics) -> Option<Severity> {
+    let (line, word) = table.text("severity", diagnostics)?;
     let severity = Severity::ALL.into_iter().find(|severity| severity.as_str() == word);
     if severity.is_none() {
         let known = Severity::ALL.map(Severity::as_str);
-        mistakes.note(line, format!("`{word}` is no severity{}", nearest(word, &known)));
+        diagnostics.report(line, format!("`{word}` is not a severity{}", nearest(word, &known)));
     }
     severity
 }
 
-fn number_type(table: &mut Table<'_>, mistakes: &mut Mistakes) -> Option<NumberType> {
-    let (line, word) = table.text("type", mistakes)?;
+fn number_type(table: &mut Table<'_>, diagnostics: &mut Diagnostics) -> Option<NumberType> {
+    let (line, word) = table.text("type", diagnostics)?;
     let number = NumberType::ALL.into_iter().find(|number| number.as_str() == word);
     if number.is_none() {
         let known = NumberType::ALL.map(NumberType::as_str);
-        mistakes.note(line, format!("`{word}` is no type of number{}", nearest(word, &known)));
+        diagnostics.report(line, format!("`{word}` is not a numeric type{}", nearest(word, &known)));
     }
     number
 }
 
-fn read_preference(table: &mut Table<'_>, mistakes: &mut Mistakes) -> Option<ReadPreference> {
+fn read_preference(table: &mut Table<'_>, diagnostics: &mut Diagnostics) -> Option<ReadPreference> {
     const KNOWN: [&str; 5] = ["primary", "primaryPreferred", "secondary", "secondaryPreferred", "nearest"];
-    let (line, word) = table.text("read_preference", mistakes)?;
+    let (line, word) = table.text("read_preference", diagnostics)?;
     let options = None;
     match word {
         "primary" => Some(ReadPreference::Primary),
@@ -266,7 +281,7 @@ fn read_preference(table: &mut Table<'_>, mistakes: &mut Mistakes) -> Option<Rea
         "secondaryPreferred" => Some(ReadPreference::SecondaryPreferred { options }),
         "nearest" => Some(ReadPreference::Nearest { options }),
         _ => {
-            mistakes.note(line, format!("`{word}` is no read preference{}", nearest(word, &KNOWN)));
+            diagnostics.report(line, format!("`{word}` is not a read preference{}", nearest(word, &KNOWN)));
             None
         }
     }
@@ -276,60 +291,63 @@ fn duration(
     key: &'static str,
     (least, most): (Duration, Duration),
     table: &mut Table<'_>,
-    mistakes: &mut Mistakes,
+    diagnostics: &mut Diagnostics,
 ) -> Option<Duration> {
-    let (line, text) = table.text(key, mistakes)?;
+    let (line, text) = table.text(key, diagnostics)?;
     match humantime::parse_duration(text) {
         Ok(duration) if (least..=most).contains(&duration) => Some(duration),
         Ok(_) => {
             let (least, most) = (humantime::format_duration(least), humantime::format_duration(most));
-            mistakes.note(line, format!("`{key}` of {} is out of bounds: {least} to {most}", table.name));
+            diagnostics
+                .report(line, format!("`{key}` of {} is out of range: use {least} to {most}", table.name));
             None
         }
         Err(_) => {
-            mistakes
-                .note(line, format!("`{key}` of {} must be a time with its unit, as 30s or 5m", table.name));
+            diagnostics.report(
+                line,
+                format!("`{key}` of {} must be a duration with a unit, as in 30s or 5m", table.name),
+            );
             None
         }
     }
 }
 
-fn database(table: &mut Table<'_>, mistakes: &mut Mistakes) -> Option<String> {
-    let (line, name) = table.text("database", mistakes)?;
+fn database(table: &mut Table<'_>, diagnostics: &mut Diagnostics) -> Option<String> {
+    let (line, name) = table.text("database", diagnostics)?;
     if name.is_empty() || name.len() > 63 || name.contains(['/', '\\', '.', ' ', '"', '$', '\0']) {
-        mistakes.note(
+        diagnostics.report(
             line,
-            format!("{name:?} is no name of a database: 1 to 63 bytes, none of / \\ . \" $ or space"),
+            format!("{name:?} is not a valid database name: use 1 to 63 bytes, none of / \\ . \" $ or space"),
         );
         return None;
     }
     Some(name.to_owned())
 }
 
-fn collection(key: &'static str, table: &mut Table<'_>, mistakes: &mut Mistakes) -> Option<String> {
-    let (line, name) = table.text(key, mistakes)?;
+fn collection(key: &'static str, table: &mut Table<'_>, diagnostics: &mut Diagnostics) -> Option<String> {
+    let (line, name) = table.text(key, diagnostics)?;
     if name.is_empty() || name.contains(['$', '\0']) {
-        mistakes.note(line, format!("{name:?} is no name of a collection"));
+        diagnostics.report(line, format!("{name:?} is not a valid collection name"));
         return None;
     }
     Some(name.to_owned())
 }
 
-/// How texts are compared. What is derived is set to what it should be, byte by byte: there it has no place.
-fn collation(table: &mut Table<'_>, mistakes: &mut Mistakes) -> Option<Document> {
-    let (line, document) = table.document("collation", mistakes)?;
+/// Parses the collation with which strings are compared. Derived fields have none: they are compared byte by byte.
+fn collation(table: &mut Table<'_>, diagnostics: &mut Diagnostics) -> Option<Document> {
+    let (line, document) = table.document("collation", diagnostics)?;
     if table.has("derived") {
-        mistakes.note(line, format!("{} has `derived`, which compares without a `collation`", table.name));
+        diagnostics.report(line, format!("{} has `derived`, which does not support `collation`", table.name));
         return None;
     }
     match deserialize_from_document::<Collation>(document.clone()) {
         Ok(_) => Some(document),
         Err(error) => {
             let why = error.message.unwrap_or_default();
-            mistakes.note(
+            diagnostics.report(
                 line,
                 format!(
-                    "`collation` of {} is none, as in '{{ \"locale\": \"en\", \"strength\": 2 }}': {why}",
+                    "`collation` of {} is invalid; write it as in '{{ \"locale\": \"en\", \"strength\": 2 }}': {why}",
                     table.name
                 ),
             );
@@ -338,19 +356,21 @@ fn collation(table: &mut Table<'_>, mistakes: &mut Mistakes) -> Option<Document>
     }
 }
 
-fn paths(key: &'static str, table: &mut Table<'_>, mistakes: &mut Mistakes) -> Option<Vec<String>> {
-    let texts = table.texts(key, mistakes)?;
-    let legal = texts.into_iter().filter(|(line, path)| is_path(path, *line, key, mistakes));
+fn paths(key: &'static str, table: &mut Table<'_>, diagnostics: &mut Diagnostics) -> Option<Vec<String>> {
+    let texts = table.texts(key, diagnostics)?;
+    let legal = texts.into_iter().filter(|(line, path)| is_path(path, *line, key, diagnostics));
     Some(legal.map(|(_, path)| path).collect())
 }
 
-fn is_path(path: &str, line: usize, key: &str, mistakes: &mut Mistakes) -> bool {
+fn is_path(path: &str, line: usize, key: &str, diagnostics: &mut Diagnostics) -> bool {
     let legal =
         path.split('.').all(|part| !part.is_empty() && !part.starts_with('$') && !part.contains('\0'));
     if !legal {
-        mistakes.note(
+        diagnostics.report(
             line,
-            format!("{path:?} in `{key}` is no field: write it as in clientId or customer.name, without $"),
+            format!(
+                "{path:?} in `{key}` is not a field path: write it as in clientId or customer.name, without $"
+            ),
         );
     }
     legal

@@ -1,10 +1,10 @@
-//! Which fields a filter or an expression names.
+//! Extracts the field paths that a filter or an expression names.
 
 use mongodb::bson::{Bson, Document};
 
 use crate::strict::Path;
 
-/// The paths that a filter compares: what is worth showing of a document that it matches.
+/// The paths that a filter compares, which are shown of a matching document.
 pub(crate) fn of_filter(filter: &Document) -> Vec<String> {
     let mut paths = Vec::new();
     filter_into(filter, &mut paths);
@@ -26,7 +26,7 @@ fn filter_into(filter: &Document, paths: &mut Vec<String>) {
     }
 }
 
-/// The fields of the document that an expression reads: each `"$field.part"` of it, up to the first dot.
+/// The fields of the document that an expression reads: each `"$field.part"`, up to the first dot.
 pub(crate) fn of_expression(expression: &Bson) -> Vec<String> {
     let mut paths = Vec::new();
     expression_into(expression, &mut paths);
@@ -51,13 +51,14 @@ fn expression_into(expression: &Bson, paths: &mut Vec<String>) {
     }
 }
 
-/// The whole paths that an expression reads of the document, those behind variables aside.
+/// The complete paths that an expression reads from the document, except those of variables.
 pub(crate) fn paths(expression: &Bson) -> Vec<String> {
     fn into(expression: &Bson, found: &mut Vec<String>) {
         match expression {
-            Bson::String(_) => {
-                add(Path::of(expression).filter(|path| path.field().is_some()).map(|path| path.name()), found)
-            }
+            Bson::String(_) => add(
+                Path::parse(expression).filter(|path| path.field().is_some()).map(|path| path.name()),
+                found,
+            ),
             Bson::Array(elements) => elements.iter().for_each(|element| into(element, found)),
             Bson::Document(document) if document.contains_key("$literal") => {}
             Bson::Document(document) => document.values().for_each(|value| into(value, found)),
@@ -77,7 +78,7 @@ fn add(new: impl IntoIterator<Item = String>, paths: &mut Vec<String>) {
     }
 }
 
-/// Whether a pipeline writes, however deep the stage that does it.
+/// Whether a pipeline writes, at any depth.
 pub(crate) fn writes(stages: &[Document]) -> bool {
     fn any(value: &Bson) -> bool {
         match value {
@@ -92,7 +93,7 @@ pub(crate) fn writes(stages: &[Document]) -> bool {
     stages.iter().any(writes_in)
 }
 
-/// The operator by which an expression has the server run JavaScript, however deep it is.
+/// The operator with which an expression runs JavaScript on the server, at any depth.
 pub(crate) fn javascript(value: &Bson) -> Option<&str> {
     match value {
         Bson::Document(document) => in_document(document),
@@ -101,7 +102,7 @@ pub(crate) fn javascript(value: &Bson) -> Option<&str> {
     }
 }
 
-/// The same of a filter or of a stage.
+/// The operator with which a filter or a stage runs JavaScript on the server, at any depth.
 pub(crate) fn in_document(document: &Document) -> Option<&str> {
     document.iter().find_map(|(key, value)| {
         let runs = matches!(key.as_str(), "$function" | "$accumulator" | "$where")
@@ -110,7 +111,7 @@ pub(crate) fn in_document(document: &Document) -> Option<&str> {
     })
 }
 
-/// The collections of the same database that stages read besides their own.
+/// The collections of the same database that stages read in addition to their own.
 pub(crate) fn collections(stages: &[Document]) -> Vec<String> {
     fn into(value: &Bson, found: &mut Vec<String>) {
         match value {
@@ -146,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_filter_names_what_it_compares() {
+    fn filter_paths_are_extracted() {
         let filter = doc! {
             "a.b": 1,
             "$or": [{"c": {"$lt": 0}}, {"$and": [{"d": 1}, {"a.b": 2}]}],
@@ -157,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expression_names_what_it_reads() {
+    fn expression_paths_are_extracted() {
         let expression = doc! {"$subtract": [
             {"$sum": "$deposits.amount"},
             {"$reduce": {"input": "$$ROOT.consumptions", "initialValue": {"$literal": "$no"}, "in": "$$this.amount"}},
@@ -166,14 +167,14 @@ mod tests {
     }
 
     #[test]
-    fn a_stage_that_writes_is_found_wherever_it_is() {
+    fn nested_writing_stage_is_detected() {
         assert!(writes(&[doc! {"$match": {}}, doc! {"$out": "x"}]));
         assert!(writes(&[doc! {"$facet": {"a": [{"$merge": {"into": "x"}}]}}]));
         assert!(!writes(&[doc! {"$set": {"a": {"$mergeObjects": ["$b", "$c"]}}}]));
     }
 
     #[test]
-    fn javascript_is_found_wherever_it_is() {
+    fn nested_javascript_is_detected() {
         let function = || doc! {"body": "f", "args": [], "lang": "js"};
         for (name, value) in [
             ("$where", doc! {"$where": "true"}),
@@ -193,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn the_collections_of_lookups_are_found() {
+    fn lookup_collections_are_extracted() {
         let stages = [
             doc! {"$lookup": {"from": "lines", "pipeline": [{"$unionWith": "old"}], "as": "lines"}},
             doc! {"$unionWith": {"coll": "more", "pipeline": []}},

@@ -1,7 +1,7 @@
-//! `checks.toml`: from text to checks, or to everything that is wrong with it, line by line.
+//! Parses `checks.toml` into checks, or into a list of all its errors with their lines.
 //!
-//! The tables are walked by hand. What a derive would say of an unknown key has neither the nearest valid name nor
-//! more than the first mistake, and whoever writes a file of checks makes several.
+//! The tables are walked by hand: serde's error for an unknown key has no suggestion and stops at the first error,
+//! while a check file usually has several.
 
 mod check;
 pub(crate) mod fields;
@@ -17,12 +17,12 @@ use crate::file::check::Defaults;
 pub(crate) use crate::file::table::alike;
 use crate::file::table::{Lines, Table};
 
-/// The checks of a file, in its order.
+/// The checks of a file, in the order of the file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Checks(Vec<Check>);
 
 impl Checks {
-    /// Reads the text of a file of checks.
+    /// Parses the text of a check file.
     ///
     /// ```
     /// let checks = txnscope_checks::Checks::parse(
@@ -41,27 +41,33 @@ impl Checks {
     ///
     /// # Errors
     ///
-    /// If it is no TOML, or says what no check can say. The error holds every mistake, with its line.
+    /// If the text is not TOML or a check is invalid. The error contains all diagnostics, with their lines.
     pub fn parse(text: &str) -> Result<Self, FileError> {
         let lines = Lines::new(text);
         let root = DeTable::parse(text).map_err(|error| {
-            let line = error.span().map_or(1, |span| lines.of(span.start));
-            FileError(vec![Mistake { line, message: escape_line(error.message()).into_owned() }])
+            let line = error.span().map_or(1, |span| lines.line_at(span.start));
+            FileError(vec![Diagnostic { line, message: escape_line(error.message()).into_owned() }])
         })?;
-        let mut mistakes = Mistakes::default();
-        let checks = file(Table::root(root.get_ref(), &lines), &mut mistakes);
-        if checks.is_empty() && mistakes.0.is_empty() {
-            mistakes.note(1, "there is no [[check]] in it: an empty file would pass for data that is right");
+        let mut diagnostics = Diagnostics::default();
+        let checks = file(Table::root(root.get_ref(), &lines), &mut diagnostics);
+        if checks.is_empty() && diagnostics.0.is_empty() {
+            diagnostics
+                .report(1, "the file has no [[check]]: add one, because a run without checks would look like correct data");
         }
         if checks.len() > MAX_CHECKS {
-            mistakes
-                .note(1, format!("{} checks are more than the {MAX_CHECKS} that there may be", checks.len()));
+            diagnostics.report(
+                1,
+                format!(
+                    "the file has {} checks, more than the {MAX_CHECKS} that are allowed: split it",
+                    checks.len()
+                ),
+            );
         }
-        if mistakes.0.is_empty() {
+        if diagnostics.0.is_empty() {
             Ok(Self(checks))
         } else {
-            mistakes.0.sort_by_key(|mistake| mistake.line);
-            Err(FileError(mistakes.0))
+            diagnostics.0.sort_by_key(|diagnostic| diagnostic.line);
+            Err(FileError(diagnostics.0))
         }
     }
 
@@ -71,17 +77,17 @@ impl Checks {
         self.0.iter()
     }
 
-    /// The check of that name.
+    /// The check with that name.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<&Check> {
         self.0.iter().find(|check| check.name == name)
     }
 
-    /// Only the checks that have one of these names; all of them if there is no name.
+    /// Only the checks with one of these names; all of them if there is no name.
     ///
     /// # Errors
     ///
-    /// If there is no check of one of the names. The text says which, and the nearest one that there is.
+    /// If there is no check with one of the names. The text contains the name and the most similar valid one.
     pub fn only(self, names: &[String]) -> Result<Self, String> {
         for name in names {
             if self.find(name).is_none() {
@@ -94,19 +100,22 @@ impl Checks {
     }
 }
 
-fn file(mut root: Table<'_>, mistakes: &mut Mistakes) -> Vec<Check> {
-    let defaults = match root.table("defaults", mistakes) {
-        Some(table) => Defaults::read(table, mistakes),
+fn file(mut root: Table<'_>, diagnostics: &mut Diagnostics) -> Vec<Check> {
+    let defaults = match root.table("defaults", diagnostics) {
+        Some(table) => Defaults::read(table, diagnostics),
         None => Defaults::default(),
     };
-    let tables = root.tables("check", mistakes);
-    root.finish(mistakes);
+    let tables = root.tables("check", diagnostics);
+    root.finish(diagnostics);
     let mut checks: Vec<Check> = Vec::new();
     for table in tables {
         let line = table.line();
-        if let Some(check) = check::read(table, &defaults, mistakes) {
+        if let Some(check) = check::read(table, &defaults, diagnostics) {
             if checks.iter().any(|other| other.name == check.name) {
-                mistakes.note(line, format!("a second check has the name `{}`", check.name));
+                diagnostics.report(
+                    line,
+                    format!("a second check has the name `{}`: names must be unique", check.name),
+                );
             }
             checks.push(check);
         }
@@ -114,16 +123,16 @@ fn file(mut root: Table<'_>, mistakes: &mut Mistakes) -> Vec<Check> {
     checks
 }
 
-// ===== Mistakes =====
+// ===== Diagnostics =====
 
-/// Everything that is wrong with a file of checks.
+/// All errors in a check file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileError(Vec<Mistake>);
+pub struct FileError(Vec<Diagnostic>);
 
 impl FileError {
-    /// The mistakes, by line.
+    /// The errors, ordered by line.
     #[must_use]
-    pub fn mistakes(&self) -> &[Mistake] {
+    pub fn diagnostics(&self) -> &[Diagnostic] {
         &self.0
     }
 }
@@ -132,31 +141,31 @@ impl std::error::Error for FileError {}
 
 impl fmt::Display for FileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, mistake) in self.0.iter().enumerate() {
+        for (index, diagnostic) in self.0.iter().enumerate() {
             let separator = if index == 0 { "" } else { "; " };
-            write!(f, "{separator}line {}: {}", mistake.line, mistake.message)?;
+            write!(f, "{separator}line {}: {}", diagnostic.line, diagnostic.message)?;
         }
         Ok(())
     }
 }
 
-/// One thing that is wrong with a file of checks.
+/// One error in a check file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Mistake {
-    /// The line, from 1.
+pub struct Diagnostic {
+    /// The line, starting at 1.
     pub line: usize,
-    /// What is wrong with it.
+    /// The description of the error.
     pub message: String,
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Mistakes(Vec<Mistake>);
+pub(crate) struct Diagnostics(Vec<Diagnostic>);
 
-impl Mistakes {
-    pub(crate) fn note(&mut self, line: usize, message: impl Into<String>) {
-        // It may repeat a key or a word of the file, which may have been written by a program from anything.
-        self.0.push(Mistake { line, message: escape_line(&message.into()).into_owned() });
+impl Diagnostics {
+    pub(crate) fn report(&mut self, line: usize, message: impl Into<String>) {
+        // The message may repeat a key or a value of the file, which a program may have written from arbitrary input.
+        self.0.push(Diagnostic { line, message: escape_line(&message.into()).into_owned() });
     }
 }
 

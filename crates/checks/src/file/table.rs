@@ -1,4 +1,4 @@
-//! A TOML table that knows which of its keys have been read, and says of the others what they may have meant.
+//! A TOML table that tracks which of its keys have been read, and reports the others with a suggestion.
 
 use std::collections::BTreeSet;
 
@@ -7,9 +7,9 @@ use serde_json::error::Category;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::file::Mistakes;
+use crate::file::Diagnostics;
 
-/// From an offset to a line.
+/// Maps byte offsets to line numbers.
 #[derive(Debug)]
 pub(crate) struct Lines(Vec<usize>);
 
@@ -18,31 +18,31 @@ impl Lines {
         Self(text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(offset, _)| offset).collect())
     }
 
-    pub(crate) fn of(&self, offset: usize) -> usize {
+    pub(crate) fn line_at(&self, offset: usize) -> usize {
         self.0.partition_point(|end| *end < offset) + 1
     }
 }
 
-/// The most alike of some names, if one is.
+/// The most similar of some names, if one is similar enough.
 pub(crate) fn alike<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let alike = known.iter().map(|other| (strsim::jaro_winkler(name, other), *other));
     let (likeness, other) = alike.max_by(|(a, _), (b, _)| a.total_cmp(b))?;
     (likeness > 0.7).then_some(other)
 }
 
-/// The most alike of some names, as the end of a sentence.
+/// A suggestion of the most similar name, as the end of a sentence.
 pub(crate) fn nearest(name: &str, known: &[&str]) -> String {
     match alike(name, known) {
         Some(other) => format!("; did you mean `{other}`?"),
         None if known.is_empty() => String::new(),
-        None => format!("; there are {}", known.join(", ")),
+        None => format!("; valid names are {}", known.join(", ")),
     }
 }
 
-/// A table, while it is read.
+/// A table that is being read.
 #[derive(Debug)]
 pub(crate) struct Table<'a> {
-    /// How a message names it: `[[check]] retainer_balance`.
+    /// The name of the table in messages: `[[check]] retainer_balance`.
     pub(crate) name: String,
     line: usize,
     entries: &'a DeTable<'a>,
@@ -50,7 +50,7 @@ pub(crate) struct Table<'a> {
     known: BTreeSet<&'static str>,
 }
 
-/// A value, and the line on which it stands.
+/// A value with its line.
 type At<T> = (usize, T);
 
 impl<'a> Table<'a> {
@@ -70,25 +70,32 @@ impl<'a> Table<'a> {
     fn get(&mut self, key: &'static str) -> Option<At<&'a DeValue<'a>>> {
         self.known.insert(key);
         let (_, value) = self.entries.iter().find(|(name, _)| name.get_ref() == key)?;
-        Some((self.lines.of(value.span().start), value.get_ref()))
+        Some((self.lines.line_at(value.span().start), value.get_ref()))
     }
 
     fn sub(&self, name: String, line: usize, entries: &'a DeTable<'a>) -> Table<'a> {
         Table { name, line, entries, lines: self.lines, known: BTreeSet::new() }
     }
 
-    fn odd(&self, key: &str, line: usize, wanted: &str, value: &DeValue<'_>, mistakes: &mut Mistakes) {
-        mistakes.note(line, format!("`{key}` of {} must be {wanted}, not {}", self.name, kind(value)));
+    fn invalid(
+        &self,
+        key: &str,
+        line: usize,
+        wanted: &str,
+        value: &DeValue<'_>,
+        diagnostics: &mut Diagnostics,
+    ) {
+        diagnostics.report(line, format!("`{key}` of {} must be {wanted}, not {}", self.name, kind(value)));
     }
 
-    /// Notes a key that must be there and is not.
-    pub(crate) fn lacks(&self, key: &str, hint: &str, mistakes: &mut Mistakes) {
-        mistakes.note(self.line, format!("{} lacks `{key}`{hint}", self.name));
+    /// Reports a required key that is missing.
+    pub(crate) fn lacks(&self, key: &str, hint: &str, diagnostics: &mut Diagnostics) {
+        diagnostics.report(self.line, format!("{} lacks `{key}`{hint}", self.name));
     }
 
     // ===== Values =====
 
-    pub(crate) fn table(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Option<Table<'a>> {
+    pub(crate) fn table(&mut self, key: &'static str, diagnostics: &mut Diagnostics) -> Option<Table<'a>> {
         let (line, value) = self.get(key)?;
         match value {
             DeValue::Table(entries) => {
@@ -97,53 +104,53 @@ impl<'a> Table<'a> {
                 Some(self.sub(name, line, entries))
             }
             other => {
-                self.odd(key, line, "a table", other, mistakes);
+                self.invalid(key, line, "a table", other, diagnostics);
                 None
             }
         }
     }
 
-    pub(crate) fn tables(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Vec<Table<'a>> {
+    pub(crate) fn tables(&mut self, key: &'static str, diagnostics: &mut Diagnostics) -> Vec<Table<'a>> {
         let Some((line, value)) = self.get(key) else { return Vec::new() };
         let DeValue::Array(elements) = value else {
-            self.odd(key, line, &format!("written as [[{key}]]"), value, mistakes);
+            self.invalid(key, line, &format!("written as [[{key}]]"), value, diagnostics);
             return Vec::new();
         };
         let mut tables = Vec::new();
         for element in elements.iter() {
-            let line = self.lines.of(element.span().start);
+            let line = self.lines.line_at(element.span().start);
             match element.get_ref() {
                 DeValue::Table(entries) => tables.push(self.sub(format!("this [[{key}]]"), line, entries)),
-                other => self.odd(key, line, &format!("written as [[{key}]]"), other, mistakes),
+                other => self.invalid(key, line, &format!("written as [[{key}]]"), other, diagnostics),
             }
         }
         tables
     }
 
-    pub(crate) fn text(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Option<At<&'a str>> {
+    pub(crate) fn text(&mut self, key: &'static str, diagnostics: &mut Diagnostics) -> Option<At<&'a str>> {
         let (line, value) = self.get(key)?;
         match value {
             DeValue::String(text) => Some((line, text.as_ref())),
             other => {
-                self.odd(key, line, "a text in quotes", other, mistakes);
+                self.invalid(key, line, "a string in quotes", other, diagnostics);
                 None
             }
         }
     }
 
-    pub(crate) fn flag(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Option<bool> {
+    pub(crate) fn flag(&mut self, key: &'static str, diagnostics: &mut Diagnostics) -> Option<bool> {
         let (line, value) = self.get(key)?;
         match value {
             DeValue::Boolean(flag) => Some(*flag),
             other => {
-                self.odd(key, line, "true or false", other, mistakes);
+                self.invalid(key, line, "true or false", other, diagnostics);
                 None
             }
         }
     }
 
     /// A number that is finite and not negative.
-    pub(crate) fn number(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Option<f64> {
+    pub(crate) fn number(&mut self, key: &'static str, diagnostics: &mut Diagnostics) -> Option<f64> {
         let (line, value) = self.get(key)?;
         let number = match value {
             DeValue::Integer(number) => number.as_str().replace('_', "").parse().ok(),
@@ -152,23 +159,29 @@ impl<'a> Table<'a> {
         };
         let number = number.filter(|number: &f64| number.is_finite() && *number >= 0.0);
         if number.is_none() {
-            self.odd(key, line, "a number that is not negative, as 0.005", value, mistakes);
+            self.invalid(key, line, "a number that is not negative, as in 0.005", value, diagnostics);
         }
         number
     }
 
-    pub(crate) fn texts(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Option<Vec<At<String>>> {
+    pub(crate) fn texts(
+        &mut self,
+        key: &'static str,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Vec<At<String>>> {
         let (line, value) = self.get(key)?;
         let DeValue::Array(elements) = value else {
-            self.odd(key, line, "a list of texts, as [\"clientId\"]", value, mistakes);
+            self.invalid(key, line, "a list of strings, as in [\"clientId\"]", value, diagnostics);
             return None;
         };
         let mut texts = Vec::new();
         for element in elements.iter() {
-            let line = self.lines.of(element.span().start);
+            let line = self.lines.line_at(element.span().start);
             match element.get_ref() {
                 DeValue::String(text) => texts.push((line, text.as_ref().to_owned())),
-                other => self.odd(key, line, "a list of texts, as [\"clientId\"]", other, mistakes),
+                other => {
+                    self.invalid(key, line, "a list of strings, as in [\"clientId\"]", other, diagnostics)
+                }
             }
         }
         Some(texts)
@@ -176,36 +189,52 @@ impl<'a> Table<'a> {
 
     // ===== Extended JSON =====
 
-    /// Any value of MongoDB's, written as Extended JSON in a text.
-    pub(crate) fn json(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Option<At<Bson>> {
+    /// Parses a value of any BSON type from a string of Extended JSON.
+    pub(crate) fn json(&mut self, key: &'static str, diagnostics: &mut Diagnostics) -> Option<At<Bson>> {
         let (line, value) = self.get(key)?;
         let DeValue::String(text) = value else {
-            self.odd(key, line, "Extended JSON in single quotes, as '{ \"$lt\": 0 }'", value, mistakes);
+            self.invalid(
+                key,
+                line,
+                "Extended JSON in single quotes, as in '{ \"$lt\": 0 }'",
+                value,
+                diagnostics,
+            );
             return None;
         };
         match serde_json::from_str::<Bson>(text) {
             Ok(bson) => Some((line, bson)),
             Err(error) => {
-                mistakes
-                    .note(line, format!("`{key}` of {} is no Extended JSON: {}", self.name, told(&error)));
+                diagnostics.report(
+                    line,
+                    format!("`{key}` of {} is not valid Extended JSON: {}", self.name, json_error(&error)),
+                );
                 None
             }
         }
     }
 
-    pub(crate) fn document(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Option<At<Document>> {
-        match self.json(key, mistakes)? {
+    pub(crate) fn document(
+        &mut self,
+        key: &'static str,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<At<Document>> {
+        match self.json(key, diagnostics)? {
             (line, Bson::Document(document)) => Some((line, document)),
             (line, _) => {
-                mistakes
-                    .note(line, format!("`{key}` of {} must be a filter: a document in braces", self.name));
+                diagnostics
+                    .report(line, format!("`{key}` of {} must be a filter: a document in braces", self.name));
                 None
             }
         }
     }
 
-    pub(crate) fn stages(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Option<At<Vec<Document>>> {
-        let (line, bson) = self.json(key, mistakes)?;
+    pub(crate) fn stages(
+        &mut self,
+        key: &'static str,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<At<Vec<Document>>> {
+        let (line, bson) = self.json(key, diagnostics)?;
         let stages = match bson {
             Bson::Array(stages) => stages
                 .into_iter()
@@ -217,7 +246,7 @@ impl<'a> Table<'a> {
             _ => None,
         };
         if stages.is_none() {
-            mistakes.note(
+            diagnostics.report(
                 line,
                 format!("`{key}` of {} must be a list of stages, each with one operator: [ {{ \"$match\": … }}, … ]", self.name),
             );
@@ -225,16 +254,16 @@ impl<'a> Table<'a> {
         Some((line, stages?))
     }
 
-    // ===== The end =====
+    // ===== Unknown keys =====
 
-    /// Notes every key that nobody has asked for.
-    pub(crate) fn finish(self, mistakes: &mut Mistakes) {
+    /// Reports every key that was not read.
+    pub(crate) fn finish(self, diagnostics: &mut Diagnostics) {
         let known: Vec<_> = self.known.iter().copied().collect();
         for (key, _) in self.entries.iter().filter(|(key, _)| !self.known.contains(key.get_ref().as_ref())) {
             let key: &Spanned<_> = key;
-            let line = self.lines.of(key.span().start);
+            let line = self.lines.line_at(key.span().start);
             let name = key.get_ref();
-            mistakes.note(line, format!("{} has no key `{name}`{}", self.name, nearest(name, &known)));
+            diagnostics.report(line, format!("{} has no key `{name}`{}", self.name, nearest(name, &known)));
         }
     }
 }
@@ -250,8 +279,8 @@ fn kind(value: &DeValue<'_>) -> &'static str {
     }
 }
 
-/// What is wrong with some JSON, with the place inside of it.
-fn told(error: &serde_json::Error) -> String {
+/// Describes a JSON error, with its position.
+fn json_error(error: &serde_json::Error) -> String {
     let text = error.to_string();
     match error.classify() {
         Category::Eof => format!("it ends too early ({text})"),

@@ -1,4 +1,4 @@
-//! Files that are right, and files that are wrong in every way that we know.
+//! Valid check files, and check files with every known kind of error.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ fn check(rule: &str) -> Result<Check, FileError> {
 }
 
 #[test]
-fn what_a_check_does_not_say_comes_from_the_defaults() {
+fn defaults_apply_to_keys_that_a_check_omits() {
     let text = r#"
         [defaults]
         database = "shop"
@@ -48,7 +48,7 @@ fn what_a_check_does_not_say_comes_from_the_defaults() {
 }
 
 #[test]
-fn a_check_that_runs_javascript_is_refused_unless_it_says_so() {
+fn javascript_requires_allow_javascript() {
     let function = r#"{ "$function": { "body": "f", "args": [], "lang": "js" } }"#;
     for rule in [
         "forbid = '{ \"$where\": \"true\" }'".to_owned(),
@@ -81,9 +81,9 @@ fn a_check_that_runs_javascript_is_refused_unless_it_says_so() {
     assert!(check("forbid = '{ \"where\": \"$function\" }'").is_ok(), "a field and a value of that name");
 }
 
-/// A `$sort` by two fields is another one if its keys change places.
+/// The order of keys matters, as in a `$sort` by two fields.
 #[test]
-fn the_order_of_keys_and_the_types_of_extended_json_are_kept() {
+fn key_order_and_extended_json_types_are_kept() {
     let json = r#"pipeline = '''[
         { "$sort": { "z": 1, "a": -1 } },
         { "$match": { "n": { "$numberDecimal": "0.10" }, "l": { "$numberLong": "7" }, "i": 3, "d": 2.5,
@@ -102,18 +102,18 @@ fn the_order_of_keys_and_the_types_of_extended_json_are_kept() {
 }
 
 #[test]
-fn a_derived_field_is_computed_from_what_its_expression_reads() {
+fn inputs_default_to_paths_of_the_expression() {
     let rule = r#"[check.derived]
         field = "balance"
         expression = '{ "$subtract": [ { "$sum": "$in.amount" }, { "$sum": "$out.amount" } ] }'
     "#;
     let Rule::Derived(derived) = check(rule).unwrap().rule else { panic!("another rule") };
-    assert_eq!(derived.history, ["in", "out"]);
+    assert_eq!(derived.inputs, ["in", "out"]);
     assert_eq!(derived.tolerance, None);
 }
 
 #[test]
-fn a_side_of_a_balance_is_in_the_collection_of_its_check_unless_it_says_otherwise() {
+fn balance_side_defaults_to_collection_of_its_check() {
     let rule = r#"[check.balance]
         tolerance = 0.005
         left = { sum = '"$debit"', by = '"$currency"' }
@@ -125,18 +125,18 @@ fn a_side_of_a_balance_is_in_the_collection_of_its_check_unless_it_says_otherwis
     assert_eq!(balance.right.filter, Some(doc! {"open": true}));
 }
 
-/// What stands on which line, and what is said of it.
+/// A check file, and the line and message of the expected error.
 #[test]
-fn each_mistake_is_told_with_its_line_and_what_was_meant() {
+fn each_error_is_reported_with_line_and_suggestion() {
     for (rule, line, complaint) in [
         ("forbit = '{}'", 6, "has no key `forbit`; did you mean `forbid`?"),
         ("", 1, "check `a` lacks `forbid`, `pipeline`, `derived` or `balance`"),
-        ("forbid = '{}'\npipeline = '[]'", 1, "has forbid and pipeline: one check holds one thing"),
+        ("forbid = '{}'\npipeline = '[]'", 1, "has forbid and pipeline: a check has exactly one rule"),
         ("forbid = { balance = 1 }", 6, "must be Extended JSON in single quotes"),
         ("forbid = '[]'", 6, "must be a filter"),
-        ("forbid = '{ \"a\": }'", 6, "is no Extended JSON: expected value"),
+        ("forbid = '{ \"a\": }'", 6, "is not valid Extended JSON: expected value"),
         ("forbid = '{ \"a\": 1'", 6, "ends too early"),
-        ("forbid = '{ \"a\": { \"$oid\": \"xyz\" } }'", 6, "is no Extended JSON"),
+        ("forbid = '{ \"a\": { \"$oid\": \"xyz\" } }'", 6, "is not valid Extended JSON"),
         ("pipeline = '{}'", 6, "must be a list of stages"),
         (
             "pipeline = '[ { \"$match\": {}, \"$limit\": 1 } ]'",
@@ -145,10 +145,10 @@ fn each_mistake_is_told_with_its_line_and_what_was_meant() {
         ),
         ("pipeline = '[ { \"$out\": \"x\" } ]'", 6, "a check never writes"),
         ("forbid = '{}'\nshow = [\"$a\"]", 7, "without $"),
-        ("forbid = '{}'\nshow = \"a\"", 7, "must be a list of texts"),
-        ("forbid = '{}'\ninterval = \"5\"", 7, "must be a time with its unit"),
-        ("forbid = '{}'\ninterval = 5", 7, "must be a text in quotes, not this number"),
-        ("forbid = '{}'\ninterval = \"0s\"", 7, "out of bounds: 1s to 7days"),
+        ("forbid = '{}'\nshow = \"a\"", 7, "must be a list of strings"),
+        ("forbid = '{}'\ninterval = \"5\"", 7, "must be a duration with a unit"),
+        ("forbid = '{}'\ninterval = 5", 7, "must be a string in quotes, not this number"),
+        ("forbid = '{}'\ninterval = \"0s\"", 7, "out of range: use 1s to 7days"),
         ("forbid = '{}'\nread_preference = \"secondaryPrefered\"", 7, "did you mean `secondaryPreferred`?"),
         ("forbid = '{}'\nmay_be_missing = 1", 7, "must be true or false"),
         ("[check.derived]\nexpression = '1'", 6, "lacks `field`"),
@@ -174,23 +174,23 @@ fn each_mistake_is_told_with_its_line_and_what_was_meant() {
     ] {
         let error = check(rule).expect_err(rule);
         let found = error
-            .mistakes()
+            .diagnostics()
             .iter()
-            .any(|mistake| mistake.line == line && mistake.message.contains(complaint));
+            .any(|diagnostic| diagnostic.line == line && diagnostic.message.contains(complaint));
         assert!(found, "{rule}\nline {line} {complaint:?} is not in\n{error}");
     }
 }
 
 #[test]
-fn all_mistakes_are_told_at_once_in_the_order_of_their_lines() {
+fn all_errors_are_reported_in_order_of_lines() {
     let text = "[[check]]\nname = \"A b\"\nseverity = \"fatal\"\ndatabase = \"a.b\"\ncollection = \"\"\ninterval = \"x\"\nforbid = '{'\nextra = 1";
     let lines: Vec<_> =
-        Checks::parse(text).unwrap_err().mistakes().iter().map(|mistake| mistake.line).collect();
+        Checks::parse(text).unwrap_err().diagnostics().iter().map(|diagnostic| diagnostic.line).collect();
     assert_eq!(lines, [2, 3, 4, 5, 6, 7, 8]);
 }
 
 #[test]
-fn a_file_without_checks_is_refused() {
+fn file_without_checks_is_rejected() {
     for text in ["", "# nothing\n", "[defaults]\ndatabase = \"a\"\n"] {
         assert!(Checks::parse(text).unwrap_err().to_string().contains("no [[check]]"), "{text:?}");
     }
@@ -200,7 +200,7 @@ fn a_file_without_checks_is_refused() {
 }
 
 #[test]
-fn a_check_is_picked_by_its_name() {
+fn checks_are_selected_by_name() {
     let checks = Checks::parse(&format!("{HEAD}forbid = '{{}}'")).unwrap();
     assert_eq!(checks.clone().only(&[]).unwrap(), checks);
     assert_eq!(checks.clone().only(&["a".into()]).unwrap(), checks);

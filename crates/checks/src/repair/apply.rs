@@ -1,4 +1,4 @@
-//! One repair: look again, correct, record, in one transaction.
+//! Makes one repair: reads the document again, corrects the field and writes the record, in one transaction.
 
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Bson, DateTime, Document, RawDocumentBuf, doc};
@@ -10,53 +10,27 @@ use crate::check::Check;
 use crate::failure::{Failure, Reason};
 use crate::pipeline;
 use crate::repair::plan::{TWINS, derived, document};
-use crate::repair::{By, Record, Repair, Step};
+use crate::repair::{Author, Repair, RepairRecord, Step};
 
-/// Where repairs are made and recorded.
+/// Makes repairs in one database, and records them.
 #[derive(Debug, Clone)]
-pub struct Workshop {
+pub struct Repairer {
     client: Client,
     pub(crate) database: Database,
     pub(crate) records: Collection<Document>,
-    pub(crate) by: By,
+    pub(crate) author: Author,
     run: ObjectId,
 }
 
-/// How a repair, or its undoing, ended.
+/// The outcome of a repair or an undo.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Outcome {
-    /// It is made, and this is the record of it.
-    Done(Box<Record>),
-    /// The document is not any more as it was read, or is gone. Nothing was written.
+pub enum RepairOutcome {
+    /// The repair was committed, with this record.
+    Done(Box<RepairRecord>),
+    /// The document has changed since it was read, or no longer exists. Nothing was written.
     Changed,
-    /// There was nothing to do, or it could not be done, for this reason. Nothing was written.
+    /// There was nothing to do, or the repair is not possible, for this reason. Nothing was written.
     Refused(String),
-}
-
-/// Opens the collection of records of a database, and makes it if there is none: a transaction that makes a
-/// collection would get into the way of every other.
-///
-/// `name` is who repairs; what MongoDB knows of the connection is added.
-///
-/// # Errors
-///
-/// If the server does not answer, or does not let the user make the collection.
-pub async fn open(client: &Client, database: &str, records: &str, name: &str) -> Result<Workshop, Failure> {
-    const NAMESPACE_EXISTS: i32 = 48;
-    let status = client.database("admin").run_command(doc! {"connectionStatus": 1}).await?;
-    let database = client.database(database);
-    match database.create_collection(records).await.map_err(|error| *error.kind) {
-        Err(ErrorKind::Command(refused)) if refused.code == NAMESPACE_EXISTS => {}
-        Err(kind) => return Err(Error::from(kind).into()),
-        Ok(()) => {}
-    }
-    Ok(Workshop {
-        client: client.clone(),
-        records: database.collection(records),
-        database,
-        by: By { name: name.to_owned(), users: users(&status) },
-        run: ObjectId::new(),
-    })
 }
 
 fn users(status: &Document) -> Vec<String> {
@@ -67,34 +41,34 @@ fn users(status: &Document) -> Vec<String> {
         .collect()
 }
 
-/// What a document looks like to a repair, in a transaction.
+/// The result of a lookup by `_id` in a transaction.
 #[derive(Debug)]
-pub(crate) enum Look {
+pub(crate) enum Matches {
     None,
     One(RawDocumentBuf),
-    /// Which of them is meant cannot be said.
+    /// More than one document has the `_id`, so the lookup is ambiguous.
     Several,
 }
 
-/// Looks at the document with an `_id` through stages.
-pub(crate) async fn look(
+/// Finds the document with an `_id`, and applies stages to it.
+pub(crate) async fn find_by_id(
     collection: &Collection<Document>,
     id: &Bson,
     stages: &[Document],
     session: &mut ClientSession,
-) -> Result<Look, Error> {
+) -> Result<Matches, Error> {
     let only = doc! {"$match": {"_id": {"$eq": id}}};
     let stages = [only].into_iter().chain(stages.iter().cloned());
     let aggregate = collection.aggregate(stages).with_type::<RawDocumentBuf>();
     let mut cursor = aggregate.session(&mut *session).await?;
-    let Some(first) = cursor.next(&mut *session).await.transpose()? else { return Ok(Look::None) };
+    let Some(first) = cursor.next(&mut *session).await.transpose()? else { return Ok(Matches::None) };
     Ok(match cursor.next(session).await.transpose()? {
-        None => Look::One(first),
-        Some(_) => Look::Several,
+        None => Matches::One(first),
+        Some(_) => Matches::Several,
     })
 }
 
-/// The same bytes: NaN is no equal of itself.
+/// Whether two values are equal byte for byte: NaN does not equal itself.
 pub(crate) fn same(one: Option<&Bson>, other: Option<&Bson>) -> bool {
     let bytes = |value: Option<&Bson>| {
         let value = value.map(|value| ("value".to_owned(), value.clone()));
@@ -103,115 +77,149 @@ pub(crate) fn same(one: Option<&Bson>, other: Option<&Bson>) -> bool {
     bytes(one) == bytes(other)
 }
 
-impl Workshop {
-    /// What all records of this run have in common.
+impl Repairer {
+    /// Connects to a database and creates the collection of repair records if it does not exist. A transaction that
+    /// creates a collection would conflict with every other one, so the collection must exist beforehand.
+    ///
+    /// `author` is the name of the person who repairs; the users as which MongoDB has authenticated the connection are
+    /// added to it.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not respond, or the user may not create the collection.
+    pub async fn connect(
+        client: &Client,
+        database: &str,
+        records: &str,
+        author: &str,
+    ) -> Result<Self, Failure> {
+        const NAMESPACE_EXISTS: i32 = 48;
+        let status = client.database("admin").run_command(doc! {"connectionStatus": 1}).await?;
+        let database = client.database(database);
+        match database.create_collection(records).await.map_err(|error| *error.kind) {
+            Err(ErrorKind::Command(refused)) if refused.code == NAMESPACE_EXISTS => {}
+            Err(kind) => return Err(Error::from(kind).into()),
+            Ok(()) => {}
+        }
+        Ok(Self {
+            client: client.clone(),
+            records: database.collection(records),
+            database,
+            author: Author { name: author.to_owned(), users: users(&status) },
+            run: ObjectId::new(),
+        })
+    }
+
+    /// The id that all records of this run have in common.
     #[must_use]
     pub fn run(&self) -> ObjectId {
         self.run
     }
 
-    /// Makes one repair of a plan, if the document is as it was read.
+    /// Makes one repair of a plan, if the document has not changed since it was read.
     ///
     /// # Errors
     ///
-    /// If the server does not answer or refuses: then nothing was written. If the result of the commit is not
-    /// known, the message says so, and the record, if there is one, that it was.
+    /// If the server does not respond or rejects a command; nothing was written then. If the result of the commit is
+    /// unknown, the message says so, with the id of the record that tells whether it was committed.
     ///
     /// # Cancellation
     ///
-    /// A repair that is dropped is made whole, with its record, or not at all. A transaction that is left open is
-    /// ended by the server.
-    pub async fn repair(&self, check: &Check, step: &Step) -> Result<Outcome, Failure> {
+    /// If the future is dropped, the repair is committed with its record or not at all. The server ends a transaction
+    /// that remains open.
+    pub async fn repair(&self, check: &Check, step: &Step) -> Result<RepairOutcome, Failure> {
         let derived = derived(check)?;
         let value = match &step.repair {
             Repair::Set(value) => value,
-            Repair::Impossible(why) => return Ok(Outcome::Refused(why.clone())),
+            Repair::Impossible(why) => return Ok(RepairOutcome::Refused(why.clone())),
         };
         let mut stages = pipeline::selected(derived);
         stages.extend(pipeline::inputs(derived));
         stages.push(pipeline::evidence(derived));
-        let record = Record {
+        let record = RepairRecord {
             id: ObjectId::new(),
             run: self.run,
             undoes: None,
             undone_by: None,
             at: DateTime::now(),
-            by: self.by.clone(),
+            author: self.author.clone(),
             check: check.name.clone(),
             collection: check.collection.clone(),
             document: step.id.clone(),
             field: derived.field.clone(),
             before: step.actual.clone(),
             after: Some(value.clone()),
-            history: step.history.clone(),
+            inputs: step.inputs.clone(),
         };
         let collection = self.database.collection::<Document>(&check.collection);
         let made = self.transact(async |session: &mut ClientSession| {
-            let now = match look(&collection, &step.id, &stages, session).await? {
-                Look::None => return Ok(Outcome::Changed),
-                Look::One(now) => now,
-                Look::Several => return Ok(Outcome::Refused(TWINS.to_owned())),
+            let now = match find_by_id(&collection, &step.id, &stages, session).await? {
+                Matches::None => return Ok(RepairOutcome::Changed),
+                Matches::One(now) => now,
+                Matches::Several => return Ok(RepairOutcome::Refused(TWINS.to_owned())),
             };
-            // Bytes and not values: NaN is no equal of itself, and 1 and 1.0 are not the same to everybody.
-            if now.as_bytes() != step.seen {
-                return Ok(Outcome::Changed);
+            // Bytes are compared instead of values: NaN does not equal itself, and 1 and 1.0 differ for some readers.
+            if now.as_bytes() != step.fingerprint {
+                return Ok(RepairOutcome::Changed);
             }
-            // As it stands in the document: a $group makes null of what is missing, and may make anything of it.
+            // The value as stored: a $group returns null for a missing field, and other stages may change it as well.
             let field = [pipeline::field(&record.field)];
             let mut record = record.clone();
-            record.before = match look(&collection, &step.id, &field, session).await? {
-                Look::One(field) => match document(&field) {
+            record.before = match find_by_id(&collection, &step.id, &field, session).await? {
+                Matches::One(field) => match document(&field) {
                     Ok(field) => field.get("actual").cloned(),
-                    Err(_) => return Ok(Outcome::Changed),
+                    Err(_) => return Ok(RepairOutcome::Changed),
                 },
-                Look::None | Look::Several => return Ok(Outcome::Changed),
+                Matches::None | Matches::Several => return Ok(RepairOutcome::Changed),
             };
             let was_missing = record.before.is_none() && step.actual == Some(Bson::Null);
             if !was_missing && !same(record.before.as_ref(), step.actual.as_ref()) {
-                return Ok(Outcome::Refused("its stages change the field that is to be repaired".to_owned()));
+                return Ok(RepairOutcome::Refused(
+                    "the stages of the check change the field that is to be repaired".to_owned(),
+                ));
             }
             let change = doc! {"$set": {&record.field: value}};
             let outcome = self.write(&collection, &record, change, &mut *session).await?;
-            let Outcome::Done(_) = &outcome else { return Ok(outcome) };
+            let RepairOutcome::Done(_) = &outcome else { return Ok(outcome) };
             let set = |now: &RawDocumentBuf| {
                 document(now).is_ok_and(|now| {
                     now.get("actual") == Some(value) && now.get("violates") == Some(&Bson::Boolean(false))
                 })
             };
-            match look(&collection, &step.id, &stages, session).await? {
-                Look::One(now) if set(&now) => Ok(outcome),
-                // It is computed from itself, say, or its filter selects it by it.
-                _ => Ok(Outcome::Refused(
-                    "the check would find it again, with the value that it asks for".to_owned(),
+            match find_by_id(&collection, &step.id, &stages, session).await? {
+                Matches::One(now) if set(&now) => Ok(outcome),
+                // The field is computed from itself, for example, or the filter depends on it.
+                _ => Ok(RepairOutcome::Refused(
+                    "the check would still be violated after the repair".to_owned(),
                 )),
             }
         });
-        self.told(made.await, record.id).await
+        self.resolve_unknown_commit(made.await, record.id).await
     }
 
     /// Writes the change and its record.
     pub(crate) async fn write(
         &self,
         collection: &Collection<Document>,
-        record: &Record,
+        record: &RepairRecord,
         change: Document,
         session: &mut ClientSession,
-    ) -> Result<Outcome, Error> {
+    ) -> Result<RepairOutcome, Error> {
         let this = doc! {"_id": {"$eq": &record.document}};
         let result = collection.update_one(this, change).session(&mut *session).await?;
         if result.matched_count != 1 {
-            return Ok(Outcome::Changed);
+            return Ok(RepairOutcome::Changed);
         }
         self.records.insert_one(record.to_document()).session(session).await?;
-        Ok(Outcome::Done(Box::new(record.clone())))
+        Ok(RepairOutcome::Done(Box::new(record.clone())))
     }
 
-    /// The driver's own loop: it starts over after a conflict or an election, and asks for the result of a commit
-    /// until it knows it, for up to two minutes.
+    /// Runs a transaction with the driver's own retry loop, which retries after a conflict or an election, and
+    /// retries the commit until its result is known, for up to two minutes.
     pub(crate) async fn transact(
         &self,
-        mut work: impl AsyncFnMut(&mut ClientSession) -> Result<Outcome, Error>,
-    ) -> Result<Outcome, Error> {
+        mut work: impl AsyncFnMut(&mut ClientSession) -> Result<RepairOutcome, Error>,
+    ) -> Result<RepairOutcome, Error> {
         let mut session = self.client.start_session().await?;
         let made = session
             .start_transaction()
@@ -219,13 +227,13 @@ impl Workshop {
             .write_concern(WriteConcern::majority())
             .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
             .and_run2(async |session: &mut ClientSession| match work(session).await? {
-                done @ Outcome::Done(_) => Ok(done),
-                // An error makes the driver abort: a commit would wait for a majority, and there is nothing to commit.
+                done @ RepairOutcome::Done(_) => Ok(done),
+                // An error makes the driver abort. A commit would wait for a majority without need.
                 nothing => Err(Error::custom(nothing)),
             })
             .await;
         match made {
-            Err(error) => match error.get_custom::<Outcome>() {
+            Err(error) => match error.get_custom::<RepairOutcome>() {
                 Some(nothing) => Ok(nothing.clone()),
                 None => Err(error),
             },
@@ -233,8 +241,12 @@ impl Workshop {
         }
     }
 
-    /// A commit whose result is not known has been made if its record is there.
-    pub(crate) async fn told(&self, made: Result<Outcome, Error>, id: ObjectId) -> Result<Outcome, Failure> {
+    /// Resolves an unknown commit result: the transaction was committed if its record exists.
+    pub(crate) async fn resolve_unknown_commit(
+        &self,
+        made: Result<RepairOutcome, Error>,
+        id: ObjectId,
+    ) -> Result<RepairOutcome, Failure> {
         let error = match made {
             Ok(outcome) => return Ok(outcome),
             Err(error) => error,
@@ -245,11 +257,13 @@ impl Workshop {
         let records = self.records.clone_with_type::<RawDocumentBuf>();
         let record = records.find_one(doc! {"_id": id}).read_concern(ReadConcern::majority()).await;
         match record {
-            Ok(Some(record)) => Ok(Outcome::Done(Box::new(Record::from_document(&document(&record)?)?))),
+            Ok(Some(record)) => {
+                Ok(RepairOutcome::Done(Box::new(RepairRecord::from_document(&document(&record)?)?)))
+            }
             Ok(None) | Err(_) => Err(Failure::new(
                 Reason::Interrupted,
                 format!(
-                    "the result of the commit is not known: it was made if {} has, or will have, a record {id}",
+                    "the result of the commit is unknown: it succeeded if {} contains the record {id}",
                     self.records.namespace()
                 ),
             )),

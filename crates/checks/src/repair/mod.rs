@@ -1,45 +1,46 @@
-//! Guarded repairs of derived fields: what can be recomputed is set right, once, on the record, and can be undone.
+//! Guarded repairs of derived fields: a derived field is recomputed, corrected once, recorded, and can be restored.
 //!
-//! A plan is read first and shown. It has the preconditions of an audit: what is missing, what is no number, and stages
-//! that return more or less than one document for each, are reasons to refuse. A value is set in the type that the
-//! field has, or not at all.
+//! A plan is computed and shown first. It has the preconditions of an audit: missing collections and fields, values
+//! that are not numbers, and stages that return more or less than one document for each input document are rejected.
+//! A value is set in the type that the field has, or not at all.
 //!
-//! Each repair is then a transaction of its own that reads the document anew and goes on only if the field, what it
-//! should be and all that it is computed from are byte for byte what the plan says. The correction and the record of it
-//! are written in that transaction, so there is never one without the other; and the check must find nothing in the
-//! document any more, or none of it is kept. A writer who changes the document at the same time conflicts with it:
-//! MongoDB lets one of the two through, and the loser looks again.
+//! Each repair is a transaction of its own. It reads the document again and continues only if the field, its expected
+//! value and all inputs equal the plan byte for byte. The correction and its record are written in this transaction,
+//! so neither exists without the other, and the transaction commits only if the check is no longer violated by the
+//! document. A concurrent writer of the document conflicts with the transaction: MongoDB lets one of the two commit,
+//! and the other one reads again.
 //!
-//! What this cannot see is a writer who adds to the inputs in *another* collection without touching the document.
-//! Backends that write both in one transaction, as they should, do touch it.
+//! A writer who adds inputs in *another* collection without touching the document is not detected. Backends that
+//! write both in one transaction, as they should, do touch the document.
 //!
-//! Records are claims: whoever may insert into their collection can write anything there. An undo therefore touches only
-//! the field of the check, in a document that the check selects, and puts back only what a repair could have replaced.
+//! Records are untrusted: a user who may insert into their collection can write anything. An undo therefore changes
+//! only the field of the check, in a document that the check selects, and restores only a value that a repair could
+//! have replaced.
 
 mod apply;
-mod claim;
-mod judge;
+mod decision;
 mod number;
 mod plan;
+mod preconditions;
 mod record;
-mod require;
 mod undo;
+mod verification;
 
-pub use apply::{Outcome, Workshop, open};
-pub use plan::{Plan, PlanOptions, Repair, Step, UnknownId, plan, plan_with};
-pub use record::{By, Record};
-pub use undo::{MOST_RECORDS, StoredRecord, UndoOptions, Which, records, undo, undo_with};
+pub use apply::{RepairOutcome, Repairer};
+pub use plan::{PlanOptions, Repair, RepairPlan, Step, UnknownId, plan, plan_with};
+pub use record::{Author, RepairRecord};
+pub use undo::{MAX_RECORDS, StoredRecord, UndoOptions, UndoSelector, records, undo, undo_with};
 
-#[cfg(feature = "fuzzing")]
-pub(crate) use claim::{agrees, named};
 use mongodb::bson::Bson;
+#[cfg(feature = "fuzzing")]
+pub(crate) use verification::{agrees, named};
 
-/// One value that a field was computed from.
+/// One input of a derived field.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
-pub struct Trace {
-    /// Its path.
+pub struct InputValue {
+    /// The path of the input.
     pub path: String,
-    /// Its value; nothing if the document has none.
+    /// The value; `None` if the document has none.
     pub value: Option<Bson>,
 }

@@ -1,4 +1,4 @@
-//! Which value of which type is written: one that the field's type holds to the last digit, or none.
+//! Selects the value and numeric type to write: a value that the field's type represents exactly, or none.
 
 use std::fmt;
 
@@ -6,10 +6,10 @@ use mongodb::bson::{Bson, Decimal128};
 
 use crate::check::NumberType;
 
-/// A decimal has as many digits: one that uses all of them may have been rounded.
+/// The number of digits of a decimal: a value that uses all of them may have been rounded.
 const DIGITS: usize = 34;
-/// No part has more decimal places that could be summed. A sum with more comes of a double that was no decimal, or of a
-/// division.
+/// The maximum number of decimal places of a summable part. A sum with more of them results from a double that is not
+/// a decimal, or from a division.
 const PLACES: i32 = 18;
 
 /// A decimal number: `coefficient` × 10^`exponent`.
@@ -22,7 +22,7 @@ pub(crate) struct Number {
 impl Number {
     pub(crate) const ZERO: Self = Self { coefficient: 0, exponent: 0 };
 
-    /// Of text as in `-12.50` or `1.25E+3`; nothing for what is not finite.
+    /// Parses a decimal as in `-12.50` or `1.25E+3`; `None` if it is not finite.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
         let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
@@ -31,8 +31,8 @@ impl Number {
         Some(Self { coefficient, exponent }.stripped())
     }
 
-    /// Of a number of any type; a double is whole, or read as the shortest decimal that stands for it.
-    pub(crate) fn of(value: &Bson) -> Option<Self> {
+    /// Converts a number of any type. A double is a whole number, or the shortest decimal that represents it.
+    pub(crate) fn from_bson(value: &Bson) -> Option<Self> {
         match value {
             Bson::Int32(number) => Some(Self::from(i64::from(*number))),
             Bson::Int64(number) => Some(Self::from(*number)),
@@ -75,7 +75,7 @@ impl Number {
         format!("{}e{}", self.coefficient, self.exponent).parse().unwrap_or(f64::NAN)
     }
 
-    /// With at least as many decimal places as another.
+    /// The same value with at least as many decimal places as another one.
     fn decimal(self, like: Option<&Decimal128>) -> Option<Decimal128> {
         let places = like.and_then(|like| {
             let text = like.to_string();
@@ -107,7 +107,7 @@ fn is_full(value: &Bson) -> bool {
     mantissa.chars().filter(char::is_ascii_digit).skip_while(|digit| *digit == '0').count() >= DIGITS
 }
 
-/// The type of a number; nothing for what is none.
+/// The type of a number; `None` for other values.
 pub(crate) fn type_of(value: &Bson) -> Option<NumberType> {
     match value {
         Bson::Int32(_) => Some(NumberType::Int),
@@ -118,45 +118,45 @@ pub(crate) fn type_of(value: &Bson) -> Option<NumberType> {
     }
 }
 
-/// What of a field and of its sum decides on the value that is written.
+/// The values that decide what is written.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sum<'a> {
-    /// What the field is.
+    /// The actual value of the field.
     pub(crate) actual: Option<&'a Bson>,
-    /// What MongoDB makes of the expression.
+    /// The expected value, as MongoDB computes it.
     pub(crate) expected: &'a Bson,
-    /// The same in decimal.
+    /// The expected value in decimal.
     pub(crate) exact: Option<&'a Bson>,
-    /// The type of a field that has none.
+    /// The type of a field that is not a number.
     pub(crate) number: Option<NumberType>,
-    /// How far off a field may be.
+    /// The tolerated difference.
     pub(crate) tolerance: Option<f64>,
 }
 
 impl Sum<'_> {
-    /// The value in the type of the field, or why there is none.
+    /// The value in the type of the field, or the reason why there is none.
     pub(crate) fn fitted(self) -> Result<Bson, String> {
-        let not_finite = || "it adds up to no finite number".to_owned();
-        if Number::of(self.expected).is_none() {
+        let not_finite = || "the sum is not a finite number".to_owned();
+        if Number::from_bson(self.expected).is_none() {
             let is_number = type_of(self.expected).is_some();
             return if is_number { Err(not_finite()) } else { self.same_type() };
         }
-        let exact = self.exact.and_then(Number::of).ok_or_else(not_finite)?;
+        let exact = self.exact.and_then(Number::from_bson).ok_or_else(not_finite)?;
         if let Some(Bson::MinKey | Bson::MaxKey | Bson::DbPointer(_)) = self.actual {
-            // The driver writes them as documents.
-            return Err("an undo could not put back what the field is now".to_owned());
+            // The driver writes these types as documents.
+            return Err("an undo could not restore the present value of the field".to_owned());
         }
         let own = self.actual.and_then(type_of);
         let number = own.or(self.number).ok_or_else(|| {
-            let is = self.actual.map_or("is missing", |_| "is no number");
+            let is = self.actual.map_or("is missing", |_| "is not a number");
             format!(
-                "the field {is}, so that the type of the number is not known: {exact} would be right; say type = \
+                "the field {is}, so its numeric type is unknown: {exact} would be right; set type = \
                  \"long\", or int, double or decimal, in the check"
             )
         })?;
         let is_fraction = matches!(number, NumberType::Double | NumberType::Decimal);
         if self.exact.is_some_and(is_full) && !(is_fraction && self.tolerance.is_some()) {
-            return Err(format!("{exact} has more digits than a decimal is sure to hold"));
+            return Err(format!("{exact} has more digits than a decimal represents exactly"));
         }
         let fitted = match number {
             NumberType::Int => exact.whole().and_then(|whole| i32::try_from(whole).ok()).map(Bson::Int32),
@@ -174,7 +174,7 @@ impl Sum<'_> {
         fitted.ok_or_else(|| format!("{exact} does not fit into the field's type, {}", number.as_str()))
     }
 
-    /// What is no number (a date, a text) takes the place of its like only.
+    /// A value that is not a number (a date, a string) may only replace a value of the same type.
     fn same_type(self) -> Result<Bson, String> {
         let like = |one: &Bson, other: &Bson| one.element_type() == other.element_type();
         match self.actual {
@@ -184,25 +184,25 @@ impl Sum<'_> {
                 actual.element_type(),
                 self.expected.element_type()
             )),
-            None => Err("the field is missing, so that its type is not known".to_owned()),
+            None => Err("the field is missing, so its type is unknown".to_owned()),
         }
     }
 
     fn double(self, exact: Number) -> Result<Bson, String> {
         let double = exact.double();
         let off = double.abs() * f64::EPSILON;
-        let same = Number::of(&double.into()) == Some(exact);
+        let same = Number::from_bson(&double.into()) == Some(exact);
         let read_back = same && (exact.digits() <= f64::DIGITS as usize || exact.exponent >= 0);
         if !read_back && self.tolerance.is_none_or(|tolerance| off > tolerance) {
             return Err(format!(
-                "{exact} is no double: the nearest is {double}. A tolerance in the check says how far off it may be"
+                "{exact} cannot be represented as a double: the nearest is {double}. Set a tolerance in the check"
             ));
         }
-        // Where doubles add up to something else for MongoDB than on paper, an audit would not be content.
+        // If MongoDB's sum of doubles differs from the decimal sum, an audit would still report a violation.
         match self.expected {
             Bson::Double(sum) if *sum != double && self.tolerance.is_none() => Err(format!(
-                "fractions as doubles do not add up: {exact} on paper is {sum} for MongoDB. A tolerance in the check \
-                 says how far off it may be"
+                "fractions as doubles do not add up: the exact sum is {exact}, and MongoDB computes {sum}. Set a tolerance \
+                 in the check"
             )),
             _ => Ok(double.into()),
         }
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     #[allow(clippy::cast_precision_loss, reason = "a power of two")]
-    fn a_sum_that_fits_keeps_the_type_of_the_field() {
+    fn sum_that_fits_keeps_field_type() {
         for (actual, expected, exact, set) in [
             (Bson::Int64(5), Bson::Int32(0), "0", Bson::Int64(0)),
             (Bson::Int64(5), Bson::Double(1_000_250.0), "1000250.000", Bson::Int64(1_000_250)),
@@ -259,12 +259,17 @@ mod tests {
     }
 
     #[test]
-    fn a_sum_that_does_not_fit_into_the_type_of_the_field_is_refused() {
+    fn sum_that_does_not_fit_field_type_is_rejected() {
         for (actual, expected, exact, why) in [
             (Bson::Int64(5), Bson::Double(0.5), "0.5", "does not fit"),
             (Bson::Int32(5), Bson::Int64(1 << 40), "1099511627776", "does not fit"),
             (Bson::Int64(5), Bson::Double(9.223_372_036_854_776E18), "9223372036854775808", "does not fit"),
-            (Bson::Double(0.5), Bson::Int64((1 << 53) + 1), "9007199254740993", "is no double"),
+            (
+                Bson::Double(0.5),
+                Bson::Int64((1 << 53) + 1),
+                "9007199254740993",
+                "cannot be represented as a double",
+            ),
             (Bson::Double(5.0), Bson::Double(0.1 + 0.2), "0.300000000000000", "do not add up"),
             (
                 decimal("1"),
@@ -272,12 +277,12 @@ mod tests {
                 "3.333333333333333333333333333333333",
                 "more digits",
             ),
-            (Bson::Int64(5), Bson::Double(f64::NAN), "NaN", "no finite number"),
-            (Bson::Int64(5), decimal("Infinity"), "Infinity", "no finite number"),
+            (Bson::Int64(5), Bson::Double(f64::NAN), "NaN", "not a finite number"),
+            (Bson::Int64(5), decimal("Infinity"), "Infinity", "not a finite number"),
             (Bson::Int64(5), "5".into(), "5", "type would change"),
             (Bson::Int64(5), Bson::Boolean(true), "5", "type would change"),
-            ("5".into(), Bson::Int32(5), "5", "is no number, so that the type"),
-            (Bson::Null, Bson::Int32(5), "5", "is no number, so that the type"),
+            ("5".into(), Bson::Int32(5), "5", "is not a number, so its numeric type"),
+            (Bson::Null, Bson::Int32(5), "5", "is not a number, so its numeric type"),
         ] {
             let refused = fitted(Some(actual.clone()), expected, exact, None).unwrap_err();
             assert!(refused.contains(why), "{actual:?} {exact}: {refused}");
@@ -286,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn doubles_add_up_as_on_paper_within_a_tolerance() {
+    fn doubles_are_summed_as_decimals_within_tolerance() {
         let sum = fitted(Some(Bson::Double(5.0)), Bson::Double(0.1 + 0.2), "0.300000000000000", Some(0.005));
         assert_eq!(sum, Ok(Bson::Double(0.3)));
         let noise = fitted(Some(Bson::Double(5.0)), Bson::Double(1.1), "1.1000000000000000888", Some(0.005));

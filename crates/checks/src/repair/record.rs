@@ -1,36 +1,37 @@
-//! The record of a repair: who changed what, when, from what to what, and what that was computed from.
+//! The record of a repair: who changed which field and when, the values before and after, and the inputs.
 
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Bson, DateTime, Document, doc};
 
 use crate::failure::Failure;
-use crate::repair::Trace;
+use crate::repair::InputValue;
 
-/// Who repairs.
+/// The author of a repair.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct By {
-    /// A person, as the caller names them.
+pub struct Author {
+    /// The name of the person, as given by the caller.
     pub name: String,
-    /// The users as which MongoDB knows the connection.
+    /// The users as which MongoDB has authenticated the connection.
     pub users: Vec<String>,
 }
 
-/// One change, as it stands in the collection of records. It is a claim: whoever may insert there can have written it.
+/// One change, as stored in the collection of repair records. The content is untrusted: a user who may insert there
+/// can have written it.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
-pub struct Record {
+pub struct RepairRecord {
     /// Its `_id`.
     pub id: ObjectId,
-    /// What all changes of one run have in common.
+    /// The id that all changes of one run have in common.
     pub run: ObjectId,
-    /// The record that this one undoes, if it does.
+    /// The record that this one undoes, if it is an undo.
     pub undoes: Option<ObjectId>,
-    /// The record by which this one was undone, if it was.
+    /// The record of the undo of this repair, if it was undone.
     pub undone_by: Option<ObjectId>,
-    /// When, by the clock of whoever repaired.
+    /// The time of the change, by the clock of the repairing host.
     pub at: DateTime,
-    /// Who.
-    pub by: By,
+    /// The author.
+    pub author: Author,
     /// The check.
     pub check: String,
     /// The collection of the document.
@@ -39,15 +40,15 @@ pub struct Record {
     pub document: Bson,
     /// The field that was changed.
     pub field: String,
-    /// What it was; nothing if the document lacked it.
+    /// The value before the change; `None` if the field was missing.
     pub before: Option<Bson>,
-    /// What it has been since; nothing if the document has lacked it.
+    /// The value after the change; `None` if the field was removed.
     pub after: Option<Bson>,
-    /// What it was computed from.
-    pub history: Vec<Trace>,
+    /// The inputs of the value.
+    pub inputs: Vec<InputValue>,
 }
 
-impl Record {
+impl RepairRecord {
     pub(crate) fn to_document(&self) -> Document {
         let Self {
             id,
@@ -55,18 +56,18 @@ impl Record {
             undoes,
             undone_by,
             at,
-            by,
+            author,
             check,
             collection,
             document,
             field,
             before,
             after,
-            history,
+            inputs,
         } = self;
-        let history: Vec<_> = history
+        let inputs: Vec<_> = inputs
             .iter()
-            .map(|Trace { path, value }| {
+            .map(|InputValue { path, value }| {
                 let mut trace = doc! {"path": path};
                 trace.extend(value.clone().map(|value| ("value".to_owned(), value)));
                 trace
@@ -77,15 +78,15 @@ impl Record {
             "kind": if undoes.is_some() { "undo" } else { "repair" },
             "run": run,
             "at": at,
-            "by": {"name": &by.name, "users": &by.users},
+            "by": {"name": &author.name, "users": &author.users},
             "check": check,
             "collection": collection,
             "document": document,
             "field": field,
-            "history": history,
+            "inputs": inputs,
             "version": env!("CARGO_PKG_VERSION"),
         };
-        // What the document lacked is lacking here as well, and is no null.
+        // A missing value stays missing and does not become null.
         let optional = [
             ("before", before.clone()),
             ("after", after.clone()),
@@ -97,41 +98,42 @@ impl Record {
     }
 
     pub(crate) fn from_document(stored: &Document) -> Result<Self, Failure> {
-        let odd = |_| Failure::malformed("a record of a repair lacks a field, or has one of another type");
-        let text = |key| stored.get_str(key).map(str::to_owned).map_err(odd);
-        let by = stored.get_document("by").map_err(odd)?;
+        let invalid =
+            |_| Failure::malformed("a record of a repair lacks a field, or has one of another type");
+        let text = |key| stored.get_str(key).map(str::to_owned).map_err(invalid);
+        let by = stored.get_document("by").map_err(invalid)?;
         let kind = if stored.contains_key("undoes") { "undo" } else { "repair" };
         if stored.get_str("kind").ok() != Some(kind) {
-            return Err(Failure::malformed("a record of a repair that is of another kind than it says"));
+            return Err(Failure::malformed("the kind of a repair record contradicts its fields"));
         }
         let users = by.get_array("users").map(Vec::as_slice).unwrap_or_default();
         let users = users.iter().filter_map(|user| user.as_str().map(str::to_owned)).collect();
-        // Not among what an undo reads: it may be long, and decides on nothing.
-        let history = stored.get_array("history").map(Vec::as_slice).unwrap_or_default();
-        let history = history.iter().filter_map(Bson::as_document).map(|trace| Trace {
+        // An undo does not read the inputs: they may be large, and decide nothing.
+        let inputs = stored.get_array("inputs").map(Vec::as_slice).unwrap_or_default();
+        let inputs = inputs.iter().filter_map(Bson::as_document).map(|trace| InputValue {
             path: trace.get_str("path").unwrap_or_default().to_owned(),
             value: trace.get("value").cloned(),
         });
         Ok(Self {
-            id: stored.get_object_id("_id").map_err(odd)?,
-            run: stored.get_object_id("run").map_err(odd)?,
+            id: stored.get_object_id("_id").map_err(invalid)?,
+            run: stored.get_object_id("run").map_err(invalid)?,
             undoes: stored
                 .contains_key("undoes")
-                .then(|| stored.get_object_id("undoes").map_err(odd))
+                .then(|| stored.get_object_id("undoes").map_err(invalid))
                 .transpose()?,
             undone_by: stored.get_object_id("undoneBy").ok(),
-            at: *stored.get_datetime("at").map_err(odd)?,
-            by: By { name: by.get_str("name").unwrap_or_default().to_owned(), users },
+            at: *stored.get_datetime("at").map_err(invalid)?,
+            author: Author { name: by.get_str("name").unwrap_or_default().to_owned(), users },
             check: text("check")?,
             collection: text("collection")?,
             document: stored
                 .get("document")
                 .cloned()
-                .ok_or_else(|| Failure::malformed("a record of no document"))?,
+                .ok_or_else(|| Failure::malformed("a repair record lacks its document"))?,
             field: text("field")?,
             before: stored.get("before").cloned(),
             after: stored.get("after").cloned(),
-            history: history.collect(),
+            inputs: inputs.collect(),
         })
     }
 }
@@ -141,29 +143,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_comes_back_as_it_was_written() {
-        let mut record = Record {
+    fn record_roundtrips_through_bson() {
+        let mut record = RepairRecord {
             id: ObjectId::new(),
             run: ObjectId::new(),
             undoes: None,
             undone_by: None,
             at: DateTime::now(),
-            by: By { name: "ann@host".into(), users: vec!["root@admin".into()] },
+            author: Author { name: "ann@host".into(), users: vec!["root@admin".into()] },
             check: "balance".into(),
             collection: "retainers".into(),
             document: Bson::Int32(1),
             field: "balance".into(),
             before: None,
             after: Some(Bson::Null),
-            history: vec![
-                Trace { path: "in".into(), value: Some(Bson::Array(Vec::new())) },
-                Trace { path: "out".into(), value: None },
+            inputs: vec![
+                InputValue { path: "in".into(), value: Some(Bson::Array(Vec::new())) },
+                InputValue { path: "out".into(), value: None },
             ],
         };
-        assert_eq!(Record::from_document(&record.to_document()).unwrap(), record);
+        assert_eq!(RepairRecord::from_document(&record.to_document()).unwrap(), record);
         record.undoes = Some(ObjectId::new());
         record.undone_by = Some(ObjectId::new());
-        assert_eq!(Record::from_document(&record.to_document()).unwrap(), record);
+        assert_eq!(RepairRecord::from_document(&record.to_document()).unwrap(), record);
         assert_eq!(record.to_document().get_str("kind").ok(), Some("undo"));
     }
 }

@@ -1,14 +1,14 @@
-//! Sums, and what else must be given numbers.
+//! Findings of sums and other operators that need numbers.
 
 use mongodb::bson::{Bson, doc};
 
 use crate::strict::path::Path;
 use crate::strict::{
-    Place, all, among, bound, cond, finding, is_number, named, not, of, operands, operator, switch, switched,
-    then, why,
+    Place, all, among, analyze, bound, cond, finding, is_number, named, not, operands, operator, switch,
+    switched, then, why,
 };
 
-/// Operators that make a number of numbers, besides `$add` and `$subtract`, which also take dates.
+/// Operators that compute a number from numbers, besides `$add` and `$subtract`, which also accept dates.
 pub(crate) const OPERATORS: [&str; 14] = [
     "$multiply",
     "$divide",
@@ -26,12 +26,12 @@ pub(crate) const OPERATORS: [&str; 14] = [
     "$log10",
 ];
 
-/// Whether an expression returns a number whenever nothing is found in it.
+/// Whether an expression returns a number whenever there is no finding in it.
 pub(crate) fn is_numeric(expression: &Bson) -> bool {
     match expression {
         Bson::Int32(_) | Bson::Int64(_) | Bson::Decimal128(_) => true,
         Bson::Double(number) => number.is_finite(),
-        // What a fold has so far: a number, if it began with one.
+        // The accumulated value of a fold is a number if it started as one.
         Bson::String(text) => text == "$$value",
         _ => operator(expression).is_some_and(|(operator, argument)| match operator {
             "$sum" | "$size" => true,
@@ -41,7 +41,7 @@ pub(crate) fn is_numeric(expression: &Bson) -> bool {
     }
 }
 
-/// Of `$sum` and its like.
+/// The findings of `$sum` and similar operators.
 pub(crate) fn sum(argument: &Bson, place: Place) -> Vec<Bson> {
     let place = place.summed();
     match operands(argument).as_slice() {
@@ -50,9 +50,9 @@ pub(crate) fn sum(argument: &Bson, place: Place) -> Vec<Bson> {
     }
 }
 
-/// Of the one operand of a sum: a list of numbers.
+/// The findings of the only operand of a sum, which is a list of numbers.
 fn summands(list: &Bson, place: Place) -> Vec<Bson> {
-    if let Some(path) = Path::of(list) {
+    if let Some(path) = Path::parse(list) {
         return vec![path.numbers(place.limits, None)];
     }
     let Some((name, argument)) = operator(list) else { return summed_values(list, place) };
@@ -67,11 +67,11 @@ fn summands(list: &Bson, place: Place) -> Vec<Bson> {
         "$cond" => {
             let Some([condition, yes, no]) = cond(argument) else { return Vec::new() };
             let [yes, no] = [yes, no].map(|branch| all(default_or_summands(branch, place)));
-            then(of(condition, place.plain()), Some(doc! {"$cond": [condition, yes, no]}.into()))
+            then(analyze(condition, place.plain()), Some(doc! {"$cond": [condition, yes, no]}.into()))
         }
         "$switch" => {
             let Some((branches, default)) = switch(argument) else { return Vec::new() };
-            let cases = branches.iter().flat_map(|(case, _)| of(case, place.plain())).collect();
+            let cases = branches.iter().flat_map(|(case, _)| analyze(case, place.plain())).collect();
             let found = branches
                 .iter()
                 .map(|(case, then)| ((*case).clone(), all(default_or_summands(then, place))))
@@ -81,7 +81,7 @@ fn summands(list: &Bson, place: Place) -> Vec<Bson> {
         }
         "$let" => {
             let Some((vars, inner)) = bound(argument) else { return Vec::new() };
-            let first = vars.values().flat_map(|value| of(value, place.plain())).collect();
+            let first = vars.values().flat_map(|value| analyze(value, place.plain())).collect();
             let inner = all(summands(inner, place));
             then(first, Some(doc! {"$let": {"vars": vars, "in": inner}}.into()))
         }
@@ -89,92 +89,93 @@ fn summands(list: &Bson, place: Place) -> Vec<Bson> {
     }
 }
 
-/// What a branch stands for where there is no list: a number or an empty list that the author has written.
+/// The findings of the fallback for a missing list: a number or an empty list in the check.
 fn default_or_summands(branch: &Bson, place: Place) -> Vec<Bson> {
-    if is_numeric(branch) { of(branch, place) } else { summands(branch, place) }
+    if is_numeric(branch) { analyze(branch, place) } else { summands(branch, place) }
 }
 
-/// A list that may be absent, since the expression says what stands for it then.
+/// The findings of a list that may be missing, because the expression provides a fallback.
 fn if_null(first: &Bson, default: &Bson, place: Place) -> Vec<Bson> {
     let default = all(default_or_summands(default, place));
-    if let Some(path) = Path::of(first) {
+    if let Some(path) = Path::parse(first) {
         return vec![path.numbers(place.limits, Some(default))];
     }
     let is_null = doc! {"$eq": [{"$ifNull": [first, Bson::Null]}, Bson::Null]};
     let values = all(summed_values(first, place));
-    then(of(first, place), Some(doc! {"$cond": [is_null, default, values]}.into()))
+    then(analyze(first, place), Some(doc! {"$cond": [is_null, default, values]}.into()))
 }
 
-/// Of any other operand: what it returns is looked at.
+/// The findings of any other operand, from the value that it returns.
 fn summed_values(list: &Bson, place: Place) -> Vec<Bson> {
     let name = named(list);
     let value = Bson::from("$$txnscopeV");
     let no_list = doc! {"$cond": [
-        // One number is a sum of itself.
-        is_number(&value, place.limits), [], [finding(&name, "is no list", &value)],
+        // A single number counts as its own sum.
+        is_number(&value, place.limits), [], [finding(&name, "is not a list", &value)],
     ]};
-    let looked = doc! {"$cond": [
+    let evaluated = doc! {"$cond": [
         {"$isArray": [&value]}, among(&value, "$$txnscopeE", &name, place.limits), no_list,
     ]};
-    then(of(list, place), Some(doc! {"$let": {"vars": {"txnscopeV": list}, "in": looked}}.into()))
+    then(analyze(list, place), Some(doc! {"$let": {"vars": {"txnscopeV": list}, "in": evaluated}}.into()))
 }
 
-/// Of an operand that must be a number, or where dates are added, a date. Nothing, if it can be nothing else.
+/// The findings of an operand that must be a number or, where dates are added, a date. None if it can be nothing
+/// else.
 pub(crate) fn operand(part: &Bson, place: Place, dates: bool) -> Option<Bson> {
-    let first = of(part, place);
+    let first = analyze(part, place);
     let second = (!is_numeric(part)).then(|| {
         let value = Bson::from("$$txnscopeV");
         let mut good = is_number(&value, place.limits);
         if dates {
             good = doc! {"$or": [good, {"$eq": [{"$type": &value}, "date"]}]}.into();
         }
-        let odd = finding(&named(part), why(&value, place.limits, "is no number"), &value);
-        let looked = doc! {"$cond": [good, [], [odd]]};
-        doc! {"$let": {"vars": {"txnscopeV": part}, "in": looked}}.into()
+        let invalid = finding(&named(part), why(&value, place.limits, "is not a number"), &value);
+        let evaluated = doc! {"$cond": [good, [], [invalid]]};
+        doc! {"$let": {"vars": {"txnscopeV": part}, "in": evaluated}}.into()
     });
     let found = then(first, second);
     (!found.is_empty()).then(|| all(found))
 }
 
-/// Of an operator that is given numbers.
+/// The findings of an operator that needs numbers.
 pub(crate) fn operation(argument: &Bson, place: Place, dates: bool) -> Vec<Bson> {
     operands(argument).into_iter().filter_map(|part| operand(part, place.summed(), dates)).collect()
 }
 
-/// Of a conversion, which the server refuses with an error for all documents if it cannot be made for one.
+/// The findings of a conversion: one value that cannot be converted would fail the query for all documents.
 pub(crate) fn conversion(operator: &str, argument: &Bson, place: Place) -> Vec<Bson> {
     let operands = operands(argument);
     let [input] = operands.as_slice() else { return Vec::new() };
     let to = operator.trim_start_matches("$to").to_lowercase();
     let converted =
         doc! {"$convert": {"input": "$$txnscopeV", "to": to, "onError": Bson::Null, "onNull": Bson::Null}};
-    let odd = finding(&named(input), "cannot be converted", &"$$txnscopeV".into());
-    let looked = doc! {"$cond": [{"$eq": [converted, Bson::Null]}, [odd], []]};
-    then(of(input, place), Some(doc! {"$let": {"vars": {"txnscopeV": *input}, "in": looked}}.into()))
+    let invalid = finding(&named(input), "cannot be converted", &"$$txnscopeV".into());
+    let evaluated = doc! {"$cond": [{"$eq": [converted, Bson::Null]}, [invalid], []]};
+    then(analyze(input, place), Some(doc! {"$let": {"vars": {"txnscopeV": *input}, "in": evaluated}}.into()))
 }
 
-/// Of a comparison: NaN is less than every number, so that a branch would be taken for what is no number.
+/// The findings of a comparison: NaN is less than every number, so it would select a branch.
 pub(crate) fn comparison(argument: &Bson, place: Place) -> Vec<Bson> {
     let mut found = Vec::new();
     for part in operands(argument) {
-        let first = of(part, place.plain());
-        let is_constant = operator(part).is_none() && Path::of(part).is_none();
+        let first = analyze(part, place.plain());
+        let is_constant = operator(part).is_none() && Path::parse(part).is_none();
         let second = (!is_constant).then(|| {
-            let odd = finding(&named(part), "is no number", &"$$txnscopeV".into());
-            let looked = doc! {"$cond": [{"$eq": ["$$txnscopeV", f64::NAN]}, [odd], []]};
-            doc! {"$let": {"vars": {"txnscopeV": part}, "in": looked}}.into()
+            let invalid = finding(&named(part), "is not a number", &"$$txnscopeV".into());
+            let evaluated = doc! {"$cond": [{"$eq": ["$$txnscopeV", f64::NAN]}, [invalid], []]};
+            doc! {"$let": {"vars": {"txnscopeV": part}, "in": evaluated}}.into()
         });
         found.extend(then(first, second));
     }
     found
 }
 
-/// What is to be a list, or nothing at all, and is something else: the server would refuse it with an error for all
-/// documents.
+/// The findings of an operand that must be a list or missing: the server would fail the query for all documents.
 pub(crate) fn list(input: &Bson) -> Bson {
     let value = Bson::from("$$txnscopeV");
     let is_list =
         doc! {"$or": [{"$isArray": [&value]}, {"$eq": [{"$ifNull": [&value, Bson::Null]}, Bson::Null]}]};
-    let looked = doc! {"$cond": [not(is_list.into()), [finding(&named(input), "is no list", &value)], []]};
-    doc! {"$let": {"vars": {"txnscopeV": input}, "in": looked}}.into()
+    let evaluated =
+        doc! {"$cond": [not(is_list.into()), [finding(&named(input), "is not a list", &value)], []]};
+    doc! {"$let": {"vars": {"txnscopeV": input}, "in": evaluated}}.into()
 }

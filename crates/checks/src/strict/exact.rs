@@ -1,16 +1,16 @@
-//! The same sums in decimal, so that neither binary fractions nor integers that overflow change a digit.
+//! The same sums in decimal, so that neither binary fractions nor integer overflow change a digit.
 
 use mongodb::bson::{Bson, Document, doc};
 
 use crate::strict::arithmetic::{OPERATORS, is_numeric};
 use crate::strict::{bound, cond, operands, operator, switch, switched};
 
-/// A number as a decimal. A double is read as the decimal of at most 15 digits that it was written as; what is left of
-/// it, if there is no such decimal, is added. What is no number stays what it is.
+/// A number as a decimal. A double is read as the decimal of at most 15 digits that it was written as, plus the rest
+/// if there is no such decimal. Values that are not numbers are returned unchanged.
 pub(crate) fn decimal_of(value: &Bson) -> Bson {
     let (v, d) = ("$$txnscopeN", "$$txnscopeD");
     let rest = doc! {"$toDecimal": {"$subtract": [v, {"$toDouble": d}]}};
-    // Close to the largest double, the way back would be refused.
+    // Near the largest double, the conversion back would fail.
     let rest = doc! {"$cond": [{"$lt": [{"$abs": v}, 1e300]}, rest, 0]};
     let double = doc! {"$let": {"vars": {"txnscopeD": {"$toDecimal": v}}, "in": {"$add": [d, rest]}}};
     let whole = doc! {"$in": [{"$type": v}, ["int", "long", "decimal"]]};
@@ -26,9 +26,10 @@ pub(crate) fn decimal_of(value: &Bson) -> Bson {
     .into()
 }
 
-/// The expression in decimal, as far as its operators are known; what others return is read as [`decimal_of`] does.
+/// The expression in decimal, as far as its operators are known; the results of others are converted by
+/// [`decimal_of`].
 ///
-/// It is for values in which nothing was found, and may be an error for others.
+/// The expression may only be evaluated on values without findings; it may fail for others.
 pub(crate) fn exact(expression: &Bson) -> Bson {
     let Some((name, argument)) = operator(expression) else { return decimal_of(expression) };
     match name {
@@ -60,7 +61,7 @@ pub(crate) fn exact(expression: &Bson) -> Bson {
             }
             None => decimal_of(expression),
         },
-        // Of a sum that MongoDB has in doubles, the decimal is cut instead.
+        // If MongoDB computes the sum in doubles, the decimal is truncated instead.
         "$toInt" | "$toLong" => match operands(argument).as_slice() {
             [part] if is_arithmetic(part) => doc! {"$trunc": [exact(part), 0]}.into(),
             _ => decimal_of(expression),
@@ -85,7 +86,7 @@ fn operation(name: &str, parts: Vec<Bson>) -> Bson {
     Bson::Document(Document::from_iter([(name.to_owned(), Bson::Array(parts))]))
 }
 
-/// Variables that are numbers for sure are decimal as well; lists and conditions stay as they are.
+/// Variables that are certainly numbers are decimal as well; lists and conditions stay unchanged.
 fn variables(vars: &Document) -> Document {
     let one = |value: &Bson| {
         if is_arithmetic(value) || is_numeric(value) { exact(value) } else { value.clone() }
@@ -100,7 +101,7 @@ fn fold(argument: &Bson) -> Option<Bson> {
     Some(doc! {"$reduce": {"input": input, "initialValue": exact(initial), "in": exact(inner)}}.into())
 }
 
-/// The sum of a list, which one number may stand for.
+/// The sum of a list, or of a single number in place of a list.
 fn sum_of(list: &Bson) -> Bson {
     let each =
         doc! {"$map": {"input": "$$txnscopeL", "as": "txnscopeP", "in": decimal_of(&"$$txnscopeP".into())}};
@@ -110,7 +111,7 @@ fn sum_of(list: &Bson) -> Bson {
     doc! {"$let": {"vars": {"txnscopeL": decimals(list)}, "in": sum}}.into()
 }
 
-/// A list of which the arithmetic for each element is in decimal.
+/// A list whose element arithmetic is in decimal.
 fn decimals(list: &Bson) -> Bson {
     let Some((name, argument)) = operator(list) else { return list.clone() };
     match name {

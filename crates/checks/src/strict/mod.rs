@@ -1,9 +1,10 @@
-//! What MongoDB leaves out of a sum without a word, found: `$sum` skips what is no number, and a path through a list
-//! skips the entries that lack the rest of it. A sum is a value only if every part of it was there and was a number.
+//! Finds the values that MongoDB silently leaves out of a sum: `$sum` skips values that are not numbers, and a path
+//! through a list skips the entries that lack the rest of the path. A sum is only valid if every part exists and is a
+//! number.
 //!
-//! [`findings`] makes of an expression another one, which returns the parts that are no numbers, as documents
-//! `{path, why, part}`; an empty list says that the expression may be evaluated, without an error of the server and
-//! without a part that is left out. `exact` makes of it a third one, which adds in decimal.
+//! [`findings`] translates an expression into another one that returns the non-numeric parts as documents `{path,
+//! why, part}`. If the list is empty, the expression can be evaluated without a server error and without omitted
+//! parts. `exact` translates the expression into decimal arithmetic.
 
 mod arithmetic;
 mod exact;
@@ -19,14 +20,14 @@ use limits::{is_number, why};
 
 pub(crate) use crate::strict::path::Path;
 
-/// At most so many findings of one sum: what a person has to look at, not all of it.
+/// The maximum number of findings of one sum, enough for a person to start with.
 const MOST: i32 = 3;
 
-/// Where an expression stands.
+/// The context of an expression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place {
     limits: Limits,
-    /// What it returns goes into a sum, so that nothing of it may be skipped.
+    /// Whether the result goes into a sum, so that no part may be skipped.
     summed: bool,
 }
 
@@ -40,12 +41,12 @@ impl Place {
     }
 }
 
-/// An expression that returns what in an expression is no number, and should be one.
+/// An expression that returns the non-numeric parts of an expression.
 pub(crate) fn findings(expression: &Bson, limits: Limits) -> Bson {
-    all(of(expression, Place { limits, summed: false }))
+    all(analyze(expression, Place { limits, summed: false }))
 }
 
-/// The same of an expression that must be a number itself: what an accumulator `$sum` is given.
+/// The findings of an expression that must itself be a number: the operand of an accumulator `$sum`.
 pub(crate) fn findings_of_part(expression: &Bson, limits: Limits) -> Bson {
     let place = Place { limits, summed: true };
     arithmetic::operand(expression, place, false).unwrap_or_else(none)
@@ -74,7 +75,7 @@ fn finding(path: &str, why: impl Into<Bson>, part: &Bson) -> Bson {
     doc! {"path": {"$literal": path}, "why": why.into(), "part": part}.into()
 }
 
-/// The second list is only computed if the first is empty: it evaluates what the first has looked at.
+/// The second list is only computed if the first is empty: it evaluates what the first has verified.
 fn then(first: Vec<Bson>, second: Option<Bson>) -> Vec<Bson> {
     let Some(second) = second else { return first };
     if first.is_empty() {
@@ -103,26 +104,29 @@ fn not(condition: Bson) -> Bson {
     doc! {"$not": [condition]}.into()
 }
 
-/// The elements of a list that are no numbers, as findings. `element` is what of each `$$txnscopeE` is summed.
+/// The findings for the elements of a list. `element` is the summed part of each `$$txnscopeE`.
 fn among(list: &Bson, element: &str, path: &str, limits: Limits) -> Bson {
-    let odd = not(is_number(&element.into(), limits));
-    let odd = doc! {"$filter": {"input": list, "as": "txnscopeE", "cond": odd}};
-    let few = doc! {"$slice": [odd, MOST]};
-    let found =
-        finding(path, why(&element.into(), limits, "is no number that can be summed"), &"$$txnscopeE".into());
+    let invalid = not(is_number(&element.into(), limits));
+    let invalid = doc! {"$filter": {"input": list, "as": "txnscopeE", "cond": invalid}};
+    let few = doc! {"$slice": [invalid, MOST]};
+    let found = finding(
+        path,
+        why(&element.into(), limits, "is not a number that can be summed"),
+        &"$$txnscopeE".into(),
+    );
     doc! {"$map": {"input": few, "as": "txnscopeE", "in": found}}.into()
 }
 
-/// How an expression is named to people.
+/// The name of an expression in messages.
 fn named(expression: &Bson) -> String {
-    if let Some(path) = Path::of(expression) {
+    if let Some(path) = Path::parse(expression) {
         return path.name();
     }
     let text = serde_json::to_string(expression).unwrap_or_default();
     if text.chars().count() > 80 { text.chars().take(79).chain(['…']).collect() } else { text }
 }
 
-// ===== The walk =====
+// ===== Traversal =====
 
 /// The operator and its argument, if the expression is one.
 pub(crate) fn operator(expression: &Bson) -> Option<(&str, &Bson)> {
@@ -131,7 +135,7 @@ pub(crate) fn operator(expression: &Bson) -> Option<(&str, &Bson)> {
     key.starts_with('$').then_some((key.as_str(), argument))
 }
 
-/// The operands: an argument that is no list is the only one.
+/// The operands: an argument that is not a list is the only operand.
 pub(crate) fn operands(argument: &Bson) -> Vec<&Bson> {
     match argument {
         Bson::Array(operands) => operands.iter().collect(),
@@ -148,7 +152,7 @@ pub(crate) fn cond(argument: &Bson) -> Option<[&Bson; 3]> {
     }
 }
 
-/// The branches of a `$switch`, each a case and what is then, and its default.
+/// The branches of a `$switch`, each with its case and result, and its default.
 pub(crate) type Switch<'a> = (Vec<(&'a Bson, &'a Bson)>, Option<&'a Bson>);
 
 /// The parts of a `$switch`.
@@ -170,14 +174,16 @@ pub(crate) fn switched(branches: Vec<(Bson, Bson)>, default: Option<Bson>) -> Bs
     doc! {"$switch": switch}.into()
 }
 
-fn of(expression: &Bson, place: Place) -> Vec<Bson> {
+fn analyze(expression: &Bson, place: Place) -> Vec<Bson> {
     if let Some((operator, argument)) = operator(expression) {
         return of_operator(operator, argument, place);
     }
     match expression {
-        Bson::Document(document) => document.values().flat_map(|value| of(value, place.plain())).collect(),
-        Bson::Array(elements) => elements.iter().flat_map(|element| of(element, place)).collect(),
-        _ if place.summed => Path::of(expression).and_then(|path| path.skipped()).into_iter().collect(),
+        Bson::Document(document) => {
+            document.values().flat_map(|value| analyze(value, place.plain())).collect()
+        }
+        Bson::Array(elements) => elements.iter().flat_map(|element| analyze(element, place)).collect(),
+        _ if place.summed => Path::parse(expression).and_then(|path| path.skipped()).into_iter().collect(),
         _ => Vec::new(),
     }
 }
@@ -201,36 +207,36 @@ fn of_operator(operator: &str, argument: &Bson, place: Place) -> Vec<Bson> {
         "$map" => of_each(argument, "in", place, place),
         "$filter" => of_each(argument, "cond", place, place.plain()),
         "$reduce" => of_reduce(argument, place),
-        "$concatArrays" | "$slice" | "$reverseArray" => of(argument, place),
+        "$concatArrays" | "$slice" | "$reverseArray" => analyze(argument, place),
         _ => of_any(argument, place),
     }
 }
 
-/// Of an operator that is not known here: what stands in it.
+/// The findings of an unknown operator: those of its operands.
 fn of_any(argument: &Bson, place: Place) -> Vec<Bson> {
     match argument {
         Bson::Document(document) if operator(argument).is_none() => {
-            document.values().flat_map(|value| of(value, place.plain())).collect()
+            document.values().flat_map(|value| analyze(value, place.plain())).collect()
         }
-        other => of(other, place.plain()),
+        other => analyze(other, place.plain()),
     }
 }
 
 fn of_cond(argument: &Bson, place: Place) -> Vec<Bson> {
     let Some([condition, yes, no]) = cond(argument) else { return Vec::new() };
-    let branches = [of(yes, place), of(no, place)];
+    let branches = [analyze(yes, place), analyze(no, place)];
     let second = branches.iter().any(|branch| !branch.is_empty()).then(|| {
         let [yes, no] = branches.map(all);
         doc! {"$cond": [condition, yes, no]}.into()
     });
-    then(of(condition, place.plain()), second)
+    then(analyze(condition, place.plain()), second)
 }
 
 fn of_switch(argument: &Bson, place: Place) -> Vec<Bson> {
     let Some((branches, default)) = switch(argument) else { return Vec::new() };
-    let cases: Vec<_> = branches.iter().flat_map(|(case, _)| of(case, place.plain())).collect();
-    let found: Vec<_> = branches.iter().map(|(case, then)| ((*case).clone(), of(then, place))).collect();
-    let default = default.map(|default| of(default, place)).unwrap_or_default();
+    let cases: Vec<_> = branches.iter().flat_map(|(case, _)| analyze(case, place.plain())).collect();
+    let found: Vec<_> = branches.iter().map(|(case, then)| ((*case).clone(), analyze(then, place))).collect();
+    let default = default.map(|default| analyze(default, place)).unwrap_or_default();
     if found.iter().all(|(_, list)| list.is_empty()) && default.is_empty() {
         return cases;
     }
@@ -241,34 +247,34 @@ fn of_switch(argument: &Bson, place: Place) -> Vec<Bson> {
 fn of_if_null(argument: &Bson, place: Place) -> Vec<Bson> {
     let operands = operands(argument);
     let Some((first, rest)) = operands.split_first() else { return Vec::new() };
-    let others: Vec<_> = rest.iter().flat_map(|other| of(other, place)).collect();
+    let others: Vec<_> = rest.iter().flat_map(|other| analyze(other, place)).collect();
     let others = (!others.is_empty()).then(|| {
         let is_null = doc! {"$eq": [{"$ifNull": [*first, Bson::Null]}, Bson::Null]};
         doc! {"$cond": [is_null, all(others), []]}.into()
     });
-    then(of(first, place), others)
+    then(analyze(first, place), others)
 }
 
 fn of_let(argument: &Bson, place: Place) -> Vec<Bson> {
     let Some((vars, inner)) = bound(argument) else { return Vec::new() };
-    let inner = of(inner, place);
+    let inner = analyze(inner, place);
     let second = (!inner.is_empty()).then(|| doc! {"$let": {"vars": vars, "in": all(inner)}}.into());
-    then(vars.values().flat_map(|value| of(value, place.plain())).collect(), second)
+    then(vars.values().flat_map(|value| analyze(value, place.plain())).collect(), second)
 }
 
-/// What a `$let` binds, and where.
+/// The variables of a `$let`, and its inner expression.
 pub(crate) fn bound(argument: &Bson) -> Option<(&Document, &Bson)> {
     let argument = argument.as_document()?;
     Some((argument.get_document("vars").ok()?, argument.get("in")?))
 }
 
-/// `$map` and `$filter`: their input must be a list, and then `key` is looked at for each element.
+/// The findings of `$map` and `$filter`: their input must be a list, and `key` is analyzed for each element.
 fn of_each(argument: &Bson, key: &str, input_place: Place, place: Place) -> Vec<Bson> {
     let Some(argument) = argument.as_document() else { return Vec::new() };
     let (Some(input), Some(inner)) = (argument.get("input"), argument.get(key)) else { return Vec::new() };
     let name = argument.get_str("as").unwrap_or("this");
-    let mut found = then(of(input, input_place), Some(arithmetic::list(input)));
-    if let Some(inner) = each(input, name, of(inner, place)) {
+    let mut found = then(analyze(input, input_place), Some(arithmetic::list(input)));
+    if let Some(inner) = each(input, name, analyze(inner, place)) {
         found = then(found, Some(inner));
     }
     found
@@ -277,13 +283,13 @@ fn of_each(argument: &Bson, key: &str, input_place: Place, place: Place) -> Vec<
 fn of_reduce(argument: &Bson, place: Place) -> Vec<Bson> {
     let Some(argument) = argument.as_document() else { return Vec::new() };
     let (Some(input), Some(inner)) = (argument.get("input"), argument.get("in")) else { return Vec::new() };
-    // A fold over a path is a sum in other words: what the path skips would be left out of it.
-    let mut found = of(input, place.summed());
-    found.extend(argument.get("initialValue").map(|value| of(value, place.plain())).unwrap_or_default());
+    // A fold over a path is a sum in another form: values that the path skips would be left out.
+    let mut found = analyze(input, place.summed());
+    found.extend(argument.get("initialValue").map(|value| analyze(value, place.plain())).unwrap_or_default());
     found = then(found, Some(arithmetic::list(input)));
-    // What is found by means of the value so far cannot be asked for outside of the fold; what is null or NaN there
-    // stays so to its end.
-    let inner = of(inner, place).into_iter().filter(|list| !mentions(list, "$$value")).collect();
+    // Findings that depend on the accumulated value cannot be computed outside of the fold; null or NaN there lasts
+    // until its end.
+    let inner = analyze(inner, place).into_iter().filter(|list| !mentions(list, "$$value")).collect();
     match each(input, "this", inner) {
         Some(inner) => then(found, Some(inner)),
         None => found,
@@ -292,7 +298,7 @@ fn of_reduce(argument: &Bson, place: Place) -> Vec<Bson> {
 
 fn mentions(expression: &Bson, variable: &str) -> bool {
     match expression {
-        // Folds of ours have a value of their own.
+        // Folds that this module generates have a value variable of their own.
         Bson::Document(document) if document.contains_key("$reduce") => {
             document.get_document("$reduce").is_ok_and(|fold| {
                 let outer = [fold.get("input"), fold.get("initialValue")];

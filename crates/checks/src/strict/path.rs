@@ -1,4 +1,4 @@
-//! Paths to fields, and what MongoDB skips on the way.
+//! Field paths, and the values that MongoDB skips on a path.
 
 use mongodb::bson::{Bson, doc};
 
@@ -9,14 +9,14 @@ const ABSENT: [&str; 3] = ["missing", "null", "undefined"];
 /// `"$deposits.amount"` or `"$$line.amount"`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Path {
-    /// `$deposits`, `$$line`: what the first value is.
+    /// The root of the path: `$deposits`, `$$line`.
     root: String,
     rest: Vec<String>,
 }
 
 impl Path {
-    /// The path that an expression is, if it is one.
-    pub(crate) fn of(expression: &Bson) -> Option<Self> {
+    /// Parses an expression that is a path.
+    pub(crate) fn parse(expression: &Bson) -> Option<Self> {
         let text = expression.as_str()?;
         let text = ["$$ROOT.", "$$CURRENT."]
             .iter()
@@ -28,31 +28,32 @@ impl Path {
         (!is_ours).then(|| Self { root, rest: parts.collect() })
     }
 
-    /// As people write it: without the dollars.
+    /// The path without the dollar signs.
     pub(crate) fn name(&self) -> String {
         let root = self.root.trim_start_matches('$');
         [&[root.to_owned()], self.rest.as_slice()].concat().join(".")
     }
 
-    /// The field of the document that it begins with, unless it begins with a variable.
+    /// The field of the document at the root of the path, unless the root is a variable.
     pub(crate) fn field(&self) -> Option<&str> {
         self.root.strip_prefix('$').filter(|root| !root.starts_with('$'))
     }
 
-    /// The first `length` steps of it after the root, as an expression.
+    /// The first `length` steps after the root, as an expression.
     fn prefix(&self, length: usize) -> Bson {
         let rest = &self.rest[..length];
         [std::slice::from_ref(&self.root), rest].concat().join(".").into()
     }
 
-    /// What is left of it for an element of a list that stands after `length` steps.
+    /// The rest of the path for an element of a list that is reached after `length` steps.
     fn element(&self, length: usize) -> String {
         let rest = &self.rest[length..];
         [&["$$txnscopeE".to_owned()], rest].concat().join(".")
     }
 
-    /// What keeps the values at its end from being a list of numbers, through exactly one list. `absent` is what is
-    /// found where the path ends early with nothing; without it, that is a finding.
+    /// The findings that keep the values at the end of the path from being a list of numbers, through exactly one
+    /// list. `absent` are the findings where the path ends early with a missing value; without it, this is a finding
+    /// itself.
     pub(crate) fn numbers(&self, limits: Limits, absent: Option<Bson>) -> Bson {
         let name = self.name();
         let mut branches = Vec::new();
@@ -65,16 +66,17 @@ impl Path {
                 branches.push(doc! {"case": is_absent, "then": absent});
                 if length < self.rest.len() {
                     let is_scalar = doc! {"$ne": [{"$type": &prefix}, "object"]};
-                    branches.push(doc! {"case": is_scalar, "then": [finding(&name, "is no list", &prefix)]});
+                    branches
+                        .push(doc! {"case": is_scalar, "then": [finding(&name, "is not a list", &prefix)]});
                 }
             }
         }
-        let no_list = finding(&name, "is no list", &self.prefix(0));
+        let no_list = finding(&name, "is not a list", &self.prefix(0));
         doc! {"$switch": {"branches": branches, "default": [no_list]}}.into()
     }
 
-    /// The entries of a list on the way that lack the rest of the path, which MongoDB would skip; and what is neither
-    /// a list nor a document, and so has no rest.
+    /// The entries of a list on the path that lack the rest of the path, which MongoDB would skip, and values that
+    /// are neither a list nor a document.
     pub(crate) fn skipped(&self) -> Option<Bson> {
         if self.rest.is_empty() {
             return None;
@@ -83,14 +85,14 @@ impl Path {
         let mut branches = Vec::new();
         for length in 0..self.rest.len() {
             let prefix = self.prefix(length);
-            // A list in the list has no fields of its own, but a path would find those of its elements.
+            // A nested list has no fields of its own, but a path would find those of its elements.
             let lacks = doc! {"$or": [
                 {"$ne": [{"$type": "$$txnscopeE"}, "object"]},
                 {"$eq": [{"$type": self.element(length)}, "missing"]},
             ]};
             let lacking = doc! {"$filter": {"input": &prefix, "as": "txnscopeE", "cond": lacks}};
             let few = doc! {"$slice": [lacking, super::MOST]};
-            let found = doc! {"$map": {"input": few, "as": "txnscopeE", "in": finding(&name, "is not there", &"$$txnscopeE".into())}};
+            let found = doc! {"$map": {"input": few, "as": "txnscopeE", "in": finding(&name, "is missing", &"$$txnscopeE".into())}};
             branches.push(doc! {"case": {"$isArray": [&prefix]}, "then": found});
             branches.push(doc! {"case": {"$in": [{"$type": &prefix}, ABSENT.as_slice()]}, "then": []});
             let is_scalar = doc! {"$ne": [{"$type": &prefix}, "object"]};

@@ -1,21 +1,21 @@
-//! The stages before an expression: their sums made strict, and whether they keep one document for each.
+//! Makes the sums of the stages before an expression strict, and determines whether the stages keep each document.
 
 use mongodb::bson::{Bson, Document, doc};
 
 use crate::strict::{Limits, decimal_of, exact, findings, findings_of_part, is_empty, operator};
 
-/// The field in which a group says which part of its sums is no number.
-pub(crate) const ODD: &str = "notANumber";
-/// The field in which a document says which of its lookups have found something.
+/// The field in which a group reports a non-numeric part of its sums.
+pub(crate) const NON_NUMERIC: &str = "notANumber";
+/// The field in which a document records which of its lookups found something.
 pub(crate) const JOINED: &str = "txnscopeJoined";
 
-/// The same stages, in which a sum that has a part that is no number is NaN, and a sum in doubles is that of the
+/// The same stages with strict sums: a sum with a non-numeric part is NaN, and a sum of doubles is that of the
 /// decimals that they were written as.
 pub(crate) fn strict(stages: &[Document], limits: Limits) -> Vec<Document> {
     stages.iter().flat_map(|stage| of_stage(stage, limits)).collect()
 }
 
-/// [`strict`] stages that also note in [`JOINED`] which lookups have found something.
+/// [`strict`] stages that also record in [`JOINED`] which lookups found something.
 pub(crate) fn watched(stages: &[Document], limits: Limits) -> Vec<Document> {
     let mut watched = Vec::new();
     for stage in stages {
@@ -36,7 +36,7 @@ pub(crate) fn joins(stage: &Document) -> Option<&str> {
     of.ok()?.get_str("as").ok()
 }
 
-/// The first names of the fields that stages make.
+/// The top-level names of the fields that stages compute.
 pub(crate) fn made(stages: &[Document]) -> Vec<String> {
     let first = |path: &str| path.split('.').next().unwrap_or_default().to_owned();
     let mut names = Vec::new();
@@ -52,12 +52,12 @@ pub(crate) fn made(stages: &[Document]) -> Vec<String> {
     names
 }
 
-/// Whether a value of `$project` says that a field is in or out, and computes none.
+/// Whether a value of `$project` only includes or excludes a field.
 fn is_flag(value: &Bson) -> bool {
     matches!(value, Bson::Int32(_) | Bson::Int64(_) | Bson::Double(_) | Bson::Boolean(_))
 }
 
-/// Whether stages cannot but return one document for each, with its `_id`.
+/// Whether stages are certain to return exactly one document for each input document, with its `_id`.
 pub(crate) fn keep_each(stages: &[Document]) -> bool {
     let keeps_id = |fields: &Document| !fields.keys().any(|path| path == "_id" || path.starts_with("_id."));
     stages.iter().all(|stage| {
@@ -115,13 +115,13 @@ fn pipeline(stages: &Bson, limits: Limits) -> Bson {
     stages.map_or_else(|| Bson::from(list.clone()), |stages| strict(&stages, limits).into())
 }
 
-/// An expression in which each sum that has a part that is no number is NaN.
+/// An expression in which each sum with a non-numeric part is NaN.
 fn value(expression: &Bson, limits: Limits) -> Bson {
     if let Some(("$sum", argument)) = operator(expression) {
         let sum = Bson::from(doc! {"$sum": argument});
-        let odd = findings(&sum, limits);
+        let invalid = findings(&sum, limits);
         let good = as_double(&sum, &exact(&sum));
-        return doc! {"$cond": [is_empty(&odd), good, f64::NAN]}.into();
+        return doc! {"$cond": [is_empty(&invalid), good, f64::NAN]}.into();
     }
     match expression {
         Bson::Document(document) if document.contains_key("$literal") => expression.clone(),
@@ -134,9 +134,9 @@ fn value(expression: &Bson, limits: Limits) -> Bson {
     }
 }
 
-/// A sum in the type that MongoDB gives it. Where that is a double, it is that of the exact sum, or the exact sum if no
-/// double is read as that: the sum of integers that overflows is a double as well. A decimal is the exact sum: doubles may
-/// be among its parts.
+/// A sum in the type in which MongoDB returns it. A double is the nearest double of the exact sum, or the exact sum
+/// if no double represents it: the sum of integers that overflows is a double as well. A decimal is the exact sum,
+/// because doubles may be among its parts.
 fn as_double(sum: &Bson, exact: &Bson) -> Bson {
     let vars = doc! {"txnscopeS": sum, "txnscopeX": exact};
     let to_double = doc! {"$toDouble": "$$txnscopeX"};
@@ -147,13 +147,13 @@ fn as_double(sum: &Bson, exact: &Bson) -> Bson {
     doc! {"$let": {"vars": vars, "in": {"$cond": [of_type("double"), double, other]}}}.into()
 }
 
-/// An accumulator that is given NaN for what is no number.
+/// An accumulator that receives NaN for values that are not numbers.
 fn poisoned(accumulator: &Bson, limits: Limits) -> Bson {
     let Bson::Document(of) = accumulator else { return accumulator.clone() };
     let poisoned = of.iter().map(|(name, part)| match name.as_str() {
         "$sum" | "$avg" if !is_number(part) => {
-            let odd = findings_of_part(part, limits);
-            (name.clone(), doc! {"$cond": [is_empty(&odd), part, f64::NAN]}.into())
+            let invalid = findings_of_part(part, limits);
+            (name.clone(), doc! {"$cond": [is_empty(&invalid), part, f64::NAN]}.into())
         }
         _ => (name.clone(), part.clone()),
     });
@@ -164,8 +164,8 @@ fn is_number(part: &Bson) -> bool {
     matches!(part, Bson::Int32(_) | Bson::Int64(_) | Bson::Decimal128(_))
 }
 
-/// A group that keeps, besides each sum, the sum in decimal and one of the parts that are no numbers, to say with
-/// both in the next stage what the sum is.
+/// A group that computes, in addition to each sum, the decimal sum and one of the non-numeric parts, from which the
+/// next stage computes the final sum.
 fn of_group(group: &Document, limits: Limits) -> Vec<Document> {
     let (mut before, mut grouped, mut after, mut helpers) =
         (Document::new(), Document::new(), Document::new(), Vec::new());
@@ -179,18 +179,18 @@ fn of_group(group: &Document, limits: Limits) -> Vec<Document> {
             continue;
         };
         let number = odd_parts.len();
-        let [odd, exactly, part_of] = ["Odd", "Exact", "Part"].map(|what| format!("txnscope{what}{number}"));
-        before.insert(&odd, findings_of_part(part, limits));
-        let is_good = is_empty(&format!("${odd}").into());
+        let [invalid, exactly, part_of] =
+            ["Invalid", "Exact", "Part"].map(|what| format!("txnscope{what}{number}"));
+        before.insert(&invalid, findings_of_part(part, limits));
+        let is_good = is_empty(&format!("${invalid}").into());
         grouped.insert(name.clone(), doc! {"$sum": {"$cond": [&is_good, part, 0]}});
         grouped.insert(&exactly, doc! {"$sum": {"$cond": [&is_good, decimal_of(&exact(part)), 0]}});
-        let shown =
-            doc! {"in": {"$literal": name}, "_id": "$_id", "part": {"$arrayElemAt": [format!("${odd}"), 0]}};
+        let shown = doc! {"in": {"$literal": name}, "_id": "$_id", "part": {"$arrayElemAt": [format!("${invalid}"), 0]}};
         grouped.insert(&part_of, doc! {"$max": {"$cond": [&is_good, "$$REMOVE", shown]}});
         let (sum, exactly_path, part_path) =
             (Bson::from(format!("${name}")), Bson::from(format!("${exactly}")), format!("${part_of}"));
-        let has_odd = doc! {"$eq": [{"$type": &part_path}, "object"]};
-        after.insert(name.clone(), doc! {"$cond": [has_odd, f64::NAN, as_double(&sum, &exactly_path)]});
+        let has_invalid = doc! {"$eq": [{"$type": &part_path}, "object"]};
+        after.insert(name.clone(), doc! {"$cond": [has_invalid, f64::NAN, as_double(&sum, &exactly_path)]});
         helpers.extend([exactly, part_of]);
         odd_parts.push(part_path);
     }
@@ -201,6 +201,6 @@ fn of_group(group: &Document, limits: Limits) -> Vec<Document> {
         .into_iter()
         .rev()
         .fold(Bson::from("$$REMOVE"), |rest, part| doc! {"$ifNull": [part, rest]}.into());
-    after.insert(ODD, first);
+    after.insert(NON_NUMERIC, first);
     vec![doc! {"$set": before}, doc! {"$group": grouped}, doc! {"$set": after}, doc! {"$unset": helpers}]
 }

@@ -4,7 +4,7 @@ use super::stages::{keep_each, made, strict, watched};
 use super::*;
 
 #[test]
-fn constants_and_conditions_alone_have_nothing_to_find() {
+fn constants_and_conditions_produce_no_findings() {
     for expression in [
         Bson::from(1),
         doc! {"$literal": "$a"}.into(),
@@ -18,7 +18,7 @@ fn constants_and_conditions_alone_have_nothing_to_find() {
 }
 
 #[test]
-fn stages_that_may_lose_a_document_or_make_two_of_it_are_told_apart() {
+fn stages_that_drop_or_duplicate_documents_are_detected() {
     for stages in [
         vec![doc! {"$lookup": {"from": "c", "localField": "_id", "foreignField": "a", "as": "lines"}}],
         vec![doc! {"$set": {"a": 1}}, doc! {"$unset": ["b"]}, doc! {"$project": {"a": 1}}],
@@ -42,13 +42,13 @@ fn stages_that_may_lose_a_document_or_make_two_of_it_are_told_apart() {
 }
 
 #[test]
-fn what_sums_nothing_stays_as_it_is() {
+fn stage_without_sums_is_unchanged() {
     let stages = [
         doc! {"$lookup": {"from": "c", "localField": "_id", "foreignField": "a", "as": "lines"}},
         doc! {"$group": {"_id": "$_id", "count": {"$sum": 1}, "last": {"$last": "$at"}}},
         doc! {"$set": {"a": {"$literal": {"$sum": "$b"}}}},
     ];
     assert_eq!(strict(&stages, Limits::Finite), stages);
-    assert_eq!(watched(&stages, Limits::Exact).len(), 4, "one stage more for the one lookup");
+    assert_eq!(watched(&stages, Limits::Exact).len(), 4, "one additional stage for the one lookup");
     assert_eq!(made(&stages), ["lines", "_id", "count", "last", "a"]);
 }

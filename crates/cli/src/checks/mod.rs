@@ -39,9 +39,9 @@ pub(crate) fn read(file: &Path, separator: &str) -> anyhow::Result<Checks> {
     let text = String::from_utf8(bytes).with_context(|| format!("cannot read {name}: it is not UTF-8"))?;
     Checks::parse(&text).map_err(|error| {
         let told: Vec<_> = error
-            .mistakes()
+            .diagnostics()
             .iter()
-            .map(|mistake| format!("{name}:{}: {}", mistake.line, mistake.message))
+            .map(|diagnostic| format!("{name}:{}: {}", diagnostic.line, diagnostic.message))
             .collect();
         anyhow!("this is no file of checks: {}", told.join(separator))
     })

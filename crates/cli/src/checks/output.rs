@@ -3,7 +3,7 @@
 use mongodb::bson::{Bson, Document};
 use serde_json::{Value, json};
 use txnscope_catalog::escape_line;
-use txnscope_checks::{Check, Report, Verdict, extended_json};
+use txnscope_checks::{Check, CheckResult, Report, extended_json};
 
 use crate::checks::flags::Format;
 use crate::checks::table::{grouped, table};
@@ -18,11 +18,11 @@ pub(crate) fn render(format: Format, results: &Results<'_>) -> String {
     }
 }
 
-fn word(verdict: &Verdict) -> &'static str {
+fn word(verdict: &CheckResult) -> &'static str {
     match verdict {
-        Verdict::Clean { .. } => "clean",
-        Verdict::Violated { .. } => "violated",
-        Verdict::Failed(_) => "failed",
+        CheckResult::Clean { .. } => "clean",
+        CheckResult::Violated { .. } => "violated",
+        CheckResult::Failed(_) => "failed",
     }
 }
 
@@ -40,10 +40,10 @@ fn people(results: &Results<'_>) -> String {
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     let number = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), grouped);
     for (check, report) in results {
-        let verdict = &report.verdict;
+        let verdict = &report.result;
         let result = match verdict {
-            Verdict::Failed(failure) => format!("failed: {}", failure.reason.as_str()),
-            Verdict::Clean { .. } | Verdict::Violated { .. } => word(verdict).to_owned(),
+            CheckResult::Failed(failure) => format!("failed: {}", failure.reason.as_str()),
+            CheckResult::Clean { .. } | CheckResult::Violated { .. } => word(verdict).to_owned(),
         };
         rows.push(vec![
             check.name.clone(),
@@ -56,19 +56,19 @@ fn people(results: &Results<'_>) -> String {
     }
     let mut text = table(&rows);
     for (check, report) in results {
-        details(&mut text, check, &report.verdict);
+        details(&mut text, check, &report.result);
     }
     text
 }
 
-fn details(text: &mut String, check: &Check, verdict: &Verdict) {
+fn details(text: &mut String, check: &Check, verdict: &CheckResult) {
     match verdict {
-        Verdict::Clean { .. } => return,
-        Verdict::Violated { .. } | Verdict::Failed(_) => text.push_str(&format!("\n{}", check.name)),
+        CheckResult::Clean { .. } => return,
+        CheckResult::Violated { .. } | CheckResult::Failed(_) => text.push_str(&format!("\n{}", check.name)),
     }
     match verdict {
-        Verdict::Clean { .. } => {}
-        Verdict::Violated { count, sample, .. } => {
+        CheckResult::Clean { .. } => {}
+        CheckResult::Violated { count, sample, .. } => {
             if !check.about.is_empty() {
                 text.push_str(&format!(": {}", escape_line(&check.about)));
             }
@@ -79,7 +79,7 @@ fn details(text: &mut String, check: &Check, verdict: &Verdict) {
                 text.push_str(&format!("  … and {} more\n", grouped(left)));
             }
         }
-        Verdict::Failed(failure) => text.push_str(&format!(" could not be checked: {failure}\n")),
+        CheckResult::Failed(failure) => text.push_str(&format!(" could not be checked: {failure}\n")),
     }
 }
 
@@ -91,17 +91,17 @@ fn all(results: &Results<'_>) -> Value {
             "severity": check.severity.as_str(),
             "database": check.database,
             "collection": check.collection,
-            "result": word(&report.verdict),
-            "violations": report.verdict.violations(),
-            "documents": report.verdict.documents(),
+            "result": word(&report.result),
+            "violations": report.result.violations(),
+            "documents": report.result.documents(),
             "seconds": report.took.as_secs_f64(),
         });
-        match &report.verdict {
-            Verdict::Clean { .. } => {}
-            Verdict::Violated { sample, .. } => {
+        match &report.result {
+            CheckResult::Clean { .. } => {}
+            CheckResult::Violated { sample, .. } => {
                 value["sample"] = sample.iter().map(extended).collect();
             }
-            Verdict::Failed(failure) => {
+            CheckResult::Failed(failure) => {
                 value["reason"] = failure.reason.as_str().into();
                 value["message"] = failure.message.clone().into();
             }
@@ -114,12 +114,12 @@ fn all(results: &Results<'_>) -> Value {
 fn csv(results: &Results<'_>) -> String {
     let mut text = "check,severity,result,violations,reason,document\n".to_owned();
     for (check, report) in results {
-        let verdict = &report.verdict;
+        let verdict = &report.result;
         let (reason, documents) = match verdict {
-            Verdict::Clean { .. } => ("", vec![String::new()]),
-            Verdict::Failed(failure) => (failure.reason.as_str(), vec![String::new()]),
-            Verdict::Violated { sample, .. } if sample.is_empty() => ("", vec![String::new()]),
-            Verdict::Violated { sample, .. } => ("", sample.iter().map(line).collect()),
+            CheckResult::Clean { .. } => ("", vec![String::new()]),
+            CheckResult::Failed(failure) => (failure.reason.as_str(), vec![String::new()]),
+            CheckResult::Violated { sample, .. } if sample.is_empty() => ("", vec![String::new()]),
+            CheckResult::Violated { sample, .. } => ("", sample.iter().map(line).collect()),
         };
         let violations = verdict.violations().map(|number| number.to_string()).unwrap_or_default();
         for document in documents {

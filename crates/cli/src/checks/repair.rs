@@ -9,8 +9,8 @@ use mongodb::Client;
 use mongodb::bson::{Bson, doc};
 use txnscope_catalog::{Line, escape_line};
 use txnscope_checks::repair::{
-    Outcome, Plan, PlanOptions, Record, Repair, Step, StoredRecord, UndoOptions, UnknownId, Which, Workshop,
-    open, plan_with, records, undo_with,
+    PlanOptions, Repair, RepairOutcome, RepairPlan, RepairRecord, Repairer, Step, StoredRecord, UndoOptions,
+    UndoSelector, UnknownId, plan_with, records, undo_with,
 };
 use txnscope_checks::{Check, Checks, Failure, Reason, Rule, extended_json};
 
@@ -32,8 +32,8 @@ async fn work(flags: &RepairFlags, matches: &ArgMatches) -> anyhow::Result<u8> {
     if derived.is_empty() {
         bail!("none of these checks derives a field, and nothing else can be recomputed");
     }
-    match flags.undo.map(Which::Record).or(flags.run.map(Which::Run)) {
-        Some(which) => take_back(flags, &client, &checks, which).await,
+    match flags.undo.map(UndoSelector::Record).or(flags.run.map(UndoSelector::Run)) {
+        Some(selector) => take_back(flags, &client, &checks, selector).await,
         None => set_right(flags, &client, &derived).await,
     }
 }
@@ -59,7 +59,7 @@ async fn set_right(flags: &RepairFlags, client: &Client, checks: &[&Check]) -> a
         plans.push((*check, planned));
     }
     known(&plans)?;
-    let possible = |(_, plan): &(&Check, Plan)| {
+    let possible = |(_, plan): &(&Check, RepairPlan)| {
         plan.steps.iter().filter(|step| matches!(step.repair, Repair::Set(_))).count()
     };
     let (steps, possible): (usize, usize) =
@@ -82,7 +82,7 @@ async fn set_right(flags: &RepairFlags, client: &Client, checks: &[&Check]) -> a
 }
 
 /// An id that no document has, of any of the collections, is mistyped; none of its repairs would ever be made.
-fn known(plans: &[(&Check, Plan)]) -> anyhow::Result<()> {
+fn known(plans: &[(&Check, RepairPlan)]) -> anyhow::Result<()> {
     let Some((check, first)) = plans.first() else { return Ok(()) };
     let nobody_has = |unknown: &&UnknownId| {
         plans.iter().all(|(_, plan)| plan.unknown.iter().any(|other| other.id == unknown.id))
@@ -92,37 +92,41 @@ fn known(plans: &[(&Check, Plan)]) -> anyhow::Result<()> {
         1 => format!("no document of {}", check.collection),
         _ => "no document of the collections of these checks".to_owned(),
     };
-    let meant = plans.iter().flat_map(|(_, plan)| &plan.unknown);
-    let meant = meant.filter(|other| other.id == unknown.id).find_map(|other| other.meant.as_ref());
-    let hint = match meant {
-        Some(meant) => format!("did you mean --id='{}'?", value(Some(meant))),
+    let suggestion = plans.iter().flat_map(|(_, plan)| &plan.unknown);
+    let suggestion =
+        suggestion.filter(|other| other.id == unknown.id).find_map(|other| other.suggestion.as_ref());
+    let hint = match suggestion {
+        Some(suggestion) => format!("did you mean --id='{}'?", value(Some(suggestion))),
         None => "an id that is a text is given in double quotes, any other as Extended JSON".to_owned(),
     };
     bail!("{collections} has the _id {}: {hint}", value(Some(&unknown.id)))
 }
 
-async fn apply(flags: &RepairFlags, client: &Client, plans: &[(&Check, Plan)]) -> anyhow::Result<u8> {
+async fn apply(flags: &RepairFlags, client: &Client, plans: &[(&Check, RepairPlan)]) -> anyhow::Result<u8> {
     let (name, mut made, mut left) = (by(flags), 0, 0);
     for (check, plan) in plans.iter().filter(|(_, plan)| !plan.steps.is_empty()) {
-        let shop = open(client, &check.database, &flags.records, &name).await;
-        let shop = shop.map_err(|failure| told(check, &failure))?;
+        let repairer = Repairer::connect(client, &check.database, &flags.records, &name).await;
+        let repairer = repairer.map_err(|failure| told(check, &failure))?;
         for step in &plan.steps {
             let id = value(Some(&step.id));
-            let said = match shop.repair(check, step).await {
-                Ok(Outcome::Done(record)) => {
+            let said = match repairer.repair(check, step).await {
+                Ok(RepairOutcome::Done(record)) => {
                     made += 1;
                     format!("{} {id}: set, record {}\n", check.name, record.id)
                 }
-                Ok(Outcome::Changed) => {
+                Ok(RepairOutcome::Changed) => {
                     left += 1;
                     format!("{} {id}: left alone, it has changed since it was read; run again\n", check.name)
                 }
-                Ok(Outcome::Refused(why)) => {
+                Ok(RepairOutcome::Refused(why)) => {
                     left += 1;
                     format!("{} {id}: left alone: {why}\n", check.name)
                 }
                 Err(failure) => {
-                    print(&format!("{made} set before the failure; to undo them: --run={}\n", shop.run()))?;
+                    print(&format!(
+                        "{made} set before the failure; to undo them: --run={}\n",
+                        repairer.run()
+                    ))?;
                     return Err(told(check, &failure));
                 }
             };
@@ -133,7 +137,7 @@ async fn apply(flags: &RepairFlags, client: &Client, plans: &[(&Check, Plan)]) -
             "recorded in {}.{}; to undo all of it: --run={}\n",
             check.database,
             flags.records,
-            shop.run()
+            repairer.run()
         ))?;
     }
     print(&format!("{made} set, {left} left alone\n"))?;
@@ -151,17 +155,17 @@ fn value(value: Option<&Bson>) -> String {
 /// The longest value of a history or of a record on one line; `--output` of an audit has the rest.
 const WIDEST: usize = 400;
 
-fn shown(check: &Check, plan: &Plan) -> String {
+fn shown(check: &Check, plan: &RepairPlan) -> String {
     let Rule::Derived(derived) = &check.rule else { return String::new() };
     let mut text = String::new();
-    for Step { id, actual, history, repair, .. } in &plan.steps {
+    for Step { id, actual, inputs, repair, .. } in &plan.steps {
         let _ = writeln!(text, "{} {}", check.name, value(Some(id)));
         let _ = writeln!(text, "  {}: {}", derived.field, value(actual.as_ref()));
         match repair {
             Repair::Set(set) => _ = writeln!(text, "  should be: {}", value(Some(set))),
             Repair::Impossible(why) => _ = writeln!(text, "  cannot be recomputed: {why}"),
         }
-        for trace in history {
+        for trace in inputs {
             let _ = writeln!(text, "  from {}: {}", escape_line(&trace.path), short(trace.value.as_ref()));
         }
     }
@@ -175,16 +179,16 @@ fn shown(check: &Check, plan: &Plan) -> String {
 
 /// A record that agrees with a check, which is to be undone.
 struct Undoable<'a> {
-    shop: Workshop,
+    repairer: Repairer,
     check: &'a Check,
-    record: Box<Record>,
+    record: Box<RepairRecord>,
 }
 
 async fn take_back(
     flags: &RepairFlags,
     client: &Client,
     checks: &Checks,
-    which: Which,
+    selector: UndoSelector,
 ) -> anyhow::Result<u8> {
     let mut databases: Vec<_> = checks.iter().map(|check| check.database.clone()).collect();
     databases.sort_unstable();
@@ -192,13 +196,13 @@ async fn take_back(
     let (name, mut undoable, mut refused) = (by(flags), Vec::new(), 0_usize);
     let options = UndoOptions::new().any_value(flags.allow_any_value);
     for database in databases {
-        let shop = open(client, &database, &flags.records, &name).await?;
-        for stored in records(&shop, which).await? {
+        let repairer = Repairer::connect(client, &database, &flags.records, &name).await?;
+        for stored in records(&repairer, selector).await? {
             let (told, judged) = match stored {
                 StoredRecord::Readable(record) => {
                     let told = before_and_after(&record);
-                    let check = shop.check_of(checks, &record, options);
-                    (told, check.map(|check| Undoable { shop: shop.clone(), check, record }))
+                    let check = repairer.check_of(checks, &record, options);
+                    (told, check.map(|check| Undoable { repairer: repairer.clone(), check, record }))
                 }
                 StoredRecord::Malformed { id, why, .. } => (format!("{}\n", short(Some(&id))), Err(why)),
                 _ => continue,
@@ -227,15 +231,15 @@ async fn take_back(
         return Ok(VIOLATED);
     }
     let mut left = refused;
-    for Undoable { shop, check, record } in &undoable {
+    for Undoable { repairer, check, record } in &undoable {
         let document = short(Some(&record.document));
-        let said = match undo_with(shop, check, record, options).await {
-            Ok(Outcome::Done(undoing)) => {
+        let said = match undo_with(repairer, check, record, options).await {
+            Ok(RepairOutcome::Done(undoing)) => {
                 print(&format!("{document}: put back, record {}\n", undoing.id))?;
                 continue;
             }
-            Ok(Outcome::Changed) => "it has changed since the repair".to_owned(),
-            Ok(Outcome::Refused(why)) => why,
+            Ok(RepairOutcome::Changed) => "it has changed since the repair".to_owned(),
+            Ok(RepairOutcome::Refused(why)) => why,
             Err(failure) if is_of_the_server(failure.reason) => return Err(told(check, &failure)),
             // What the server says of one record is no reason to leave the others.
             Err(failure) => failure.to_string(),
@@ -255,7 +259,7 @@ fn is_of_the_server(reason: Reason) -> bool {
 }
 
 /// What a record says, which may be anything: each part on its line, escaped and no longer than one reads.
-fn before_and_after(record: &Record) -> String {
+fn before_and_after(record: &RepairRecord) -> String {
     let at = record.at.try_to_rfc3339_string().unwrap_or_default();
     let part = |text: &str| Line::new(text, WIDEST).to_string();
     format!(
@@ -264,7 +268,7 @@ fn before_and_after(record: &Record) -> String {
         part(&record.check),
         part(&record.field),
         short(Some(&doc! {"collection": &record.collection, "_id": &record.document}.into())),
-        part(&record.by.name),
+        part(&record.author.name),
         short(record.after.as_ref()),
         short(record.before.as_ref()),
     )

@@ -23,7 +23,7 @@ use clap::ArgMatches;
 use mongodb::Client;
 use tokio::time::Instant;
 use txnscope_catalog::escape_text;
-use txnscope_checks::{Checks, Sample, run as run_check};
+use txnscope_checks::{Checks, SampleOptions, run as run_check};
 
 pub(crate) use flags::VerifyFlags;
 
@@ -173,7 +173,7 @@ impl<'a> Plan<'a> {
         let (client, checks) = self.data.as_ref()?;
         let mut audit = Audit::new();
         for check in checks.iter() {
-            audit.push((check.clone(), run_check(client, check, Sample::NONE).await));
+            audit.push((check.clone(), run_check(client, check, SampleOptions::NONE).await));
         }
         Some(audit)
     }

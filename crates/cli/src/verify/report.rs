@@ -1,6 +1,6 @@
 //! From counts to a verdict: the success criteria, each with its evidence.
 
-use txnscope_checks::{Check, Report as Run, Verdict as Found};
+use txnscope_checks::{Check, CheckResult as Found, Report as Run};
 
 use crate::checks::table::grouped;
 use crate::verify::books::{Books, Span};
@@ -230,7 +230,7 @@ fn data(criteria: &mut Vec<Criterion>, audit: Option<&Audit>) {
         } else {
             check.about.trim_end_matches('.').to_owned()
         };
-        let (verdict, evidence) = match &run.verdict {
+        let (verdict, evidence) = match &run.result {
             // Of an empty collection nothing is known: a name may be mistyped, unless the check says that it may be missing.
             Found::Clean { documents: 0 } if !check.may_be_missing => (
                 Verdict::Inconclusive,

@@ -9,7 +9,7 @@ fn record(run: ObjectId, changes: Document) -> Document {
     let mut record = doc! {
         "_id": ObjectId::new(), "kind": "repair", "run": run, "at": DateTime::now(),
         "by": {"name": "ann@host", "users": ["ann@admin"]}, "check": "drift", "collection": "retainers",
-        "document": 1, "field": "balance", "history": [], "before": 4_i64, "after": 5_i64, "version": "0.1.0",
+        "document": 1, "field": "balance", "inputs": [], "before": 4_i64, "after": 5_i64, "version": "0.1.0",
     };
     record.extend(changes);
     record
@@ -28,7 +28,7 @@ async fn undo_refuses_a_record_that_names_another_collection_and_shows_it() {
             let flag = format!("--{which}={id}");
             let (code, told) = shop.run(&[&["repair", "--yes", &flag][..], more].concat()).await;
             assert_eq!(code, 2, "{told}");
-            assert!(told.contains("another collection than the check: that is retainers"), "{told}");
+            assert!(told.contains("another collection than the check, which has retainers"), "{told}");
             assert!(told.contains(r#"{"collection":"users","_id":1}"#), "what it says is not shown: {told}");
         }
     }

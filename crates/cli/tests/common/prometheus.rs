@@ -42,7 +42,7 @@ impl Prometheus {
         ];
         let log: PathBuf = folder.path().join("log");
         let mut process = Process::spawn(&Binary::Prometheus.path().unwrap(), &arguments, log).await.unwrap();
-        process.is_ready(port.number(), "/-/ready").await.unwrap();
+        process.wait_ready(port.number(), "/-/ready").await.unwrap();
         let url = format!("http://{}", port.address());
         Self { _process: process, _port: port, url, folder }
     }

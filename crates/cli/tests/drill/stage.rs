@@ -10,7 +10,7 @@ use testkit::{ReplicaSet, Scrape, wait};
 use tokio::net::TcpListener;
 use tokio::process::Command;
 use txnscope::Metrics;
-use txnscope_checks::{Checks, Sample, Verdict, run};
+use txnscope_checks::{CheckResult, Checks, SampleOptions, run};
 
 pub(crate) const TOKEN: &str = "t0p-s3cret";
 /// Failpoints fire for it alone.
@@ -30,7 +30,7 @@ impl Stage {
         let metrics = Metrics::isolated().unwrap();
         let mut settings = Settings::new(Token::new(TOKEN).unwrap());
         settings.registry = metrics.registry();
-        settings.take_turns = take_turns;
+        settings.serialize_transactions = take_turns;
         // A busy machine is no reason for the ledger to give up.
         settings.deadline = wait::LIMIT;
         let ledger = match mutant {
@@ -56,10 +56,10 @@ impl Stage {
         let checks = Checks::parse(&std::fs::read_to_string(path).unwrap()).unwrap();
         let mut violated = Vec::new();
         for check in checks.iter() {
-            match run(&self.client, check, Sample::NONE).await.verdict {
-                Verdict::Clean { .. } => {}
-                Verdict::Violated { .. } => violated.push(check.name.clone()),
-                Verdict::Failed(failure) => panic!("{}: {failure}", check.name),
+            match run(&self.client, check, SampleOptions::NONE).await.result {
+                CheckResult::Clean { .. } => {}
+                CheckResult::Violated { .. } => violated.push(check.name.clone()),
+                CheckResult::Failed(failure) => panic!("{}: {failure}", check.name),
             }
         }
         violated

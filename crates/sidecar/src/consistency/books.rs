@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
-use txnscope_checks::{Check, Checks, Reason, Report, Verdict};
+use txnscope_checks::{Check, CheckResult, Checks, Reason, Report};
 
 /// Shared by the task that runs the checks and the scrapes.
 #[derive(Debug, Clone, Default)]
@@ -66,16 +66,16 @@ impl Entry {
     pub(super) fn note(&self, rs: &str, report: &Report) {
         let mut record = locked(&self.record);
         record.took = Some(report.took);
-        let told = match &report.verdict {
-            Verdict::Clean { documents } => {
+        let told = match &report.result {
+            CheckResult::Clean { documents } => {
                 record.success = Some(Success::now(0, *documents));
                 Told::Violations(0)
             }
-            Verdict::Violated { count, documents, .. } => {
+            CheckResult::Violated { count, documents, .. } => {
                 record.success = Some(Success::now(*count, *documents));
                 Told::Violations(*count)
             }
-            Verdict::Failed(failure) => {
+            CheckResult::Failed(failure) => {
                 record.failures[failure.reason as usize] += 1;
                 Told::Failure(failure.reason)
             }
@@ -83,19 +83,19 @@ impl Entry {
         let before = record.told.replace(told);
         drop(record);
         if before != Some(told) {
-            self.tell(rs, before, &report.verdict);
+            self.tell(rs, before, &report.result);
         }
     }
 
-    fn tell(&self, rs: &str, before: Option<Told>, verdict: &Verdict) {
+    fn tell(&self, rs: &str, before: Option<Told>, verdict: &CheckResult) {
         let (check, severity) = (self.check.name.as_str(), self.check.severity.as_str());
         match verdict {
-            Verdict::Clean { .. } if before.is_some() => {
+            CheckResult::Clean { .. } if before.is_some() => {
                 tracing::info!(rs, check, "the check is clean again")
             }
-            Verdict::Clean { .. } => {}
+            CheckResult::Clean { .. } => {}
             // Which documents they are may be nobody's business who reads the log.
-            Verdict::Violated { count, .. } => tracing::error!(
+            CheckResult::Violated { count, .. } => tracing::error!(
                 rs,
                 check,
                 severity,
@@ -103,7 +103,7 @@ impl Entry {
                 "the data is wrong; `txnscope audit` shows where"
             ),
             // Nor what the server says of it, which may quote a document.
-            Verdict::Failed(failure) => {
+            CheckResult::Failed(failure) => {
                 let (reason, error) = (failure.reason.as_str(), failure.summary());
                 tracing::warn!(rs, check, reason, error, "a check cannot run");
             }

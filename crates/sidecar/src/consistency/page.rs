@@ -74,7 +74,7 @@ mod tests {
 
     use prometheus::TextEncoder;
     use testkit::Scrape;
-    use txnscope_checks::{Checks, Failure, Report, Verdict};
+    use txnscope_checks::{CheckResult, Checks, Failure, Report};
 
     use super::*;
     use crate::board::Board;
@@ -118,8 +118,8 @@ mod tests {
 
     fn found(count: u64) -> Report {
         let verdict = match count {
-            0 => Verdict::Clean { documents: 7 },
-            count => Verdict::Violated { count, sample: Vec::new(), documents: 7 },
+            0 => CheckResult::Clean { documents: 7 },
+            count => CheckResult::Violated { count, sample: Vec::new(), documents: 7 },
         };
         Report::new(verdict, SECOND)
     }

@@ -8,7 +8,7 @@ use mongodb::options::DriverInfo;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use txnscope_checks::{Check, Checks, Failure, Reason, Report, Sample, run};
+use txnscope_checks::{Check, Checks, Failure, Reason, Report, SampleOptions, run};
 use txnscope_mongo::UriError;
 
 use super::books::Books;
@@ -104,7 +104,7 @@ impl Schedule {
     async fn check(&mut self, check: &Check) -> Report {
         let began = Instant::now();
         match self.client().await {
-            Ok(client) => run(&client, check, Sample::NONE).await,
+            Ok(client) => run(&client, check, SampleOptions::NONE).await,
             Err(failure) => Report::failed(failure, began.elapsed()),
         }
     }

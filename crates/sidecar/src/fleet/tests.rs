@@ -1,6 +1,6 @@
 use mongodb::bson::doc;
 use testkit::FakeMember;
-use testkit::fake_member::{greeting, is_greeting};
+use testkit::fake_member::{hello_reply, is_hello};
 
 use super::*;
 use crate::hosts::Records;
@@ -10,8 +10,8 @@ async fn mongos() -> FakeMember {
     let fake = FakeMember::start().await.unwrap();
     fake.answer(|command, _| {
         let who = doc! {"msg": "isdbgrid", "isWritablePrimary": true};
-        Some(if is_greeting(command) {
-            greeting(who)
+        Some(if is_hello(command) {
+            hello_reply(who)
         } else {
             doc! {"ok": 1.0, "process": "mongos"}
         })

@@ -2,7 +2,7 @@
 
 use futures_util::future::join_all;
 use mongodb::bson::{Document, doc};
-use testkit::fake_member::noise;
+use testkit::fake_member::raw_reply;
 use testkit::{FakeMember, Scrape};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -23,12 +23,12 @@ async fn noisy(at_once: bool, head: &'static [i32]) -> String {
     tokio::spawn(async move {
         let mut seed = 7_u64;
         while let Ok((mut stream, _)) = listener.accept().await {
-            let noise = std::iter::repeat_with(|| {
+            let raw_reply = std::iter::repeat_with(|| {
                 seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 seed.to_be_bytes()[0]
             });
             let bytes: Vec<u8> =
-                head.iter().flat_map(|field| field.to_le_bytes()).chain(noise.take(4_096)).collect();
+                head.iter().flat_map(|field| field.to_le_bytes()).chain(raw_reply.take(4_096)).collect();
             tokio::spawn(async move {
                 if !at_once {
                     let _ = stream.read(&mut [0; 4_096]).await;
@@ -70,7 +70,7 @@ async fn a_member_that_answers_its_status_with_random_bytes_is_down() {
         fake.answer(move |command, asked| match command {
             "serverStatus" => {
                 let bytes = head.iter().flat_map(|field| field.to_le_bytes()).chain([0xa5; 64]);
-                Some(noise(bytes.collect()))
+                Some(raw_reply(bytes.collect()))
             }
             command => rest(command, asked),
         });

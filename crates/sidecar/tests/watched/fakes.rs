@@ -2,7 +2,7 @@
 
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Document, doc};
-use testkit::fake_member::{greeting, is_greeting, refusal};
+use testkit::fake_member::{error_reply, hello_reply, is_hello};
 use testkit::{FakeMember, Scrape};
 
 pub(crate) const STATE: &str = "mongodb_replication_member_state";
@@ -34,7 +34,7 @@ pub(crate) fn healthy(
         repl.insert("rbid", 1);
         let me = who.get_str("me").unwrap_or_default();
         Some(match command {
-            command if is_greeting(command) => greeting(who.clone()),
+            command if is_hello(command) => hello_reply(who.clone()),
             "serverStatus" => doc! {
                 "ok": 1.0, "version": "6.0.5", "process": "mongod", "uptimeMillis": 1_000_i64, "repl": repl,
                 "transactions": {
@@ -52,7 +52,7 @@ pub(crate) fn healthy(
             }
             "getParameter" => doc! {"ok": 1.0, "transactionLifetimeLimitSeconds": 60},
             "endSessions" => doc! {"ok": 1.0},
-            other => refusal(59, "CommandNotFound", &format!("no such command: '{other}'")),
+            other => error_reply(59, "CommandNotFound", &format!("no such command: '{other}'")),
         })
     }
 }

@@ -1,7 +1,7 @@
 //! What changes while it is watched: followed, or said loudly.
 
 use mongodb::bson::doc;
-use testkit::fake_member::refusal;
+use testkit::fake_member::error_reply;
 use testkit::{FakeMember, Mongod, ReplicaSet, wait};
 
 use super::common::{COLLECTORS, page_where, reconfigure, sidecar};
@@ -92,7 +92,7 @@ async fn a_server_that_knows_no_hello_is_followed_by_is_master() {
         }
         let answers = healthy(who, state);
         fake.answer(move |command, document| match command {
-            "hello" => Some(refusal(59, "CommandNotFound", "no such command: 'hello'")),
+            "hello" => Some(error_reply(59, "CommandNotFound", "no such command: 'hello'")),
             _ => {
                 let mut reply = answers(command, document)?;
                 reply.remove("helloOk");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use mongodb::bson::{Document, doc};
-use testkit::fake_member::{greeting, is_greeting, refusal};
+use testkit::fake_member::{error_reply, hello_reply, is_hello};
 use testkit::{FakeMember, wait};
 
 use super::common::{COLLECTORS, everything, page_where, sidecar, sidecar_with};
@@ -27,7 +27,7 @@ async fn is_asked_once_and_fails_nothing(refused: Document) {
     let (fake, who) = primary().await;
     let address = fake.address();
     fake.answer(move |command, _| {
-        Some(if is_greeting(command) { greeting(who.clone()) } else { refused.clone() })
+        Some(if is_hello(command) { hello_reply(who.clone()) } else { refused.clone() })
     });
     let sidecar = sidecar_with(&format!("mongodb://{address}/"), everything()).await;
     let collectors = COLLECTORS + 2.0;
@@ -53,7 +53,7 @@ macro_rules! refused_for_good {
     ($($name:ident: $code:literal, $code_name:literal, $message:literal;)*) => {$(
         #[tokio::test(flavor = "multi_thread")]
         async fn $name() {
-            is_asked_once_and_fails_nothing(refusal($code, $code_name, $message)).await;
+            is_asked_once_and_fails_nothing(error_reply($code, $code_name, $message)).await;
         }
     )*};
 }
@@ -84,7 +84,7 @@ async fn a_mongos_that_refuses_the_status_of_a_set_without_a_code_fails_nothing(
         "replSetGetStatus" => Some(doc! {
             "ok": 0.0, "errmsg": "replSetGetStatus is not supported through mongos", "info": "mongos",
         }),
-        "getParameter" => Some(refusal(72, "InvalidOptions", "no option found to get")),
+        "getParameter" => Some(error_reply(72, "InvalidOptions", "no option found to get")),
         "serverStatus" => {
             let mut status = answers(command, document)?;
             status.remove("repl");
@@ -113,7 +113,7 @@ async fn a_refusal_for_lack_of_a_privilege_is_asked_again() {
     let address = fake.address();
     let answers = healthy(who.clone(), 1);
     fake.answer(move |command, document| match command {
-        "getParameter" => Some(refusal(13, "Unauthorized", "not authorized on admin")),
+        "getParameter" => Some(error_reply(13, "Unauthorized", "not authorized on admin")),
         _ => answers(command, document),
     });
     let sidecar = sidecar_with(&format!("mongodb://{address}/"), everything()).await;
@@ -135,7 +135,7 @@ async fn what_a_state_has_no_answer_for_is_asked_again_in_another_state() {
     who.extend(doc! {"isWritablePrimary": false, "ismaster": false});
     let recovering = healthy(who.clone(), 3);
     fake.answer(move |command, document| match command {
-        "aggregate" => Some(refusal(13436, "NotPrimaryOrSecondary", "node is recovering")),
+        "aggregate" => Some(error_reply(13436, "NotPrimaryOrSecondary", "node is recovering")),
         _ => recovering(command, document),
     });
     let sidecar = sidecar(&format!("mongodb://{address}/?replicaSet=rs0")).await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mongodb::bson::{Document, doc};
-use testkit::fake_member::refusal;
+use testkit::fake_member::error_reply;
 use testkit::{Mongod, ReplicaSetOptions, wait};
 
 use super::common::{COLLECTORS, everything, page_where, sidecar, sidecar_with};
@@ -153,7 +153,7 @@ async fn a_good_state_is_kept_when_the_second_command_is_refused() {
     let address = fake.address();
     let answers = healthy(who.clone(), 2);
     fake.answer(move |command, document| match command {
-        "serverStatus" => Some(refusal(13, "Unauthorized", "not authorized on admin")),
+        "serverStatus" => Some(error_reply(13, "Unauthorized", "not authorized on admin")),
         _ => answers(command, document),
     });
     let sidecar = sidecar(&format!("mongodb://{address}/")).await;
@@ -168,7 +168,7 @@ async fn a_good_state_is_kept_when_the_second_command_is_refused() {
     let answers = healthy(who, 3);
     fake.answer(move |command, document| match command {
         "serverStatus" if document.contains_key("oplog") => {
-            Some(refusal(17347, "Location17347", "Problem reading earliest entry from oplog"))
+            Some(error_reply(17347, "Location17347", "Problem reading earliest entry from oplog"))
         }
         _ => answers(command, document),
     });

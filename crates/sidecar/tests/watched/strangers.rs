@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mongodb::bson::doc;
-use testkit::fake_member::{greeting, is_greeting};
+use testkit::fake_member::{hello_reply, is_hello};
 use testkit::{FakeMember, ReplicaSet};
 
 use super::common::{COLLECTORS, page_where, sidecar};
@@ -103,7 +103,7 @@ async fn a_reply_between_two_processes_is_nobody_s() {
         let another = || member(&lone, &[&lone], "primary");
         match command {
             _ if !changes.load(Ordering::Relaxed) => own(command, document),
-            command if is_greeting(command) => Some(greeting(another())),
+            command if is_hello(command) => Some(hello_reply(another())),
             _ => healthy(another(), 1)(command, document),
         }
     });

@@ -1,4 +1,4 @@
-//! What a connection is doing: waiting for a request, or answering one.
+//! Tracks whether a connection is idle or handles a request.
 
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
@@ -16,17 +16,17 @@ use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 use tokio_util::sync::CancellationToken;
 
-/// The connections that are open, by the number that each was given.
+/// The open connections, by their number.
 #[derive(Debug, Default)]
 pub(super) struct Open {
     connections: Mutex<BTreeMap<u64, Arc<Activity>>>,
-    /// Counts openings and beginnings of idleness: no clock tells apart what comes at the same moment.
+    /// Numbers the beginnings of idle times, because a clock does not order simultaneous events.
     order: Arc<AtomicU64>,
 }
 
 impl Open {
-    /// A connection that has just been opened. It is told to end with `stop`, or before, to make room.
-    pub(super) fn enter(self: &Arc<Self>, stop: &CancellationToken) -> Entered {
+    /// Registers a connection. Its `stop` token is cancelled to close it, at shutdown or to make room.
+    pub(super) fn enter(self: &Arc<Self>, stop: &CancellationToken) -> Registration {
         let number = self.order.fetch_add(1, Relaxed);
         let activity = Arc::new(Activity {
             asked: AtomicUsize::new(0),
@@ -36,10 +36,10 @@ impl Open {
             end: stop.child_token(),
         });
         self.connections().insert(number, Arc::clone(&activity));
-        Entered { open: Arc::clone(self), number, activity }
+        Registration { open: Arc::clone(self), number, activity }
     }
 
-    /// Tells the connection to end that has been idle for the longest, if one is idle.
+    /// Closes the connection that has been idle for the longest time, if one is idle.
     pub(super) fn end_longest_idle(&self) {
         let mut connections = self.connections();
         let idle = connections.iter().filter(|(_, activity)| activity.is_idle());
@@ -55,15 +55,15 @@ impl Open {
     }
 }
 
-/// A connection among those that are open, until it is dropped.
+/// Registration of an open connection; dropping it unregisters the connection.
 #[derive(Debug)]
-pub(super) struct Entered {
+pub(super) struct Registration {
     open: Arc<Open>,
     number: u64,
     activity: Arc<Activity>,
 }
 
-impl Deref for Entered {
+impl Deref for Registration {
     type Target = Arc<Activity>;
 
     fn deref(&self) -> &Arc<Activity> {
@@ -71,29 +71,29 @@ impl Deref for Entered {
     }
 }
 
-impl Drop for Entered {
+impl Drop for Registration {
     fn drop(&mut self) {
         self.open.connections().remove(&self.number);
     }
 }
 
-/// Of a request: whether the server is to stop. What has not come by then need not be waited for.
+/// A request extension that tells whether the server is shutting down. Incomplete bodies are no longer awaited then.
 #[derive(Debug, Clone)]
 pub(crate) struct Stopping(CancellationToken);
 
 impl Stopping {
-    /// Waits until it is.
+    /// Waits until the server shuts down.
     pub(crate) async fn begins(&self) {
         self.0.cancelled().await;
     }
 }
 
-/// What one connection is doing.
+/// The activity of one connection.
 #[derive(Debug)]
 pub(super) struct Activity {
-    /// Requests whose answer has not been made to its end.
+    /// The number of requests whose response is not complete.
     asked: AtomicUsize,
-    /// Whether something of an answer has not been handed to the system yet.
+    /// Whether a part of a response has not been passed to the system.
     is_unsent: AtomicBool,
     idle_since: AtomicU64,
     order: Arc<AtomicU64>,
@@ -101,12 +101,12 @@ pub(super) struct Activity {
 }
 
 impl Activity {
-    /// Whether nothing is being answered: no head has come in to its end.
+    /// Whether no request is being handled: no complete head has been received.
     pub(super) fn is_idle(&self) -> bool {
         !self.is_asked() && !self.is_unsent.load(Relaxed)
     }
 
-    /// Whether an answer is still being made.
+    /// Whether a response is being produced.
     pub(super) fn is_asked(&self) -> bool {
         self.asked.load(Relaxed) > 0
     }
@@ -115,15 +115,15 @@ impl Activity {
         Stopping(self.end.clone())
     }
 
-    /// Waits until the connection is to end.
+    /// Waits until the connection is to be closed.
     pub(super) async fn is_to_end(&self) {
         self.end.cancelled().await;
     }
 
-    /// A request has come, and is being answered while what is returned lives.
-    pub(super) fn ask(self: &Arc<Self>) -> Asked {
+    /// Registers a received request, which counts as active while the returned guard lives.
+    pub(super) fn ask(self: &Arc<Self>) -> ActiveRequest {
         self.asked.fetch_add(1, Relaxed);
-        Asked(Arc::clone(self))
+        ActiveRequest(Arc::clone(self))
     }
 
     fn written(&self) {
@@ -137,12 +137,12 @@ impl Activity {
     }
 }
 
-/// A request that is being answered.
+/// A request that is being handled.
 #[derive(Debug)]
-pub(super) struct Asked(Arc<Activity>);
+pub(super) struct ActiveRequest(Arc<Activity>);
 
-impl Asked {
-    /// The body of its answer: it is being answered until that has been read to its end.
+impl ActiveRequest {
+    /// A response body that keeps its request active until it was read completely.
     pub(super) fn with_body(self, body: Body) -> Body {
         Body::new(body.map_frame(move |frame| {
             let _asked = &self;
@@ -151,23 +151,23 @@ impl Asked {
     }
 }
 
-impl Drop for Asked {
+impl Drop for ActiveRequest {
     fn drop(&mut self) {
         self.0.asked.fetch_sub(1, Relaxed);
     }
 }
 
-/// A stream that says what is unsent, and fails when an answer is not taken in time.
+/// A stream that tracks unsent bytes, and fails if the client does not read a response in time.
 #[derive(Debug)]
-pub(super) struct Watched {
+pub(super) struct TrackedStream {
     stream: TcpStream,
     activity: Arc<Activity>,
     limit: Duration,
-    /// Runs from when the client first does not keep up until it has taken all that there is.
+    /// Runs from the first time that the client does not keep up until it has read everything.
     late: Option<Pin<Box<Sleep>>>,
 }
 
-impl Watched {
+impl TrackedStream {
     pub(super) fn new(stream: TcpStream, activity: Arc<Activity>, limit: Duration) -> Self {
         Self { stream, activity, limit, late: None }
     }
@@ -185,7 +185,7 @@ impl Watched {
     }
 }
 
-impl AsyncRead for Watched {
+impl AsyncRead for TrackedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -195,7 +195,7 @@ impl AsyncRead for Watched {
     }
 }
 
-impl AsyncWrite for Watched {
+impl AsyncWrite for TrackedStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -218,7 +218,7 @@ impl AsyncWrite for Watched {
         self.stream.is_write_vectored()
     }
 
-    /// hyper flushes when it has written all that it had.
+    /// hyper flushes after it has written everything.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(context);
         if flushed.is_ready() {

@@ -1,13 +1,13 @@
-//! Connections that nobody can hold for ever.
+//! Connection limits and deadlines.
 //!
-//! A server that waits for its clients without a limit belongs to the slowest of them. Here
+//! A server that waits for its clients without a limit is as slow as the slowest of them. Therefore
 //!
-//! - a head that does not come in time, and a connection that is kept and not used, end ([`Deadlines::head`]);
-//! - an answer that is not taken in time ends its connection ([`Deadlines::answer`]);
-//! - there are no more connections at once than the files of the process allow ([`most`]). When all places are taken, the
-//!   connection that has been idle for the longest makes room for the one that comes;
-//! - a shutdown answers what is being asked, and waits for nothing else: half a head is no request, and a client has
-//!   [`Deadlines::last_answer`] to take what it asked for.
+//! - a connection is closed if a request head does not arrive in time, or if it is idle ([`Deadlines::head`]);
+//! - a connection is closed if its client does not read a response in time ([`Deadlines::response`]);
+//! - the number of connections is limited by the file limit of the process ([`most`]). At the limit, the connection
+//! that has been idle for the longest time is closed for a new one;
+//! - a shutdown responds to complete requests only: an incomplete head is not a request, and a client has
+//! [`Deadlines::last_response`] to read its response.
 
 mod activity;
 
@@ -32,41 +32,41 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use crate::connections::activity::Stopping;
-use crate::connections::activity::{Entered, Open, Watched};
+use crate::connections::activity::{Open, Registration, TrackedStream};
 
-/// The most connections at once, whatever the system allows.
+/// The maximum number of connections, independent of the file limit.
 const MOST: usize = 1_000;
-/// The most that the head of a request may take of memory.
+/// The maximum size of a request head in memory.
 const MAX_HEAD: usize = 16 * 1024;
-/// How long to leave a system in peace that has no file or memory left.
+/// The pause after the system has refused a connection for lack of files or memory.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a client may take.
+/// The time limits of a client.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadlines {
-    /// From the opening of the connection, or the end of the answer before, to the last line of the head.
+    /// From the opening of the connection, or the end of the last response, to the end of the head.
     pub(crate) head: Duration,
-    /// From when a client does not keep up with an answer until it has taken all of it.
+    /// From the first time that a client does not keep up with a response until it has read all of it.
     pub(crate) answer: Duration,
-    /// The same, when the server is to stop.
-    pub(crate) last_answer: Duration,
+    /// The same during a shutdown.
+    pub(crate) last_response: Duration,
 }
 
 impl Default for Deadlines {
     fn default() -> Self {
         let of = Duration::from_secs;
-        Self { head: of(30), answer: of(30), last_answer: of(5) }
+        Self { head: of(30), answer: of(30), last_response: of(5) }
     }
 }
 
-/// How many connections there may be at once: half of the files that the process may open. The other half is for the
-/// database's connections and for files.
+/// The maximum number of connections: half of the files that the process may open. The other half is for connections
+/// to the database and for files.
 pub(crate) fn most() -> usize {
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     files.map_or(MOST, |files| usize::try_from(files / 2).unwrap_or(MOST)).clamp(1, MOST)
 }
 
-/// Serves a router on a listener, until it is told to stop and has answered what it was asked.
+/// Serves a router on a listener until `stop` is cancelled and all received requests are answered.
 pub(crate) struct Connections {
     pub(crate) router: Router,
     pub(crate) most: usize,
@@ -77,7 +77,8 @@ pub(crate) struct Connections {
 impl Connections {
     /// # Cancellation
     ///
-    /// If it is dropped, nothing new is accepted; what is being answered goes on until `stop` is cancelled and beyond.
+    /// If the future is dropped, no new connections are accepted; active requests continue, even after `stop` is
+    /// cancelled.
     pub(crate) async fn serve(self, listener: TcpListener) {
         let (tasks, open) = (TaskTracker::new(), Arc::new(Open::default()));
         let stop = self.stop.clone();
@@ -93,7 +94,8 @@ impl Connections {
             let (stream, peer) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    // A client that has gone again is none; anything else is the system, which needs room.
+                    // A client may disconnect before it is accepted; any other error means that the system lacks
+                    // resources.
                     if !is_of_the_client(&error) {
                         tracing::warn!(%error, "the system refuses connections");
                         open.end_longest_idle();
@@ -131,12 +133,12 @@ async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
     router: TowerToHyperService<Router>,
-    activity: Entered,
+    activity: Registration,
     deadlines: Deadlines,
 ) {
-    // An answer is one small write: waiting for more to send with it only costs the client time.
+    // A response is one small write, so waiting for more data would only delay it.
     let _ = stream.set_nodelay(true);
-    let stream = TokioIo::new(Watched::new(stream, Arc::clone(&*activity), deadlines.answer));
+    let stream = TokioIo::new(TrackedStream::new(stream, Arc::clone(&*activity), deadlines.answer));
     let service = service_fn(|mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
         request.extensions_mut().insert(activity.stopping());
@@ -157,12 +159,12 @@ async fn connection(
                 if polled.is_ready() || activity.is_asked() {
                     return polled;
                 }
-                // Half a head would be waited for: of what nobody has asked yet, there is nothing to answer.
+                // An incomplete head would be awaited although there is nothing to respond to.
                 if activity.is_idle() {
                     return Poll::Ready(Ok(()));
                 }
                 if late.is_none() {
-                    late.set(Some(tokio::time::sleep(deadlines.last_answer)));
+                    late.set(Some(tokio::time::sleep(deadlines.last_response)));
                 }
                 late.as_mut().as_pin_mut().map_or(Poll::Pending, |late| late.poll(context)).map(Ok)
             })

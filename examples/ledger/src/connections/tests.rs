@@ -1,4 +1,4 @@
-//! Clients that hold a connection, against a server with few places and short deadlines.
+//! Clients that hold connections, against a server with few connections and short deadlines.
 
 use std::time::Duration;
 
@@ -12,9 +12,9 @@ use tokio::time::timeout;
 use super::*;
 
 const SOON: Duration = Duration::from_millis(200);
-/// Longer than any test: what ends within it was not ended by a deadline.
+/// Longer than any test, so that no deadline ends a connection.
 const NEVER: Duration = Duration::from_secs(24 * 3_600);
-const ENDLESS: Deadlines = Deadlines { head: NEVER, answer: NEVER, last_answer: NEVER };
+const ENDLESS: Deadlines = Deadlines { head: NEVER, answer: NEVER, last_response: NEVER };
 /// More than the system buffers for a client that does not read.
 const MUCH: usize = 64 << 20;
 
@@ -22,9 +22,9 @@ struct Serving {
     address: SocketAddr,
     stop: CancellationToken,
     task: JoinHandle<()>,
-    /// Somebody has come to `/wait`.
+    /// Signals that a request has arrived at `/wait`.
     came: Arc<Notify>,
-    /// Lets go on what waits there.
+    /// Releases the requests that wait there.
     go: Arc<Notify>,
 }
 
@@ -52,35 +52,36 @@ impl Serving {
         Self { address, stop, task: tokio::spawn(connections.serve(listener)), came, go }
     }
 
-    async fn says(&self, text: &str) -> TcpStream {
+    async fn send_text(&self, text: &str) -> TcpStream {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         stream.write_all(text.as_bytes()).await.unwrap();
         stream
     }
 
-    /// A request that is being answered.
+    /// A request that is being handled.
     async fn waits(&self) -> TcpStream {
-        let stream = self.says("POST /wait HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n").await;
-        timeout(wait::LIMIT, self.came.notified()).await.expect("it does not come");
+        let stream = self.send_text("POST /wait HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n").await;
+        timeout(wait::LIMIT, self.came.notified()).await.expect("the request must arrive");
         stream
     }
 
     async fn answers(&self) {
-        let mut stream = self.says("GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+        let mut stream = self.send_text("GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
         let answer = rest(&mut stream).await;
         assert!(answer.ends_with("127.0.0.1"), "{answer}");
     }
 
     async fn ends(self) {
         self.stop.cancel();
-        timeout(wait::LIMIT, self.task).await.expect("it does not end").unwrap();
+        timeout(wait::LIMIT, self.task).await.expect("the server must stop").unwrap();
     }
 }
 
-/// All that comes until the connection is closed or reset.
+/// All bytes until the connection is closed or reset.
 async fn rest(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
-    let _ = timeout(wait::LIMIT, stream.read_to_end(&mut bytes)).await.expect("it stays open");
+    let _ =
+        timeout(wait::LIMIT, stream.read_to_end(&mut bytes)).await.expect("the connection must be closed");
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
@@ -92,13 +93,13 @@ async fn until_answered(stream: &mut TcpStream) {
 const HEADS: [&str; 3] = ["", "GET", "GET / HTTP/1.1\r\nhost: x\r\nx: "];
 
 #[tokio::test]
-async fn a_head_that_does_not_come_and_a_connection_that_is_not_used_are_ended() {
+async fn slow_head_and_idle_connection_are_closed() {
     let serving = Serving::start(100, Deadlines { head: SOON, ..ENDLESS }).await;
     let mut slow = Vec::new();
     for head in HEADS {
-        slow.push(serving.says(head).await);
+        slow.push(serving.send_text(head).await);
     }
-    let mut kept = serving.says("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let mut kept = serving.send_text("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
     until_answered(&mut kept).await;
     slow.push(kept);
     serving.answers().await;
@@ -109,16 +110,16 @@ async fn a_head_that_does_not_come_and_a_connection_that_is_not_used_are_ended()
 }
 
 #[tokio::test]
-async fn the_longest_idle_connection_makes_room_for_the_one_that_comes() {
+async fn longest_idle_connection_is_evicted_for_new_one() {
     let serving = Serving::start(3, ENDLESS).await;
-    let mut used = serving.says("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let mut used = serving.send_text("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
     until_answered(&mut used).await;
     let mut idle = Vec::new();
     for _ in 0..20 {
-        idle.push(serving.says("GET").await);
+        idle.push(serving.send_text("GET").await);
     }
     serving.answers().await;
-    // Those that came last may be there still, all others are not.
+    // The most recent connections may still be open, all others must be closed.
     rest(&mut used).await;
     for stream in &mut idle[..17] {
         rest(stream).await;
@@ -127,7 +128,7 @@ async fn the_longest_idle_connection_makes_room_for_the_one_that_comes() {
 }
 
 #[tokio::test]
-async fn what_is_being_answered_makes_no_room_and_is_answered() {
+async fn active_connection_is_not_evicted() {
     let serving = Serving::start(2, ENDLESS).await;
     let mut asked = serving.waits().await;
     for _ in 0..20 {
@@ -140,21 +141,24 @@ async fn what_is_being_answered_makes_no_room_and_is_answered() {
 }
 
 #[tokio::test]
-async fn a_client_that_takes_no_answer_is_cut_off() {
+async fn client_that_reads_nothing_is_disconnected() {
     let serving = Serving::start(1, Deadlines { answer: SOON, ..ENDLESS }).await;
-    let mut stuck = serving.says("GET /much HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let mut stuck = serving.send_text("GET /much HTTP/1.1\r\nhost: x\r\n\r\n").await;
     until_answered(&mut stuck).await;
-    // The one place is taken by an answer, and no idle connection can make room.
+    // The only connection has an active request, and no idle connection can be evicted.
     serving.answers().await;
-    assert!(rest(&mut stuck).await.len() < MUCH, "it has all of it");
+    assert!(
+        rest(&mut stuck).await.len() < MUCH,
+        "the client must be disconnected before it has received everything"
+    );
     serving.ends().await;
 }
 
-/// Each piece that it takes is progress, and yet the whole takes for ever.
+/// The client makes progress with each chunk, and yet would never finish.
 #[tokio::test]
-async fn a_client_that_takes_an_answer_bit_by_bit_is_cut_off() {
+async fn client_that_reads_slowly_is_disconnected() {
     let serving = Serving::start(1, Deadlines { answer: SOON, ..ENDLESS }).await;
-    let mut slow = serving.says("GET /much HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let mut slow = serving.send_text("GET /much HTTP/1.1\r\nhost: x\r\n\r\n").await;
     let trickle = async {
         let mut piece = vec![0; 64 << 10];
         while let Ok(1..) = slow.read(&mut piece).await {
@@ -162,19 +166,19 @@ async fn a_client_that_takes_an_answer_bit_by_bit_is_cut_off() {
         }
     };
     tokio::join!(serving.answers(), async {
-        timeout(wait::LIMIT, trickle).await.expect("it goes on for ever");
+        timeout(wait::LIMIT, trickle).await.expect("the client must be disconnected");
     });
     serving.ends().await;
 }
 
 #[tokio::test]
-async fn a_shutdown_answers_what_was_asked_and_waits_for_nothing_else() {
+async fn shutdown_answers_received_requests_only() {
     let serving = Serving::start(100, ENDLESS).await;
     let mut others = Vec::new();
     for head in HEADS {
-        others.push(serving.says(head).await);
+        others.push(serving.send_text(head).await);
     }
-    let mut kept = serving.says("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let mut kept = serving.send_text("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
     until_answered(&mut kept).await;
     others.push(kept);
     let mut asked = serving.waits().await;
@@ -189,9 +193,9 @@ async fn a_shutdown_answers_what_was_asked_and_waits_for_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_client_that_takes_no_answer_does_not_hold_up_a_shutdown() {
-    let serving = Serving::start(100, Deadlines { last_answer: SOON, ..ENDLESS }).await;
-    let mut stuck = serving.says("GET /much HTTP/1.1\r\nhost: x\r\n\r\n").await;
+async fn client_that_reads_nothing_does_not_block_shutdown() {
+    let serving = Serving::start(100, Deadlines { last_response: SOON, ..ENDLESS }).await;
+    let mut stuck = serving.send_text("GET /much HTTP/1.1\r\nhost: x\r\n\r\n").await;
     until_answered(&mut stuck).await;
     serving.ends().await;
 }

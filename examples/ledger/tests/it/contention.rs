@@ -1,13 +1,13 @@
-//! Many at once on the same money.
+//! Concurrent requests for the same money.
 
 use anyhow::{Result, ensure};
 use futures_util::future::try_join_all;
 use mongodb::bson::doc;
 use serde_json::json;
 
-use crate::support::{Answer, with_ledger};
+use crate::environment::{Answer, with_ledger};
 
-/// How many answers have that status, and that text if they are errors.
+/// The number of responses with that status, and that text if they are errors.
 fn count(answers: &[Answer], status: u16, error: Option<&str>) -> usize {
     answers
         .iter()
@@ -22,7 +22,7 @@ fn exactly_one(answers: &[Answer], status: u16, error: &str) -> Result<()> {
 }
 
 #[test]
-fn of_ten_consumptions_one_succeeds() -> Result<()> {
+fn exactly_one_of_ten_consumptions_succeeds() -> Result<()> {
     with_ledger(async |bench| {
         let id = bench.retainer(json!(1000)).await?;
         let path = format!("/api/retainers/{id}/consume");
@@ -32,24 +32,24 @@ fn of_ten_consumptions_one_succeeds() -> Result<()> {
         ensure!(bench.retainer_balance(&id).await? == 200);
         let operation = "POST /api/retainers/{id}/consume";
         ensure!(bench.failures(operation, "rejected", "insufficient_balance").await? == 9.0);
-        bench.assert_books_balance().await
+        bench.assert_counters_reconcile().await
     })
 }
 
 #[test]
-fn of_ten_completions_one_succeeds() -> Result<()> {
+fn exactly_one_of_ten_completions_succeeds() -> Result<()> {
     with_ledger(async |bench| {
         let id = bench.payment("pending", Some("i-1")).await?.created("payment")?;
         let path = format!("/api/payments/{id}/complete");
         let answers = try_join_all((0..10).map(|_| bench.post(&path, json!({})))).await?;
         exactly_one(&answers, 200, "Payment already completed")?;
         ensure!(bench.count("generalLedger", doc! {}).await? == 2);
-        bench.assert_books_balance().await
+        bench.assert_counters_reconcile().await
     })
 }
 
 #[test]
-fn of_ten_payments_of_one_invoice_one_is_completed() -> Result<()> {
+fn exactly_one_of_ten_payments_of_one_invoice_is_completed() -> Result<()> {
     with_ledger(async |bench| {
         let created = try_join_all((0..10).map(|_| bench.payment("pending", Some("i-1")))).await?;
         let mut paths = Vec::new();
@@ -61,24 +61,24 @@ fn of_ten_payments_of_one_invoice_one_is_completed() -> Result<()> {
         let answers = try_join_all((0..10).map(|_| bench.payment("completed", Some("i-2")))).await?;
         exactly_one(&answers, 201, "Invoice already paid")?;
         ensure!(bench.count("payments", doc! { "status": "completed" }).await? == 2);
-        bench.assert_books_balance().await
+        bench.assert_counters_reconcile().await
     })
 }
 
 #[test]
-fn of_ten_transfers_one_succeeds() -> Result<()> {
+fn exactly_one_of_ten_transfers_succeeds() -> Result<()> {
     with_ledger(async |bench| {
         let (from, to) = (bench.account("EUR", json!(1000)).await?, bench.account("EUR", json!(0)).await?);
         let answers = try_join_all((0..10).map(|_| bench.transfer(&from, &to, json!(800)))).await?;
         exactly_one(&answers, 201, "Insufficient balance")?;
         ensure!(bench.account_balance(&from).await? == 200);
         ensure!(bench.account_balance(&to).await? == 800);
-        bench.assert_books_balance().await
+        bench.assert_counters_reconcile().await
     })
 }
 
 #[test]
-fn of_ten_cancellations_one_succeeds() -> Result<()> {
+fn exactly_one_of_ten_cancellations_succeeds() -> Result<()> {
     with_ledger(async |bench| {
         let (from, to) = (bench.account("EUR", json!(1000)).await?, bench.account("EUR", json!(5000)).await?);
         let id = bench.transfer(&from, &to, json!(800)).await?.created("transfer")?;
@@ -87,12 +87,12 @@ fn of_ten_cancellations_one_succeeds() -> Result<()> {
         exactly_one(&answers, 200, "Transfer already cancelled")?;
         ensure!(bench.account_balance(&from).await? == 1000);
         ensure!(bench.account_balance(&to).await? == 5000);
-        bench.assert_books_balance().await
+        bench.assert_counters_reconcile().await
     })
 }
 
 #[test]
-fn transfers_in_opposite_directions_all_go_through() -> Result<()> {
+fn opposite_transfers_all_succeed() -> Result<()> {
     with_ledger(async |bench| {
         let (a, b) = (bench.account("EUR", json!(1000)).await?, bench.account("EUR", json!(1000)).await?);
         let there = (0..20).map(|_| bench.transfer(&a, &b, json!(7.25)));
@@ -102,6 +102,6 @@ fn transfers_in_opposite_directions_all_go_through() -> Result<()> {
         ensure!(count(&there, 201, None) == 20 && count(&back, 201, None) == 20, "{there:?} {back:?}");
         ensure!(bench.account_balance(&a).await? == 900);
         ensure!(bench.account_balance(&b).await? == 1100);
-        bench.assert_books_balance().await
+        bench.assert_counters_reconcile().await
     })
 }

@@ -1,4 +1,4 @@
-//! A database that is away, refuses, or does not say what became of a commit.
+//! A database that is unavailable, fails, or does not report the result of a commit.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 use testkit::ReplicaSet;
 use testkit::wait::until;
 
-use crate::support::{Answer, Bench, block_on, with_deadline, with_ledger};
+use crate::environment::{Answer, Bench, block_on, with_deadline, with_ledger};
 
 const CONSUME: &str = "POST /api/retainers/{id}/consume";
-/// For what ends with the deadline. Long enough for a busy machine to come to what is tested, short enough for a test;
-/// what has to end before its deadline has the ledger's own.
+/// For requests that end at the deadline: long enough for a busy machine to reach the tested state. Requests that
+/// must end earlier use the ledger's default.
 const DEADLINE: Duration = Duration::from_secs(4);
 
 const UNAVAILABLE: &str = "The database is not available; nothing was changed, try again";
@@ -22,13 +22,13 @@ fn consumption(cents: i64) -> Value {
     json!({ "amount": cents, "description": "" })
 }
 
-/// Consumes 1 from 1,000 while commands fail in that way, and returns the answer and the balance after.
+/// Consumes 1 from 1,000 while commands fail, and returns the response and the balance afterwards.
 async fn consume_while(bench: &Bench, times: Option<i32>, failure: Document) -> Result<(Answer, Value)> {
     let (answer, id) = consume_of_new_retainer(bench, times, failure).await?;
     Ok((answer, bench.retainer_balance(&id).await?))
 }
 
-/// The same, with the retainer that it was.
+/// As `consume_while`, and also returns the retainer.
 async fn consume_of_new_retainer(
     bench: &Bench,
     times: Option<i32>,
@@ -44,7 +44,7 @@ async fn consume_of_new_retainer(
 }
 
 #[test]
-fn what_is_transient_is_tried_again() -> Result<()> {
+fn transient_error_is_retried() -> Result<()> {
     with_ledger(async |bench| {
         for data in [
             doc! { "failCommands": ["findAndModify"], "errorCode": 112, "errorLabels": ["TransientTransactionError"] },
@@ -57,12 +57,12 @@ fn what_is_transient_is_tried_again() -> Result<()> {
             answer.expect(200)?;
             ensure!(balance == 999, "{balance} after {data}");
         }
-        bench.assert_books_balance().await
+        bench.assert_counters_reconcile().await
     })
 }
 
 #[test]
-fn what_stays_transient_ends_with_the_deadline() -> Result<()> {
+fn lasting_transient_error_ends_at_deadline() -> Result<()> {
     with_deadline(DEADLINE, async |bench| {
         let conflict = doc! { "failCommands": ["findAndModify"], "errorCode": 112, "errorLabels": ["TransientTransactionError"] };
         let (answer, balance) = consume_while(bench, None, conflict).await?;
@@ -70,12 +70,12 @@ fn what_stays_transient_ends_with_the_deadline() -> Result<()> {
         ensure!(answer.header("retry-after") == Some("1"));
         ensure!(balance == 1000);
         ensure!(bench.failures(CONSUME, "failed", "write_conflict").await? == 1.0);
-        bench.assert_books_balance().await
+        bench.assert_counters_reconcile().await
     })
 }
 
 #[test]
-fn what_will_not_help_is_not_tried_again() -> Result<()> {
+fn permanent_error_is_not_retried() -> Result<()> {
     with_ledger(async |bench| {
         for (code, reason) in
             [(257, "transaction_too_large"), (290, "transaction_expired"), (225, "transaction_too_old")]
@@ -87,27 +87,27 @@ fn what_will_not_help_is_not_tried_again() -> Result<()> {
             ensure!(balance == 1000);
             ensure!(bench.failures(CONSUME, "failed", reason).await? == 1.0, "{reason}");
         }
-        bench.assert_books_balance().await
+        bench.assert_counters_reconcile().await
     })
 }
 
 #[test]
-fn a_commit_without_a_result_is_called_unknown() -> Result<()> {
+fn commit_without_result_is_reported_as_unknown() -> Result<()> {
     with_deadline(DEADLINE, async |bench| {
         let mut unknown = 0.0;
         for data in [
-            // The server's own limit of time: asking again would let the caller wait as long again.
+            // The server's own time limit: a retry would make the caller wait for as long again.
             doc! { "failCommands": ["commitTransaction"], "errorCode": 50 },
-            // Nobody answers until the deadline.
+            // The server does not respond until the deadline.
             doc! { "failCommands": ["commitTransaction"], "closeConnection": true },
-            // Committed, but not as widely as was asked for.
+            // Committed, but without the requested write concern.
             doc! { "failCommands": ["commitTransaction"], "writeConcernError": { "code": 100, "errmsg": "too few" } },
         ] {
             let (answer, id) = consume_of_new_retainer(bench, None, data.clone()).await?;
             let answer =
-                answer.expect_error_about(503, "repeating it is safe with the same Idempotency-Key")?;
+                answer.expect_error_about(503, "retry with the same Idempotency-Key")?;
             ensure!(answer.header("retry-after") == Some("1"));
-            // It was the caller's will, and is brought to its end behind his back. A majority has it a little later.
+            // The caller wanted the commit, so it is completed in the background. A majority has it a little later.
             until("the commit to be brought to its end", async || {
                 let balance = bench.retainer_balance(&id).await?;
                 ensure!(balance == 999, "{balance} after {data}");
@@ -117,16 +117,16 @@ fn a_commit_without_a_result_is_called_unknown() -> Result<()> {
             unknown += 1.0;
             ensure!(bench.failures(CONSUME, "failed", "commit_unknown").await? == unknown, "{data}");
         }
-        bench.assert_books_balance().await
+        bench.assert_counters_reconcile().await
     })
 }
 
 #[test]
-fn a_repeat_after_an_unknown_commit_has_one_effect() -> Result<()> {
+fn retry_after_unknown_commit_takes_effect_once() -> Result<()> {
     with_ledger(async |bench| {
         let id = bench.retainer(json!(1000)).await?;
         let path = format!("/api/retainers/{id}/consume");
-        // This one is committed, and the client is not told.
+        // This transaction is committed, but the client does not receive the result.
         let data = doc! { "failCommands": ["commitTransaction"], "writeConcernError": { "code": 100, "errmsg": "too few" } };
         let failing = bench.fail(Some(1), data).await?;
         bench.post_with_key(&path, "k", consumption(800)).await?.expect(503)?;
@@ -134,12 +134,12 @@ fn a_repeat_after_an_unknown_commit_has_one_effect() -> Result<()> {
         let again = bench.post_with_key(&path, "k", consumption(800)).await?.expect(200)?;
         ensure!(again.header("idempotency-replayed") == Some("true"));
         ensure!(bench.retainer_balance(&id).await? == 200);
-        bench.assert_books_balance().await
+        bench.assert_counters_reconcile().await
     })
 }
 
 #[test]
-fn the_databases_own_words_stay_inside() -> Result<()> {
+fn database_error_text_is_not_exposed() -> Result<()> {
     with_ledger(async |bench| {
         let id = bench.retainer(json!(1000)).await?;
         let data = doc! { "failCommands": ["find", "findAndModify", "insert"], "errorCode": 8 };
@@ -159,9 +159,9 @@ fn the_databases_own_words_stay_inside() -> Result<()> {
 }
 
 #[test]
-fn a_frozen_mongod_is_survived() -> Result<()> {
+fn paused_mongod_is_survived() -> Result<()> {
     block_on(async {
-        // Its own: everything else on it freezes too.
+        // A separate server, because everything else on it is paused as well.
         let replica_set = Arc::new(ReplicaSet::start(1).await?);
         let options = "&serverSelectionTimeoutMS=1000&heartbeatFrequencyMS=500&connectTimeoutMS=1000";
         let bench = Bench::start(Arc::clone(&replica_set), DEADLINE, options).await?;
@@ -169,7 +169,7 @@ fn a_frozen_mongod_is_survived() -> Result<()> {
         let path = format!("/api/retainers/{id}/consume");
         bench.post(&path, consumption(100)).await?.expect(200)?;
         let mongod = &replica_set.members()[0];
-        mongod.freeze()?;
+        mongod.pause()?;
 
         let answer = bench.post_with_key(&path, "k", consumption(100)).await?.expect(503)?;
         ensure!(answer.header("retry-after") == Some("1"));
@@ -178,7 +178,7 @@ fn a_frozen_mongod_is_survived() -> Result<()> {
         ensure!(read.header("retry-after") == Some("1"));
         ensure!(bench.get("/-/ready").await?.status == 503);
         ensure!(bench.get("/-/healthy").await?.status == 200);
-        // Sooner or later the driver sees that the server is away, and says so without waiting for it.
+        // At some point the driver marks the server as unavailable, and fails without waiting.
         until("the driver has missed the server", async || {
             let answer = bench.post(&path, consumption(100)).await?.expect(503)?;
             let found = bench.failures(CONSUME, "failed", "server_selection").await?;
@@ -187,19 +187,19 @@ fn a_frozen_mongod_is_survived() -> Result<()> {
         })
         .await?;
 
-        mongod.thaw()?;
+        mongod.resume()?;
         until("the ledger is ready again", async || {
             ensure!(bench.get("/-/ready").await?.status == 200);
             Ok(())
         })
         .await?;
         bench.no_transaction_is_open().await?;
-        // Whether the first try took effect when mongod woke up or did not: the repeat has the one effect.
+        // Whether or not the first request took effect after resuming, the retry has exactly one effect.
         let before = bench.retainer_balance(&id).await?;
         let again = bench.post_with_key(&path, "k", consumption(100)).await?.expect(200)?;
         ensure!(again.json["retainer"]["currentBalance"] == 800, "{before} before {}", again.text);
         bench.assert_attempts_are_accounted_for().await?;
-        bench.assert_books_balance().await?;
+        bench.assert_counters_reconcile().await?;
         bench.end().await
     })
 }

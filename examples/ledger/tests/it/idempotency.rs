@@ -1,4 +1,4 @@
-//! Repeats of one request: one effect, one answer.
+//! Retries of a request: one effect, one response.
 
 use anyhow::{Result, ensure};
 use futures_util::future::try_join_all;
@@ -6,17 +6,17 @@ use mongodb::IndexModel;
 use mongodb::bson::{Document, doc};
 use serde_json::json;
 
-use crate::support::with_ledger;
+use crate::environment::with_ledger;
 
 #[test]
-fn a_repeat_gets_the_first_answer_byte_for_byte() -> Result<()> {
+fn retry_gets_first_response_byte_for_byte() -> Result<()> {
     with_ledger(async |bench| {
         let id = bench.retainer(json!(1000)).await?;
         let path = format!("/api/retainers/{id}/consume");
         let body = json!({ "amount": 300.5, "description": "work" });
         let first = bench.post_with_key(&path, "key-1", body.clone()).await?.expect(200)?;
         ensure!(first.header("idempotency-replayed").is_none());
-        // What happens in between does not show.
+        // Changes in between are not visible in the replayed response.
         bench.post(&path, json!({ "amount": 100, "description": "other" })).await?.expect(200)?;
         let again = bench.post_with_key(&path, "key-1", body.clone()).await?.expect(200)?;
         ensure!(again.text == first.text, "{} became {}", first.text, again.text);
@@ -27,31 +27,31 @@ fn a_repeat_gets_the_first_answer_byte_for_byte() -> Result<()> {
         let again = bench.post_with_key(&capitals, "key-1", body.clone()).await?.expect(200)?;
         ensure!(again.text == first.text);
         ensure!(bench.retainer_balance(&id).await? == 599.5);
-        // Another route, another key.
+        // Another route has another key.
         let other = bench
             .post_with_key(&format!("/api/retainers/{id}/replenish"), "key-1", body)
             .await?
             .expect(200)?;
         ensure!(other.header("idempotency-replayed").is_none());
         ensure!(bench.retainer_balance(&id).await? == 900);
-        bench.assert_books_balance().await
+        bench.assert_counters_reconcile().await
     })
 }
 
 #[test]
-fn creations_are_repeated_too() -> Result<()> {
+fn creations_are_replayed() -> Result<()> {
     with_ledger(async |bench| {
         let body = json!({ "clientId": "c", "retainerType": "t", "initialAmount": 10 });
         let first = bench.post_with_key("/api/retainers", "k", body.clone()).await?.expect(201)?;
         let again = bench.post_with_key("/api/retainers", "k", body).await?.expect(201)?;
         ensure!(first.text == again.text);
         ensure!(bench.count("retainers", doc! {}).await? == 1);
-        bench.assert_books_balance().await
+        bench.assert_counters_reconcile().await
     })
 }
 
 #[test]
-fn a_key_belongs_to_one_body() -> Result<()> {
+fn key_with_other_body_is_rejected() -> Result<()> {
     with_ledger(async |bench| {
         let id = bench.retainer(json!(1000)).await?;
         let path = format!("/api/retainers/{id}/consume");
@@ -66,7 +66,7 @@ fn a_key_belongs_to_one_body() -> Result<()> {
 }
 
 #[test]
-fn a_rejection_is_repeated_even_when_it_would_succeed_now() -> Result<()> {
+fn rejection_is_replayed_even_if_it_would_succeed_now() -> Result<()> {
     with_ledger(async |bench| {
         let id = bench.retainer(json!(100)).await?;
         let path = format!("/api/retainers/{id}/consume");
@@ -78,16 +78,16 @@ fn a_rejection_is_repeated_even_when_it_would_succeed_now() -> Result<()> {
         let again = bench.post_with_key(&path, "k", body.clone()).await?.expect(400)?;
         ensure!(again.text == first.text && again.header("idempotency-replayed") == Some("true"));
         ensure!(bench.retainer_balance(&id).await? == 1000);
-        // The repeat counts as what it was.
+        // A replayed response counts with its original outcome.
         let operation = "POST /api/retainers/{id}/consume";
         ensure!(bench.failures(operation, "rejected", "insufficient_balance").await? == 2.0);
         bench.post_with_key(&path, "k2", body).await?.expect(200)?;
-        bench.assert_books_balance().await
+        bench.assert_counters_reconcile().await
     })
 }
 
 #[test]
-fn what_was_not_understood_is_not_recorded() -> Result<()> {
+fn invalid_request_is_not_recorded() -> Result<()> {
     with_ledger(async |bench| {
         let id = bench.retainer(json!(100)).await?;
         let path = format!("/api/retainers/{id}/consume");
@@ -103,18 +103,18 @@ fn what_was_not_understood_is_not_recorded() -> Result<()> {
 }
 
 #[test]
-fn twenty_at_once_have_one_effect_and_one_answer() -> Result<()> {
+fn twenty_concurrent_retries_take_effect_once() -> Result<()> {
     with_ledger(async |bench| {
         let id = bench.retainer(json!(1000)).await?;
         let (from, to) = (bench.account("EUR", json!(1000)).await?, bench.account("EUR", json!(0)).await?);
         let requests = [
             (format!("/api/retainers/{id}/consume"), json!({ "amount": 100, "description": "" })),
-            ("/api/bank-transfers".to_owned(), crate::support::transfer(&from, &to, json!(100))),
+            ("/api/bank-transfers".to_owned(), crate::environment::transfer(&from, &to, json!(100))),
             (
                 "/api/retainers".to_owned(),
                 json!({ "clientId": "once", "retainerType": "t", "initialAmount": 5 }),
             ),
-            // A completed payment of an invoice: the unique index must not come before the key.
+            // A completed payment of an invoice: the key must be found before the unique index rejects the write.
             (
                 "/api/payments".to_owned(),
                 json!({ "customerId": "c", "amount": 1, "paymentMethod": "card", "status": "completed", "invoiceId": "i" }),
@@ -140,12 +140,12 @@ fn twenty_at_once_have_one_effect_and_one_answer() -> Result<()> {
         ensure!(bench.account_balance(&from).await? == 900);
         ensure!(bench.count("retainers", doc! { "clientId": "once" }).await? == 1);
         ensure!(bench.count("payments", doc! {}).await? == 1);
-        bench.assert_books_balance().await
+        bench.assert_counters_reconcile().await
     })
 }
 
 #[test]
-fn records_expire_after_a_day() -> Result<()> {
+fn idempotency_records_expire_after_a_day() -> Result<()> {
     with_ledger(async |bench| {
         let mut indexes = bench.database().collection::<Document>("idempotencyKeys").list_indexes().await?;
         let mut expiry = None;
@@ -157,7 +157,7 @@ fn records_expire_after_a_day() -> Result<()> {
         let id = bench.retainer(json!(1)).await?;
         let body = json!({ "amount": 1, "description": "" });
         bench.post_with_key(&format!("/api/retainers/{id}/consume"), "k", body).await?.expect(200)?;
-        // The server's expiry looks at dates only.
+        // The server's expiry uses dates only.
         ensure!(bench.count("idempotencyKeys", doc! { "createdAt": { "$type": "date" } }).await? == 1);
         Ok(())
     })

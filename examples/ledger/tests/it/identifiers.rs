@@ -1,4 +1,4 @@
-//! Numbers and names that clients choose: two that read the same are one, and what cannot be seen is refused.
+//! Identifiers that clients choose: look-alikes are equal, and invisible characters are rejected.
 
 use anyhow::{Result, ensure};
 use futures_util::future::try_join_all;
@@ -6,11 +6,11 @@ use ledger::{Ledger, Settings, Token};
 use mongodb::bson::{Bson, Document, doc};
 use serde_json::json;
 
-use crate::support::{Answer, TOKEN, with_ledger};
+use crate::environment::{Answer, TOKEN, with_ledger};
 
 const ALREADY_PAID: &str = "Invoice already paid";
 
-/// Ways to write `INV-1` that a person does not tell from it.
+/// Spellings of `INV-1` that look the same to a person.
 const SAME: &[&str] = &[
     "INV-1",
     " INV-1",
@@ -30,7 +30,7 @@ const SAME: &[&str] = &[
     "\u{406}NV-1",
 ];
 
-/// The same with something in it that cannot be seen.
+/// The same with invisible characters.
 const HIDDEN: &[&str] = &[
     "INV-1\u{200b}",
     "\u{feff}INV-1",
@@ -45,7 +45,7 @@ const HIDDEN: &[&str] = &[
 ];
 
 #[test]
-fn an_invoice_is_paid_once_however_its_number_is_written() -> Result<()> {
+fn invoice_is_paid_once_across_spellings() -> Result<()> {
     with_ledger(async |bench| {
         bench.payment("completed", Some("INV-1")).await?.expect(201)?;
         for number in SAME {
@@ -65,17 +65,17 @@ fn an_invoice_is_paid_once_however_its_number_is_written() -> Result<()> {
             answer.expect_error(400, "invoiceId must not be empty")?;
         }
         ensure!(bench.count("payments", doc! { "status": "completed" }).await? == 1);
-        // What reads otherwise is another invoice.
+        // A number that looks different is another invoice.
         for other in ["INV-2", "INV1", "INV-11", "INV 1", "Rechnung Ä-1", "счёт 1"] {
             bench.payment("completed", Some(other)).await?.expect(201)?;
         }
         bench.payment("completed", Some("RECHNUNG A\u{308}-1")).await?.expect_error(400, ALREADY_PAID)?;
-        bench.assert_books_balance().await
+        bench.assert_counters_reconcile().await
     })
 }
 
 #[test]
-fn of_requests_at_once_that_write_one_number_differently_one_pays() -> Result<()> {
+fn concurrent_payments_with_spelling_variants_pay_once() -> Result<()> {
     with_ledger(async |bench| {
         for round in 0..10 {
             let numbers: Vec<_> = SAME
@@ -83,7 +83,7 @@ fn of_requests_at_once_that_write_one_number_differently_one_pays() -> Result<()
                 .filter(|number| number.contains('1'))
                 .map(|number| number.replace('1', &format!("1{round}")))
                 .collect();
-            // Half are completed from the start, half later.
+            // Half of the payments are completed at creation, half later.
             let later = try_join_all(
                 numbers
                     .iter()
@@ -104,12 +104,12 @@ fn of_requests_at_once_that_write_one_number_differently_one_pays() -> Result<()
                 answer.expect_error(400, ALREADY_PAID)?;
             }
         }
-        bench.assert_books_balance().await
+        bench.assert_counters_reconcile().await
     })
 }
 
 #[test]
-fn names_have_no_white_space_around_them_and_nothing_invisible_inside() -> Result<()> {
+fn names_are_trimmed_and_have_no_invisible_characters() -> Result<()> {
     with_ledger(async |bench| {
         let retainer =
             |client: &str| json!({ "clientId": client, "retainerType": "hourly", "initialAmount": 1 });
@@ -129,7 +129,7 @@ fn names_have_no_white_space_around_them_and_nothing_invisible_inside() -> Resul
             }
             bench.post(path, body(" \u{2003}")).await?.expect_error_about(400, "must not be empty")?;
         }
-        // A free text may have them, but not alone.
+        // A description may contain such characters, but not consist of them.
         let mut body = account("1");
         body["name"] = "\u{200b} \u{2060}".into();
         bench.post("/api/bank-accounts", body).await?.expect_error(400, "name must not be empty")?;
@@ -138,7 +138,7 @@ fn names_have_no_white_space_around_them_and_nothing_invisible_inside() -> Resul
 }
 
 #[test]
-fn payments_of_an_older_release_count_when_an_invoice_is_paid() -> Result<()> {
+fn payments_without_invoice_key_are_counted() -> Result<()> {
     with_ledger(async |bench| {
         let payments = bench.database().collection::<Document>("payments");
         let old = |number: &str, status: &str| {
@@ -149,7 +149,7 @@ fn payments_of_an_older_release_count_when_an_invoice_is_paid() -> Result<()> {
             }
         };
         let mut many: Vec<_> = (0..1_200).map(|at| old(&format!("OLD\u{2013}{at}"), "completed")).collect();
-        // Paid twice already, and never paid.
+        // One invoice was paid twice, and one never.
         many.extend([
             old("old-7", "completed"),
             old("Twice-1", "completed"),
@@ -157,7 +157,7 @@ fn payments_of_an_older_release_count_when_an_invoice_is_paid() -> Result<()> {
             old("OPEN-1", "pending"),
         ]);
         payments.insert_many(many).await?;
-        // Before the next start, the number as it is.
+        // Before the next start, only the verbatim number is stored.
         bench.payment("completed", Some("OLD\u{2013}8")).await?.expect_error(400, ALREADY_PAID)?;
 
         let client = ledger::connect(&bench.replica_set.uri()).await?;
@@ -177,7 +177,7 @@ fn payments_of_an_older_release_count_when_an_invoice_is_paid() -> Result<()> {
 }
 
 #[test]
-fn a_percent_encoded_id_is_no_second_key() -> Result<()> {
+fn percent_encoded_id_maps_to_the_same_key() -> Result<()> {
     with_ledger(async |bench| {
         let id = bench.retainer(json!(1000)).await?;
         let body = json!({ "amount": 100, "description": "" });

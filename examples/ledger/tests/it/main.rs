@@ -1,9 +1,10 @@
 //! The ledger over real HTTP on a real replica set.
 
-mod attacks;
-mod books;
-mod cancelled;
+mod accounting;
+mod client_disconnects;
 mod contention;
+mod denial_of_service;
+mod environment;
 mod faults;
 mod idempotency;
 mod identifiers;
@@ -11,5 +12,4 @@ mod process;
 mod rules;
 mod service;
 mod shutdown;
-mod stored;
-mod support;
+mod stored_documents;

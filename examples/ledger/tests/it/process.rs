@@ -1,4 +1,4 @@
-//! The binary: flags, refusals at start-up, signals, and secrets that stay secret.
+//! The binary: flags, startup errors, signals, and secrets that are not printed.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Output, Stdio};
@@ -8,7 +8,7 @@ use rustix::process::{Pid, kill_process};
 use serde_json::{Value, json};
 use testkit::{Mongod, Signal};
 
-use crate::support::{Answer, block_on, shared};
+use crate::environment::{Answer, block_on, shared};
 
 pub(crate) fn ledger(arguments: &[&str], environment: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ledger"));
@@ -17,7 +17,7 @@ pub(crate) fn ledger(arguments: &[&str], environment: &[(&str, &str)]) -> Comman
     command
 }
 
-/// Runs it to its end, and expects that exit code.
+/// Runs the binary to its end, and asserts its exit code.
 fn refused(arguments: &[&str], environment: &[(&str, &str)], code: i32) -> Result<String> {
     let Output { status, stdout, stderr } = ledger(arguments, environment).output()?;
     let text = String::from_utf8(stderr)?;
@@ -29,7 +29,7 @@ fn refused(arguments: &[&str], environment: &[(&str, &str)], code: i32) -> Resul
 pub(crate) const TOKEN: (&str, &str) = ("LEDGER_TOKEN", "t0p-s3cret");
 
 #[test]
-fn misuse_is_told_and_exits_with_two() -> Result<()> {
+fn usage_error_exits_with_two() -> Result<()> {
     let uri = "--mongodb.uri=mongodb://127.0.0.1:1/";
     let file = token_folder("")?;
     let missing = file.path().join("missing");
@@ -42,10 +42,10 @@ fn misuse_is_told_and_exits_with_two() -> Result<()> {
         (&[uri, "--nonsense"], &[TOKEN], "--nonsense"),
         (&[uri, "--web.listen-address=nowhere"], &[TOKEN], "--web.listen-address"),
         (&[uri, "--transaction.deadline=10"], &[TOKEN], "such as in 10s"),
-        (&[uri, "--mongodb.database=admin"], &[TOKEN], "belong to MongoDB itself"),
+        (&[uri, "--mongodb.database=admin"], &[TOKEN], "are reserved for MongoDB"),
         (&[uri, "--log.level=loud"], &[TOKEN], "--log.level"),
-        (&["--mongodb.uri=nonsense"], &[TOKEN], "not a MongoDB URI"),
-        (&["--mongodb.uri="], &[TOKEN], "not a MongoDB URI"),
+        (&["--mongodb.uri=nonsense"], &[TOKEN], "invalid MongoDB URI"),
+        (&["--mongodb.uri="], &[TOKEN], "invalid MongoDB URI"),
     ] {
         let text = refused(arguments, environment, 2)?;
         ensure!(text.contains(about), "{arguments:?} {environment:?}: {text}");
@@ -59,7 +59,7 @@ fn misuse_is_told_and_exits_with_two() -> Result<()> {
 }
 
 #[test]
-fn a_password_is_not_repeated() -> Result<()> {
+fn password_is_not_printed() -> Result<()> {
     for uri in [
         "mongodb://user:hunter2@host:port/",
         "mongodb://user:hunter2",
@@ -85,7 +85,7 @@ fn a_password_is_not_repeated() -> Result<()> {
 }
 
 #[test]
-fn a_server_that_is_not_there_is_told() -> Result<()> {
+fn unreachable_server_is_reported() -> Result<()> {
     let uri = "--mongodb.uri=mongodb://127.0.0.1:1/?replicaSet=rs0&serverSelectionTimeoutMS=200";
     let text = refused(&[uri], &[TOKEN], 1)?;
     ensure!(text.contains("no MongoDB primary could be reached"), "{text}");
@@ -93,7 +93,7 @@ fn a_server_that_is_not_there_is_told() -> Result<()> {
 }
 
 #[test]
-fn a_standalone_mongod_is_refused_with_the_cure() -> Result<()> {
+fn standalone_mongod_is_rejected_with_remedy() -> Result<()> {
     block_on(async {
         let mongod = Mongod::standalone().await?;
         for uri in [mongod.uri(), format!("mongodb://{}/", mongod.address())] {
@@ -106,7 +106,7 @@ fn a_standalone_mongod_is_refused_with_the_cure() -> Result<()> {
 }
 
 #[test]
-fn an_address_in_use_is_told() -> Result<()> {
+fn address_in_use_is_reported() -> Result<()> {
     block_on(async {
         let replica_set = shared().await?;
         let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
@@ -119,7 +119,7 @@ fn an_address_in_use_is_told() -> Result<()> {
 }
 
 #[test]
-fn it_serves_until_it_is_told_to_stop_and_keeps_its_token_to_itself() -> Result<()> {
+fn serves_until_signal_and_does_not_print_token() -> Result<()> {
     block_on(async {
         let replica_set = shared().await?;
         let token = token_folder("t0p-s3cret\n")?;
@@ -157,7 +157,7 @@ fn it_serves_until_it_is_told_to_stop_and_keeps_its_token_to_itself() -> Result<
     })
 }
 
-/// The one event of a rejected operation says what it was about.
+/// The log event of a rejected operation has the fields of its request.
 fn rejection_is_logged(log: &str, id: &str) -> Result<()> {
     let events: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let rejected = |event: &&Value| event["fields"]["reason"] == "insufficient_balance";
@@ -210,7 +210,7 @@ impl Running {
         Ok(kill_process(pid, signal)?)
     }
 
-    /// Waits for a good end, and returns everything that it logged.
+    /// Waits for a successful exit, and returns the whole log.
     pub(crate) fn end(&mut self) -> Result<String> {
         self.log.read_to_string(&mut self.read)?;
         let status = self.child.wait()?;

@@ -1,15 +1,15 @@
-//! The business rules: each says no in its own words, and nothing has changed.
+//! The business rules: each rejects with its own message and changes nothing.
 
 use anyhow::{Result, ensure};
 use mongodb::bson::{Document, doc};
 use serde_json::{Value, json};
 
-use crate::support::{Bench, transfer, with_ledger};
+use crate::environment::{Bench, transfer, with_ledger};
 
 const UNKNOWN: &str = "0123456789abcdef01234567";
 
 #[test]
-fn amounts_are_exact_or_refused() -> Result<()> {
+fn amounts_are_exact_or_rejected() -> Result<()> {
     with_ledger(async |bench| {
         let id = bench.retainer(json!(0)).await?;
         let path = format!("/api/retainers/{id}/replenish");
@@ -58,12 +58,12 @@ fn amounts_are_exact_or_refused() -> Result<()> {
         ] {
             bench.post(path, body).await?.expect_error_about(400, " must ")?;
         }
-        bench.assert_books_balance().await
+        bench.assert_counters_reconcile().await
     })
 }
 
 #[test]
-fn a_balance_has_an_upper_bound() -> Result<()> {
+fn balance_has_an_upper_bound() -> Result<()> {
     with_ledger(async |bench| {
         let most = "9999999999999.99";
         let body = format!(r#"{{"clientId":"c","retainerType":"t","initialAmount":{most}}}"#);
@@ -79,12 +79,12 @@ fn a_balance_has_an_upper_bound() -> Result<()> {
         let other = bench.account("EUR", json!(1)).await?;
         bench.transfer(&other, &rich, json!(0.01)).await?.expect_error(400, limit)?;
         ensure!(bench.account_balance(&other).await? == 1);
-        bench.assert_books_balance().await
+        bench.assert_counters_reconcile().await
     })
 }
 
 #[test]
-fn a_retainer_cannot_be_overdrawn() -> Result<()> {
+fn retainer_cannot_be_overdrawn() -> Result<()> {
     with_ledger(async |bench| {
         let id = bench.retainer(json!(1000)).await?;
         let consume = format!("/api/retainers/{id}/consume");
@@ -101,15 +101,15 @@ fn a_retainer_cannot_be_overdrawn() -> Result<()> {
         ensure!(bench.retainer_balance(&id).await? == 0);
         let operation = "POST /api/retainers/{id}/consume";
         ensure!(bench.failures(operation, "rejected", "insufficient_balance").await? == 2.0);
-        bench.assert_books_balance().await
+        bench.assert_counters_reconcile().await
     })
 }
 
 #[test]
-fn a_retainer_takes_so_many_movements_and_no_more() -> Result<()> {
+fn number_of_retainer_movements_is_limited() -> Result<()> {
     with_ledger(async |bench| {
         let id = bench.retainer(json!(1000)).await?;
-        // As if it had been consumed from 5,000 times.
+        // The state after 5,000 consumptions.
         let retainers = bench.database().collection::<Document>("retainers");
         let movement =
             retainers.find_one(doc! {}).await?.and_then(|found| found.get_array("deposits").ok().cloned());
@@ -127,14 +127,14 @@ fn a_retainer_takes_so_many_movements_and_no_more() -> Result<()> {
 }
 
 #[test]
-fn a_payment_is_completed_once() -> Result<()> {
+fn payment_is_completed_once() -> Result<()> {
     with_ledger(async |bench| {
         for status in ["pending", "processing"] {
             let id = bench.payment(status, None).await?.created("payment")?;
             complete(bench, &id).await?.expect(200)?;
             complete(bench, &id).await?.expect_error(400, "Payment already completed")?;
         }
-        // Completed from the start, it is booked from the start.
+        // A payment that is completed at creation is posted at creation.
         let id = bench.payment("completed", None).await?.created("payment")?;
         ensure!(bench.count("generalLedger", doc! { "account": "cash" }).await? == 3);
         complete(bench, &id).await?.expect_error(400, "Payment already completed")?;
@@ -150,12 +150,12 @@ fn a_payment_is_completed_once() -> Result<()> {
         ensure!(bench.failures(operation, "rejected", "payment_already_completed").await? == 3.0);
         ensure!(bench.failures(operation, "rejected", "payment_not_completable").await? == 2.0);
         ensure!(bench.count("generalLedger", doc! { "account": "receivables" }).await? == 3);
-        bench.assert_books_balance().await
+        bench.assert_counters_reconcile().await
     })
 }
 
 #[test]
-fn an_invoice_is_paid_once() -> Result<()> {
+fn invoice_is_paid_once() -> Result<()> {
     with_ledger(async |bench| {
         let first = bench.payment("pending", Some("i-1")).await?.created("payment")?;
         let second = bench.payment("pending", Some("i-1")).await?.created("payment")?;
@@ -164,21 +164,21 @@ fn an_invoice_is_paid_once() -> Result<()> {
         bench.payment("completed", Some("i-1")).await?.expect_error(400, "Invoice already paid")?;
         bench.payment("pending", Some("i-1")).await?.expect(201)?;
         bench.payment("completed", Some("i-2")).await?.expect(201)?;
-        // Without an invoice any number may be completed.
+        // Without an invoice any number of payments may be completed.
         bench.payment("completed", None).await?.expect(201)?;
         bench.payment("completed", None).await?.expect(201)?;
         let read = bench.get(&format!("/api/payments/{second}")).await?.expect(200)?;
         ensure!(read.json["payment"]["status"] == "pending", "{}", read.text);
-        bench.assert_books_balance().await
+        bench.assert_counters_reconcile().await
     })
 }
 
-async fn complete(bench: &Bench, id: &str) -> Result<crate::support::Answer> {
+async fn complete(bench: &Bench, id: &str) -> Result<crate::environment::Answer> {
     bench.post(&format!("/api/payments/{id}/complete"), json!({})).await
 }
 
 #[test]
-fn a_transfer_needs_two_accounts_that_fit() -> Result<()> {
+fn transfer_needs_two_matching_accounts() -> Result<()> {
     with_ledger(async |bench| {
         let euros = bench.account("EUR", json!(1000)).await?;
         let others = bench.account("EUR", json!(0)).await?;
@@ -204,12 +204,12 @@ fn a_transfer_needs_two_accounts_that_fit() -> Result<()> {
             let body = json!({ "name": "n", "accountNumber": "1", "bankName": "b", "currency": currency, "balance": 1 });
             bench.post("/api/bank-accounts", body).await?.expect_error_about(400, "currency must be")?;
         }
-        bench.assert_books_balance().await
+        bench.assert_counters_reconcile().await
     })
 }
 
 #[test]
-fn a_cancelled_transfer_gives_the_money_back_once() -> Result<()> {
+fn cancelled_transfer_refunds_once() -> Result<()> {
     with_ledger(async |bench| {
         let [a, b, c] = [
             bench.account("EUR", json!(1000)).await?,
@@ -218,7 +218,7 @@ fn a_cancelled_transfer_gives_the_money_back_once() -> Result<()> {
         ];
         let id = bench.transfer(&a, &b, json!(800)).await?.created("transfer")?;
         let cancel = format!("/api/bank-transfers/{id}/cancel");
-        // The receiver has passed it on.
+        // The receiver has transferred the money on.
         let onward = bench.transfer(&b, &c, json!(800)).await?.created("transfer")?;
         bench.post(&cancel, json!({})).await?.expect_error(400, "Insufficient balance")?;
         bench.post(&format!("/api/bank-transfers/{onward}/cancel"), json!({})).await?.expect(200)?;
@@ -228,9 +228,9 @@ fn a_cancelled_transfer_gives_the_money_back_once() -> Result<()> {
         for (account, balance) in [(&a, 1000), (&b, 0), (&c, 0)] {
             ensure!(bench.account_balance(account).await? == balance);
         }
-        // There and back, each a movement of its own.
+        // The transfer and its refund are separate movements.
         let transfer = mongodb::bson::oid::ObjectId::parse_str(&id)?;
         ensure!(bench.count("generalLedger", doc! { "transferId": transfer }).await? == 4);
-        bench.assert_books_balance().await
+        bench.assert_counters_reconcile().await
     })
 }

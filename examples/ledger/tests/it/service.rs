@@ -1,15 +1,15 @@
-//! Routes, the token, bodies: what the service does before any rule is asked.
+//! Routes, authentication and bodies: everything before the business rules.
 
 use anyhow::{Result, ensure};
 use reqwest::Method;
 use serde_json::json;
 
-use crate::support::{Answer, Bench, TOKEN, with_ledger};
+use crate::environment::{Answer, Bench, TOKEN, with_ledger};
 
 const UNKNOWN: &str = "0123456789abcdef01234567";
 
 #[test]
-fn every_route_answers_as_it_is_documented() -> Result<()> {
+fn every_route_responds_as_documented() -> Result<()> {
     with_ledger(async |bench| {
         let body = json!({ "clientId": "c", "retainerType": "hourly", "initialAmount": 1000.50 });
         let created = bench.post("/api/retainers", body).await?.expect(201)?;
@@ -40,7 +40,7 @@ fn every_route_answers_as_it_is_documented() -> Result<()> {
         ensure!(replenished.text.contains(r#""currentBalance":300,"#), "{}", replenished.text);
 
         let read = bench.get(&format!("/api/retainers/{id}")).await?.expect(200)?;
-        // What was moved is told with the one movement; the history is read with the retainer.
+        // The response contains only this movement; the history is read with the retainer.
         let (mut moved, all) = (replenished.json["retainer"].clone(), &read.json["data"]);
         let movement = moved.as_object_mut().and_then(|moved| moved.remove("movement"));
         ensure!(movement.as_ref() == Some(&all["deposits"][1]), "{}", read.text);
@@ -78,13 +78,13 @@ fn every_route_answers_as_it_is_documented() -> Result<()> {
         ensure!(cancelled.json["transfer"]["status"] == "cancelled");
         ensure!(bench.account_balance(&from).await? == 1000);
         ensure!(bench.account_balance(&to).await? == 0);
-        bench.assert_books_balance().await?;
+        bench.assert_counters_reconcile().await?;
         bench.assert_attempts_are_accounted_for().await
     })
 }
 
 #[test]
-fn without_the_token_nothing_is_told() -> Result<()> {
+fn requests_without_token_reveal_nothing() -> Result<()> {
     with_ledger(async |bench| {
         let paths = [
             "/api/retainers",
@@ -129,7 +129,7 @@ fn probes_and_metrics_need_no_token() -> Result<()> {
 }
 
 #[test]
-fn declared_operations_are_there_as_zero() -> Result<()> {
+fn declared_operations_are_exported_as_zero() -> Result<()> {
     with_ledger(async |bench| {
         let scrape = bench.scrape().await?;
         ensure!(ledger::operations::OPERATIONS.len() == 8);
@@ -175,7 +175,7 @@ fn unknown_routes_and_methods_are_json_too() -> Result<()> {
 }
 
 #[test]
-fn a_malformed_id_is_refused_and_an_unknown_one_is_not_found() -> Result<()> {
+fn malformed_id_is_rejected_and_unknown_id_is_not_found() -> Result<()> {
     with_ledger(async |bench| {
         let movement = json!({ "amount": 1, "description": "" });
         let routes = [
@@ -208,7 +208,7 @@ fn a_malformed_id_is_refused_and_an_unknown_one_is_not_found() -> Result<()> {
 }
 
 #[test]
-fn a_body_that_cannot_be_read_is_refused() -> Result<()> {
+fn unreadable_body_is_rejected() -> Result<()> {
     with_ledger(async |bench| {
         for (body, about) in [
             ("", "Malformed JSON"),
@@ -256,7 +256,7 @@ fn a_body_that_cannot_be_read_is_refused() -> Result<()> {
 }
 
 #[test]
-fn a_content_type_may_have_parameters_and_capitals() -> Result<()> {
+fn content_type_may_have_parameters_and_capitals() -> Result<()> {
     with_ledger(async |bench| {
         let request = bench
             .request(Method::POST, "/api/retainers")
@@ -268,7 +268,7 @@ fn a_content_type_may_have_parameters_and_capitals() -> Result<()> {
 }
 
 #[test]
-fn a_large_body_is_refused() -> Result<()> {
+fn large_body_is_rejected() -> Result<()> {
     with_ledger(async |bench| {
         let body = |size: usize| {
             let body = json!({ "clientId": "c", "retainerType": "t", "initialAmount": 1, "padding": "" })
@@ -279,7 +279,7 @@ fn a_large_body_is_refused() -> Result<()> {
         bench.post_text("/api/retainers", &body(16 * 1024)).await?.expect(201)?;
         let large = bench.post_text("/api/retainers", &body(16 * 1024 + 1)).await?;
         large.expect_error(413, "The body is larger than 16 kB")?;
-        // Also where no length is announced.
+        // Also without a content length.
         let stream = futures_util::stream::iter((0..64).map(|_| Ok::<_, std::io::Error>(vec![b' '; 1024])));
         let request =
             bench.request(Method::POST, "/api/retainers").header("content-type", "application/json");
@@ -291,7 +291,7 @@ fn a_large_body_is_refused() -> Result<()> {
 }
 
 #[test]
-fn an_empty_body_or_object_is_nothing() -> Result<()> {
+fn empty_body_or_object_is_accepted() -> Result<()> {
     with_ledger(async |bench| {
         let complete = async |bench: &Bench, body: &'static str| -> Result<Answer> {
             let id = bench.payment("pending", None).await?.created("payment")?;

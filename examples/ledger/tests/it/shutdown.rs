@@ -1,14 +1,14 @@
-//! The orderly end: what is in flight is answered, nothing new is taken.
+//! Graceful shutdown: requests in flight are answered, and new ones are not accepted.
 
 use anyhow::{Result, ensure};
 use mongodb::bson::doc;
 use serde_json::json;
 use testkit::wait::until;
 
-use crate::support::{Answer, Bench, block_on, shared};
+use crate::environment::{Answer, Bench, block_on, shared};
 
 #[test]
-fn what_is_in_flight_is_finished() -> Result<()> {
+fn shutdown_finishes_requests_in_flight() -> Result<()> {
     block_on(async {
         let bench = Bench::start(shared().await?, ledger::Settings::DEADLINE, "").await?;
         let id = bench.retainer(json!(1000)).await?;
@@ -39,14 +39,14 @@ fn what_is_in_flight_is_finished() -> Result<()> {
 }
 
 #[test]
-fn an_idle_connection_does_not_hold_it_up() -> Result<()> {
+fn idle_connection_does_not_block_shutdown() -> Result<()> {
     block_on(async {
         let bench = Bench::start(shared().await?, ledger::Settings::DEADLINE, "").await?;
         bench.retainer(json!(1)).await?;
         let database = bench.database();
-        // The replica set must outlive the bench: this may be the last of the tests that share it.
+        // The replica set must outlive the bench, because this may be the last test that uses it.
         let _alive = bench.replica_set.clone();
-        // The client's connection is kept alive; `shutdown` would fail if it were waited for.
+        // The client's connection is kept alive; `shutdown` would fail if it waited for it.
         let _client = bench.http.clone();
         bench.shutdown().await?;
         Ok(database.drop().await?)

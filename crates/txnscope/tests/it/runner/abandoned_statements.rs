@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use mongodb::bson::doc;
-use testkit::{FailPoint, Flow, wait};
+use testkit::{FailPoint, ProxyMode, wait};
 use tokio::time::timeout;
 use txnscope::transaction::Cause;
 use txnscope::{Abort, Reason, Transaction, TransactionError};
@@ -65,15 +65,15 @@ async fn abandoned_first_statement_leaves_nothing_open() {
         Then::Panics,
         Then::AnotherStatement,
     ] {
-        for flow in [Flow::RepliesHeld, Flow::Held] {
+        for flow in [ProxyMode::HoldReplies, ProxyMode::HoldAll] {
             proxy.set(flow);
             let run = env.runner.run_as(OPERATION, async |mut tx| {
                 let result = give_up_the_first(&env, &mut tx, then).await;
-                proxy.set(Flow::Open);
+                proxy.set(ProxyMode::Forward);
                 result
             });
             let ended = futures_util::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(run)).await;
-            proxy.set(Flow::Open);
+            proxy.set(ProxyMode::Forward);
             match (then, ended) {
                 (
                     Then::SaysNo | Then::AnotherStatement,
@@ -158,10 +158,10 @@ async fn abandoned_later_statement_leaves_nothing_open() {
         let items = env.items();
         let ended = env.runner.run_as(OPERATION, async |mut tx| {
             items.insert_one(doc! {"_id": i32::from(no)}).session(&mut tx).await?;
-            proxy.set(Flow::RepliesHeld);
+            proxy.set(ProxyMode::HoldReplies);
             let second = items.insert_one(doc! {"_id": 2 + i32::from(no)}).session(&mut tx);
             let late = timeout(STATEMENT_TIMEOUT, second.into_future()).await;
-            proxy.set(Flow::Open);
+            proxy.set(ProxyMode::Forward);
             assert!(late.is_err());
             if no { Err(NO.into()) } else { Ok::<_, Abort<Reason>>(()) }
         });
@@ -179,7 +179,7 @@ async fn abandoned_later_statement_leaves_nothing_open() {
 async fn unsent_statement_needs_no_cleanup() {
     let env = Environment::start().await;
     env.client.database("admin").run_command(doc! {"ping": 1}).await.unwrap();
-    env.set.members()[0].freeze().unwrap();
+    env.set.members()[0].pause().unwrap();
     let items = env.items();
     let rejected = env.runner.run_as(OPERATION, async |mut tx| {
         let _ = tx.session().id();
@@ -188,7 +188,7 @@ async fn unsent_statement_needs_no_cleanup() {
     });
     assert_eq!(rejected.await.unwrap_err().reason(), NO);
     assert_eq!(env.runner.pending_cleanups(), 0, "a cleanup is pending");
-    env.set.members()[0].thaw().unwrap();
+    env.set.members()[0].resume().unwrap();
     env.reconciled().await;
     assert_eq!(
         (env.not_started("not_sent"), env.not_started("lost"), env.cleanups("fenced")),

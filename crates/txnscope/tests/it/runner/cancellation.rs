@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use mongodb::bson::doc;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use testkit::{Flow, wait};
+use testkit::{ProxyMode, wait};
 use txnscope::{Abort, Transaction};
 
 use crate::env::{Environment, OPERATION};
@@ -101,7 +101,7 @@ async fn lost_first_reply_leaves_nothing_open() {
     let (env, proxy) = Environment::behind_a_proxy().await;
     // Establish the connections, so that the statement is the next data through the proxy.
     env.client.database("admin").run_command(doc! {"ping": 1}).await.unwrap();
-    for flow in [Flow::RepliesHeld, Flow::Held] {
+    for flow in [ProxyMode::HoldReplies, ProxyMode::HoldAll] {
         let items = env.items();
         let run = env.runner.run_as(OPERATION, async |mut tx| {
             proxy.set(flow);
@@ -110,7 +110,7 @@ async fn lost_first_reply_leaves_nothing_open() {
         });
         // The server has executed the statement, or the network holds it: no reply arrives either way.
         let seen = async {
-            if flow == Flow::RepliesHeld {
+            if flow == ProxyMode::HoldReplies {
                 wait::until("the transaction to be open", async || {
                     let status = env.admin.database("admin").run_command(doc! {"serverStatus": 1}).await?;
                     let open = status.get_document("transactions")?.get_i64("currentOpen")?;
@@ -127,7 +127,7 @@ async fn lost_first_reply_leaves_nothing_open() {
             ended = run => panic!("{ended:?}"),
             () = seen => {}
         }
-        proxy.set(Flow::Open);
+        proxy.set(ProxyMode::Forward);
         env.reconciled().await;
     }
     assert_eq!(env.aborted_for("cancelled"), 2.0);
@@ -206,7 +206,7 @@ async fn random_drops_on_stalling_network_leave_nothing_open() {
     let (env, proxy) = Environment::behind_a_proxy().await;
     let stall = async {
         let mut rng = StdRng::seed_from_u64(3);
-        for flow in [Flow::RepliesHeld, Flow::Open, Flow::Held, Flow::Open].into_iter().cycle() {
+        for flow in [ProxyMode::HoldReplies, ProxyMode::Forward, ProxyMode::HoldAll, ProxyMode::Open].into_iter().cycle() {
             proxy.set(flow);
             tokio::time::sleep(Duration::from_millis(rng.random_range(1..30))).await;
         }
@@ -215,7 +215,7 @@ async fn random_drops_on_stalling_network_leave_nothing_open() {
         () = storm(&env, 300, 2) => {}
         () = stall => {}
     }
-    proxy.set(Flow::Open);
+    proxy.set(ProxyMode::Forward);
     env.reconciled().await;
     env.assert_nothing_is_locked().await;
 }

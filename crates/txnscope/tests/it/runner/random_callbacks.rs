@@ -21,7 +21,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use serde::Deserialize;
-use testkit::{Flow, Proxy};
+use testkit::{Proxy, ProxyMode};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use txnscope::transaction::find_driver_error;
@@ -321,9 +321,9 @@ fn blocks(command: &str) -> Document {
 async fn faults(env: &Environment, proxy: &Proxy, mut rng: StdRng) {
     loop {
         match rng.random_range(0..10) {
-            0 | 1 => proxy.set(Flow::RepliesHeld),
-            2 => proxy.set(Flow::Held),
-            3 => proxy.set(Flow::Slow(Duration::from_millis(rng.random_range(1..5)))),
+            0 | 1 => proxy.set(ProxyMode::HoldReplies),
+            2 => proxy.set(ProxyMode::HoldAll),
+            3 => proxy.set(ProxyMode::Delay(Duration::from_millis(rng.random_range(1..5)))),
             4 if rng.random_bool(0.01) => proxy.cut(),
             5 => {
                 let command = *["insert", "update", "find", "commitTransaction", "abortTransaction"]
@@ -339,7 +339,7 @@ async fn faults(env: &Environment, proxy: &Proxy, mut rng: StdRng) {
                 };
                 env.fail_times(1, how).await;
             }
-            _ => proxy.set(Flow::Open),
+            _ => proxy.set(ProxyMode::Forward),
         }
         tokio::time::sleep(Duration::from_millis(rng.random_range(1..20))).await;
     }
@@ -380,7 +380,7 @@ async fn round(env: &Environment, proxy: &Proxy, seed: u64, first: usize) {
         ended = play => ended,
         () = faults(env, proxy, StdRng::seed_from_u64(seed ^ first as u64)) => unreachable!("it goes on"),
     };
-    proxy.set(Flow::Open);
+    proxy.set(ProxyMode::Forward);
     let off = doc! {"configureFailPoint": "failCommand", "mode": "off"};
     env.admin.database("admin").run_command(off).await.unwrap();
 
