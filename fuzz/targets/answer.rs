@@ -1,4 +1,4 @@
-//! Answers over HTTP: of Prometheus, Alertmanager and Grafana, and of a backend that is asked for its transactions.
+//! HTTP responses of Prometheus, Alertmanager and Grafana, and of a backend with its open transactions.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Files of checks.
+//! Check files.
 
 #![no_main]
 

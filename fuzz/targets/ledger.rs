@@ -1,4 +1,4 @@
-//! Requests to the ledger: path, headers and body, up to where the database would be asked.
+//! Requests to the ledger: path, headers and body, up to the point where the database would be used.
 
 #![no_main]
 

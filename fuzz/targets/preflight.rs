@@ -1,4 +1,4 @@
-//! Replies of the server to the questions of `preflight`.
+//! Replies of the server to the commands of `preflight`.
 
 #![no_main]
 

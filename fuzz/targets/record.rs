@@ -1,4 +1,4 @@
-//! Records of repairs, which an undo reads.
+//! Repair records, which an undo reads.
 
 #![no_main]
 

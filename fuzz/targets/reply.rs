@@ -1,4 +1,4 @@
-//! Replies of the server, as bytes, to every source: `serverStatus`, `$currentOp`, the profiler and the rest.
+//! Replies of the server, as bytes, to every collector: `serverStatus`, `$currentOp`, the profiler and the others.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! The query of a probe, the header with its time, the file of the web side, and URIs.
+//! The query of a probe, the scrape timeout header, the web configuration file, and URIs.
 
 #![no_main]
 

@@ -60,8 +60,8 @@ fn shorter(time: &str) -> Result<String> {
         Some("h") => 3600,
         Some("d") => 86400,
         Some("w") => 7 * 86400,
-        _ => bail!("`{time}` is no time"),
+        _ => bail!("`{time}` is not a duration"),
     };
-    let number: u64 = time[..unit].parse().with_context(|| format!("`{time}` is no time"))?;
+    let number: u64 = time[..unit].parse().with_context(|| format!("`{time}` is not a duration"))?;
     Ok(format!("{}ms", number * seconds * 1000 / FASTER))
 }

@@ -65,12 +65,12 @@ const PAGE: &str = "docs/performance.md";
 pub(crate) fn run(only: &[String], write: bool, arguments: &[String]) -> Result<ExitCode> {
     if let Some(unknown) = only.iter().find(|name| BENCHES.iter().all(|bench| bench.name != name.as_str())) {
         let names: Vec<_> = BENCHES.iter().map(|bench| bench.name).collect();
-        bail!("there is no benchmark `{unknown}`; there are {}", names.join(", "));
+        bail!("there is no benchmark `{unknown}`; valid names are {}", names.join(", "));
     }
     fetch::servers(&["mongod"])?;
     for bench in BENCHES.iter().filter(|bench| only.is_empty() || only.iter().any(|name| name == bench.name))
     {
-        eprintln!("==> bench {}: building with optimisation", bench.name);
+        eprintln!("==> bench {}: building with optimization", bench.name);
         checked(cargo().args([
             "build",
             "--release",

@@ -65,7 +65,7 @@ pub(crate) fn list() -> Result<ExitCode> {
 pub(crate) fn run(only: &[String], times: u32, busy: bool) -> Result<ExitCode> {
     if let Some(unknown) = only.iter().find(|name| CHECKS.iter().all(|check| check.name != name.as_str())) {
         let names: Vec<_> = CHECKS.iter().map(|check| check.name).collect();
-        bail!("there is no check `{unknown}`; there are {}", names.join(", "));
+        bail!("there is no check `{unknown}`; valid names are {}", names.join(", "));
     }
     if busy {
         // The threads end with this process.

@@ -30,7 +30,7 @@ const SEEDS: &[(&str, &str)] = &[
 pub(crate) fn run(only: &[String], seconds: u32) -> Result<ExitCode> {
     let all = targets()?;
     if let Some(unknown) = only.iter().find(|name| !all.contains(name)) {
-        bail!("there is no target `{unknown}`; there are {}", all.join(", "));
+        bail!("there is no target `{unknown}`; valid names are {}", all.join(", "));
     }
     let tool = fetch::cargo_tool(&cargo_tools::FUZZ)?;
     eprintln!("==> building with the fuzzer's instrumentation");

@@ -11,7 +11,7 @@ use crate::run::{checked, output};
 pub(crate) fn run(prometheus: &str, out: &Path, arguments: &[String]) -> Result<ExitCode> {
     let folder = crate::root().join("dashboards/preview");
     output(Command::new("node").arg("--version"))
-        .context("the preview wants Node.js 20 or newer, with npm, on the PATH")?;
+        .context("the preview needs Node.js 20 or newer, with npm, on the PATH")?;
     let chromium = fetch::chromium()?;
     // npm writes this file at the end of a successful install.
     if !folder.join("node_modules/.package-lock.json").is_file() {

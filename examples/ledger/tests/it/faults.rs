@@ -104,8 +104,7 @@ fn commit_without_result_is_reported_as_unknown() -> Result<()> {
             doc! { "failCommands": ["commitTransaction"], "writeConcernError": { "code": 100, "errmsg": "too few" } },
         ] {
             let (answer, id) = consume_of_new_retainer(bench, None, data.clone()).await?;
-            let answer =
-                answer.expect_error_about(503, "retry with the same Idempotency-Key")?;
+            let answer = answer.expect_error_about(503, "retry with the same Idempotency-Key")?;
             ensure!(answer.header("retry-after") == Some("1"));
             // The caller wanted the commit, so it is completed in the background. A majority has it a little later.
             until("the commit to be brought to its end", async || {
