@@ -1,5 +1,6 @@
 //! Helpers of the layer's tests.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use txnscope::Metrics;
 
