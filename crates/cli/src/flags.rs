@@ -398,19 +398,23 @@ mod tests {
             slow_transactions,
             ..
         } = defaults.collectors;
-        for (collector, enabled, every) in [
+        for (collector, enabled, interval) in [
             ("current-op", current_op.enabled, None),
-            ("storage-engine", storage_engine.enabled, Some(storage_engine.every)),
-            ("replication", replication.enabled, Some(replication.every)),
-            ("parameters", parameters.enabled, Some(parameters.every)),
-            ("profile", profile.enabled, Some(profile.every)),
-            ("slow-transactions", slow_transactions.enabled, Some(slow_transactions.every)),
+            ("storage-engine", storage_engine.enabled, Some(storage_engine.interval)),
+            ("replication", replication.enabled, Some(replication.interval)),
+            ("parameters", parameters.enabled, Some(parameters.interval)),
+            ("profile", profile.enabled, Some(profile.interval)),
+            ("slow-transactions", slow_transactions.enabled, Some(slow_transactions.interval)),
         ] {
             let told = help(&format!("collector.{collector}.enabled"));
             assert!(told.ends_with(&format!("Default: {enabled}")), "{told}");
-            if let Some(every) = every {
-                let told = help(&format!("collector.{collector}.every"));
-                assert!(told.ends_with(&format!("Default: {every}")), "{told}");
+            if let Some(interval) = interval {
+                let help = help(&format!("collector.{collector}.interval"));
+                assert_eq!(
+                    help.rsplit_once("Default: ").map(|(_, time)| duration(time)),
+                    Some(Ok(interval)),
+                    "{help}"
+                );
             }
         }
         for (flag, default) in [

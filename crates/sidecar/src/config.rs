@@ -43,7 +43,7 @@ pub struct Config {
     /// The names by which the web side may be called, besides addresses and `localhost`. If there is none, every name will
     /// do where it listens on an address that other machines reach, and none where it listens for this machine alone.
     pub allowed_hosts: Vec<String>,
-    /// How often a collector asks a member, if it has no slower pace of its own.
+    /// How often each member is polled. A collector with a longer interval of its own is polled at that.
     pub poll_interval: Duration,
     /// How long a member may take to answer. What takes longer has failed.
     pub poll_timeout: Duration,

@@ -300,8 +300,8 @@ impl Wake {
         status: &watch::Sender<Status>,
     ) -> Self {
         match schedule {
-            Schedule::Every(times) => {
-                let period = interval * times;
+            Schedule::Interval(own) => {
+                let period = own.max(interval);
                 let mut then = interval_at(Instant::now() + period.mul_f64(phase(member, collector)), period);
                 then.set_missed_tick_behavior(MissedTickBehavior::Skip);
                 Self::Ticks { first: true, then }
@@ -428,8 +428,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_collector_that_panics_or_hangs_harms_no_other() {
         let state = watched([
-            (Schedule::Every(1), &[Act::Read(0.0)]),
-            (Schedule::Every(1), &[Act::Panic, Act::Hang, Act::Refuse(Reason::PermissionDenied)]),
+            (Schedule::Interval(Duration::ZERO), &[Act::Read(0.0)]),
+            (
+                Schedule::Interval(Duration::ZERO),
+                &[Act::Panic, Act::Hang, Act::Refuse(Reason::PermissionDenied)],
+            ),
         ])
         .await;
         assert_eq!(
@@ -444,8 +447,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_member_that_does_not_answer_its_status_is_asked_nothing_after_it() {
-        let state =
-            watched([(Schedule::Every(1), &[Act::Hang]), (Schedule::AfterStatus, &[Act::Panic])]).await;
+        let state = watched([
+            (Schedule::Interval(Duration::ZERO), &[Act::Hang]),
+            (Schedule::AfterStatus, &[Act::Panic]),
+        ])
+        .await;
         assert_eq!(failures(&state, 1, 3).await, [(Reason::Timeout, 3)], "it was asked, and panicked");
         assert_eq!(state.up(Instant::now()), Some(false));
     }
@@ -453,12 +459,29 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_status_that_is_refused_is_followed_all_the_same() {
         let state = watched([
-            (Schedule::Every(1), &[Act::Refuse(Reason::PermissionDenied)]),
+            (Schedule::Interval(Duration::ZERO), &[Act::Refuse(Reason::PermissionDenied)]),
             (Schedule::AfterStatus, &[Act::Refuse(Reason::CommandFailed)]),
         ])
         .await;
         assert_eq!(failures(&state, 1, 3).await, [(Reason::CommandFailed, 3)]);
         assert_eq!(state.up(Instant::now()), Some(true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn collector_interval_is_the_longer_of_its_own_and_the_poll_interval() {
+        const READS: &[Act] = &[Act::Refuse(Reason::CommandFailed)];
+        let state = watched([
+            (Schedule::Interval(Duration::from_millis(100)), READS),
+            (Schedule::Interval(Duration::from_secs(5)), READS),
+        ])
+        .await;
+        // A minute and a half of an interval, so that the phase of either collector does not matter.
+        tokio::time::sleep(Duration::from_millis(60_500)).await;
+        let polls = |index: usize| state.collectors()[index].record().failures.iter().sum::<u64>();
+        assert!((60..=62).contains(&polls(0)), "{} polls at the poll interval of 1 s", polls(0));
+        assert!((12..=14).contains(&polls(1)), "{} polls at the collector's interval of 5 s", polls(1));
+        let interval = state.collectors()[1].record().last.map(|last| last.interval);
+        assert_eq!(interval, Some(Duration::from_secs(5)), "freshness follows the collector's own interval");
     }
 
     #[test]

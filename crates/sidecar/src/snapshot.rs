@@ -119,7 +119,7 @@ struct Dated {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Last {
     pub(crate) ended: Instant,
-    interval: Duration,
+    pub(crate) interval: Duration,
     pub(crate) took: Duration,
     pub(crate) failure: Option<Reason>,
 }

@@ -63,11 +63,15 @@ async fn sidecar(set: &ReplicaSet, backend: &Backend) -> Sidecar {
     config.checks = Some(frequent_checks(""));
     config.listen_addresses = vec!["127.0.0.1:0".parse().unwrap()];
     config.poll_interval = Duration::from_millis(500);
+    let interval = config.poll_interval;
     let collectors = &mut config.collectors;
+    collectors.replication.interval = interval;
+    collectors.storage_engine.interval = 3 * interval;
     collectors.profile.enabled = true;
+    collectors.profile.interval = 2 * interval;
     collectors.profile.databases = vec!["ledger".to_owned()];
     collectors.slow_transactions.enabled = true;
-    collectors.slow_transactions.every = 1;
+    collectors.slow_transactions.interval = interval;
     collectors.open_by_operation.backends =
         vec![backend.metrics_url().replace("/metrics", "/-/transactions")];
     Sidecar::start(config).await.unwrap()

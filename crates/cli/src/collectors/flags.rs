@@ -43,14 +43,15 @@ pub(crate) struct CollectorFlags {
     )]
     pub(super) storage_engine_enabled: Option<bool>,
 
-    /// After how many poll intervals to ask for them again. Default: 3.
+    /// Interval of the collector storage_engine (write conflicts, tickets). Below --poll.interval: every poll. Default: 15s.
     #[arg(
-        long = "collector.storage-engine.every",
-        value_name = "NUMBER",
-        env = "TXNSCOPE_COLLECTOR_STORAGE_ENGINE_EVERY",
-        hide_env_values = true
+        long = "collector.storage-engine.interval",
+        value_name = "TIME",
+        env = "TXNSCOPE_COLLECTOR_STORAGE_ENGINE_INTERVAL",
+        hide_env_values = true,
+        value_parser = duration
     )]
-    pub(super) storage_engine_every: Option<u32>,
+    pub(super) storage_engine_interval: Option<Duration>,
 
     /// Ask for lag, states, elections and the window of the oplog. Default: true.
     #[arg(
@@ -64,14 +65,15 @@ pub(crate) struct CollectorFlags {
     )]
     pub(super) replication_enabled: Option<bool>,
 
-    /// After how many poll intervals to ask for them again. Default: 1.
+    /// Interval of the collector replication (lag, states, elections). Below --poll.interval: every poll. Default: 5s.
     #[arg(
-        long = "collector.replication.every",
-        value_name = "NUMBER",
-        env = "TXNSCOPE_COLLECTOR_REPLICATION_EVERY",
-        hide_env_values = true
+        long = "collector.replication.interval",
+        value_name = "TIME",
+        env = "TXNSCOPE_COLLECTOR_REPLICATION_INTERVAL",
+        hide_env_values = true,
+        value_parser = duration
     )]
-    pub(super) replication_every: Option<u32>,
+    pub(super) replication_interval: Option<Duration>,
 
     /// Ask for the server's limit on the life of a transaction. Default: true.
     #[arg(
@@ -85,14 +87,15 @@ pub(crate) struct CollectorFlags {
     )]
     pub(super) parameters_enabled: Option<bool>,
 
-    /// After how many poll intervals to ask for it again. Default: 12.
+    /// Interval of the collector parameters (the server's limits). Below --poll.interval: every poll. Default: 60s.
     #[arg(
-        long = "collector.parameters.every",
-        value_name = "NUMBER",
-        env = "TXNSCOPE_COLLECTOR_PARAMETERS_EVERY",
-        hide_env_values = true
+        long = "collector.parameters.interval",
+        value_name = "TIME",
+        env = "TXNSCOPE_COLLECTOR_PARAMETERS_INTERVAL",
+        hide_env_values = true,
+        value_parser = duration
     )]
-    pub(super) parameters_every: Option<u32>,
+    pub(super) parameters_interval: Option<Duration>,
 
     /// Read slow operations from the profiler, which is turned on by hand: `txnscope role` says how. Default: false.
     #[arg(
@@ -106,14 +109,15 @@ pub(crate) struct CollectorFlags {
     )]
     pub(super) profile_enabled: Option<bool>,
 
-    /// After how many poll intervals to read them again. Default: 2.
+    /// Interval of the collector profile (slow operations). Below --poll.interval: every poll. Default: 10s.
     #[arg(
-        long = "collector.profile.every",
-        value_name = "NUMBER",
-        env = "TXNSCOPE_COLLECTOR_PROFILE_EVERY",
-        hide_env_values = true
+        long = "collector.profile.interval",
+        value_name = "TIME",
+        env = "TXNSCOPE_COLLECTOR_PROFILE_INTERVAL",
+        hide_env_values = true,
+        value_parser = duration
     )]
-    pub(super) profile_every: Option<u32>,
+    pub(super) profile_interval: Option<Duration>,
 
     /// A database whose system.profile is read. Repeat it for more.
     #[arg(
@@ -137,14 +141,15 @@ pub(crate) struct CollectorFlags {
     )]
     pub(super) slow_transactions_enabled: Option<bool>,
 
-    /// After how many poll intervals to read them again. Default: 6.
+    /// Interval of the collector slow_transactions. Below --poll.interval: every poll. Default: 30s.
     #[arg(
-        long = "collector.slow-transactions.every",
-        value_name = "NUMBER",
-        env = "TXNSCOPE_COLLECTOR_SLOW_TRANSACTIONS_EVERY",
-        hide_env_values = true
+        long = "collector.slow-transactions.interval",
+        value_name = "TIME",
+        env = "TXNSCOPE_COLLECTOR_SLOW_TRANSACTIONS_INTERVAL",
+        hide_env_values = true,
+        value_parser = duration
     )]
-    pub(super) slow_transactions_every: Option<u32>,
+    pub(super) slow_transactions_interval: Option<Duration>,
 
     /// Where a backend serves its table of open transactions: http://127.0.0.1:3000/-/transactions. Repeat it for
     /// more. Its operations are on the page then.

@@ -54,7 +54,7 @@ pub(crate) trait Collector: fmt::Debug + Send {
 
     /// When it is due.
     fn schedule(&self) -> Schedule {
-        Schedule::Every(1)
+        Schedule::Interval(Duration::ZERO)
     }
 
     /// What the user must be allowed to do.
@@ -79,8 +79,8 @@ pub(crate) trait Collector: fmt::Debug + Send {
 /// When a collector is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Schedule {
-    /// Every so many intervals of the configuration.
-    Every(u32),
+    /// Regularly, with this much time between two polls, but never more often than the poll interval says.
+    Interval(Duration),
     /// Whenever the status was read; not at all while the member does not answer.
     AfterStatus,
 }
@@ -238,19 +238,19 @@ pub(crate) fn all(settings: &CollectorSettings) -> Vec<Box<dyn Collector>> {
         collectors.push(Box::new(current_op::CurrentOp::new(current_op)));
     }
     if storage_engine.enabled {
-        collectors.push(Box::new(storage_engine::StorageEngine { every: storage_engine.every }));
+        collectors.push(Box::new(storage_engine::StorageEngine { interval: storage_engine.interval }));
     }
     if replication.enabled {
-        collectors.push(Box::new(replication::Replication::new(replication.every)));
+        collectors.push(Box::new(replication::Replication::new(replication.interval)));
     }
     if parameters.enabled {
-        collectors.push(Box::new(parameters::Parameters { every: parameters.every }));
+        collectors.push(Box::new(parameters::Parameters { interval: parameters.interval }));
     }
     if profile.enabled {
         collectors.push(Box::new(profile::Profile::new(profile)));
     }
     if slow_transactions.enabled {
-        collectors.push(Box::new(slow_transactions::SlowTransactions::new(slow_transactions.every)));
+        collectors.push(Box::new(slow_transactions::SlowTransactions::new(slow_transactions.interval)));
     }
     if !open_by_operation.backends.is_empty() {
         collectors.push(Box::new(open_by_operation::OpenByOperation::new(open_by_operation)));

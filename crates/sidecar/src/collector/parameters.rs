@@ -1,5 +1,7 @@
 //! The server's own limit on transactions, as it is set now.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use mongodb::bson::{Document, doc};
 use txnscope_catalog as catalog;
@@ -13,7 +15,7 @@ const LIFETIME: &str = "transactionLifetimeLimitSeconds";
 
 #[derive(Debug)]
 pub(super) struct Parameters {
-    pub(super) every: u32,
+    pub(super) interval: Duration,
 }
 
 #[async_trait]
@@ -23,7 +25,7 @@ impl Collector for Parameters {
     }
 
     fn schedule(&self) -> Schedule {
-        Schedule::Every(self.every)
+        Schedule::Interval(self.interval)
     }
 
     fn privileges(&self) -> Vec<Privilege> {

@@ -4,6 +4,7 @@
 //! it. Neither reads the oplog's collection, so no privilege on `local` is needed.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use mongodb::bson::{Document, doc};
@@ -30,7 +31,7 @@ const TO_SPARE: u32 = 10;
 
 #[derive(Debug)]
 pub(super) struct Replication {
-    every: u32,
+    interval: Duration,
     heard: Heard,
     /// Whoever it was that has no oplog to speak of: before 5.0 it then refuses all of `serverStatus`.
     without_oplog: Option<Seen>,
@@ -41,8 +42,8 @@ pub(super) struct Replication {
 type Heard = BTreeMap<String, f64>;
 
 impl Replication {
-    pub(super) fn new(every: u32) -> Self {
-        Self { every, heard: Heard::new(), without_oplog: None }
+    pub(super) fn new(interval: Duration) -> Self {
+        Self { interval, heard: Heard::new(), without_oplog: None }
     }
 }
 
@@ -53,7 +54,7 @@ impl Collector for Replication {
     }
 
     fn schedule(&self) -> Schedule {
-        Schedule::Every(self.every)
+        Schedule::Interval(self.interval)
     }
 
     fn privileges(&self) -> Vec<Privilege> {

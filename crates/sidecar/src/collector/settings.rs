@@ -56,41 +56,41 @@ impl Default for CurrentOpSettings {
     }
 }
 
-macro_rules! paced {
-    ($(#[$doc:meta])* $name:ident, enabled: $enabled:literal, every: $every:literal) => {
+macro_rules! interval_settings {
+    ($(#[$doc:meta])* $name:ident, enabled: $enabled:literal, interval: $seconds:literal) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct $name {
-            /// Whether it is asked.
+            /// Whether the collector runs.
             pub enabled: bool,
-            /// After how many poll intervals it is asked again.
-            pub every: u32,
+            /// The time between two polls of the collector. One below the poll interval means every poll.
+            pub interval: Duration,
         }
 
         impl Default for $name {
             fn default() -> Self {
-                Self { enabled: $enabled, every: $every }
+                Self { enabled: $enabled, interval: Duration::from_secs($seconds) }
             }
         }
     };
 }
 
-paced!(
-    /// Settings of the storage engine's part of the status. On, every third interval: it weighs 25 kB.
-    StorageEngineSettings, enabled: true, every: 3
+interval_settings!(
+    /// Settings of the collector `storage_engine`. On, every 15 seconds: the reply has 25 kB.
+    StorageEngineSettings, enabled: true, interval: 15
 );
-paced!(
-    /// Settings of the replica set's status. On, at every interval.
-    ReplicationSettings, enabled: true, every: 1
+interval_settings!(
+    /// Settings of the collector `replication`. On, every 5 seconds.
+    ReplicationSettings, enabled: true, interval: 5
 );
-paced!(
-    /// Settings of the server's parameters. On, every twelfth interval: they change when a person changes them.
-    ParameterSettings, enabled: true, every: 12
+interval_settings!(
+    /// Settings of the collector `parameters`. On, every minute: parameters rarely change.
+    ParameterSettings, enabled: true, interval: 60
 );
-paced!(
-    /// Settings of the server's log. Off, every sixth interval: a reply may weigh a megabyte.
-    SlowTransactionSettings, enabled: false, every: 6
+interval_settings!(
+    /// Settings of the collector `slow_transactions`. Off; every 30 seconds, since a reply may have a megabyte.
+    SlowTransactionSettings, enabled: false, interval: 30
 );
 
 /// Settings of the profiler's collections.
@@ -99,17 +99,21 @@ paced!(
 pub struct ProfileSettings {
     /// Whether they are read. The profiler itself is never turned on from here: that is the DBA's act.
     pub enabled: bool,
-    /// After how many poll intervals they are read again.
-    pub every: u32,
+    /// The time between two reads of the profiler's collections. One below the poll interval means every poll.
+    pub interval: Duration,
     /// The databases whose `system.profile` is read.
     pub databases: Vec<String>,
 }
 
 impl Default for ProfileSettings {
     fn default() -> Self {
-        Self { enabled: false, every: 2, databases: Vec::new() }
+        Self { enabled: false, interval: Duration::from_secs(10), databases: Vec::new() }
     }
 }
+
+/// The bounds of each interval and threshold.
+const BOUNDS: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(24 * 3600);
 
 impl CollectorSettings {
     /// Checks the settings.
@@ -127,24 +131,25 @@ impl CollectorSettings {
             slow_transactions,
             open_by_operation,
         } = self;
-        let paces = [
-            ("storage_engine", storage_engine.every),
-            ("replication", replication.every),
-            ("parameters", parameters.every),
-            ("profile", profile.every),
-            ("slow_transactions", slow_transactions.every),
+        let intervals = [
+            ("storage_engine", storage_engine.interval),
+            ("replication", replication.interval),
+            ("parameters", parameters.interval),
+            ("profile", profile.interval),
+            ("slow_transactions", slow_transactions.interval),
         ];
-        for (name, every) in paces {
+        for (name, interval) in intervals {
             debug_assert!(COLLECTORS.contains(&name));
-            if !(1..=1_000).contains(&every) {
-                return Err(format!("{name} cannot be asked every {every} poll intervals: say 1 to 1000"));
+            if !BOUNDS.contains(&interval) {
+                return Err(format!(
+                    "the interval of the collector {name} is {interval:?}: use a value from 100ms to 24 hours"
+                ));
             }
         }
-        let bounds = Duration::from_millis(100)..=Duration::from_secs(24 * 3600);
-        if !bounds.contains(&current_op.long_running) {
+        if !BOUNDS.contains(&current_op.long_running) {
             let given = current_op.long_running;
             return Err(format!(
-                "a transaction cannot count as long-running from {given:?} on: say 100ms to 24h"
+                "the threshold for long-running transactions is {given:?}: use a value from 100ms to 24 hours"
             ));
         }
         for (index, url) in open_by_operation.backends.iter().enumerate() {
@@ -211,7 +216,9 @@ mod tests {
             change(&mut settings);
             settings.validate().expect_err("it cannot be")
         };
-        assert!(refused(|s| s.replication.every = 0).contains("replication"));
+        let short = refused(|s| s.replication.interval = Duration::from_millis(99));
+        assert!(short.contains("collector replication is 99ms: use a value from 100ms"), "{short}");
+        assert!(refused(|s| s.profile.interval = Duration::from_secs(86_401)).contains("collector profile"));
         assert!(refused(|s| s.current_op.long_running = Duration::ZERO).contains("long-running"));
         assert!(refused(|s| s.profile.enabled = true).contains("no databases"));
         let odd = refused(|s| s.profile.databases = vec!["hunter2.b".into()]);

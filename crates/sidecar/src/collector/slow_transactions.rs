@@ -3,6 +3,8 @@
 //! The server keeps its last 1,024 lines and says how many it has written; the difference to the last reading says
 //! which of them are new, and how many were dropped before anybody read them.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use mongodb::bson::{Bson, Document, doc};
 use serde_json::Value;
@@ -19,7 +21,7 @@ const TRANSACTION: u64 = 51_802;
 
 #[derive(Debug)]
 pub(super) struct SlowTransactions {
-    every: u32,
+    interval: Duration,
     /// How many lines the server had written when we read last; `None` before.
     written: Option<u64>,
     counts: Counts,
@@ -32,7 +34,7 @@ impl Collector for SlowTransactions {
     }
 
     fn schedule(&self) -> Schedule {
-        Schedule::Every(self.every)
+        Schedule::Interval(self.interval)
     }
 
     fn privileges(&self) -> Vec<Privilege> {
@@ -47,8 +49,8 @@ impl Collector for SlowTransactions {
 }
 
 impl SlowTransactions {
-    pub(super) fn new(every: u32) -> Self {
-        Self { every, written: None, counts: Counts::default() }
+    pub(super) fn new(interval: Duration) -> Self {
+        Self { interval, written: None, counts: Counts::default() }
     }
 
     fn read(&mut self, reply: &Document) -> Result<(), PollError> {
@@ -79,7 +81,7 @@ impl SlowTransactions {
 /// What a poll makes of a reply, when nothing of it was read before.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) fn decode(reply: &Document) -> Reading {
-    let mut collector = SlowTransactions { written: Some(0), ..SlowTransactions::new(1) };
+    let mut collector = SlowTransactions { written: Some(0), ..SlowTransactions::new(Duration::ZERO) };
     let _ = collector.read(reply);
     collector.counts.reading()
 }
@@ -186,7 +188,7 @@ mod tests {
 
     #[test]
     fn new_lines_are_counted_once_and_lost_ones_are_told() {
-        let mut collector = SlowTransactions::new(1);
+        let mut collector = SlowTransactions::new(Duration::ZERO);
         let old = vec![line("committed", 200), "{}".to_owned()];
         collector.read(&log(2, &old)).unwrap();
         assert_eq!(collector.counts.causes[0].duration.count, 0, "it was there before us");
@@ -220,6 +222,6 @@ mod tests {
         }
         assert_eq!(counts.causes[1].duration.count, 1);
         assert_eq!((counts.reading().dropped(), counts.reading().dropped()), (2, 0));
-        assert!(SlowTransactions::new(1).read(&doc! {"log": "none"}).is_err());
+        assert!(SlowTransactions::new(Duration::ZERO).read(&doc! {"log": "none"}).is_err());
     }
 }

@@ -4,6 +4,8 @@
 //! their own, slower schedule. Both counters of conflicts come from one reply, for only then is the difference
 //! between them exact.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use mongodb::bson::Document;
 use txnscope_catalog as catalog;
@@ -17,7 +19,7 @@ use crate::reading::Reading;
 
 #[derive(Debug)]
 pub(super) struct StorageEngine {
-    pub(super) every: u32,
+    pub(super) interval: Duration,
 }
 
 #[async_trait]
@@ -27,7 +29,7 @@ impl Collector for StorageEngine {
     }
 
     fn schedule(&self) -> Schedule {
-        Schedule::Every(self.every)
+        Schedule::Interval(self.interval)
     }
 
     fn privileges(&self) -> Vec<Privilege> {

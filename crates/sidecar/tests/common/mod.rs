@@ -41,16 +41,18 @@ async fn start(mut config: Config, collectors: CollectorSettings) -> Sidecar {
     Sidecar::start(config).await.unwrap()
 }
 
-/// Every collector on, each at every interval; the profiler of the database `test` is read.
+/// Every collector on, each at every poll; the profiler of the database `test` is read.
 pub(crate) fn everything() -> CollectorSettings {
     let mut collectors = CollectorSettings::default();
-    collectors.storage_engine.every = 1;
-    collectors.parameters.every = 1;
+    let interval = Duration::from_millis(200);
+    collectors.storage_engine.interval = interval;
+    collectors.replication.interval = interval;
+    collectors.parameters.interval = interval;
     collectors.profile.enabled = true;
-    collectors.profile.every = 1;
+    collectors.profile.interval = interval;
     collectors.profile.databases = vec!["test".to_owned()];
     collectors.slow_transactions.enabled = true;
-    collectors.slow_transactions.every = 1;
+    collectors.slow_transactions.interval = interval;
     collectors
 }
 

@@ -7,6 +7,7 @@ mod mark;
 mod plan;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use mongodb::bson::{Document, doc};
@@ -31,7 +32,7 @@ const WRITE_CONFLICT: f64 = 112.0;
 
 #[derive(Debug)]
 pub(super) struct Profile {
-    every: u32,
+    interval: Duration,
     databases: Vec<Database>,
     counts: Counts,
 }
@@ -56,7 +57,7 @@ impl Collector for Profile {
     }
 
     fn schedule(&self) -> Schedule {
-        Schedule::Every(self.every)
+        Schedule::Interval(self.interval)
     }
 
     fn privileges(&self) -> Vec<Privilege> {
@@ -90,7 +91,7 @@ impl Profile {
     pub(super) fn new(settings: &ProfileSettings) -> Self {
         let database = |name: &String| Database { name: name.clone(), mark: None, failures: 0 };
         let databases = settings.databases.iter().map(database).collect();
-        Self { every: settings.every, databases, counts: Counts::new() }
+        Self { interval: settings.interval, databases, counts: Counts::new() }
     }
 }
 
