@@ -11,15 +11,15 @@ use mongodb::options::ServerAddress;
 const DEFAULT_PORT: u16 = 27_017;
 
 /// The longest name that is shown: that of a host, which DNS bounds at 253 characters, and a port.
-const LONGEST: usize = 260;
+const MAX_LENGTH: usize = 260;
 
 /// What stands for a name that is none: a label without a value is no label.
-const EMPTY: &str = "(empty)";
+const EMPTY_NAME: &str = "(empty)";
 
 /// An address that can be dialed. `None`: nothing can be reached by it. More forms of an address of IPv6 are taken than
 /// the driver's parser takes: with a zone, and without brackets, as the driver itself prints it.
 pub(crate) fn parse(text: &str) -> Option<ServerAddress> {
-    if text.len() > LONGEST || text.chars().any(|c| !is_shown(c)) {
+    if text.len() > MAX_LENGTH || text.chars().any(|c| !is_label_char(c)) {
         return None;
     }
     let (host, port) = match text.strip_prefix('[') {
@@ -47,7 +47,7 @@ pub(crate) fn parse(text: &str) -> Option<ServerAddress> {
 }
 
 /// How an address is shown: with a port, and with brackets around one of IPv6.
-pub(crate) fn shown(address: &ServerAddress) -> String {
+pub(crate) fn format_address(address: &ServerAddress) -> String {
     match address {
         ServerAddress::Tcp { host, port } => {
             let port = port.unwrap_or(DEFAULT_PORT);
@@ -58,23 +58,23 @@ pub(crate) fn shown(address: &ServerAddress) -> String {
 }
 
 /// An address in the one form that is compared and shown.
-pub(crate) fn normal(text: &str) -> String {
-    parse(text).map_or_else(|| printable(text), |address| shown(&address))
+pub(crate) fn normalize(text: &str) -> String {
+    parse(text).map_or_else(|| printable(text), |address| format_address(&address))
 }
 
 /// A text of others, as it can be printed anywhere: escaped where it would steer a terminal, and no longer than a name
 /// may be.
 pub(crate) fn printable(text: &str) -> String {
     if text.is_empty() {
-        return EMPTY.to_owned();
+        return EMPTY_NAME.to_owned();
     }
     let mut printed = String::new();
     for c in text.chars() {
-        if printed.len() > LONGEST {
+        if printed.len() > MAX_LENGTH {
             printed.push_str("...");
             break;
         }
-        if is_shown(c) {
+        if is_label_char(c) {
             printed.push(c);
         } else {
             let _ = write!(printed, "{}", c.escape_unicode());
@@ -85,7 +85,7 @@ pub(crate) fn printable(text: &str) -> String {
 
 /// Letters and digits of any script, and what can be seen of ASCII: less than what can be printed elsewhere, since it
 /// becomes a label. Some letters are invisible.
-fn is_shown(c: char) -> bool {
+fn is_label_char(c: char) -> bool {
     c.is_ascii_graphic() || (!c.is_ascii() && c.is_alphanumeric() && txnscope_catalog::is_printable(c))
 }
 
@@ -116,8 +116,8 @@ mod tests {
             ("b\u{fc}cher:7", "b\u{fc}cher:7"),
         ] {
             assert!(parse(given).is_some(), "{given}");
-            assert_eq!(normal(given), form);
-            assert_eq!(normal(form), form, "the form of the form");
+            assert_eq!(normalize(given), form);
+            assert_eq!(normalize(form), form, "the form of the form");
         }
     }
 
@@ -147,10 +147,10 @@ mod tests {
             &long,
         ] {
             assert_eq!(parse(given), None, "{given}");
-            let shown = normal(given);
-            assert!(shown.chars().all(is_shown) && shown.len() < 300, "{shown}");
-            assert!(!shown.is_empty(), "{given:?}");
+            let printed = normalize(given);
+            assert!(printed.chars().all(is_label_char) && printed.len() < 300, "{printed}");
+            assert!(!printed.is_empty(), "{given:?}");
         }
-        assert_eq!(normal("db\u{1b}[2J:1"), "db\\u{1b}[2J:1");
+        assert_eq!(normalize("db\u{1b}[2J:1"), "db\\u{1b}[2J:1");
     }
 }

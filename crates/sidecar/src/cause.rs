@@ -14,14 +14,14 @@ use mongodb::event::sdam::SdamEvent;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::error::{PollError, Reason};
+use crate::error::{PollError, PollErrorReason};
 
 /// What is published is handed on by a task of the driver's, which may come a moment after the error.
-const MOMENT: Duration = Duration::from_millis(250);
+const EVENT_DELAY: Duration = Duration::from_millis(250);
 
 /// Why the driver last gave up on a member.
 #[derive(Clone, Default)]
-pub(crate) struct Cause(Arc<Shared>);
+pub(crate) struct FailureCause(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
@@ -30,7 +30,7 @@ struct Shared {
     refused: AtomicBool,
 }
 
-impl Cause {
+impl FailureCause {
     /// Listens to what the driver says of the one server that its client has.
     pub(crate) fn handler(&self) -> EventHandler<SdamEvent> {
         let shared = Arc::clone(&self.0);
@@ -38,27 +38,28 @@ impl Cause {
             if let SdamEvent::ServerDescriptionChanged(event) = event
                 && let Some(error) = event.new_description.error()
             {
-                shared.last.send_replace(Some(PollError::from(error.clone()).of_greeting()));
+                shared.last.send_replace(Some(PollError::from(error.clone()).for_handshake()));
             }
         })
     }
 
     /// The error, or the one that it is a consequence of.
-    pub(crate) async fn of(&self, error: PollError) -> PollError {
+    pub(crate) async fn root_cause_of(&self, error: PollError) -> PollError {
         if !error.is_consequence() {
             return error;
         }
         let mut last = self.0.last.subscribe();
-        let known = match timeout(MOMENT, last.wait_for(Option::is_some)).await {
+        let known = match timeout(EVENT_DELAY, last.wait_for(Option::is_some)).await {
             Ok(Ok(known)) => known.clone(),
             Ok(Err(_)) | Err(_) => None,
         };
         match known {
             // Nobody was found in time, whatever the last connection ended with; but for a refusal, time is no cure.
             Some(cause)
-                if error.reason == Reason::ServerSelection && cause.reason != Reason::Authentication =>
+                if error.reason == PollErrorReason::ServerSelection
+                    && cause.reason != PollErrorReason::Authentication =>
             {
-                error.because_of(&cause)
+                error.caused_by(&cause)
             }
             Some(cause) => cause,
             None => error,
@@ -67,29 +68,29 @@ impl Cause {
 
     /// What a poll ended with that had no answer in time. While a member refuses the credentials, each try holds up the
     /// next: that is the cause.
-    pub(crate) fn of_timeout(&self, limit: Duration) -> PollError {
+    pub(crate) fn for_timeout(&self, limit: Duration) -> PollError {
         let last = self.0.last.borrow();
-        let refused = last.as_ref().filter(|cause| cause.reason == Reason::Authentication);
+        let refused = last.as_ref().filter(|cause| cause.reason == PollErrorReason::Authentication);
         refused.cloned().unwrap_or_else(|| PollError::timeout(limit))
     }
 
     /// The member has answered: what was before is no cause of what comes.
-    pub(crate) fn forget(&self) {
+    pub(crate) fn clear(&self) {
         self.0.last.send_if_modified(|last| last.take().is_some());
     }
 
     /// Whether the refusal of the credentials is news.
-    pub(crate) fn is_refused_anew(&self) -> bool {
+    pub(crate) fn should_log_refusal(&self) -> bool {
         !self.0.refused.swap(true, Ordering::Relaxed)
     }
 
     /// Whether it is news that they are taken.
-    pub(crate) fn is_taken_anew(&self) -> bool {
+    pub(crate) fn take_logged_refusal(&self) -> bool {
         self.0.refused.swap(false, Ordering::Relaxed)
     }
 }
 
-impl fmt::Debug for Cause {
+impl fmt::Debug for FailureCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Cause").field(&*self.0.last.borrow()).finish()
     }

@@ -9,7 +9,7 @@ use txnscope_checks::Checks;
 
 use crate::collector::CollectorSettings;
 use crate::error::StartError;
-use crate::poller::Pace;
+use crate::poller::PollTiming;
 use crate::target::Target;
 use txnscope_mongo::Credentials;
 
@@ -60,8 +60,8 @@ impl Config {
         Self { targets: vec![target.into()], ..Self::default() }
     }
 
-    pub(crate) fn pace(&self) -> Pace {
-        Pace { interval: self.poll_interval, timeout: self.poll_timeout }
+    pub(crate) fn timing(&self) -> PollTiming {
+        PollTiming { interval: self.poll_interval, timeout: self.poll_timeout }
     }
 
     pub(crate) fn validate(&self) -> Result<(), StartError> {

@@ -7,118 +7,118 @@ use mongodb::bson::{Array, Bson, Document, RawArray, RawBson, RawDocument};
 
 /// What was found at a path.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Found<T> {
+pub(crate) enum Field<T> {
     /// Nothing: this server does not say.
     Missing,
     /// Something else than expected.
-    Odd,
+    Invalid,
     /// This.
     Value(T),
 }
 
-impl<T> Found<T> {
+impl<T> Field<T> {
     pub(crate) fn ok(self) -> Option<T> {
         match self {
             Self::Value(value) => Some(value),
-            Self::Missing | Self::Odd => None,
+            Self::Missing | Self::Invalid => None,
         }
     }
 
     /// Both, if both are there: the sum, a difference. One that is odd makes both odd.
-    pub(crate) fn with<U, V>(self, other: Found<U>, with: impl FnOnce(T, U) -> V) -> Found<V> {
+    pub(crate) fn combine<U, V>(self, other: Field<U>, with: impl FnOnce(T, U) -> V) -> Field<V> {
         match (self, other) {
-            (Self::Value(one), Found::Value(other)) => Found::Value(with(one, other)),
-            (Self::Odd, _) | (_, Found::Odd) => Found::Odd,
-            (Self::Missing, _) | (_, Found::Missing) => Found::Missing,
+            (Self::Value(one), Field::Value(other)) => Field::Value(with(one, other)),
+            (Self::Invalid, _) | (_, Field::Invalid) => Field::Invalid,
+            (Self::Missing, _) | (_, Field::Missing) => Field::Missing,
         }
     }
 
-    pub(crate) fn map<U>(self, with: impl FnOnce(T) -> U) -> Found<U> {
+    pub(crate) fn map<U>(self, with: impl FnOnce(T) -> U) -> Field<U> {
         match self {
-            Self::Missing => Found::Missing,
-            Self::Odd => Found::Odd,
-            Self::Value(value) => Found::Value(with(value)),
+            Self::Missing => Field::Missing,
+            Self::Invalid => Field::Invalid,
+            Self::Value(value) => Field::Value(with(value)),
         }
     }
 }
 
 /// The field at that path of nested documents.
-pub(crate) fn field<'a>(document: &'a Document, path: &[&str]) -> Found<&'a Bson> {
-    let Some((last, parents)) = path.split_last() else { return Found::Missing };
+pub(crate) fn field<'a>(document: &'a Document, path: &[&str]) -> Field<&'a Bson> {
+    let Some((last, parents)) = path.split_last() else { return Field::Missing };
     let mut document = document;
     for parent in parents {
         document = match document.get(parent) {
-            None | Some(Bson::Null) => return Found::Missing,
+            None | Some(Bson::Null) => return Field::Missing,
             Some(Bson::Document(inner)) => inner,
-            Some(_) => return Found::Odd,
+            Some(_) => return Field::Invalid,
         };
     }
     match document.get(last) {
-        None | Some(Bson::Null | Bson::Undefined) => Found::Missing,
-        Some(value) => Found::Value(value),
+        None | Some(Bson::Null | Bson::Undefined) => Field::Missing,
+        Some(value) => Field::Value(value),
     }
 }
 
 /// The finite number, of any of BSON's types, that is not negative. Nothing that we read can be.
-pub(crate) fn number(document: &Document, path: &[&str]) -> Found<f64> {
+pub(crate) fn number(document: &Document, path: &[&str]) -> Field<f64> {
     match field(document, path) {
-        Found::Value(value) => as_number(value).map_or(Found::Odd, Found::Value),
-        Found::Missing => Found::Missing,
-        Found::Odd => Found::Odd,
+        Field::Value(value) => as_number(value).map_or(Field::Invalid, Field::Value),
+        Field::Missing => Field::Missing,
+        Field::Invalid => Field::Invalid,
     }
 }
 
 /// The truth: a boolean, or a number as the server's older versions have it.
-pub(crate) fn flag(document: &Document, path: &[&str]) -> Found<bool> {
+pub(crate) fn boolean(document: &Document, path: &[&str]) -> Field<bool> {
     match field(document, path) {
-        Found::Value(Bson::Boolean(flag)) => Found::Value(*flag),
-        Found::Value(value) => as_number(value).map_or(Found::Odd, |number| Found::Value(number != 0.0)),
-        Found::Missing => Found::Missing,
-        Found::Odd => Found::Odd,
+        Field::Value(Bson::Boolean(boolean)) => Field::Value(*boolean),
+        Field::Value(value) => as_number(value).map_or(Field::Invalid, |number| Field::Value(number != 0.0)),
+        Field::Missing => Field::Missing,
+        Field::Invalid => Field::Invalid,
     }
 }
 
 /// The moment, in seconds since 1970: of a date, or of a timestamp of the oplog. The epoch itself stands for "never".
-pub(crate) fn moment(document: &Document, path: &[&str]) -> Found<f64> {
+pub(crate) fn timestamp(document: &Document, path: &[&str]) -> Field<f64> {
     let seconds = match field(document, path) {
-        Found::Value(Bson::DateTime(date)) => {
+        Field::Value(Bson::DateTime(date)) => {
             #[allow(clippy::cast_precision_loss, reason = "milliseconds since 1970 fit for ages to come")]
             let millis = date.timestamp_millis() as f64;
             millis / 1e3
         }
-        Found::Value(Bson::Timestamp(timestamp)) => f64::from(timestamp.time),
-        Found::Missing => return Found::Missing,
-        Found::Value(_) | Found::Odd => return Found::Odd,
+        Field::Value(Bson::Timestamp(timestamp)) => f64::from(timestamp.time),
+        Field::Missing => return Field::Missing,
+        Field::Value(_) | Field::Invalid => return Field::Invalid,
     };
-    if seconds > 0.0 { Found::Value(seconds) } else { Found::Missing }
+    if seconds > 0.0 { Field::Value(seconds) } else { Field::Missing }
 }
 
 /// The document.
-pub(crate) fn document<'a>(document: &'a Document, path: &[&str]) -> Found<&'a Document> {
+pub(crate) fn document<'a>(document: &'a Document, path: &[&str]) -> Field<&'a Document> {
     match field(document, path) {
-        Found::Value(Bson::Document(inner)) => Found::Value(inner),
-        Found::Missing => Found::Missing,
-        Found::Value(_) | Found::Odd => Found::Odd,
+        Field::Value(Bson::Document(inner)) => Field::Value(inner),
+        Field::Missing => Field::Missing,
+        Field::Value(_) | Field::Invalid => Field::Invalid,
     }
 }
 
 /// The text.
-pub(crate) fn text<'a>(document: &'a Document, path: &[&str]) -> Found<&'a str> {
+pub(crate) fn text<'a>(document: &'a Document, path: &[&str]) -> Field<&'a str> {
     match field(document, path) {
-        Found::Value(Bson::String(text)) => Found::Value(text),
-        Found::Missing => Found::Missing,
-        Found::Value(_) | Found::Odd => Found::Odd,
+        Field::Value(Bson::String(text)) => Field::Value(text),
+        Field::Missing => Field::Missing,
+        Field::Value(_) | Field::Invalid => Field::Invalid,
     }
 }
 
 /// The documents of the array. What is no document is left out.
-pub(crate) fn documents<'a>(document: &'a Document, path: &[&str]) -> Found<Vec<&'a Document>> {
+pub(crate) fn documents<'a>(document: &'a Document, path: &[&str]) -> Field<Vec<&'a Document>> {
     match field(document, path) {
-        Found::Value(Bson::Array(elements)) => {
-            Found::Value(elements.iter().filter_map(Bson::as_document).collect())
+        Field::Value(Bson::Array(elements)) => {
+            Field::Value(elements.iter().filter_map(Bson::as_document).collect())
         }
-        Found::Missing => Found::Missing,
-        Found::Value(_) | Found::Odd => Found::Odd,
+        Field::Missing => Field::Missing,
+        Field::Value(_) | Field::Invalid => Field::Invalid,
     }
 }
 
@@ -132,7 +132,7 @@ const UNREADABLE: Bson = Bson::MinKey;
 
 /// The reply from its bytes, which may be damaged: a client may have put there what is no UTF-8. A value that cannot be
 /// read costs itself; one whose end cannot be found costs what follows it in its document. No more than that.
-pub(crate) fn leniently(raw: &RawDocument) -> Document {
+pub(crate) fn decode_lossy(raw: &RawDocument) -> Document {
     document_at(raw, 0)
 }
 
@@ -185,10 +185,10 @@ mod tests {
     fn a_number_may_have_any_type_that_holds_one() {
         let decimal = Decimal128::from_str("1.25E+1").unwrap();
         let document = doc! {"a": {"int": 3_i32, "long": 1_i64 << 40, "double": 2.5, "decimal": decimal}};
-        assert_eq!(number(&document, &["a", "int"]), Found::Value(3.0));
-        assert_eq!(number(&document, &["a", "long"]), Found::Value(1_099_511_627_776.0));
-        assert_eq!(number(&document, &["a", "double"]), Found::Value(2.5));
-        assert_eq!(number(&document, &["a", "decimal"]), Found::Value(12.5));
+        assert_eq!(number(&document, &["a", "int"]), Field::Value(3.0));
+        assert_eq!(number(&document, &["a", "long"]), Field::Value(1_099_511_627_776.0));
+        assert_eq!(number(&document, &["a", "double"]), Field::Value(2.5));
+        assert_eq!(number(&document, &["a", "decimal"]), Field::Value(12.5));
     }
 
     #[test]
@@ -196,15 +196,15 @@ mod tests {
         let document =
             doc! {"a": {"text": "7", "nan": f64::NAN, "minus": -1, "yes": true, "null": Bson::Null}};
         for missing in [&["b"][..], &["b", "c"], &["a", "b"], &["a", "null"], &["a", "null", "b"], &[]] {
-            assert_eq!(number(&document, missing), Found::Missing, "{missing:?}");
+            assert_eq!(number(&document, missing), Field::Missing, "{missing:?}");
         }
         for odd in ["text", "nan", "minus", "yes"] {
-            assert_eq!(number(&document, &["a", odd]), Found::Odd, "{odd}");
-            assert_eq!(number(&document, &["a", odd, "below"]), Found::Odd, "{odd}");
+            assert_eq!(number(&document, &["a", odd]), Field::Invalid, "{odd}");
+            assert_eq!(number(&document, &["a", odd, "below"]), Field::Invalid, "{odd}");
         }
-        assert_eq!(number(&document, &["a"]), Found::Odd);
+        assert_eq!(number(&document, &["a"]), Field::Invalid);
         let huge = doc! {"a": Decimal128::from_str("9E+6000").unwrap()};
-        assert_eq!(number(&huge, &["a"]), Found::Odd, "more than an f64 holds");
+        assert_eq!(number(&huge, &["a"]), Field::Invalid, "more than an f64 holds");
     }
 
     #[test]
@@ -215,13 +215,16 @@ mod tests {
             "date": DateTime::from_millis(1_500), "oplog": Timestamp { time: 7, increment: 3 },
             "never": DateTime::from_millis(0),
         };
-        assert_eq!(["yes", "one"].map(|name| flag(&document, &[name])), [Found::Value(true); 2]);
-        assert_eq!((flag(&document, &["text"]), flag(&document, &["no"])), (Found::Odd, Found::Missing));
-        assert_eq!(moment(&document, &["date"]), Found::Value(1.5));
-        assert_eq!(moment(&document, &["oplog"]), Found::Value(7.0));
+        assert_eq!(["yes", "one"].map(|name| boolean(&document, &[name])), [Field::Value(true); 2]);
         assert_eq!(
-            (moment(&document, &["never"]), moment(&document, &["one"])),
-            (Found::Missing, Found::Odd)
+            (boolean(&document, &["text"]), boolean(&document, &["no"])),
+            (Field::Invalid, Field::Missing)
+        );
+        assert_eq!(timestamp(&document, &["date"]), Field::Value(1.5));
+        assert_eq!(timestamp(&document, &["oplog"]), Field::Value(7.0));
+        assert_eq!(
+            (timestamp(&document, &["never"]), timestamp(&document, &["one"])),
+            (Field::Missing, Field::Invalid)
         );
     }
 
@@ -229,9 +232,9 @@ mod tests {
     fn an_odd_element_costs_itself_only() {
         let document = doc! {"list": [{"a": 1}, 2, {"a": 3}], "text": "list"};
         assert_eq!(documents(&document, &["list"]).ok().unwrap().len(), 2);
-        assert_eq!(documents(&document, &["text"]), Found::Odd);
-        assert_eq!(text(&document, &["text"]), Found::Value("list"));
-        assert_eq!(text(&document, &["list"]), Found::Odd);
+        assert_eq!(documents(&document, &["text"]), Field::Invalid);
+        assert_eq!(text(&document, &["text"]), Field::Value("list"));
+        assert_eq!(text(&document, &["list"]), Field::Invalid);
     }
 
     /// The bytes of a document, with that text in it replaced by bytes that are none.
@@ -249,9 +252,9 @@ mod tests {
         assert!(Document::try_from(&*raw).is_err(), "the driver itself reads none of it");
         let mut expected = document;
         expected.insert("deep", vec![doc! {"name": "\u{fffd}hop", "n": 2}]);
-        assert_eq!(leniently(&raw), expected);
+        assert_eq!(decode_lossy(&raw), expected);
         let raw = with_bad_text(&doc! {"before": 1, "name": 2, "after": 3}, "name");
-        assert_eq!(leniently(&raw), doc! {"before": 1}, "a name that is none hides what follows");
+        assert_eq!(decode_lossy(&raw), doc! {"before": 1}, "a name that is none hides what follows");
     }
 
     #[test]
@@ -259,12 +262,12 @@ mod tests {
         let mut bytes = doc! {"before": 1, "flag": true, "after": 3}.to_vec().unwrap();
         let at = bytes.windows(5).position(|window| window == b"flag\0").unwrap();
         bytes[at + 5] = 7;
-        let read = leniently(&RawDocumentBuf::from_bytes(bytes).unwrap());
+        let read = decode_lossy(&RawDocumentBuf::from_bytes(bytes).unwrap());
         assert_eq!(
             (number(&read, &["before"]), number(&read, &["after"])),
-            (Found::Value(1.0), Found::Value(3.0))
+            (Field::Value(1.0), Field::Value(3.0))
         );
-        assert_eq!(flag(&read, &["flag"]), Found::Odd);
+        assert_eq!(boolean(&read, &["flag"]), Field::Invalid);
     }
 
     #[test]
@@ -275,7 +278,7 @@ mod tests {
             let length = i32::try_from(bytes.len() + 7).unwrap();
             bytes = [&length.to_le_bytes()[..], &[3, 0], &bytes, &[0]].concat();
         }
-        leniently(&RawDocumentBuf::from_bytes(bytes).unwrap());
+        decode_lossy(&RawDocumentBuf::from_bytes(bytes).unwrap());
     }
 
     proptest! {
@@ -295,10 +298,10 @@ mod tests {
             let until = (at + damage.len()).min(body.end);
             bytes[at..until].copy_from_slice(&damage[..until - at]);
             let raw = RawDocumentBuf::from_bytes(bytes).unwrap();
-            let read = leniently(&raw);
+            let read = decode_lossy(&raw);
             // The type, the name and the value of "first" take the eleven bytes behind the length.
             if at >= body.start + 11 {
-                prop_assert_eq!(number(&read, &["first"]), Found::Value(1.0));
+                prop_assert_eq!(number(&read, &["first"]), Field::Value(1.0));
             }
         }
     }

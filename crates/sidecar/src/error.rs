@@ -9,7 +9,7 @@ use mongodb::error::{Error as DriverError, ErrorKind};
 use txnscope_catalog::{Refusal, refusal};
 use txnscope_mongo::UriError;
 
-use crate::decode::{Found, flag, leniently, number, text};
+use crate::decode::{Field, boolean, decode_lossy, number, text};
 use crate::web::WebConfigError;
 
 /// Why a sidecar did not start.
@@ -109,7 +109,7 @@ impl StartError {
 
 /// Why a poll failed: one of the catalogue's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reason {
+pub(crate) enum PollErrorReason {
     Timeout,
     Network,
     ServerSelection,
@@ -122,7 +122,7 @@ pub(crate) enum Reason {
     Other,
 }
 
-impl Reason {
+impl PollErrorReason {
     pub(crate) const ALL: [Self; 9] = [
         Self::Timeout,
         Self::Network,
@@ -150,7 +150,7 @@ impl Reason {
     }
 
     /// Whether the member itself answered, if only to say no.
-    pub(crate) const fn is_an_answer(self) -> bool {
+    pub(crate) const fn is_server_response(self) -> bool {
         match self {
             Self::PermissionDenied | Self::CommandFailed | Self::MalformedReply => true,
             Self::Timeout
@@ -167,7 +167,7 @@ impl Reason {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{message}")]
 pub(crate) struct PollError {
-    pub(crate) reason: Reason,
+    pub(crate) reason: PollErrorReason,
     /// What the server means by it, if it said no.
     refusal: Option<Refusal>,
     /// The server's code, if it said no and gave one.
@@ -178,54 +178,55 @@ pub(crate) struct PollError {
 }
 
 impl PollError {
-    pub(crate) fn new(reason: Reason, message: impl Into<String>) -> Self {
+    pub(crate) fn new(reason: PollErrorReason, message: impl Into<String>) -> Self {
         Self { reason, refusal: None, code: None, message: message.into(), cleared: false }
     }
 
     /// A server that said no.
     fn refused(code: Option<i32>, message: String) -> Self {
         let reason = match code {
-            Some(UNAUTHORIZED) => Reason::PermissionDenied,
-            Some(AUTHENTICATION_FAILED) => Reason::Authentication,
-            Some(MAX_TIME_MS_EXPIRED) => Reason::Timeout,
-            Some(_) | None => Reason::CommandFailed,
+            Some(UNAUTHORIZED) => PollErrorReason::PermissionDenied,
+            Some(AUTHENTICATION_FAILED) => PollErrorReason::Authentication,
+            Some(MAX_TIME_MS_EXPIRED) => PollErrorReason::Timeout,
+            Some(_) | None => PollErrorReason::CommandFailed,
         };
         // A server's words can name the user.
-        let message = if reason == Reason::Authentication { CREDENTIALS.to_owned() } else { message };
+        let message =
+            if reason == PollErrorReason::Authentication { CREDENTIALS_REJECTED.to_owned() } else { message };
         Self { reason, refusal: Some(refusal(code)), code, message, cleared: false }
     }
 
     /// The same, and where it was met.
-    pub(crate) fn at(self, place: &str) -> Self {
+    pub(crate) fn with_context(self, place: &str) -> Self {
         Self { message: format!("{place}: {}", self.message), ..self }
     }
 
     /// Whether another error came before, and is the cause of this one.
     pub(crate) fn is_consequence(&self) -> bool {
-        self.cleared || self.reason == Reason::ServerSelection
+        self.cleared || self.reason == PollErrorReason::ServerSelection
     }
 
     /// The same, where what came is no message of MongoDB's, or where nothing was asked but who the server is: whoever has
     /// no readable answer to that is no member that answers.
-    pub(crate) fn of_greeting(self) -> Self {
-        if self.reason != Reason::MalformedReply {
+    pub(crate) fn for_handshake(self) -> Self {
+        if self.reason != PollErrorReason::MalformedReply {
             return self;
         }
         let message = format!("what listens there does not speak MongoDB's wire protocol: {}", self.message);
-        Self { reason: Reason::Network, message, ..self }
+        Self { reason: PollErrorReason::Network, message, ..self }
     }
 
     /// The same, with what came before.
-    pub(crate) fn because_of(self, cause: &Self) -> Self {
+    pub(crate) fn caused_by(self, cause: &Self) -> Self {
         Self { message: format!("{}: {}", self.message, cause.message), ..self }
     }
 
     pub(crate) fn malformed(message: impl Into<String>) -> Self {
-        Self::new(Reason::MalformedReply, message)
+        Self::new(PollErrorReason::MalformedReply, message)
     }
 
     pub(crate) fn timeout(limit: Duration) -> Self {
-        Self::new(Reason::Timeout, format!("no answer within {limit:?}"))
+        Self::new(PollErrorReason::Timeout, format!("no answer within {limit:?}"))
     }
 
     /// What the server means by it, if it said no.
@@ -246,7 +247,7 @@ impl PollError {
 }
 
 /// What is said of a refusal to let us in.
-const CREDENTIALS: &str = "the server does not accept the credentials";
+const CREDENTIALS_REJECTED: &str = "the server does not accept the credentials";
 
 const UNAUTHORIZED: i32 = 13;
 const AUTHENTICATION_FAILED: i32 = 18;
@@ -260,31 +261,31 @@ pub(crate) const NOT_YET_INITIALIZED: i32 = 94;
 impl From<DriverError> for PollError {
     fn from(error: DriverError) -> Self {
         // The kind alone: the error's own form repeats the server's whole reply.
-        let message = printable(&error.kind);
+        let message = one_line(&error.kind);
         let reason = match error.kind.as_ref() {
-            ErrorKind::Authentication { .. } => Reason::Authentication,
+            ErrorKind::Authentication { .. } => PollErrorReason::Authentication,
             ErrorKind::Command(command) => return Self::refused(Some(command.code), message),
-            ErrorKind::ServerSelection { .. } => Reason::ServerSelection,
-            ErrorKind::Io(io) if io.kind() == io::ErrorKind::TimedOut => Reason::Timeout,
+            ErrorKind::ServerSelection { .. } => PollErrorReason::ServerSelection,
+            ErrorKind::Io(io) if io.kind() == io::ErrorKind::TimedOut => PollErrorReason::Timeout,
             ErrorKind::Io(_) | ErrorKind::ConnectionPoolCleared { .. } | ErrorKind::DnsResolve { .. } => {
-                Reason::Network
+                PollErrorReason::Network
             }
             ErrorKind::InvalidResponse { .. } | ErrorKind::BsonDeserialization(_) | ErrorKind::Bson(_) => {
                 // The driver reads no refusal that lacks a code, or has one of another type.
                 let Some(reply) = error.server_response() else {
-                    return Self::new(Reason::MalformedReply, message).of_greeting();
+                    return Self::new(PollErrorReason::MalformedReply, message).for_handshake();
                 };
-                if let Some(no) = Refused::read(reply) {
-                    return Self::refused(no.code, no.message.unwrap_or(message));
+                if let Some(error_reply) = ErrorReply::read(reply) {
+                    return Self::refused(error_reply.code, error_reply.message.unwrap_or(message));
                 }
-                Reason::MalformedReply
+                PollErrorReason::MalformedReply
             }
-            _ => Reason::Other,
+            _ => PollErrorReason::Other,
         };
         let cleared = matches!(error.kind.as_ref(), ErrorKind::ConnectionPoolCleared { .. });
         let message = match error.kind.as_ref() {
             // A server's words can name the user.
-            _ if reason == Reason::Authentication => CREDENTIALS.to_owned(),
+            _ if reason == PollErrorReason::Authentication => CREDENTIALS_REJECTED.to_owned(),
             // The driver's words repeat what it was last told by the server, whatever that was.
             ErrorKind::ConnectionPoolCleared { .. } => "another connection could not be made".to_owned(),
             ErrorKind::ServerSelection { .. } => "no server can be selected in time".to_owned(),
@@ -295,26 +296,26 @@ impl From<DriverError> for PollError {
 }
 
 /// A reply that says no, in whatever form.
-struct Refused {
+struct ErrorReply {
     code: Option<i32>,
     message: Option<String>,
 }
 
-impl Refused {
+impl ErrorReply {
     fn read(reply: &RawDocument) -> Option<Self> {
-        let reply = leniently(reply);
-        if flag(&reply, &["ok"]) != Found::Value(false) {
+        let reply = decode_lossy(reply);
+        if boolean(&reply, &["ok"]) != Field::Value(false) {
             return None;
         }
         #[allow(clippy::cast_possible_truncation, reason = "a number beyond is no code")]
         let code = number(&reply, &["code"]).ok().map(|code| code as i32);
-        let message = text(&reply, &["errmsg"]).ok().map(|text| printable(&text));
+        let message = text(&reply, &["errmsg"]).ok().map(|text| one_line(&text));
         Some(Self { code, message })
     }
 }
 
 /// The server's words, on one line, escaped and not too long.
-fn printable(words: &impl std::fmt::Display) -> String {
+fn one_line(words: &impl std::fmt::Display) -> String {
     txnscope_catalog::Line::new(words, 500).to_string()
 }
 
@@ -327,16 +328,17 @@ mod tests {
 
     #[test]
     fn the_reasons_are_the_catalogue_s() {
-        assert_eq!(Reason::ALL.map(Reason::as_str).as_slice(), POLL_ERROR_REASONS);
-        for (index, reason) in Reason::ALL.into_iter().enumerate() {
+        assert_eq!(PollErrorReason::ALL.map(PollErrorReason::as_str).as_slice(), POLL_ERROR_REASONS);
+        for (index, reason) in PollErrorReason::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, index, "the order is that of the declaration");
         }
     }
 
     #[test]
     fn a_refusal_without_a_code_or_with_an_odd_one_is_read() {
-        let read =
-            |reply: mongodb::bson::RawDocumentBuf| Refused::read(&reply).map(|no| (no.code, no.message));
+        let read = |reply: mongodb::bson::RawDocumentBuf| {
+            ErrorReply::read(&reply).map(|error_reply| (error_reply.code, error_reply.message))
+        };
         let words = Some("not supported through mongos".to_owned());
         assert_eq!(read(rawdoc! {"ok": 0.0, "errmsg": "not supported through mongos"}), Some((None, words)));
         assert_eq!(read(rawdoc! {"ok": 0, "code": 8000.0}), Some((Some(8000), None)));

@@ -12,7 +12,7 @@ pub fn reply(bytes: &[u8]) {
         }
     } else if let Ok(raw) = RawDocument::from_bytes(bytes) {
         // The driver looks no closer than this at what it hands on.
-        read(&decode::leniently(raw));
+        read(&decode::decode_lossy(raw));
     }
 }
 

@@ -30,28 +30,28 @@
 //! ```
 
 mod address;
-mod board;
 mod cause;
+mod checks;
 mod collector;
 mod config;
-mod consistency;
 mod decode;
+mod deployments;
 mod discovery;
 mod error;
 mod export;
-mod fleet;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod hello;
 mod hosts;
 mod identity;
-mod inquiry;
+mod monitor;
 mod poller;
-mod reading;
 mod reload;
+mod sample_set;
 mod snapshot;
+mod store;
 mod target;
-mod targets;
 mod topology;
 mod uri;
 mod web;
@@ -75,14 +75,14 @@ pub use crate::target::Target;
 pub use crate::web::WebConfigError;
 pub use txnscope_mongo::{Credentials, Ignored, UriError};
 
-use crate::board::Board;
-use crate::export::Page;
-use crate::reload::{Loader, ReloadRecord, Reloader};
-use crate::targets::Targets;
-use crate::web::{Access, Logins, Web, listeners};
+use crate::deployments::DeploymentManager;
+use crate::export::MetricsPage;
+use crate::reload::{Loader, ReloadStatus, Reloader};
+use crate::store::MetricStore;
+use crate::web::{AccessControl, Logins, Web, listeners};
 
 /// How long a shutdown waits for scrapes in flight and connections to close.
-const PATIENCE: Duration = Duration::from_secs(5);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A running sidecar. Dropping it begins an orderly end, without waiting for it.
 #[derive(Debug)]
@@ -120,26 +120,26 @@ impl Sidecar {
     async fn start_with(config: Config, load: Option<Arc<Loader>>) -> Result<Self, StartError> {
         config.validate()?;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let (record, logins) = (Arc::new(ReloadRecord::new()), Arc::new(Logins::default()));
-        let board = Board::of_main_page(Arc::clone(&record), Arc::clone(&logins));
-        let targets = Arc::new(Targets::new(board.clone(), tasks.clone(), stop.clone()));
-        let plan = targets.plan(&config).await?;
-        let access = Arc::new(Access::new(&config, logins, Arc::clone(&record))?);
-        let page = Page::new(board.clone())?;
+        let (record, logins) = (Arc::new(ReloadStatus::new()), Arc::new(Logins::default()));
+        let store = MetricStore::for_main_page(Arc::clone(&record), Arc::clone(&logins));
+        let deployments = Arc::new(DeploymentManager::new(store.clone(), tasks.clone(), stop.clone()));
+        let plan = deployments.plan(&config).await?;
+        let access = Arc::new(AccessControl::new(&config, logins, Arc::clone(&record))?);
+        let page = MetricsPage::new(store.clone())?;
         let (addresses, listeners): (Vec<_>, Vec<_>) = listeners(&config).await?.into_iter().unzip();
 
-        targets.follow(plan).await;
+        deployments.apply(plan).await;
         let path = config.telemetry_path.clone();
-        let reloader = Reloader::new(config, load, Arc::clone(&targets), Arc::clone(&access), record);
+        let reloader = Reloader::new(config, load, Arc::clone(&deployments), Arc::clone(&access), record);
         let reloader = Arc::new(reloader);
-        let web = Web::new(page, board, Arc::clone(&targets), Arc::clone(&reloader), &path);
+        let web = Web::new(page, store, Arc::clone(&deployments), Arc::clone(&reloader), &path);
         let server = web.server(Arc::clone(&access), tasks.clone(), stop.clone());
         for listener in listeners {
             tasks.spawn(server.clone().run(listener));
         }
-        tasks.spawn(stop.clone().run_until_cancelled_owned(targets.sweep()));
-        tasks.spawn(stop.clone().run_until_cancelled_owned(access.follow_files()));
-        tasks.spawn(stop.clone().run_until_cancelled_owned(Arc::clone(&reloader).follow_certificates()));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(deployments.remove_idle()));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(access.watch_files()));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(Arc::clone(&reloader).watch_tls_files()));
         tasks.close();
         for address in &addresses {
             tracing::info!(%address, path, version = env!("CARGO_PKG_VERSION"), "listening");
@@ -155,9 +155,9 @@ impl Sidecar {
     /// If it is wrong.
     pub async fn check(config: &Config) -> Result<(), StartError> {
         config.validate()?;
-        let (board, stop) = (Board::default(), CancellationToken::new());
-        Targets::new(board, TaskTracker::new(), stop).plan(config).await?;
-        Access::new(config, Arc::default(), Arc::new(ReloadRecord::new()))?;
+        let (store, stop) = (MetricStore::default(), CancellationToken::new());
+        DeploymentManager::new(store, TaskTracker::new(), stop).plan(config).await?;
+        AccessControl::new(config, Arc::default(), Arc::new(ReloadStatus::new()))?;
         Ok(())
     }
 
@@ -198,7 +198,7 @@ impl Sidecar {
     /// Stops polling and listening, answers the scrapes in flight, and closes its connections.
     pub async fn shutdown(self) {
         self.stop.cancel();
-        if tokio::time::timeout(PATIENCE, self.tasks.wait()).await.is_err() {
+        if tokio::time::timeout(SHUTDOWN_TIMEOUT, self.tasks.wait()).await.is_err() {
             tracing::warn!(left = self.tasks.len(), "gave up waiting for the end of all tasks");
         }
     }

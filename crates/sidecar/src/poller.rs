@@ -16,18 +16,18 @@ use txnscope_catalog::{
     MONGODB_TRANSACTIONS_ABORTED, MONGODB_TRANSACTIONS_COMMITTED, MONGODB_TRANSACTIONS_OPEN, Refusal,
 };
 
-use crate::cause::Cause;
-use crate::collector::{Ask, Books, Collector, STATUS, Schedule};
-use crate::error::{PollError, Reason};
-use crate::identity::Seen;
-use crate::reading::Reading;
+use crate::cause::FailureCause;
+use crate::collector::{Collector, PollContext, STATUS_COLLECTOR, Schedule, TransactionCounts};
+use crate::error::{PollError, PollErrorReason};
+use crate::identity::ObservedServer;
+use crate::sample_set::SampleSet;
 use crate::snapshot::MemberState;
 use crate::topology::Role;
 use crate::uri::MemberClient;
 
 /// How often, and how long at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Pace {
+pub(crate) struct PollTiming {
     pub(crate) interval: Duration,
     pub(crate) timeout: Duration,
 }
@@ -36,23 +36,24 @@ pub(crate) struct Pace {
 #[derive(Debug, Clone, Copy, Default)]
 struct Status {
     /// The member did not answer, and why.
-    silent: Option<Reason>,
-    books: Books,
+    unreachable: Option<PollErrorReason>,
+    transactions: TransactionCounts,
 }
 
 impl Status {
-    fn of(result: &Result<Reading, PollError>) -> Self {
+    fn of(result: &Result<SampleSet, PollError>) -> Self {
         match result {
-            Ok(reading) => {
-                let committed = reading.total(&MONGODB_TRANSACTIONS_COMMITTED);
-                let aborted = reading.total(&MONGODB_TRANSACTIONS_ABORTED);
+            Ok(samples) => {
+                let committed = samples.total(&MONGODB_TRANSACTIONS_COMMITTED);
+                let aborted = samples.total(&MONGODB_TRANSACTIONS_ABORTED);
                 let ended = committed.zip(aborted).map(|(committed, aborted)| committed + aborted);
-                let books = Books { open: reading.total(&MONGODB_TRANSACTIONS_OPEN), ended };
-                Self { silent: None, books }
+                let transactions =
+                    TransactionCounts { open: samples.total(&MONGODB_TRANSACTIONS_OPEN), ended };
+                Self { unreachable: None, transactions }
             }
             Err(error) => {
-                let silent = Some(error.reason).filter(|reason| !reason.is_an_answer());
-                Self { silent, books: Books::default() }
+                let unreachable = Some(error.reason).filter(|reason| !reason.is_server_response());
+                Self { unreachable, transactions: TransactionCounts::default() }
             }
         }
     }
@@ -60,11 +61,11 @@ impl Status {
 
 /// Begins to poll a member, with these collectors, until it is cancelled. `state` has one record for each collector, in the
 /// same order; the first collector is the status.
-pub(crate) fn watch_member(
+pub(crate) fn spawn_pollers(
     state: &Arc<MemberState>,
     client: &MemberClient,
     collectors: Vec<Box<dyn Collector>>,
-    pace: Pace,
+    timing: PollTiming,
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) {
@@ -72,15 +73,21 @@ pub(crate) fn watch_member(
     let status = Arc::new(status);
     for (index, collector) in collectors.into_iter().enumerate() {
         let poller = Poller {
-            wake: Wake::new(collector.schedule(), pace.interval, state.address(), collector.name(), &status),
-            tells: (index == 0).then(|| Arc::clone(&status)),
+            trigger: PollTrigger::new(
+                collector.schedule(),
+                timing.interval,
+                state.address(),
+                collector.name(),
+                &status,
+            ),
+            reports: (index == 0).then(|| Arc::clone(&status)),
             index,
             collector,
             state: Arc::clone(state),
             admin: client.database("admin"),
             cause: client.cause().clone(),
-            pace,
-            vain: None,
+            timing,
+            permanent_refusal: None,
         };
         tasks.spawn(stop.clone().run_until_cancelled_owned(poller.run()));
     }
@@ -91,95 +98,108 @@ struct Poller {
     index: usize,
     state: Arc<MemberState>,
     admin: Database,
-    cause: Cause,
-    pace: Pace,
-    wake: Wake,
-    tells: Option<Arc<watch::Sender<Status>>>,
-    vain: Option<Vain>,
+    cause: FailureCause,
+    timing: PollTiming,
+    trigger: PollTrigger,
+    reports: Option<Arc<watch::Sender<Status>>>,
+    permanent_refusal: Option<PermanentRefusal>,
 }
 
 /// A question that the server has refused for good: it is not put again to the same process in the same state.
 #[derive(Debug)]
-struct Vain {
+struct PermanentRefusal {
     code: Option<i32>,
     /// Who refused it.
-    seen: Option<Seen>,
+    seen: Option<ObservedServer>,
     /// When it is put again all the same: what a server's host allows may change without a restart.
     until: Instant,
 }
 
 /// For how long a question is not put again that was refused for good.
-const IN_VAIN: Duration = Duration::from_secs(3600);
+const REFUSAL_RETRY_INTERVAL: Duration = Duration::from_secs(3600);
 
 impl Poller {
     async fn run(mut self) {
-        while let Some(status) = self.wake.next().await {
+        while let Some(status) = self.trigger.next().await {
             let began = Instant::now();
             let Some(result) = self.poll(status).await else { continue };
-            if let Some(tells) = &self.tells {
-                tells.send_replace(Status::of(&result));
+            if let Some(reports) = &self.reports {
+                reports.send_replace(Status::of(&result));
             }
-            self.note(began, result, status);
+            self.record(began, result, status);
         }
     }
 
     /// Asks once. A panic of the collector is a failure like any other.
-    async fn poll(&mut self, status: Status) -> Option<Result<Reading, PollError>> {
-        if let Some(reason) = status.silent {
-            self.collector.forget();
+    async fn poll(&mut self, status: Status) -> Option<Result<SampleSet, PollError>> {
+        if let Some(reason) = status.unreachable {
+            self.collector.reset();
             return Some(Err(PollError::new(reason, "the member does not answer")));
         }
-        let limit = self.pace.timeout;
-        let ask = Ask::new(&self.admin, &self.state, limit, status.books);
-        if self.vain.as_ref().is_some_and(|vain| vain.seen == ask.seen() && Instant::now() < vain.until) {
+        let limit = self.timing.timeout;
+        let context = PollContext::new(&self.admin, &self.state, limit, status.transactions);
+        if self.permanent_refusal.as_ref().is_some_and(|permanent_refusal| {
+            permanent_refusal.seen == context.last_seen() && Instant::now() < permanent_refusal.until
+        }) {
             // The first says whether the member is up, and so asks who answers all the same.
-            if self.tells.is_some()
-                && let Err(error) =
-                    timeout(limit, ask.identify()).await.unwrap_or_else(|_| Err(self.cause.of_timeout(limit)))
+            if self.reports.is_some()
+                && let Err(error) = timeout(limit, context.identify())
+                    .await
+                    .unwrap_or_else(|_| Err(self.cause.for_timeout(limit)))
             {
-                return Some(Err(self.cause.of(error).await));
+                return Some(Err(self.cause.root_cause_of(error).await));
             }
-            return Some(Ok(Reading::default()));
+            return Some(Ok(SampleSet::default()));
         }
-        let asking = AssertUnwindSafe(self.collector.poll(ask)).catch_unwind();
-        let result = match timeout(limit, asking).await {
-            Ok(Ok(Ok(reading))) => {
-                self.cause.forget();
-                Ok(reading?)
+        let poll = AssertUnwindSafe(self.collector.poll(context)).catch_unwind();
+        let result = match timeout(limit, poll).await {
+            Ok(Ok(Ok(samples))) => {
+                self.cause.clear();
+                Ok(samples?)
             }
-            Ok(Ok(Err(error))) => Err(self.cause.of(error).await),
-            Ok(Err(panic)) => Err(PollError::new(Reason::Other, said(panic.as_ref()))),
-            Err(_) => Err(self.cause.of_timeout(limit)),
+            Ok(Ok(Err(error))) => Err(self.cause.root_cause_of(error).await),
+            Ok(Err(panic)) => Err(PollError::new(PollErrorReason::Other, panic_message(panic.as_ref()))),
+            Err(_) => Err(self.cause.for_timeout(limit)),
         };
-        Some(self.had(result))
+        Some(self.handle_permanent_refusal(result))
     }
 
     /// What was had. That there is nothing to be had is no failure; it is said once.
-    fn had(&mut self, result: Result<Reading, PollError>) -> Result<Reading, PollError> {
+    fn handle_permanent_refusal(
+        &mut self,
+        result: Result<SampleSet, PollError>,
+    ) -> Result<SampleSet, PollError> {
         let seen = self.state.identity().seen();
         // An arbiter has no users: nobody can be granted what it refuses.
         let is_arbiter = seen.is_some_and(|seen| seen.role == Role::Arbiter);
-        let in_vain = |error: &PollError| {
+        let is_permanent = |error: &PollError| {
             error.is_permanent() || (is_arbiter && error.refusal() == Some(Refusal::Denied))
         };
-        let (reading, error, rest) = match result {
-            Err(error) if in_vain(&error) => (Reading::default(), error, IN_VAIN),
-            Ok(reading) => match reading.failure().filter(|error| in_vain(error)).cloned() {
+        let (samples, error, rest) = match result {
+            Err(error) if is_permanent(&error) => (SampleSet::default(), error, REFUSAL_RETRY_INTERVAL),
+            Ok(samples) => match samples.failure().filter(|error| is_permanent(error)).cloned() {
                 // The rest of it is worth asking for.
-                Some(error) => (reading.lacks(None), error, Duration::ZERO),
+                Some(error) => (samples.mark_partial(None), error, Duration::ZERO),
                 None => {
-                    self.vain = None;
-                    return Ok(reading);
+                    self.permanent_refusal = None;
+                    return Ok(samples);
                 }
             },
             Err(error) => return Err(error),
         };
         let code = error.code();
-        if self.vain.as_ref().is_none_or(|vain| (vain.code, vain.seen) != (code, seen)) {
+        if self
+            .permanent_refusal
+            .as_ref()
+            .is_none_or(|permanent_refusal| (permanent_refusal.code, permanent_refusal.seen) != (code, seen))
+        {
             let (member, collector) = (self.state.address(), self.collector.name());
             let hint = match error.refusal() {
                 Some(Refusal::Unsupported) => {
-                    format!("nothing is missing but what this server does not have{}", turned_off(collector))
+                    format!(
+                        "nothing is missing but what this server does not have{}",
+                        how_to_disable(collector)
+                    )
                 }
                 _ => {
                     "the member has no answer in its present state, and is asked again in another".to_owned()
@@ -187,26 +207,26 @@ impl Poller {
             };
             tracing::info!(member, collector, code, %error, hint, "there is nothing to be had");
         }
-        self.vain = Some(Vain { code, seen, until: Instant::now() + rest });
-        Ok(reading)
+        self.permanent_refusal = Some(PermanentRefusal { code, seen, until: Instant::now() + rest });
+        Ok(samples)
     }
 
-    fn note(&self, began: Instant, result: Result<Reading, PollError>, status: Status) {
-        let interval = self.wake.period().max(self.collector.pace().unwrap_or_default());
+    fn record(&self, began: Instant, result: Result<SampleSet, PollError>, status: Status) {
+        let interval = self.trigger.period().max(self.collector.min_interval().unwrap_or_default());
         let error = match &result {
-            Ok(reading) => reading.failure().cloned(),
+            Ok(samples) => samples.failure().cloned(),
             Err(error) => Some(error.clone()),
         };
         let collector = &self.state.collectors()[self.index];
-        collector.note(began, interval, result.map_err(|e| e.reason));
+        collector.record(began, interval, result.map_err(|e| e.reason));
         // Who follows a silent status has nothing to add to what its poller has logged.
-        if status.silent.is_none() {
-            self.log(collector.log(error.as_ref().map(|error| error.reason)), error.as_ref());
+        if status.unreachable.is_none() {
+            self.log(collector.replace_logged(error.as_ref().map(|error| error.reason)), error.as_ref());
         }
     }
 
     /// Logs a change, and not every poll.
-    fn log(&self, before: Option<Option<Reason>>, error: Option<&PollError>) {
+    fn log(&self, before: Option<Option<PollErrorReason>>, error: Option<&PollError>) {
         let (member, collector) = (self.state.address(), self.collector.name());
         let warn = |error: &PollError| {
             let (reason, hint) = (error.reason.as_str(), self.hint(error.reason));
@@ -214,22 +234,22 @@ impl Poller {
         };
         match error {
             // A fact about the member, and not about the collector: whoever meets it first logs it.
-            Some(error) if error.reason == Reason::Authentication => {
-                if self.cause.is_refused_anew() {
+            Some(error) if error.reason == PollErrorReason::Authentication => {
+                if self.cause.should_log_refusal() {
                     warn(error);
                 }
             }
-            Some(error) if error.reason == Reason::IdentityMismatch => {
-                if self.state.identity().is_mistaken_anew() {
+            Some(error) if error.reason == PollErrorReason::IdentityMismatch => {
+                if self.state.identity().should_log_mismatch() {
                     warn(error);
                 }
             }
             Some(error) if before != Some(Some(error.reason)) => warn(error),
             Some(_) => {}
             None => {
-                let is_taken_anew = self.cause.is_taken_anew();
+                let take_logged_refusal = self.cause.take_logged_refusal();
                 match before {
-                    Some(Some(Reason::Authentication)) if !is_taken_anew => {}
+                    Some(Some(PollErrorReason::Authentication)) if !take_logged_refusal => {}
                     Some(Some(_)) => tracing::info!(member, collector, "polls succeed again"),
                     Some(None) => {}
                     None => tracing::debug!(member, collector, "polls succeed"),
@@ -238,36 +258,36 @@ impl Poller {
         }
     }
 
-    fn hint(&self, reason: Reason) -> String {
+    fn hint(&self, reason: PollErrorReason) -> String {
         match reason {
-            Reason::PermissionDenied => {
+            PollErrorReason::PermissionDenied => {
                 let needed: Vec<_> = self.collector.privileges().iter().map(ToString::to_string).collect();
                 format!("grant the user {}, or the role clusterMonitor", needed.join(" and "))
             }
-            Reason::Authentication => {
+            PollErrorReason::Authentication => {
                 "check the user, the password, and authSource and authMechanism of the URI".to_owned()
             }
-            Reason::Timeout | Reason::Network | Reason::ServerSelection => {
+            PollErrorReason::Timeout | PollErrorReason::Network | PollErrorReason::ServerSelection => {
                 "is it running, and does its name, as the replica set has it, lead to it from here? \
                  directConnection=true in the URI watches one member under the address that you give"
                     .to_owned()
             }
-            Reason::IdentityMismatch => {
+            PollErrorReason::IdentityMismatch => {
                 "nothing of it is shown. If the deployment was set up anew, correct the URI, or start txnscope again; \
                  otherwise see who listens at this address"
                     .to_owned()
             }
-            Reason::CommandFailed | Reason::MalformedReply | Reason::Other => {
-                format!("the error has the server's words{}", turned_off(self.collector.name()))
+            PollErrorReason::CommandFailed | PollErrorReason::MalformedReply | PollErrorReason::Other => {
+                format!("the error has the server's words{}", how_to_disable(self.collector.name()))
             }
         }
     }
 }
 
 /// How a collector is turned off, for the end of a hint; nothing if it cannot be.
-fn turned_off(collector: &str) -> String {
+fn how_to_disable(collector: &str) -> String {
     match collector {
-        STATUS => String::new(),
+        STATUS_COLLECTOR => String::new(),
         "open_by_operation" => {
             "; without --collector.open-by-operation.backends it is not asked for".to_owned()
         }
@@ -275,21 +295,21 @@ fn turned_off(collector: &str) -> String {
     }
 }
 
-fn said(panic: &(dyn Any + Send)) -> String {
+fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     format!("the collector panicked: {}", text.unwrap_or("without a message"))
 }
 
 /// What a poller waits for. Neither lets polls pile up: what was missed meanwhile is skipped.
-enum Wake {
+enum PollTrigger {
     /// At once, and then regularly.
     Ticks { first: bool, then: Interval },
     /// When the status was polled.
     Status { polled: watch::Receiver<Status>, period: Duration },
 }
 
-impl Wake {
+impl PollTrigger {
     /// The regular ticks begin somewhere within the next period, elsewhere for each member and collector, so that a
     /// fleet is not asked all at the same moment.
     fn new(
@@ -348,23 +368,24 @@ mod tests {
 
     use super::*;
     use crate::collector::Privilege;
-    use crate::decode::Found;
+    use crate::decode::Field;
 
-    const PACE: Pace = Pace { interval: Duration::from_secs(1), timeout: Duration::from_millis(500) };
+    const TIMING: PollTiming =
+        PollTiming { interval: Duration::from_secs(1), timeout: Duration::from_millis(500) };
 
     /// Does as its script says, and begins again. Asks nobody.
     #[derive(Debug)]
     struct Scripted {
         name: &'static str,
         schedule: Schedule,
-        script: &'static [Act],
+        script: &'static [Step],
         at: usize,
     }
 
     #[derive(Debug, Clone, Copy)]
-    enum Act {
+    enum Step {
         Read(f64),
-        Refuse(Reason),
+        Refuse(PollErrorReason),
         Hang,
         Panic,
     }
@@ -383,42 +404,42 @@ mod tests {
             Vec::new()
         }
 
-        async fn poll(&mut self, _ask: Ask<'_>) -> Result<Option<Reading>, PollError> {
-            let act = self.script[self.at % self.script.len()];
+        async fn poll(&mut self, _ask: PollContext<'_>) -> Result<Option<SampleSet>, PollError> {
+            let step = self.script[self.at % self.script.len()];
             self.at += 1;
-            match act {
-                Act::Read(open) => {
-                    let mut reading = Reading::default();
-                    reading.number(&MONGODB_TRANSACTIONS_OPEN, &["active"], Found::Value(open));
-                    Ok(Some(reading))
+            match step {
+                Step::Read(open) => {
+                    let mut samples = SampleSet::default();
+                    samples.number(&MONGODB_TRANSACTIONS_OPEN, &["active"], Field::Value(open));
+                    Ok(Some(samples))
                 }
-                Act::Refuse(reason) => Err(PollError::new(reason, "as scripted")),
-                Act::Hang => std::future::pending().await,
-                Act::Panic => panic!("as scripted"),
+                Step::Refuse(reason) => Err(PollError::new(reason, "as scripted")),
+                Step::Hang => std::future::pending().await,
+                Step::Panic => panic!("as scripted"),
             }
         }
     }
 
-    async fn watched(scripts: [(Schedule, &'static [Act]); 2]) -> Arc<MemberState> {
+    async fn start_pollers(scripts: [(Schedule, &'static [Step]); 2]) -> Arc<MemberState> {
         let names = ["server_status", "current_op"];
         let state = Arc::new(MemberState::new("db1:27017".into(), "rs0".into(), names.into_iter()));
         let collectors = names.into_iter().zip(scripts).map(|(name, (schedule, script))| {
             Box::new(Scripted { name, schedule, script, at: 0 }) as Box<dyn Collector>
         });
         let address = ServerAddress::parse("127.0.0.1:1").unwrap();
-        let client = crate::uri::client(&ClientOptions::default(), address, PACE.timeout).unwrap();
+        let client = crate::uri::client(&ClientOptions::default(), address, TIMING.timeout).unwrap();
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        watch_member(&state, &client, collectors.collect(), PACE, &tasks, &stop);
+        spawn_pollers(&state, &client, collectors.collect(), TIMING, &tasks, &stop);
         state
     }
 
     /// The failures of a collector, by reason, after that many of its polls.
-    async fn failures(state: &MemberState, index: usize, polls: u64) -> Vec<(Reason, u64)> {
+    async fn failures(state: &MemberState, index: usize, polls: u64) -> Vec<(PollErrorReason, u64)> {
         loop {
-            let record = state.collectors()[index].record();
-            let all: u64 = record.failures.iter().sum();
+            let history = state.collectors()[index].history();
+            let all: u64 = history.failures.iter().sum();
             if all >= polls {
-                let each = Reason::ALL.into_iter().zip(record.failures);
+                let each = PollErrorReason::ALL.into_iter().zip(history.failures);
                 return each.filter(|(_, count)| *count > 0).collect();
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -427,19 +448,23 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_collector_that_panics_or_hangs_harms_no_other() {
-        let state = watched([
-            (Schedule::Interval(Duration::ZERO), &[Act::Read(0.0)]),
+        let state = start_pollers([
+            (Schedule::Interval(Duration::ZERO), &[Step::Read(0.0)]),
             (
                 Schedule::Interval(Duration::ZERO),
-                &[Act::Panic, Act::Hang, Act::Refuse(Reason::PermissionDenied)],
+                &[Step::Panic, Step::Hang, Step::Refuse(PollErrorReason::PermissionDenied)],
             ),
         ])
         .await;
         assert_eq!(
             failures(&state, 1, 6).await,
-            [(Reason::Timeout, 2), (Reason::PermissionDenied, 2), (Reason::Other, 2)]
+            [
+                (PollErrorReason::Timeout, 2),
+                (PollErrorReason::PermissionDenied, 2),
+                (PollErrorReason::Other, 2)
+            ]
         );
-        let status = state.collectors()[0].record();
+        let status = state.collectors()[0].history();
         assert_eq!(status.failures.iter().sum::<u64>(), 0);
         assert!(status.fresh(Instant::now()).is_some());
         assert_eq!(state.up(Instant::now()), Some(true));
@@ -447,40 +472,44 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_member_that_does_not_answer_its_status_is_asked_nothing_after_it() {
-        let state = watched([
-            (Schedule::Interval(Duration::ZERO), &[Act::Hang]),
-            (Schedule::AfterStatus, &[Act::Panic]),
+        let state = start_pollers([
+            (Schedule::Interval(Duration::ZERO), &[Step::Hang]),
+            (Schedule::AfterStatus, &[Step::Panic]),
         ])
         .await;
-        assert_eq!(failures(&state, 1, 3).await, [(Reason::Timeout, 3)], "it was asked, and panicked");
+        assert_eq!(
+            failures(&state, 1, 3).await,
+            [(PollErrorReason::Timeout, 3)],
+            "it was asked, and panicked"
+        );
         assert_eq!(state.up(Instant::now()), Some(false));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_status_that_is_refused_is_followed_all_the_same() {
-        let state = watched([
-            (Schedule::Interval(Duration::ZERO), &[Act::Refuse(Reason::PermissionDenied)]),
-            (Schedule::AfterStatus, &[Act::Refuse(Reason::CommandFailed)]),
+        let state = start_pollers([
+            (Schedule::Interval(Duration::ZERO), &[Step::Refuse(PollErrorReason::PermissionDenied)]),
+            (Schedule::AfterStatus, &[Step::Refuse(PollErrorReason::CommandFailed)]),
         ])
         .await;
-        assert_eq!(failures(&state, 1, 3).await, [(Reason::CommandFailed, 3)]);
+        assert_eq!(failures(&state, 1, 3).await, [(PollErrorReason::CommandFailed, 3)]);
         assert_eq!(state.up(Instant::now()), Some(true));
     }
 
     #[tokio::test(start_paused = true)]
     async fn collector_interval_is_the_longer_of_its_own_and_the_poll_interval() {
-        const READS: &[Act] = &[Act::Refuse(Reason::CommandFailed)];
-        let state = watched([
+        const READS: &[Step] = &[Step::Refuse(PollErrorReason::CommandFailed)];
+        let state = start_pollers([
             (Schedule::Interval(Duration::from_millis(100)), READS),
             (Schedule::Interval(Duration::from_secs(5)), READS),
         ])
         .await;
         // A minute and a half of an interval, so that the phase of either collector does not matter.
         tokio::time::sleep(Duration::from_millis(60_500)).await;
-        let polls = |index: usize| state.collectors()[index].record().failures.iter().sum::<u64>();
+        let polls = |index: usize| state.collectors()[index].history().failures.iter().sum::<u64>();
         assert!((60..=62).contains(&polls(0)), "{} polls at the poll interval of 1 s", polls(0));
         assert!((12..=14).contains(&polls(1)), "{} polls at the collector's interval of 5 s", polls(1));
-        let interval = state.collectors()[1].record().last.map(|last| last.interval);
+        let interval = state.collectors()[1].history().last.map(|last| last.interval);
         assert_eq!(interval, Some(Duration::from_secs(5)), "freshness follows the collector's own interval");
     }
 

@@ -7,7 +7,7 @@ use mongodb::Client;
 use mongodb::options::{ClientOptions, DriverInfo, ServerAddress, ServerMonitoringMode};
 use txnscope_mongo::{SetName, UriError};
 
-use crate::cause::Cause;
+use crate::cause::FailureCause;
 use crate::error::StartError;
 use crate::target::Target;
 
@@ -51,7 +51,7 @@ impl Uri {
 #[derive(Debug, Clone)]
 pub(crate) struct MemberClient {
     client: Client,
-    cause: Cause,
+    cause: FailureCause,
 }
 
 impl MemberClient {
@@ -59,7 +59,7 @@ impl MemberClient {
         self.client
     }
 
-    pub(crate) fn cause(&self) -> &Cause {
+    pub(crate) fn cause(&self) -> &FailureCause {
         &self.cause
     }
 }
@@ -81,7 +81,7 @@ pub(crate) fn client(
     address: ServerAddress,
     timeout: Duration,
 ) -> Result<MemberClient, UriError> {
-    let cause = Cause::default();
+    let cause = FailureCause::default();
     let mut options = ClientOptions::default();
     options.hosts = vec![address];
     options.direct_connection = Some(true);

@@ -5,12 +5,14 @@
 
 mod command;
 mod current_op;
+#[cfg(any(test, feature = "fuzzing"))]
+mod decode_all;
 mod fields;
 #[cfg(test)]
 mod fixtures;
-#[cfg(any(test, feature = "fuzzing"))]
-mod hostile;
-mod names;
+mod label_limiter;
+#[cfg(test)]
+mod malformed_input_tests;
 mod open_by_operation;
 mod parameters;
 mod privileges;
@@ -31,7 +33,7 @@ use mongodb::bson::{Document, doc};
 
 #[cfg(feature = "fuzzing")]
 pub(crate) use self::{
-    hostile::decode_all, open_by_operation::read_table as decode_table, slow_transactions::decode_line,
+    decode_all::decode_all, open_by_operation::read_table as decode_table, slow_transactions::decode_line,
 };
 pub use privileges::{Privilege, Resource, privileges, privileges_by_collector};
 pub use settings::{
@@ -39,12 +41,12 @@ pub use settings::{
     ReplicationSettings, SlowTransactionSettings, StorageEngineSettings,
 };
 
-use crate::decode::leniently;
-use crate::error::{PollError, Reason};
-use crate::identity::{Identity, Seen};
-use crate::reading::Reading;
+use crate::decode::decode_lossy;
+use crate::error::{PollError, PollErrorReason};
+use crate::identity::{Identity, ObservedServer};
+use crate::sample_set::SampleSet;
 use crate::snapshot::MemberState;
-use crate::topology::{Answer, Role};
+use crate::topology::{HelloReply, Role};
 
 /// Something that is asked of one member, again and again.
 #[async_trait]
@@ -65,15 +67,15 @@ pub(crate) trait Collector: fmt::Debug + Send {
     /// # Cancellation
     ///
     /// Dropped when the timeout is over. The next poll may follow at any time.
-    async fn poll(&mut self, ask: Ask<'_>) -> Result<Option<Reading>, PollError>;
+    async fn poll(&mut self, context: PollContext<'_>) -> Result<Option<SampleSet>, PollError>;
 
     /// The time between two readings, if it is not what the schedule says.
-    fn pace(&self) -> Option<Duration> {
+    fn min_interval(&self) -> Option<Duration> {
         None
     }
 
     /// The member did not answer at all: what was learned about it may no longer hold.
-    fn forget(&mut self) {}
+    fn reset(&mut self) {}
 }
 
 /// When a collector is due.
@@ -87,7 +89,7 @@ pub(crate) enum Schedule {
 
 /// What the status has just said of transactions, as far as it said so.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(crate) struct Books {
+pub(crate) struct TransactionCounts {
     /// How many are open.
     pub(crate) open: Option<f64>,
     /// How many have ended, one way or the other.
@@ -96,16 +98,21 @@ pub(crate) struct Books {
 
 /// The means by which a collector asks.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Ask<'a> {
+pub(crate) struct PollContext<'a> {
     admin: &'a Database,
     state: &'a MemberState,
     timeout: Duration,
-    pub(crate) books: Books,
+    pub(crate) transactions: TransactionCounts,
 }
 
-impl<'a> Ask<'a> {
-    pub(crate) fn new(admin: &'a Database, state: &'a MemberState, timeout: Duration, books: Books) -> Self {
-        Self { admin, state, timeout, books }
+impl<'a> PollContext<'a> {
+    pub(crate) fn new(
+        admin: &'a Database,
+        state: &'a MemberState,
+        timeout: Duration,
+        transactions: TransactionCounts,
+    ) -> Self {
+        Self { admin, state, timeout, transactions }
     }
 
     /// The member's address, for the log.
@@ -123,76 +130,76 @@ impl<'a> Ask<'a> {
     /// The driver reads the reply as a whole, and one that is not quite BSON fails. So this is for what the server
     /// itself makes up; what may repeat the words of a client comes by [`cursor`](Self::cursor).
     pub(crate) async fn run(&self, command: Document) -> Result<Document, PollError> {
-        self.of_the_member(self.admin, command, Form::Document).await
+        self.run_verified(self.admin, command, ReplyForm::Document).await
     }
 
     /// Runs a command on `admin` that answers with a cursor, and reads its first batch. A field that cannot be read
     /// costs itself alone.
     pub(crate) async fn cursor(&self, command: Document) -> Result<Document, PollError> {
-        self.of_the_member(self.admin, command, Form::Cursor).await
+        self.run_verified(self.admin, command, ReplyForm::Cursor).await
     }
 
     /// The same on another database.
     pub(crate) async fn cursor_in(&self, database: &str, command: Document) -> Result<Document, PollError> {
-        self.of_the_member(&self.admin.client().database(database), command, Form::Cursor).await
+        self.run_verified(&self.admin.client().database(database), command, ReplyForm::Cursor).await
     }
 
     /// Who was seen there last.
-    pub(crate) fn seen(&self) -> Option<Seen> {
+    pub(crate) fn last_seen(&self) -> Option<ObservedServer> {
         self.state.identity().seen()
     }
 
     /// Whether the member is an arbiter: it holds no data, not even that of users.
     pub(crate) fn is_arbiter(&self) -> bool {
-        self.seen().is_some_and(|seen| seen.role == Role::Arbiter)
+        self.last_seen().is_some_and(|seen| seen.role == Role::Arbiter)
     }
 
     /// Asks the member who it is, and holds that against who it should be.
-    pub(crate) async fn identify(&self) -> Result<Answer, PollError> {
+    pub(crate) async fn identify(&self) -> Result<HelloReply, PollError> {
         let answer = hello(self.admin, self.state.identity()).await?;
-        self.state.identity().see(&answer)?;
+        self.state.identity().verify(&answer)?;
         Ok(answer)
     }
 
     /// The reply, if it is the member's own. A reply that does not say whose it is lies between two that do: if these
     /// come from one process, then so does it. If the member was restarted in between, it is asked once more.
-    async fn of_the_member(
+    async fn run_verified(
         &self,
         database: &Database,
         command: Document,
-        form: Form,
+        reply_form: ReplyForm,
     ) -> Result<Document, PollError> {
         let identity = self.state.identity();
-        let command = self.bounded(command);
+        let command = self.with_time_limit(command);
         for _ in 0..2 {
             let before = identity.seen();
-            let reply = match form {
-                Form::Document => database.run_command(command.clone()).await.map_err(PollError::from),
-                Form::Cursor => first_batch(database, command.clone()).await,
+            let reply = match reply_form {
+                ReplyForm::Document => database.run_command(command.clone()).await.map_err(PollError::from),
+                ReplyForm::Cursor => first_batch(database, command.clone()).await,
             };
             match &reply {
-                Err(error) if !error.reason.is_an_answer() => return reply,
-                Ok(reply) if let Some(answer) = Answer::of_status(reply) => identity.see(&answer)?,
+                Err(error) if !error.reason.is_server_response() => return reply,
+                Ok(reply) if let Some(answer) = HelloReply::from_status(reply) => identity.verify(&answer)?,
                 Ok(_) | Err(_) => drop(self.identify().await?),
             }
-            let of_process = |seen: Option<Seen>| seen.and_then(|seen| seen.process);
+            let of_process = |seen: Option<ObservedServer>| seen.and_then(|seen| seen.process);
             if before.is_none() || of_process(before) == of_process(identity.seen()) {
                 return reply;
             }
         }
-        Err(PollError::new(Reason::Network, "the server was restarted while it was asked"))
+        Err(PollError::new(PollErrorReason::Network, "the server was restarted while it was asked"))
     }
 
-    fn bounded(&self, mut command: Document) -> Document {
-        let patience = i64::try_from(self.timeout.as_millis() * 4 / 5).unwrap_or(i64::MAX);
-        command.insert("maxTimeMS", patience.max(1));
+    fn with_time_limit(&self, mut command: Document) -> Document {
+        let limit = i64::try_from(self.timeout.as_millis() * 4 / 5).unwrap_or(i64::MAX);
+        command.insert("maxTimeMS", limit.max(1));
         command
     }
 }
 
 /// How the reply to a command is read.
 #[derive(Debug, Clone, Copy)]
-enum Form {
+enum ReplyForm {
     Document,
     Cursor,
 }
@@ -200,30 +207,30 @@ enum Form {
 async fn first_batch(database: &Database, command: Document) -> Result<Document, PollError> {
     let mut batches = database.run_cursor_command(command).batch().await?;
     match batches.next().await.transpose()? {
-        Some(batch) => Ok(leniently(batch.as_raw_document())),
+        Some(batch) => Ok(decode_lossy(batch.as_raw_document())),
         // The driver shows no batch that is empty.
         None => Ok(doc! {"cursor": {"firstBatch": []}}),
     }
 }
 
 /// Asks a server who it is. Needs no privilege. A server before 4.4.2 knows the question by its old name alone.
-pub(crate) async fn hello(admin: &Database, identity: &Identity) -> Result<Answer, PollError> {
+pub(crate) async fn hello(admin: &Database, identity: &Identity) -> Result<HelloReply, PollError> {
     if !identity.is_legacy() {
         match admin.run_command(doc! {"hello": 1}).await.map_err(PollError::from) {
-            Ok(reply) => return Ok(Answer::of_hello(&reply)),
+            Ok(reply) => return Ok(HelloReply::from_hello(&reply)),
             Err(error) if error.is_permanent() => {}
-            Err(error) => return Err(error.of_greeting()),
+            Err(error) => return Err(error.for_handshake()),
         }
     }
     let reply = admin.run_command(doc! {"isMaster": 1}).await;
-    let reply = reply.map_err(|error| PollError::from(error).of_greeting())?;
+    let reply = reply.map_err(|error| PollError::from(error).for_handshake())?;
     // Newer ones understand it still: it is not asked twice again.
     identity.set_legacy();
-    Ok(Answer::of_hello(&reply))
+    Ok(HelloReply::from_hello(&reply))
 }
 
 /// The collectors of one member that are on, in the order of the catalogue. The first is the status, which others follow.
-pub(crate) fn all(settings: &CollectorSettings) -> Vec<Box<dyn Collector>> {
+pub(crate) fn enabled_collectors(settings: &CollectorSettings) -> Vec<Box<dyn Collector>> {
     let CollectorSettings {
         current_op,
         storage_engine,
@@ -259,7 +266,7 @@ pub(crate) fn all(settings: &CollectorSettings) -> Vec<Box<dyn Collector>> {
 }
 
 /// The collector that says whether the member is up, and how many transactions are open.
-pub(crate) const STATUS: &str = "server_status";
+pub(crate) const STATUS_COLLECTOR: &str = "server_status";
 
 #[cfg(test)]
 mod tests {
@@ -273,15 +280,17 @@ mod tests {
         settings.profile.enabled = true;
         settings.slow_transactions.enabled = true;
         settings.open_by_operation.backends = vec!["http://127.0.0.1:3000/-/transactions".to_owned()];
-        let names: Vec<_> = all(&settings).iter().map(|collector| collector.name()).collect();
+        let names: Vec<_> = enabled_collectors(&settings).iter().map(|collector| collector.name()).collect();
         assert_eq!(names, COLLECTORS);
-        assert_eq!(names[0], STATUS);
+        assert_eq!(names[0], STATUS_COLLECTOR);
     }
 
     #[test]
     fn what_is_off_is_not_asked() {
-        let names: Vec<_> =
-            all(&CollectorSettings::default()).iter().map(|collector| collector.name()).collect();
+        let names: Vec<_> = enabled_collectors(&CollectorSettings::default())
+            .iter()
+            .map(|collector| collector.name())
+            .collect();
         assert!(!names.contains(&"profile") && !names.contains(&"slow_transactions"), "{names:?}");
     }
 }

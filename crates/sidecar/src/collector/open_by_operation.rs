@@ -17,18 +17,18 @@ use tokio::time::Instant;
 use txnscope_catalog as catalog;
 
 use super::current_op::oldest;
-use super::names::Names;
-use super::{Ask, Collector, OpenByOperationSettings, Privilege, Schedule};
-use crate::decode::Found;
-use crate::error::{PollError, Reason};
-use crate::reading::Reading;
+use super::label_limiter::CardinalityLimiter;
+use super::{Collector, OpenByOperationSettings, PollContext, Privilege, Schedule};
+use crate::decode::Field;
+use crate::error::{PollError, PollErrorReason};
+use crate::sample_set::SampleSet;
 
 /// The most transactions of one member that are joined, the oldest first.
-const MOST: u16 = 1_000;
+const MAX_TRANSACTIONS: u16 = 1_000;
 /// A table of ten thousand transactions is smaller than this.
 const MAX_BODY: usize = 4 * 1024 * 1024;
 /// A poll is followed by the next after this many times what it took the server: less than a hundredth of a core.
-const PAUSE: u32 = 100;
+const PAUSE_FACTOR: u32 = 100;
 /// The operation of a transaction that no table knows.
 const UNKNOWN: &str = "unknown";
 
@@ -38,7 +38,7 @@ type Table = HashMap<String, String>;
 #[derive(Debug)]
 pub(super) struct OpenByOperation {
     backends: Vec<Uri>,
-    names: Names,
+    limiter: CardinalityLimiter,
     pause: Duration,
     next: Option<Instant>,
 }
@@ -46,7 +46,12 @@ pub(super) struct OpenByOperation {
 impl OpenByOperation {
     pub(super) fn new(settings: &OpenByOperationSettings) -> Self {
         let backends = settings.backends.iter().filter_map(|url| url.parse().ok()).collect();
-        Self { backends, names: Names::new(catalog::MAX_OPERATIONS), pause: Duration::ZERO, next: None }
+        Self {
+            backends,
+            limiter: CardinalityLimiter::new(catalog::MAX_OPERATIONS),
+            pause: Duration::ZERO,
+            next: None,
+        }
     }
 }
 
@@ -64,78 +69,86 @@ impl Collector for OpenByOperation {
         vec![Privilege::on_cluster("inprog")]
     }
 
-    fn pace(&self) -> Option<Duration> {
+    fn min_interval(&self) -> Option<Duration> {
         Some(self.pause)
     }
 
-    async fn poll(&mut self, ask: Ask<'_>) -> Result<Option<Reading>, PollError> {
-        if ask.books.open == Some(0.0) {
+    async fn poll(&mut self, context: PollContext<'_>) -> Result<Option<SampleSet>, PollError> {
+        if context.transactions.open == Some(0.0) {
             self.pause = Duration::ZERO;
-            return Ok(Some(joined(&[], &Table::new(), &mut self.names)));
+            return Ok(Some(count_by_operation(&[], &Table::new(), &mut self.limiter)));
         }
         let asked = Instant::now();
         if self.next.is_some_and(|next| asked < next) {
             return Ok(None);
         }
         // The server first: what begins between the two questions is in the table and not in its answer.
-        let open = oldest::oldest(ask, Duration::ZERO, MOST).await;
-        self.pause = asked.elapsed() * PAUSE;
+        let open = oldest::oldest_transactions(context, Duration::ZERO, MAX_TRANSACTIONS).await;
+        self.pause = asked.elapsed() * PAUSE_FACTOR;
         self.next = Some(asked + self.pause);
         let open = open?;
-        let tables = try_join_all(self.backends.iter().map(table)).await?;
+        let tables = try_join_all(self.backends.iter().map(fetch_table)).await?;
         let table = tables.into_iter().flatten().collect();
-        Ok(Some(joined(&open, &table, &mut self.names)))
+        Ok(Some(count_by_operation(&open, &table, &mut self.limiter)))
     }
 
-    fn forget(&mut self) {
+    fn reset(&mut self) {
         (self.pause, self.next) = (Duration::ZERO, None);
     }
 }
 
 /// Counts the open transactions by operation. Operations that were seen and hold none now are zero.
-fn joined(open: &[oldest::OpenTransaction], table: &Table, names: &mut Names) -> Reading {
+fn count_by_operation(
+    open: &[oldest::OpenTransaction],
+    table: &Table,
+    limiter: &mut CardinalityLimiter,
+) -> SampleSet {
     let mut counted: BTreeMap<_, [(f64, f64); 2]> = BTreeMap::new();
     for transaction in open {
-        let operation = names.admit(table.get(&transaction.session).map_or(UNKNOWN, String::as_str));
+        let operation = limiter.label_for(table.get(&transaction.session).map_or(UNKNOWN, String::as_str));
         let (count, age) = &mut counted.entry(operation).or_default()[usize::from(transaction.active)];
         *count += 1.0;
         *age = age.max(transaction.age.as_secs_f64());
     }
-    for name in names.admitted() {
+    for name in limiter.tracked() {
         counted.entry(name.to_owned().into()).or_default();
     }
-    let mut reading = Reading::default();
+    let mut samples = SampleSet::default();
     for (operation, states) in counted {
         for (state, (count, age)) in ["inactive", "active"].into_iter().zip(states) {
             let labels = || vec![operation.clone(), state.into()];
-            reading.labelled(&catalog::MONGODB_TRANSACTIONS_OPEN_BY_OPERATION, labels(), Found::Value(count));
+            samples.labeled(&catalog::MONGODB_TRANSACTIONS_OPEN_BY_OPERATION, labels(), Field::Value(count));
             let oldest = &catalog::MONGODB_TRANSACTIONS_OLDEST_OPEN_BY_OPERATION;
-            reading.labelled(oldest, labels(), Found::Value(age));
+            samples.labeled(oldest, labels(), Field::Value(age));
         }
     }
-    reading
+    samples
 }
 
 /// Asks one backend.
-async fn table(backend: &Uri) -> Result<Table, PollError> {
-    let away = |error: &dyn std::fmt::Display| {
-        PollError::new(Reason::Network, format!("the backend at {backend} does not give its table: {error}"))
+async fn fetch_table(backend: &Uri) -> Result<Table, PollError> {
+    let unreachable = |error: &dyn std::fmt::Display| {
+        PollError::new(
+            PollErrorReason::Network,
+            format!("the backend at {backend} does not give its table: {error}"),
+        )
     };
     let host = backend.host().unwrap_or_default();
     let stream = TcpStream::connect((host.trim_matches(['[', ']']), backend.port_u16().unwrap_or(80)));
-    let stream = stream.await.map_err(|error| away(&error))?;
+    let stream = stream.await.map_err(|error| unreachable(&error))?;
     let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| away(&error))?;
+        http1::handshake(TokioIo::new(stream)).await.map_err(|error| unreachable(&error))?;
     let request = Request::get(backend.path_and_query().map_or("/", |path| path.as_str()))
         .header(header::HOST, host)
         .body(Body::empty())
-        .map_err(|error| away(&error))?;
+        .map_err(|error| unreachable(&error))?;
     let answer = async {
-        let response = sender.send_request(request).await.map_err(|error| away(&error))?;
+        let response = sender.send_request(request).await.map_err(|error| unreachable(&error))?;
         let status = response.status();
-        let body = to_bytes(Body::new(response.into_body()), MAX_BODY).await.map_err(|error| away(&error))?;
+        let body =
+            to_bytes(Body::new(response.into_body()), MAX_BODY).await.map_err(|error| unreachable(&error))?;
         if !status.is_success() {
-            return Err(away(&format_args!("it answered {status}")));
+            return Err(unreachable(&format_args!("it answered {status}")));
         }
         decode(&body).ok_or_else(|| PollError::malformed(format!("the backend at {backend} gives no table")))
     };
@@ -150,8 +163,12 @@ async fn table(backend: &Uri) -> Result<Table, PollError> {
 
 /// What a poll makes of the answer of a backend.
 #[cfg(feature = "fuzzing")]
-pub(crate) fn read_table(body: &[u8]) -> Option<Reading> {
-    Some(joined(&[], &decode(body)?, &mut Names::new(txnscope_catalog::MAX_APPLICATIONS)))
+pub(crate) fn read_table(body: &[u8]) -> Option<SampleSet> {
+    Some(count_by_operation(
+        &[],
+        &decode(body)?,
+        &mut CardinalityLimiter::new(txnscope_catalog::MAX_APPLICATIONS),
+    ))
 }
 
 /// `{"transactions": [{"lsid": …, "operation": …}]}`; a row that is odd costs itself.
@@ -189,18 +206,22 @@ mod tests {
 
     #[test]
     fn what_the_table_does_not_know_is_unknown_and_what_is_over_is_zero() {
-        let (mut names, table) = (Names::new(2), Table::from([("a".to_owned(), "POST /x".to_owned())]));
-        let reading =
-            joined(&[open("a", 3, false), open("a", 5, true), open("b", 9, false)], &table, &mut names);
-        let count = |reading: &Reading, operation, state| {
-            reading.find("mongodb_transactions_open_by_operation", &[operation, state])
+        let (mut limiter, table) =
+            (CardinalityLimiter::new(2), Table::from([("a".to_owned(), "POST /x".to_owned())]));
+        let samples = count_by_operation(
+            &[open("a", 3, false), open("a", 5, true), open("b", 9, false)],
+            &table,
+            &mut limiter,
+        );
+        let count = |samples: &SampleSet, operation, state| {
+            samples.find("mongodb_transactions_open_by_operation", &[operation, state])
         };
         let oldest = "mongodb_transactions_oldest_open_by_operation_seconds";
-        assert_eq!(count(&reading, "POST /x", "inactive"), Some(1.0));
-        assert_eq!(reading.find(oldest, &["POST /x", "active"]), Some(5.0));
-        assert_eq!(reading.find(oldest, &["unknown", "inactive"]), Some(9.0));
-        let reading = joined(&[], &table, &mut names);
-        assert_eq!(count(&reading, "POST /x", "inactive"), Some(0.0));
-        assert_eq!(reading.dropped(), 0);
+        assert_eq!(count(&samples, "POST /x", "inactive"), Some(1.0));
+        assert_eq!(samples.find(oldest, &["POST /x", "active"]), Some(5.0));
+        assert_eq!(samples.find(oldest, &["unknown", "inactive"]), Some(9.0));
+        let samples = count_by_operation(&[], &table, &mut limiter);
+        assert_eq!(count(&samples, "POST /x", "inactive"), Some(0.0));
+        assert_eq!(samples.dropped(), 0);
     }
 }

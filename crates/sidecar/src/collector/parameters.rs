@@ -6,10 +6,10 @@ use async_trait::async_trait;
 use mongodb::bson::{Document, doc};
 use txnscope_catalog as catalog;
 
-use super::{Ask, Collector, Privilege, Schedule};
+use super::{Collector, PollContext, Privilege, Schedule};
 use crate::decode::number;
 use crate::error::PollError;
-use crate::reading::Reading;
+use crate::sample_set::SampleSet;
 
 const LIFETIME: &str = "transactionLifetimeLimitSeconds";
 
@@ -32,14 +32,14 @@ impl Collector for Parameters {
         vec![Privilege::on_cluster("getParameter")]
     }
 
-    async fn poll(&mut self, ask: Ask<'_>) -> Result<Option<Reading>, PollError> {
+    async fn poll(&mut self, context: PollContext<'_>) -> Result<Option<SampleSet>, PollError> {
         // A mongos leaves the limit to its shards, and says that it has no such option.
-        Ok(Some(decode(&ask.run(doc! {"getParameter": 1, LIFETIME: 1}).await?)))
+        Ok(Some(decode(&context.run(doc! {"getParameter": 1, LIFETIME: 1}).await?)))
     }
 }
 
-pub(super) fn decode(reply: &Document) -> Reading {
-    let mut reading = Reading::default();
-    reading.number(&catalog::MONGODB_TRANSACTION_LIFETIME_LIMIT, &[], number(reply, &[LIFETIME]));
-    reading
+pub(super) fn decode(reply: &Document) -> SampleSet {
+    let mut samples = SampleSet::default();
+    samples.number(&catalog::MONGODB_TRANSACTION_LIFETIME_LIMIT, &[], number(reply, &[LIFETIME]));
+    samples
 }

@@ -17,22 +17,22 @@ use tokio_util::sync::CancellationToken;
 use super::peer::Peer;
 
 /// The most connections there are, however many files the process may have.
-const MOST: usize = 4096;
+const MAX_CONNECTIONS: usize = 4096;
 
 /// How many connections there may be.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     pub(super) all: usize,
-    pub(super) of_one: usize,
+    pub(super) per_client: usize,
 }
 
 impl Limits {
     /// Half of the files that the process may have: the rest is for MongoDB's connections. One address may have a quarter
     /// of that.
-    pub(super) fn of_process() -> Self {
+    pub(super) fn from_process() -> Self {
         let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        let all = usize::try_from(files / 2).unwrap_or(MOST).clamp(16, MOST);
-        Self { all, of_one: all / 4 }
+        let all = usize::try_from(files / 2).unwrap_or(MAX_CONNECTIONS).clamp(16, MAX_CONNECTIONS);
+        Self { all, per_client: all / 4 }
     }
 }
 
@@ -44,14 +44,14 @@ pub(crate) struct Deadlines {
     /// From the end of an answer to the last line of the next head. It also ends connections that are kept and not used.
     pub(super) idle: Duration,
     /// From the beginning of an answer until the system has taken all of it.
-    pub(super) answer: Duration,
+    pub(super) response: Duration,
 }
 
 impl Default for Deadlines {
     fn default() -> Self {
         let of = Duration::from_secs;
         // Prometheus sends its request as it comes, asks every 15 s, and keeps its connection then.
-        Self { first_head: of(10), idle: of(30), answer: of(30) }
+        Self { first_head: of(10), idle: of(30), response: of(30) }
     }
 }
 
@@ -63,11 +63,11 @@ enum Phase {
     /// Its next request.
     Idle,
     /// Us.
-    Working,
+    Handling,
     /// The end of its penalty: its answer is no, and is held back.
-    Held,
+    Penalized,
     /// Its reading of the answer.
-    Answering,
+    Responding,
 }
 
 impl Phase {
@@ -75,9 +75,9 @@ impl Phase {
     fn rank(self) -> Option<u8> {
         match self {
             Self::Opening | Self::Idle => Some(0),
-            Self::Held => Some(1),
-            Self::Answering => Some(2),
-            Self::Working => None,
+            Self::Penalized => Some(1),
+            Self::Responding => Some(2),
+            Self::Handling => None,
         }
     }
 }
@@ -88,7 +88,7 @@ struct State {
     since: Instant,
     /// Since when an answer waits to be taken. Also while a further request is answered: who sends many of them at once and
     /// takes the answers slowly is no better than who takes one answer slowly.
-    untaken: Option<Instant>,
+    response_pending_since: Option<Instant>,
 }
 
 impl State {
@@ -97,8 +97,8 @@ impl State {
         match self.phase {
             Phase::Opening => Some(self.since + deadlines.first_head),
             Phase::Idle => Some(self.since + deadlines.idle),
-            Phase::Answering | Phase::Working | Phase::Held => {
-                self.untaken.map(|since| since + deadlines.answer)
+            Phase::Responding | Phase::Handling | Phase::Penalized => {
+                self.response_pending_since.map(|since| since + deadlines.response)
             }
         }
     }
@@ -129,19 +129,19 @@ impl Connection {
     /// A request has come.
     pub(super) fn begin(&self) {
         self.is_written.store(false, Ordering::Relaxed);
-        self.set(Phase::Working);
+        self.set(Phase::Handling);
     }
 
     /// The answer is no, and is held back.
-    pub(super) fn hold(&self) {
-        self.set(Phase::Held);
+    pub(super) fn penalize(&self) {
+        self.set(Phase::Penalized);
     }
 
     /// The answer is there.
-    pub(super) fn answer(&self) {
+    pub(super) fn respond(&self) {
         self.state.send_modify(|state| {
-            let since = *state.untaken.get_or_insert_with(Instant::now);
-            (state.phase, state.since) = (Phase::Answering, since);
+            let since = *state.response_pending_since.get_or_insert_with(Instant::now);
+            (state.phase, state.since) = (Phase::Responding, since);
         });
     }
 
@@ -154,10 +154,11 @@ impl Connection {
     pub(super) fn flushed(&self) {
         let is_written = self.is_written.load(Ordering::Relaxed);
         self.state.send_if_modified(|state| {
-            let is_taken = state.untaken.is_some() && (is_written || state.phase != Phase::Answering);
+            let is_taken =
+                state.response_pending_since.is_some() && (is_written || state.phase != Phase::Responding);
             if is_taken {
-                state.untaken = None;
-                if state.phase == Phase::Answering {
+                state.response_pending_since = None;
+                if state.phase == Phase::Responding {
                     (state.phase, state.since) = (Phase::Idle, Instant::now());
                 }
             }
@@ -180,7 +181,7 @@ impl Connection {
                 () = deadline => return match state.phase {
                     Phase::Opening => "no request was complete in time",
                     Phase::Idle => "no further request was complete in time",
-                    Phase::Answering | Phase::Held | Phase::Working => "the answer was not taken in time",
+                    Phase::Responding | Phase::Penalized | Phase::Handling => "the answer was not taken in time",
                 },
                 () = self.evicted.cancelled() => return "another connection needs its place",
                 changed = states.changed() => if changed.is_err() { std::future::pending::<()>().await },
@@ -206,12 +207,12 @@ struct Open {
 
 /// A connection's place, given up when it is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct ConnectionPermit {
     connections: Arc<Connections>,
     pub(super) connection: Arc<Connection>,
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.connections.open().remove(&self.connection);
     }
@@ -238,11 +239,11 @@ impl Open {
             let State { phase, since, .. } = *connection.state.borrow();
             Some(((phase.rank()?, since), connection))
         });
-        let Some(spared) = ranked.min_by_key(|(rank, _)| *rank).map(|(_, one)| Arc::clone(one)) else {
+        let Some(evictable) = ranked.min_by_key(|(rank, _)| *rank).map(|(_, one)| Arc::clone(one)) else {
             return false;
         };
-        spared.evicted.cancel();
-        self.remove(&spared);
+        evictable.evicted.cancel();
+        self.remove(&evictable);
         true
     }
 }
@@ -257,15 +258,15 @@ impl Connections {
     }
 
     /// A place for a connection from that address. `None` if all places are taken by connections that wait for us.
-    pub(super) fn enter(
+    pub(super) fn accept(
         self: &Arc<Self>,
         address: IpAddr,
         is_local: bool,
         stop: &CancellationToken,
-    ) -> Option<Place> {
+    ) -> Option<ConnectionPermit> {
         let peer = Peer::from(address);
         let mut open = self.open();
-        let has_room = if open.of.get(&peer).is_some_and(|of_peer| of_peer.len() >= self.limits.of_one) {
+        let has_room = if open.of.get(&peer).is_some_and(|of_peer| of_peer.len() >= self.limits.per_client) {
             open.evict(Some(peer))
         } else if open.all >= self.limits.all {
             let most = open.of.iter().max_by_key(|(_, of_peer)| of_peer.len()).map(|(peer, _)| *peer);
@@ -282,17 +283,21 @@ impl Connections {
             peer,
             is_local,
             stop: stop.clone(),
-            state: watch::Sender::new(State { phase: Phase::Opening, since: Instant::now(), untaken: None }),
+            state: watch::Sender::new(State {
+                phase: Phase::Opening,
+                since: Instant::now(),
+                response_pending_since: None,
+            }),
             is_written: AtomicBool::new(false),
             evicted: CancellationToken::new(),
         });
         open.all += 1;
         open.of.entry(peer).or_default().push(Arc::clone(&connection));
-        Some(Place { connections: Arc::clone(self), connection })
+        Some(ConnectionPermit { connections: Arc::clone(self), connection })
     }
 
     /// Makes room where the system has none.
-    pub(super) fn relieve(&self) {
+    pub(super) fn evict_one(&self) {
         self.open().evict(None);
     }
 }

@@ -5,7 +5,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use prometheus::{Encoder, ProtobufEncoder, TEXT_FORMAT, TextEncoder};
 
-use crate::export::Page;
+use crate::export::MetricsPage;
 
 const PROTOBUF_FORMAT: &str =
     "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited";
@@ -17,9 +17,9 @@ enum Format {
 }
 
 /// The page as of now.
-pub(super) fn page(page: &Page, headers: &HeaderMap) -> Response {
+pub(super) fn page(page: &MetricsPage, headers: &HeaderMap) -> Response {
     let families = page.families();
-    let format = wanted(headers);
+    let format = negotiate_format(headers);
     let mut body = Vec::new();
     let (encoded, content_type) = match format {
         Format::Text => (TextEncoder::new().encode(&families, &mut body), TEXT_FORMAT),
@@ -36,7 +36,7 @@ pub(super) fn page(page: &Page, headers: &HeaderMap) -> Response {
 }
 
 /// Protobuf if the caller names it, and names nothing that we have and that he likes better.
-fn wanted(headers: &HeaderMap) -> Format {
+fn negotiate_format(headers: &HeaderMap) -> Format {
     let (mut text, mut protobuf) = (0.0, 0.0);
     let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     for range in values.flat_map(|value| value.split(',')) {
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn what_the_scraper_likes_best_is_what_it_gets() {
-        let of = |value: &str| wanted(&[(ACCEPT, value.parse().unwrap())].into_iter().collect());
+        let of = |value: &str| negotiate_format(&[(ACCEPT, value.parse().unwrap())].into_iter().collect());
         // As Prometheus sends it, with and without native histograms.
         let text = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
         let protobuf = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited,\
@@ -89,6 +89,6 @@ mod tests {
         ] {
             assert_eq!(of(other), Format::Text, "{other}");
         }
-        assert_eq!(wanted(&HeaderMap::new()), Format::Text);
+        assert_eq!(negotiate_format(&HeaderMap::new()), Format::Text);
     }
 }

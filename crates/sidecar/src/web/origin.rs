@@ -28,7 +28,7 @@ pub(super) fn is_cross_site(headers: &HeaderMap) -> bool {
 
 /// Whether we may be called by the name that the request calls us. `allowed` are names besides addresses and
 /// `localhost`; if there is none, every name will do, but not where only this machine reaches us.
-pub(super) fn is_called_rightly(request: &Request, allowed: &[String], is_local: bool) -> bool {
+pub(super) fn has_allowed_host(request: &Request, allowed: &[String], is_local: bool) -> bool {
     if allowed.is_empty() && !is_local {
         return true;
     }
@@ -98,7 +98,7 @@ mod tests {
             if let Some(host) = host {
                 request = request.header(HOST, host);
             }
-            is_called_rightly(&request.body(Body::empty()).unwrap(), allowed, is_local)
+            has_allowed_host(&request.body(Body::empty()).unwrap(), allowed, is_local)
         };
         let ours = ["txnscope.example".to_owned()];
         for host in [

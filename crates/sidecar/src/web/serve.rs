@@ -20,13 +20,13 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::access::Access;
+use super::access::AccessControl;
 use super::connections::{Connection, Connections, Deadlines, Limits};
-use super::rules::Rules;
-use super::stream::{Watched, Written};
+use super::policy::WebPolicy;
+use super::stream::{TrackedBody, TrackedStream};
 
 /// How long we wait after the system has refused a connection, for want of file descriptors say.
-const PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// What a request's head may take of memory. Browsers send no more.
 const MAX_HEAD: usize = 16 * 1024;
@@ -35,7 +35,7 @@ const MAX_HEAD: usize = 16 * 1024;
 #[derive(Debug, Clone)]
 pub(crate) struct Server {
     pub(super) router: Router,
-    pub(super) access: Arc<Access>,
+    pub(super) access: Arc<AccessControl>,
     pub(super) deadlines: Deadlines,
     pub(super) connections: Arc<Connections>,
     pub(super) tasks: TaskTracker,
@@ -45,11 +45,11 @@ pub(crate) struct Server {
 impl Server {
     pub(super) fn new(
         router: Router,
-        access: Arc<Access>,
+        access: Arc<AccessControl>,
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
-        let connections = Arc::new(Connections::new(Limits::of_process()));
+        let connections = Arc::new(Connections::new(Limits::from_process()));
         Self { router, access, deadlines: Deadlines::default(), connections, tasks, stop }
     }
 
@@ -66,25 +66,25 @@ impl Server {
             match listener.accept().await {
                 Ok((stream, from)) => {
                     refused = false;
-                    let Some(place) = self.connections.enter(from.ip(), is_local, &self.stop) else {
+                    let Some(permit) = self.connections.accept(from.ip(), is_local, &self.stop) else {
                         tracing::debug!(client = %from.ip(), "too many connections that wait for an answer");
                         continue;
                     };
                     let server = self.clone();
                     self.tasks.spawn(async move {
                         let why = tokio::select! {
-                            () = server.connection(stream, &place.connection) => return,
-                            why = place.connection.overdue(&server.deadlines) => why,
+                            () = server.connection(stream, &permit.connection) => return,
+                            why = permit.connection.overdue(&server.deadlines) => why,
                         };
-                        tracing::debug!(client = %place.connection.peer, why, "a connection is closed");
+                        tracing::debug!(client = %permit.connection.peer, why, "a connection is closed");
                     });
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut refused, true) {
                         tracing::warn!(%error, "the system refuses connections");
                     }
-                    self.connections.relieve();
-                    tokio::time::sleep(PAUSE).await;
+                    self.connections.evict_one();
+                    tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                 }
             }
         }
@@ -94,13 +94,13 @@ impl Server {
         // A page is more than one segment: the last is not to wait for the first's acknowledgement.
         let _ = stream.set_nodelay(true);
         // It lives by the rules under which it was made, and no longer than these.
-        let rules = self.access.rules();
-        match rules.tls() {
-            None => self.http(stream, connection, &rules).await,
+        let policy = self.access.policy();
+        match policy.tls() {
+            None => self.http(stream, connection, &policy).await,
             Some(config) => {
                 let handshake = TlsAcceptor::from(config).accept(stream);
                 match self.stop.run_until_cancelled(handshake).await {
-                    Some(Ok(stream)) => self.http(stream, connection, &rules).await,
+                    Some(Ok(stream)) => self.http(stream, connection, &policy).await,
                     Some(Err(error)) => tracing::debug!(%error, "a TLS handshake has failed"),
                     None => {}
                 }
@@ -112,7 +112,7 @@ impl Server {
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         connection: &Arc<Connection>,
-        rules: &Rules,
+        policy: &WebPolicy,
     ) {
         let router = TowerToHyperService::new(self.router.clone());
         let ours = Arc::clone(connection);
@@ -122,20 +122,20 @@ impl Server {
             let (answer, connection) = (router.call(request), Arc::clone(&ours));
             async move {
                 let answer = answer.await?;
-                connection.answer();
-                Ok::<_, std::convert::Infallible>(answer.map(|body| Written { body, connection }))
+                connection.respond();
+                Ok::<_, std::convert::Infallible>(answer.map(|body| TrackedBody { body, connection }))
             }
         });
         let mut served = http1::Builder::new();
         served.timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(MAX_HEAD);
-        let stream = Watched { stream, connection: Arc::clone(connection) };
+        let stream = TrackedStream { stream, connection: Arc::clone(connection) };
         let served = served.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(served);
         let ended = tokio::select! {
             // In this order: what comes after a change is not served by the rules from before.
             biased;
             () = self.stop.cancelled() => None,
-            () = rules.superseded() => None,
+            () = policy.superseded() => None,
             ended = served.as_mut() => Some(ended),
         };
         let ended = match ended {
@@ -159,7 +159,7 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
-    use crate::reload::ReloadRecord;
+    use crate::reload::ReloadStatus;
 
     const SOON: Duration = Duration::from_millis(200);
 
@@ -167,19 +167,19 @@ mod tests {
         let router = Router::new().route("/", get(|| async { "here" }));
         let router = router.route("/much", get(|| async { vec![b'x'; 64 << 20] }));
         let config = Config { max_requests: 0, ..Config::default() };
-        let access = Access::new(&config, Arc::default(), Arc::new(ReloadRecord::new())).unwrap();
+        let access = AccessControl::new(&config, Arc::default(), Arc::new(ReloadStatus::new())).unwrap();
         let access = Arc::new(access);
         let stop = CancellationToken::new();
         let mut server = Server::new(router, access, TaskTracker::new(), stop.clone());
         server.deadlines = deadlines;
-        server.connections = Arc::new(Connections::new(Limits { all: places, of_one: places }));
+        server.connections = Arc::new(Connections::new(Limits { all: places, per_client: places }));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(server.run(listener));
         (address, stop)
     }
 
-    async fn asks(address: std::net::SocketAddr) -> String {
+    async fn request(address: std::net::SocketAddr) -> String {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
         let mut answer = String::new();
@@ -196,7 +196,7 @@ mod tests {
             stream.write_all(head.as_bytes()).await.unwrap();
             slow.push(stream);
         }
-        assert!(asks(address).await.ends_with("here"), "they hold up somebody");
+        assert!(request(address).await.ends_with("here"), "they hold up somebody");
         for mut stream in slow {
             let mut rest = Vec::new();
             // Closed or reset, and in any case over.
@@ -207,7 +207,7 @@ mod tests {
     /// Whoever takes a little of an answer now and then is no better than who takes nothing.
     #[tokio::test]
     async fn who_reads_an_answer_at_64_bytes_a_second_is_cut_off() {
-        let (address, _stop) = serve(8, Deadlines { answer: SOON, ..Deadlines::default() }).await;
+        let (address, _stop) = serve(8, Deadlines { response: SOON, ..Deadlines::default() }).await;
         let mut slow = TcpStream::connect(address).await.unwrap();
         slow.write_all(b"GET /much HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
         let (mut taken, mut piece) = (0, [0; 64]);
@@ -231,7 +231,7 @@ mod tests {
         stuck.write_all(b"GET /much HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
         let mut piece = [0; 64];
         assert!(stuck.read(&mut piece).await.unwrap() > 0, "the answer has begun");
-        let answer = timeout(testkit::wait::LIMIT, asks(address)).await.expect("the place is never free");
+        let answer = timeout(testkit::wait::LIMIT, request(address)).await.expect("the place is never free");
         assert!(answer.ends_with("here"), "{answer}");
     }
 
@@ -257,7 +257,7 @@ mod tests {
     async fn an_idle_connection_holds_up_no_end() {
         let (address, stop) = serve(8, Deadlines::default()).await;
         let mut idle = TcpStream::connect(address).await.unwrap();
-        assert!(asks(address).await.ends_with("here"));
+        assert!(request(address).await.ends_with("here"));
         stop.cancel();
         let mut rest = Vec::new();
         timeout(testkit::wait::LIMIT, idle.read_to_end(&mut rest)).await.expect("it stays open").unwrap();

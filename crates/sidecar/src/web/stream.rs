@@ -12,12 +12,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::connections::Connection;
 
 /// A stream that says when all that was written is taken.
-pub(super) struct Watched<S> {
+pub(super) struct TrackedStream<S> {
     pub(super) stream: S,
     pub(super) connection: Arc<Connection>,
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for TrackedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -27,7 +27,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for TrackedStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -61,12 +61,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 }
 
 /// A body that says when all of it is written. It is dropped then.
-pub(super) struct Written {
+pub(super) struct TrackedBody {
     pub(super) body: Body,
     pub(super) connection: Arc<Connection>,
 }
 
-impl HttpBody for Written {
+impl HttpBody for TrackedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -86,7 +86,7 @@ impl HttpBody for Written {
     }
 }
 
-impl Drop for Written {
+impl Drop for TrackedBody {
     fn drop(&mut self) {
         self.connection.written();
     }

@@ -23,8 +23,8 @@ pub(super) struct Users {
     hashes: BTreeMap<String, String>,
     /// What the password of somebody unknown is compared with: as dear as the dearest of the others, and no
     /// password's hash.
-    decoy: String,
-    dearest: u32,
+    dummy_hash: String,
+    max_cost: u32,
 }
 
 /// What a request says of who sends it.
@@ -42,7 +42,7 @@ pub(super) struct Login {
     pub(super) key: [u8; 32],
     hash: String,
     is_known: bool,
-    dearest: u32,
+    max_cost: u32,
     password: Vec<u8>,
 }
 
@@ -51,16 +51,17 @@ impl Users {
     ///
     /// With the name of a user whose hash is none.
     pub(super) fn new(hashes: BTreeMap<String, String>) -> Result<Self, String> {
-        let mut dearest = 4;
+        let mut max_cost = 4;
         for (name, hash) in &hashes {
             let parts = HashParts::from_str(hash).map_err(|_| name.clone())?;
             if !(4..=31).contains(&parts.get_cost()) {
                 return Err(name.clone());
             }
-            dearest = dearest.max(parts.get_cost());
+            max_cost = max_cost.max(parts.get_cost());
         }
-        let decoy = format!("$2b${dearest:02}${}", "abcdefghijklmnopqrstuuABCDEFGHIJKLMNOPQRSTUVWXYZabcde");
-        Ok(Self { hashes, decoy, dearest })
+        let dummy_hash =
+            format!("$2b${max_cost:02}${}", "abcdefghijklmnopqrstuuABCDEFGHIJKLMNOPQRSTUVWXYZabcde");
+        Ok(Self { hashes, dummy_hash, max_cost })
     }
 
     /// What the request says, without finding out whether it is right.
@@ -73,7 +74,7 @@ impl Users {
     }
 
     fn login(&self, name: &str, password: &[u8]) -> Login {
-        let mut hash = self.decoy.as_str();
+        let mut hash = self.dummy_hash.as_str();
         let mut is_known = Choice::from(0);
         for (known, its_hash) in &self.hashes {
             let same = known.as_bytes().ct_eq(name.as_bytes());
@@ -92,7 +93,7 @@ impl Users {
             key: key.finalize().into(),
             hash: hash.to_owned(),
             is_known: is_known.into(),
-            dearest: self.dearest,
+            max_cost: self.max_cost,
             password: password[..password.len().min(PASSWORD_LIMIT)].to_vec(),
         }
     }
@@ -104,12 +105,12 @@ impl Login {
     pub(super) fn verify(&self) -> bool {
         #[cfg(test)]
         let _counted = tests::Counted::new();
-        let cost = HashParts::from_str(&self.hash).map_or(self.dearest, |parts| parts.get_cost());
+        let cost = HashParts::from_str(&self.hash).map_or(self.max_cost, |parts| parts.get_cost());
         let matches = bcrypt::verify(&self.password, &self.hash).unwrap_or(false);
         let is_right = matches & self.is_known;
         if !is_right {
             // 2^cost rounds are done, and 2^dearest are wanted: 2^cost + 2^cost + 2^(cost + 1) + … + 2^(dearest - 1).
-            for cost in cost..self.dearest {
+            for cost in cost..self.max_cost {
                 #[cfg(test)]
                 tests::ROUNDS.fetch_add(1 << cost, std::sync::atomic::Ordering::SeqCst);
                 std::hint::black_box(bcrypt::hash_with_salt(&self.password, cost, [0; 16]).is_ok());
@@ -131,7 +132,7 @@ fn parse(value: &str) -> Option<(String, Vec<u8>)> {
 /// What a fuzzer finds ways into.
 #[cfg(feature = "fuzzing")]
 pub(super) fn read(headers: &HeaderMap) {
-    let users = Users { hashes: BTreeMap::new(), decoy: String::new(), dearest: 4 };
+    let users = Users { hashes: BTreeMap::new(), dummy_hash: String::new(), max_cost: 4 };
     if let Credentials::Given(login) = users.credentials(headers) {
         assert!(!login.is_known && login.password.len() <= PASSWORD_LIMIT, "somebody is known");
     }
@@ -216,16 +217,16 @@ pub(super) mod tests {
     async fn somebody_unknown_costs_what_somebody_known_costs() {
         let _alone = ONE_AT_A_TIME.lock().await;
         let users = users(&[("prometheus", "hunter2", 5)]);
-        let nobody = given(&users, "nobody:hunter2");
-        assert!(!nobody.verify());
-        let decoy = HashParts::from_str(&users.decoy).unwrap();
+        let unknown = given(&users, "nobody:hunter2");
+        assert!(!unknown.verify());
+        let dummy_hash = HashParts::from_str(&users.dummy_hash).unwrap();
         assert_eq!(
-            (nobody.hash.as_str(), decoy.get_cost()),
-            (users.decoy.as_str(), 5),
+            (unknown.hash.as_str(), dummy_hash.get_cost()),
+            (users.dummy_hash.as_str(), 5),
             "as dear as the dearest"
         );
         // The comparison with the decoy is a real one: an odd hash would be refused before it is computed.
-        assert!(bcrypt::verify("hunter2", &users.decoy).is_ok());
+        assert!(bcrypt::verify("hunter2", &users.dummy_hash).is_ok());
     }
 
     #[tokio::test]

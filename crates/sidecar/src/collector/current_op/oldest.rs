@@ -10,8 +10,8 @@ use mongodb::bson::{Bson, Document};
 use tokio::time::Instant;
 
 use super::pipeline;
-use crate::collector::Ask;
-use crate::decode::{Found, documents, field, flag, number, text};
+use crate::collector::PollContext;
+use crate::decode::{Field, boolean, documents, field, number, text};
 use crate::error::PollError;
 
 /// An open transaction, as the server tells of it.
@@ -33,15 +33,15 @@ pub(crate) struct OpenTransaction {
 
 /// Asks for the oldest transactions that are older than that, at most so many, the oldest first. The server walks all
 /// its sessions for the answer: not to be asked at every poll.
-pub(crate) async fn oldest(
-    ask: Ask<'_>,
+pub(crate) async fn oldest_transactions(
+    context: PollContext<'_>,
     older_than: Duration,
-    most: u16,
+    limit: u16,
 ) -> Result<Vec<OpenTransaction>, PollError> {
-    let reply = ask.cursor(pipeline::oldest(older_than, most)).await?;
+    let reply = context.cursor(pipeline::oldest(older_than, limit)).await?;
     match documents(&reply, &["cursor", "firstBatch"]) {
-        Found::Value(found) => Ok(found.into_iter().filter_map(decode).collect()),
-        Found::Missing | Found::Odd => {
+        Field::Value(found) => Ok(found.into_iter().filter_map(decode).collect()),
+        Field::Missing | Field::Invalid => {
             Err(PollError::malformed("the reply of $currentOp has no cursor.firstBatch"))
         }
     }
@@ -50,7 +50,7 @@ pub(crate) async fn oldest(
 /// What has no session, number or age can neither be joined nor told apart.
 pub(super) fn decode(operation: &Document) -> Option<OpenTransaction> {
     let session = match field(operation, &["lsid", "id"]) {
-        Found::Value(Bson::Binary(binary)) => binary.to_uuid().ok()?.to_string(),
+        Field::Value(Bson::Binary(binary)) => binary.to_uuid().ok()?.to_string(),
         _ => return None,
     };
     let number_of = |path: &[&str]| number(operation, path).ok();
@@ -61,7 +61,7 @@ pub(super) fn decode(operation: &Document) -> Option<OpenTransaction> {
         session,
         number,
         age: Duration::try_from_secs_f64(number_of(&["transaction", "timeOpenMicros"])? / 1e6).ok()?,
-        active: flag(operation, &["active"]) == Found::Value(true),
+        active: boolean(operation, &["active"]) == Field::Value(true),
         application: text_of("appName"),
         client: text_of("client"),
     })
@@ -69,44 +69,48 @@ pub(super) fn decode(operation: &Document) -> Option<OpenTransaction> {
 
 /// Logs each long-running transaction once, and not too many of them.
 #[derive(Debug, Default)]
-pub(super) struct Watch {
+pub(super) struct SlowTransactionLogger {
     /// Those that were logged and are still open.
     logged: BTreeSet<(String, i64)>,
     /// When the minute began to which the following belongs.
     minute: Option<Instant>,
     lines: u32,
     /// Those that were not logged because there were too many.
-    unsaid: u64,
+    unreported: u64,
 }
 
-impl Watch {
+impl SlowTransactionLogger {
     /// The most that are asked for and known at once.
-    pub(super) const MOST: u16 = 100;
+    pub(super) const MAX_TRACKED: u16 = 100;
 
     /// The most lines in a minute.
-    const LINES: u32 = 10;
+    const MAX_LINES_PER_MINUTE: u32 = 10;
 
     /// Nothing is long-running.
-    pub(super) fn all_gone(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.logged.clear();
     }
 
     /// Logs those that are new.
-    pub(super) fn see(&mut self, member: &str, transactions: &[OpenTransaction], now: Instant) {
+    pub(super) fn observe(&mut self, member: &str, transactions: &[OpenTransaction], now: Instant) {
         let open: BTreeSet<_> = transactions.iter().map(|of| (of.session.clone(), of.number)).collect();
         self.logged.retain(|key| open.contains(key));
         if self.minute.is_none_or(|began| now.duration_since(began) >= Duration::from_secs(60)) {
-            if self.unsaid > 0 {
-                tracing::warn!(member, count = self.unsaid, "more transactions have been open for too long");
+            if self.unreported > 0 {
+                tracing::warn!(
+                    member,
+                    count = self.unreported,
+                    "more transactions have been open for too long"
+                );
             }
-            (self.minute, self.lines, self.unsaid) = (Some(now), 0, 0);
+            (self.minute, self.lines, self.unreported) = (Some(now), 0, 0);
         }
         for of in transactions {
             if !self.logged.insert((of.session.clone(), of.number)) {
                 continue;
             }
-            if self.lines == Self::LINES {
-                self.unsaid += 1;
+            if self.lines == Self::MAX_LINES_PER_MINUTE {
+                self.unreported += 1;
                 continue;
             }
             self.lines += 1;
@@ -163,15 +167,15 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_is_logged_once_and_not_too_many_in_a_minute() {
-        let mut watch = Watch::default();
-        watch.see("db1", &[of(1)], Instant::now());
-        watch.see("db1", &[of(1)], Instant::now());
-        assert_eq!(watch.lines, 1);
+        let mut logger = SlowTransactionLogger::default();
+        logger.observe("db1", &[of(1)], Instant::now());
+        logger.observe("db1", &[of(1)], Instant::now());
+        assert_eq!(logger.lines, 1);
         let many: Vec<_> = (0..20).map(of).collect();
-        watch.see("db1", &many, Instant::now());
-        assert_eq!((watch.lines, watch.unsaid), (10, 10));
+        logger.observe("db1", &many, Instant::now());
+        assert_eq!((logger.lines, logger.unreported), (10, 10));
         tokio::time::advance(Duration::from_secs(61)).await;
-        watch.see("db1", &[of(30)], Instant::now());
-        assert_eq!((watch.lines, watch.unsaid, watch.logged.len()), (1, 0, 1));
+        logger.observe("db1", &[of(30)], Instant::now());
+        assert_eq!((logger.lines, logger.unreported, logger.logged.len()), (1, 0, 1));
     }
 }

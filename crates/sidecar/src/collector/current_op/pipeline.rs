@@ -14,7 +14,7 @@ const OPEN_MICROS: &str = "$transaction.timeOpenMicros";
 /// Transactions alone have `autocommit: false` (a retryable write has no `autocommit`), so none of our own operations
 /// is among them. A commit that waits for the majority is no longer a transaction to the server, only a command; and
 /// who is blocked by a prepared transaction need not be one.
-fn of_interest() -> Document {
+fn match_relevant() -> Document {
     doc! {"$match": {"$or": [
         {"transaction.parameters.autocommit": false},
         {"command.commitTransaction": {"$exists": true}},
@@ -32,7 +32,7 @@ fn count_if(condition: impl Into<Bson>) -> Document {
 }
 
 /// From which ages on open transactions are counted; the first is all of them.
-fn ages() -> impl Iterator<Item = (String, f64)> {
+fn age_thresholds() -> impl Iterator<Item = (String, f64)> {
     AGE_BUCKETS.iter().skip(1).map(|(from, name)| ((*name).to_owned(), f64::from(*from) * 1e6))
 }
 
@@ -60,7 +60,7 @@ pub(super) fn summary(long_running: Duration) -> Document {
         "_id": "$_id.active",
         "applications": {"$push": {"name": "$_id.application", "open": "$open", "oldest": "$oldest"}},
     };
-    for (name, from) in ages() {
+    for (name, from) in age_thresholds() {
         each.insert(&name, count_if(doc! {"$gte": [OPEN_MICROS, from]}));
     }
     let fields: Vec<_> = each.keys().filter(|name| *name != "_id").cloned().collect();
@@ -70,7 +70,7 @@ pub(super) fn summary(long_running: Duration) -> Document {
     }
     let pipeline = vec![
         stage(),
-        of_interest(),
+        match_relevant(),
         doc! {"$group": each},
         doc! {"$sort": {"oldest": -1}},
         doc! {"$group": all},

@@ -8,22 +8,22 @@ use txnscope_checks::{Check, Checks, Reason, Report, Verdict};
 
 /// Shared by the task that runs the checks and the scrapes.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Books(Vec<Arc<Entry>>);
+pub(crate) struct CheckResults(Vec<Arc<CheckEntry>>);
 
 /// A check, and what is known of it.
 #[derive(Debug)]
-pub(crate) struct Entry {
+pub(crate) struct CheckEntry {
     pub(super) check: Check,
-    record: Mutex<Record>,
+    history: Mutex<CheckHistory>,
 }
 
 #[derive(Debug, Clone, Default)]
-pub(super) struct Record {
+pub(super) struct CheckHistory {
     pub(super) success: Option<Success>,
     pub(super) took: Option<Duration>,
     pub(super) failures: [u64; Reason::ALL.len()],
     /// So that a state is logged when it begins, and not at every run.
-    told: Option<Told>,
+    logged: Option<LoggedState>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -36,58 +36,58 @@ pub(super) struct Success {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Told {
+enum LoggedState {
     Violations(u64),
     Failure(Reason),
 }
 
-impl Books {
+impl CheckResults {
     /// Books of these checks. What `before` knows of a check that is still the same goes on: a reload of the file
     /// does not make a violation vanish until the next run.
     pub(super) fn new(checks: &Checks, before: &Self) -> Self {
         let entry = |check: &Check| {
             let known = before.0.iter().find(|entry| entry.check == *check).map(Arc::clone);
-            known.unwrap_or_else(|| Arc::new(Entry { check: check.clone(), record: Mutex::default() }))
+            known.unwrap_or_else(|| Arc::new(CheckEntry { check: check.clone(), history: Mutex::default() }))
         };
         Self(checks.iter().map(entry).collect())
     }
 
-    pub(super) fn entries(&self) -> &[Arc<Entry>] {
+    pub(super) fn entries(&self) -> &[Arc<CheckEntry>] {
         &self.0
     }
 }
 
-impl Entry {
-    pub(super) fn record(&self) -> Record {
-        locked(&self.record).clone()
+impl CheckEntry {
+    pub(super) fn history(&self) -> CheckHistory {
+        lock(&self.history).clone()
     }
 
     /// Takes note of a run, and logs it where something has changed. `rs` is for the log.
-    pub(super) fn note(&self, rs: &str, report: &Report) {
-        let mut record = locked(&self.record);
-        record.took = Some(report.took);
-        let told = match &report.verdict {
+    pub(super) fn record(&self, rs: &str, report: &Report) {
+        let mut history = lock(&self.history);
+        history.took = Some(report.took);
+        let logged = match &report.verdict {
             Verdict::Clean { documents } => {
-                record.success = Some(Success::now(0, *documents));
-                Told::Violations(0)
+                history.success = Some(Success::now(0, *documents));
+                LoggedState::Violations(0)
             }
             Verdict::Violated { count, documents, .. } => {
-                record.success = Some(Success::now(*count, *documents));
-                Told::Violations(*count)
+                history.success = Some(Success::now(*count, *documents));
+                LoggedState::Violations(*count)
             }
             Verdict::Failed(failure) => {
-                record.failures[failure.reason as usize] += 1;
-                Told::Failure(failure.reason)
+                history.failures[failure.reason as usize] += 1;
+                LoggedState::Failure(failure.reason)
             }
         };
-        let before = record.told.replace(told);
-        drop(record);
-        if before != Some(told) {
-            self.tell(rs, before, &report.verdict);
+        let before = history.logged.replace(logged);
+        drop(history);
+        if before != Some(logged) {
+            self.log(rs, before, &report.verdict);
         }
     }
 
-    fn tell(&self, rs: &str, before: Option<Told>, verdict: &Verdict) {
+    fn log(&self, rs: &str, before: Option<LoggedState>, verdict: &Verdict) {
         let (check, severity) = (self.check.name.as_str(), self.check.severity.as_str());
         match verdict {
             Verdict::Clean { .. } if before.is_some() => {
@@ -118,6 +118,6 @@ impl Success {
     }
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

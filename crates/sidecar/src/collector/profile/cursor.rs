@@ -6,18 +6,18 @@
 
 use mongodb::bson::{Bson, DateTime, Document};
 
-use crate::decode::{Found, field};
+use crate::decode::{Field, field};
 
 /// The last entry that was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Mark {
+pub(super) struct ReadPosition {
     /// Its time, in milliseconds since 1970.
     at: i64,
     /// How many entries of that time were read.
     entries: usize,
 }
 
-impl Mark {
+impl ReadPosition {
     /// Before the first entry of an empty collection.
     pub(super) const START: Self = Self { at: 0, entries: 0 };
 
@@ -46,14 +46,14 @@ impl Mark {
     }
 
     /// Gives up on the rest of this moment: it has more entries than are read at once.
-    pub(super) fn skip_moment(&mut self) {
+    pub(super) fn skip_timestamp(&mut self) {
         *self = Self { at: self.at.saturating_add(1), entries: 0 };
     }
 }
 
 pub(super) fn time(entry: &Document) -> Option<i64> {
     match field(entry, &["ts"]) {
-        Found::Value(Bson::DateTime(date)) => Some(date.timestamp_millis()),
+        Field::Value(Bson::DateTime(date)) => Some(date.timestamp_millis()),
         _ => None,
     }
 }
@@ -69,38 +69,38 @@ mod tests {
         times.iter().enumerate().map(entry).collect()
     }
 
-    fn advance(mark: &mut Mark, times: &[i64]) -> (usize, bool) {
+    fn advance(position: &mut ReadPosition, times: &[i64]) -> (usize, bool) {
         let entries = entries(times);
-        let (new, lost) = mark.advance(&entries.iter().collect::<Vec<_>>());
+        let (new, lost) = position.advance(&entries.iter().collect::<Vec<_>>());
         (new.len(), lost)
     }
 
     #[test]
     fn each_entry_is_read_once_also_when_several_have_one_time() {
-        let mut mark = Mark::START;
-        assert_eq!(advance(&mut mark, &[5, 7, 7]), (3, false));
-        assert_eq!(mark.at(), DateTime::from_millis(7));
-        assert_eq!(advance(&mut mark, &[7, 7]), (0, false));
-        assert_eq!(advance(&mut mark, &[7, 7, 7, 9]), (2, false));
-        assert_eq!(advance(&mut mark, &[9]), (0, false));
+        let mut position = ReadPosition::START;
+        assert_eq!(advance(&mut position, &[5, 7, 7]), (3, false));
+        assert_eq!(position.at(), DateTime::from_millis(7));
+        assert_eq!(advance(&mut position, &[7, 7]), (0, false));
+        assert_eq!(advance(&mut position, &[7, 7, 7, 9]), (2, false));
+        assert_eq!(advance(&mut position, &[9]), (0, false));
     }
 
     #[test]
     fn a_mark_that_is_gone_is_a_loss_once() {
-        let mut mark = Mark::START;
-        advance(&mut mark, &[5, 7, 7]);
-        assert_eq!(advance(&mut mark, &[7, 8]), (1, true), "one of the two at 7 is gone");
-        assert_eq!(advance(&mut mark, &[12, 13]), (2, true));
-        assert_eq!(advance(&mut mark, &[13]), (0, false));
-        assert_eq!(advance(&mut mark, &[]), (0, true));
-        assert_eq!(advance(&mut mark, &[]), (0, false));
+        let mut position = ReadPosition::START;
+        advance(&mut position, &[5, 7, 7]);
+        assert_eq!(advance(&mut position, &[7, 8]), (1, true), "one of the two at 7 is gone");
+        assert_eq!(advance(&mut position, &[12, 13]), (2, true));
+        assert_eq!(advance(&mut position, &[13]), (0, false));
+        assert_eq!(advance(&mut position, &[]), (0, true));
+        assert_eq!(advance(&mut position, &[]), (0, false));
     }
 
     #[test]
     fn an_entry_without_a_time_does_not_move_the_mark() {
-        let mut mark = Mark::START;
+        let mut position = ReadPosition::START;
         let odd = doc! {"ts": "now"};
-        assert_eq!(mark.advance(&[&odd]).0.len(), 1);
-        assert_eq!(mark, Mark::START);
+        assert_eq!(position.advance(&[&odd]).0.len(), 1);
+        assert_eq!(position, ReadPosition::START);
     }
 }

@@ -3,39 +3,39 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::consistency::Inspected;
-use crate::reload::ReloadRecord;
+use crate::checks::DeploymentCheckResults;
+use crate::reload::ReloadStatus;
 use crate::snapshot::{MemberState, Snapshot};
 use crate::web::Logins;
 
 /// The deployments of one page.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Board {
+pub(crate) struct MetricStore {
     snapshots: Arc<RwLock<Vec<Snapshot>>>,
-    inspected: Arc<RwLock<Vec<Inspected>>>,
-    reloads: Option<Arc<ReloadRecord>>,
+    check_results: Arc<RwLock<Vec<DeploymentCheckResults>>>,
+    reloads: Option<Arc<ReloadStatus>>,
     logins: Option<Arc<Logins>>,
 }
 
-impl Board {
+impl MetricStore {
     /// The board of the page that also says how reloads and logins went.
-    pub(crate) fn of_main_page(reloads: Arc<ReloadRecord>, logins: Arc<Logins>) -> Self {
+    pub(crate) fn for_main_page(reloads: Arc<ReloadStatus>, logins: Arc<Logins>) -> Self {
         Self { reloads: Some(reloads), logins: Some(logins), ..Self::default() }
     }
 
     /// From now on, these and no others.
-    pub(crate) fn show(&self, snapshots: Vec<Snapshot>) {
+    pub(crate) fn publish(&self, snapshots: Vec<Snapshot>) {
         *self.snapshots.write().unwrap_or_else(PoisonError::into_inner) = snapshots;
     }
 
     /// From now on, the checks of these deployments and of no others.
-    pub(crate) fn inspect(&self, inspected: Vec<Inspected>) {
-        *self.inspected.write().unwrap_or_else(PoisonError::into_inner) = inspected;
+    pub(crate) fn set_check_results(&self, check_results: Vec<DeploymentCheckResults>) {
+        *self.check_results.write().unwrap_or_else(PoisonError::into_inner) = check_results;
     }
 
     /// The deployments that are under checks.
-    pub(crate) fn inspected(&self) -> Vec<Inspected> {
-        self.inspected.read().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(crate) fn check_results(&self) -> Vec<DeploymentCheckResults> {
+        self.check_results.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The members of all deployments. One that two URIs lead to is there once: a page with a series twice is
@@ -48,15 +48,15 @@ impl Board {
     }
 
     /// Whether each collector of each member has been asked once, however it ended.
-    pub(crate) fn polled(&self) -> bool {
+    pub(crate) fn all_polled(&self) -> bool {
         let snapshots = self.snapshots.read().unwrap_or_else(PoisonError::into_inner).clone();
         snapshots.iter().all(|snapshot| {
             let members = snapshot.members();
-            !members.is_empty() && members.iter().all(|member| member.polled())
+            !members.is_empty() && members.iter().all(|member| member.has_been_polled())
         })
     }
 
-    pub(crate) fn reloads(&self) -> Option<&ReloadRecord> {
+    pub(crate) fn reloads(&self) -> Option<&ReloadStatus> {
         self.reloads.as_deref()
     }
 
@@ -66,7 +66,7 @@ impl Board {
 }
 
 /// The board of one deployment.
-impl From<Snapshot> for Board {
+impl From<Snapshot> for MetricStore {
     fn from(snapshot: Snapshot) -> Self {
         Self { snapshots: Arc::new(RwLock::new(vec![snapshot])), ..Self::default() }
     }
@@ -84,9 +84,9 @@ mod tests {
             snapshot.insert(Arc::new(MemberState::new(address.into(), "rs0".into(), names)));
             snapshot
         };
-        let board = Board::default();
-        board.show(vec![member("db2:1"), member("db1:1"), member("db2:1")]);
-        let members = board.members();
+        let store = MetricStore::default();
+        store.publish(vec![member("db2:1"), member("db1:1"), member("db2:1")]);
+        let members = store.members();
         let addresses: Vec<_> = members.iter().map(|member| member.address()).collect();
         assert_eq!(addresses, ["db2:1", "db1:1"]);
     }

@@ -10,14 +10,14 @@ const OTHERS: usize = 4096;
 
 /// What is known of logins, in bounded memory.
 #[derive(Default)]
-pub(super) struct Results {
+pub(super) struct LoginCache {
     right: HashSet<[u8; 32]>,
     /// Whether it was found to be wrong; if not, it was never found out. The newer ones, and those before.
     others: [HashMap<[u8; 32], bool>; 2],
 }
 
-impl Results {
-    pub(super) fn of(&self, key: &[u8; 32]) -> Option<bool> {
+impl LoginCache {
+    pub(super) fn get(&self, key: &[u8; 32]) -> Option<bool> {
         if self.right.contains(key) {
             return Some(true);
         }
@@ -25,11 +25,11 @@ impl Results {
     }
 
     /// Whether somebody has waited for it in vain.
-    pub(super) fn is_unsettled(&self, key: &[u8; 32]) -> bool {
+    pub(super) fn was_abandoned(&self, key: &[u8; 32]) -> bool {
         self.others.iter().any(|others| others.get(key) == Some(&false))
     }
 
-    pub(super) fn keep(&mut self, key: [u8; 32], is_right: Option<bool>) {
+    pub(super) fn insert(&mut self, key: [u8; 32], is_right: Option<bool>) {
         if is_right == Some(true) {
             if self.right.len() >= RIGHT {
                 // Those of hashes that are no longer in the file are among them; the others cost a hash each.
@@ -51,20 +51,20 @@ mod tests {
 
     #[test]
     fn guesses_fill_no_memory_and_drive_out_nobody() {
-        let mut results = Results::default();
+        let mut cache = LoginCache::default();
         let key = |guess: usize| {
             let mut key = [0; 32];
             key[..8].copy_from_slice(&guess.to_be_bytes());
             key
         };
-        results.keep([1; 32], Some(true));
+        cache.insert([1; 32], Some(true));
         for guess in 0..10 * OTHERS {
-            results.keep(key(guess), (guess % 2 == 0).then_some(false));
+            cache.insert(key(guess), (guess % 2 == 0).then_some(false));
         }
-        assert!(results.others.iter().all(|others| others.len() <= OTHERS));
-        assert_eq!(results.of(&[1; 32]), Some(true));
+        assert!(cache.others.iter().all(|others| others.len() <= OTHERS));
+        assert_eq!(cache.get(&[1; 32]), Some(true));
         let last = 10 * OTHERS - 1;
-        assert!(results.of(&key(last)).is_none() && results.is_unsettled(&key(last)));
-        assert!(results.of(&key(last - 1)) == Some(false) && !results.is_unsettled(&key(last - 1)));
+        assert!(cache.get(&key(last)).is_none() && cache.was_abandoned(&key(last)));
+        assert!(cache.get(&key(last - 1)) == Some(false) && !cache.was_abandoned(&key(last - 1)));
     }
 }

@@ -11,9 +11,9 @@
 //! | `schedule` | when each runs |
 //! | `page` | what of it is shown |
 
-mod books;
-mod page;
-mod schedule;
+mod export;
+mod results;
+mod runner;
 
-pub(crate) use page::{Inspected, show};
-pub(crate) use schedule::Inspection;
+pub(crate) use export::{DeploymentCheckResults, export_checks};
+pub(crate) use runner::CheckRunner;

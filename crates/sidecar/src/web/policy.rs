@@ -18,7 +18,7 @@ use super::tls;
 use super::users::Users;
 
 /// What the file says, checked.
-pub(crate) struct Rules {
+pub(crate) struct WebPolicy {
     pub(super) file: Option<PathBuf>,
     /// Of all that was read.
     pub(super) digest: [u8; 32],
@@ -35,17 +35,17 @@ pub(crate) struct Rules {
     superseded: CancellationToken,
 }
 
-impl Rules {
+impl WebPolicy {
     /// With a digest of all that was read, so that a change is seen also where it cannot be used.
     pub(super) fn read(file: Option<&Path>) -> ([u8; 32], Result<Self, WebConfigError>) {
         let mut digest = Sha256::new();
-        let rules = Self::read_with(file, &mut digest);
+        let policy = Self::read_with(file, &mut digest);
         let digest = digest.finalize().into();
-        (digest, rules.map(|rules| Self { digest, ..rules }))
+        (digest, policy.map(|policy| Self { digest, ..policy }))
     }
 
     fn read_with(file: Option<&Path>, digest: &mut Sha256) -> Result<Self, WebConfigError> {
-        let mut rules = Self {
+        let mut policy = Self {
             file: file.map(Path::to_owned),
             digest: [0; 32],
             tls: None,
@@ -57,7 +57,7 @@ impl Rules {
             exposed: Vec::new(),
             superseded: CancellationToken::new(),
         };
-        let Some(file) = file else { return Ok(rules) };
+        let Some(file) = file else { return Ok(policy) };
         let mut exposed = Vec::new();
         let mut read = |key: &str, path: &Path| {
             // Paths in the file are as seen from the file.
@@ -81,12 +81,12 @@ impl Rules {
         let name = file.file_name().ok_or_else(|| WebConfigError::new(file, "this is no file"))?;
         let text = String::from_utf8(read("", Path::new(name))?)
             .map_err(|_| WebConfigError::new(file, "it is not UTF-8"))?;
-        rules.is_blank = is_blank(&text);
+        policy.is_blank = is_blank(&text);
         let parsed = WebFile::parse(file, &text)?;
         if let Some(tls) = &parsed.tls_server_config {
-            rules.tls = tls::server_config(file, tls, &mut read)?;
-            if rules.tls.is_some() {
-                (rules.client_auth, rules.min_version) = (tls.client_auth_type, tls.min_version);
+            policy.tls = tls::server_config(file, tls, &mut read)?;
+            if policy.tls.is_some() {
+                (policy.client_auth, policy.min_version) = (tls.client_auth_type, tls.min_version);
             }
         }
         let holds_secrets = parsed.basic_auth_users.is_some()
@@ -94,8 +94,8 @@ impl Rules {
         if holds_secrets && is_readable_by_everybody(file) {
             exposed.push(shown_path(file, file));
         }
-        rules.exposed = exposed;
-        headers::add(&mut rules.headers, file, &parsed.http_server_config.headers)?;
+        policy.exposed = exposed;
+        headers::add(&mut policy.headers, file, &parsed.http_server_config.headers)?;
         if let Some(users) = parsed.basic_auth_users.filter(|users| !users.is_empty()) {
             let places: BTreeMap<_, _> =
                 users.iter().map(|(name, hash)| (name.clone(), hash.referenced)).collect();
@@ -107,9 +107,9 @@ impl Rules {
                 let place = places.get(&name).copied().unwrap_or(Location::UNKNOWN);
                 WebConfigError::at(file, place, what)
             })?;
-            rules.users = Some(Arc::new(users));
+            policy.users = Some(Arc::new(users));
         }
-        Ok(rules)
+        Ok(policy)
     }
 
     pub(super) fn tls(&self) -> Option<Arc<ServerConfig>> {
@@ -127,7 +127,7 @@ impl Rules {
     }
 
     /// What they protect by that those others do not.
-    pub(super) fn protection_beyond(&self, others: &Self) -> Vec<&'static str> {
+    pub(super) fn protections_lost_with(&self, others: &Self) -> Vec<&'static str> {
         let mut lost = Vec::new();
         let mut compare = |is_lost: bool, what| lost.extend(is_lost.then_some(what));
         compare(self.users.is_some() && others.users.is_none(), "users (basic_auth_users)");
@@ -146,8 +146,8 @@ impl Rules {
     ///
     /// If they take protection away, and there is no file that says so: none is named any longer, or there is nothing in it.
     /// Half of a file is written before the other.
-    pub(super) fn may_replace(&self, others: &Self) -> Result<(), WebConfigError> {
-        let lost = others.protection_beyond(self).join(", ");
+    pub(super) fn check_may_replace(&self, others: &Self) -> Result<(), WebConfigError> {
+        let lost = others.protections_lost_with(self).join(", ");
         let how = match (&self.file, &others.file) {
             _ if lost.is_empty() => return Ok(()),
             (Some(file), _) if self.is_blank => (file, "the file is empty"),
@@ -160,7 +160,7 @@ impl Rules {
     }
 
     /// Says what whoever reads the log should know of the files.
-    pub(super) fn warn(&self) {
+    pub(super) fn log_warnings(&self) {
         for file in &self.exposed {
             tracing::warn!(file, "{EXPOSED_SECRET}");
         }
@@ -178,7 +178,7 @@ fn is_blank(text: &str) -> bool {
         .all(|line| line.is_empty() || line.starts_with('#') || line == "---" || line == "...")
 }
 
-impl fmt::Debug for Rules {
+impl fmt::Debug for WebPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Rules")
             .field("tls", &self.tls.is_some())

@@ -1,0 +1,128 @@
+//! Names that others choose, as label values: so many stand for themselves, the rest for `overflow`.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use txnscope_catalog::{OVERFLOW, is_printable};
+
+/// The longest name that is shown. The server's own limits are shorter; this one holds whatever it sends.
+const MAX_LABEL_BYTES: usize = 255;
+
+/// For how long a name keeps its place without being seen. Longer than any range over which rates are usually taken, so
+/// that a series has ended for them before another name takes its place.
+const RETENTION: Duration = Duration::from_secs(3600);
+
+/// The names that one collector of one member tells apart. A name keeps its place while it is seen: a series that changed
+/// its meaning would be worse than one that is never shown. Where there is no place left, a new name takes that of the
+/// one that was not seen for the longest time, if that is long enough: what somebody made up once keeps no honest name
+/// out for good.
+#[derive(Debug)]
+pub(super) struct CardinalityLimiter {
+    limit: usize,
+    /// And when each was last seen.
+    tracked: BTreeMap<String, Instant>,
+}
+
+impl CardinalityLimiter {
+    pub(super) fn new(limit: usize) -> Self {
+        Self { limit, tracked: BTreeMap::new() }
+    }
+
+    /// The label value for that name.
+    pub(super) fn label_for(&mut self, name: &str) -> Cow<'static, str> {
+        let (label, now) = (truncate(name), Instant::now());
+        if let Some(seen) = self.tracked.get_mut(label) {
+            *seen = now;
+            return label.to_owned().into();
+        }
+        // A name that is the word itself cannot be told from the rest. One that would steer a terminal or hide cannot be
+        // shown, and escaped it could be another's.
+        if label == OVERFLOW || !label.chars().all(is_printable) || !self.make_room(now) {
+            return OVERFLOW.into();
+        }
+        self.tracked.insert(label.to_owned(), now);
+        label.to_owned().into()
+    }
+
+    fn make_room(&mut self, now: Instant) -> bool {
+        if self.tracked.len() < self.limit {
+            return true;
+        }
+        let Some((oldest, seen)) = self.tracked.iter().min_by_key(|(_, seen)| **seen) else { return false };
+        if now.saturating_duration_since(*seen) < RETENTION {
+            return false;
+        }
+        let oldest = oldest.clone();
+        self.tracked.remove(&oldest);
+        true
+    }
+
+    /// Whether that name stands for itself.
+    pub(super) fn is_tracked(&self, name: &str) -> bool {
+        self.tracked.contains_key(name)
+    }
+
+    /// All names that stand for themselves.
+    pub(super) fn tracked(&self) -> impl Iterator<Item = &str> {
+        self.tracked.keys().map(String::as_str)
+    }
+}
+
+fn truncate(name: &str) -> &str {
+    let mut end = name.len().min(MAX_LABEL_BYTES);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    &name[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_stay_and_the_rest_overflow() {
+        let mut limiter = CardinalityLimiter::new(2);
+        assert_eq!(
+            ["a", "b", "c", "a", "overflow"].map(|name| limiter.label_for(name)),
+            ["a", "b", "overflow", "a", "overflow"]
+        );
+        assert_eq!(limiter.tracked().collect::<Vec<_>>(), ["a", "b"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_that_is_not_seen_for_an_hour_makes_place_for_another() {
+        let mut limiter = CardinalityLimiter::new(2);
+        limiter.label_for("made up");
+        tokio::time::advance(RETENTION / 2).await;
+        limiter.label_for("honest");
+        tokio::time::advance(RETENTION / 2 - Duration::from_secs(1)).await;
+        assert_eq!(limiter.label_for("new"), "overflow", "each is kept for an hour");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(limiter.label_for("new"), "new");
+        assert_eq!(limiter.label_for("newer"), "overflow", "one place was free");
+        assert_eq!(limiter.tracked().collect::<Vec<_>>(), ["honest", "new"]);
+        assert!(limiter.is_tracked("honest") && !limiter.is_tracked("made up"));
+    }
+
+    #[test]
+    fn a_name_that_steers_a_terminal_or_hides_is_shown_as_overflow() {
+        let mut limiter = CardinalityLimiter::new(2);
+        for name in
+            ["shop\u{1b}[2J", "shop\n", "shop\u{9b}31m", "shop\u{202e}", "shop\u{2028}", "shop\u{200b}"]
+        {
+            assert_eq!(limiter.label_for(name), "overflow", "{name:?}");
+        }
+        assert_eq!(limiter.label_for("Zoë's shop 木"), "Zoë's shop 木", "and takes no place");
+    }
+
+    #[test]
+    fn a_long_name_is_cut_between_two_characters() {
+        let long = "\u{20ac}".repeat(100);
+        assert_eq!(CardinalityLimiter::new(1).label_for(&long).len(), 255);
+        let uneven = format!("x{long}");
+        assert_eq!(CardinalityLimiter::new(1).label_for(&uneven).len(), 253);
+    }
+}
