@@ -1,7 +1,9 @@
-//! The addresses of members: in the one form that is compared and shown, and in the one that can be dialed.
+//! Addresses of members: in the normal form that is compared and exported, and in the form that the driver
+//! dials.
 //!
-//! A set names its members as it likes. A name that leads nowhere is a member all the same, and is shown; what cannot
-//! be printed of it is escaped, so that it steers neither a log nor a page.
+//! A replica set may name its members by any text. An address that cannot be dialed still names a member, and is
+//! exported; characters that cannot be printed are escaped, so that they cannot forge a log line or a metrics
+//! page.
 
 use std::fmt::Write as _;
 use std::net::Ipv6Addr;
@@ -10,14 +12,14 @@ use mongodb::options::ServerAddress;
 
 const DEFAULT_PORT: u16 = 27_017;
 
-/// The longest name that is shown: that of a host, which DNS bounds at 253 characters, and a port.
+/// The longest name that is exported: a host name (DNS allows 253 characters) and a port.
 const MAX_LENGTH: usize = 260;
 
-/// What stands for a name that is none: a label without a value is no label.
+/// The replacement for an empty name: Prometheus drops labels with empty values.
 const EMPTY_NAME: &str = "(empty)";
 
-/// An address that can be dialed. `None`: nothing can be reached by it. More forms of an address of IPv6 are taken than
-/// the driver's parser takes: with a zone, and without brackets, as the driver itself prints it.
+/// Parses an address that can be dialed; `None` if it cannot. Accepts more forms of IPv6 than the driver's
+/// parser: with a zone, and without brackets, as the driver prints them.
 pub(crate) fn parse(text: &str) -> Option<ServerAddress> {
     if text.len() > MAX_LENGTH || text.chars().any(|c| !is_label_char(c)) {
         return None;
@@ -46,7 +48,7 @@ pub(crate) fn parse(text: &str) -> Option<ServerAddress> {
     (is_host && port != 0).then(|| ServerAddress::Tcp { host: host.to_lowercase(), port: Some(port) })
 }
 
-/// How an address is shown: with a port, and with brackets around one of IPv6.
+/// Formats an address: with a port, and with brackets around IPv6.
 pub(crate) fn format_address(address: &ServerAddress) -> String {
     match address {
         ServerAddress::Tcp { host, port } => {
@@ -57,13 +59,13 @@ pub(crate) fn format_address(address: &ServerAddress) -> String {
     }
 }
 
-/// An address in the one form that is compared and shown.
+/// Normalizes an address for comparison and export.
 pub(crate) fn normalize(text: &str) -> String {
     parse(text).map_or_else(|| printable(text), |address| format_address(&address))
 }
 
-/// A text of others, as it can be printed anywhere: escaped where it would steer a terminal, and no longer than a name
-/// may be.
+/// Makes untrusted text printable: characters that could steer a terminal are escaped, and long text is
+/// truncated.
 pub(crate) fn printable(text: &str) -> String {
     if text.is_empty() {
         return EMPTY_NAME.to_owned();
@@ -83,8 +85,8 @@ pub(crate) fn printable(text: &str) -> String {
     printed
 }
 
-/// Letters and digits of any script, and what can be seen of ASCII: less than what can be printed elsewhere, since it
-/// becomes a label. Some letters are invisible.
+/// Letters and digits of any script, and visible ASCII. Stricter than what may be printed elsewhere, since the
+/// text becomes a label. Some letters are invisible.
 fn is_label_char(c: char) -> bool {
     c.is_ascii_graphic() || (!c.is_ascii() && c.is_alphanumeric() && txnscope_catalog::is_printable(c))
 }

@@ -1,18 +1,18 @@
-//! Reading a reply by field.
+//! Decoding of replies, field by field.
 //!
-//! Servers differ in what they send and in the type of a number. A field that is missing or odd costs itself
-//! and nothing else; so nothing here returns an error.
+//! Servers differ in the fields that they send and in the types of numbers. A missing or invalid field costs
+//! itself and nothing else, so nothing here returns an error.
 
 use mongodb::bson::{Array, Bson, Document, RawArray, RawBson, RawDocument};
 
-/// What was found at a path.
+/// The result of looking up a field.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Field<T> {
-    /// Nothing: this server does not say.
+    /// The field does not exist.
     Missing,
-    /// Something else than expected.
+    /// The field has an unexpected type or value.
     Invalid,
-    /// This.
+    /// The value.
     Value(T),
 }
 
@@ -24,7 +24,7 @@ impl<T> Field<T> {
         }
     }
 
-    /// Both, if both are there: the sum, a difference. One that is odd makes both odd.
+    /// Combines two fields, for example as a sum. If one is invalid, the result is invalid.
     pub(crate) fn combine<U, V>(self, other: Field<U>, with: impl FnOnce(T, U) -> V) -> Field<V> {
         match (self, other) {
             (Self::Value(one), Field::Value(other)) => Field::Value(with(one, other)),
@@ -42,7 +42,7 @@ impl<T> Field<T> {
     }
 }
 
-/// The field at that path of nested documents.
+/// The field at a path of nested documents.
 pub(crate) fn field<'a>(document: &'a Document, path: &[&str]) -> Field<&'a Bson> {
     let Some((last, parents)) = path.split_last() else { return Field::Missing };
     let mut document = document;
@@ -59,7 +59,7 @@ pub(crate) fn field<'a>(document: &'a Document, path: &[&str]) -> Field<&'a Bson
     }
 }
 
-/// The finite number, of any of BSON's types, that is not negative. Nothing that we read can be.
+/// A finite, non-negative number of any BSON type. None of the fields that are read can be negative.
 pub(crate) fn number(document: &Document, path: &[&str]) -> Field<f64> {
     match field(document, path) {
         Field::Value(value) => as_number(value).map_or(Field::Invalid, Field::Value),
@@ -68,7 +68,7 @@ pub(crate) fn number(document: &Document, path: &[&str]) -> Field<f64> {
     }
 }
 
-/// The truth: a boolean, or a number as the server's older versions have it.
+/// A boolean, or a number, as older servers send it.
 pub(crate) fn boolean(document: &Document, path: &[&str]) -> Field<bool> {
     match field(document, path) {
         Field::Value(Bson::Boolean(boolean)) => Field::Value(*boolean),
@@ -78,7 +78,7 @@ pub(crate) fn boolean(document: &Document, path: &[&str]) -> Field<bool> {
     }
 }
 
-/// The moment, in seconds since 1970: of a date, or of a timestamp of the oplog. The epoch itself stands for "never".
+/// Seconds since 1970, from a date or an oplog timestamp. The epoch itself stands for "never".
 pub(crate) fn timestamp(document: &Document, path: &[&str]) -> Field<f64> {
     let seconds = match field(document, path) {
         Field::Value(Bson::DateTime(date)) => {
@@ -93,7 +93,7 @@ pub(crate) fn timestamp(document: &Document, path: &[&str]) -> Field<f64> {
     if seconds > 0.0 { Field::Value(seconds) } else { Field::Missing }
 }
 
-/// The document.
+/// A nested document.
 pub(crate) fn document<'a>(document: &'a Document, path: &[&str]) -> Field<&'a Document> {
     match field(document, path) {
         Field::Value(Bson::Document(inner)) => Field::Value(inner),
@@ -102,7 +102,7 @@ pub(crate) fn document<'a>(document: &'a Document, path: &[&str]) -> Field<&'a D
     }
 }
 
-/// The text.
+/// A string.
 pub(crate) fn text<'a>(document: &'a Document, path: &[&str]) -> Field<&'a str> {
     match field(document, path) {
         Field::Value(Bson::String(text)) => Field::Value(text),
@@ -111,7 +111,7 @@ pub(crate) fn text<'a>(document: &'a Document, path: &[&str]) -> Field<&'a str> 
     }
 }
 
-/// The documents of the array. What is no document is left out.
+/// The documents of an array. Elements of other types are left out.
 pub(crate) fn documents<'a>(document: &'a Document, path: &[&str]) -> Field<Vec<&'a Document>> {
     match field(document, path) {
         Field::Value(Bson::Array(elements)) => {
@@ -124,21 +124,21 @@ pub(crate) fn documents<'a>(document: &'a Document, path: &[&str]) -> Field<Vec<
 
 // ===== From bytes =====
 
-/// Deeper than any reply is, and than the server lets a document be.
+/// Deeper than the server lets a document be.
 const MAX_DEPTH: usize = 200;
 
-/// What stands for a value that cannot be read: odd to whoever looks for one.
+/// The replacement for a value that cannot be decoded: invalid for every accessor.
 const UNREADABLE: Bson = Bson::MinKey;
 
-/// The reply from its bytes, which may be damaged: a client may have put there what is no UTF-8. A value that cannot be
-/// read costs itself; one whose end cannot be found costs what follows it in its document. No more than that.
+/// Decodes a reply that may be malformed, since clients can put invalid UTF-8 into it. A value that cannot be
+/// decoded costs itself; one whose end cannot be found costs the rest of its document.
 pub(crate) fn decode_lossy(raw: &RawDocument) -> Document {
     document_at(raw, 0)
 }
 
 fn document_at(raw: &RawDocument, depth: usize) -> Document {
     let elements = raw.iter_elements().map_while(Result::ok);
-    // A text with bytes that are no UTF-8 is a text all the same: a name with a mark where they were.
+    // Invalid UTF-8 in a string is replaced by the replacement character.
     elements
         .map(|element| (element.key().as_str().to_owned(), value_at(element.value_utf8_lossy().ok(), depth)))
         .collect()
@@ -154,7 +154,7 @@ fn value_at(value: Option<RawBson>, depth: usize) -> Bson {
         Some(RawBson::Document(_) | RawBson::Array(_)) if depth == MAX_DEPTH => UNREADABLE,
         Some(RawBson::Document(raw)) => document_at(&raw, depth + 1).into(),
         Some(RawBson::Array(raw)) => array_at(&raw, depth + 1).into(),
-        // Code is nothing that we read, and its scope is one more document that may be damaged.
+        // Code is never read, and its scope is one more document that may be malformed.
         Some(RawBson::JavaScriptCodeWithScope(_)) | None => UNREADABLE,
         Some(value) => value.try_into().unwrap_or(UNREADABLE),
     }
@@ -237,7 +237,7 @@ mod tests {
         assert_eq!(text(&document, &["list"]), Field::Invalid);
     }
 
-    /// The bytes of a document, with that text in it replaced by bytes that are none.
+    /// The bytes of a document in which the first byte of a string is replaced by 0xff.
     fn with_bad_text(document: &Document, text: &str) -> RawDocumentBuf {
         let mut bytes = document.to_vec().unwrap();
         let at = bytes.windows(text.len()).position(|window| window == text.as_bytes()).unwrap();
@@ -299,7 +299,7 @@ mod tests {
             bytes[at..until].copy_from_slice(&damage[..until - at]);
             let raw = RawDocumentBuf::from_bytes(bytes).unwrap();
             let read = decode_lossy(&raw);
-            // The type, the name and the value of "first" take the eleven bytes behind the length.
+            // The type, the name and the value of "first" take the eleven bytes after the length.
             if at >= body.start + 11 {
                 prop_assert_eq!(number(&read, &["first"]), Field::Value(1.0));
             }

@@ -1,4 +1,4 @@
-//! The deployments that are followed: those of the configuration always, those of `/probe` while somebody asks.
+//! Running deployments: those of the configuration all the time, those of `/probe` on demand.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,22 +24,24 @@ use crate::store::MetricStore;
 use crate::target::Target;
 use crate::uri::Uri;
 
-/// How much longer than a poll a probe waits for the first one: it is to see how that ended.
+/// How much longer than the poll timeout a probe waits for the first polls, so that it sees their result.
 const FIRST_POLL_GRACE: Duration = Duration::from_millis(250);
 
-/// How often a probe looks whether the first poll has ended. Nobody is asked then.
+/// How often a probe checks whether the first polls have ended.
 const RECHECK_INTERVAL: Duration = Duration::from_millis(10);
 
-/// How many probes of one target wait for its first polls. A target that hangs is not to take the places of the others.
+/// How many probes of one target may wait for its first polls. A target that hangs must not take the places of
+/// the others.
 const MAX_WAITING_PROBES: usize = 8;
 
-/// As how many users a target is watched at once. Each is a set of connections of its own, and anybody who may probe chooses.
+/// With how many users one target is monitored at the same time. Each user takes connections of its own, and
+/// every client that may probe chooses.
 const MAX_USERS_PER_TARGET: usize = 2;
 
-/// Why a probe has no answer.
+/// Why a probe is rejected.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProbeError {
-    // What was asked for is not repeated: it may be anything.
+    // The requested name is not repeated: it may be anything.
     #[error("there is no target of that name in the configuration")]
     Target,
     #[error("there is no auth module of that name in the configuration")]
@@ -56,7 +58,7 @@ pub(crate) enum ProbeError {
     Busy,
 }
 
-/// Follows deployments, and changes which.
+/// Starts and stops the monitoring of deployments.
 #[derive(Debug)]
 pub(crate) struct DeploymentManager {
     state: Mutex<State>,
@@ -72,10 +74,10 @@ struct State {
     definitions: ProbeDefinitions,
 }
 
-/// A target's name, and that of the auth module if there is one.
+/// The name of a target, and of an auth module if one was requested.
 type Key = (String, Option<String>);
 
-/// What can be probed, and how.
+/// The targets and auth modules that probes can request.
 #[derive(Debug, Default)]
 struct ProbeDefinitions {
     probes: BTreeMap<String, Target>,
@@ -84,19 +86,19 @@ struct ProbeDefinitions {
     idle_timeout: Duration,
 }
 
-/// How a deployment is followed: what differs here is followed anew.
+/// How a deployment is polled. When this changes, the deployment is restarted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct PollConfig {
     timing: PollTiming,
     collectors: CollectorSettings,
 }
 
-/// A deployment with its fleet. Dropping it ends the fleet.
+/// A deployment that is monitored. Dropping it stops its monitor.
 #[derive(Debug)]
 struct RunningDeployment {
     target: Target,
     poll_config: PollConfig,
-    /// What the files of certificates held when its clients were made.
+    /// The contents of the TLS files when the clients were created.
     tls: TlsFiles,
     snapshot: Snapshot,
     check_runner: Option<CheckRunner>,
@@ -115,27 +117,27 @@ struct OnDemandDeployment {
     store: MetricStore,
     page: MetricsPage,
     last_probed: Instant,
-    /// Held by each probe that waits for the first polls: the target is watched for as long.
+    /// Held by each probe that waits for the first polls, so that the target is not removed meanwhile.
     waiting: Arc<()>,
 }
 
-/// A checked configuration that can be put in force without failing.
+/// A validated configuration that can be applied without failing.
 pub(crate) struct DeploymentPlan {
-    /// One for each target: a fleet, where there is none yet that does the same.
+    /// One entry for each target, with a new deployment unless one with the same configuration runs already.
     deployments: Vec<(Target, Option<(RunningDeployment, DeploymentMonitor)>)>,
     definitions: ProbeDefinitions,
-    /// What to ask of the data of each target.
+    /// The checks to run on each target.
     checks: Option<Checks>,
 }
 
 impl DeploymentPlan {
-    /// Whether something would be followed anew.
+    /// Whether applying the plan starts a deployment.
     pub(crate) fn has_new_deployments(&self) -> bool {
         self.deployments.iter().any(|(_, monitor)| monitor.is_some())
     }
 }
 
-/// A deployment of a plan.
+/// A deployment that should run after a plan was applied.
 enum DesiredState {
     New(Box<RunningDeployment>),
     RunningDeployment(Target),
@@ -146,7 +148,7 @@ impl DeploymentManager {
         Self { state: Mutex::default(), store, tasks, stop }
     }
 
-    /// Checks what the configuration wants followed, without speaking to any server.
+    /// Validates the deployments of a configuration, without contacting any server.
     ///
     /// # Errors
     ///
@@ -217,8 +219,8 @@ impl DeploymentManager {
         ))
     }
 
-    /// Follows what the plan says. What is followed already, in the same way, goes on undisturbed; what is replaced
-    /// stays on the page until what comes instead has been asked once, but no longer than a poll may take.
+    /// Applies a plan. Deployments with an unchanged configuration go on undisturbed; a replaced deployment
+    /// stays on the page until the first polls of its successor have ended, but no longer than a poll may take.
     pub(crate) async fn apply(&self, plan: DeploymentPlan) {
         let DeploymentPlan { deployments, definitions, checks } = plan;
         let mut wanted = Vec::new();
@@ -273,11 +275,11 @@ impl DeploymentManager {
         });
     }
 
-    /// What the files of certificates hold that hold something else than when the clients were made that use them.
+    /// The TLS files whose contents differ from those that the clients were created with.
     ///
     /// # Errors
     ///
-    /// If one cannot be used. What is in force stays in force.
+    /// If a file cannot be used. Nothing changes then.
     pub(crate) async fn changed_tls_files(&self) -> Result<Vec<TlsFiles>, StartError> {
         let in_use: Vec<(Target, TlsFiles)> = {
             let state = self.state.lock().await;
@@ -285,7 +287,7 @@ impl DeploymentManager {
             let all = state.running.iter().chain(on_demand);
             all.map(|running| (running.target.clone(), running.tls)).collect()
         };
-        // A disk that hangs holds up nobody else.
+        // A file system that hangs must not block other tasks.
         let reading = tokio::task::spawn_blocking(move || {
             let mut changed_tls_files = Vec::new();
             for (target, tls) in in_use {
@@ -297,8 +299,9 @@ impl DeploymentManager {
         reading.await.unwrap_or(Ok(Vec::new()))
     }
 
-    /// The page of a deployment that is watched on demand. The first probe begins to watch it, and waits until each
-    /// member has been asked once, but no longer than that: a member that hangs is down on the page.
+    /// The metrics page of a deployment that is monitored on demand. The first probe starts the monitoring, and
+    /// waits until each collector has been polled once, but no longer than its timeout: a member that hangs is
+    /// down on the page.
     ///
     /// # Errors
     ///
@@ -334,7 +337,7 @@ impl DeploymentManager {
         };
         let limit = scrape_timeout.map_or(limit, |scrape_timeout| scrape_timeout.min(limit));
         wait_for_first_polls(&store, limit).await;
-        // The first polls may have taken longer than a target is watched that nobody probes.
+        // The first polls may have taken longer than the idle timeout.
         if let Some(on_demand) = self.state.lock().await.on_demand.get_mut(&key) {
             on_demand.last_probed = Instant::now();
         }
@@ -360,12 +363,12 @@ impl DeploymentManager {
         Ok(OnDemandDeployment { running, store, page, last_probed: Instant::now(), waiting: Arc::new(()) })
     }
 
-    /// The names that can be probed.
+    /// The names of all targets that can be probed.
     pub(crate) async fn probe_names(&self) -> Vec<String> {
         self.state.lock().await.definitions.probes.keys().cloned().collect()
     }
 
-    /// Forgets, from time to time, the targets that nobody probes any longer.
+    /// Stops the monitoring of targets that were not probed for the idle timeout.
     pub(crate) async fn remove_idle(self: Arc<Self>) {
         loop {
             let idle = self.state.lock().await.definitions.idle_timeout;
@@ -383,7 +386,7 @@ impl DeploymentManager {
     }
 }
 
-/// Where the target is watched as as many users as may be, the one whose probe was the longest ago makes place.
+/// If a target is monitored with the maximum number of users, the one with the oldest probe is removed.
 fn evict_idle(
     on_demand: &mut BTreeMap<Key, OnDemandDeployment>,
     (target, _): &Key,
@@ -400,19 +403,19 @@ fn evict_idle(
     Ok(())
 }
 
-/// Waits until each collector has been asked once, but no longer than that.
+/// Waits until each collector has been polled once, but no longer than `limit`.
 async fn wait_for_first_polls(store: &MetricStore, limit: Duration) {
     let polled = async {
         while !store.all_polled() {
             tokio::time::sleep(RECHECK_INTERVAL).await;
         }
     };
-    // Who is late is on the page when he comes.
+    // Members that are late appear on the page later.
     let _ = timeout(limit, polled).await;
 }
 
 impl OnDemandDeployment {
-    /// How many probes wait for the first polls.
+    /// The number of probes that wait for the first polls.
     fn waiting(&self) -> usize {
         Arc::strong_count(&self.waiting) - 1
     }
@@ -423,12 +426,13 @@ impl RunningDeployment {
         self.target == *target && self.poll_config == *poll_config
     }
 
-    /// Whether its files of certificates hold something else now, that can be used.
+    /// Whether its TLS files have changed and can be used.
     fn has_new_tls_files(&self) -> bool {
         self.target.tls_files().is_ok_and(|now| now != self.tls)
     }
 
-    /// Puts it under these checks and no others. What it, or the one that it replaces, knows of them goes on.
+    /// Replaces the checks that run on the deployment. Results of unchanged checks are kept, also those of a
+    /// deployment that this one replaces.
     fn set_checks(&mut self, checks: Option<&Checks>, before: Option<&Self>, tasks: &TaskTracker) {
         let Some(checks) = checks else { return self.check_runner = None };
         if self.check_runner.as_ref().is_some_and(|check_runner| check_runner.runs(checks)) {
@@ -460,13 +464,13 @@ impl ProbeDefinitions {
             }
         };
         let target = with_credentials_if_any(target, credentials);
-        // Each by itself was accepted with the configuration.
+        // Target and credentials were validated separately with the configuration.
         target.check().map_err(|_| ProbeError::TwoUsers)?;
         Ok(target)
     }
 }
 
-/// Once for each deployment that is new, in one line, without any value.
+/// Logs warnings about a new deployment, without any value of its URI.
 fn warn_about(target: &Target, which: Option<&str>) {
     let options: Vec<_> = target.ignored_options().iter().map(ToString::to_string).collect();
     if !options.is_empty() {

@@ -1,4 +1,4 @@
-//! What the deployment is, as far as its servers have said it, and whom to believe when they disagree.
+//! The known state of a deployment, and which server to believe when servers disagree.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,31 +6,32 @@ use std::sync::Arc;
 use crate::identity::Expected;
 use crate::topology::{HelloReply, ReplicaSetView, ServerKind};
 
-/// The deployment, as it is known.
+/// The deployment, as far as it is known.
 #[derive(Debug, Default)]
 pub(crate) enum KnownDeployment {
-    /// Nobody has said.
+    /// No server has answered yet.
     #[default]
     Unknown,
-    /// A replica set, by the last account of it that was accepted.
+    /// A replica set, with the last accepted view of its members.
     Set(Arc<ReplicaSetView>),
-    /// Servers that belong to no set.
+    /// Standalone servers.
     Standalone,
-    /// The routers of a sharded cluster.
+    /// Mongos of a sharded cluster.
     Mongos,
 }
 
-/// What the URI demands.
+/// Requirements of the URI.
 #[derive(Debug, Clone)]
 pub(crate) struct UriRequirements {
     /// The name of the replica set.
     pub(crate) rs: Option<String>,
-    /// The one member that is named, and no other.
+    /// Monitor only the member that the URI names.
     pub(crate) direct: bool,
 }
 
 impl KnownDeployment {
-    /// Whether the answer comes from the deployment that is known, or, as long as none is, from one that may be it.
+    /// Whether a reply comes from the known deployment, or, while none is known, from one that meets the
+    /// requirements.
     pub(crate) fn is_confirmed_by(&self, reply: &HelloReply, requirements: &UriRequirements) -> bool {
         match (self, &reply.kind) {
             (Self::Set(known), ServerKind::Member(view)) if requirements.direct => view.rs == known.rs,
@@ -43,12 +44,12 @@ impl KnownDeployment {
         }
     }
 
-    /// Whether it is a member of the set that is known, if this speaks for it by itself.
+    /// Whether a reply comes from a member of a set with the same name.
     pub(crate) fn has_same_set_name(&self, reply: &HelloReply) -> bool {
         matches!((self, &reply.kind), (Self::Set(known), ServerKind::Member(view)) if view.rs == known.rs)
     }
 
-    /// Takes what the answer says of a deployment that it has confirmed.
+    /// Takes over what a confirmed reply says about the deployment.
     pub(crate) fn update(&mut self, reply: HelloReply) {
         let ServerKind::Member(view) = reply.kind else { return };
         match self {
@@ -63,10 +64,10 @@ impl KnownDeployment {
         }
     }
 
-    /// Nobody has confirmed what is known. If those that did answer leave no doubt that it is something else by now,
-    /// this is followed: whatever answers at every host of the URI, be it a set that was initiated anew under its name.
-    /// Never another set than the URI demands, and never none instead of a set: a member that is started as a standalone
-    /// for maintenance is one that is missing.
+    /// No reply has confirmed the known deployment. If the replies leave no doubt that it is another one now,
+    /// switches to that: every host of the URI must answer for it, for example after the set was initiated again
+    /// under its name. Never switches to another set than the URI requires, nor from a set to none: a member
+    /// that is restarted as a standalone for maintenance is missing, and does not replace the set.
     pub(crate) fn reconsider(
         &mut self,
         replies: BTreeMap<String, HelloReply>,
@@ -100,7 +101,7 @@ impl KnownDeployment {
                     }
                 }
             }
-            // A set that is demanded, or any set, says so by itself: it confirms what is unknown.
+            // A set that meets the requirements confirms the unknown deployment by itself.
             Self::Unknown if requirements.rs.is_some() => {}
             Self::Unknown => {
                 if replies.values().any(|reply| reply.kind == ServerKind::Mongos) {
@@ -142,7 +143,7 @@ impl KnownDeployment {
         }
     }
 
-    /// The set's members, if it is to be followed beyond the hosts of the URI.
+    /// The set, if its members are monitored beyond the hosts of the URI.
     pub(crate) fn monitored_set(&self, requirements: &UriRequirements) -> Option<&Arc<ReplicaSetView>> {
         match self {
             Self::Set(known) if !requirements.direct && !known.members.is_empty() => Some(known),
@@ -150,7 +151,7 @@ impl KnownDeployment {
         }
     }
 
-    /// Who has to answer at an address.
+    /// The server that must answer at an address.
     pub(crate) fn expected_at(&self, address: &str, requirements: &UriRequirements) -> Expected {
         match self {
             Self::Set(known) => {

@@ -1,7 +1,7 @@
-//! What Prometheus reads: the snapshot as metric families, with the catalogue's names, types and help texts.
+//! Export of the store as Prometheus metric families, with the catalog's names, types and help texts.
 //!
-//! A [`Collector`] of our own, and no vector of counters: these counters belong to MongoDB, so they are set and not
-//! incremented, and a member that is gone leaves nothing behind.
+//! This is a [`Collector`] and no vector of counters: the values belong to MongoDB, so they are set and not
+//! incremented, and a member that has left leaves no series behind.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -18,14 +18,14 @@ use crate::sample_set::{Histogram, Value};
 use crate::snapshot::{MemberState, PollHistory};
 use crate::store::MetricStore;
 
-/// The page of metrics.
+/// A metrics page.
 #[derive(Debug, Clone)]
 pub(crate) struct MetricsPage(Registry);
 
 impl MetricsPage {
     /// # Errors
     ///
-    /// If the catalogue has an entry that Prometheus does not accept.
+    /// If the catalog has an entry that Prometheus does not accept.
     pub(crate) fn new(store: impl Into<MetricStore>) -> prometheus::Result<Self> {
         let registry = Registry::new();
         let entries = catalog::emitted_by(Emitter::Sidecar);
@@ -34,7 +34,7 @@ impl MetricsPage {
         Ok(Self(registry))
     }
 
-    /// Its families, as of now. Asks nobody, waits for nobody.
+    /// The current metric families. Does not block and contacts no server.
     pub(crate) fn families(&self) -> Vec<MetricFamily> {
         self.0.gather()
     }
@@ -88,7 +88,8 @@ fn add_member(families: &mut FamilyBuilder, member: &MemberState, now: Instant) 
     let rs = member.rs();
     let member_labels = [rs.as_str(), member.address()];
     for (index, collector) in member.collectors().iter().enumerate() {
-        // Once for all that is said of it: a poll may end meanwhile, and a member that is down has no new numbers.
+        // One copy for all series of this collector: a poll may end meanwhile, and a member that is down has no
+        // new numbers.
         let history = collector.history();
         if index == 0
             && let Some(up) = history.up(now)
@@ -129,7 +130,7 @@ fn add_collector(
     }
 }
 
-/// Families by name.
+/// Metric families by name.
 #[derive(Default)]
 pub(crate) struct FamilyBuilder(BTreeMap<&'static str, MetricFamily>);
 
@@ -251,7 +252,7 @@ mod tests {
         assert_eq!(page.value("txnscope_poll_age_seconds", &member_labels), Some(4.0));
     }
 
-    /// Polls end at any moment: so many, in the midst of pages.
+    /// Polls may end while a page is built.
     #[test]
     fn a_page_shows_one_look_at_a_member_however_many_end_meanwhile() {
         let (snapshot, member) = snapshot("db1:27017");

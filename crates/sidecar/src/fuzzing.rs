@@ -1,17 +1,18 @@
-//! Where a fuzzer comes in. No part of the interface: it changes with what is behind it.
+//! Entry points for fuzzers. Not part of the public API.
 
 use mongodb::bson::{Bson, Document, RawDocument};
 
 use crate::{collector, decode, target, topology, web};
 
-/// A reply of the server, to every collector: as BSON, or as JSON, in which a fuzzer changes one value at a time.
+/// Decodes a server's reply with every collector: as BSON, or as JSON, in which a fuzzer changes one value at a
+/// time.
 pub fn reply(bytes: &[u8]) {
     if bytes.first() == Some(&b'{') {
         if let Ok(Bson::Document(reply)) = serde_json::from_slice(bytes) {
             read(&reply);
         }
     } else if let Ok(raw) = RawDocument::from_bytes(bytes) {
-        // The driver looks no closer than this at what it hands on.
+        // The driver checks no more than this before it hands a reply on.
         read(&decode::decode_lossy(raw));
     }
 }
@@ -21,22 +22,22 @@ fn read(reply: &Document) {
     topology::read(reply);
 }
 
-/// What a backend answers that is asked for its open transactions.
+/// Parses a backend's table of open transactions.
 pub fn open_transactions(bytes: &[u8]) {
     collector::decode_table(bytes);
 }
 
-/// A line of the server's log.
+/// Parses a line of the server's log.
 pub fn log_line(text: &str) {
     collector::decode_line(text);
 }
 
-/// The query of a probe, its header, and the file of the web side.
+/// Parses the query of a probe, request headers, and a web configuration file.
 pub fn web(text: &str) {
     web::read(text);
 }
 
-/// A URI. What is said of one that is wrong repeats no password.
+/// Parses a URI.
 pub fn uri(text: &str) {
     let target = target::Target::new(text);
     let _ = (target.has_secret_in_uri(), target.ignored_options(), target.check());

@@ -1,4 +1,4 @@
-//! The question who a server is, put within a time.
+//! `hello` requests with a timeout.
 
 use std::future::IntoFuture;
 use std::sync::Arc;
@@ -13,30 +13,30 @@ use crate::snapshot::MemberState;
 use crate::topology::HelloReply;
 use crate::uri::MemberClient as Client;
 
-/// How long closing the connections may take at the end.
+/// The timeout for closing a client's connections.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A question to a server: who it is.
+/// A `hello` request to one server.
 pub(crate) struct HelloRequest {
     client: Client,
-    /// Of a member that is watched: it is known how to put the question to it.
+    /// The state of a monitored member, which knows whether the server needs `isMaster`.
     state: Option<Arc<MemberState>>,
 }
 
 impl HelloRequest {
-    /// To a member that is watched.
+    /// A request to a monitored member.
     pub(crate) fn to_member(client: Client, state: &Arc<MemberState>) -> Self {
         Self { client, state: Some(Arc::clone(state)) }
     }
 
-    /// To a server of which nothing is known.
+    /// A request to a server that is not monitored.
     pub(crate) fn to_unknown_server(client: Client) -> Self {
         Self { client, state: None }
     }
 
     /// # Errors
     ///
-    /// If there is no answer within that time.
+    /// If there is no reply in time.
     pub(crate) async fn send(&self, limit: Duration) -> Result<HelloReply, PollError> {
         let unknown = Identity::default();
         let identity = self.state.as_ref().map_or(&unknown, |state| state.identity());

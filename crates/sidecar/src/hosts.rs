@@ -63,23 +63,24 @@ impl Hosts {
         })
     }
 
-    /// The name that DNS is asked for, if that is what the URI has.
+    /// The SRV name, if the URI has one.
     pub(crate) fn name(&self) -> Option<&str> {
         self.uri.dns_name.as_deref()
     }
 
-    /// What all clients have in common, once the hosts are known.
+    /// The options that all clients share, once the hosts are known.
     pub(crate) fn options(&self) -> Option<&ClientOptions> {
         self.options.as_ref()
     }
 
-    /// The hosts, in the form in which addresses are shown.
+    /// The hosts, by normalized address.
     pub(crate) fn seeds(&self) -> BTreeMap<String, ServerAddress> {
         let hosts = self.options.iter().flat_map(|options| &options.hosts);
         hosts.map(|host| (address::format_address(host), host.clone())).collect()
     }
 
-    /// Asks DNS until it has answered, and then again from time to time. What it said last holds while it is silent.
+    /// Resolves the SRV name until that succeeds once, and then periodically. While DNS fails, the last result
+    /// is kept.
     pub(crate) async fn refresh(&mut self, limit: Duration) -> Dns {
         if self.uri.dns_name.is_none() || (self.options.is_some() && Instant::now() < self.next) {
             return Dns::Unchanged;
@@ -132,7 +133,7 @@ impl Hosts {
         self.uri.resolve().await
     }
 
-    /// Has DNS say this, and be asked at every round.
+    /// Sets the DNS records for a test, and resolves at every refresh.
     #[cfg(test)]
     pub(crate) fn set_test_records(&mut self, records: Records) {
         (self.records, self.interval) = (Some(records), Duration::ZERO);

@@ -1,7 +1,7 @@
-//! Who answers is who was asked: each member's expected identity, held against every reply.
+//! Verification that the expected server answers: the identity of each member is compared with every reply.
 //!
-//! A port or a pod's address is used again, a member is started as a standalone, DNS leads elsewhere: then another
-//! server answers, in good health, and its numbers are nobody's here.
+//! A port or a pod's address is reused, a member is restarted as a standalone, DNS points elsewhere: then
+//! another server answers, and its numbers must not be exported for this member.
 
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,34 +11,34 @@ use mongodb::bson::oid::ObjectId;
 use crate::error::{PollError, PollErrorReason};
 use crate::topology::{HelloReply, ReplicaSetView, Role, ServerKind};
 
-/// Who has to answer at an address.
+/// The server that must answer at an address.
 #[derive(Debug, Clone, Default)]
 pub(crate) enum Expected {
-    /// Whoever it is: nobody has said yet.
+    /// Any server: the deployment is not known yet.
     #[default]
     Anyone,
-    /// A member of the set of that name.
+    /// A member of the set with this name.
     Member {
         rs: String,
-        /// By this name, if it is the set that gave the address.
+        /// The member's name in the set, if the address comes from the set.
         me: Option<String>,
         /// The set, once it is known.
         set: Option<Arc<ReplicaSetView>>,
     },
-    /// A server that is no member of a set.
+    /// A standalone server.
     Standalone,
-    /// A router of a sharded cluster.
+    /// A mongos.
     Mongos,
 }
 
-/// Who was last seen there: another one may give other answers.
+/// The server that answered last. After a restart or a change of role, it may give other answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ObservedServer {
     pub(crate) process: Option<ObjectId>,
     pub(crate) role: Role,
 }
 
-/// The identity of one member, shared by all that ask it.
+/// The identity of one member, shared by all its collectors.
 #[derive(Debug, Default)]
 pub(crate) struct Identity(Mutex<State>);
 
@@ -46,27 +46,27 @@ pub(crate) struct Identity(Mutex<State>);
 struct State {
     expected: Expected,
     seen: Option<ObservedServer>,
-    /// The process that has answered as a member of the set: whatever becomes of the set, it is no other server.
+    /// The process that has answered as a member of the set. It remains that member, however the set changes.
     proven: Option<ObjectId>,
-    /// The last answer came from somebody else.
+    /// The last reply came from another server.
     mismatched: bool,
-    /// This was logged.
+    /// The mismatch was logged.
     logged: bool,
-    /// It knows `hello` by its old name alone.
+    /// The server supports only `isMaster`.
     legacy: bool,
 }
 
 impl Identity {
-    /// From now on, this one has to answer.
+    /// Sets the server that must answer from now on.
     pub(crate) fn set_expected(&self, expected: Expected) {
         self.lock().expected = expected;
     }
 
-    /// Holds who answers against who has to.
+    /// Compares a reply with the expected server.
     ///
     /// # Errors
     ///
-    /// If it is somebody else.
+    /// If another server has answered.
     pub(crate) fn verify(&self, reply: &HelloReply) -> Result<(), PollError> {
         let mut state = self.lock();
         let mismatch = state.expected.mismatch(reply, state.is_proven(reply));
@@ -87,27 +87,27 @@ impl Identity {
         }
     }
 
-    /// Whether the process that answers has answered before, as a member of the set.
+    /// Whether the replying process has answered before as a member of the set.
     pub(crate) fn is_proven(&self, reply: &HelloReply) -> bool {
         self.lock().is_proven(reply)
     }
 
-    /// Who was seen there last; nobody before the first answer, and after one of somebody else.
+    /// The server that answered last; `None` before the first reply, and after a mismatch.
     pub(crate) fn seen(&self) -> Option<ObservedServer> {
         self.lock().seen
     }
 
-    /// Whether the last answer came from somebody else. Once that is known, it takes another such answer.
+    /// Whether the last reply came from another server. Resets the flag.
     pub(crate) fn take_mismatch(&self) -> bool {
         std::mem::take(&mut self.lock().mismatched)
     }
 
-    /// Whether it is news that somebody else answers: that is one fact, however many collectors meet it.
+    /// Whether the mismatch has not been logged yet. Marks it as logged, since several collectors may find it.
     pub(crate) fn should_log_mismatch(&self) -> bool {
         !std::mem::replace(&mut self.lock().logged, true)
     }
 
-    /// Whether it knows `hello` by its old name alone.
+    /// Whether the server supports only `isMaster`.
     pub(crate) fn is_legacy(&self) -> bool {
         self.lock().legacy
     }
@@ -128,19 +128,19 @@ impl State {
 }
 
 impl Expected {
-    /// Who answers instead, in words, if it is somebody else.
+    /// A description of the mismatch, if another server has answered.
     fn mismatch(&self, reply: &HelloReply, is_proven: bool) -> Option<String> {
         let matches = match (self, &reply.kind) {
             (Self::Anyone, _)
             | (Self::Standalone, ServerKind::Standalone)
             | (Self::Mongos, ServerKind::Mongos) => true,
             (Self::Member { rs, me, set }, ServerKind::Member(view)) => {
-                // Who does not say its name cannot be told from others by it.
+                // A reply without `me` cannot be told from another by its name.
                 let has_expected_name = me.as_ref().zip(view.me.as_ref()).is_none_or(|(me, own)| me == own);
                 let is_same_set = is_proven || set.as_ref().is_none_or(|set| view.is_same_set(set));
                 view.rs == *rs && has_expected_name && is_same_set
             }
-            // It is being started, or was removed: it does not know its set, and claims no other.
+            // A member that is starting or was removed does not know its set, and claims no other.
             (Self::Member { .. }, ServerKind::Uninitialized) => true,
             (Self::Member { .. } | Self::Standalone | Self::Mongos, _) => false,
         };
@@ -229,7 +229,7 @@ mod tests {
         assert_eq!(expected(db1(), &starting), Ok(()), "it does not know its set yet");
     }
 
-    /// Members are removed until one is left: to the others it looks like another set.
+    /// Members are removed until one is left, which then looks like another set to the others.
     #[test]
     fn a_process_that_was_a_member_is_no_stranger_when_its_set_shrinks() {
         let identity = Identity::default();

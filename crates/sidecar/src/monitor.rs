@@ -1,4 +1,4 @@
-//! The members that are watched: who joins is polled, who leaves is not.
+//! Monitoring of one deployment: members that join are polled, members that leave are not.
 
 mod membership;
 
@@ -23,11 +23,11 @@ use crate::poller::{PollTiming, spawn_pollers};
 use crate::snapshot::{MemberState, Snapshot};
 use crate::uri::{MemberClient as Client, Uri, client};
 
-/// Follows one deployment.
+/// Monitors one deployment.
 pub(crate) struct DeploymentMonitor {
     hosts: Hosts,
     requirements: UriRequirements,
-    /// The name of the replica set: what the URI says, and then what the set says.
+    /// The name of the replica set: from the URI, then from the set itself.
     rs: String,
     timing: PollTiming,
     collectors: CollectorSettings,
@@ -35,29 +35,29 @@ pub(crate) struct DeploymentMonitor {
     tasks: TaskTracker,
     stop: CancellationToken,
     monitored: BTreeMap<String, MonitoredMember>,
-    /// Clients of servers that are asked who they are and are not watched, or not yet.
+    /// Clients of servers that are sent `hello` and are not monitored, or not yet.
     candidate_clients: BTreeMap<String, Client>,
-    /// Clients without a user, of servers that let ours not in: whoever has no users, says all the same who it is.
+    /// Clients without credentials, for servers that reject ours: `hello` needs no authentication.
     unauthenticated: BTreeMap<String, Client>,
     known: KnownDeployment,
-    /// Hosts of the URI that have turned out to be another name of a member, and of which.
+    /// Hosts of the URI that are aliases of members, with the member's name.
     aliases: BTreeMap<String, String>,
-    /// Who answered last: is asked first.
+    /// The member that confirmed the deployment last, which is asked first.
     preferred: Option<String>,
 }
 
 struct MonitoredMember {
-    /// `None`: its address leads nowhere.
+    /// `None` if the address cannot be dialed.
     client: Option<Client>,
     state: Arc<MemberState>,
     stop: CancellationToken,
-    /// It is asked without a user: it is an arbiter.
+    /// The member is polled without credentials, since it is an arbiter.
     unauthenticated: bool,
 }
 
 impl DeploymentMonitor {
-    /// Checks the options with the driver, without speaking to any server. Only a name that DNS does not know yet is
-    /// left for later.
+    /// Validates the options with the driver, without contacting any server. An SRV name that does not resolve
+    /// yet is retried later.
     ///
     /// # Errors
     ///
@@ -97,7 +97,7 @@ impl DeploymentMonitor {
         })
     }
 
-    /// Looks after the members until it is stopped. Returns when the connections are closed.
+    /// Monitors the members until it is stopped. Returns when the connections are closed.
     pub(crate) async fn run(mut self) {
         let stop = self.stop.clone();
         stop.run_until_cancelled(self.monitor()).await;
@@ -126,7 +126,7 @@ impl DeploymentMonitor {
         let began = Instant::now();
         let failure = self.hello_from_any(&seeds).await.err();
         let members = match self.known.monitored_set(&self.requirements).cloned() {
-            // Nobody has told us better: the hosts of the URI it is.
+            // Nothing better is known than the hosts of the URI.
             None => seeds.into_iter().map(|(name, host)| (name, Some(host))).collect(),
             Some(set) => {
                 let mut members = set.members.clone();
@@ -138,7 +138,7 @@ impl DeploymentMonitor {
         for monitored in self.monitored.values().filter(|monitored| monitored.client.is_none()) {
             record_failure(&monitored.state, began, self.timing.interval, PollErrorReason::ServerSelection);
         }
-        // Who is new and has just said nothing is down already: that shows before the first poll has ended.
+        // A new member that has just not answered is down before its first poll has ended.
         if let Some(reason) = failure {
             for state in joined {
                 record_failure(&state, began, self.timing.interval, reason);
@@ -146,7 +146,7 @@ impl DeploymentMonitor {
         }
     }
 
-    /// Until DNS answers, its name stands for the deployment, and is down.
+    /// Until DNS answers, the SRV name stands for the deployment, and is down.
     async fn resolve_dns(&mut self) {
         let Some(name) = self.hosts.name().map(str::to_owned) else { return };
         let began = Instant::now();
@@ -173,7 +173,7 @@ impl DeploymentMonitor {
         MemberState::new(address, self.rs.clone(), names)
     }
 
-    /// From now on, all are members of the set that is known, by its name.
+    /// Sets the known name of the set for all members.
     fn update_set_name(&mut self) {
         if let KnownDeployment::Set(set) = &self.known {
             set.rs.clone_into(&mut self.rs);
@@ -181,7 +181,7 @@ impl DeploymentMonitor {
         }
     }
 
-    /// Returns who has joined.
+    /// Returns the members that have joined.
     fn set_members(&mut self, members: BTreeMap<String, Option<ServerAddress>>) -> Vec<Arc<MemberState>> {
         let gone: Vec<_> =
             self.monitored.keys().filter(|address| !members.contains_key(*address)).cloned().collect();
@@ -196,10 +196,10 @@ impl DeploymentMonitor {
             monitored.state.identity().set_expected(expected);
         }
         for address in mistaken {
-            // A connection that leads to a stranger is not kept: the address may lead to the member again.
+            // A connection that leads to another server is replaced: the address may lead to the member again.
             self.reconnect(&address);
         }
-        // What is watched has its client now; another name of a member needs none.
+        // A monitored member has its client now; an alias needs none.
         let aliases = std::mem::take(&mut self.candidate_clients);
         let (settled, candidate_clients) =
             aliases.into_iter().partition(|(address, _)| self.aliases.contains_key(address));
@@ -213,7 +213,7 @@ impl DeploymentMonitor {
         new.into_iter().map(|(address, host)| self.add_member(address, host.as_ref())).collect()
     }
 
-    /// A member whose address leads nowhere is one all the same: it is down.
+    /// A member whose address cannot be dialed is monitored too: it is down.
     fn add_member(&mut self, address: String, host: Option<&ServerAddress>) -> Arc<MemberState> {
         let unauthenticated = match self.known.monitored_set(&self.requirements) {
             Some(set) => set.arbiters.contains(&address),
@@ -249,7 +249,7 @@ impl DeploymentMonitor {
         }
     }
 
-    /// Polls a member over connections that are new. What is known of it stands.
+    /// Polls a member over new connections, and keeps what is known about it.
     fn reconnect(&mut self, address: &str) {
         let Some(mut monitored) = self.monitored.remove(address) else { return };
         let host = self.hosts.seeds().get(address).cloned().or_else(|| address::parse(address));
@@ -275,7 +275,7 @@ impl DeploymentMonitor {
     }
 }
 
-/// Notes for every collector of a member that it did not answer.
+/// Records for every collector of a member that it did not answer.
 fn record_failure(state: &MemberState, began: Instant, interval: Duration, reason: PollErrorReason) {
     for collector in state.collectors() {
         collector.record(began, interval, Err(reason));

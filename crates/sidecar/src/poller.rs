@@ -1,4 +1,4 @@
-//! The polls of one member: a task for each collector, so that none waits for another.
+//! Polling of one member: one task for each collector, so that none waits for another.
 
 use std::any::Any;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -25,17 +25,17 @@ use crate::snapshot::MemberState;
 use crate::topology::Role;
 use crate::uri::MemberClient;
 
-/// How often, and how long at most.
+/// Interval and timeout of polls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PollTiming {
     pub(crate) interval: Duration,
     pub(crate) timeout: Duration,
 }
 
-/// What the first collector has just learned, for those that follow it.
+/// The result of the last status poll, for the collectors that follow it.
 #[derive(Debug, Clone, Copy, Default)]
 struct Status {
-    /// The member did not answer, and why.
+    /// Why the member did not answer, if it did not.
     unreachable: Option<PollErrorReason>,
     transactions: TransactionCounts,
 }
@@ -59,8 +59,8 @@ impl Status {
     }
 }
 
-/// Begins to poll a member, with these collectors, until it is cancelled. `state` has one record for each collector, in the
-/// same order; the first collector is the status.
+/// Starts polling a member until it is cancelled. `state` has one entry for each collector, in the same order;
+/// the first collector is the status.
 pub(crate) fn spawn_pollers(
     state: &Arc<MemberState>,
     client: &MemberClient,
@@ -105,17 +105,17 @@ struct Poller {
     permanent_refusal: Option<PermanentRefusal>,
 }
 
-/// A question that the server has refused for good: it is not put again to the same process in the same state.
+/// A command that the server refuses permanently: it is not sent again to the same process in the same state.
 #[derive(Debug)]
 struct PermanentRefusal {
     code: Option<i32>,
-    /// Who refused it.
+    /// The server that refused it.
     seen: Option<ObservedServer>,
-    /// When it is put again all the same: what a server's host allows may change without a restart.
+    /// When the command is sent again in any case: the features of a hosted server may change without a restart.
     until: Instant,
 }
 
-/// For how long a question is not put again that was refused for good.
+/// How long a permanently refused command is not sent again.
 const REFUSAL_RETRY_INTERVAL: Duration = Duration::from_secs(3600);
 
 impl Poller {
@@ -130,7 +130,7 @@ impl Poller {
         }
     }
 
-    /// Asks once. A panic of the collector is a failure like any other.
+    /// Polls once. A panic of the collector counts as a failure.
     async fn poll(&mut self, status: Status) -> Option<Result<SampleSet, PollError>> {
         if let Some(reason) = status.unreachable {
             self.collector.reset();
@@ -141,7 +141,7 @@ impl Poller {
         if self.permanent_refusal.as_ref().is_some_and(|permanent_refusal| {
             permanent_refusal.seen == context.last_seen() && Instant::now() < permanent_refusal.until
         }) {
-            // The first says whether the member is up, and so asks who answers all the same.
+            // The status collector determines whether the member is up, so it sends `hello` in any case.
             if self.reports.is_some()
                 && let Err(error) = timeout(limit, context.identify())
                     .await
@@ -164,13 +164,13 @@ impl Poller {
         Some(self.handle_permanent_refusal(result))
     }
 
-    /// What was had. That there is nothing to be had is no failure; it is said once.
+    /// Turns a permanent refusal into an empty, successful result, and logs it once.
     fn handle_permanent_refusal(
         &mut self,
         result: Result<SampleSet, PollError>,
     ) -> Result<SampleSet, PollError> {
         let seen = self.state.identity().seen();
-        // An arbiter has no users: nobody can be granted what it refuses.
+        // An arbiter has no users: the privilege cannot be granted.
         let is_arbiter = seen.is_some_and(|seen| seen.role == Role::Arbiter);
         let is_permanent = |error: &PollError| {
             error.is_permanent() || (is_arbiter && error.refusal() == Some(Refusal::Denied))
@@ -178,7 +178,7 @@ impl Poller {
         let (samples, error, rest) = match result {
             Err(error) if is_permanent(&error) => (SampleSet::default(), error, REFUSAL_RETRY_INTERVAL),
             Ok(samples) => match samples.failure().filter(|error| is_permanent(error)).cloned() {
-                // The rest of it is worth asking for.
+                // The other commands of the collector are still worth sending.
                 Some(error) => (samples.mark_partial(None), error, Duration::ZERO),
                 None => {
                     self.permanent_refusal = None;
@@ -219,13 +219,13 @@ impl Poller {
         };
         let collector = &self.state.collectors()[self.index];
         collector.record(began, interval, result.map_err(|e| e.reason));
-        // Who follows a silent status has nothing to add to what its poller has logged.
+        // If the status poll found the member unreachable, its poller has logged that already.
         if status.unreachable.is_none() {
             self.log(collector.replace_logged(error.as_ref().map(|error| error.reason)), error.as_ref());
         }
     }
 
-    /// Logs a change, and not every poll.
+    /// Logs when the result changes, and not at every poll.
     fn log(&self, before: Option<Option<PollErrorReason>>, error: Option<&PollError>) {
         let (member, collector) = (self.state.address(), self.collector.name());
         let warn = |error: &PollError| {
@@ -233,7 +233,7 @@ impl Poller {
             tracing::warn!(member, collector, reason, %error, hint, "polls fail");
         };
         match error {
-            // A fact about the member, and not about the collector: whoever meets it first logs it.
+            // This concerns the member and not one collector, so the first collector that finds it logs it.
             Some(error) if error.reason == PollErrorReason::Authentication => {
                 if self.cause.should_log_refusal() {
                     warn(error);
@@ -284,7 +284,7 @@ impl Poller {
     }
 }
 
-/// How a collector is turned off, for the end of a hint; nothing if it cannot be.
+/// The end of a hint that says how to disable a collector; empty if it cannot be disabled.
 fn how_to_disable(collector: &str) -> String {
     match collector {
         STATUS_COLLECTOR => String::new(),
@@ -301,17 +301,17 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
     format!("the collector panicked: {}", text.unwrap_or("without a message"))
 }
 
-/// What a poller waits for. Neither lets polls pile up: what was missed meanwhile is skipped.
+/// What starts the next poll. Missed polls are skipped and do not pile up.
 enum PollTrigger {
-    /// At once, and then regularly.
+    /// At once, and then at an interval.
     Ticks { first: bool, then: Interval },
-    /// When the status was polled.
+    /// After each status poll.
     Status { polled: watch::Receiver<Status>, period: Duration },
 }
 
 impl PollTrigger {
-    /// The regular ticks begin somewhere within the next period, elsewhere for each member and collector, so that a
-    /// fleet is not asked all at the same moment.
+    /// The first tick is at a different phase for each member and collector, so that not all members are polled
+    /// at the same time.
     fn new(
         schedule: Schedule,
         interval: Duration,
@@ -353,7 +353,7 @@ impl PollTrigger {
     }
 }
 
-/// Between a tenth and the whole of a period, always the same for the same collector of the same member.
+/// A fraction between 0.1 and 1 that is constant for each collector of each member.
 fn phase(member: &str, collector: &str) -> f64 {
     let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one((member, collector));
     #[allow(clippy::cast_precision_loss, reason = "any fraction will do")]
@@ -373,7 +373,7 @@ mod tests {
     const TIMING: PollTiming =
         PollTiming { interval: Duration::from_secs(1), timeout: Duration::from_millis(500) };
 
-    /// Does as its script says, and begins again. Asks nobody.
+    /// A collector that repeats a script and contacts no server.
     #[derive(Debug)]
     struct Scripted {
         name: &'static str,
@@ -433,7 +433,7 @@ mod tests {
         state
     }
 
-    /// The failures of a collector, by reason, after that many of its polls.
+    /// The failures of a collector by reason, after at least this many polls.
     async fn failures(state: &MemberState, index: usize, polls: u64) -> Vec<(PollErrorReason, u64)> {
         loop {
             let history = state.collectors()[index].history();
@@ -504,7 +504,7 @@ mod tests {
             (Schedule::Interval(Duration::from_secs(5)), READS),
         ])
         .await;
-        // A minute and a half of an interval, so that the phase of either collector does not matter.
+        // Half a second more than a minute, so that the phase of either collector does not matter.
         tokio::time::sleep(Duration::from_millis(60_500)).await;
         let polls = |index: usize| state.collectors()[index].history().failures.iter().sum::<u64>();
         assert!((60..=62).contains(&polls(0)), "{} polls at the poll interval of 1 s", polls(0));

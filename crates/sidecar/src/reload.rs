@@ -1,4 +1,4 @@
-//! The configuration, read again while the sidecar runs: all of it is checked first, and then put in force.
+//! Reloading of the configuration: all of it is validated first, and then applied.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,44 +13,44 @@ use crate::deployments::DeploymentManager;
 use crate::error::StartError;
 use crate::web::{AccessControl, WebPolicy};
 
-/// How often the files of certificates are looked at. They are renewed on disk, and nobody tells us.
+/// How often the TLS files are checked for changes. They are renewed on disk without a notification.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// The least time between two reloads that the web side asks for, on average: two may follow one another at once.
+/// The minimum average time between two reloads through the web API. Two may follow one another at once.
 const MIN_RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long reading the files may take. A network file system may hang for ever.
+/// The timeout for reading the files: a network file system may hang.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Any error, for the log.
 pub type LoadError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Reads the configuration anew, wherever it comes from.
+/// A function that reads the configuration.
 pub(crate) type Loader = dyn Fn() -> Result<Config, LoadError> + Send + Sync;
 
-/// Why the configuration that was re-read is not in force. The one before is, unchanged.
+/// Why a reloaded configuration was rejected. The previous one stays in force, unchanged.
 #[derive(Debug, thiserror::Error)]
 #[error("the configuration was not accepted, and the one before stays in force: {}", .0)]
 pub struct ReloadError(LoadError);
 
-/// Why a reload that the web side asked for was not done.
+/// Why a reload through the web API was not done.
 #[derive(Debug)]
 pub(crate) enum WebReloadError {
-    /// One is in progress, or two were done within the last second.
+    /// A reload is in progress, or two were done within the last second.
     RateLimited,
     Refused(ReloadError),
 }
 
-/// Who asks for a reload.
+/// The source of a reload request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ReloadSource {
-    /// Whoever runs the process: each reload is in the log.
+    /// The operator of the process: each reload is logged.
     Operator,
-    /// Whoever reaches the web side: only what changes is in the log.
+    /// A client of the web API: only changes are logged.
     Web,
 }
 
-/// How the last reload ended.
+/// The result of the last reload.
 #[derive(Debug)]
 pub(crate) struct ReloadStatus {
     successful: AtomicBool,
@@ -73,7 +73,7 @@ impl ReloadStatus {
         }
     }
 
-    /// Whether it was accepted, and when the last was that was, in seconds since 1970.
+    /// Whether the last reload succeeded, and when the last successful one was, in seconds since 1970.
     pub(crate) fn last(&self) -> (bool, f64) {
         #[allow(clippy::cast_precision_loss, reason = "milliseconds since 1970 fit")]
         let at = self.at.load(Ordering::Relaxed) as f64 / 1e3;
@@ -81,12 +81,12 @@ impl ReloadStatus {
     }
 }
 
-/// What a reload acts upon.
+/// Reloads the configuration.
 pub(crate) struct Reloader {
     load: Option<Arc<Loader>>,
-    /// Held during a reload, so that one follows the other.
+    /// Locked during a reload, so that reloads do not overlap.
     current: Mutex<Current>,
-    /// From when on the web side has used up none of its reloads.
+    /// The rate limiter's state: from this time on, no reload is owed.
     next_web_reload: std::sync::Mutex<Option<Instant>>,
     deployments: Arc<DeploymentManager>,
     access: Arc<AccessControl>,
@@ -94,11 +94,11 @@ pub(crate) struct Reloader {
 }
 
 struct Current {
-    /// In force: what takes a restart is as it was at the start.
+    /// The configuration in force. Settings that need a restart keep their values from the start.
     config: Config,
-    /// As it was last read and accepted.
+    /// The configuration as it was last read and accepted.
     read: Config,
-    /// What was wrong with it when it was read last, if anything was.
+    /// The last error, if the last reload was rejected.
     refused: Option<String>,
 }
 
@@ -117,17 +117,17 @@ impl Reloader {
 
     /// # Errors
     ///
-    /// If the configuration cannot be read or is not accepted. Nothing has changed then.
+    /// If the configuration cannot be read or is rejected. Nothing changes then.
     pub(crate) async fn reload(&self) -> Result<(), ReloadError> {
         self.reload_from(ReloadSource::Operator).await
     }
 
-    /// The same for whoever reaches the web side, which may be anybody: once a second on average, and not while another
-    /// is in progress. It goes on to its end when the caller leaves.
+    /// Reloads for a client of the web API, who may be untrusted: once a second on average, and not while
+    /// another reload is in progress. It completes even if the client disconnects.
     ///
     /// # Errors
     ///
-    /// If it is too early, or as [`reload`](Self::reload).
+    /// If the rate limit is exceeded, or as [`reload`](Self::reload).
     pub(crate) async fn reload_from_web(self: &Arc<Self>) -> Result<(), WebReloadError> {
         {
             let mut source = self.next_web_reload.lock().unwrap_or_else(PoisonError::into_inner);
@@ -172,8 +172,8 @@ impl Reloader {
         }
     }
 
-    /// Makes new clients whenever a file of certificates that a URI names has changed and stays so for one look more: who
-    /// writes one may not be done. What cannot be used is said once, and changes nothing.
+    /// Creates new clients whenever a TLS file of a URI has changed and was the same at two consecutive checks,
+    /// since a file may be half written. An unusable file is logged once, and changes nothing.
     pub(crate) async fn watch_tls_files(self: Arc<Self>) {
         let (mut seen, mut last_logged) = (Ok(Vec::new()), None);
         loop {
@@ -210,7 +210,7 @@ impl Reloader {
         }
     }
 
-    /// As it is, with what the files of certificates hold now.
+    /// Applies the current configuration with the current contents of the TLS files.
     async fn reconnect_with_new_tls(&self) -> Result<(), StartError> {
         let current = self.current.lock().await;
         let plan = self.deployments.plan(&current.config).await?;
@@ -218,7 +218,7 @@ impl Reloader {
         Ok(())
     }
 
-    /// All files, on a thread where that may block.
+    /// Reads all files, on a thread that may block.
     async fn read(&self, current: &Config) -> Result<(Config, WebPolicy), LoadError> {
         let (load, current) = (self.load.clone(), current.clone());
         let loading = tokio::task::spawn_blocking(move || {
@@ -226,7 +226,8 @@ impl Reloader {
                 None => current,
                 Some(load) => load()?,
             };
-            // They are read again where nothing may block: this is where a disk that hangs is found out.
+            // The TLS files are read again later, where nothing may block: a file system that hangs must be
+            // noticed here.
             for target in config.targets.iter().chain(config.probes.values()) {
                 let _ = target.tls_files();
             }
@@ -238,7 +239,7 @@ impl Reloader {
         Ok((config, policy))
     }
 
-    /// Says whether that changes anything.
+    /// Returns whether anything has changed.
     async fn replace(&self, current: &mut Current) -> Result<bool, LoadError> {
         let reading = tokio::time::timeout(READ_TIMEOUT, self.read(&current.config));
         let (config, policy) = reading.await.map_err(|_| {
@@ -260,7 +261,7 @@ impl Reloader {
             }
         }
         current.read = config.clone();
-        // What is in force stays what it was where it takes a restart.
+        // Settings that need a restart keep their values.
         let Config { listen_addresses, systemd_socket, telemetry_path, .. } =
             std::mem::take(&mut current.config);
         current.config = Config { listen_addresses, systemd_socket, telemetry_path, ..config };

@@ -1,7 +1,7 @@
-//! What one poll of one collector brought: samples of catalogued metrics.
+//! The result of one poll of one collector: samples of cataloged metrics.
 //!
-//! A collector names the catalogue's constants, so it can neither invent a name nor forget a help text. What does not
-//! fit the entry is dropped and counted, never exported.
+//! A collector uses the catalog's constants, so it can neither invent a name nor forget a help text. A sample
+//! that does not match its entry is dropped and counted, never exported.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -11,13 +11,13 @@ use txnscope_catalog::{Kind, Label, Metric, Values};
 use crate::decode::Field;
 use crate::error::PollError;
 
-/// The most series that one collector may give for one member.
+/// The maximum number of series of one collector of one member.
 const MAX_SERIES: usize = 1_000;
 
 /// The labels that the exporter adds to every sample.
 const EXPORTER_LABELS: [&str; 2] = ["rs", "member"];
 
-/// One poll's samples.
+/// The samples of one poll.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct SampleSet {
     samples: Vec<Sample>,
@@ -29,7 +29,7 @@ pub(crate) struct SampleSet {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Sample {
     pub(crate) metric: &'static Metric,
-    /// The values of the metric's own labels, after `rs` and `member`, in the catalogue's order.
+    /// The values of the metric's own labels, after `rs` and `member`, in the catalog's order.
     pub(crate) labels: Vec<Cow<'static, str>>,
     pub(crate) value: Value,
 }
@@ -40,7 +40,7 @@ pub(crate) enum Value {
     Histogram(Histogram),
 }
 
-/// Cumulative counts at the catalogue's bounds.
+/// Cumulative counts at the catalog's bucket bounds.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Histogram {
     pub(crate) cumulative: Vec<u64>,
@@ -62,7 +62,7 @@ impl SampleSet {
         })
     }
 
-    /// The number of that series, for tests.
+    /// The number of one series, for tests.
     #[cfg(test)]
     pub(crate) fn find(&self, name: &str, labels: &[&str]) -> Option<f64> {
         let is = |(metric, own_labels, _): &(&Metric, &[Cow<'static, str>], f64)| {
@@ -71,23 +71,23 @@ impl SampleSet {
         self.numbers().find(is).map(|(_, _, value)| value)
     }
 
-    /// How many series were offered and not taken.
+    /// How many series were dropped.
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped
     }
 
-    /// Says that a part of what was asked is missing, and why. What is here holds all the same.
+    /// Marks the sample set as partial. The samples that it has are valid.
     pub(crate) fn mark_partial(mut self, failure: Option<PollError>) -> Self {
         self.failure = failure;
         self
     }
 
-    /// Why a part is missing, if one is.
+    /// Why the sample set is partial, if it is.
     pub(crate) fn failure(&self) -> Option<&PollError> {
         self.failure.as_ref()
     }
 
-    /// The sum of the numbers of that metric; nothing if there are none.
+    /// The sum of the numbers of a metric; `None` if there are none.
     pub(crate) fn total(&self, metric: &Metric) -> Option<f64> {
         let of_metric = self.samples.iter().filter(|sample| sample.metric.name == metric.name);
         let numbers = of_metric.filter_map(|sample| match sample.value {
@@ -97,7 +97,7 @@ impl SampleSet {
         numbers.reduce(|sum, number| sum + number)
     }
 
-    /// Adds a number. One that the server does not have is left out; an odd one is dropped.
+    /// Adds a number. A missing field is left out; an invalid one is counted as dropped.
     pub(crate) fn number(
         &mut self,
         metric: &'static Metric,
@@ -107,7 +107,7 @@ impl SampleSet {
         self.labeled(metric, labels.iter().copied().map(Cow::Borrowed).collect(), found)
     }
 
-    /// Adds a number whose labels are not constants of ours.
+    /// Adds a number with dynamic label values.
     pub(crate) fn labeled(
         &mut self,
         metric: &'static Metric,
@@ -122,12 +122,12 @@ impl SampleSet {
         self
     }
 
-    /// Counts a series that was offered in a form that cannot be read.
+    /// Counts a series that could not be decoded.
     pub(crate) fn count_dropped(&mut self) {
         self.dropped += 1;
     }
 
-    /// Adds a fact: a series of the value 1 whose labels say it.
+    /// Adds an info series: its value is 1, and its labels carry the information.
     pub(crate) fn info(&mut self, metric: &'static Metric, labels: Vec<Cow<'static, str>>) -> &mut Self {
         self.push(Sample { metric, labels, value: Value::Number(1.0) });
         self
@@ -166,12 +166,12 @@ impl SampleSet {
     }
 }
 
-/// The labels that a collector gives.
+/// The labels that a collector provides.
 fn own_labels(metric: &Metric) -> impl Iterator<Item = &Label> {
     metric.labels.iter().filter(|label| !EXPORTER_LABELS.contains(&label.name))
 }
 
-/// A label with a bound has no more values than that, besides the one for the rest.
+/// Whether each bounded label stays within its bound, besides the value for the overflow.
 fn within_label_bounds<'a>(sample: &Sample, others: impl Iterator<Item = &'a Sample> + Clone) -> bool {
     own_labels(sample.metric).zip(&sample.labels).enumerate().all(|(index, (label, value))| {
         let Values::Bounded { most, overflow } = label.values else { return true };

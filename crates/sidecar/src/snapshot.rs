@@ -1,6 +1,6 @@
-//! What is known now, shared by the polls that write it and the scrapes that read it.
+//! State of the members, written by polls and read by scrapes.
 //!
-//! A lock is held for a copy or a swap, never while anybody waits.
+//! Locks are held for a copy or a swap only.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,10 +12,10 @@ use crate::error::PollErrorReason;
 use crate::identity::Identity;
 use crate::sample_set::SampleSet;
 
-/// After so many intervals without a new reading, the old one is no longer shown.
+/// Samples are no longer exported after this many intervals without new ones.
 const STALE_AFTER: u32 = 3;
 
-/// Every member that is watched.
+/// All members of one deployment.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Snapshot(Arc<Mutex<Members>>);
 
@@ -30,18 +30,18 @@ impl Snapshot {
         lock(&self.0).remove(address);
     }
 
-    /// The members, in the order of their addresses.
+    /// The members, sorted by address.
     pub(crate) fn members(&self) -> Vec<Arc<MemberState>> {
         lock(&self.0).values().cloned().collect()
     }
 
-    /// The name of the replica set; empty while no member has said it.
+    /// The name of the replica set; empty while it is unknown.
     pub(crate) fn rs(&self) -> String {
         self.members().iter().map(|member| member.rs()).find(|rs| !rs.is_empty()).unwrap_or_default()
     }
 }
 
-/// One member: its identity, and what each collector said last.
+/// One member: its identity, and the last results of each collector.
 #[derive(Debug)]
 pub(crate) struct MemberState {
     address: String,
@@ -69,7 +69,7 @@ impl MemberState {
         rs.clone_into(&mut lock(&self.rs));
     }
 
-    /// Who has to answer there, and who does.
+    /// The identity of the server that answers.
     pub(crate) fn identity(&self) -> &Identity {
         &self.identity
     }
@@ -78,12 +78,12 @@ impl MemberState {
         &self.collectors
     }
 
-    /// Whether it answered its last status poll in time. `None` before the first has ended.
+    /// Whether the member answered its last status poll in time. `None` before the first has ended.
     pub(crate) fn up(&self, now: Instant) -> Option<bool> {
         self.collectors.first()?.history().up(now)
     }
 
-    /// Whether every collector has been asked at least once.
+    /// Whether every collector has been polled at least once.
     pub(crate) fn has_been_polled(&self) -> bool {
         self.collectors.iter().all(|collector| collector.history().last.is_some())
     }
@@ -94,11 +94,11 @@ impl MemberState {
 pub(crate) struct CollectorState {
     name: &'static str,
     history: Mutex<PollHistory>,
-    /// What the log says of its polls: nothing yet, that they succeed, or why they fail.
+    /// The last logged state of its polls: not logged yet, successful, or failing for a reason.
     logged: Mutex<Option<Option<PollErrorReason>>>,
 }
 
-/// How the polls of a collector went.
+/// History of a collector's polls.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PollHistory {
     pub(crate) last: Option<LastPoll>,
@@ -107,7 +107,7 @@ pub(crate) struct PollHistory {
     pub(crate) dropped: u64,
 }
 
-/// A reading, when it was made, and when the next was to follow.
+/// A value with its time, and the interval after which the next one is due.
 #[derive(Debug, Clone)]
 struct Timestamped<T> {
     value: T,
@@ -137,13 +137,13 @@ impl CollectorState {
         lock(&self.history).clone()
     }
 
-    /// Says that the log has this of its polls from now on: that they succeed, or why they fail. Returns what it had
-    /// before. A member may be known to be silent before its first poll, and that is noted and not yet logged.
+    /// Sets the logged state: success, or the reason of the failure. Returns the previous one. A member may be
+    /// known as unreachable before its first poll, which is recorded and not yet logged.
     pub(crate) fn replace_logged(&self, failure: Option<PollErrorReason>) -> Option<Option<PollErrorReason>> {
         lock(&self.logged).replace(failure)
     }
 
-    /// Notes a poll that began then, and that the next is to follow after that interval.
+    /// Records a poll with its start, and the interval after which the next one is due.
     pub(crate) fn record(
         &self,
         began: Instant,
@@ -169,14 +169,14 @@ impl CollectorState {
 }
 
 impl PollHistory {
-    /// The last reading, if it is fresh.
+    /// The last samples, if they are fresh.
     pub(crate) fn fresh(&self, now: Instant) -> Option<&SampleSet> {
         let Timestamped { value, at, interval } = self.samples.as_ref()?;
         let age = now.saturating_duration_since(*at);
         (age <= *interval * STALE_AFTER).then_some(value.as_ref())
     }
 
-    /// Whether the last poll was answered, and in time. `None` before the first has ended.
+    /// Whether the last poll was answered in time. `None` before the first has ended.
     pub(crate) fn up(&self, now: Instant) -> Option<bool> {
         let last = self.last?;
         let answered = last.failure.is_none_or(PollErrorReason::is_server_response);
@@ -184,13 +184,13 @@ impl PollHistory {
         Some(answered && in_time)
     }
 
-    /// Since when there is no newer reading.
+    /// The age of the last samples.
     pub(crate) fn age(&self, now: Instant) -> Option<Duration> {
         self.samples.as_ref().map(|timestamped| now.saturating_duration_since(timestamped.at))
     }
 }
 
-/// A panic while a lock was held leaves nothing half done here: each holder makes one change.
+/// A panic while a lock was held leaves no partial change: each holder makes one.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! All that is known now: the snapshots of every deployment that shares a page.
+//! The store: the newest sample sets of all members of the deployments that share a metrics page.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -8,7 +8,7 @@ use crate::reload::ReloadStatus;
 use crate::snapshot::{MemberState, Snapshot};
 use crate::web::Logins;
 
-/// The deployments of one page.
+/// The deployments of one metrics page.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct MetricStore {
     snapshots: Arc<RwLock<Vec<Snapshot>>>,
@@ -18,28 +18,28 @@ pub(crate) struct MetricStore {
 }
 
 impl MetricStore {
-    /// The board of the page that also says how reloads and logins went.
+    /// The store of the main page, which also exports the results of reloads and logins.
     pub(crate) fn for_main_page(reloads: Arc<ReloadStatus>, logins: Arc<Logins>) -> Self {
         Self { reloads: Some(reloads), logins: Some(logins), ..Self::default() }
     }
 
-    /// From now on, these and no others.
+    /// Replaces the deployments.
     pub(crate) fn publish(&self, snapshots: Vec<Snapshot>) {
         *self.snapshots.write().unwrap_or_else(PoisonError::into_inner) = snapshots;
     }
 
-    /// From now on, the checks of these deployments and of no others.
+    /// Replaces the deployments whose check results are exported.
     pub(crate) fn set_check_results(&self, check_results: Vec<DeploymentCheckResults>) {
         *self.check_results.write().unwrap_or_else(PoisonError::into_inner) = check_results;
     }
 
-    /// The deployments that are under checks.
+    /// The deployments whose checks run.
     pub(crate) fn check_results(&self) -> Vec<DeploymentCheckResults> {
         self.check_results.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The members of all deployments. One that two URIs lead to is there once: a page with a series twice is
-    /// refused as a whole.
+    /// The members of all deployments. A member that two URIs lead to is listed once: Prometheus rejects a page
+    /// with duplicate series.
     pub(crate) fn members(&self) -> Vec<Arc<MemberState>> {
         let snapshots = self.snapshots.read().unwrap_or_else(PoisonError::into_inner).clone();
         let mut seen = BTreeSet::new();
@@ -47,7 +47,7 @@ impl MetricStore {
         members.filter(|member| seen.insert(member.address().to_owned())).collect()
     }
 
-    /// Whether each collector of each member has been asked once, however it ended.
+    /// Whether each collector of each member has been polled once, successfully or not.
     pub(crate) fn all_polled(&self) -> bool {
         let snapshots = self.snapshots.read().unwrap_or_else(PoisonError::into_inner).clone();
         snapshots.iter().all(|snapshot| {
@@ -65,7 +65,7 @@ impl MetricStore {
     }
 }
 
-/// The board of one deployment.
+/// The store of one deployment.
 impl From<Snapshot> for MetricStore {
     fn from(snapshot: Snapshot) -> Self {
         Self { snapshots: Arc::new(RwLock::new(vec![snapshot])), ..Self::default() }

@@ -1,4 +1,4 @@
-//! Who belongs to the deployment, by its own account: what `hello` says, and the same part of `serverStatus`.
+//! Topology: the replies to `hello`, and the same part of `serverStatus`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,61 +11,61 @@ use txnscope_mongo::SetName;
 use crate::address;
 use crate::decode::{Field, field, number, text};
 
-/// Who answers, by its own account.
+/// The identity of a server, from its reply.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct HelloReply {
     pub(crate) kind: ServerKind,
     pub(crate) role: Role,
-    /// Of the process, new at each start. Servers before 4.4 do not say.
+    /// The id of the process, new at each start. Servers before 4.4 do not send it.
     pub(crate) process: Option<ObjectId>,
 }
 
-/// What a server says about itself and its set.
+/// The kind of a server.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum ServerKind {
-    /// It is a member of a replica set.
+    /// A member of a replica set.
     Member(ReplicaSetView),
-    /// It belongs to none.
+    /// A standalone.
     Standalone,
-    /// It routes for a sharded cluster. It names no other: each that the URI names is watched.
+    /// A mongos. It names no other servers, so each that the URI names is monitored.
     Mongos,
-    /// It does not know: its set is not initiated, or it was removed from it.
+    /// A server whose set is not initiated, or that was removed from its set.
     Uninitialized,
-    /// It is a member of a set whose name is none.
+    /// A member of a set with an invalid name.
     InvalidSetName,
 }
 
-/// What it does in its set just now.
+/// The current role of a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     Primary,
     Secondary,
     Arbiter,
-    /// It recovers, copies its first data, rolls back; or there is no set.
+    /// Recovering, in initial sync or rollback; or no member of a set.
     Other,
 }
 
-/// A replica set, as one of its members knows it.
+/// A replica set, as one of its members sees it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ReplicaSetView {
     pub(crate) rs: String,
-    /// The members that are not hidden, and where each is dialed. `None`: its address leads nowhere.
+    /// The members that are not hidden, with the address to dial. `None` if it cannot be dialed.
     pub(crate) members: BTreeMap<String, Option<ServerAddress>>,
-    /// Those of them that hold no data.
+    /// The members that are arbiters.
     pub(crate) arbiters: BTreeSet<String>,
-    /// The address under which the set knows the member that answered.
+    /// The name of the replying member in the set.
     pub(crate) me: Option<String>,
-    /// It takes writes.
+    /// Whether the replying member is the primary.
     pub(crate) primary: bool,
-    /// How many it named beyond the most that a set can have. They are not followed.
+    /// How many members were listed beyond MongoDB's maximum. They are not monitored.
     pub(crate) over_limit: usize,
     /// The version of the set's configuration.
     version: f64,
 }
 
 impl ReplicaSetView {
-    /// Whether the other speaks of the same set. One of the same name that shares no member with it but the one that
-    /// answers is another: many sets are called `rs0`.
+    /// Whether both views are of the same set. A set with the same name that shares no other member is a
+    /// different one: many sets are called `rs0`.
     pub(crate) fn is_same_set(&self, known: &Self) -> bool {
         let is_another = |member: &&String| self.me.as_ref() != Some(*member);
         let mut others = known.members.keys().filter(is_another).peekable();
@@ -73,25 +73,25 @@ impl ReplicaSetView {
             && (others.peek().is_none() || others.any(|member| self.members.contains_key(member)))
     }
 
-    /// Whether this account of the set replaces the other: a member that was away may come back with an old one.
+    /// Whether this view replaces the other: a member that was down may come back with an old view.
     pub(crate) fn supersedes(&self, known: &Self) -> bool {
         self.rs == known.rs && (self.primary || self.version >= known.version)
     }
 
-    /// Which of two accounts to believe where nothing else tells: that of a primary, then the newer.
+    /// The order of two views where nothing else decides: a primary's first, then the newer.
     pub(crate) fn priority(&self) -> (bool, f64) {
         (self.primary, self.version)
     }
 }
 
 impl HelloReply {
-    /// From the reply to `hello` or `isMaster`.
+    /// Parses the reply to `hello` or `isMaster`.
     pub(crate) fn from_hello(reply: &Document) -> Self {
         let is = |name| matches!(field(reply, &[name]), Field::Value(Bson::Boolean(true)));
         // Before 4.4.2, and in `serverStatus` before 5.0, the field has its old name.
         let primary = is("isWritablePrimary") || is("ismaster");
         let kind = match text(reply, &["setName"]) {
-            // What becomes a label is the name of a set, whoever says it.
+            // The name becomes a label, so it must be a valid name of a set.
             Field::Value(rs) if SetName::parse(rs).is_some() => {
                 ServerKind::Member(replica_set_view(reply, rs, primary))
             }
@@ -113,8 +113,8 @@ impl HelloReply {
         Self { kind, role, process }
     }
 
-    /// From the reply to `serverStatus`, if that says who answers: where the server is none of a set, or only imitates
-    /// one, it does not.
+    /// Parses the reply to `serverStatus`, if it identifies the server. That of a standalone, or of a server
+    /// that only emulates a replica set, does not.
     pub(crate) fn from_status(reply: &Document) -> Option<Self> {
         let Field::Value(Bson::Document(repl)) = field(reply, &["repl"]) else { return None };
         let reply = Self::from_hello(repl);
@@ -122,7 +122,7 @@ impl HelloReply {
     }
 }
 
-/// What the watch of a set makes of a reply.
+/// Parses a reply, for fuzzing.
 #[cfg(feature = "fuzzing")]
 pub(crate) fn read(reply: &Document) {
     let replies = [Some(HelloReply::from_hello(reply)), HelloReply::from_status(reply)];

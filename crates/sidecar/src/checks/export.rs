@@ -1,8 +1,8 @@
-//! What of the books is shown.
+//! Export of the check results.
 //!
-//! The labels of a check are its own name and that of the replica set. Where two deployments have the same name, or two
-//! URIs lead to one deployment, the series are shared and show the worse of the two: a page with a series twice is
-//! refused as a whole, and a violation must not hide behind its namesake.
+//! The labels of a check are its own name and the name of the replica set. If two deployments have the same
+//! name, or two URIs lead to one deployment, they share series, and the higher value is exported: Prometheus
+//! rejects a page with duplicate series, and a violation must not be hidden.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,17 +15,17 @@ use super::results::{CheckEntry, CheckHistory, CheckResults};
 use crate::export::FamilyBuilder;
 use crate::snapshot::Snapshot;
 
-/// After so many intervals without a success, the last one is no longer shown.
+/// Results are no longer exported after this many intervals without a successful run.
 const STALE_AFTER: u32 = 3;
 
-/// The books of one deployment, and who knows the name of its replica set.
+/// The check results of one deployment, with the state that knows the name of its replica set.
 #[derive(Debug, Clone)]
 pub(crate) struct DeploymentCheckResults {
     pub(crate) results: CheckResults,
     pub(crate) snapshot: Snapshot,
 }
 
-/// Adds to the page what the checks have found.
+/// Adds the check results to the metric families.
 pub(crate) fn export_checks(families: &mut FamilyBuilder, results: &[DeploymentCheckResults], now: Instant) {
     let mut namesakes: BTreeMap<(String, &str), Vec<&Arc<CheckEntry>>> = BTreeMap::new();
     for DeploymentCheckResults { results, snapshot } in results {
@@ -63,7 +63,7 @@ fn export_check(families: &mut FamilyBuilder, rs: &str, entries: &[&Arc<CheckEnt
     let limit = check.interval * STALE_AFTER;
     let fresh: Vec<_> = fresh.filter(|success| now.saturating_duration_since(success.at) <= limit).collect();
     let Some(violations) = fresh.iter().map(|success| success.violations).max() else { return };
-    // Not clean while of one nothing is known.
+    // No zero is exported while one of the results is missing.
     if violations > 0 || fresh.len() == histories.len() {
         let labels = [rs, check.name.as_str(), check.severity.as_str()];
         families.number(&catalog::MONGODB_CONSISTENCY_VIOLATIONS, &labels, violations as f64);

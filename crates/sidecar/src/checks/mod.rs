@@ -1,15 +1,14 @@
-//! The checks on the data, on a schedule.
+//! Scheduled checks on the data.
 //!
-//! One task for each deployment runs them one after the other, so that a deployment has never more than one to bear.
-//! It reads through a client of the whole deployment and not of a member: which member answers is the business of each
-//! check's read preference. A check that fails costs its own violations, which vanish after three intervals, and
-//! nothing else.
+//! One task for each deployment runs its checks one after another, so that a deployment never has more than one
+//! running. The client is one of the whole deployment: the read preference of each check selects the member. If
+//! a check fails, only its own violations disappear, after three intervals.
 //!
-//! | module | what |
+//! | module | contents |
 //! | --- | --- |
-//! | `books` | what the checks have found |
-//! | `schedule` | when each runs |
-//! | `page` | what of it is shown |
+//! | `results` | results of the checks |
+//! | `runner` | schedule of the checks |
+//! | `export` | export of the results |
 
 mod export;
 mod results;

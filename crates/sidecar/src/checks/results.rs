@@ -1,4 +1,4 @@
-//! What the checks of one deployment have found.
+//! Results of the checks of one deployment.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -6,11 +6,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 use txnscope_checks::{Check, Checks, Reason, Report, Verdict};
 
-/// Shared by the task that runs the checks and the scrapes.
+/// Shared by the task that runs the checks and by the scrapes.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct CheckResults(Vec<Arc<CheckEntry>>);
 
-/// A check, and what is known of it.
+/// A check and its results.
 #[derive(Debug)]
 pub(crate) struct CheckEntry {
     pub(super) check: Check,
@@ -22,14 +22,14 @@ pub(super) struct CheckHistory {
     pub(super) success: Option<Success>,
     pub(super) took: Option<Duration>,
     pub(super) failures: [u64; Reason::ALL.len()],
-    /// So that a state is logged when it begins, and not at every run.
+    /// The last logged state, so that a state is logged when it begins, and not at every run.
     logged: Option<LoggedState>,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Success {
     pub(super) at: Instant,
-    /// By the clock on the wall, for Prometheus.
+    /// Wall clock time, for Prometheus.
     pub(super) unix: f64,
     pub(super) violations: u64,
     pub(super) documents: u64,
@@ -42,8 +42,8 @@ enum LoggedState {
 }
 
 impl CheckResults {
-    /// Books of these checks. What `before` knows of a check that is still the same goes on: a reload of the file
-    /// does not make a violation vanish until the next run.
+    /// Results for these checks. Those that `before` has for an unchanged check are kept: a reload does not
+    /// remove a violation until the next run.
     pub(super) fn new(checks: &Checks, before: &Self) -> Self {
         let entry = |check: &Check| {
             let known = before.0.iter().find(|entry| entry.check == *check).map(Arc::clone);
@@ -62,7 +62,7 @@ impl CheckEntry {
         lock(&self.history).clone()
     }
 
-    /// Takes note of a run, and logs it where something has changed. `rs` is for the log.
+    /// Records a run, and logs it if the state has changed. `rs` is for the log.
     pub(super) fn record(&self, rs: &str, report: &Report) {
         let mut history = lock(&self.history);
         history.took = Some(report.took);
@@ -94,7 +94,7 @@ impl CheckEntry {
                 tracing::info!(rs, check, "the check is clean again")
             }
             Verdict::Clean { .. } => {}
-            // Which documents they are may be nobody's business who reads the log.
+            // The documents are not logged: their contents may be confidential.
             Verdict::Violated { count, .. } => tracing::error!(
                 rs,
                 check,
@@ -102,7 +102,7 @@ impl CheckEntry {
                 violations = count,
                 "the data is wrong; `txnscope audit` shows where"
             ),
-            // Nor what the server says of it, which may quote a document.
+            // Neither is the server's message, which may quote a document.
             Verdict::Failed(failure) => {
                 let (reason, error) = (failure.reason.as_str(), failure.summary());
                 tracing::warn!(rs, check, reason, error, "a check cannot run");

@@ -1,4 +1,4 @@
-//! When the checks run.
+//! The schedule of the checks.
 
 use std::future::pending;
 use std::time::Duration;
@@ -16,15 +16,15 @@ use crate::snapshot::Snapshot;
 use crate::target::Target;
 use crate::uri::APP_NAME;
 
-/// The first run comes within this, or within the interval if that is shorter.
+/// The latest first run, unless the interval is shorter.
 const FIRST_WITHIN: Duration = Duration::from_secs(10);
-/// An interval is stretched by up to this part of itself, so that sidecars started together drift apart.
+/// Intervals vary by this fraction, so that sidecars started together drift apart.
 const JITTER: f64 = 0.1;
-/// One for the run, and one for what is left of a run that was given up.
+/// One connection for the run, and one for a run that has timed out.
 const MAX_POOL_SIZE: u32 = 2;
 const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The checks that one deployment is under. Dropping it ends their schedule.
+/// Runs the checks of one deployment. Dropping it stops the schedule.
 #[derive(Debug)]
 pub(crate) struct CheckRunner {
     checks: Checks,
@@ -33,7 +33,7 @@ pub(crate) struct CheckRunner {
 }
 
 impl CheckRunner {
-    /// Begins to run the checks, in a task of its own. `before` is what is known of the deployment already.
+    /// Starts running the checks, in a background task. `before` has results to keep.
     pub(crate) fn start(
         checks: &Checks,
         target: Target,
@@ -89,7 +89,8 @@ impl Schedule {
             .map(|entry| start + entry.check.interval.min(FIRST_WITHIN).mul_f64(jitter()))
             .collect();
         loop {
-            // The one that has waited longest: a slow check delays the others and starves none.
+            // The check that has been due for the longest time is next: a slow check delays the others and
+            // starves none.
             let Some((index, next)) = due.iter().copied().enumerate().min_by_key(|(_, at)| *at) else {
                 return pending().await;
             };
@@ -109,7 +110,7 @@ impl Schedule {
         }
     }
 
-    /// The client of the deployment, made when it is first needed: before that, DNS may not know its name.
+    /// The client of the deployment, created at the first use: before that, its SRV name may not resolve.
     async fn client(&mut self) -> Result<Client, Failure> {
         if let Some(client) = &self.client {
             return Ok(client.clone());
@@ -129,7 +130,7 @@ impl Schedule {
     }
 }
 
-/// From 0 to 1, and not always the same: enough to part two sidecars, and nothing that must be unpredictable.
+/// A random fraction from 0 to 1, good enough to spread start times.
 fn jitter() -> f64 {
     use std::hash::{BuildHasher, RandomState};
     let bits = RandomState::new().hash_one(0_u8) >> 32;

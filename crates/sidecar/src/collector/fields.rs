@@ -1,4 +1,4 @@
-//! Fields that become a number as they are, or divided: most of what the server says.
+//! Mappings from fields of a reply to series: most of what is read.
 
 use mongodb::bson::Document;
 use txnscope_catalog::Metric;
@@ -6,7 +6,7 @@ use txnscope_catalog::Metric;
 use crate::decode::{boolean, number};
 use crate::sample_set::SampleSet;
 
-/// One field of a reply, and the series that it becomes.
+/// A field of a reply, and the series that it becomes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FieldMapping {
     metric: &'static Metric,
@@ -17,13 +17,13 @@ pub(super) struct FieldMapping {
 
 #[derive(Debug, Clone, Copy)]
 enum Conversion {
-    /// A number of the metric's unit times this.
+    /// A number, divided by this to get the metric's unit.
     Per(f64),
-    /// Yes or no.
+    /// A boolean.
     Boolean,
 }
 
-/// A number that is in the metric's unit.
+/// A number in the metric's unit.
 pub(super) const fn number_field(metric: &'static Metric, path: &'static [&'static str]) -> FieldMapping {
     FieldMapping { metric, labels: &[], path, conversion: Conversion::Per(1.0) }
 }
@@ -33,19 +33,19 @@ pub(super) const fn micros_field(metric: &'static Metric, path: &'static [&'stat
     FieldMapping { metric, labels: &[], path, conversion: Conversion::Per(1e6) }
 }
 
-/// A truth, for a metric that is 0 or 1.
+/// A boolean, for a metric that is 0 or 1.
 pub(super) const fn boolean_field(metric: &'static Metric, path: &'static [&'static str]) -> FieldMapping {
     FieldMapping { metric, labels: &[], path, conversion: Conversion::Boolean }
 }
 
 impl FieldMapping {
-    /// The same with labels.
+    /// Sets the labels.
     pub(super) const fn of(self, labels: &'static [&'static str]) -> Self {
         Self { labels, ..self }
     }
 }
 
-/// Reads the fields that are there. Each that is odd costs itself.
+/// Reads the fields that exist. An invalid field costs itself only.
 pub(super) fn read(samples: &mut SampleSet, reply: &Document, fields: &[FieldMapping]) {
     for FieldMapping { metric, labels, path, conversion } in fields {
         let found = match conversion {

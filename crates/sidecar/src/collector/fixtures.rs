@@ -1,4 +1,4 @@
-//! Replies of servers that do not run in the tests; `fixtures/README.md` names the collector of each.
+//! Fixtures: replies of server versions that are not run in the tests; `fixtures/README.md` describes each.
 
 use mongodb::bson::{Document, serialize_to_document};
 
@@ -27,7 +27,7 @@ fn value(sample_sets: &[SampleSet], name: &str, labels: &[&str]) -> Option<f64> 
 fn every_version_is_read_without_a_loss() {
     for name in NAMES {
         let sample_sets = read(name);
-        // The kinds of operations without a histogram are not there, which is no oddity.
+        // Kinds of operations without a histogram are missing, not invalid.
         assert_eq!(sample_sets.iter().map(SampleSet::dropped).sum::<u64>(), 0, "{name}");
         let started = value(&sample_sets, "mongodb_transactions_started_total", &[]);
         assert_eq!(started, Some(if name == "mongos" { 20.0 } else { 10.0 }), "{name}");

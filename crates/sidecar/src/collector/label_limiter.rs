@@ -1,4 +1,4 @@
-//! Names that others choose, as label values: so many stand for themselves, the rest for `overflow`.
+//! Limits the number of values of a label whose values come from outside; all others become `overflow`.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -7,21 +7,21 @@ use std::time::Duration;
 use tokio::time::Instant;
 use txnscope_catalog::{OVERFLOW, is_printable};
 
-/// The longest name that is shown. The server's own limits are shorter; this one holds whatever it sends.
+/// The longest label value, in bytes. The server's own limits are lower.
 const MAX_LABEL_BYTES: usize = 255;
 
-/// For how long a name keeps its place without being seen. Longer than any range over which rates are usually taken, so
-/// that a series has ended for them before another name takes its place.
+/// How long a value is retained without being seen. Longer than any usual range of a rate, so that its series
+/// has ended before another value takes its place.
 const RETENTION: Duration = Duration::from_secs(3600);
 
-/// The names that one collector of one member tells apart. A name keeps its place while it is seen: a series that changed
-/// its meaning would be worse than one that is never shown. Where there is no place left, a new name takes that of the
-/// one that was not seen for the longest time, if that is long enough: what somebody made up once keeps no honest name
-/// out for good.
+/// The tracked values of one label, for one collector of one member. A value keeps its place while it is seen,
+/// so that a series never changes its meaning. If the limit is reached, a new value replaces the one that was
+/// not seen for the longest time, if that is longer than the retention: made-up names do not block real ones
+/// forever.
 #[derive(Debug)]
 pub(super) struct CardinalityLimiter {
     limit: usize,
-    /// And when each was last seen.
+    /// Tracked values, with the time when each was last seen.
     tracked: BTreeMap<String, Instant>,
 }
 
@@ -30,15 +30,15 @@ impl CardinalityLimiter {
         Self { limit, tracked: BTreeMap::new() }
     }
 
-    /// The label value for that name.
+    /// The label value for a name.
     pub(super) fn label_for(&mut self, name: &str) -> Cow<'static, str> {
         let (label, now) = (truncate(name), Instant::now());
         if let Some(seen) = self.tracked.get_mut(label) {
             *seen = now;
             return label.to_owned().into();
         }
-        // A name that is the word itself cannot be told from the rest. One that would steer a terminal or hide cannot be
-        // shown, and escaped it could be another's.
+        // A name equal to `overflow` would be ambiguous. One with control or invisible characters cannot be
+        // exported, and escaped it could equal another name.
         if label == OVERFLOW || !label.chars().all(is_printable) || !self.make_room(now) {
             return OVERFLOW.into();
         }
@@ -59,12 +59,12 @@ impl CardinalityLimiter {
         true
     }
 
-    /// Whether that name stands for itself.
+    /// Whether the name has a label value of its own.
     pub(super) fn is_tracked(&self, name: &str) -> bool {
         self.tracked.contains_key(name)
     }
 
-    /// All names that stand for themselves.
+    /// All names with a label value of their own.
     pub(super) fn tracked(&self) -> impl Iterator<Item = &str> {
         self.tracked.keys().map(String::as_str)
     }

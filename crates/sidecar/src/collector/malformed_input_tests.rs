@@ -30,7 +30,7 @@ fn anything() -> impl Strategy<Value = Bson> {
     })
 }
 
-/// All that any collector reads, in one reply.
+/// One reply with all fields that any collector reads.
 fn everything() -> Document {
     let mut reply = fixture("mongod-8.0");
     for (name, value) in
@@ -62,7 +62,7 @@ fn everything() -> Document {
     reply
 }
 
-/// Every place in a document, the outer ones too.
+/// The paths of all fields in a document.
 fn places(document: &Document) -> Vec<Vec<String>> {
     let mut all = Vec::new();
     for (name, value) in document {
@@ -110,7 +110,7 @@ proptest! {
         let Bson::Document(bad) = bad else { unreachable!("the whole is still a document") };
         for (before, after) in decode_all(&good).into_iter().zip(decode_all(&bad)) {
             for sample in before.as_slice() {
-                // The catalogue says which section each number comes from.
+                // The catalog says which section each metric comes from.
                 let section = place[0].as_str();
                 let of_batch = ["cursor", "log", "totalLinesWritten"].contains(&section);
                 let of_section = sample.metric.source.contains(section) || of_batch;
@@ -128,7 +128,7 @@ proptest! {
     }
 }
 
-/// The test above would pass over a reply of which nothing is read.
+/// Guards the tests above against a reply of which nothing is read.
 #[test]
 fn what_is_made_hostile_is_read_by_every_collector() {
     for samples in decode_all(&everything()) {

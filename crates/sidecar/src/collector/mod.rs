@@ -1,7 +1,7 @@
-//! What the sidecar asks of a member. Each collector is one file here and one line in [`all`].
+//! Collectors. Each is one file here and one line in [`enabled_collectors`].
 //!
-//! A collector has its own schedule, timeout, success, age and error reason, and costs only its own families when it
-//! fails: the poller sees to that, and a collector knows nothing of it.
+//! A collector has its own schedule, timeout, success, age and error reason, and a failure costs only its own
+//! families. The poller implements that.
 
 mod command;
 mod current_op;
@@ -48,55 +48,55 @@ use crate::sample_set::SampleSet;
 use crate::snapshot::MemberState;
 use crate::topology::{HelloReply, Role};
 
-/// Something that is asked of one member, again and again.
+/// A command, or several, that are sent to one member periodically.
 #[async_trait]
 pub(crate) trait Collector: fmt::Debug + Send {
-    /// Its word in the catalogue's `COLLECTORS`.
+    /// The name of the collector, from the catalog's `COLLECTORS`.
     fn name(&self) -> &'static str;
 
-    /// When it is due.
+    /// When the collector is polled.
     fn schedule(&self) -> Schedule {
         Schedule::Interval(Duration::ZERO)
     }
 
-    /// What the user must be allowed to do.
+    /// The privileges that the user needs.
     fn privileges(&self) -> Vec<Privilege>;
 
-    /// Asks the member. `None`: it is not due yet by its own account, and what was read last stands.
+    /// Polls the member. `None`: the collector is not due yet by its own criteria, and its last samples stay.
     ///
     /// # Cancellation
     ///
-    /// Dropped when the timeout is over. The next poll may follow at any time.
+    /// Dropped at the timeout. The next poll may follow at any time.
     async fn poll(&mut self, context: PollContext<'_>) -> Result<Option<SampleSet>, PollError>;
 
-    /// The time between two readings, if it is not what the schedule says.
+    /// The current minimum time between two sample sets, if it is longer than the schedule says.
     fn min_interval(&self) -> Option<Duration> {
         None
     }
 
-    /// The member did not answer at all: what was learned about it may no longer hold.
+    /// Resets what was learned about the member, which did not answer and may have changed.
     fn reset(&mut self) {}
 }
 
 /// When a collector is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Schedule {
-    /// Regularly, with this much time between two polls, but never more often than the poll interval says.
+    /// At a fixed interval, but never more often than the poll interval.
     Interval(Duration),
-    /// Whenever the status was read; not at all while the member does not answer.
+    /// After each status poll; not at all while the member does not answer.
     AfterStatus,
 }
 
-/// What the status has just said of transactions, as far as it said so.
+/// Transaction counts from the last status poll, as far as the reply has them.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct TransactionCounts {
-    /// How many are open.
+    /// The number of open transactions.
     pub(crate) open: Option<f64>,
-    /// How many have ended, one way or the other.
+    /// The number of ended transactions, committed or aborted.
     pub(crate) ended: Option<f64>,
 }
 
-/// The means by which a collector asks.
+/// Access to one member for a collector's poll.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PollContext<'a> {
     admin: &'a Database,
@@ -124,45 +124,46 @@ impl<'a> PollContext<'a> {
         self.timeout
     }
 
-    /// Runs a command on `admin`. The server gives up a little before we do: an answer, even that one, keeps the
-    /// connection, while our own timeout closes it.
+    /// Runs a command on `admin`. `maxTimeMS` is below the poll timeout: an error reply of the server keeps the
+    /// connection, while the timeout closes it.
     ///
-    /// The driver reads the reply as a whole, and one that is not quite BSON fails. So this is for what the server
-    /// itself makes up; what may repeat the words of a client comes by [`cursor`](Self::cursor).
+    /// The driver decodes the reply as a whole, and fails if it is not valid BSON. Use this for replies that the
+    /// server generates itself, and [`cursor`](Self::cursor) for those that may contain text of clients.
     pub(crate) async fn run(&self, command: Document) -> Result<Document, PollError> {
         self.run_verified(self.admin, command, ReplyForm::Document).await
     }
 
-    /// Runs a command on `admin` that answers with a cursor, and reads its first batch. A field that cannot be read
-    /// costs itself alone.
+    /// Runs a command on `admin` that returns a cursor, and reads its first batch. A field that cannot be
+    /// decoded costs itself only.
     pub(crate) async fn cursor(&self, command: Document) -> Result<Document, PollError> {
         self.run_verified(self.admin, command, ReplyForm::Cursor).await
     }
 
-    /// The same on another database.
+    /// Like [`cursor`](Self::cursor), on another database.
     pub(crate) async fn cursor_in(&self, database: &str, command: Document) -> Result<Document, PollError> {
         self.run_verified(&self.admin.client().database(database), command, ReplyForm::Cursor).await
     }
 
-    /// Who was seen there last.
+    /// The server that answered last.
     pub(crate) fn last_seen(&self) -> Option<ObservedServer> {
         self.state.identity().seen()
     }
 
-    /// Whether the member is an arbiter: it holds no data, not even that of users.
+    /// Whether the member is an arbiter, which holds no data and no users.
     pub(crate) fn is_arbiter(&self) -> bool {
         self.last_seen().is_some_and(|seen| seen.role == Role::Arbiter)
     }
 
-    /// Asks the member who it is, and holds that against who it should be.
+    /// Sends `hello`, and compares the reply with the expected server.
     pub(crate) async fn identify(&self) -> Result<HelloReply, PollError> {
         let answer = hello(self.admin, self.state.identity()).await?;
         self.state.identity().verify(&answer)?;
         Ok(answer)
     }
 
-    /// The reply, if it is the member's own. A reply that does not say whose it is lies between two that do: if these
-    /// come from one process, then so does it. If the member was restarted in between, it is asked once more.
+    /// Runs a command, and verifies that the expected member replied. A reply without identity is bracketed by
+    /// two that have one: if those come from one process, the reply does too. If the member was restarted in
+    /// between, the command is sent once more.
     async fn run_verified(
         &self,
         database: &Database,
@@ -197,7 +198,7 @@ impl<'a> PollContext<'a> {
     }
 }
 
-/// How the reply to a command is read.
+/// How to decode the reply to a command.
 #[derive(Debug, Clone, Copy)]
 enum ReplyForm {
     Document,
@@ -208,12 +209,12 @@ async fn first_batch(database: &Database, command: Document) -> Result<Document,
     let mut batches = database.run_cursor_command(command).batch().await?;
     match batches.next().await.transpose()? {
         Some(batch) => Ok(decode_lossy(batch.as_raw_document())),
-        // The driver shows no batch that is empty.
+        // The driver returns no empty batch.
         None => Ok(doc! {"cursor": {"firstBatch": []}}),
     }
 }
 
-/// Asks a server who it is. Needs no privilege. A server before 4.4.2 knows the question by its old name alone.
+/// Sends `hello`, which needs no privilege. Servers before 4.4.2 support only `isMaster`.
 pub(crate) async fn hello(admin: &Database, identity: &Identity) -> Result<HelloReply, PollError> {
     if !identity.is_legacy() {
         match admin.run_command(doc! {"hello": 1}).await.map_err(PollError::from) {
@@ -224,12 +225,13 @@ pub(crate) async fn hello(admin: &Database, identity: &Identity) -> Result<Hello
     }
     let reply = admin.run_command(doc! {"isMaster": 1}).await;
     let reply = reply.map_err(|error| PollError::from(error).for_handshake())?;
-    // Newer ones understand it still: it is not asked twice again.
+    // Newer servers support `isMaster` as well, so it stays with that.
     identity.set_legacy();
     Ok(HelloReply::from_hello(&reply))
 }
 
-/// The collectors of one member that are on, in the order of the catalogue. The first is the status, which others follow.
+/// The enabled collectors of one member, in the order of the catalog. The first is the status, which others
+/// follow.
 pub(crate) fn enabled_collectors(settings: &CollectorSettings) -> Vec<Box<dyn Collector>> {
     let CollectorSettings {
         current_op,
@@ -265,7 +267,7 @@ pub(crate) fn enabled_collectors(settings: &CollectorSettings) -> Vec<Box<dyn Co
     collectors
 }
 
-/// The collector that says whether the member is up, and how many transactions are open.
+/// The collector that determines whether the member is up, and how many transactions are open.
 pub(crate) const STATUS_COLLECTOR: &str = "server_status";
 
 #[cfg(test)]

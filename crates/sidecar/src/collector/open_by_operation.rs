@@ -1,7 +1,7 @@
-//! Which operation of a backend holds the transactions that are open.
+//! Open transactions by the backend's operation.
 //!
-//! An idle transaction shows on the server neither namespace nor command. The backend knows what it began, and serves
-//! the table (`GET /-/transactions` of the `txnscope` library); the session's id joins the two.
+//! The server has neither namespace nor command of an idle transaction. The backend knows which operation began
+//! it, and serves a table (`GET /-/transactions` of the `txnscope` library); the session id joins the two.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -23,16 +23,17 @@ use crate::decode::Field;
 use crate::error::{PollError, PollErrorReason};
 use crate::sample_set::SampleSet;
 
-/// The most transactions of one member that are joined, the oldest first.
+/// The maximum number of transactions of one member that are joined, the oldest first.
 const MAX_TRANSACTIONS: u16 = 1_000;
-/// A table of ten thousand transactions is smaller than this.
+/// Larger than a table of ten thousand transactions.
 const MAX_BODY: usize = 4 * 1024 * 1024;
-/// A poll is followed by the next after this many times what it took the server: less than a hundredth of a core.
+/// The next poll is at least this many times the duration of the last one later: less than a hundredth of a
+/// core.
 const PAUSE_FACTOR: u32 = 100;
-/// The operation of a transaction that no table knows.
+/// The operation of transactions that are in no table.
 const UNKNOWN: &str = "unknown";
 
-/// Each session's operation.
+/// Operations by session id.
 type Table = HashMap<String, String>;
 
 #[derive(Debug)]
@@ -82,7 +83,8 @@ impl Collector for OpenByOperation {
         if self.next.is_some_and(|next| asked < next) {
             return Ok(None);
         }
-        // The server first: what begins between the two questions is in the table and not in its answer.
+        // The server is asked first: a transaction that begins in between is in the table and not in the
+        // server's reply.
         let open = oldest::oldest_transactions(context, Duration::ZERO, MAX_TRANSACTIONS).await;
         self.pause = asked.elapsed() * PAUSE_FACTOR;
         self.next = Some(asked + self.pause);
@@ -97,7 +99,7 @@ impl Collector for OpenByOperation {
     }
 }
 
-/// Counts the open transactions by operation. Operations that were seen and hold none now are zero.
+/// Counts open transactions by operation. Operations that were seen before and have none now are zero.
 fn count_by_operation(
     open: &[oldest::OpenTransaction],
     table: &Table,
@@ -125,7 +127,7 @@ fn count_by_operation(
     samples
 }
 
-/// Asks one backend.
+/// Fetches the table of one backend.
 async fn fetch_table(backend: &Uri) -> Result<Table, PollError> {
     let unreachable = |error: &dyn std::fmt::Display| {
         PollError::new(
@@ -153,7 +155,7 @@ async fn fetch_table(backend: &Uri) -> Result<Table, PollError> {
         decode(&body).ok_or_else(|| PollError::malformed(format!("the backend at {backend} gives no table")))
     };
     tokio::pin!(answer);
-    // The connection is driven here, and closed with the answer.
+    // The connection is driven here, and closed after the response.
     tokio::select! {
         biased;
         answer = &mut answer => answer,
@@ -161,7 +163,7 @@ async fn fetch_table(backend: &Uri) -> Result<Table, PollError> {
     }
 }
 
-/// What a poll makes of the answer of a backend.
+/// Parses a backend's response, for fuzzing.
 #[cfg(feature = "fuzzing")]
 pub(crate) fn read_table(body: &[u8]) -> Option<SampleSet> {
     Some(count_by_operation(
@@ -171,7 +173,7 @@ pub(crate) fn read_table(body: &[u8]) -> Option<SampleSet> {
     ))
 }
 
-/// `{"transactions": [{"lsid": …, "operation": …}]}`; a row that is odd costs itself.
+/// `{"transactions": [{"lsid": …, "operation": …}]}`; an invalid row costs itself only.
 fn decode(body: &[u8]) -> Option<Table> {
     let table: serde_json::Value = serde_json::from_slice(body).ok()?;
     let rows = table.get("transactions")?.as_array()?;

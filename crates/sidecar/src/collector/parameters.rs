@@ -1,4 +1,4 @@
-//! The server's own limit on transactions, as it is set now.
+//! The server's limit on the lifetime of transactions.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ impl Collector for Parameters {
     }
 
     async fn poll(&mut self, context: PollContext<'_>) -> Result<Option<SampleSet>, PollError> {
-        // A mongos leaves the limit to its shards, and says that it has no such option.
+        // A mongos does not have this parameter and leaves the limit to its shards.
         Ok(Some(decode(&context.run(doc! {"getParameter": 1, LIFETIME: 1}).await?)))
     }
 }

@@ -1,7 +1,7 @@
-//! The replica set as the member sees it: states, lag, elections, the oplog's window.
+//! Replication: member states, lag, elections, and the oplog window.
 //!
-//! Two commands, because no one of them tells all: `replSetGetStatus`, and the parts of `serverStatus` that belong to
-//! it. Neither reads the oplog's collection, so no privilege on `local` is needed.
+//! Two commands, because no single one has everything: `replSetGetStatus`, and parts of `serverStatus`. Neither
+//! reads the oplog's collection, so no privilege on `local` is needed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -26,19 +26,20 @@ const PRIMARY: f64 = 1.0;
 const ARBITER: f64 = 7.0;
 const REMOVED: f64 = 10.0;
 
-/// What of a poll's time is kept for its end: the state that was read is worth more than a second answer in full.
+/// The fraction of the timeout that is kept in reserve, so that a slow second command does not cost the result
+/// of the first.
 const RESERVED_FRACTION: u32 = 10;
 
 #[derive(Debug)]
 pub(super) struct Replication {
     interval: Duration,
     last_optimes: LastOptimes,
-    /// Whoever it was that has no oplog to speak of: before 5.0 it then refuses all of `serverStatus`.
+    /// The server that refused the oplog section, which before 5.0 makes it refuse all of `serverStatus`.
     without_oplog: Option<ObservedServer>,
 }
 
-/// How far each other member had come when it was last heard of. The server forgets this once it takes the member for
-/// down, just when it matters.
+/// The last known optime of each other member. The server discards it once it considers the member down, when it
+/// matters most.
 type LastOptimes = BTreeMap<String, f64>;
 
 impl Replication {
@@ -66,19 +67,19 @@ impl Collector for Replication {
         let mut samples = SampleSet::default();
         match context.run(doc! {"replSetGetStatus": 1, "initialSync": 0}).await {
             Ok(reply) => read_set_status(&mut samples, &reply, &mut self.last_optimes),
-            // It has no status of a set, and says by that in which state it is.
+            // The error itself says in which state the member is.
             Err(error) if error.code() == Some(NOT_YET_INITIALIZED) => record_state(&mut samples, STARTUP),
             Err(error) if error.code() == Some(INVALID_REPLICA_SET_CONFIG) => {
                 record_state(&mut samples, REMOVED)
             }
-            // It has no users either, so nobody may ask it more than who it is.
+            // An arbiter has no users, so nothing but `hello` is allowed.
             Err(error) if error.refusal() == Some(Refusal::Denied) && context.is_arbiter() => {
                 record_state(&mut samples, ARBITER);
                 return Ok(Some(samples));
             }
             Err(error) => return Err(error),
         }
-        // What was read stands, whatever becomes of the second question.
+        // The samples of the first command are valid, whatever the second returns.
         let left =
             (context.timeout() - context.timeout() / RESERVED_FRACTION).saturating_sub(asked.elapsed());
         let second = timeout(left, self.status(context)).await;
@@ -95,7 +96,7 @@ impl Collector for Replication {
 }
 
 impl Replication {
-    /// The parts of `serverStatus` that belong to the set; without the oplog where that is refused.
+    /// The replication sections of `serverStatus`; without the oplog if the server refuses that.
     async fn status(&mut self, context: PollContext<'_>) -> Result<Document, PollError> {
         let command = server_status_with(&["electionMetrics", "repl"]);
         let seen = context.last_seen();
@@ -113,7 +114,7 @@ impl Replication {
     }
 }
 
-/// What a first poll makes of two replies.
+/// Decodes two replies as a first poll would.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) fn decode(set: &Document, status: &Document) -> SampleSet {
     let mut samples = SampleSet::default();
@@ -139,7 +140,7 @@ fn read_set_status(samples: &mut SampleSet, reply: &Document, last_optimes: &mut
     }
 }
 
-/// One series for each state. A number that the protocol does not know is none of them.
+/// One series for each state. An unknown number is invalid.
 fn record_state(samples: &mut SampleSet, number: f64) {
     let named = || MEMBER_STATE_NUMBERS.iter().map(|number| f64::from(*number)).zip(MEMBER_STATES);
     if named().all(|(known, _)| known != number) {
@@ -151,7 +152,7 @@ fn record_state(samples: &mut SampleSet, number: f64) {
     }
 }
 
-/// The member itself is behind the primary; all others are behind it, if it is the primary.
+/// The lag of the member itself behind the primary; if the member is the primary, that of all others.
 fn read_peers(samples: &mut SampleSet, members: &[&Document], last_optimes: &mut LastOptimes) {
     let is_self = |member: &Document| boolean(member, &["self"]) == Field::Value(true);
     let is_primary = |member: &Document| number(member, &["state"]) == Field::Value(PRIMARY);
@@ -186,7 +187,8 @@ fn read_peers(samples: &mut SampleSet, members: &[&Document], last_optimes: &mut
     }
 }
 
-/// What is known of another member is as old as its last heartbeat: the first may seem to be behind the second.
+/// Optimes of other members are as old as the last heartbeat, so a secondary may seem to be ahead of the
+/// primary.
 fn lag_seconds(ahead: f64, lag_seconds: f64) -> f64 {
     (ahead - lag_seconds).max(0.0)
 }
@@ -317,7 +319,8 @@ mod tests {
     fn a_primary_says_how_far_the_others_are_behind() {
         let samples = read(&set(1));
         assert_eq!(values(&samples, "mongodb_replication_lag_seconds"), [(String::new(), 0.0)]);
-        // One that was never heard of has no lag, an arbiter neither; one that seems to be ahead is not behind.
+        // A member without a known optime has no lag, nor has an arbiter; one that seems to be ahead has a lag
+        // of zero.
         assert_eq!(
             values(&samples, "mongodb_replication_peer_lag_seconds"),
             [("db2:27017".to_owned(), 0.0), ("db3:27017".to_owned(), 60.0)]

@@ -1,10 +1,10 @@
-//! Which collectors are asked, how often, and from when on something is reported.
+//! Settings of the collectors.
 
 use std::time::Duration;
 
 use txnscope_catalog::COLLECTORS;
 
-/// The settings of all collectors. The status is always asked: it says whether the member is up.
+/// Settings of all collectors. `server_status` cannot be disabled: it determines whether a member is up.
 ///
 /// ```
 /// let mut settings = txnscope_sidecar::CollectorSettings::default();
@@ -15,42 +15,44 @@ use txnscope_catalog::COLLECTORS;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CollectorSettings {
-    /// `$currentOp`: what is open, since when, and what it waits for.
+    /// Collector `current_op`: age and waits of open transactions, from `$currentOp`.
     pub current_op: CurrentOpSettings,
-    /// Write conflicts and tickets: a part of `serverStatus` that is too heavy for every poll.
+    /// Collector `storage_engine`: write conflicts and tickets, a part of `serverStatus` that is too large for
+    /// every poll.
     pub storage_engine: StorageEngineSettings,
-    /// Lag, states and elections of the replica set, and the oplog's window.
+    /// Collector `replication`: lag, states, elections and the oplog window.
     pub replication: ReplicationSettings,
-    /// The server's limit on the life of a transaction.
+    /// Collector `parameters`: the server's limit on the lifetime of transactions.
     pub parameters: ParameterSettings,
-    /// Slow operations from the profiler. Off until asked for.
+    /// Collector `profile`: slow operations from the profiler. Off by default.
     pub profile: ProfileSettings,
-    /// Slow transactions from the server's log. Off until asked for.
+    /// Collector `slow_transactions`: slow transactions from the server's log. Off by default.
     pub slow_transactions: SlowTransactionSettings,
-    /// Open transactions by the operation of the backend that began them. Off until a backend is named.
+    /// Collector `open_by_operation`: open transactions by the backend's operation. Off unless backends are set.
     pub open_by_operation: OpenByOperationSettings,
 }
 
-/// Settings of the join with the backends' own tables of open transactions.
+/// Settings of the collector `open_by_operation`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OpenByOperationSettings {
-    /// Where the backends serve their tables: `http://127.0.0.1:3000/-/transactions`.
+    /// The URLs of the backends' tables, such as `http://127.0.0.1:3000/-/transactions`.
     pub backends: Vec<String>,
 }
 
-/// Settings of `$currentOp`, which follows the status and sets its own pace by what it costs the server.
+/// Settings of the collector `current_op`, which follows the status and adapts its interval to its cost for the
+/// server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CurrentOpSettings {
-    /// Whether it is asked.
+    /// Whether the collector runs.
     pub enabled: bool,
-    /// From which age on a transaction counts as long-running, and is logged once.
+    /// The age from which a transaction counts as long-running, and is logged once.
     pub long_running: Duration,
 }
 
 impl Default for CurrentOpSettings {
-    /// On. Half of the server's default limit on a transaction is too long.
+    /// On, with half of the server's default lifetime limit as threshold.
     fn default() -> Self {
         Self { enabled: true, long_running: Duration::from_secs(30) }
     }
@@ -93,11 +95,11 @@ interval_settings!(
     SlowTransactionSettings, enabled: false, interval: 30
 );
 
-/// Settings of the profiler's collections.
+/// Settings of the collector `profile`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ProfileSettings {
-    /// Whether they are read. The profiler itself is never turned on from here: that is the DBA's act.
+    /// Whether the collector runs. It never turns the profiler on; the DBA does.
     pub enabled: bool,
     /// The time between two reads of the profiler's collections. One below the poll interval means every poll.
     pub interval: Duration,
@@ -116,11 +118,11 @@ const BOUNDS: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_secs(24 * 3600);
 
 impl CollectorSettings {
-    /// Checks the settings.
+    /// Validates the settings.
     ///
     /// # Errors
     ///
-    /// A sentence that names the setting, what is wrong with it and what is right.
+    /// A sentence with the setting, its value, and the values that are accepted.
     pub fn validate(&self) -> Result<(), String> {
         let Self {
             current_op,
@@ -164,7 +166,7 @@ impl CollectorSettings {
     }
 }
 
-/// The text is not repeated: it may hold a password.
+/// The URL is not repeated in the error: it may contain a password.
 fn backend(url: &str) -> Result<(), &'static str> {
     let url: axum::http::Uri = url.parse().map_err(|_| "is no URL")?;
     let authority = url.authority().ok_or("names no host")?;
@@ -184,7 +186,7 @@ fn databases(profile: &ProfileSettings) -> Result<(), String> {
         );
     }
     for (index, name) in profile.databases.iter().enumerate() {
-        // The server's own rules for a name.
+        // The server's own rules for database names.
         if name.is_empty() || name.len() > 63 || name.contains(['/', '\\', '.', ' ', '"', '$', '\0']) {
             return Err(format!(
                 "the database no. {} of the collector profile has a name that the server does not allow",

@@ -1,7 +1,7 @@
-//! The server's own log of slow transactions: lines of id 51802, read through `getLog`.
+//! Slow transactions from the server's log: lines with id 51802, read with `getLog`.
 //!
-//! The server keeps its last 1,024 lines and says how many it has written; the difference to the last reading says
-//! which of them are new, and how many were dropped before anybody read them.
+//! The server keeps its last 1,024 lines and counts all that it has written. The difference to the previous
+//! count tells which lines are new, and how many were overwritten unread.
 
 use std::time::Duration;
 
@@ -16,13 +16,13 @@ use crate::decode::{Field, field, number};
 use crate::error::PollError;
 use crate::sample_set::{Histogram, SampleSet};
 
-/// The log's id of "transaction": one that ended and took longer than `slowms`.
+/// The log id of "transaction": a transaction that ended and took longer than `slowms`.
 const TRANSACTION: u64 = 51_802;
 
 #[derive(Debug)]
 pub(super) struct SlowTransactions {
     interval: Duration,
-    /// How many lines the server had written when we read last; `None` before.
+    /// How many lines the server had written at the last poll; `None` before the first.
     written: Option<u64>,
     counters: LogCounters,
 }
@@ -62,9 +62,9 @@ impl SlowTransactions {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count, not negative")]
         let written = written as u64;
         let new = match self.written.replace(written) {
-            // What is older than we are is not ours to count.
+            // Lines from before the first poll are not counted.
             None => 0,
-            // The server has begun anew, and so has its log.
+            // The server was restarted, and its log with it.
             Some(before) if written < before => written,
             Some(before) => written - before,
         };
@@ -78,7 +78,7 @@ impl SlowTransactions {
     }
 }
 
-/// What a poll makes of a reply, when nothing of it was read before.
+/// Decodes a reply, and counts all its lines.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) fn decode(reply: &Document) -> SampleSet {
     let mut collector = SlowTransactions { written: Some(0), ..SlowTransactions::new(Duration::ZERO) };
@@ -86,7 +86,7 @@ pub(super) fn decode(reply: &Document) -> SampleSet {
     collector.counters.samples()
 }
 
-/// What a line of the log comes to.
+/// Decodes one log line.
 #[cfg(feature = "fuzzing")]
 pub(crate) fn decode_line(line: &str) -> SampleSet {
     let mut counters = LogCounters::default();
@@ -94,12 +94,12 @@ pub(crate) fn decode_line(line: &str) -> SampleSet {
     counters.samples()
 }
 
-/// What was read since the sidecar began: counters of ours, which a restart of the server does not reset.
+/// Counters since the start of the sidecar. A restart of the server does not reset them.
 #[derive(Debug, Default)]
 struct LogCounters {
     causes: [CauseCounters; TERMINATION_CAUSES.len()],
     lost: u64,
-    /// Lines that could not be read, since the last reading.
+    /// Lines that could not be parsed since the last poll.
     malformed: u64,
 }
 
@@ -118,12 +118,12 @@ impl Default for CauseCounters {
 
 impl LogCounters {
     fn add(&mut self, line: &str) {
-        // Most lines are of other things: a search of the text is much cheaper than reading it.
+        // Most lines have other ids: a text search is much cheaper than parsing.
         if !line.contains("51802") {
             return;
         }
         let Ok(line) = serde_json::from_str::<Value>(line) else {
-            // A line that the server has cut short, or another that happens to have the number in it.
+            // Either a truncated line, or another one that contains the number.
             self.malformed += u64::from(line.contains("\"id\":51802"));
             return;
         };
@@ -205,7 +205,7 @@ mod tests {
 
         collector.read(&log(20, &more)).unwrap();
         assert_eq!(collector.counters.lost, 10);
-        // A restart of the server: all that it has written is new.
+        // After a restart of the server, all of its lines are new.
         collector.read(&log(2, &old)).unwrap();
         assert_eq!((collector.counters.causes[0].duration.count, collector.counters.lost), (6, 10));
         let samples = collector.counters.samples();

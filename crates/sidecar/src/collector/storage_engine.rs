@@ -1,8 +1,7 @@
-//! The storage engine's statistics in `serverStatus`: write conflicts and tickets.
+//! Storage engine statistics in `serverStatus`: write conflicts and tickets.
 //!
-//! They weigh 25 kB and cost the server more than all the rest, and no filter makes them smaller; so they have
-//! their own, slower schedule. Both counters of conflicts come from one reply, for only then is the difference
-//! between them exact.
+//! The section has 25 kB, costs the server more than all others, and cannot be filtered, so it has a longer
+//! interval. Both conflict counters come from one reply, so that their difference is exact.
 
 use std::time::Duration;
 
@@ -53,7 +52,7 @@ pub(super) fn decode(reply: &Document) -> SampleSet {
     samples
 }
 
-/// What is said of tickets, the field below `read` or `write`, and how many of it make the metric's unit.
+/// Ticket metrics, the field below `read` or `write`, and the divisor to the metric's unit.
 const TICKETS: [(&Metric, &[&str], f64); 5] = [
     (&catalog::MONGODB_TICKETS_IN_USE, &["out"], 1.0),
     (&catalog::MONGODB_TICKETS_AVAILABLE, &["available"], 1.0),
@@ -62,8 +61,8 @@ const TICKETS: [(&Metric, &[&str], f64); 5] = [
     (&catalog::MONGODB_TICKET_WAIT_SECONDS, &["normalPriority", "totalTimeQueuedMicros"], 1e6),
 ];
 
-/// Up to 7.0 the tickets belong to the storage engine, later they are one of the server's queues; within them the
-/// fields are the same.
+/// Up to 7.0 the tickets belong to the storage engine, later to the server's queues; the fields within are the
+/// same.
 fn tickets(samples: &mut SampleSet, reply: &Document) {
     let places: [&[&str]; 2] = [&["queues", "execution"], &["wiredTiger", "concurrentTransactions"]];
     let found = places.into_iter().map(|place| document(reply, place)).find(|found| *found != Field::Missing);

@@ -1,4 +1,4 @@
-//! Whom to ask who is there, and whom to believe.
+//! Which servers to ask for the members of the deployment, and which replies to believe.
 
 use std::collections::BTreeMap;
 
@@ -14,12 +14,12 @@ use crate::topology::{HelloReply, ReplicaSetView, Role, ServerKind};
 use crate::uri::{MemberClient as Client, client};
 
 impl DeploymentMonitor {
-    /// Asks who gave an account last; else all others, and the hosts of the URI, at once, until one of them confirms
-    /// what is known.
+    /// Sends `hello` to the server that confirmed the deployment last; if that fails, to all members and hosts
+    /// of the URI at once, until one of them confirms the known deployment.
     ///
     /// # Errors
     ///
-    /// If nobody says anything: why.
+    /// The reason, if no server answers.
     pub(super) async fn hello_from_any(
         &mut self,
         seeds: &BTreeMap<String, ServerAddress>,
@@ -85,8 +85,8 @@ impl DeploymentMonitor {
         Ok(())
     }
 
-    /// Whether the deployment that is known is the one that answers: by what it says of itself, or because the process is
-    /// one that has answered for it before.
+    /// Whether a reply confirms the known deployment: by its view, or because the same process has confirmed it
+    /// before.
     fn is_confirmed_by(&self, address: &str, reply: &HelloReply) -> bool {
         let is_proven = || {
             let monitored = self.monitored.get(address);
@@ -99,7 +99,7 @@ impl DeploymentMonitor {
     fn accept_confirmed(&mut self, address: String, reply: HelloReply) {
         self.preferred = Some(address);
         self.update(reply);
-        // Our user is let in again.
+        // The credentials are accepted again.
         for client in std::mem::take(&mut self.unauthenticated).into_values() {
             self.tasks.spawn(close_client(client));
         }
@@ -115,7 +115,7 @@ impl DeploymentMonitor {
         Some(HelloRequest::to_member(monitored.client.clone()?, &monitored.state))
     }
 
-    /// The question to a server that is watched or not.
+    /// A `hello` request to a server, monitored or not.
     fn hello_request(&mut self, address: &str, host: &ServerAddress) -> Option<HelloRequest> {
         if let Some(hello_request) = self.hello_request_to_member(address) {
             return Some(hello_request);
@@ -128,7 +128,7 @@ impl DeploymentMonitor {
         Some(HelloRequest::to_unknown_server(client))
     }
 
-    /// Who it is that does not let our user in. Nobody needs to be let in for that question.
+    /// Sends `hello` without credentials to a server that rejects ours. It needs no authentication.
     async fn hello_without_credentials(
         &mut self,
         address: &str,
@@ -145,7 +145,7 @@ impl DeploymentMonitor {
             && let Some(monitored) = self.monitored.get_mut(address)
             && !monitored.unauthenticated
         {
-            // It has no users, and never will: whatever it says without one is all that can be had.
+            // An arbiter has no users, so it is polled without credentials from now on.
             monitored.unauthenticated = true;
             self.reconnect(address);
         }
@@ -171,8 +171,8 @@ impl DeploymentMonitor {
         }
     }
 
-    /// Hosts of the URI that the set does not name, and that are no other name of a member that it does: hidden ones, one
-    /// that was removed, one that does not answer, a stranger. Each is watched because it is listed.
+    /// Hosts of the URI that the set does not list, and that are no aliases of listed members: hidden ones,
+    /// removed ones, unreachable ones, other servers. Each is monitored because the URI lists it.
     pub(super) async fn unlisted_seeds(
         &mut self,
         set: &ReplicaSetView,
@@ -206,7 +206,7 @@ impl DeploymentMonitor {
                     self.aliases.insert(name, me);
                 }
                 Some(_) => {}
-                // It does not say which of the members it is. They are watched by the names that the set has for them.
+                // A member that does not say its name is monitored under its listed name.
                 None => drop(unlisted_seeds.remove(&name)),
             }
         }

@@ -19,7 +19,7 @@ async fn mongos() -> FakeMember {
     fake
 }
 
-/// A mongos knows nothing of the others: DNS alone tells.
+/// A mongos does not know the others, so DNS is the only source.
 #[tokio::test(flavor = "multi_thread")]
 async fn srv_records_of_mongos_that_change_are_followed() {
     let (first, second) = (mongos().await, mongos().await);
@@ -55,7 +55,7 @@ async fn srv_records_of_mongos_that_change_are_followed() {
     wait_for(&[&first, &second]).await;
     records.lock().unwrap().remove(0);
     wait_for(&[&second]).await;
-    // DNS that is empty or silent for a while takes nobody away.
+    // Empty or failing DNS removes no member.
     records.lock().unwrap().clear();
     let candidate_clients = second.count("hello");
     testkit::wait::until("more rounds", async || {

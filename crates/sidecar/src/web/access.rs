@@ -1,4 +1,4 @@
-//! How the web side may be used: over TLS or not, by whom, by how many at once. Re-read when its files change.
+//! Access control of the web side: TLS, users, and limits. The files are read again when they change.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,26 +22,26 @@ use super::users::{Credentials, Users};
 use crate::config::Config;
 use crate::reload::ReloadStatus;
 
-/// How often the files are looked at. Certificates are renewed on disk, and nobody tells us.
+/// How often the files are checked for changes. Certificates are renewed on disk without a notification.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// The rules in force.
+/// The policy in force, with counters of running requests.
 #[derive(Debug)]
 pub(crate) struct AccessControl {
     policy: RwLock<Arc<WebPolicy>>,
     limits: RwLock<Limits>,
     requests: AtomicUsize,
-    /// They wait for MongoDB, and so have places of their own.
+    /// Probes wait for MongoDB, and so have a limit of their own.
     probes: AtomicUsize,
     logins: Arc<Logins>,
     status: Arc<ReloadStatus>,
 }
 
-/// What of the configuration limits requests.
+/// The limits of the configuration.
 #[derive(Debug, Clone)]
 struct Limits {
     max_requests: usize,
-    /// Prometheus may ask for every target in the same moment, whatever their number.
+    /// Prometheus may probe all targets at the same time.
     max_probes: usize,
     allowed_hosts: Arc<[String]>,
 }
@@ -63,7 +63,7 @@ impl Limits {
 impl AccessControl {
     /// # Errors
     ///
-    /// If the file of the configuration, or one that it names, cannot be read or used.
+    /// If the web configuration file, or a file that it names, cannot be used.
     pub(crate) fn new(
         config: &Config,
         logins: Arc<Logins>,
@@ -89,12 +89,12 @@ impl AccessControl {
         self.limits.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Reads the file anew, and changes nothing yet.
+    /// Reads the file again, without applying it.
     ///
     /// # Errors
     ///
-    /// If it, or one that it names, cannot be read or used, or if it is empty and others are in force: it is being
-    /// written.
+    /// If the file, or one that it names, cannot be used, or if it would remove protection by being empty: it
+    /// may be half written.
     pub(crate) async fn read(&self, file: Option<PathBuf>) -> Result<WebPolicy, WebConfigError> {
         let reading = tokio::task::spawn_blocking(move || WebPolicy::read(file.as_deref()).1);
         let policy = reading
@@ -104,8 +104,8 @@ impl AccessControl {
         Ok(policy)
     }
 
-    /// From now on, for every new connection and request; connections that are open end with the request that they are
-    /// at. Says whether that changes anything.
+    /// Applies a policy to all new connections and requests; open connections end after their current request.
+    /// Returns whether anything has changed.
     pub(crate) fn apply(&self, policy: WebPolicy, config: &Config) -> bool {
         *self.limits.write().unwrap_or_else(PoisonError::into_inner) = Limits::of(config);
         let mut current = self.policy.write().unwrap_or_else(PoisonError::into_inner);
@@ -122,7 +122,7 @@ impl AccessControl {
         true
     }
 
-    /// Puts rules in force in the place of those, if these are still there.
+    /// Applies a policy, if `before` is still in force.
     fn replace(&self, before: &Arc<WebPolicy>, policy: WebPolicy) -> bool {
         let mut current = self.policy.write().unwrap_or_else(PoisonError::into_inner);
         let is_same = Arc::ptr_eq(&current, before);
@@ -133,9 +133,9 @@ impl AccessControl {
         is_same
     }
 
-    /// Reads the files again whenever they have changed and stay as they are for one look more: who writes one may not be
-    /// done. What is not accepted is said once, and changes nothing; so is what would take protection away, which only a
-    /// reload may do that somebody asks for.
+    /// Reads the files again whenever they have changed and were the same at two consecutive checks, since a
+    /// file may be half written. A rejected file is logged once, and changes nothing; so is one that would
+    /// remove protection, which needs an explicit reload.
     pub(crate) async fn watch_files(self: Arc<Self>) {
         let mut followed = self.policy();
         let (mut seen, mut refused) = (None, None);
@@ -150,7 +150,7 @@ impl AccessControl {
             let reading = tokio::task::spawn_blocking(move || WebPolicy::read(Some(&file)));
             let read = tokio::select! {
                 read = reading => read,
-                // A disk that hangs holds up nobody whom a reload has led elsewhere.
+                // A file system that hangs must not block the check of the file that a reload has switched to.
                 () = before.superseded() => continue,
             };
             let Ok((digest, read)) = read else { continue };
@@ -187,7 +187,7 @@ impl AccessControl {
         }
     }
 
-    /// Lets somebody in who says rightly who he is.
+    /// Authenticates a request.
     async fn authenticate(
         &self,
         users: &Users,
@@ -254,7 +254,7 @@ impl AccessControl {
             {
                 return refused;
             }
-            // That may have taken a while, and others may be admitted by now.
+            // The users may have changed during the wait.
             let now = self.policy();
             if Arc::ptr_eq(&now, &policy) {
                 break;
@@ -262,7 +262,7 @@ impl AccessControl {
             policy = now;
         }
         let (taken, limit, text) = match request.uri().path() {
-            // Whether the process is alive must not depend on what else it does.
+            // Health checks must not depend on other load.
             "/-/healthy" | "/-/ready" => return next.run(request).await,
             "/probe" => (
                 &self.probes,
@@ -285,11 +285,11 @@ fn challenge() -> Response {
     (StatusCode::UNAUTHORIZED, challenge, "a user and a password are needed\n").into_response()
 }
 
-/// A place among the requests that are served at once. Given back when it is dropped, and so also when the caller leaves.
+/// A permit to serve a request. Released when it is dropped, also when the client disconnects.
 struct RequestPermit<'a>(&'a AtomicUsize);
 
 impl<'a> RequestPermit<'a> {
-    /// If there is one; 0: there are as many as anybody wants.
+    /// A permit, if there is one; `limit` 0 means no limit.
     fn acquire(taken: &'a AtomicUsize, limit: usize) -> Option<Self> {
         let permit = Self(taken);
         let before = taken.fetch_add(1, Ordering::Relaxed);
@@ -303,7 +303,7 @@ impl Drop for RequestPermit<'_> {
     }
 }
 
-/// What every request passes.
+/// The middleware that every request passes.
 pub(super) async fn guard(
     State(access): State<Arc<AccessControl>>,
     request: Request,

@@ -1,7 +1,7 @@
-//! The connections that are open: whose they are, what each waits for, and which of them goes when there are too many.
+//! Open connections: their clients, states and deadlines, and which one is closed when there are too many.
 //!
-//! A connection costs a file and some memory for as long as it is there, and so it is there for as long as it is of use: a
-//! newcomer takes the place of the one that has been idle for the longest, of the same address if that has many.
+//! A connection costs a file descriptor and memory. If there are too many, a new one replaces the one that has
+//! been idle for the longest time, preferably one of an address that has many.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -16,10 +16,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::peer::Peer;
 
-/// The most connections there are, however many files the process may have.
+/// The maximum number of connections, however many file descriptors the process may have.
 const MAX_CONNECTIONS: usize = 4096;
 
-/// How many connections there may be.
+/// Limits on the number of connections.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     pub(super) all: usize,
@@ -27,8 +27,8 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// Half of the files that the process may have: the rest is for MongoDB's connections. One address may have a quarter
-    /// of that.
+    /// Half of the process's file descriptors, since the rest is for MongoDB's connections; a quarter of that
+    /// for each address.
     pub(super) fn from_process() -> Self {
         let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let all = usize::try_from(files / 2).unwrap_or(MAX_CONNECTIONS).clamp(16, MAX_CONNECTIONS);
@@ -36,42 +36,42 @@ impl Limits {
     }
 }
 
-/// How long whom may take.
+/// Deadlines of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadlines {
-    /// From the opening of the connection to the last line of the first head, TLS handshake included.
+    /// From accepting the connection to the end of the first request head, including the TLS handshake.
     pub(super) first_head: Duration,
-    /// From the end of an answer to the last line of the next head. It also ends connections that are kept and not used.
+    /// From the end of a response to the end of the next request head. This also closes idle connections.
     pub(super) idle: Duration,
-    /// From the beginning of an answer until the system has taken all of it.
+    /// From the start of a response until the system has taken all of it.
     pub(super) response: Duration,
 }
 
 impl Default for Deadlines {
     fn default() -> Self {
         let of = Duration::from_secs;
-        // Prometheus sends its request as it comes, asks every 15 s, and keeps its connection then.
+        // Prometheus sends requests without delay, scrapes every 15 s, and keeps the connection.
         Self { first_head: of(10), idle: of(30), response: of(30) }
     }
 }
 
-/// What a connection waits for.
+/// The state of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Its first request.
+    /// Waiting for the first request.
     Opening,
-    /// Its next request.
+    /// Waiting for the next request.
     Idle,
-    /// Us.
+    /// The request is being handled.
     Handling,
-    /// The end of its penalty: its answer is no, and is held back.
+    /// The login was rejected, and the response is delayed.
     Penalized,
-    /// Its reading of the answer.
+    /// The response is being sent.
     Responding,
 }
 
 impl Phase {
-    /// Which goes first. What is ours to do is never ended for somebody else.
+    /// Which state is evicted first. A request that is being handled is never evicted.
     fn rank(self) -> Option<u8> {
         match self {
             Self::Opening | Self::Idle => Some(0),
@@ -86,13 +86,13 @@ impl Phase {
 struct State {
     phase: Phase,
     since: Instant,
-    /// Since when an answer waits to be taken. Also while a further request is answered: who sends many of them at once and
-    /// takes the answers slowly is no better than who takes one answer slowly.
+    /// Since when a response has not been taken completely. Pipelined requests do not reset it, so that a slow
+    /// reader cannot extend its deadline.
     response_pending_since: Option<Instant>,
 }
 
 impl State {
-    /// By when something has to happen.
+    /// The current deadline.
     fn deadline(&self, deadlines: &Deadlines) -> Option<Instant> {
         match self.phase {
             Phase::Opening => Some(self.since + deadlines.first_head),
@@ -104,20 +104,20 @@ impl State {
     }
 }
 
-/// One of them.
+/// An open connection.
 #[derive(Debug)]
 pub(super) struct Connection {
-    /// In the order in which they came.
+    /// Increasing in the order of acceptance.
     pub(super) number: u64,
     pub(super) peer: Peer,
-    /// Where it listens, only this machine can reach.
+    /// The listen address is a loopback address.
     pub(super) is_local: bool,
-    /// Cancelled when everything ends.
+    /// Cancelled at shutdown.
     pub(super) stop: CancellationToken,
     state: watch::Sender<State>,
-    /// The answer is written, if perhaps not taken yet.
+    /// The response is written, though perhaps not taken by the system.
     is_written: AtomicBool,
-    /// Cancelled when somebody else needs the place.
+    /// Cancelled when another connection needs the place.
     evicted: CancellationToken,
 }
 
@@ -126,18 +126,18 @@ impl Connection {
         self.state.send_modify(|state| (state.phase, state.since) = (phase, Instant::now()));
     }
 
-    /// A request has come.
+    /// A request has arrived.
     pub(super) fn begin(&self) {
         self.is_written.store(false, Ordering::Relaxed);
         self.set(Phase::Handling);
     }
 
-    /// The answer is no, and is held back.
+    /// The login was rejected, and the response will be delayed.
     pub(super) fn penalize(&self) {
         self.set(Phase::Penalized);
     }
 
-    /// The answer is there.
+    /// The response is ready.
     pub(super) fn respond(&self) {
         self.state.send_modify(|state| {
             let since = *state.response_pending_since.get_or_insert_with(Instant::now);
@@ -145,12 +145,12 @@ impl Connection {
         });
     }
 
-    /// All of the answer is written.
+    /// The whole response is written.
     pub(super) fn written(&self) {
         self.is_written.store(true, Ordering::Relaxed);
     }
 
-    /// The system has taken all that was written so far.
+    /// The system has taken everything that was written.
     pub(super) fn flushed(&self) {
         let is_written = self.is_written.load(Ordering::Relaxed);
         self.state.send_if_modified(|state| {
@@ -166,7 +166,8 @@ impl Connection {
         });
     }
 
-    /// Ends when the connection has to: a deadline is over, or somebody else needs the place. Says why.
+    /// Completes when the connection must be closed: a deadline has passed, or it is evicted. Returns the reason
+    /// for the log.
     pub(super) async fn overdue(&self, deadlines: &Deadlines) -> &'static str {
         let mut states = self.state.subscribe();
         loop {
@@ -190,7 +191,7 @@ impl Connection {
     }
 }
 
-/// All of them.
+/// All open connections.
 #[derive(Debug)]
 pub(super) struct Connections {
     limits: Limits,
@@ -200,12 +201,12 @@ pub(super) struct Connections {
 #[derive(Debug, Default)]
 struct Open {
     all: usize,
-    /// How many there were.
+    /// The number of accepted connections.
     number: u64,
     of: HashMap<Peer, Vec<Arc<Connection>>>,
 }
 
-/// A connection's place, given up when it is dropped.
+/// A permit for a connection, released when it is dropped.
 #[derive(Debug)]
 pub(super) struct ConnectionPermit {
     connections: Arc<Connections>,
@@ -229,7 +230,7 @@ impl Open {
         }
     }
 
-    /// Ends the one of these that can be spared best.
+    /// Evicts the connection with the lowest priority.
     fn evict(&mut self, of: Option<Peer>) -> bool {
         let candidates = match of {
             Some(peer) => self.of.get(&peer).into_iter().collect::<Vec<_>>(),
@@ -257,7 +258,7 @@ impl Connections {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for a connection from that address. `None` if all places are taken by connections that wait for us.
+    /// A permit for a new connection. `None` if the limit is reached and no connection can be evicted.
     pub(super) fn accept(
         self: &Arc<Self>,
         address: IpAddr,
@@ -296,7 +297,7 @@ impl Connections {
         Some(ConnectionPermit { connections: Arc::clone(self), connection })
     }
 
-    /// Makes room where the system has none.
+    /// Evicts one connection, when the system has no file descriptors left.
     pub(super) fn evict_one(&self) {
         self.open().evict(None);
     }

@@ -1,4 +1,4 @@
-//! The page in the format that the scraper asks for.
+//! Content negotiation: the metrics page in the format that the scraper prefers.
 
 use axum::http::header::{ACCEPT, CONTENT_TYPE, VARY};
 use axum::http::{HeaderMap, StatusCode};
@@ -16,7 +16,7 @@ enum Format {
     Protobuf,
 }
 
-/// The page as of now.
+/// Renders the current metrics page.
 pub(super) fn page(page: &MetricsPage, headers: &HeaderMap) -> Response {
     let families = page.families();
     let format = negotiate_format(headers);
@@ -35,7 +35,7 @@ pub(super) fn page(page: &MetricsPage, headers: &HeaderMap) -> Response {
     }
 }
 
-/// Protobuf if the caller names it, and names nothing that we have and that he likes better.
+/// Selects protobuf if the client accepts it, and does not prefer the text format.
 fn negotiate_format(headers: &HeaderMap) -> Format {
     let (mut text, mut protobuf) = (0.0, 0.0);
     let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn what_the_scraper_likes_best_is_what_it_gets() {
         let of = |value: &str| negotiate_format(&[(ACCEPT, value.parse().unwrap())].into_iter().collect());
-        // As Prometheus sends it, with and without native histograms.
+        // As sent by Prometheus, without and with native histograms.
         let text = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
         let protobuf = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited,\
                         application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";

@@ -1,7 +1,7 @@
-//! The file for TLS and users, in the format of Prometheus's exporter toolkit: what stands in it.
+//! Parsing of the web configuration file (TLS and users), in the format of Prometheus's exporter toolkit.
 //!
-//! All that the toolkit knows is known here. What we cannot do is refused by name, and never ignored: a server that
-//! is less strict than its file says would be worse than one that does not start.
+//! All options of the toolkit are known here. Unsupported ones are rejected by name, and never ignored: a server
+//! that is less strict than its file says would be worse than one that does not start.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_saphyr::{Location, Spanned};
 
-/// Why the file is not in force: where, and what to do.
+/// Why a web configuration file was rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebConfigError {
     file: PathBuf,
@@ -73,7 +73,7 @@ pub(super) struct TlsFile {
     client_allowed_sans: Option<Spanned<IgnoredAny>>,
 }
 
-/// From the least that is asked for to the most.
+/// In increasing strictness.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 pub(super) enum ClientAuth {
     #[default]
@@ -102,7 +102,7 @@ pub(super) struct HttpFile {
     pub(super) headers: HeadersFile,
 }
 
-/// The headers that may be set, and no others.
+/// The headers that may be set.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct HeadersFile {
@@ -125,7 +125,7 @@ impl WebFile {
         if text.trim().is_empty() {
             return Ok(Self::default());
         }
-        // A hash is no secret to be careless with: no piece of the file is quoted.
+        // Password hashes are confidential: the error quotes nothing of the file.
         let options = serde_saphyr::options! { with_snippet: false };
         let parsed: Self = serde_saphyr::from_str_with_options(text, options)
             .map_err(|error| Self::malformed(file, &error))?;
@@ -146,7 +146,7 @@ impl WebFile {
                 "TLS10" | "TLS11" => format!("{variant} is broken and not offered: TLS12 is the least"),
                 _ => format!("what stands here is none of {}", expected.join(", ")),
             },
-            // Whatever else the parser says may quote the file.
+            // The parser's other messages may quote the file.
             _ => "malformed, a key that stands there twice, or a value of another kind than is expected"
                 .to_owned(),
         };
@@ -181,7 +181,8 @@ impl WebFile {
     }
 }
 
-/// What was meant by an unknown key, or what there is. A key that is no slip of one may be a value.
+/// A suggestion for an unknown key, or the list of known ones. The key is repeated only if it resembles a known
+/// one: otherwise it may be a secret.
 fn nearest(unknown: &str, known: &[&'static str]) -> String {
     let close = known.iter().map(|name| (strsim::damerau_levenshtein(unknown, name), name)).min();
     match close {

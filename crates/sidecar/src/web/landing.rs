@@ -1,4 +1,4 @@
-//! The page for people.
+//! The landing page.
 
 use std::fmt::Write as _;
 

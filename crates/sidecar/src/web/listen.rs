@@ -1,4 +1,4 @@
-//! Where requests come in: addresses of ours, or sockets that systemd hands over.
+//! Listening sockets: configured addresses, or sockets from systemd.
 
 use std::net::SocketAddr;
 
@@ -10,7 +10,7 @@ use crate::error::StartError;
 
 /// # Errors
 ///
-/// If an address cannot be listened on, or systemd's sockets are not there.
+/// If an address cannot be listened on, or systemd's sockets are missing.
 pub(crate) async fn listeners(config: &Config) -> Result<Vec<(SocketAddr, TcpListener)>, StartError> {
     if config.systemd_socket {
         return systemd_listeners();

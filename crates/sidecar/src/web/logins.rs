@@ -1,14 +1,15 @@
-//! Logins that are found out: one bcrypt hash at a time, whoever waits, leaves or reloads.
+//! Password verification, limited to one bcrypt computation at a time.
 //!
-//! A hash takes a processor tens of milliseconds, and anybody may ask for one. What follows from that:
+//! A bcrypt hash takes tens of milliseconds of CPU time, and any client may ask for one. Therefore:
 //!
-//! - One thread computes, and it alone: a request that is dropped takes its place in the queue with it, and leaves no work
-//!   behind but the hash in progress. A reload starts no second one, as the queue survives it.
-//! - Results are kept. Whoever was admitted is admitted without a hash until his hash changes, also after a reload.
-//! - Addresses take turns, so that somebody who guesses holds up another address for one hash at most. Who guesses from
-//!   the same address as somebody honest cannot be told from him; see [`Queue::next`] for what is done about that.
-//! - A wrong password is answered late, the later the more of the address's requests are there already
-//!   ([`Present::penalty`]). So those who guess wait most of the time, and the queue is short for whoever comes.
+//! - One thread computes all hashes. A cancelled request leaves the queue, and a reload starts no second thread,
+//!   as the queue survives it.
+//! - Results are cached. A user who was admitted once is admitted without a hash until the user's hash changes,
+//!   also after a reload.
+//! - Addresses take turns, so that a client that guesses passwords delays another address by one hash at most.
+//!   Clients behind the same address cannot be told apart; see [`Queue::next`].
+//! - The response to a wrong password is delayed in proportion to the pending requests of its address
+//!   ([`PendingRequest::penalty`]), so that guessing clients wait most of the time, and the queue stays short.
 
 mod cache;
 
@@ -25,42 +26,42 @@ use self::cache::LoginCache;
 use super::peer::Peer;
 use super::users::Login;
 
-/// The most requests of one address that wait for a hash or for their answer. More are turned away at once.
+/// The maximum number of pending requests of one address. More are turned away at once.
 const MAX_PENDING_PER_CLIENT: usize = 512;
 
-/// The same for all addresses together.
+/// The maximum number of pending requests of all addresses.
 const MAX_PENDING: usize = 2048;
 
-/// How long a request waits for a hash. Those who guess wait long, and all of them at the same time: what is answered to
-/// them makes them come again, all at the same time.
+/// The timeout in the queue. It is long on purpose: if all guessing clients were turned away, they would come
+/// back at the same time.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// The longest that the answer to a wrong password is held back.
+/// The maximum delay of the response to a wrong password.
 const MAX_PENALTY: Duration = Duration::from_secs(300);
 
-/// How many hashes' time each request of an address that is there holds up a wrong answer of it. So those who guess from
-/// one address ask for a quarter of the hashes that can be computed, however many they are, up to the longest penalty.
+/// The delay of a wrong password, in hash durations for each pending request of the address. With 4, the guesses
+/// of one address use a quarter of the hashing capacity, however many clients it has, up to the maximum delay.
 const PENALTY_FACTOR: u32 = 4;
 
-/// Not more often than this, the log says that logins fail.
+/// The minimum time between two log lines about failed logins.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What came of a login.
+/// The outcome of a login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LoginOutcome {
     Accepted,
     Rejected,
-    /// Too many wait, or it took too long. It is not known whether it is right.
+    /// Too many requests are waiting, or the timeout has passed. The password was not checked.
     NotChecked,
 }
 
-/// Finds out about logins.
+/// Verifies logins.
 #[derive(Debug, Default)]
 pub(crate) struct Logins {
     queue: Mutex<Queue>,
     rejected: AtomicU64,
     not_checked: AtomicU64,
-    /// When the log last said so, and how many have failed since.
+    /// The time of the last log line, and the failures since.
     last_logged: Mutex<(Option<Instant>, u64)>,
 }
 
@@ -71,15 +72,15 @@ struct Queue {
     cache: LoginCache,
     /// The number of the next request.
     number: u64,
-    /// How many hashes were computed.
+    /// The number of computed hashes.
     turn: u64,
-    /// Whether the one thread is at work.
+    /// Whether the hashing thread is running.
     is_running: bool,
-    /// How long the last hash took.
+    /// The duration of the last hash.
     last_hash_duration: Duration,
 }
 
-/// In the order in which they came.
+/// A login in the queue, in order of arrival.
 struct QueuedLogin {
     number: u64,
     /// The number of its connection.
@@ -90,17 +91,17 @@ struct QueuedLogin {
     answer: oneshot::Sender<bool>,
 }
 
-/// An address whose requests are waiting, for a hash or for their answer.
+/// An address with pending requests.
 #[derive(Default)]
 struct ClientState {
     requests: usize,
-    /// How often it was its turn, and when last.
+    /// How many turns it had, and the number of the last.
     turns: u64,
     last: u64,
 }
 
 impl Queue {
-    /// Who is next: the address whose turn was longest ago, and of its requests by turns
+    /// The next login: from the address whose turn was the longest ago, alternating between
     ///
     /// 1. that of the newest connection, so that a crowd that came earlier holds up nobody who comes later; before all
     ///    others one that is favored: it has waited in vain before, or says by when it wants its answer, as a scrape does;
@@ -124,7 +125,7 @@ impl Queue {
     }
 }
 
-/// A request with a login, from its coming until its answer.
+/// A pending request with a login, until its response.
 pub(super) struct PendingRequest {
     logins: Arc<Logins>,
     peer: Peer,
@@ -132,7 +133,7 @@ pub(super) struct PendingRequest {
 }
 
 impl PendingRequest {
-    /// How long to hold back the answer to a wrong password, as of now.
+    /// The current delay for a wrong password.
     pub(super) fn penalty(&self) -> Duration {
         let queue = self.logins.queue();
         let others = queue.pending.get(&self.peer).map_or(0, |client| client.requests.saturating_sub(1));
@@ -153,7 +154,7 @@ impl Drop for PendingRequest {
     }
 }
 
-/// A place in the queue, given up when it is dropped.
+/// A place in the queue, released when it is dropped.
 struct QueueTicket<'a> {
     logins: &'a Logins,
     number: u64,
@@ -175,17 +176,18 @@ impl Logins {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes note of a request of that address, on the connection of that number.
+    /// Registers a request of an address, with the number of its connection.
     pub(super) fn register(self: &Arc<Self>, peer: Peer, connection: u64) -> PendingRequest {
         self.queue().pending.entry(peer).or_default().requests += 1;
         PendingRequest { logins: Arc::clone(self), peer, connection }
     }
 
-    /// Finds out whether the login is right. `is_scrape`: the request says by when it wants its answer.
+    /// Verifies a login. `is_scrape`: the request has a scrape timeout.
     ///
     /// # Cancellation
     ///
-    /// Dropped while it waits, it leaves the queue. Dropped while its hash is computed, the result is kept all the same.
+    /// If dropped in the queue, the login leaves it. If dropped while its hash is computed, the result is
+    /// cached.
     pub(super) async fn verify_login(
         self: &Arc<Self>,
         login: Login,
@@ -227,7 +229,7 @@ impl Logins {
         outcome
     }
 
-    /// Computes hashes until nobody waits for one. It runs on a thread of its own, and only once at a time.
+    /// Computes hashes until the queue is empty. Runs on a thread of its own, one at a time.
     fn work(&self) {
         let running = Running(self);
         loop {
@@ -240,7 +242,7 @@ impl Logins {
                 next
             };
             let Some(QueuedLogin { login, answer, .. }) = next else {
-                // Another may run already.
+                // Another thread may be running already.
                 std::mem::forget(running);
                 return;
             };
@@ -250,7 +252,7 @@ impl Logins {
             queue.last_hash_duration = start.elapsed();
             queue.cache.insert(login.key, Some(is_right));
             let _ = answer.send(is_right);
-            // Whoever waits for the same need not be computed again.
+            // Other requests with the same login get the same result.
             let same = queue.waiting.extract_if(.., |waiting| waiting.login.key == login.key);
             for waiting in same.collect::<Vec<_>>() {
                 let _ = waiting.answer.send(is_right);
@@ -258,7 +260,7 @@ impl Logins {
         }
     }
 
-    /// Counts a login that has failed, and says so in the log, but not for each.
+    /// Counts a failed login, and logs it with a rate limit.
     pub(super) fn note(&self, outcome: LoginOutcome, peer: Peer) {
         match outcome {
             LoginOutcome::Accepted => return,
@@ -271,7 +273,7 @@ impl Logins {
             let (what, logins) =
                 (if outcome == LoginOutcome::Rejected { "wrong" } else { "not checked" }, last_logged.1);
             *last_logged = (Some(Instant::now()), 0);
-            // Neither the name nor the password: people type the one in place of the other.
+            // Neither name nor password is logged: users mix up the two fields.
             tracing::warn!(
                 client = %peer, logins,
                 "a login is refused: user and password are {what}; `logins` is how many were since the last line"
@@ -279,13 +281,13 @@ impl Logins {
         }
     }
 
-    /// How many logins were wrong, and how many were turned away.
+    /// The numbers of rejected logins and of logins that were not checked.
     pub(crate) fn failed(&self) -> [u64; 2] {
         [&self.rejected, &self.not_checked].map(|count| count.load(Ordering::Relaxed))
     }
 }
 
-/// Lets another run where this one panics.
+/// Lets another thread start if this one panics.
 struct Running<'a>(&'a Logins);
 
 impl Drop for Running<'_> {

@@ -1,4 +1,4 @@
-//! What is served: the metrics, probes of targets, two probes of ourselves, and a page for people.
+//! HTTP server: metrics, probes of targets, health checks, reload, and a landing page.
 
 mod access;
 mod connections;
@@ -48,13 +48,13 @@ use crate::reload::{Reloader, WebReloadError};
 use crate::snapshot::MemberState;
 use crate::store::MetricStore;
 
-/// By when Prometheus wants its answer, in seconds.
+/// The header with Prometheus's scrape timeout, in seconds.
 const SCRAPE_TIMEOUT: &str = "x-prometheus-scrape-timeout-seconds";
 
-/// What of it is left for the way back.
+/// How much of the scrape timeout is reserved for the response.
 const RESPONSE_MARGIN: Duration = Duration::from_millis(500);
 
-/// What the handlers share.
+/// The state shared by all handlers.
 #[derive(Debug, Clone)]
 pub(crate) struct Web {
     page: MetricsPage,
@@ -89,7 +89,7 @@ impl Web {
             .with_state(self)
     }
 
-    /// What listens for it, under those rules.
+    /// The server for these routes, under this access control.
     pub(crate) fn server(
         self,
         access: Arc<AccessControl>,
@@ -100,7 +100,7 @@ impl Web {
         Server::new(self.router().layer(guard), access, tasks, stop)
     }
 
-    /// Every collector of every member has been asked once. It stays so: who joins later makes nobody wait.
+    /// Whether every collector of every member has been polled once. It stays true when members join later.
     fn is_ready(&self) -> bool {
         if !self.ready.load(Ordering::Relaxed) && self.store.all_polled() {
             self.ready.store(true, Ordering::Relaxed);
@@ -113,14 +113,14 @@ async fn metrics(State(web): State<Web>, headers: HeaderMap) -> Response {
     encode::page(&web.page, &headers)
 }
 
-/// A target of the configuration, by its name. A URI or a password has no place in a query: it would be in every
-/// log on the way, and whoever may ask could have our credentials sent anywhere.
+/// Probes a configured target by its name. URIs and passwords are not accepted in a query: they would be in the
+/// log of every proxy, and a client could have the credentials sent anywhere.
 async fn probe(
     State(web): State<Web>,
     query: Result<Query<HashMap<String, String>>, QueryRejection>,
     headers: HeaderMap,
 ) -> Response {
-    // What is wrong with it is said in our own words: it is not repeated.
+    // The parser's message is not used, since it may repeat the query.
     let Ok(Query(query)) = query else {
         return (StatusCode::BAD_REQUEST, "the query cannot be read\n").into_response();
     };
@@ -146,7 +146,7 @@ async fn probe(
     }
 }
 
-/// The names of a target and of an auth module; or why nothing can be asked for so.
+/// The names of the target and of the auth module, or why the query is rejected.
 fn parse_probe_query(query: &HashMap<String, String>) -> Result<(&str, Option<&str>), &'static str> {
     if query.keys().any(|name| name != "target" && name != "auth_module") {
         return Err("only target and auth_module can be asked for\n");
@@ -163,14 +163,14 @@ fn parse_probe_query(query: &HashMap<String, String>) -> Result<(&str, Option<&s
     Ok((target, query.get("auth_module").map(String::as_str)))
 }
 
-/// How long whoever asks will wait, if that is said.
+/// The time that the client waits, if it says so.
 fn scrape_timeout(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(SCRAPE_TIMEOUT)?.to_str().ok()?.parse().ok()?;
     Some(Duration::try_from_secs_f64(seconds).ok()?.saturating_sub(RESPONSE_MARGIN))
 }
 
-/// What a fuzzer finds ways into: the query of a probe, the time that it has, the names by which we are called, who
-/// somebody says to be, and the file of the web side.
+/// Parses untrusted text, for fuzzing: the query of a probe, the scrape timeout, `Host`, `Origin` and
+/// `Authorization`, and the web configuration file.
 #[cfg(feature = "fuzzing")]
 pub(crate) fn read(text: &str) {
     if let Ok(uri) = format!("/probe?{text}").parse()
@@ -195,13 +195,13 @@ pub(crate) fn read(text: &str) {
     let _ = file::WebFile::parse(std::path::Path::new("web.yml"), text);
 }
 
-/// The process answers.
+/// Liveness: the process answers.
 async fn healthy() -> &'static str {
     "txnscope is healthy\n"
 }
 
-/// The page says what there is to say. A database that is away does not make the sidecar unready: that is
-/// just what its page has to tell.
+/// Readiness: the first polls have ended. An unreachable database does not make the sidecar unready: reporting
+/// that is its job.
 async fn ready(State(web): State<Web>) -> (StatusCode, String) {
     if !web.is_ready() {
         return (StatusCode::SERVICE_UNAVAILABLE, "the first polls have not ended\n".to_owned());
@@ -214,8 +214,7 @@ async fn ready(State(web): State<Web>) -> (StatusCode, String) {
     (StatusCode::OK, text)
 }
 
-/// It changes something, and so it is for those who mean it: no page of another site can have a browser ask for it, and
-/// nobody can have it done all the time.
+/// Reloads the configuration. Requests from pages of other sites are rejected, and the rate is limited.
 async fn reload(State(web): State<Web>, headers: HeaderMap) -> Response {
     if origin::is_cross_site(&headers) {
         let text = "another site's page asks for this reload: it is refused\n";

@@ -1,9 +1,9 @@
-//! Who connects, as far as limits and turns are concerned.
+//! Client addresses, as limits and turns see them.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
-/// An address from which somebody connects. The addresses of IPv6 that one machine has by the billion are one.
+/// The address of a client. An IPv6 /64 network counts as one address, since one machine has all of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Peer(IpAddr);
 

@@ -1,4 +1,4 @@
-//! What the file of `--web.config.file` asks for, checked: TLS, users and headers.
+//! The web policy: TLS, users and headers of `--web.config.file`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,26 +17,26 @@ use super::headers;
 use super::tls;
 use super::users::Users;
 
-/// What the file says, checked.
+/// The validated contents of the web configuration file.
 pub(crate) struct WebPolicy {
     pub(super) file: Option<PathBuf>,
-    /// Of all that was read.
+    /// The digest of all files that were read.
     pub(super) digest: [u8; 32],
     pub(super) headers: HeaderMap,
     pub(super) users: Option<Arc<Users>>,
     tls: Option<Arc<ServerConfig>>,
     client_auth: ClientAuth,
     min_version: Version,
-    /// There is a file, and nothing in it.
+    /// The file is empty.
     is_blank: bool,
-    /// Files with secrets in them that every user of the machine may read.
+    /// Files with secrets that all users of the machine can read.
     exposed: Vec<String>,
-    /// Cancelled when others take their place.
+    /// Cancelled when another policy is in force.
     superseded: CancellationToken,
 }
 
 impl WebPolicy {
-    /// With a digest of all that was read, so that a change is seen also where it cannot be used.
+    /// Returns a digest of all files as well, so that a change is noticed even if the file is rejected.
     pub(super) fn read(file: Option<&Path>) -> ([u8; 32], Result<Self, WebConfigError>) {
         let mut digest = Sha256::new();
         let policy = Self::read_with(file, &mut digest);
@@ -60,11 +60,11 @@ impl WebPolicy {
         let Some(file) = file else { return Ok(policy) };
         let mut exposed = Vec::new();
         let mut read = |key: &str, path: &Path| {
-            // Paths in the file are as seen from the file.
+            // Paths are relative to the file.
             let named = path;
             let path = file.parent().unwrap_or(Path::new("")).join(named);
             let bytes = read_file(&path, FILE_LIMIT).map_err(|error| {
-                // What stands in the place of a name may be the key itself.
+                // A user may have put the key itself in place of its file name.
                 let shown = if path == file { shown_path(file, file) } else { shown_path(named, &path) };
                 match path == file {
                     true => WebConfigError::new(Path::new(&shown), error.to_string()),
@@ -100,7 +100,7 @@ impl WebPolicy {
             let places: BTreeMap<_, _> =
                 users.iter().map(|(name, hash)| (name.clone(), hash.referenced)).collect();
             let hashes: BTreeMap<_, _> = users.into_iter().map(|(name, hash)| (name, hash.value)).collect();
-            // The name is not repeated: one may stand in the other's place.
+            // The name is not repeated: name and hash may be swapped.
             let users = Users::new(hashes).map_err(|name| {
                 let what = "basic_auth_users: what stands here for a user is no bcrypt hash; `htpasswd -nBC 10 \"\"` \
                             makes one";
@@ -116,17 +116,17 @@ impl WebPolicy {
         self.tls.clone()
     }
 
-    /// Ends when others are in force.
+    /// Completes when another policy is in force.
     pub(super) async fn superseded(&self) {
         self.superseded.cancelled().await;
     }
 
-    /// Others are in force.
+    /// Another policy is in force.
     pub(super) fn supersede(&self) {
         self.superseded.cancel();
     }
 
-    /// What they protect by that those others do not.
+    /// The protections that this policy has and the other lacks.
     pub(super) fn protections_lost_with(&self, others: &Self) -> Vec<&'static str> {
         let mut lost = Vec::new();
         let mut compare = |is_lost: bool, what| lost.extend(is_lost.then_some(what));
@@ -140,12 +140,12 @@ impl WebPolicy {
         lost
     }
 
-    /// Whether they may take the place of those, when somebody asks for a reload.
+    /// Checks whether a reload may replace the other policy with this one.
     ///
     /// # Errors
     ///
-    /// If they take protection away, and there is no file that says so: none is named any longer, or there is nothing in it.
-    /// Half of a file is written before the other.
+    /// If the policy removes protection without an explicit file, since no file is configured any more, or the
+    /// file is empty: it may be half written.
     pub(super) fn check_may_replace(&self, others: &Self) -> Result<(), WebConfigError> {
         let lost = others.protections_lost_with(self).join(", ");
         let how = match (&self.file, &others.file) {
@@ -159,7 +159,7 @@ impl WebPolicy {
         Err(WebConfigError::new(file, what))
     }
 
-    /// Says what whoever reads the log should know of the files.
+    /// Logs warnings about the files.
     pub(super) fn log_warnings(&self) {
         for file in &self.exposed {
             tracing::warn!(file, "{EXPOSED_SECRET}");
@@ -170,7 +170,7 @@ impl WebPolicy {
     }
 }
 
-/// Whether there is nothing but comments in it.
+/// Whether the text consists of comments only.
 fn is_blank(text: &str) -> bool {
     text.trim_start_matches('\u{feff}')
         .lines()

@@ -1,8 +1,8 @@
-//! Connections: TLS, deadlines, and an orderly end.
+//! Connection handling: TLS, deadlines, and graceful shutdown.
 //!
-//! Who is slow costs a connection until a deadline, and nobody else anything: there is one for the first request, the
-//! handshake included, one for each further one, and one for taking an answer. How many there may be is in
-//! [`connections`](super::connections).
+//! A slow client costs one connection until a deadline, and delays no other client. There are deadlines for the
+//! first request including the handshake, for each further request, and for reading a response. The number of
+//! connections is limited in [`connections`](super::connections).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,13 +25,13 @@ use super::connections::{Connection, Connections, Deadlines, Limits};
 use super::policy::WebPolicy;
 use super::stream::{TrackedBody, TrackedStream};
 
-/// How long we wait after the system has refused a connection, for want of file descriptors say.
+/// The delay after the system has refused to accept a connection, for example for lack of file descriptors.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// What a request's head may take of memory. Browsers send no more.
+/// The maximum size of a request head. Browsers send no more.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// What the listeners share.
+/// The state shared by all listeners.
 #[derive(Debug, Clone)]
 pub(crate) struct Server {
     pub(super) router: Router,
@@ -53,7 +53,7 @@ impl Server {
         Self { router, access, deadlines: Deadlines::default(), connections, tasks, stop }
     }
 
-    /// Accepts until it is told to stop. Each connection is a task.
+    /// Accepts connections until it is stopped. Each connection is a task.
     pub(crate) async fn run(self, listener: TcpListener) {
         let stop = self.stop.clone();
         stop.run_until_cancelled(self.accept(listener)).await;
@@ -91,9 +91,9 @@ impl Server {
     }
 
     async fn connection(&self, stream: TcpStream, connection: &Arc<Connection>) {
-        // A page is more than one segment: the last is not to wait for the first's acknowledgement.
+        // A page has more than one segment: the last must not wait for the acknowledgment of the first.
         let _ = stream.set_nodelay(true);
-        // It lives by the rules under which it was made, and no longer than these.
+        // A connection is bound to the policy under which it was accepted.
         let policy = self.access.policy();
         match policy.tls() {
             None => self.http(stream, connection, &policy).await,
@@ -132,7 +132,7 @@ impl Server {
         let served = served.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(served);
         let ended = tokio::select! {
-            // In this order: what comes after a change is not served by the rules from before.
+            // The order matters: requests after a change are not served under the old policy.
             biased;
             () = self.stop.cancelled() => None,
             () = policy.superseded() => None,
@@ -199,12 +199,12 @@ mod tests {
         assert!(request(address).await.ends_with("here"), "they hold up somebody");
         for mut stream in slow {
             let mut rest = Vec::new();
-            // Closed or reset, and in any case over.
+            // Closed or reset.
             let _ = timeout(testkit::wait::LIMIT, stream.read_to_end(&mut rest)).await.expect("still open");
         }
     }
 
-    /// Whoever takes a little of an answer now and then is no better than who takes nothing.
+    /// A client that reads slowly is treated like one that does not read.
     #[tokio::test]
     async fn who_reads_an_answer_at_64_bytes_a_second_is_cut_off() {
         let (address, _stop) = serve(8, Deadlines { response: SOON, ..Deadlines::default() }).await;
@@ -214,7 +214,7 @@ mod tests {
         let reading = async {
             while let Ok(read @ 1..) = slow.read(&mut piece).await {
                 taken += read;
-                // Until the sidecar has given up; what the system holds of it is read to its end then.
+                // Until the sidecar has closed the connection; the system's buffers are read to the end then.
                 if taken < 64 * 100 {
                     tokio::time::sleep(SOON / 50).await;
                 }
@@ -235,7 +235,7 @@ mod tests {
         assert!(answer.ends_with("here"), "{answer}");
     }
 
-    /// A connection that is kept has longer than one that has asked for nothing yet.
+    /// A kept connection has a longer deadline than one without any request.
     #[tokio::test]
     async fn a_connection_that_has_been_answered_is_kept() {
         let deadlines = Deadlines { first_head: SOON, ..Deadlines::default() };

@@ -1,4 +1,4 @@
-//! A connection's stream and the bodies that go through it, so that it is known when an answer has been taken.
+//! The stream and the response bodies of a connection, which track when a response has been taken.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connections::Connection;
 
-/// A stream that says when all that was written is taken.
+/// A stream that reports when everything written has been taken.
 pub(super) struct TrackedStream<S> {
     pub(super) stream: S,
     pub(super) connection: Arc<Connection>,
@@ -50,7 +50,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TrackedStream<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(context))?;
-        // HTTP flushes when it has nothing left to write.
+        // hyper flushes when it has nothing left to write.
         self.connection.flushed();
         Poll::Ready(Ok(()))
     }
@@ -60,7 +60,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TrackedStream<S> {
     }
 }
 
-/// A body that says when all of it is written. It is dropped then.
+/// A body that reports when it is written completely, which is when it is dropped.
 pub(super) struct TrackedBody {
     pub(super) body: Body,
     pub(super) connection: Arc<Connection>,

@@ -1,4 +1,4 @@
-//! What the file says about TLS, as rustls wants it.
+//! TLS settings of the web configuration file, for rustls.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio_rustls::rustls::{NamedGroup, RootCertStore, ServerConfig};
 
 use super::file::{ClientAuth, TlsFile, Version, WebConfigError};
 
-/// The names that Go, and so the toolkit, gives to what ring can do.
+/// Cipher suites by Go's names, which the toolkit uses, as far as they differ from rustls's.
 const CIPHER_SUITES: &[(&str, &str)] = &[
     ("TLS_AES_128_GCM_SHA256", "TLS13_AES_128_GCM_SHA256"),
     ("TLS_AES_256_GCM_SHA384", "TLS13_AES_256_GCM_SHA384"),
@@ -27,10 +27,10 @@ const CURVES: &[(&str, NamedGroup)] = &[
     ("X25519", NamedGroup::X25519),
 ];
 
-/// Reads a file that the configuration names, under that key.
+/// Reads a file that is configured under a key.
 pub(super) type Read<'a> = &'a mut dyn FnMut(&str, &Path) -> Result<Vec<u8>, WebConfigError>;
 
-/// `None`: the section has nothing in it, and no TLS is spoken.
+/// `None` if the section is empty: TLS is off.
 pub(super) fn server_config(
     file: &Path,
     tls: &TlsFile,
@@ -57,7 +57,7 @@ pub(super) fn server_config(
         return Err(wrong("tls_server_config: cert_file and key_file are both needed".to_owned()));
     };
     let certificates = certificates(certificate).map_err(|what| wrong(format!("cert_file: {what}")))?;
-    // Whatever the parser says about a key that it cannot read stays with it.
+    // The parser's message about an unreadable key is not used, since it may quote the key.
     let key = PrivateKeyDer::from_pem_slice(key)
         .map_err(|_| wrong("key_file: it holds no private key in PEM form".to_owned()))?;
 
@@ -117,7 +117,7 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     }
 }
 
-/// With the ciphers and curves that the file names, if it names any.
+/// The crypto provider, restricted to the configured ciphers and curves.
 fn provider(file: &Path, tls: &TlsFile) -> Result<CryptoProvider, WebConfigError> {
     let mut provider = ring::default_provider();
     if let Some(wanted) = &tls.cipher_suites {
@@ -134,7 +134,7 @@ fn provider(file: &Path, tls: &TlsFile) -> Result<CryptoProvider, WebConfigError
             })?;
             chosen.push(*suite);
         }
-        // Those of TLS 1.3 cannot be chosen, as in Go.
+        // The suites of TLS 1.3 cannot be configured, as in Go.
         chosen.extend(provider.cipher_suites.iter().filter(|suite| suite.tls13().is_some()));
         provider.cipher_suites = chosen;
     }

@@ -1,7 +1,7 @@
-//! Basic authentication: who may ask, as the file has them, and what it takes to find out.
+//! Basic authentication: the configured users, and the verification of a password.
 //!
-//! A bcrypt hash takes a processor a long time on purpose. When one is computed, and how the result is kept, is in
-//! [`logins`](super::logins).
+//! A bcrypt hash is slow on purpose. [`logins`](super::logins) decides when one is computed, and caches the
+//! results.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,30 +15,30 @@ use bcrypt::HashParts;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
-/// What bcrypt reads of a password; it ignores the rest.
+/// The part of a password that bcrypt uses, in bytes.
 const PASSWORD_LIMIT: usize = 72;
 
-/// Who may ask.
+/// The configured users.
 pub(super) struct Users {
     hashes: BTreeMap<String, String>,
-    /// What the password of somebody unknown is compared with: as dear as the dearest of the others, and no
-    /// password's hash.
+    /// Dummy hash for unknown users, with the highest configured cost to equalize timing. It matches no
+    /// password.
     dummy_hash: String,
     max_cost: u32,
 }
 
-/// What a request says of who sends it.
+/// The credentials of a request.
 pub(super) enum Credentials {
-    /// Nothing.
+    /// No credentials.
     None,
-    /// Something that is no name and password.
+    /// Something else than a name and a password.
     Malformed,
     Given(Login),
 }
 
-/// A name and a password, which are right or wrong for good: for other users it is another login.
+/// A name and a password. Whether they are right never changes: with another hash, it is another login.
 pub(super) struct Login {
-    /// Of name, password and the hash that it is compared with, so that no password is kept.
+    /// A digest of the name, the password and the hash, so that no password is kept.
     pub(super) key: [u8; 32],
     hash: String,
     is_known: bool,
@@ -49,7 +49,7 @@ pub(super) struct Login {
 impl Users {
     /// # Errors
     ///
-    /// With the name of a user whose hash is none.
+    /// With the name of a user whose hash is invalid.
     pub(super) fn new(hashes: BTreeMap<String, String>) -> Result<Self, String> {
         let mut max_cost = 4;
         for (name, hash) in &hashes {
@@ -64,7 +64,7 @@ impl Users {
         Ok(Self { hashes, dummy_hash, max_cost })
     }
 
-    /// What the request says, without finding out whether it is right.
+    /// The credentials of a request, without verifying them.
     pub(super) fn credentials(&self, headers: &HeaderMap) -> Credentials {
         let Some(value) = headers.get(AUTHORIZATION) else { return Credentials::None };
         let parsed = value.to_str().ok().and_then(parse);
@@ -100,8 +100,8 @@ impl Users {
 }
 
 impl Login {
-    /// Takes a processor for as long as the dearest hash of the file does, and as long for every wrong password, whoever
-    /// it is for: the time that an answer takes says nothing of which names there are.
+    /// Verifies the password. Every wrong password takes as much CPU time as the most expensive configured hash,
+    /// whether the user exists or not, so that the response time reveals no user names.
     pub(super) fn verify(&self) -> bool {
         #[cfg(test)]
         let _counted = tests::Counted::new();
@@ -109,7 +109,8 @@ impl Login {
         let matches = bcrypt::verify(&self.password, &self.hash).unwrap_or(false);
         let is_right = matches & self.is_known;
         if !is_right {
-            // 2^cost rounds are done, and 2^dearest are wanted: 2^cost + 2^cost + 2^(cost + 1) + … + 2^(dearest - 1).
+            // 2^cost rounds are done, and 2^max_cost are needed: 2^cost + 2^cost + 2^(cost + 1) + … +
+            // 2^(max_cost - 1).
             for cost in cost..self.max_cost {
                 #[cfg(test)]
                 tests::ROUNDS.fetch_add(1 << cost, std::sync::atomic::Ordering::SeqCst);
@@ -129,7 +130,7 @@ fn parse(value: &str) -> Option<(String, Vec<u8>)> {
     Some((String::from_utf8(decoded[..colon].to_vec()).ok()?, decoded[colon + 1..].to_vec()))
 }
 
-/// What a fuzzer finds ways into.
+/// Parses credentials, for fuzzing.
 #[cfg(feature = "fuzzing")]
 pub(super) fn read(headers: &HeaderMap) {
     let users = Users { hashes: BTreeMap::new(), dummy_hash: String::new(), max_cost: 4 };
@@ -152,15 +153,15 @@ pub(super) mod tests {
     use super::*;
 
     static AT_ONCE: AtomicUsize = AtomicUsize::new(0);
-    /// The most hashes that were ever computed at once in this process, by those who hold [`ONE_AT_A_TIME`].
+    /// The highest number of concurrent hashes in this process, among tests that hold [`ONE_AT_A_TIME`].
     pub(in crate::web) static MOST_AT_ONCE: AtomicUsize = AtomicUsize::new(0);
     pub(in crate::web) static COMPUTED: AtomicUsize = AtomicUsize::new(0);
-    /// How many rounds of bcrypt were computed.
+    /// The number of computed bcrypt rounds.
     pub(super) static ROUNDS: AtomicUsize = AtomicUsize::new(0);
-    /// Whoever computes hashes in a test holds it, so that those of two tests are told apart.
+    /// Held by each test that computes hashes, so that their counts do not mix.
     pub(in crate::web) static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-    /// Counts the hashes that are computed at once.
+    /// Counts concurrent hashes.
     pub(super) struct Counted(Cell<()>);
 
     impl Counted {
@@ -225,7 +226,8 @@ pub(super) mod tests {
             (users.dummy_hash.as_str(), 5),
             "as dear as the dearest"
         );
-        // The comparison with the decoy is a real one: an odd hash would be refused before it is computed.
+        // The comparison with the dummy hash is a real one: a malformed hash would be rejected before it is
+        // computed.
         assert!(bcrypt::verify("hunter2", &users.dummy_hash).is_ok());
     }
 
@@ -242,7 +244,7 @@ pub(super) mod tests {
             assert_eq!(rounds(wrong), (false, 1 << 9), "{wrong}");
         }
         assert_eq!(rounds("cheap:x"), (true, 1 << 4), "that it is right is no secret");
-        // What counts as work is work: an odd hash would be refused before it is computed.
+        // The extra work is real: a malformed hash would be rejected before it is computed.
         assert!(bcrypt::hash_with_salt("y", 4, [0; 16]).is_ok());
     }
 

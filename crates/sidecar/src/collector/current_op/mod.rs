@@ -1,8 +1,8 @@
-//! `$currentOp`: how long transactions have been open, whose they are, and what they wait for.
+//! `$currentOp`: age, applications and waits of open transactions.
 //!
-//! The server walks all its sessions for the answer (40 ms with 5,000 open transactions), so it is asked only while
-//! the status says that a transaction is open or has just ended, never more often than leaves it under one percent of
-//! a core, and sums on the server, however many are open.
+//! The server walks all its sessions for the reply (40 ms with 5,000 open transactions). So the command is sent
+//! only while a transaction is open or has just ended, at a rate that costs less than one percent of a core, and
+//! it aggregates on the server.
 
 pub(super) mod oldest;
 mod pipeline;
@@ -21,12 +21,12 @@ use crate::decode::{Field, documents};
 use crate::error::PollError;
 use crate::sample_set::SampleSet;
 
-/// A poll is followed by the next after this many times its own duration: what the server spends on it is no more
-/// than that duration.
+/// The next poll is at least this many times the duration of the last one later, which bounds the cost for the
+/// server.
 const PAUSE_FACTOR: u32 = 100;
 
-/// The same for a poll whose answer never came. The server gives up before we do, so its silence has cost it nothing
-/// but is a sign of distress: neither to be made worse, nor a time to be blind for long.
+/// The factor after a timeout. `maxTimeMS` has ended the command on the server, but a server that is this slow
+/// must not be loaded further, nor be unobserved for long.
 const TIMEOUT_PAUSE_FACTOR: u32 = 20;
 
 #[derive(Debug)]
@@ -40,11 +40,11 @@ pub(super) struct CurrentOp {
 /// What was learned about the member.
 #[derive(Debug, Default)]
 struct PollState {
-    /// The server has answered: a missing privilege is known before the first transaction is open.
+    /// The server has answered once, so a missing privilege is known before the first transaction is open.
     answered: bool,
-    /// How many transactions had ended when it was asked last.
+    /// The number of ended transactions at the last poll.
     ended: Option<f64>,
-    /// A commit or an abort was in progress then.
+    /// A commit or an abort was in progress at the last poll.
     finishing: bool,
     pause: Duration,
     next: Option<Instant>,
@@ -79,7 +79,7 @@ impl Collector for CurrentOp {
         if !due {
             return Ok(None);
         }
-        // This stands if the poll is dropped at its timeout.
+        // This applies if the poll is dropped at its timeout.
         self.poll_state.answered = false;
         self.poll_state.back_off(asked, context.timeout() * TIMEOUT_PAUSE_FACTOR);
         let answer = self.run(context).await;
@@ -90,13 +90,13 @@ impl Collector for CurrentOp {
         Ok(Some(samples))
     }
 
-    /// A member that was away or frozen was not slow because of us.
+    /// A member that was unreachable was not slow because of this collector.
     fn reset(&mut self) {
         self.poll_state = PollState::default();
     }
 }
 
-/// What a poll makes of a reply.
+/// Decodes a reply, for tests and fuzzing.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) fn decode(
     reply: &mongodb::bson::Document,
@@ -129,7 +129,7 @@ impl CurrentOp {
         };
         self.poll_state.finishing = summary::finishing(&groups) > 0.0;
         if summary::long_running(&groups) > 0.0 {
-            // Only the log needs them: without an answer it is silent, and the numbers stand.
+            // The single transactions are for the log only: an error here does not affect the metrics.
             match oldest_transactions(context, self.long_running, SlowTransactionLogger::MAX_TRACKED).await {
                 Ok(transactions) => self.logger.observe(context.member(), &transactions, Instant::now()),
                 Err(error) => {
@@ -144,9 +144,9 @@ impl CurrentOp {
 }
 
 impl PollState {
-    /// No transaction is open, and none has ended since we asked last, so none can be waiting for the majority either:
-    /// to the server a commit is done before that wait begins. Some may wait if it is too early to ask again, but that
-    /// none is open need not be asked, and is shown at once.
+    /// Whether the poll can be skipped: no transaction is open, and none has ended since the last poll, so no
+    /// commit can be waiting for a majority either (the server counts a commit before that wait). If it is too
+    /// early to poll again, some may wait, but zero open transactions can be exported at once.
     fn can_skip(&self, transactions: TransactionCounts, due: bool) -> bool {
         let none_is_waiting = transactions.ended == self.ended || !due;
         self.answered && transactions.open == Some(0.0) && none_is_waiting && !self.finishing
@@ -163,7 +163,7 @@ mod tests {
     use super::*;
     use crate::snapshot::MemberState;
 
-    /// Nothing answers there: whatever returns at once has not asked.
+    /// No server listens there, so a poll that returns at once has sent nothing.
     #[tokio::test]
     async fn it_does_not_ask_without_transactions_nor_before_its_time() {
         let client =

@@ -1,7 +1,7 @@
-//! The oldest open transactions one by one: for the log, and for whoever knows which operation a session belongs to.
+//! The oldest open transactions: for the log, and for the join with backends' tables.
 //!
-//! An idle transaction carries no command, no namespace and no comment, so its session's id and its number are all
-//! that leads to the code that holds it. They are for the log and for a join, never for a label.
+//! An idle transaction has no command, namespace or comment; its session id and its number are all that
+//! identifies it. They are used in the log and for the join, never as labels.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::collector::PollContext;
 use crate::decode::{Field, boolean, documents, field, number, text};
 use crate::error::PollError;
 
-/// An open transaction, as the server tells of it.
+/// An open transaction, from `$currentOp`.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct OpenTransaction {
     /// The id of its session, in the form of a UUID.
@@ -23,7 +23,7 @@ pub(crate) struct OpenTransaction {
     pub(crate) number: i64,
     /// Time since it began.
     pub(crate) age: Duration,
-    /// It runs a statement now.
+    /// Whether it runs a statement now.
     pub(crate) active: bool,
     /// `appName` of its client; empty if it has none.
     pub(crate) application: String,
@@ -31,8 +31,8 @@ pub(crate) struct OpenTransaction {
     pub(crate) client: String,
 }
 
-/// Asks for the oldest transactions that are older than that, at most so many, the oldest first. The server walks all
-/// its sessions for the answer: not to be asked at every poll.
+/// Reads up to `limit` of the oldest transactions that are older than `older_than`, the oldest first. The server
+/// walks all its sessions for this, so it is not done at every poll.
 pub(crate) async fn oldest_transactions(
     context: PollContext<'_>,
     older_than: Duration,
@@ -47,7 +47,7 @@ pub(crate) async fn oldest_transactions(
     }
 }
 
-/// What has no session, number or age can neither be joined nor told apart.
+/// `None` if session, number or age is missing: it could be neither joined nor told from another.
 pub(super) fn decode(operation: &Document) -> Option<OpenTransaction> {
     let session = match field(operation, &["lsid", "id"]) {
         Field::Value(Bson::Binary(binary)) => binary.to_uuid().ok()?.to_string(),
@@ -67,31 +67,31 @@ pub(super) fn decode(operation: &Document) -> Option<OpenTransaction> {
     })
 }
 
-/// Logs each long-running transaction once, and not too many of them.
+/// Logs each long-running transaction once, with a rate limit.
 #[derive(Debug, Default)]
 pub(super) struct SlowTransactionLogger {
-    /// Those that were logged and are still open.
+    /// Transactions that were logged and are still open.
     logged: BTreeSet<(String, i64)>,
-    /// When the minute began to which the following belongs.
+    /// The start of the minute that the following counts belong to.
     minute: Option<Instant>,
     lines: u32,
-    /// Those that were not logged because there were too many.
+    /// Transactions that were not logged because of the rate limit.
     unreported: u64,
 }
 
 impl SlowTransactionLogger {
-    /// The most that are asked for and known at once.
+    /// The maximum number of transactions that are read and tracked.
     pub(super) const MAX_TRACKED: u16 = 100;
 
-    /// The most lines in a minute.
+    /// The maximum number of log lines in a minute.
     const MAX_LINES_PER_MINUTE: u32 = 10;
 
-    /// Nothing is long-running.
+    /// No transaction is long-running.
     pub(super) fn clear(&mut self) {
         self.logged.clear();
     }
 
-    /// Logs those that are new.
+    /// Logs the new ones.
     pub(super) fn observe(&mut self, member: &str, transactions: &[OpenTransaction], now: Instant) {
         let open: BTreeSet<_> = transactions.iter().map(|of| (of.session.clone(), of.number)).collect();
         self.logged.retain(|key| open.contains(key));

@@ -1,4 +1,4 @@
-//! What the answer says: sums over the transactions of each state, and over those of each application.
+//! Decoding of the aggregation: sums by state and by application.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::sample_set::SampleSet;
 
 const STATES: [(&str, bool); 2] = [("active", true), ("inactive", false)];
 
-/// Gauges that are the sum over both states.
+/// Gauges that are the sum of both states.
 const SUMS: [(&Metric, &[&str], &str); 5] = [
     (&catalog::MONGODB_TRANSACTIONS_WAITING_FOR_LOCK, &[], "waiting"),
     (&catalog::MONGODB_OPERATIONS_BLOCKED_BY_PREPARED, &[], "blocked"),
@@ -22,14 +22,14 @@ const SUMS: [(&Metric, &[&str], &str); 5] = [
     (&catalog::MONGODB_TRANSACTIONS_FINISHING, &["abort"], "abort"),
 ];
 
-/// Gauges that are the greater of both states, in microseconds.
+/// Gauges that are the maximum of both states, in microseconds.
 const OLDEST: [(&Metric, &[&str], &str); 3] = [
     (&catalog::MONGODB_TRANSACTIONS_OLDEST_PREPARED, &[], "oldest_prepared"),
     (&catalog::MONGODB_TRANSACTIONS_OLDEST_FINISHING, &["commit"], "oldest_commit"),
     (&catalog::MONGODB_TRANSACTIONS_OLDEST_FINISHING, &["abort"], "oldest_abort"),
 ];
 
-/// One group for each state that has transactions; a state without one has neither age nor waiters.
+/// Decodes one group for each state that has transactions. A state without transactions has age zero.
 pub(super) fn decode(
     groups: &[&Document],
     long_running: Duration,
@@ -55,7 +55,7 @@ pub(super) fn decode(
     samples
 }
 
-/// The server counts those of an age and all older ones; each bucket has what the next one has not.
+/// The server's counts are cumulative from the oldest down; each bucket is the difference to the next.
 fn ages(samples: &mut SampleSet, groups: &[&Document]) {
     let from = |index: usize| match AGE_BUCKETS.get(index) {
         None => Field::Value(0.0),
@@ -74,8 +74,8 @@ struct Application {
     oldest: f64,
 }
 
-/// Those that the server limiter, under their limiter as far as these are admitted; all others are what is left of the
-/// sums. An application that is gone is there as a zero: its series would otherwise end at its last value.
+/// Applications with the label values of the limiter; all others are the rest of the sums. An application
+/// without transactions is exported as zero, so that its series does not end at its last value.
 fn applications(samples: &mut SampleSet, groups: &[&Document], limiter: &mut CardinalityLimiter) {
     let mut applications: BTreeMap<String, Application> = BTreeMap::new();
     let mut named = 0.0;
@@ -110,13 +110,13 @@ fn applications(samples: &mut SampleSet, groups: &[&Document], limiter: &mut Car
     }
 }
 
-/// How many commits and aborts are in progress.
+/// The number of commits and aborts in progress.
 pub(super) fn finishing(groups: &[&Document]) -> f64 {
     let sum = |name| combine_groups(groups, name, |sum, more| sum + more).ok().unwrap_or_default();
     sum("commit") + sum("abort")
 }
 
-/// How many transactions are long-running.
+/// The number of long-running transactions.
 pub(super) fn long_running(groups: &[&Document]) -> f64 {
     combine_groups(groups, "long_running", |sum, more| sum + more).ok().unwrap_or_default()
 }
@@ -125,7 +125,7 @@ fn combine_groups(groups: &[&Document], name: &str, with: fn(f64, f64) -> f64) -
     groups.iter().fold(Field::Value(0.0), |sum, group| sum.combine(or_zero(group, name), with))
 }
 
-/// A maximum over nothing is null.
+/// The maximum of nothing is null.
 fn or_zero(group: &Document, name: &str) -> Field<f64> {
     match number(group, &[name]) {
         Field::Missing => Field::Value(0.0),
@@ -202,7 +202,7 @@ mod tests {
         let samples = read(&[doc! {"_id": false, "open": 30, "applications": named}]);
         let open = values(&samples, &catalog::MONGODB_TRANSACTIONS_OPEN_BY_APPLICATION);
         assert_eq!(open.len(), MAX_APPLICATIONS + 1);
-        // Two over the bound, and eight that the server counted without a name.
+        // Two over the limit, and eight that the server counted without a name.
         assert_eq!(open.iter().find(|(name, _)| name == OVERFLOW), Some(&(OVERFLOW.to_owned(), 10.0)));
         assert_eq!(open.iter().map(|(_, open)| open).sum::<f64>(), 30.0);
         assert_eq!(samples.dropped(), 1);

@@ -1,14 +1,15 @@
-//! How far a profiler's collection has been read.
+//! The read position in a profiler's collection.
 //!
-//! Its entries have a time and no id, several may have the same time, and the oldest are overwritten. So the mark is
-//! the time of the last entry, and how many entries of that time were read; the next reading begins at that time and
-//! must find these entries again. If it does not, they were overwritten, and perhaps others that nobody has read.
+//! Entries have a time and no id, several may have the same time, and the oldest are overwritten. So the
+//! position is the time of the last entry, and how many entries of that time were read. The next read begins at
+//! that time and must find these entries again. If it does not, they were overwritten, and perhaps unread ones
+//! as well.
 
 use mongodb::bson::{Bson, DateTime, Document};
 
 use crate::decode::{Field, field};
 
-/// The last entry that was read.
+/// The position after the last entry that was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ReadPosition {
     /// Its time, in milliseconds since 1970.
@@ -18,15 +19,15 @@ pub(super) struct ReadPosition {
 }
 
 impl ReadPosition {
-    /// Before the first entry of an empty collection.
+    /// The position in an empty collection.
     pub(super) const START: Self = Self { at: 0, entries: 0 };
 
     pub(super) fn at(self) -> DateTime {
         DateTime::from_millis(self.at)
     }
 
-    /// Those of the entries, the oldest first and none older than the mark, that have not been read; and whether some
-    /// were overwritten. The mark moves behind them.
+    /// The unread ones of these entries, which are sorted and not older than the position, and whether entries
+    /// were overwritten. Moves the position.
     pub(super) fn advance<'a>(&mut self, entries: &[&'a Document]) -> (Vec<&'a Document>, bool) {
         let known = entries.iter().take_while(|entry| time(entry) == Some(self.at)).count().min(self.entries);
         let lost = known < self.entries;
@@ -37,7 +38,7 @@ impl ReadPosition {
         for entry in &new {
             match time(entry) {
                 Some(at) if at > self.at => *self = Self { at, entries: 1 },
-                // The same time; or none, which the filter does not let through.
+                // The same time; entries without one do not pass the filter.
                 Some(_) => self.entries += 1,
                 None => {}
             }
@@ -45,7 +46,7 @@ impl ReadPosition {
         (new, lost)
     }
 
-    /// Gives up on the rest of this moment: it has more entries than are read at once.
+    /// Skips the rest of this timestamp, which has more entries than a batch.
     pub(super) fn skip_timestamp(&mut self) {
         *self = Self { at: self.at.saturating_add(1), entries: 0 };
     }

@@ -1,7 +1,7 @@
-//! `system.profile` of named databases: slow operations as counters by namespace and plan.
+//! `system.profile` of named databases: slow operations by namespace and plan.
 //!
-//! It is polled, never tailed: at level 2 a tailing cursor records itself, and fills the collection with its own
-//! `getMore`s. Whether anything is profiled is the DBA's decision; nothing here turns the profiler on.
+//! The collection is polled, not tailed: at level 2 a tailing cursor records itself, and fills the collection
+//! with its own `getMore`s. The DBA decides what is profiled; the sidecar never turns the profiler on.
 
 mod cursor;
 mod plan;
@@ -24,10 +24,10 @@ use crate::sample_set::SampleSet;
 
 const COLLECTION: &str = "system.profile";
 
-/// The most entries that are read of one database at once; a profiler of the default size holds about as many.
+/// The maximum number of entries per read of one database. A profiler of the default size holds about as many.
 const BATCH: usize = 1_000;
 
-/// The code of an operation that a write conflict ended.
+/// The error code of a write conflict.
 const WRITE_CONFLICT: f64 = 112.0;
 
 #[derive(Debug)]
@@ -40,14 +40,14 @@ pub(super) struct Profile {
 #[derive(Debug)]
 struct Database {
     name: String,
-    /// `None` until its end was found: what is older than we are is not ours to count.
+    /// `None` before the end of the collection was found: entries from before the start are not counted.
     position: Option<ReadPosition>,
-    /// How often in a row it could not be read.
+    /// Consecutive failed reads.
     failures: u32,
 }
 
-/// After so many failures in a row, what was counted of a database is no longer shown, as a reading that is as old
-/// would not be.
+/// The counters of a database are no longer exported after this many consecutive failed reads, like any stale
+/// sample.
 const HIDDEN_AFTER: u32 = 3;
 
 #[async_trait]
@@ -64,7 +64,7 @@ impl Collector for Profile {
         self.databases.iter().map(|database| Privilege::find(&database.name, COLLECTION)).collect()
     }
 
-    /// A database that cannot be read costs its own namespaces; but the poll has failed in part, and says so.
+    /// A database that cannot be read costs its own namespaces only, and makes the poll a partial failure.
     async fn poll(&mut self, context: PollContext<'_>) -> Result<Option<SampleSet>, PollError> {
         let mut failure = None;
         for database in &mut self.databases {
@@ -120,7 +120,7 @@ impl Database {
     }
 }
 
-/// The mark behind all that is there now.
+/// The position after all present entries.
 async fn end(context: PollContext<'_>, database: &str) -> Result<ReadPosition, PollError> {
     let newest = doc! {
         "find": COLLECTION, "sort": {"$natural": -1},
@@ -136,8 +136,8 @@ async fn end(context: PollContext<'_>, database: &str) -> Result<ReadPosition, P
     Ok(position)
 }
 
-/// Our own readings of the collection, if they are recorded, are read like all others, though not counted: on a quiet
-/// server nothing else moves the mark, and they would overwrite it in the end.
+/// Entries of the sidecar's own reads are read as well, though not counted: on a quiet server nothing else moves
+/// the position, and they would overwrite it in the end.
 fn command(from: ReadPosition) -> Document {
     let batch = i32::try_from(BATCH).unwrap_or(i32::MAX);
     doc! {
@@ -156,7 +156,7 @@ fn entries(reply: &Document) -> Result<Vec<&Document>, PollError> {
     }
 }
 
-/// What a poll makes of a reply, when nothing was read before.
+/// Decodes a reply, and counts all its entries.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) fn decode(reply: &Document) -> SampleSet {
     let mut counters = ProfileCounters::new();
@@ -168,13 +168,13 @@ pub(super) fn decode(reply: &Document) -> SampleSet {
     counters.samples(&[])
 }
 
-/// What was read since the sidecar began: counters of ours, which a restart of the server does not reset.
+/// Counters since the start of the sidecar. A restart of the server does not reset them.
 #[derive(Debug)]
 struct ProfileCounters {
     limiter: CardinalityLimiter,
     namespaces: BTreeMap<String, NamespaceCounters>,
     gaps: u64,
-    /// Entries that could not be read, since the last reading.
+    /// Entries that could not be decoded since the last poll.
     malformed: u64,
 }
 
@@ -215,17 +215,17 @@ impl ProfileCounters {
         plan.operations += 1;
         plan.seconds += number(entry, &["millis"]).ok().unwrap_or_default() / 1e3;
         let retried = number(entry, &["writeConflicts"]).ok().unwrap_or_default();
-        // Inside a transaction a conflict ends the operation, which then counts none.
+        // Inside a transaction a conflict ends the operation, which then has no `writeConflicts`.
         let ended = number(entry, &["errCode"]) == Field::Value(WRITE_CONFLICT) && retried == 0.0;
         namespace_counters.conflicts += retried + f64::from(u8::from(ended));
     }
 
-    /// What is to be shown, without those databases.
+    /// The samples, without those of hidden databases.
     #[allow(clippy::cast_precision_loss, reason = "Prometheus has no other number than f64")]
     fn samples(&mut self, hidden: &[&str]) -> SampleSet {
         let mut samples = SampleSet::default();
         (0..std::mem::take(&mut self.malformed)).for_each(|_| samples.count_dropped());
-        // Who has lost its place begins anew if it comes back.
+        // A namespace that the limiter has dropped starts from zero if it comes back.
         let limiter = &self.limiter;
         self.namespaces.retain(|namespace, _| namespace == OVERFLOW || limiter.is_tracked(namespace));
         samples.number(&catalog::MONGODB_PROFILE_GAPS, &[], Field::Value(self.gaps as f64));

@@ -1,6 +1,6 @@
-//! What a plan's summary says: how an operation found its documents.
+//! Classification of plan summaries.
 
-/// One of the catalogue's `PLANS`.
+/// One of the catalog's `PLANS`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Plan {
     IndexScan,
@@ -21,7 +21,8 @@ impl Plan {
         }
     }
 
-    /// The worst of the stages that the summary names, outside of the braces, in which the index's own fields stand.
+    /// The worst of the plan stages in the summary. Text in braces is skipped, since it has field names of the
+    /// index.
     pub(super) fn of(summary: &str) -> Self {
         let mut depth = 0_usize;
         let outside: String = summary

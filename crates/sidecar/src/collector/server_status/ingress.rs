@@ -1,5 +1,4 @@
-//! `network.ingressRequestRateLimiter`: requests that the server lets in, and those that it turns away because there are too
-//! many. Servers from 8.2 and 8.0.20 on.
+//! `network.ingressRequestRateLimiter`: admitted and rejected requests. Servers from 8.2 and 8.0.20 on.
 
 use mongodb::bson::Document;
 use txnscope_catalog as catalog;
@@ -22,8 +21,8 @@ const FIELDS: &[FieldMapping] = &[
     ),
 ];
 
-/// Whether this server can have a limiter. The section that it is a part of is a good part of the reply, and nothing else of
-/// it is read.
+/// Whether the server can have a rate limiter. If not, the section `network` is excluded, which is a large part
+/// of the reply.
 #[derive(Debug, Default)]
 pub(super) struct RateLimiterSupport {
     is_too_old: bool,
@@ -34,7 +33,7 @@ impl RateLimiterSupport {
         section != "network" || !self.is_too_old
     }
 
-    /// At each reply, for the server may be another one after an upgrade. One that can have a limiter may be given one.
+    /// Called for each reply, since the server may have been upgraded.
     pub(super) fn update(&mut self, reply: &Document) {
         let version = text(reply, &["version"]).ok().unwrap_or_default();
         let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
@@ -45,7 +44,7 @@ impl RateLimiterSupport {
 pub(super) fn read(samples: &mut SampleSet, reply: &Document) {
     fields::read(samples, reply, FIELDS);
     let of = |field| number(reply, &["network", "ingressRequestRateLimiter", field]);
-    // Not every version says how long the queue is, and each how many came and left.
+    // Some versions have no queue length, but all have the counters.
     let queue = match of("currentQueueDepth") {
         Field::Missing => {
             of("addedToQueue").combine(of("removedFromQueue"), |came, left| (came - left).max(0.0))

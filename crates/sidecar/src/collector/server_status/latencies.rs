@@ -1,4 +1,4 @@
-//! `opLatencies` with its histograms: how long operations of each kind, and whole transactions, took.
+//! `opLatencies` with histograms: durations of operations and of transactions.
 
 use mongodb::bson::Document;
 use txnscope_catalog as catalog;
@@ -16,8 +16,8 @@ pub(super) fn read(samples: &mut SampleSet, reply: &Document) {
     }
 }
 
-/// The server names each bucket by its lower bound and leaves out the empty ones. Each bound of ours is one of its
-/// bounds, so what begins below a bound lies below it whole.
+/// The server names each bucket by its lower bound and leaves out empty ones. Each exported bound is also one of
+/// the server's, so each of its buckets lies on one side of it.
 fn histogram(reply: &Document, kind: &str) -> Field<Histogram> {
     let at = |field| ["opLatencies", kind, field];
     let buckets = match documents(reply, &at("histogram")) {

@@ -1,5 +1,5 @@
-//! `locks`: who waited for what. The server names a resource or a mode only once it has something to say of it; we
-//! say zero until then, so that the first wait is seen as an increase.
+//! `locks`: lock waits by resource and mode. The server leaves out resources and modes without waits; they are
+//! exported as zero, so that the first wait is visible as an increase.
 
 use mongodb::bson::{Bson, Document};
 use txnscope_catalog as catalog;
@@ -8,14 +8,15 @@ use txnscope_catalog::{LOCK_MODES, LOCK_RESOURCES, Metric};
 use crate::decode::{Field, document, number};
 use crate::sample_set::SampleSet;
 
-/// What is counted, the field that counts it, and how many of it make the metric's unit.
+/// Lock metrics, the server's counter, and the divisor to the metric's unit.
 const COUNTERS: [(&Metric, &str, f64); 3] = [
     (&catalog::MONGODB_LOCK_WAITS, "acquireWaitCount", 1.0),
     (&catalog::MONGODB_LOCK_WAIT_SECONDS, "timeAcquiringMicros", 1e6),
     (&catalog::MONGODB_LOCK_DEADLOCKS, "deadlockCount", 1.0),
 ];
 
-/// The server's names for [`LOCK_RESOURCES`], in the same order. The last of those takes all that is not here.
+/// The server's names for [`LOCK_RESOURCES`], in the same order. The last of those, `other`, has all that are
+/// not listed here.
 const RESOURCES: [&str; 9] = [
     "ParallelBatchWriterMode",
     "FeatureCompatibilityVersion",
@@ -35,7 +36,7 @@ pub(super) fn read(samples: &mut SampleSet, reply: &Document) {
     let locks = match document(reply, &["locks"]) {
         Field::Value(locks) => locks,
         Field::Invalid => return samples.count_dropped(),
-        // A mongos has none.
+        // A mongos has no locks.
         Field::Missing => return,
     };
     let others: Vec<_> =
@@ -113,7 +114,7 @@ mod tests {
             None
         );
         assert_eq!(value(&samples, waits, &["global", "shared"]), Some(0.0));
-        // What is no document spoils the sums that it should have been a part of.
+        // An entry that is no document invalidates the sums that it belongs to.
         assert_eq!(value(&samples, waits, &["other", "intent_exclusive"]), None);
     }
 

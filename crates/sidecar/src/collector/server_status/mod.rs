@@ -1,6 +1,7 @@
-//! `serverStatus`: the server's own count of transactions, how long they took, and where they wait.
+//! `serverStatus`: transaction counters, durations and queues.
 //!
-//! Its poll also says whether the member is up, and whether [`current_op`](super::current_op) has anything to ask.
+//! This poll also determines whether the member is up, and whether [`current_op`](super::current_op) needs a
+//! poll.
 
 mod ingress;
 mod latencies;
@@ -21,7 +22,7 @@ use crate::decode::{number, text};
 use crate::error::PollError;
 use crate::sample_set::SampleSet;
 
-/// All that is read at every poll; a few kB. What weighs more has a collector of its own.
+/// The sections that are read at every poll, a few kB. Larger ones have collectors of their own.
 const SECTIONS: &[&str] = &[
     "flowControl",
     "globalLock",
@@ -116,7 +117,7 @@ pub(super) fn decode(reply: &Document) -> SampleSet {
     samples
 }
 
-/// The longest text of a server's that becomes a label, in bytes.
+/// The longest server text that becomes a label, in bytes.
 const MAX_LABEL_BYTES: usize = 255;
 
 /// Version, process and storage engine. The process may come with a path or an extension.
@@ -185,7 +186,7 @@ mod tests {
         odd.insert("uptimeMillis", doc! {"floor": 1});
         odd.insert("opLatencies", Bson::Array(vec![]));
         let samples = decode(&odd);
-        // The count, the uptime, and a histogram for each of four kinds.
+        // Uptime, info, and one histogram for each of four kinds.
         assert_eq!(samples.dropped(), 6);
         assert_eq!(value(&samples, &catalog::MONGODB_TRANSACTIONS_STARTED, &[]), None);
         assert_eq!(value(&samples, &catalog::MONGODB_TRANSACTIONS_ABORTED, &[]), Some(2.0));

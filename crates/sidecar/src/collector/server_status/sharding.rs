@@ -1,4 +1,4 @@
-//! Transactions over several shards: the coordinator's books on mongod, and the router's on mongos.
+//! Transactions across shards: counters of the coordinator on mongod, and of the router on mongos.
 
 use mongodb::bson::Document;
 use txnscope_catalog as catalog;
@@ -96,13 +96,13 @@ pub(super) fn read(samples: &mut SampleSet, reply: &Document) {
     }
 }
 
-/// Whether a server's word can be the name of an error code. Anything else of a server's is no label.
+/// Whether a text can be the name of an error code. Other text is not used as a label.
 fn is_code_name(cause: &str) -> bool {
     cause.len() <= 100 && cause.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-/// The causes are code names of errors, so there are few; what is over the bound, or no such name, is added up. A cause that is in stays
-/// in: the server adds new ones at the end.
+/// Causes are names of error codes, so there are few. Invalid names and those over the limit are added up. The
+/// order is stable, since the server adds new causes at the end.
 fn abort_causes(samples: &mut SampleSet, causes: &Document) {
     let metric = &catalog::MONGODB_TRANSACTION_ABORTS_BY_CAUSE;
     let mut rest = Field::Missing;

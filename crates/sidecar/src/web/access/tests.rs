@@ -17,7 +17,7 @@ fn access(file: &Path) -> (Arc<AccessControl>, Config, Arc<ReloadStatus>) {
     (Arc::new(access), config, status)
 }
 
-/// A look at an old file that ends after a reload has put another in force.
+/// A check of the old file that ends after a reload has applied another.
 #[tokio::test]
 async fn a_slow_look_at_the_old_file_does_not_undo_a_reload() {
     let folder = TempDir::new().unwrap();
@@ -55,7 +55,7 @@ async fn a_change_counts_when_it_is_seen_twice_alike_and_takes_no_protection_awa
     let (access, _, status) = access(&file);
     let following = tokio::spawn(Arc::clone(&access).watch_files());
     let before = access.policy();
-    // Different at each look, as a file is while it is written: between two looks, and not at the same moment.
+    // The file is different at each check, as while it is being written.
     tokio::time::sleep(RECHECK_INTERVAL / 2).await;
     for round in 0..5 {
         users(&file, &format!("user{round}"));

@@ -67,7 +67,7 @@ async fn a_deadline_counts_from_the_last_change() {
     assert_eq!((why, after), ("no further request was complete in time", second / 2 + 24 * second));
 }
 
-/// Requests one after another, without a look at the answers.
+/// Pipelined requests, without reading the responses.
 #[tokio::test(start_paused = true)]
 async fn further_requests_give_no_more_time_to_take_an_answer() {
     let connections = connections(4, 4);

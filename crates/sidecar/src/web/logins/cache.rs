@@ -1,18 +1,18 @@
-//! What is known of logins, in bounded memory.
+//! A bounded cache of login results.
 
 use std::collections::{HashMap, HashSet};
 
-/// How many right logins are kept: more than any file has users.
+/// The maximum number of right logins, more than any file has users.
 const RIGHT: usize = 1024;
 
-/// How many others are kept, twice.
+/// The maximum number of other logins in each generation.
 const OTHERS: usize = 4096;
 
-/// What is known of logins, in bounded memory.
+/// A bounded cache of login results.
 #[derive(Default)]
 pub(super) struct LoginCache {
     right: HashSet<[u8; 32]>,
-    /// Whether it was found to be wrong; if not, it was never found out. The newer ones, and those before.
+    /// Whether the login was wrong; if not, it was not checked. The newer generation, and the older.
     others: [HashMap<[u8; 32], bool>; 2],
 }
 
@@ -24,7 +24,7 @@ impl LoginCache {
         self.others.iter().find_map(|others| others.get(key).filter(|wrong| **wrong)).map(|_| false)
     }
 
-    /// Whether somebody has waited for it in vain.
+    /// Whether a request with this login was turned away or cancelled.
     pub(super) fn was_abandoned(&self, key: &[u8; 32]) -> bool {
         self.others.iter().any(|others| others.get(key) == Some(&false))
     }
@@ -32,7 +32,7 @@ impl LoginCache {
     pub(super) fn insert(&mut self, key: [u8; 32], is_right: Option<bool>) {
         if is_right == Some(true) {
             if self.right.len() >= RIGHT {
-                // Those of hashes that are no longer in the file are among them; the others cost a hash each.
+                // Some are of outdated hashes; the others cost one hash each.
                 self.right.clear();
             }
             self.right.insert(key);

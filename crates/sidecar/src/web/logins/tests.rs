@@ -52,9 +52,9 @@ async fn who_leaves_while_his_hash_is_computed_finds_the_result_when_he_comes_ag
     let _alone = ONE_AT_A_TIME.lock().await;
     let (logins, users) = (Arc::new(Logins::default()), users(&[("a", "x", 8)]));
     let verifying = verify_login(&logins, &users, "a:x");
-    // Long enough to begin with it: nothing else runs on this thread meanwhile.
+    // Long enough to start: no other task runs on this thread meanwhile.
     assert!(timeout(Duration::ZERO, verifying).await.is_err());
-    // Whether the hash had begun or not: one is enough.
+    // Whether the hash had started or not, one is enough.
     idle(&logins).await;
     let computed = COMPUTED.load(Ordering::SeqCst);
     let known = logins.queue().cache.get(&given(&users, "a:x").key);
@@ -88,7 +88,7 @@ async fn who_was_admitted_is_admitted_after_a_reload_without_a_hash() {
     );
 }
 
-/// Who comes, and whether as a scrape; the numbers of those whose turn it is, one after another.
+/// The order in which logins from these addresses, each a scrape or not, are verified.
 fn order(of: &[(&str, bool)]) -> Vec<u64> {
     let (mut queue, users) = (Queue::default(), users(&[("a", "x", 4)]));
     let mut answers = Vec::new();
@@ -131,7 +131,7 @@ fn of_one_address_the_newest_and_the_oldest_are_next_by_turns_and_a_scrape_befor
 async fn who_waited_in_vain_is_favored_when_he_comes_again() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let (logins, users) = (Arc::new(Logins::default()), users(&[("a", "x", 4)]));
-    // So that nobody computes.
+    // So that no hash is computed.
     logins.queue().is_running = true;
     assert!(timeout(Duration::from_millis(1), verify_login(&logins, &users, "a:x")).await.is_err());
     let pending = logins.register(peer("10.0.0.1"), 0);
