@@ -196,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_reasons_are_the_catalogue_s() {
+    fn poll_error_reasons_match_the_catalog() {
         assert_eq!(Reason::ALL.map(Reason::as_str).as_slice(), txnscope_catalog::CHECK_ERROR_REASONS);
         for (index, reason) in Reason::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, index, "the order is that of the declaration");

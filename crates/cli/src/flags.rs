@@ -64,7 +64,7 @@ impl Flags {
 /// The flag that was given a URI though it takes none: a file's name, an id. What takes a URI knows how to
 /// be silent about it, and nothing else does.
 fn misplaced_uri(grammar: &clap::Command, matches: &ArgMatches) -> Option<String> {
-    let holds_one = |value: &OsStr| Uri::stands_in(&value.to_string_lossy());
+    let holds_one = |value: &OsStr| Uri::is_in(&value.to_string_lossy());
     let others = grammar.get_arguments().filter(|argument| argument.get_id() != "uri");
     for argument in others {
         let given = matches.try_get_raw(argument.get_id().as_str()).ok().flatten();

@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_of_members_have_one_form() {
+    fn member_addresses_are_normalized() {
         for (given, form) in [
             ("db1:27017", "db1:27017"),
             ("DB2", "db2:27017"),
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leads_nowhere_is_no_address_and_is_shown_all_the_same() {
+    fn invalid_address_is_rejected_and_still_printable() {
         let long = format!("{}:1", "a".repeat(300));
         for given in [
             "",

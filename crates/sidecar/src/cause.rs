@@ -55,7 +55,7 @@ impl FailureCause {
             Ok(Err(_)) | Err(_) => None,
         };
         match known {
-            // The selection timed out, whatever the last connection ended with. Wrong credentials, however, are
+            // The selection timed out, independent of how the last connection ended. Wrong credentials, however, are
             // not a matter of time.
             Some(cause)
                 if error.reason == PollErrorReason::ServerSelection

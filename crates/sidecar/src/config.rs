@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_password_is_not_in_the_debug_form() {
+    fn config_debug_output_has_no_password() {
         let mut config = Config::new("mongodb://user:hunter2@db1/");
         config.probes.insert("orders".into(), Target::new("mongodb://user:hunter2@db2/"));
         config.auth_modules.insert("monitor".into(), Credentials::new("user", "hunter2"));
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_that_the_router_would_misread_are_refused() {
+    fn invalid_telemetry_path_is_rejected() {
         for good in ["/metrics", "/mongodb/metrics", "/m_1.txt", "/probe/metrics"] {
             assert!(is_telemetry_path(good), "{good}");
         }
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn intervals_have_bounds_and_there_is_something_to_watch() {
+    fn poll_interval_bounds_and_missing_target_are_validated() {
         let mut config = Config::new("mongodb://db1/");
         assert!(config.validate().is_ok());
         config.poll_interval = Duration::ZERO;
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn checks_that_nothing_would_be_put_to_are_refused() {
+    fn checks_without_a_permanent_target_are_rejected() {
         let mut config = Config::default();
         config.probes.insert("orders".into(), Target::new("mongodb://db2/"));
         assert!(config.validate().is_ok());
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn names_fit_into_a_query() {
+    fn target_and_auth_module_names_are_validated() {
         let mut config = Config::new("mongodb://db1/");
         config.probes.insert("orders-1.eu_west".into(), Target::new("mongodb://db2/"));
         assert!(config.validate().is_ok());

@@ -82,7 +82,10 @@ pub(crate) fn boolean(document: &Document, path: &[&str]) -> Field<bool> {
 pub(crate) fn timestamp(document: &Document, path: &[&str]) -> Field<f64> {
     let seconds = match field(document, path) {
         Field::Value(Bson::DateTime(date)) => {
-            #[allow(clippy::cast_precision_loss, reason = "milliseconds since 1970 fit for ages to come")]
+            #[allow(
+                clippy::cast_precision_loss,
+                reason = "milliseconds since 1970 are exact in an f64 for 285,000 years"
+            )]
             let millis = date.timestamp_millis() as f64;
             millis / 1e3
         }
@@ -182,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_may_have_any_type_that_holds_one() {
+    fn number_of_any_bson_type_is_decoded() {
         let decimal = Decimal128::from_str("1.25E+1").unwrap();
         let document = doc! {"a": {"int": 3_i32, "long": 1_i64 << 40, "double": 2.5, "decimal": decimal}};
         assert_eq!(number(&document, &["a", "int"]), Field::Value(3.0));
@@ -192,15 +195,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_and_what_is_odd_are_told_apart() {
+    fn missing_and_invalid_fields_are_distinguished() {
         let document =
             doc! {"a": {"text": "7", "nan": f64::NAN, "minus": -1, "yes": true, "null": Bson::Null}};
         for missing in [&["b"][..], &["b", "c"], &["a", "b"], &["a", "null"], &["a", "null", "b"], &[]] {
             assert_eq!(number(&document, missing), Field::Missing, "{missing:?}");
         }
-        for odd in ["text", "nan", "minus", "yes"] {
-            assert_eq!(number(&document, &["a", odd]), Field::Invalid, "{odd}");
-            assert_eq!(number(&document, &["a", odd, "below"]), Field::Invalid, "{odd}");
+        for invalid in ["text", "nan", "minus", "yes"] {
+            assert_eq!(number(&document, &["a", invalid]), Field::Invalid, "{invalid}");
+            assert_eq!(number(&document, &["a", invalid, "below"]), Field::Invalid, "{invalid}");
         }
         assert_eq!(number(&document, &["a"]), Field::Invalid);
         let huge = doc! {"a": Decimal128::from_str("9E+6000").unwrap()};
@@ -208,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn truths_and_moments_have_more_than_one_form() {
+    fn booleans_and_timestamps_of_several_types_are_decoded() {
         use mongodb::bson::{DateTime, Timestamp};
         let document = doc! {
             "yes": true, "one": 1.0, "text": "true",
@@ -229,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn an_odd_element_costs_itself_only() {
+    fn invalid_array_element_is_skipped() {
         let document = doc! {"list": [{"a": 1}, 2, {"a": 3}], "text": "list"};
         assert_eq!(documents(&document, &["list"]).ok().unwrap().len(), 2);
         assert_eq!(documents(&document, &["text"]), Field::Invalid);
@@ -246,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_cost_no_other_field() {
+    fn invalid_utf8_costs_no_other_field() {
         let document = doc! {"before": 1, "deep": [{"name": "shop", "n": 2}], "after": 3};
         let raw = with_bad_text(&document, "shop");
         assert!(Document::try_from(&*raw).is_err(), "the driver itself reads none of it");
@@ -258,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_none_is_odd() {
+    fn invalid_bson_value_is_an_invalid_field() {
         let mut bytes = doc! {"before": 1, "flag": true, "after": 3}.to_vec().unwrap();
         let at = bytes.windows(5).position(|window| window == b"flag\0").unwrap();
         bytes[at + 5] = 7;
@@ -271,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_well_without_a_bottom_is_not_climbed_into() {
+    fn deeply_nested_document_does_not_overflow_the_stack() {
         let mut bytes = doc! {}.to_vec().unwrap();
         while bytes.len() < 100_000 {
             // As `doc! {"": inner}`, without a call for each level.
@@ -285,7 +288,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn whatever_the_bytes_are_nothing_that_stands_before_the_damage_is_lost(
+        fn fields_before_corrupt_bytes_are_decoded(
             at in any::<prop::sample::Index>(),
             damage in prop::collection::vec(any::<u8>(), 1..6),
         ) {

@@ -42,19 +42,17 @@ const MAX_USERS_PER_TARGET: usize = 2;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProbeError {
     // The requested name is not repeated: it may be anything.
-    #[error("there is no target of that name in the configuration")]
+    #[error("no target with this name is configured")]
     Target,
-    #[error("there is no auth module of that name in the configuration")]
+    #[error("no auth module with this name is configured")]
     AuthModule,
-    #[error(
-        "the configuration does not let that auth module be used for this target: see auth_modules there"
-    )]
+    #[error("the auth module is not allowed for this target: see its auth_modules in the configuration")]
     Forbidden,
-    #[error("the target says itself who to be: leave out auth_module")]
+    #[error("the target has credentials of its own: leave out auth_module")]
     TwoUsers,
-    #[error("the target cannot be watched; see the log")]
+    #[error("the target cannot be monitored; see the log")]
     Start,
-    #[error("the target does not answer, and enough probes wait for it already")]
+    #[error("the target does not answer, and too many probes are waiting for it already")]
     Busy,
 }
 
@@ -351,14 +349,14 @@ impl DeploymentManager {
         poll_config: &PollConfig,
     ) -> Result<OnDemandDeployment, ProbeError> {
         let failed = |error: &dyn fmt::Display| {
-            tracing::error!(probe = key.0, auth_module = key.1, %error, "the target cannot be watched");
+            tracing::error!(probe = key.0, auth_module = key.1, %error, "the target cannot be monitored");
             ProbeError::Start
         };
         let (running, monitor) =
             self.new_deployment(target, poll_config).await.map_err(|error| failed(&error))?;
         let store = MetricStore::from(running.snapshot.clone());
         let page = MetricsPage::new(store.clone()).map_err(|error| failed(&error))?;
-        tracing::info!(probe = key.0, auth_module = key.1, "watching a target that is probed");
+        tracing::info!(probe = key.0, auth_module = key.1, "monitoring a probed target");
         self.tasks.spawn(monitor.run());
         Ok(OnDemandDeployment { running, store, page, last_probed: Instant::now(), waiting: Arc::new(()) })
     }
@@ -378,7 +376,7 @@ impl DeploymentManager {
             state.on_demand.retain(|(target, _), on_demand| {
                 let wanted = on_demand.last_probed.elapsed() < idle || on_demand.waiting() > 0;
                 if !wanted {
-                    tracing::info!(probe = target, "nobody probes the target any longer");
+                    tracing::info!(probe = target, "the target is no longer probed");
                 }
                 wanted
             });
@@ -398,7 +396,7 @@ fn evict_idle(
     let idle = of_target().filter(|(_, on_demand)| on_demand.waiting() == 0);
     let longest = idle.min_by_key(|(_, on_demand)| on_demand.last_probed).map(|(key, _)| key.clone());
     let longest = longest.ok_or(ProbeError::Busy)?;
-    tracing::info!(probe = target, auth_module = longest.1, "another user is probed for instead");
+    tracing::info!(probe = target, auth_module = longest.1, "replaced by a probe with another user");
     on_demand.remove(&longest);
     Ok(())
 }
@@ -476,7 +474,7 @@ fn warn_about(target: &Target, which: Option<&str>) {
     if !options.is_empty() {
         tracing::warn!(which, options = options.join(", "), "options of the URI have no effect here");
     }
-    if target.key_is_readable_by_everybody() {
+    if target.key_is_readable_by_all_users() {
         tracing::warn!(which, "{EXPOSED_KEY}");
     }
 }

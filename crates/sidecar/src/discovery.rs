@@ -83,7 +83,7 @@ impl KnownDeployment {
                 let rs = known.rs.clone();
                 let same_name = |kind: &ServerKind| matches!(kind, ServerKind::Member(view) if view.rs == rs);
                 if at_every_seed(&same_name) {
-                    tracing::warn!(rs, "the replica set was initiated anew: following the new one");
+                    tracing::warn!(rs, "the replica set was initiated again: monitoring the new one");
                     self.adopt_newest(replies, |view| view.rs == rs);
                 } else if requirements.rs.is_none() && at_every_seed(&is_member) {
                     let now = replies.values().find_map(|reply| match &reply.kind {
@@ -95,7 +95,7 @@ impl KnownDeployment {
                         tracing::warn!(
                             before = rs,
                             rs = now,
-                            "another replica set answers at every host of the URI: following it"
+                            "another replica set answers at every host of the URI: monitoring it"
                         );
                         self.adopt_newest(replies, |view| view.rs == now);
                     }
@@ -114,7 +114,7 @@ impl KnownDeployment {
                 let is_other =
                     |kind: &ServerKind| !matches!(kind, ServerKind::Standalone | ServerKind::Mongos);
                 if at_every_seed(&is_other) {
-                    tracing::warn!("what was no member of a replica set is one now: following it");
+                    tracing::warn!("standalone servers are members of a replica set now: monitoring it");
                     *self = Self::Unknown;
                     self.adopt_newest(replies, |view| {
                         requirements.rs.as_ref().is_none_or(|rs| *rs == view.rs)
@@ -172,12 +172,12 @@ impl KnownDeployment {
 
 fn log_set(view: &ReplicaSetView) {
     let members: Vec<_> = view.members.keys().map(String::as_str).collect();
-    tracing::info!(rs = view.rs, members = members.join(","), "following the replica set");
+    tracing::info!(rs = view.rs, members = members.join(","), "monitoring the replica set");
     if view.over_limit > 0 {
         tracing::warn!(
             rs = view.rs,
             over_limit = view.over_limit,
-            "the set names more members than MongoDB allows: the first are followed"
+            "the set lists more members than MongoDB allows: only the first are monitored"
         );
     }
 }

@@ -22,18 +22,18 @@ pub enum StartError {
     #[error("{0}")]
     Uri(#[from] UriError),
     /// No deployment is configured.
-    #[error("there is no deployment to watch: name one at least")]
+    #[error("no deployment configured: set mongodb.uri, or define targets to probe")]
     NoTarget,
     /// Checks are configured, and no deployment to run them on.
     #[error(
-        "there are checks, and no deployment to run them on: name one that is watched always, since none runs on what is only probed"
+        "checks are configured, but no deployment to run them on: set mongodb.uri, since checks do not run on probed targets"
     )]
     NothingToCheck,
     /// No listen address is configured.
-    #[error("there is no address to listen on: name one at least")]
+    #[error("no listen address configured: set web.listen_address")]
     NoAddress,
     /// The name of a target or an auth module is invalid.
-    #[error("a target or an auth module has a name that no query can carry: use letters, digits, _ . and -")]
+    #[error("invalid name of a target or an auth module: use letters, digits, _ . and -")]
     Name,
     /// One of several deployments has an error.
     #[error("{which}: {error}")]
@@ -49,11 +49,11 @@ pub enum StartError {
     Web(#[from] WebConfigError),
     /// The path of the metrics page is invalid.
     #[error(
-        "the path of the metrics cannot be served: begin with / and use letters, digits, _ . and -, as in /metrics; /, /probe and /-/ are taken"
+        "invalid path of the metrics page: begin with / and use letters, digits, _ . and -, as in /metrics; /, /probe and /-/ are reserved"
     )]
     TelemetryPath,
     /// An allowed host is no host name.
-    #[error("an allowed host is no name: give it without scheme and port, as in txnscope.example")]
+    #[error("invalid allowed host: use a host name without scheme and port, as in txnscope.example")]
     AllowedHost,
     /// An interval or a timeout is out of bounds.
     #[error("a {name} of {duration:?} is out of bounds: {least:?} to {most:?}")]
@@ -212,7 +212,7 @@ impl PollError {
         if self.reason != PollErrorReason::MalformedReply {
             return self;
         }
-        let message = format!("what listens there does not speak MongoDB's wire protocol: {}", self.message);
+        let message = format!("the server does not speak MongoDB's wire protocol: {}", self.message);
         Self { reason: PollErrorReason::Network, message, ..self }
     }
 
@@ -286,7 +286,7 @@ impl From<DriverError> for PollError {
         let message = match error.kind.as_ref() {
             // The server's message may contain the user name.
             _ if reason == PollErrorReason::Authentication => CREDENTIALS_REJECTED.to_owned(),
-            // The driver's message repeats the last error of the server, whatever that was.
+            // The driver's message repeats the last error of the server verbatim.
             ErrorKind::ConnectionPoolCleared { .. } => "another connection could not be made".to_owned(),
             ErrorKind::ServerSelection { .. } => "no server can be selected in time".to_owned(),
             _ => message,
@@ -327,7 +327,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_reasons_are_the_catalogue_s() {
+    fn poll_error_reasons_match_the_catalog() {
         assert_eq!(PollErrorReason::ALL.map(PollErrorReason::as_str).as_slice(), POLL_ERROR_REASONS);
         for (index, reason) in PollErrorReason::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, index, "the order is that of the declaration");
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_without_a_code_or_with_an_odd_one_is_read() {
+    fn error_reply_without_or_with_unusual_code_is_parsed() {
         let read = |reply: mongodb::bson::RawDocumentBuf| {
             ErrorReply::read(&reply).map(|error_reply| (error_reply.code, error_reply.message))
         };

@@ -230,10 +230,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn stale_families_are_dropped_and_the_books_about_ourselves_stay() {
+    async fn stale_families_are_dropped_and_poll_metrics_stay() {
         let (snapshot, member) = snapshot("db1:27017");
         let page = scrape(&snapshot);
-        assert!(page.family("mongodb_up").is_none(), "nobody has asked the member yet");
+        assert!(page.family("mongodb_up").is_none(), "no poll has ended");
         assert_eq!(
             page.matching("txnscope_poll_errors_total", &[("collector", "current_op")]).count(),
             PollErrorReason::ALL.len()
@@ -254,7 +254,7 @@ mod tests {
 
     /// Polls may end while a page is built.
     #[test]
-    fn a_page_shows_one_look_at_a_member_however_many_end_meanwhile() {
+    fn page_is_consistent_while_polls_end() {
         let (snapshot, member) = snapshot("db1:27017");
         let record = |result| member.collectors()[0].record(Instant::now(), SECOND, result);
         record(Ok(uptime()));
@@ -274,10 +274,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_hostile_address_stays_inside_its_label() {
-        let hostile = "a\"} 1\n# evil{x=\"\\";
-        let (snapshot, member) = snapshot(hostile);
+    async fn malicious_address_cannot_escape_its_label() {
+        let malicious = "a\"} 1\n# evil{x=\"\\";
+        let (snapshot, member) = snapshot(malicious);
         member.collectors()[0].record(Instant::now(), SECOND, Ok(uptime()));
-        assert_eq!(scrape(&snapshot).value("mongodb_up", &[("member", hostile)]), Some(1.0));
+        assert_eq!(scrape(&snapshot).value("mongodb_up", &[("member", malicious)]), Some(1.0));
     }
 }

@@ -54,24 +54,24 @@ mod tests {
     }
 
     #[test]
-    fn no_line_of_the_log_is_a_panic() {
+    fn malformed_log_line_does_not_panic() {
         survives("log_line", &[], 2_000, text(log_line));
     }
 
     #[test]
-    fn no_reply_is_a_panic() {
+    fn malformed_reply_does_not_panic() {
         let fixtures = ["crates/sidecar/fixtures/mongod-8.0.json", "crates/sidecar/fixtures/mongos.json"];
         survives("reply", &fixtures, 2_000, reply);
     }
 
     #[test]
-    fn no_file_of_the_web_side_no_query_and_no_uri_is_a_panic() {
+    fn malformed_web_file_query_or_uri_does_not_panic() {
         survives("web", &[], 1_000, text(web));
         survives("web", &[], 1_000, text(uri));
     }
 
     #[test]
-    fn no_table_of_a_backend_is_a_panic() {
+    fn malformed_backend_table_does_not_panic() {
         survives("answer", &[], 1_000, open_transactions);
     }
 }

@@ -10,8 +10,8 @@ use crate::address;
 use crate::error::{PollError, PollErrorReason, StartError};
 use crate::uri::Uri;
 
-/// How often DNS is asked again for the hosts behind a name. Whoever follows a sharded cluster learns only so of a mongos
-/// that was added, and of one that is gone.
+/// How often an SRV name is resolved again. In a sharded cluster this is the only way to learn of added and removed
+/// mongos.
 const DNS_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Where the hosts of the URI are from.
@@ -93,7 +93,7 @@ impl Hosts {
             Err(_) => PollError::timeout(limit),
         };
         if self.options.is_some() {
-            tracing::debug!(name = self.uri.dns_name, %error, "DNS does not answer; what it said last holds");
+            tracing::debug!(name = self.uri.dns_name, %error, "DNS does not answer; keeping the last result");
             return Dns::Unchanged;
         }
         Dns::Unavailable(error)
@@ -114,11 +114,7 @@ impl Hosts {
             return Dns::Unchanged;
         }
         let hosts: Vec<_> = now.keys().map(String::as_str).collect();
-        tracing::info!(
-            name = self.uri.dns_name,
-            hosts = hosts.join(","),
-            "DNS names other hosts than before"
-        );
+        tracing::info!(name = self.uri.dns_name, hosts = hosts.join(","), "the DNS records have changed");
         Dns::Changed
     }
 

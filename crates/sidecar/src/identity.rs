@@ -135,7 +135,7 @@ impl Expected {
             | (Self::Standalone, ServerKind::Standalone)
             | (Self::Mongos, ServerKind::Mongos) => true,
             (Self::Member { rs, me, set }, ServerKind::Member(view)) => {
-                // A reply without `me` cannot be told from another by its name.
+                // A reply without `me` cannot be distinguished by its name.
                 let has_expected_name = me.as_ref().zip(view.me.as_ref()).is_none_or(|(me, own)| me == own);
                 let is_same_set = is_proven || set.as_ref().is_none_or(|set| view.is_same_set(set));
                 view.rs == *rs && has_expected_name && is_same_set
@@ -144,7 +144,7 @@ impl Expected {
             (Self::Member { .. }, ServerKind::Uninitialized) => true,
             (Self::Member { .. } | Self::Standalone | Self::Mongos, _) => false,
         };
-        (!matches).then(|| format!("{} answers there, and not {self}", describe(&reply.kind)))
+        (!matches).then(|| format!("{} answers instead of {self}", describe(&reply.kind)))
     }
 }
 
@@ -153,13 +153,13 @@ fn describe(kind: &ServerKind) -> String {
         ServerKind::Member(view) => {
             let mut text = format!("a member of the replica set {}", view.rs);
             if let Some(me) = &view.me {
-                let _ = write!(text, " that is called {me}");
+                let _ = write!(text, " with the name {me}");
             }
             text
         }
         ServerKind::Standalone => "a standalone".to_owned(),
         ServerKind::Mongos => "a mongos".to_owned(),
-        ServerKind::InvalidSetName => "a member of a replica set whose name is none".to_owned(),
+        ServerKind::InvalidSetName => "a member of a replica set with an invalid name".to_owned(),
         ServerKind::Uninitialized => "a server that belongs to no replica set yet".to_owned(),
     }
 }
@@ -167,10 +167,10 @@ fn describe(kind: &ServerKind) -> String {
 impl std::fmt::Display for Expected {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Anyone => write!(f, "anybody"),
+            Self::Anyone => write!(f, "any server"),
             Self::Member { rs, me: Some(me), .. } => write!(f, "{me} of the replica set {rs}"),
             Self::Member { rs, me: None, .. } => write!(f, "a member of the replica set {rs}"),
-            Self::Standalone => write!(f, "the standalone that was there"),
+            Self::Standalone => write!(f, "the standalone"),
             Self::Mongos => write!(f, "a mongos"),
         }
     }
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn the_member_itself_is_taken_whatever_its_set_has_become() {
+    fn member_is_accepted_after_reconfiguration() {
         for hosts in
             [&["db1:1", "db2:1", "db3:1"][..], &["db1:1", "db2:1"], &["db1:1", "db2:1", "db4:1", "db5:1"]]
         {
@@ -231,7 +231,7 @@ mod tests {
 
     /// Members are removed until one is left, which then looks like another set to the others.
     #[test]
-    fn a_process_that_was_a_member_is_no_stranger_when_its_set_shrinks() {
+    fn known_process_is_accepted_when_its_set_shrinks() {
         let identity = Identity::default();
         identity.set_expected(db1());
         assert!(identity.verify(&member("rs0", "db1:1", &["db1:1", "db2:1"])).is_ok());
@@ -243,13 +243,13 @@ mod tests {
     }
 
     #[test]
-    fn another_server_at_a_member_s_address_is_a_stranger() {
+    fn another_server_at_a_member_address_is_a_mismatch() {
         let kinds = |reply: Document| HelloReply::from_hello(&reply);
         for (reply, is) in [
             (member("rs1", "db1:1", &["db1:1", "db2:1"]), "of the replica set rs1"),
-            (member("rs0", "db2:1", &["db1:1", "db2:1", "db3:1"]), "called db2:1"),
-            (member("rs0", "db1:1", &["db1:1"]), "called db1:1"),
-            (member("rs0", "db1:1", &["db1:1", "other2:1", "other3:1"]), "called db1:1"),
+            (member("rs0", "db2:1", &["db1:1", "db2:1", "db3:1"]), "with the name db2:1"),
+            (member("rs0", "db1:1", &["db1:1"]), "with the name db1:1"),
+            (member("rs0", "db1:1", &["db1:1", "other2:1", "other3:1"]), "with the name db1:1"),
             (kinds(doc! {"isWritablePrimary": true}), "a standalone"),
             (kinds(doc! {"msg": "isdbgrid"}), "a mongos"),
         ] {

@@ -198,7 +198,10 @@ impl Sidecar {
     pub async fn shutdown(self) {
         self.stop.cancel();
         if tokio::time::timeout(SHUTDOWN_TIMEOUT, self.tasks.wait()).await.is_err() {
-            tracing::warn!(left = self.tasks.len(), "gave up waiting for the end of all tasks");
+            tracing::warn!(
+                left = self.tasks.len(),
+                "the shutdown timeout has passed, and tasks are still running"
+            );
         }
     }
 }

@@ -157,7 +157,7 @@ impl DeploymentMonitor {
             Dns::Unavailable(error) => {
                 let known = self.snapshot.members().into_iter().find(|member| member.address() == name);
                 let state = known.unwrap_or_else(|| {
-                    tracing::warn!(name, %error, "DNS does not say who belongs to the deployment; asking again");
+                    tracing::warn!(name, %error, "the SRV name does not resolve; retrying");
                     let state = Arc::new(self.new_member_state(name));
                     self.snapshot.insert(Arc::clone(&state));
                     state
@@ -222,7 +222,10 @@ impl DeploymentMonitor {
         let candidate_clients = self.candidate_clients.remove(&address);
         let client = match host {
             None => {
-                tracing::error!(member = address, "the set names a member by an address that leads nowhere");
+                tracing::error!(
+                    member = address,
+                    "the set lists a member with an address that cannot be dialed"
+                );
                 None
             }
             Some(_) if candidate_clients.is_some() && !unauthenticated => candidate_clients,
@@ -237,7 +240,7 @@ impl DeploymentMonitor {
         let monitored = MonitoredMember { client, state: Arc::clone(&state), stop, unauthenticated };
         self.start_polling(&monitored);
         self.snapshot.insert(Arc::clone(&state));
-        tracing::info!(member = address, "watching a member");
+        tracing::info!(member = address, "monitoring a member");
         self.monitored.insert(address, monitored);
         state
     }

@@ -197,15 +197,14 @@ impl Poller {
             let hint = match error.refusal() {
                 Some(Refusal::Unsupported) => {
                     format!(
-                        "nothing is missing but what this server does not have{}",
+                        "only metrics that this server does not support are missing{}",
                         how_to_disable(collector)
                     )
                 }
-                _ => {
-                    "the member has no answer in its present state, and is asked again in another".to_owned()
-                }
+                _ => "the member refuses the command in its present state; it is sent again in another"
+                    .to_owned(),
             };
-            tracing::info!(member, collector, code, %error, hint, "there is nothing to be had");
+            tracing::info!(member, collector, code, %error, hint, "the command is not supported");
         }
         self.permanent_refusal = Some(PermanentRefusal { code, seen, until: Instant::now() + rest });
         Ok(samples)
@@ -268,17 +267,17 @@ impl Poller {
                 "check the user, the password, and authSource and authMechanism of the URI".to_owned()
             }
             PollErrorReason::Timeout | PollErrorReason::Network | PollErrorReason::ServerSelection => {
-                "is it running, and does its name, as the replica set has it, lead to it from here? \
-                 directConnection=true in the URI watches one member under the address that you give"
+                "check that the member is running, and that its name in the replica set's configuration is reachable from \
+                 here; directConnection=true in the URI monitors one member under the address that you give"
                     .to_owned()
             }
             PollErrorReason::IdentityMismatch => {
-                "nothing of it is shown. If the deployment was set up anew, correct the URI, or start txnscope again; \
-                 otherwise see who listens at this address"
+                "its numbers are not exported. If the deployment was set up again, correct the URI or restart txnscope; \
+                 otherwise check which server listens at this address"
                     .to_owned()
             }
             PollErrorReason::CommandFailed | PollErrorReason::MalformedReply | PollErrorReason::Other => {
-                format!("the error has the server's words{}", how_to_disable(self.collector.name()))
+                format!("see the server's error message{}", how_to_disable(self.collector.name()))
             }
         }
     }
@@ -289,9 +288,11 @@ fn how_to_disable(collector: &str) -> String {
     match collector {
         STATUS_COLLECTOR => String::new(),
         "open_by_operation" => {
-            "; without --collector.open-by-operation.backends it is not asked for".to_owned()
+            "; remove --collector.open-by-operation.backends to disable the collector".to_owned()
         }
-        collector => format!("; --collector.{}.enabled=false asks no longer", collector.replace('_', "-")),
+        collector => {
+            format!("; --collector.{}.enabled=false disables the collector", collector.replace('_', "-"))
+        }
     }
 }
 
@@ -447,7 +448,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_collector_that_panics_or_hangs_harms_no_other() {
+    async fn panicking_or_hanging_collector_does_not_affect_others() {
         let state = start_pollers([
             (Schedule::Interval(Duration::ZERO), &[Step::Read(0.0)]),
             (
@@ -471,7 +472,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_member_that_does_not_answer_its_status_is_asked_nothing_after_it() {
+    async fn unreachable_member_skips_dependent_collectors() {
         let state = start_pollers([
             (Schedule::Interval(Duration::ZERO), &[Step::Hang]),
             (Schedule::AfterStatus, &[Step::Panic]),
@@ -486,7 +487,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_status_that_is_refused_is_followed_all_the_same() {
+    async fn refused_status_still_triggers_dependent_collectors() {
         let state = start_pollers([
             (Schedule::Interval(Duration::ZERO), &[Step::Refuse(PollErrorReason::PermissionDenied)]),
             (Schedule::AfterStatus, &[Step::Refuse(PollErrorReason::CommandFailed)]),
@@ -514,7 +515,7 @@ mod tests {
     }
 
     #[test]
-    fn phases_lie_within_a_period_and_differ() {
+    fn poll_phases_are_within_a_period_and_differ() {
         let phases = ["db1:27017", "db2:27017", "db3:27017"].map(|member| phase(member, "server_status"));
         assert!(phases.iter().all(|phase| (0.1..=1.0).contains(phase)), "{phases:?}");
         assert!(phases[0] != phases[1] && phases[1] != phases[2], "{phases:?}");

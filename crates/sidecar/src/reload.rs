@@ -30,7 +30,7 @@ pub(crate) type Loader = dyn Fn() -> Result<Config, LoadError> + Send + Sync;
 
 /// Why a reloaded configuration was rejected. The previous one stays in force, unchanged.
 #[derive(Debug, thiserror::Error)]
-#[error("the configuration was not accepted, and the one before stays in force: {}", .0)]
+#[error("the configuration was rejected, and the previous one stays in force: {}", .0)]
 pub struct ReloadError(LoadError);
 
 /// Why a reload through the web API was not done.
@@ -198,7 +198,7 @@ impl Reloader {
                         self.status.set(false);
                         tracing::error!(
                             error,
-                            "the TLS files of a URI have changed and are refused; what they held before holds"
+                            "the TLS files of a URI have changed and are rejected; the previous ones stay in force"
                         );
                         last_logged = Some(error);
                     }
@@ -257,7 +257,7 @@ impl Reloader {
             ("web.telemetry-path", config.telemetry_path != current.config.telemetry_path),
         ] {
             if is_new && has_changed {
-                tracing::warn!(name, "a change of this takes a restart");
+                tracing::warn!(name, "a change of this setting needs a restart");
             }
         }
         current.read = config.clone();

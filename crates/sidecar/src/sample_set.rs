@@ -174,13 +174,13 @@ fn own_labels(metric: &Metric) -> impl Iterator<Item = &Label> {
 /// Whether each bounded label stays within its bound, besides the value for the overflow.
 fn within_label_bounds<'a>(sample: &Sample, others: impl Iterator<Item = &'a Sample> + Clone) -> bool {
     own_labels(sample.metric).zip(&sample.labels).enumerate().all(|(index, (label, value))| {
-        let Values::Bounded { most, overflow } = label.values else { return true };
+        let Values::Bounded { max, overflow } = label.values else { return true };
         if overflow == Some(value.as_ref()) {
             return true;
         }
         let known = others.clone().filter_map(|other| other.labels.get(index));
         let distinct: HashSet<_> = known.filter(|known| overflow != Some(known.as_ref())).collect();
-        distinct.len() < most || distinct.contains(value)
+        distinct.len() < max || distinct.contains(value)
     })
 }
 
@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_not_fit_its_entry_is_dropped_and_counted() {
+    fn sample_that_does_not_match_its_entry_is_dropped() {
         let mut samples = SampleSet::default();
         samples.number(&MONGODB_UPTIME, &[], Field::Value(1.0));
         samples.number(&MONGODB_UPTIME, &[], Field::Missing);
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bounded_label_is_held_to_its_bound() {
+    fn bounded_label_is_limited() {
         let mut samples = SampleSet::default();
         for index in 0..30 {
             let application = vec![format!("app{index}").into()];
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn series_have_a_limit() {
+    fn series_are_limited() {
         let mut samples = SampleSet::default();
         for version in 0..=MAX_SERIES {
             samples.info(&MONGODB_INFO, vec![version.to_string().into(), "mongod".into(), "".into()]);

@@ -207,10 +207,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_reading_older_than_three_intervals_is_not_shown() {
+    async fn samples_older_than_three_intervals_are_stale() {
         let member = member();
         let status = &member.collectors()[0];
-        assert_eq!(member.up(Instant::now()), None, "nobody has asked yet");
+        assert_eq!(member.up(Instant::now()), None, "no poll has ended");
         status.record(Instant::now(), SECOND, Ok(SampleSet::default()));
         tokio::time::advance(3 * SECOND).await;
         assert!(status.history().fresh(Instant::now()).is_some());
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_failure_makes_no_reading_last_longer() {
+    async fn failed_poll_does_not_extend_freshness() {
         let member = member();
         let collector = &member.collectors()[1];
         collector.record(Instant::now(), SECOND, Ok(SampleSet::default()));
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_there_of_a_reading_that_lacks_a_part_is_shown() {
+    async fn partial_sample_set_is_exported() {
         let member = member();
         let collector = &member.collectors()[1];
         let refused = PollError::new(PollErrorReason::PermissionDenied, "as in the test");
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_refusal_is_an_answer_and_silence_is_none() {
+    async fn refused_command_means_up_and_timeout_means_down() {
         let member = member();
         let record = |reason| member.collectors()[0].record(Instant::now(), SECOND, Err(reason));
         record(PollErrorReason::PermissionDenied);

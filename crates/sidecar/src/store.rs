@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_member_that_two_uris_lead_to_is_there_once() {
+    fn member_of_two_uris_is_listed_once() {
         let member = |address: &str| {
             let snapshot = Snapshot::default();
             let names = ["server_status"].into_iter();

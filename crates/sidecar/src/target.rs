@@ -26,7 +26,7 @@ impl Target {
     #[must_use]
     #[allow(
         clippy::needless_pass_by_value,
-        reason = "whatever makes a text, and a text that holds a secret is not kept"
+        reason = "accepts any string type, and drops a text that may hold a secret"
     )]
     pub fn new(uri: impl Into<String>) -> Self {
         Self { uri: Uri::parse(&uri.into()), credentials: None, auth_modules: None }
@@ -64,7 +64,7 @@ impl Target {
     /// Whether the URI contains secrets that must not appear in `ps`. A malformed URI counts as secret.
     #[must_use]
     pub fn has_secret_in_uri(&self) -> bool {
-        self.uri.as_ref().map_or(true, Uri::holds_a_secret)
+        self.uri.as_ref().map_or(true, Uri::contains_secret)
     }
 
     /// The options of the URI that have no effect here, by name: other drivers know them.
@@ -81,8 +81,8 @@ impl Target {
     pub fn check(&self) -> Result<(), StartError> {
         let uri = self.uri()?;
         if uri.is_load_balanced() {
-            let why = ": it reaches one server or another: name the members instead";
-            return Err(UriError::Option { name: "loadBalanced", why }.into());
+            let advice = ": it reaches one server or another: name the members instead";
+            return Err(UriError::Option { name: "loadBalanced", advice }.into());
         }
         Ok(uri.check(self.credentials.as_ref())?)
     }
@@ -105,8 +105,8 @@ impl Target {
 
     /// Whether the private key file of the URI is readable by all users of the machine.
     #[must_use]
-    pub fn key_is_readable_by_everybody(&self) -> bool {
-        self.uri.as_ref().is_ok_and(Uri::key_is_readable_by_everybody)
+    pub fn key_is_readable_by_all_users(&self) -> bool {
+        self.uri.as_ref().is_ok_and(Uri::key_is_readable_by_all_users)
     }
 
     pub(crate) fn uri(&self) -> Result<&Uri, StartError> {
@@ -132,14 +132,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_debug_forms_hold_no_secret() {
+    fn target_debug_output_has_no_secret() {
         let target =
             Target::new("mongodb://user:hunter2@db1/").with_credentials(Credentials::new("u", "hunter2"));
         assert!(!format!("{target:?} {:?} {:?}", target.credentials, target.uri).contains("hunter2"));
     }
 
     #[test]
-    fn what_is_no_uri_is_taken_for_a_secret_and_a_load_balancer_is_refused() {
+    fn malformed_uri_counts_as_secret_and_load_balancer_is_rejected() {
         for secret in ["mongodb://user:hun/ter2@db1/", "mongo://user:hunter2@db1", "user:hunter2@db1", ""] {
             assert!(Target::new(secret).has_secret_in_uri(), "{secret}");
         }
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_default_user_is_nobody_s_whom_the_uri_lets_in_otherwise() {
+    fn default_credentials_do_not_replace_the_uri_s() {
         let who = Credentials::new("u", "hunter2");
         for (uri, taken) in [
             ("mongodb://db1/", true),

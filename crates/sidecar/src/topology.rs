@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn every_member_that_the_set_names_is_one() {
+    fn all_listed_members_are_parsed() {
         let replica_set_view = replica_set_view(&of("db1:27017", 1));
         let members: Vec<_> = replica_set_view.members.keys().map(String::as_str).collect();
         assert_eq!(members, ["db1:27017", "db2:27017", "db3:27018", "db4:27017"]);
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn members_whose_address_leads_nowhere_are_named_all_the_same() {
+    fn undialable_members_are_listed() {
         let mut reply = of("db1:27017", 1);
         reply.insert("hosts", vec!["db1:27017", "db 2:1", "", "[::1]:7", "\u{1b}[2J"]);
         let named = replica_set_view(&reply).members;
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_names_no_more_members_than_mongodb_allows() {
+    fn listed_members_are_limited() {
         let mut reply = of("db1:27017", 1);
         reply.insert("hosts", (0..10_000).map(|index| format!("db{index}:1")).collect::<Vec<_>>());
         let replica_set_view = replica_set_view(&reply);
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn an_older_account_does_not_replace_a_newer_one_unless_the_primary_gives_it() {
+    fn only_a_newer_or_primary_view_supersedes() {
         let (old, new) = (of("db1:27017", 1), of("db2:27017", 2));
         assert!(replica_set_view(&new).supersedes(&replica_set_view(&old)));
         assert!(replica_set_view(&new).supersedes(&replica_set_view(&new)));
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn another_set_of_the_same_name_is_told_from_the_known_one() {
+    fn another_set_with_the_same_name_is_detected() {
         let known = replica_set_view(&of("db2:27017", 3));
         let mut stranger = of("db1:27017", 9);
         stranger
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn servers_of_other_kinds_are_recognised() {
+    fn standalone_mongos_and_invalid_set_names_are_recognized() {
         let kind = |reply: Document| HelloReply::from_hello(&reply).kind;
         assert_eq!(kind(doc! {"isWritablePrimary": true}), ServerKind::Standalone);
         assert_eq!(kind(doc! {"msg": "isdbgrid", "isWritablePrimary": true}), ServerKind::Mongos);
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_before_4_4_2_is_read_as_well() {
+    fn is_master_reply_before_4_4_2_is_parsed() {
         let mut reply = of("db1:27017", 1);
         assert_eq!(HelloReply::from_hello(&reply).role, Role::Other);
         reply.insert("secondary", true);

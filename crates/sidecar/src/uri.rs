@@ -93,12 +93,12 @@ pub(crate) fn client(
     options.server_api.clone_from(&of.server_api);
     options.max_pool_size = Some(MAX_POOL_SIZE);
     options.min_pool_size = Some(0);
-    // Half of the poll timeout, so that an unreachable member can be told from one that does not answer.
+    // Half of the poll timeout, so that an unreachable member can be distinguished from one that does not answer.
     options.connect_timeout = Some(timeout / 2);
     options.server_selection_timeout = Some(timeout / 2);
     options.server_monitoring_mode = Some(ServerMonitoringMode::Poll);
     options.retry_reads = Some(false);
     options.sdam_event_handler = Some(cause.handler());
-    let client = Client::with_options(options).map_err(|error| UriError::of_client(&error))?;
+    let client = Client::with_options(options).map_err(|error| UriError::from_client_error(&error))?;
     Ok(MemberClient { client, cause })
 }

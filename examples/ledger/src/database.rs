@@ -39,7 +39,7 @@ pub async fn connect(uri: &str) -> Result<Client, UriError> {
     if !ignored.is_empty() {
         tracing::warn!(options = ignored.join(", "), "options of the URI have no effect here");
     }
-    Client::with_options(options).map_err(|error| txnscope_mongo::UriError::of_client(&error).into())
+    Client::with_options(options).map_err(|error| txnscope_mongo::UriError::from_client_error(&error).into())
 }
 
 /// A URI that cannot be used. Repeats nothing of it.

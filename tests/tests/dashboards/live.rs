@@ -139,7 +139,7 @@ fn expected(panels: &[Panel<'_>], recorded: &std::collections::BTreeSet<String>)
             let uses = promql::check(query, recorded).unwrap();
             let elsewhere =
                 uses.metrics.iter().filter_map(|name| txnscope_catalog::find(name)).any(|metric| {
-                    matches!(metric.presence(), Presence::Mongos | Presence::From7 | Presence::Ingress)
+                    matches!(metric.presence(), Presence::Mongos | Presence::Server7 | Presence::Ingress)
                 });
             let of_errors = query.contains("_errors_total") && query.ends_with("> 0") && queries.len() > 1;
             if !elsewhere && !of_errors {

@@ -1,4 +1,4 @@
-//! The flags of the collectors, and their variables. They are named as the sections of the configuration file are.
+//! Flags and variables of the collectors, named like the sections of the configuration file.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use clap::Args;
 
 use crate::flags::duration;
 
-/// What is not given here is as the file says, or has a default.
+/// A setting without a flag is taken from the configuration file, or has its default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub(crate) struct CollectorFlags {
-    /// Ask what is open, since when, and what it waits for. Default: true.
+    /// Collector current_op: age and waits of open transactions. Default: true.
     #[arg(
         long = "collector.current-op.enabled",
         value_name = "BOOL",
@@ -21,7 +21,7 @@ pub(crate) struct CollectorFlags {
     )]
     pub(super) current_op_enabled: Option<bool>,
 
-    /// From which age on a transaction is long-running. Default: 30s.
+    /// Age from which a transaction counts as long-running. Default: 30s.
     #[arg(
         long = "collector.current-op.long-running",
         value_name = "TIME",
@@ -31,7 +31,7 @@ pub(crate) struct CollectorFlags {
     )]
     pub(super) current_op_long_running: Option<Duration>,
 
-    /// Ask for write conflicts and tickets. Default: true.
+    /// Collector storage_engine: write conflicts and tickets. Default: true.
     #[arg(
         long = "collector.storage-engine.enabled",
         value_name = "BOOL",
@@ -53,7 +53,7 @@ pub(crate) struct CollectorFlags {
     )]
     pub(super) storage_engine_interval: Option<Duration>,
 
-    /// Ask for lag, states, elections and the window of the oplog. Default: true.
+    /// Collector replication: lag, states, elections and the oplog window. Default: true.
     #[arg(
         long = "collector.replication.enabled",
         value_name = "BOOL",
@@ -75,7 +75,7 @@ pub(crate) struct CollectorFlags {
     )]
     pub(super) replication_interval: Option<Duration>,
 
-    /// Ask for the server's limit on the life of a transaction. Default: true.
+    /// Collector parameters: the server's lifetime limit of transactions. Default: true.
     #[arg(
         long = "collector.parameters.enabled",
         value_name = "BOOL",
@@ -97,7 +97,8 @@ pub(crate) struct CollectorFlags {
     )]
     pub(super) parameters_interval: Option<Duration>,
 
-    /// Read slow operations from the profiler, which is turned on by hand: `txnscope role` says how. Default: false.
+    /// Collector profile: slow operations from the profiler, which the DBA turns on: see `txnscope role`.
+    /// Default: false.
     #[arg(
         long = "collector.profile.enabled",
         value_name = "BOOL",
@@ -129,7 +130,7 @@ pub(crate) struct CollectorFlags {
     )]
     pub(super) profile_databases: Option<Vec<String>>,
 
-    /// Read slow transactions from the server's log. Default: false.
+    /// Collector slow_transactions: slow transactions from the server's log. Default: false.
     #[arg(
         long = "collector.slow-transactions.enabled",
         value_name = "BOOL",
@@ -151,8 +152,8 @@ pub(crate) struct CollectorFlags {
     )]
     pub(super) slow_transactions_interval: Option<Duration>,
 
-    /// Where a backend serves its table of open transactions: http://127.0.0.1:3000/-/transactions. Repeat it for
-    /// more. Its operations are on the page then.
+    /// URL of a backend's table of open transactions, for the metrics by operation, such as
+    /// http://127.0.0.1:3000/-/transactions. Repeat it for more.
     #[arg(
         long = "collector.open-by-operation.backends",
         value_name = "URL",

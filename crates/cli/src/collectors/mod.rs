@@ -1,4 +1,4 @@
-//! The collectors in flags, variables and the configuration file: which are on, and how they are asked.
+//! Settings of the collectors, from flags, variables and the configuration file.
 
 mod flags;
 
@@ -10,7 +10,7 @@ use txnscope_sidecar::CollectorSettings;
 pub(crate) use self::flags::CollectorFlags;
 use crate::file::{File, Time};
 
-/// One section for each collector; what is not said keeps its default.
+/// One section for each collector; missing settings keep their defaults.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Collectors {
@@ -57,14 +57,14 @@ fn set<T, U: Into<T>>(setting: &mut T, said: Option<U>) {
     }
 }
 
-/// What flags, variables and the file say of the collectors.
+/// Merges flags, variables and the configuration file into the settings of the collectors.
 ///
 /// # Errors
 ///
-/// If a setting makes no sense: at the section that holds it, or of the flags if these have a part in it.
+/// If a setting is invalid: with the line of its section, or with the flags if these have a part in it.
 pub(crate) fn settings(file: &File, flags: &CollectorFlags) -> Result<CollectorSettings> {
     let mut settings = CollectorSettings::default();
-    // Section by section, so that what is wrong is told of the one that it is in.
+    // Validated section by section, so that the error names the right one.
     macro_rules! section {
         ($collector:ident: $($setting:ident = $flag:ident),*) => {{
             let section = &file.collectors.$collector;
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_file_says_of_a_collector_holds_and_the_rest_keeps_its_default() {
+    fn file_settings_override_defaults() {
         let read = read(
             "[collector]\ncurrent_op.long_running = \"9s\"\nreplication = { enabled = false, interval = \"20s\" }\n\
              profile = { enabled = true, databases = [\"shop\"] }\nslow_transactions.enabled = true",
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_collector_is_named_with_its_line() {
+    fn invalid_collector_setting_is_reported_with_its_line() {
         for (text, expected) in [
             (
                 "[collector]\n[collector.profil]",
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_goes_before_the_file_and_both_make_one_setting() {
+    fn flags_override_the_file() {
         let text =
             "[collector]\nprofile = { enabled = true, interval = \"7s\" }\nreplication.interval = \"3s\"";
         let flags = CollectorFlags {
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_flag_is_told_of_the_flags() {
+    fn invalid_flag_is_reported_as_a_flag() {
         let flags = CollectorFlags { profile_enabled: Some(true), ..CollectorFlags::default() };
         for text in ["", "[collector.profile]\ninterval = \"2s\""] {
             let said = read_with(text, &flags).expect_err("no databases");

@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_check_that_has_not_run_is_no_zero_and_its_errors_are() {
+    async fn check_without_a_run_exports_no_violations_and_zero_errors() {
         let (results, store) = results_in_store();
         let errors = |store: &MetricStore, reason| {
             let labels = [("check", "balance"), ("reason", reason)];
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn violations_of_a_check_that_fails_vanish_after_three_intervals() {
+    async fn violations_of_a_failing_check_are_stale_after_three_intervals() {
         let (results, store) = results_in_store();
         results.entries()[0].record("rs0", &found(3));
         assert_eq!(violations(&store), Some(3.0));
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn of_namesakes_the_worse_is_shown_and_each_series_once() {
+    async fn checks_with_equal_labels_export_the_higher_value_once() {
         let (first, store) = results_in_store();
         let second = CheckResults::new(&checks(FILE), &CheckResults::default());
         store.set_check_results(vec![of_deployment(&first), of_deployment(&second)]);
@@ -180,7 +180,11 @@ mod tests {
         tokio::time::advance(31 * SECOND).await;
         first.entries()[0].record("rs0", &found(3));
         second.entries()[0].record("rs0", &failed(Reason::Network));
-        assert_eq!(violations(&store), Some(3.0), "what is wrong is wrong, whatever else is not known");
+        assert_eq!(
+            violations(&store),
+            Some(3.0),
+            "violations are exported although the other result is missing"
+        );
         let series = scrape(&store);
         assert_eq!(series.matching("mongodb_consistency_violations", &[]).count(), 1);
         let errors = [("check", "balance"), ("reason", "network")];
@@ -188,7 +192,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_known_of_a_check_that_stays_as_it_is_outlives_a_reload() {
+    async fn results_of_an_unchanged_check_survive_a_reload() {
         let (before, store) = results_in_store();
         before.entries()[0].record("rs0", &found(3));
         let more = format!("{FILE}{}", FILE.replace("\"balance\"", "\"other\""));
@@ -196,6 +200,6 @@ mod tests {
         assert_eq!(violations(&store), Some(3.0));
         let changed = FILE.replace("'{}'", "'{ \"a\": 1 }'");
         store.set_check_results(vec![of_deployment(&CheckResults::new(&checks(&changed), &before))]);
-        assert_eq!(violations(&store), None, "another question, which nobody has asked yet");
+        assert_eq!(violations(&store), None, "the changed check has not run yet");
     }
 }

@@ -100,7 +100,7 @@ impl CheckEntry {
                 check,
                 severity,
                 violations = count,
-                "the data is wrong; `txnscope audit` shows where"
+                "the check found violations; run `txnscope audit` for details"
             ),
             // Neither is the server's message, which may quote a document.
             Verdict::Failed(failure) => {

@@ -125,7 +125,7 @@ impl Schedule {
         options.server_selection_timeout = Some(SERVER_SELECTION_TIMEOUT);
         options.connect_timeout = Some(SERVER_SELECTION_TIMEOUT);
         let client = Client::with_options(options);
-        let client = client.map_err(|error| refused(UriError::of_client(&error).to_string()))?;
+        let client = client.map_err(|error| refused(UriError::from_client_error(&error).to_string()))?;
         Ok(self.client.insert(client).clone())
     }
 }
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn chances_are_between_zero_and_one_and_differ() {
+    fn jitter_is_between_zero_and_one_and_varies() {
         let jitters: Vec<_> = (0..100).map(|_| jitter()).collect();
         assert!(jitters.iter().all(|jitter| (0.0..=1.0).contains(jitter)));
         assert!(jitters.iter().any(|jitter| *jitter < 0.5) && jitters.iter().any(|jitter| *jitter > 0.5));

@@ -24,7 +24,7 @@ fn value(sample_sets: &[SampleSet], name: &str, labels: &[&str]) -> Option<f64> 
 }
 
 #[test]
-fn every_version_is_read_without_a_loss() {
+fn every_server_version_is_decoded_without_drops() {
     for name in NAMES {
         let sample_sets = read(name);
         // Kinds of operations without a histogram are missing, not invalid.
@@ -35,7 +35,7 @@ fn every_version_is_read_without_a_loss() {
 }
 
 #[test]
-fn a_ticket_has_one_name_in_all_versions() {
+fn tickets_have_one_metric_in_all_versions() {
     for (name, queue) in [("mongod-4.2", None), ("mongod-7.0", Some(5.0)), ("mongod-8.0", Some(5.0))] {
         let sample_sets = read(name);
         assert_eq!(value(&sample_sets, "mongodb_tickets_in_use", &["write"]), Some(2.0), "{name}");
@@ -46,14 +46,14 @@ fn a_ticket_has_one_name_in_all_versions() {
 }
 
 #[test]
-fn a_lock_of_a_newer_server_is_counted_with_the_others() {
+fn unknown_lock_resource_is_counted_as_other() {
     let waits = "mongodb_lock_waits_total";
     assert_eq!(value(&read("mongod-7.0"), waits, &["other", "exclusive"]), Some(2.0));
     assert_eq!(value(&read("mongod-4.2"), waits, &["collection", "exclusive"]), Some(6.0));
 }
 
 #[test]
-fn histograms_that_come_unasked_are_one_series_each() {
+fn unrequested_histograms_are_exported_once() {
     let [status, _] = read("mongod-8.3");
     let histograms = status.as_slice().iter().filter(|sample| !sample.metric.buckets.is_empty());
     let histograms: Vec<_> = histograms.map(|sample| (sample.metric.name, sample.labels.join(","))).collect();
@@ -63,7 +63,7 @@ fn histograms_that_come_unasked_are_one_series_each() {
 }
 
 #[test]
-fn a_mongos_says_how_it_commits_and_why_it_aborts() {
+fn mongos_exports_commit_types_and_abort_causes() {
     let sample_sets = read("mongos");
     let of = |name, labels: &[&str]| value(&sample_sets, name, labels);
     assert_eq!(of("mongodb_info", &["7.0.14", "mongos", ""]), Some(1.0));

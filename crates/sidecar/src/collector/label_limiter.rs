@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_stay_and_the_rest_overflow() {
+    fn names_over_the_limit_overflow() {
         let mut limiter = CardinalityLimiter::new(2);
         assert_eq!(
             ["a", "b", "c", "a", "overflow"].map(|name| limiter.label_for(name)),
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_name_that_is_not_seen_for_an_hour_makes_place_for_another() {
+    async fn name_unseen_for_an_hour_is_replaced() {
         let mut limiter = CardinalityLimiter::new(2);
         limiter.label_for("made up");
         tokio::time::advance(RETENTION / 2).await;
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_steers_a_terminal_or_hides_is_shown_as_overflow() {
+    fn name_with_control_characters_overflows() {
         let mut limiter = CardinalityLimiter::new(2);
         for name in
             ["shop\u{1b}[2J", "shop\n", "shop\u{9b}31m", "shop\u{202e}", "shop\u{2028}", "shop\u{200b}"]
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_name_is_cut_between_two_characters() {
+    fn long_name_is_truncated_at_a_character_boundary() {
         let long = "\u{20ac}".repeat(100);
         assert_eq!(CardinalityLimiter::new(1).label_for(&long).len(), 255);
         let uneven = format!("x{long}");

@@ -98,7 +98,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
 
     #[test]
-    fn a_field_of_any_kind_costs_what_is_read_from_it_and_nothing_else(
+    fn invalid_field_costs_only_its_own_samples(
         place in any::<prop::sample::Index>(),
         value in anything(),
     ) {
@@ -123,14 +123,14 @@ proptest! {
     }
 
     #[test]
-    fn a_reply_of_anything_is_survived(reply in prop::collection::vec(("[a-zA-Z]{0,12}", anything()), 0..8)) {
+    fn arbitrary_reply_does_not_panic(reply in prop::collection::vec(("[a-zA-Z]{0,12}", anything()), 0..8)) {
         decode_all(&reply.into_iter().collect());
     }
 }
 
 /// Guards the tests above against a reply of which nothing is read.
 #[test]
-fn what_is_made_hostile_is_read_by_every_collector() {
+fn uncorrupted_reply_is_read_by_every_collector() {
     for samples in decode_all(&everything()) {
         assert!(!samples.as_slice().is_empty());
     }

@@ -277,7 +277,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_collectors_are_the_catalogue_s_and_the_status_is_first() {
+    fn collectors_match_the_catalog_and_status_is_first() {
         let mut settings = CollectorSettings::default();
         settings.profile.enabled = true;
         settings.slow_transactions.enabled = true;
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_off_is_not_asked() {
+    fn disabled_collectors_are_not_polled() {
         let names: Vec<_> = enabled_collectors(&CollectorSettings::default())
             .iter()
             .map(|collector| collector.name())

@@ -132,7 +132,7 @@ async fn fetch_table(backend: &Uri) -> Result<Table, PollError> {
     let unreachable = |error: &dyn std::fmt::Display| {
         PollError::new(
             PollErrorReason::Network,
-            format!("the backend at {backend} does not give its table: {error}"),
+            format!("cannot read the table of the backend at {backend}: {error}"),
         )
     };
     let host = backend.host().unwrap_or_default();
@@ -152,7 +152,8 @@ async fn fetch_table(backend: &Uri) -> Result<Table, PollError> {
         if !status.is_success() {
             return Err(unreachable(&format_args!("it answered {status}")));
         }
-        decode(&body).ok_or_else(|| PollError::malformed(format!("the backend at {backend} gives no table")))
+        decode(&body)
+            .ok_or_else(|| PollError::malformed(format!("the backend at {backend} returns no valid table")))
     };
     tokio::pin!(answer);
     // The connection is driven here, and closed after the response.
@@ -197,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_is_odd_costs_itself_and_no_table_is_none() {
+    fn invalid_table_row_is_skipped_and_invalid_table_is_rejected() {
         let body =
             br#"{"transactions":[{"lsid":"a","operation":"POST /x","more":1},{"lsid":7,"operation":"y"},8]}"#;
         assert_eq!(decode(body), Some(Table::from([("a".to_owned(), "POST /x".to_owned())])));
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_table_does_not_know_is_unknown_and_what_is_over_is_zero() {
+    fn unlisted_transaction_is_unknown_and_finished_operation_is_zero() {
         let (mut limiter, table) =
             (CardinalityLimiter::new(2), Table::from([("a".to_owned(), "POST /x".to_owned())]));
         let samples = count_by_operation(

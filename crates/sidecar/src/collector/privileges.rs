@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_on_decides() {
+    fn privileges_follow_enabled_collectors() {
         let mut settings = CollectorSettings::default();
         settings.current_op.enabled = false;
         settings.parameters.enabled = false;

@@ -79,7 +79,7 @@ impl Collector for Replication {
             }
             Err(error) => return Err(error),
         }
-        // The samples of the first command are valid, whatever the second returns.
+        // The samples of the first command are valid, independent of the second command.
         let left =
             (context.timeout() - context.timeout() / RESERVED_FRACTION).saturating_sub(asked.elapsed());
         let second = timeout(left, self.status(context)).await;
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn every_member_state_is_named_by_its_protocol_number() {
+    fn member_states_match_protocol_numbers() {
         for (number, name) in [
             (0, "startup"),
             (1, "primary"),
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_s_name_cannot_steer_a_terminal() {
+    fn control_characters_in_a_peer_name_are_escaped() {
         let mut reply = set(1);
         let members = reply.get_array_mut("members").unwrap();
         members.push(doc! {"name": "\u{1b}[2J", "health": 1.0, "state": 2}.into());
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secondary_says_how_far_it_is_behind_and_nothing_of_others() {
+    fn secondary_exports_its_own_lag_only() {
         let samples = read(&set(2));
         assert_eq!(values(&samples, "mongodb_replication_lag_seconds"), [(String::new(), 3.0)]);
         assert_eq!(values(&samples, "mongodb_replication_peer_lag_seconds"), []);
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_primary_says_how_far_the_others_are_behind() {
+    fn primary_exports_lag_of_peers() {
         let samples = read(&set(1));
         assert_eq!(values(&samples, "mongodb_replication_lag_seconds"), [(String::new(), 0.0)]);
         // A member without a known optime has no lag, nor has an arbiter; one that seems to be ahead has a lag
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_that_is_taken_for_down_is_remembered() {
+    fn last_optime_of_a_down_peer_is_kept() {
         let (mut last_optimes, mut samples) = (LastOptimes::new(), SampleSet::default());
         read_set_status(&mut SampleSet::default(), &set(1), &mut last_optimes);
         let mut later = set(1);
@@ -343,14 +343,14 @@ mod tests {
     }
 
     #[test]
-    fn without_a_primary_there_is_no_lag() {
+    fn lag_is_absent_without_a_primary() {
         let mut reply = set(2);
         reply.get_array_mut("members").unwrap().remove(1);
         assert_eq!(values(&read(&reply), "mongodb_replication_lag_seconds"), []);
     }
 
     #[test]
-    fn an_odd_member_costs_itself() {
+    fn invalid_member_entry_is_skipped() {
         let mut reply = set(1);
         reply.get_array_mut("members").unwrap().push(doc! {"name": 7, "health": 1.0}.into());
         let samples = read(&reply);
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oplog_s_window_is_the_time_between_its_ends() {
+    fn oplog_window_is_latest_minus_earliest() {
         let mut samples = SampleSet::default();
         let ends = doc! {"latestOptime": Timestamp { time: 500, increment: 1 }, "earliestOptime": Timestamp { time: 200, increment: 9 }};
         read_server_status(

@@ -157,7 +157,7 @@ impl CollectorSettings {
         for (index, url) in open_by_operation.backends.iter().enumerate() {
             backend(url).map_err(|wrong| {
                 format!(
-                    "the backend no. {} {wrong}: say http://127.0.0.1:3000/-/transactions, for example",
+                    "the backend no. {} {wrong}: use a URL such as http://127.0.0.1:3000/-/transactions",
                     index + 1
                 )
             })?;
@@ -205,14 +205,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_defaults_are_valid_and_ask_nothing_that_must_be_asked_for() {
+    fn default_settings_are_valid_and_optional_collectors_are_off() {
         let settings = CollectorSettings::default();
         assert_eq!(settings.validate(), Ok(()));
         assert!(!settings.profile.enabled && !settings.slow_transactions.enabled);
     }
 
     #[test]
-    fn what_cannot_be_is_refused_by_name() {
+    fn invalid_settings_are_rejected_by_name() {
         let refused = |change: fn(&mut CollectorSettings)| {
             let mut settings = CollectorSettings::default();
             change(&mut settings);
@@ -223,8 +223,8 @@ mod tests {
         assert!(refused(|s| s.profile.interval = Duration::from_secs(86_401)).contains("collector profile"));
         assert!(refused(|s| s.current_op.long_running = Duration::ZERO).contains("long-running"));
         assert!(refused(|s| s.profile.enabled = true).contains("no databases"));
-        let odd = refused(|s| s.profile.databases = vec!["hunter2.b".into()]);
-        assert!(odd.contains("database no. 1") && !odd.contains("hunter2"), "{odd}");
+        let invalid = refused(|s| s.profile.databases = vec!["hunter2.b".into()]);
+        assert!(invalid.contains("database no. 1") && !invalid.contains("hunter2"), "{invalid}");
         for (url, wrong) in [
             ("127.0.0.1:3000", "plain http"),
             ("/-/transactions", "no host"),

@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn new_lines_are_counted_once_and_lost_ones_are_told() {
+    fn new_log_lines_are_counted_once_and_lost_lines_reported() {
         let mut collector = SlowTransactions::new(Duration::ZERO);
         let old = vec![line("committed", 200), "{}".to_owned()];
         collector.read(&log(2, &old)).unwrap();
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_cannot_be_read_costs_itself() {
+    fn malformed_log_line_is_skipped() {
         let mut counters = LogCounters::default();
         let cut = line("committed", 200).split_at(150).0.to_owned();
         let quoted = r#"{"id": 1, "msg": "51802"}"#.to_owned();

@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_without_the_engine_has_one_counter_less() {
+    fn server_without_wiredtiger_has_no_update_conflicts() {
         let operation = doc! {"operation": {"writeConflicts": 3_i64}};
         let both = doc! {"metrics": &operation, "wiredTiger": {"transaction": {"update conflicts": 5}}};
         assert_eq!(decode(&both).as_slice().len(), 2);
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn tickets_have_one_name_wherever_the_server_keeps_them() {
+    fn tickets_of_old_and_new_servers_have_one_metric() {
         let old = doc! {"read": {"out": 1, "available": 127, "totalTickets": 128},
         "write": {"out": 2, "available": 126, "totalTickets": 128}};
         let mut new = old.clone();

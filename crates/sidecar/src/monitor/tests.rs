@@ -21,7 +21,7 @@ async fn mongos() -> FakeMember {
 
 /// A mongos does not know the others, so DNS is the only source.
 #[tokio::test(flavor = "multi_thread")]
-async fn srv_records_of_mongos_that_change_are_followed() {
+async fn changed_srv_records_of_mongos_are_monitored() {
     let (first, second) = (mongos().await, mongos().await);
     let records = Records::default();
     let uri = Uri::of(&Target::new("mongodb+srv://cluster.example.net/")).unwrap();

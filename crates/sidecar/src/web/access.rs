@@ -175,11 +175,11 @@ impl AccessControl {
                 }
                 Ok((lost, _)) => tracing::error!(
                     lost,
-                    "the files of --web.config.file have changed and would take protection away, which only a reload may \
-                     do (SIGHUP, or POST /-/reload); what they said before holds"
+                    "the files of --web.config.file have changed and would remove protection, which needs a reload \
+                     (SIGHUP, or POST /-/reload); the previous ones stay in force"
                 ),
                 Err(error) => tracing::error!(
-                    %error, "the files of --web.config.file have changed and are refused; what they said before holds"
+                    %error, "the files of --web.config.file have changed and are rejected; the previous ones stay in force"
                 ),
             }
             self.status.set(false);
@@ -243,7 +243,7 @@ impl AccessControl {
         };
         let Limits { max_requests, max_probes, allowed_hosts } = self.limits();
         if !has_allowed_host(&request, &allowed_hosts, is_local) {
-            let text = "this server is called by a name that it does not know; if the name is right, allow it with \
+            let text = "the Host header has a name that is not allowed; if the name is right, allow it with \
                         --web.allowed-hosts\n";
             return (StatusCode::FORBIDDEN, text).into_response();
         }

@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_scraper_likes_best_is_what_it_gets() {
+    fn preferred_exposition_format_is_negotiated() {
         let of = |value: &str| negotiate_format(&[(ACCEPT, value.parse().unwrap())].into_iter().collect());
         // As sent by Prometheus, without and with native histograms.
         let text = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";

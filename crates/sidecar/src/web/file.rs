@@ -143,12 +143,11 @@ impl WebFile {
                     "`{variant}` checks nothing about the certificate: use VerifyClientCertIfGiven or \
                      RequireAndVerifyClientCert"
                 ),
-                "TLS10" | "TLS11" => format!("{variant} is broken and not offered: TLS12 is the least"),
-                _ => format!("what stands here is none of {}", expected.join(", ")),
+                "TLS10" | "TLS11" => format!("{variant} is insecure and not supported: use TLS12 or TLS13"),
+                _ => format!("invalid value; use one of {}", expected.join(", ")),
             },
             // The parser's other messages may quote the file.
-            _ => "malformed, a key that stands there twice, or a value of another kind than is expected"
-                .to_owned(),
+            _ => "malformed YAML, a duplicate key, or a value of the wrong type".to_owned(),
         };
         WebConfigError::at(file, location, what)
     }
@@ -175,7 +174,7 @@ impl WebFile {
             );
         }
         if let Some(http2) = self.http_server_config.http2.as_ref().filter(|http2| http2.value) {
-            return no(http2.referenced, "HTTP/2 is not spoken here: remove http2, or set it to false");
+            return no(http2.referenced, "HTTP/2 is not supported here: remove http2, or set it to false");
         }
         Ok(())
     }
@@ -203,15 +202,15 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_file_asks_for_nothing() {
+    fn empty_web_file_is_accepted() {
         for text in ["", "\n# nothing\n", "{}", "basic_auth_users:\n", "tls_server_config:\n"] {
             assert!(WebFile::parse(Path::new("web.yml"), text).is_ok(), "{text:?}");
         }
     }
 
     #[test]
-    fn what_is_wrong_is_named_with_its_line() {
-        for (text, told) in [
+    fn web_file_errors_have_a_line() {
+        for (text, expected) in [
             (
                 "basic_auth_user:\n  a: b\n",
                 "web.yml:1: unknown key `basic_auth_user`; did you mean `basic_auth_users`?",
@@ -221,11 +220,11 @@ mod tests {
                 "web.yml:2: unknown key `cert_fil`; did you mean `cert_file`?",
             ),
             ("http_server_config:\n  headers:\n    Server: x\n", "web.yml:3: unknown key; there are Strict-"),
-            ("tls_server_config:\n  min_version: TLS11\n", "web.yml:2: TLS11 is broken"),
+            ("tls_server_config:\n  min_version: TLS11\n", "web.yml:2: TLS11 is insecure"),
             ("tls_server_config:\n  client_auth_type: RequireAnyClientCert\n", "checks nothing"),
             (
                 "tls_server_config:\n  client_auth_type: Maybe\n",
-                "web.yml:2: what stands here is none of NoClientCert",
+                "web.yml:2: invalid value; use one of NoClientCert",
             ),
             (
                 "tls_server_config:\n  client_allowed_sans: [a]\n",
@@ -238,7 +237,7 @@ mod tests {
             ("a: [\n", "web.yml:"),
         ] {
             let said = refusal(text);
-            assert!(said.contains(told), "{text:?}: {said}");
+            assert!(said.contains(expected), "{text:?}: {said}");
             assert!(!said.contains('\n'), "{said}");
         }
     }

@@ -51,7 +51,10 @@ pub(super) fn add(headers: &mut HeaderMap, file: &Path, wanted: &HeadersFile) ->
     for (name, value) in values {
         let Some(value) = value.as_ref().filter(|value| !value.is_empty()) else { continue };
         let value = HeaderValue::from_str(value).map_err(|_| {
-            WebConfigError::new(file, format!("http_server_config: the value of {name} is no header's"))
+            WebConfigError::new(
+                file,
+                format!("http_server_config: the value of {name} is not valid in a header"),
+            )
         })?;
         headers.insert(name, value);
     }

@@ -28,13 +28,13 @@ fn systemd_listeners() -> Result<Vec<(SocketAddr, TcpListener)>, StartError> {
     let mut sockets = ListenFd::from_env();
     if sockets.len() == 0 {
         return Err(StartError::Socket(
-            "systemd has handed over no socket: --web.systemd-socket wants a unit of type .socket that starts this \
+            "systemd has passed no socket: --web.systemd-socket needs a unit of type .socket that starts this \
              service (it sets LISTEN_FDS and LISTEN_PID)"
                 .into(),
         ));
     }
     let unusable = |error: std::io::Error| {
-        StartError::Socket(format!("a socket from systemd is no TCP socket that listens: {error}"))
+        StartError::Socket(format!("a socket from systemd is not a listening TCP socket: {error}"))
     };
     let mut listeners = Vec::new();
     for index in 0..sockets.len() {

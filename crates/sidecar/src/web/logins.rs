@@ -7,7 +7,7 @@
 //! - Results are cached. A user who was admitted once is admitted without a hash until the user's hash changes,
 //!   also after a reload.
 //! - Addresses take turns, so that a client that guesses passwords delays another address by one hash at most.
-//!   Clients behind the same address cannot be told apart; see [`Queue::next`].
+//!   Clients behind the same address cannot be distinguished; see [`Queue::next`].
 //! - The response to a wrong password is delayed in proportion to the pending requests of its address
 //!   ([`PendingRequest::penalty`]), so that guessing clients wait most of the time, and the queue stays short.
 
@@ -103,10 +103,10 @@ struct ClientState {
 impl Queue {
     /// The next login: from the address whose turn was the longest ago, alternating between
     ///
-    /// 1. that of the newest connection, so that a crowd that came earlier holds up nobody who comes later; before all
-    ///    others one that is favored: it has waited in vain before, or says by when it wants its answer, as a scrape does;
-    /// 2. the oldest, so that who comes before a crowd is not held up by it, and patience helps against those who come and
-    ///    go.
+    /// 1. the newest connection, so that an earlier crowd does not delay later clients; logins with priority come
+    ///    first: those that were abandoned before, and those with a scrape timeout;
+    /// 2. the oldest, so that a later crowd does not delay earlier clients, and waiting helps against clients that
+    ///    disconnect and come back.
     fn next(&mut self) -> Option<QueuedLogin> {
         self.waiting.retain(|waiting| !waiting.answer.is_closed());
         let last = |peer: &Peer| self.pending.get(peer).map_or(0, |client| client.last);

@@ -149,16 +149,13 @@ async fn probe(
 /// The names of the target and of the auth module, or why the query is rejected.
 fn parse_probe_query(query: &HashMap<String, String>) -> Result<(&str, Option<&str>), &'static str> {
     if query.keys().any(|name| name != "target" && name != "auth_module") {
-        return Err("only target and auth_module can be asked for\n");
+        return Err("unknown parameter: use target and auth_module\n");
     }
     let Some(target) = query.get("target").filter(|target| !target.is_empty()) else {
         return Err("which target? /probe?target=NAME, with a name from the configuration\n");
     };
     if !is_name(target) {
-        return Err(
-            "target is a name from the configuration, never a URI: that has a place in the configuration \
-                    alone\n",
-        );
+        return Err("target must be a configured name; URIs are not accepted here\n");
     }
     Ok((target, query.get("auth_module").map(String::as_str)))
 }
@@ -177,7 +174,7 @@ pub(crate) fn read(text: &str) {
         && let Ok(Query(query)) = Query::try_from_uri(&uri)
         && let Ok((target, _)) = parse_probe_query(&query)
     {
-        assert!(is_name(target), "something was taken for a name");
+        assert!(is_name(target), "an invalid name was accepted");
     }
     if let Ok(value) = text.parse() {
         scrape_timeout(&HeaderMap::from_iter([(axum::http::HeaderName::from_static(SCRAPE_TIMEOUT), value)]));
@@ -217,14 +214,13 @@ async fn ready(State(web): State<Web>) -> (StatusCode, String) {
 /// Reloads the configuration. Requests from pages of other sites are rejected, and the rate is limited.
 async fn reload(State(web): State<Web>, headers: HeaderMap) -> Response {
     if origin::is_cross_site(&headers) {
-        let text = "another site's page asks for this reload: it is refused\n";
+        let text = "this is a cross-site request, which may not reload the configuration\n";
         return (StatusCode::FORBIDDEN, text).into_response();
     }
     match web.reloader.reload_from_web().await {
         Ok(()) => (StatusCode::OK, "the configuration has been read again\n").into_response(),
         Err(WebReloadError::RateLimited) => {
-            let text =
-                "the configuration is being read again, or was so often enough: try again in a second\n";
+            let text = "too many reloads: try again in a second\n";
             (StatusCode::TOO_MANY_REQUESTS, [(RETRY_AFTER, "1")], text).into_response()
         }
         Err(WebReloadError::Refused(error)) => {
@@ -275,14 +271,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_is_ready_when_the_first_polls_have_ended_however_they_ended() {
+    async fn sidecar_is_ready_after_the_first_polls() {
         let (web, snapshot) = web();
         assert_eq!(get(&web, "/-/healthy").await.0, StatusCode::OK);
         assert_eq!(get(&web, "/-/ready").await.0, StatusCode::SERVICE_UNAVAILABLE, "no member is known");
         let member = MemberState::new("db1:27017".into(), String::new(), ["server_status"].into_iter());
         let member = Arc::new(member);
         snapshot.insert(Arc::clone(&member));
-        assert_eq!(get(&web, "/-/ready").await.0, StatusCode::SERVICE_UNAVAILABLE, "nobody has asked it");
+        assert_eq!(get(&web, "/-/ready").await.0, StatusCode::SERVICE_UNAVAILABLE, "no poll has ended");
         let second = std::time::Duration::from_secs(1);
         member.collectors()[0].record(Instant::now(), second, Err(PollErrorReason::Network));
         let (status, body) = get(&web, "/-/ready").await;
@@ -291,11 +287,15 @@ mod tests {
         member.collectors()[0].record(Instant::now(), second, Ok(SampleSet::default()));
         assert!(get(&web, "/-/ready").await.1.contains("db1:27017: up"));
         snapshot.insert(Arc::new(MemberState::new("db2:27017".into(), String::new(), ["x"].into_iter())));
-        assert_eq!(get(&web, "/-/ready").await.0, StatusCode::OK, "a member that joins makes nobody wait");
+        assert_eq!(
+            get(&web, "/-/ready").await.0,
+            StatusCode::OK,
+            "a joining member does not affect readiness"
+        );
     }
 
     #[tokio::test]
-    async fn the_landing_page_escapes_what_the_set_says() {
+    async fn landing_page_escapes_member_names() {
         let (web, snapshot) = web();
         let evil = "<script>alert('&')</script>";
         snapshot.insert(Arc::new(MemberState::new(evil.into(), evil.into(), ["server_status"].into_iter())));

@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_of_another_site_is_told_by_what_the_browser_says() {
+    fn cross_site_request_is_detected() {
         for ours in [
             &[][..],
             &[("host", "a:1")],
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_leads_here_is_none_of_ours() {
+    fn dns_rebinding_host_is_rejected() {
         let is_right = |uri: &str, host: Option<&str>, allowed: &[String], is_local| {
             let mut request = Request::get(uri);
             if let Some(host) = host {

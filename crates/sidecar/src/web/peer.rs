@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_addresses_of_one_network_of_ipv6_are_one() {
+    fn ipv6_addresses_are_grouped_by_64_bit_prefix() {
         let peer = |text: &str| Peer::from(text.parse::<IpAddr>().unwrap());
         assert_eq!(peer("2001:db8::1"), peer("2001:db8::ffff:1"));
         assert_ne!(peer("2001:db8::1"), peer("2001:db8:0:1::1"));

@@ -10,7 +10,7 @@ use serde_saphyr::Location;
 use sha2::{Digest, Sha256};
 use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
-use txnscope_mongo::{EXPOSED_SECRET, FILE_LIMIT, is_readable_by_everybody, read_file, shown_path};
+use txnscope_mongo::{EXPOSED_SECRET, FILE_LIMIT, display_path, is_readable_by_all_users, read_file};
 
 use super::file::{ClientAuth, Version, WebConfigError, WebFile};
 use super::headers;
@@ -65,14 +65,14 @@ impl WebPolicy {
             let path = file.parent().unwrap_or(Path::new("")).join(named);
             let bytes = read_file(&path, FILE_LIMIT).map_err(|error| {
                 // A user may have put the key itself in place of its file name.
-                let shown = if path == file { shown_path(file, file) } else { shown_path(named, &path) };
+                let shown = if path == file { display_path(file, file) } else { display_path(named, &path) };
                 match path == file {
                     true => WebConfigError::new(Path::new(&shown), error.to_string()),
                     false => WebConfigError::new(file, format!("{key}cannot use {shown}: {error}")),
                 }
             });
-            if key.starts_with("key_file") && is_readable_by_everybody(&path) {
-                exposed.push(shown_path(named, &path));
+            if key.starts_with("key_file") && is_readable_by_all_users(&path) {
+                exposed.push(display_path(named, &path));
             }
             digest.update(bytes.as_ref().map_or(0, |bytes| bytes.len() + 1).to_be_bytes());
             digest.update(bytes.as_deref().unwrap_or_default());
@@ -91,8 +91,8 @@ impl WebPolicy {
         }
         let holds_secrets = parsed.basic_auth_users.is_some()
             || parsed.tls_server_config.as_ref().is_some_and(|tls| tls.key.is_some());
-        if holds_secrets && is_readable_by_everybody(file) {
-            exposed.push(shown_path(file, file));
+        if holds_secrets && is_readable_by_all_users(file) {
+            exposed.push(display_path(file, file));
         }
         policy.exposed = exposed;
         headers::add(&mut policy.headers, file, &parsed.http_server_config.headers)?;
@@ -102,7 +102,7 @@ impl WebPolicy {
             let hashes: BTreeMap<_, _> = users.into_iter().map(|(name, hash)| (name, hash.value)).collect();
             // The name is not repeated: name and hash may be swapped.
             let users = Users::new(hashes).map_err(|name| {
-                let what = "basic_auth_users: what stands here for a user is no bcrypt hash; `htpasswd -nBC 10 \"\"` \
+                let what = "basic_auth_users: a user has an invalid bcrypt hash; `htpasswd -nBC 10 \"\"` \
                             makes one";
                 let place = places.get(&name).copied().unwrap_or(Location::UNKNOWN);
                 WebConfigError::at(file, place, what)

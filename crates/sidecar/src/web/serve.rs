@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_never_ends_his_request_is_cut_off_and_holds_up_nobody() {
+    async fn slow_request_times_out_and_does_not_block_others() {
         let (address, _stop) = serve(8, Deadlines { first_head: SOON, ..Deadlines::default() }).await;
         let mut slow = Vec::new();
         for head in ["", "GET", "GET / HTTP/1.1\r\nhost: x\r\nx: "] {
@@ -196,7 +196,7 @@ mod tests {
             stream.write_all(head.as_bytes()).await.unwrap();
             slow.push(stream);
         }
-        assert!(request(address).await.ends_with("here"), "they hold up somebody");
+        assert!(request(address).await.ends_with("here"), "slow clients delay others");
         for mut stream in slow {
             let mut rest = Vec::new();
             // Closed or reset.
@@ -206,7 +206,7 @@ mod tests {
 
     /// A client that reads slowly is treated like one that does not read.
     #[tokio::test]
-    async fn who_reads_an_answer_at_64_bytes_a_second_is_cut_off() {
+    async fn slow_reader_is_disconnected() {
         let (address, _stop) = serve(8, Deadlines { response: SOON, ..Deadlines::default() }).await;
         let mut slow = TcpStream::connect(address).await.unwrap();
         slow.write_all(b"GET /much HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_newcomer_takes_the_place_of_who_takes_no_answer() {
+    async fn new_connection_evicts_one_that_does_not_read() {
         let (address, _stop) = serve(1, Deadlines::default()).await;
         let mut stuck = TcpStream::connect(address).await.unwrap();
         stuck.write_all(b"GET /much HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
@@ -237,7 +237,7 @@ mod tests {
 
     /// A kept connection has a longer deadline than one without any request.
     #[tokio::test]
-    async fn a_connection_that_has_been_answered_is_kept() {
+    async fn answered_connection_is_kept_alive() {
         let deadlines = Deadlines { first_head: SOON, ..Deadlines::default() };
         let (address, _stop) = serve(8, deadlines).await;
         let mut kept = TcpStream::connect(address).await.unwrap();
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_idle_connection_holds_up_no_end() {
+    async fn idle_connection_does_not_block_shutdown() {
         let (address, stop) = serve(8, Deadlines::default()).await;
         let mut idle = TcpStream::connect(address).await.unwrap();
         assert!(request(address).await.ends_with("here"));

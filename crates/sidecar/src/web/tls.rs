@@ -76,7 +76,7 @@ pub(super) fn server_config(
     let builder = match (client_ca, tls.client_auth_type) {
         (None, ClientAuth::No) => builder.with_no_client_auth(),
         (None, _) => {
-            return Err(wrong("tls_server_config: client_auth_type wants a client_ca_file".to_owned()));
+            return Err(wrong("tls_server_config: client_auth_type needs a client_ca_file".to_owned()));
         }
         (Some(_), ClientAuth::No) => {
             return Err(wrong(
@@ -129,7 +129,7 @@ fn provider(file: &Path, tls: &TlsFile) -> Result<CryptoProvider, WebConfigError
                 .map_or(name.value.as_str(), |(_, ours)| ours);
             let suite = provider.cipher_suites.iter().find(|suite| format!("{:?}", suite.suite()) == ours);
             let suite = suite.ok_or_else(|| {
-                let what = "cipher_suites: what stands here is not offered";
+                let what = "cipher_suites: this suite is not supported";
                 WebConfigError::at(file, name.referenced, what)
             })?;
             chosen.push(*suite);
@@ -145,7 +145,7 @@ fn provider(file: &Path, tls: &TlsFile) -> Result<CryptoProvider, WebConfigError
             let group = group.and_then(|group| provider.kx_groups.iter().find(|known| known.name() == group));
             let group = group.ok_or_else(|| {
                 let known: Vec<_> = CURVES.iter().map(|(go, _)| *go).collect();
-                let what = format!("curve_preferences: what stands here is none of {}", known.join(", "));
+                let what = format!("curve_preferences: invalid value; use one of {}", known.join(", "));
                 WebConfigError::at(file, name.referenced, what)
             })?;
             chosen.push(*group);

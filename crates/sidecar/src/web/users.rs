@@ -135,7 +135,7 @@ fn parse(value: &str) -> Option<(String, Vec<u8>)> {
 pub(super) fn read(headers: &HeaderMap) {
     let users = Users { hashes: BTreeMap::new(), dummy_hash: String::new(), max_cost: 4 };
     if let Credentials::Given(login) = users.credentials(headers) {
-        assert!(!login.is_known && login.password.len() <= PASSWORD_LIMIT, "somebody is known");
+        assert!(!login.is_known && login.password.len() <= PASSWORD_LIMIT, "an unknown user was accepted");
     }
 }
 
@@ -201,30 +201,31 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn only_the_right_password_of_a_known_user_will_do() {
+    async fn only_right_password_of_known_user_is_accepted() {
         let _alone = ONE_AT_A_TIME.lock().await;
         let users = users(&[("prometheus", "hunter2", 5)]);
         assert!(given(&users, "prometheus:hunter2").verify());
-        for wrong in ["prometheus:hunter", "prometheus:", "nobody:hunter2", ":hunter2", ":"] {
+        for wrong in ["prometheus:hunter", "prometheus:", "unknown:hunter2", ":hunter2", ":"] {
             assert!(!given(&users, wrong).verify(), "{wrong}");
         }
         assert!(matches!(users.credentials(&HeaderMap::new()), Credentials::None));
-        for odd in ["", "Basic", "Basic !", "Bearer aHVudGVyMg==", "Basic /w==", "Basic cHJvbWV0aGV1cw=="] {
-            assert!(matches!(users.credentials(&asks(odd)), Credentials::Malformed), "{odd}");
+        for invalid in ["", "Basic", "Basic !", "Bearer aHVudGVyMg==", "Basic /w==", "Basic cHJvbWV0aGV1cw=="]
+        {
+            assert!(matches!(users.credentials(&asks(invalid)), Credentials::Malformed), "{invalid}");
         }
     }
 
     #[tokio::test]
-    async fn somebody_unknown_costs_what_somebody_known_costs() {
+    async fn unknown_user_takes_same_time() {
         let _alone = ONE_AT_A_TIME.lock().await;
         let users = users(&[("prometheus", "hunter2", 5)]);
-        let unknown = given(&users, "nobody:hunter2");
+        let unknown = given(&users, "unknown:hunter2");
         assert!(!unknown.verify());
         let dummy_hash = HashParts::from_str(&users.dummy_hash).unwrap();
         assert_eq!(
             (unknown.hash.as_str(), dummy_hash.get_cost()),
             (users.dummy_hash.as_str(), 5),
-            "as dear as the dearest"
+            "the highest configured cost"
         );
         // The comparison with the dummy hash is a real one: a malformed hash would be rejected before it is
         // computed.
@@ -232,15 +233,15 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn every_wrong_password_takes_the_same_work_whoever_it_is_for() {
+    async fn wrong_password_takes_same_work_for_every_user() {
         let _alone = ONE_AT_A_TIME.lock().await;
-        let users = users(&[("cheap", "x", 4), ("dear", "x", 9), ("between", "x", 7)]);
+        let users = users(&[("cheap", "x", 4), ("expensive", "x", 9), ("between", "x", 7)]);
         let rounds = |text: &str| {
             let before = ROUNDS.load(Ordering::SeqCst);
             let is_right = given(&users, text).verify();
             (is_right, ROUNDS.load(Ordering::SeqCst) - before)
         };
-        for wrong in ["cheap:y", "between:y", "dear:y", "nobody:y", ":", "cheap:"] {
+        for wrong in ["cheap:y", "between:y", "expensive:y", "unknown:y", ":", "cheap:"] {
             assert_eq!(rounds(wrong), (false, 1 << 9), "{wrong}");
         }
         assert_eq!(rounds("cheap:x"), (true, 1 << 4), "that it is right is no secret");
@@ -249,7 +250,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_login_is_another_when_the_hash_is_another() {
+    fn login_key_depends_on_the_hash() {
         let of = |users: &Users, text: &str| given(users, text).key;
         let (one, other) = (users(&[("a", "x", 4)]), users(&[("a", "x", 4)]));
         assert_eq!(of(&one, "a:x"), of(&one, "a:x"));
@@ -259,11 +260,11 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_is_no_hash_is_refused_with_the_user_s_name_alone() {
+    fn invalid_password_hash_is_rejected_without_quoting_it() {
         let expensive = format!("$2b$40${}", "abcdefghijklmnopqrstuuABCDEFGHIJKLMNOPQRSTUVWXYZabcde");
-        for odd in ["", "hunter2", "$2y$10$short", "$1$salt$hash", &expensive] {
+        for invalid in ["", "hunter2", "$2y$10$short", "$1$salt$hash", &expensive] {
             assert_eq!(
-                Users::new([("prometheus".to_owned(), odd.to_owned())].into()).unwrap_err(),
+                Users::new([("prometheus".to_owned(), invalid.to_owned())].into()).unwrap_err(),
                 "prometheus"
             );
         }

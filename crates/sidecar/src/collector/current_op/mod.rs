@@ -165,7 +165,7 @@ mod tests {
 
     /// No server listens there, so a poll that returns at once has sent nothing.
     #[tokio::test]
-    async fn it_does_not_ask_without_transactions_nor_before_its_time() {
+    async fn current_op_is_skipped_without_transactions_or_before_its_interval() {
         let client =
             mongodb::Client::with_uri_str("mongodb://127.0.0.1:1/?directConnection=true").await.unwrap();
         let admin = client.database("admin");
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ended_transaction_is_asked_after_until_its_commit_is_through() {
+    fn current_op_is_polled_until_commits_finish() {
         let transactions = |open, ended| TransactionCounts { open: Some(open), ended: Some(ended) };
         let mut poll_state = PollState { answered: true, ended: Some(5.0), ..PollState::default() };
         assert!(poll_state.can_skip(transactions(0.0, 5.0), true));

@@ -47,7 +47,7 @@ pub(crate) async fn oldest_transactions(
     }
 }
 
-/// `None` if session, number or age is missing: it could be neither joined nor told from another.
+/// `None` if session, number or age is missing: it could be neither joined nor identified.
 pub(super) fn decode(operation: &Document) -> Option<OpenTransaction> {
     let session = match field(operation, &["lsid", "id"]) {
         Field::Value(Bson::Binary(binary)) => binary.to_uuid().ok()?.to_string(),
@@ -100,7 +100,7 @@ impl SlowTransactionLogger {
                 tracing::warn!(
                     member,
                     count = self.unreported,
-                    "more transactions have been open for too long"
+                    "further long-running transactions were not logged one by one"
                 );
             }
             (self.minute, self.lines, self.unreported) = (Some(now), 0, 0);
@@ -122,7 +122,7 @@ impl SlowTransactionLogger {
                 active = of.active,
                 application = of.application,
                 client = of.client,
-                "a transaction has been open for too long"
+                "a transaction is long-running"
             );
         }
     }
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn an_operation_is_read() {
+    fn open_transaction_is_decoded() {
         let session = Uuid::new();
         let operation = doc! {
             "lsid": {"id": session}, "active": false, "appName": "shop", "client": "127.0.0.1:5",
@@ -158,15 +158,15 @@ mod tests {
             (session.to_string(), 3, Duration::from_millis(1_500))
         );
         assert_eq!((read.application.as_str(), read.active), ("shop", false));
-        for (path, odd) in [("lsid", Bson::Int32(1)), ("transaction", Bson::Null)] {
+        for (path, invalid) in [("lsid", Bson::Int32(1)), ("transaction", Bson::Null)] {
             let mut other = operation.clone();
-            other.insert(path, odd);
+            other.insert(path, invalid);
             assert_eq!(decode(&other), None, "{path}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn each_is_logged_once_and_not_too_many_in_a_minute() {
+    async fn long_running_transactions_are_logged_once_with_a_rate_limit() {
         let mut logger = SlowTransactionLogger::default();
         logger.observe("db1", &[of(1)], Instant::now());
         logger.observe("db1", &[of(1)], Instant::now());

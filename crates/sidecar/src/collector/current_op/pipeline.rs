@@ -24,7 +24,7 @@ fn match_relevant() -> Document {
     ]}}
 }
 
-fn stage() -> Document {
+fn current_op_stage() -> Document {
     doc! {"$currentOp": {"allUsers": true, "idleSessions": true, "localOps": true}}
 }
 
@@ -70,7 +70,7 @@ pub(super) fn summary(long_running: Duration) -> Document {
         all.insert(&name, doc! {sum: format!("${name}")});
     }
     let pipeline = vec![
-        stage(),
+        current_op_stage(),
         match_relevant(),
         doc! {"$group": each},
         doc! {"$sort": {"oldest": -1}},
@@ -83,7 +83,7 @@ pub(super) fn summary(long_running: Duration) -> Document {
 /// The oldest open transactions, if they are older than `older_than`.
 pub(super) fn oldest(older_than: Duration, most: u16) -> Document {
     let pipeline = vec![
-        stage(),
+        current_op_stage(),
         doc! {"$match": {
             "transaction.parameters.autocommit": false,
             "transaction.timeOpenMicros": {"$gt": micros(older_than)},

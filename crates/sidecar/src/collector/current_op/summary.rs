@@ -50,13 +50,13 @@ pub(super) fn decode(
     }
     let threshold = Field::Value(long_running.as_secs_f64());
     samples.number(&catalog::MONGODB_TRANSACTIONS_LONG_RUNNING_THRESHOLD, &[], threshold);
-    ages(&mut samples, groups);
+    count_by_age(&mut samples, groups);
     applications(&mut samples, groups, limiter);
     samples
 }
 
 /// The server's counts are cumulative from the oldest down; each bucket is the difference to the next.
-fn ages(samples: &mut SampleSet, groups: &[&Document]) {
+fn count_by_age(samples: &mut SampleSet, groups: &[&Document]) {
     let from = |index: usize| match AGE_BUCKETS.get(index) {
         None => Field::Value(0.0),
         Some(_) if index == 0 => combine_groups(groups, "open", |sum, more| sum + more),
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn without_transactions_all_is_zero() {
+    fn no_transactions_export_zeros() {
         let samples = read(&[]);
         assert_eq!(samples.dropped(), 0);
         let all_zero = samples
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn each_state_has_its_oldest_and_the_rest_is_summed() {
+    fn states_are_aggregated_by_sum_and_maximum() {
         let samples = read(&[
             doc! {"_id": false, "open": 5, "oldest": 70_500_000_i64, "waiting": 0, "long_running": 1,
             "from_1s_to_5s": 3, "from_5s_to_15s": 1, "from_15s_to_60s": 1, "over_60s": 1, "oldest_commit": Bson::Null},
@@ -184,15 +184,15 @@ mod tests {
         assert_eq!(value(&samples, &catalog::MONGODB_TRANSACTIONS_LONG_RUNNING, ""), Some(1.0));
         assert_eq!(value(&samples, &catalog::MONGODB_TRANSACTIONS_FINISHING, "commit"), Some(1.0));
         assert_eq!(value(&samples, &catalog::MONGODB_TRANSACTIONS_OLDEST_FINISHING, "commit"), Some(0.75));
-        let ages: Vec<_> = values(&samples, &catalog::MONGODB_TRANSACTIONS_OPEN_BY_AGE)
+        let count_by_age: Vec<_> = values(&samples, &catalog::MONGODB_TRANSACTIONS_OPEN_BY_AGE)
             .into_iter()
             .map(|age| age.1)
             .collect();
-        assert_eq!(ages, [3.0, 3.0, 0.0, 0.0, 1.0]);
+        assert_eq!(count_by_age, [3.0, 3.0, 0.0, 0.0, 1.0]);
     }
 
     #[test]
-    fn applications_over_the_bound_and_those_the_server_does_not_name_overflow() {
+    fn applications_over_the_limit_overflow() {
         let all: Vec<_> = (0..MAX_APPLICATIONS + 2)
             .map(|index| doc! {"name": format!("app{index}"), "open": 1, "oldest": 2_000_000_i64})
             .collect();
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn an_application_that_is_gone_is_there_as_zero() {
+    fn application_without_transactions_is_zero() {
         let mut limiter = CardinalityLimiter::new(MAX_APPLICATIONS);
         let group =
             doc! {"_id": false, "open": 1, "applications": [{"name": "shop", "open": 1, "oldest": 1}]};
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn an_odd_group_costs_its_own_numbers() {
+    fn invalid_group_costs_its_own_numbers() {
         let samples = read(&[
             doc! {"_id": false, "open": 1, "oldest": "long", "waiting": 1},
             doc! {"_id": true, "open": 1, "oldest": 1_000_000, "waiting": 1},

@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn each_entry_is_read_once_also_when_several_have_one_time() {
+    fn entries_with_equal_timestamps_are_read_once() {
         let mut position = ReadPosition::START;
         assert_eq!(advance(&mut position, &[5, 7, 7]), (3, false));
         assert_eq!(position.at(), DateTime::from_millis(7));
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_that_is_gone_is_a_loss_once() {
+    fn overwritten_position_is_reported_once() {
         let mut position = ReadPosition::START;
         advance(&mut position, &[5, 7, 7]);
         assert_eq!(advance(&mut position, &[7, 8]), (1, true), "one of the two at 7 is gone");
@@ -98,10 +98,10 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_without_a_time_does_not_move_the_mark() {
+    fn entry_without_timestamp_does_not_move_the_position() {
         let mut position = ReadPosition::START;
-        let odd = doc! {"ts": "now"};
-        assert_eq!(position.advance(&[&odd]).0.len(), 1);
+        let invalid = doc! {"ts": "now"};
+        assert_eq!(position.advance(&[&invalid]).0.len(), 1);
         assert_eq!(position, ReadPosition::START);
     }
 }

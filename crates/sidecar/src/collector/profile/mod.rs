@@ -262,7 +262,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_become_counters_by_namespace_and_plan() {
+    fn profiler_entries_are_counted_by_namespace_and_plan() {
         let mut counters = ProfileCounters::new();
         for entry in [
             doc! {"ns": "shop.orders", "planSummary": "COLLSCAN", "millis": 1_500},
@@ -289,11 +289,11 @@ mod tests {
             Some(0.0)
         );
         assert_eq!(namespace_counters("mongodb_profiled_write_conflicts_total", &["shop.orders"]), Some(4.0));
-        assert_eq!(counters.samples(&[]).dropped(), 0, "what was odd is counted once");
+        assert_eq!(counters.samples(&[]).dropped(), 0, "malformed entries are counted once");
     }
 
     #[test]
-    fn namespaces_over_the_bound_are_counted_together() {
+    fn namespaces_over_the_limit_overflow() {
         let mut counters = ProfileCounters::new();
         for index in 0..MAX_NAMESPACES + 5 {
             counters.add(&doc! {"ns": format!("shop.c{index}"), "planSummary": "EOF"});

@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_plans_are_the_catalogue_s() {
+    fn plans_match_the_catalog() {
         assert_eq!(Plan::ALL.map(Plan::as_str), PLANS);
         for (index, plan) in Plan::ALL.into_iter().enumerate() {
             assert_eq!(plan as usize, index, "the order is that of the declaration");
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn the_worst_stage_counts_and_the_names_of_fields_do_not() {
+    fn worst_plan_stage_is_selected_and_field_names_ignored() {
         for (summary, plan) in [
             ("COLLSCAN", Plan::CollectionScan),
             ("IXSCAN { COLLSCAN: 1 }", Plan::IndexScan),

@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn ingress_limiter_of_a_server_8_2_is_read() {
+    fn rate_limiter_of_server_8_2_is_decoded() {
         let samples = read_of(doc! {
             "addedToQueue": 5_i64, "removedFromQueue": 3_i64, "interruptedInQueue": 1_i64,
             "rejectedAdmissions": 12_i64, "exemptedAdmissions": 4_i64, "successfulAdmissions": 100_i64,
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn server_before_8_0_is_not_asked_for_its_limiter_until_it_is_upgraded() {
+    fn rate_limiter_section_is_skipped_before_8_0() {
         let mut limiter = RateLimiterSupport::default();
         assert!(limiter.needs_section("network") && limiter.needs_section("locks"));
         for (version, asked) in [
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn server_without_an_ingress_limiter_has_none_of_its_metrics() {
+    fn server_without_rate_limiter_has_no_ingress_metrics() {
         let mut samples = SampleSet::default();
         read(&mut samples, &doc! {"network": {"numRequests": 7_i64}});
         assert_eq!((samples.as_slice().len(), samples.dropped()), (0, 0));

@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn the_server_s_buckets_are_added_up_below_each_bound() {
+    fn server_histogram_buckets_are_merged() {
         let Field::Value(histogram) = histogram(&reply(), "transactions") else { panic!("no histogram") };
         // 64 µs lies below 128 µs; what begins at 128 µs lies below 256 µs; 3072 µs below 4096 µs.
         assert_eq!(histogram.cumulative[..6], [1, 3, 3, 3, 3, 7]);
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn an_odd_kind_costs_itself_only_and_counts_do_not_overflow() {
+    fn invalid_histogram_is_dropped_and_counts_saturate() {
         let mut reply = reply();
         let kinds = reply.get_document_mut("opLatencies").unwrap();
         let huge = doc! {"histogram": [{"micros": 1, "count": 1e300}, {"micros": 2, "count": i64::MAX}], "latency": 1};

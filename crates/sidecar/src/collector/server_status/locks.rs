@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_a_zero_for_every_resource_and_mode_before_anybody_waits() {
+    fn lock_waits_start_at_zero_for_every_resource_and_mode() {
         let mut samples = SampleSet::default();
         read(&mut samples, &doc! {"locks": {}});
         assert_eq!(samples.as_slice().len(), 3 * LOCK_RESOURCES.len() * LOCK_MODES.len());
@@ -92,14 +92,14 @@ mod tests {
     }
 
     #[test]
-    fn resources_of_newer_servers_are_added_up_and_an_odd_field_costs_itself() {
+    fn unknown_lock_resources_are_summed_and_invalid_fields_dropped() {
         let mut samples = SampleSet::default();
         let locks = doc! {
             "Collection": {"acquireCount": {"w": 7}, "acquireWaitCount": {"w": 2_i64, "W": "two"},
                 "timeAcquiringMicros": {"w": 1_500_000}, "deadlockCount": 3},
             "DDLDatabase": {"acquireWaitCount": {"w": 4}},
             "Tenant": {"acquireWaitCount": {"w": 5}},
-            "odd": 1,
+            "invalid": 1,
         };
         read(&mut samples, &doc! {"locks": locks});
         let waits = &catalog::MONGODB_LOCK_WAITS;
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn the_names_are_in_the_catalogue_s_order() {
+    fn lock_resources_match_the_catalog_order() {
         let snake = |name: &str| {
             let mut word = String::new();
             for character in name.chars() {

@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_is_read() {
+    fn server_status_reply_is_decoded() {
         let samples = decode(&reply());
         assert_eq!(samples.dropped(), 0);
         assert_eq!(value(&samples, &catalog::MONGODB_TRANSACTIONS_STARTED, &[]), Some(10.0));
@@ -180,12 +180,12 @@ mod tests {
     }
 
     #[test]
-    fn an_odd_field_costs_itself_only() {
-        let mut odd = reply();
-        odd.get_document_mut("transactions").unwrap().insert("totalStarted", "ten");
-        odd.insert("uptimeMillis", doc! {"floor": 1});
-        odd.insert("opLatencies", Bson::Array(vec![]));
-        let samples = decode(&odd);
+    fn invalid_field_is_dropped() {
+        let mut invalid = reply();
+        invalid.get_document_mut("transactions").unwrap().insert("totalStarted", "ten");
+        invalid.insert("uptimeMillis", doc! {"floor": 1});
+        invalid.insert("opLatencies", Bson::Array(vec![]));
+        let samples = decode(&invalid);
         // Uptime, info, and one histogram for each of four kinds.
         assert_eq!(samples.dropped(), 6);
         assert_eq!(value(&samples, &catalog::MONGODB_TRANSACTIONS_STARTED, &[]), None);
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_reply_is_no_failure() {
+    fn empty_reply_is_accepted() {
         let samples = decode(&Document::new());
         assert_eq!(value(&samples, &catalog::MONGODB_INFO, &["", "unknown", ""]), Some(1.0));
         assert_eq!((samples.as_slice().len(), samples.dropped()), (1, 0));

@@ -129,10 +129,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cause_that_is_no_code_name_is_no_label() {
+    fn invalid_abort_cause_is_not_a_label() {
         let long = "x".repeat(1 << 20);
-        let odd = ["a\u{1b}[2J", "a\nb", "a\u{202e}", "a b", &long];
-        let mut causes: Document = odd.iter().map(|cause| ((*cause).to_owned(), Bson::Int64(1))).collect();
+        let invalid = ["a\u{1b}[2J", "a\nb", "a\u{202e}", "a b", &long];
+        let mut causes: Document =
+            invalid.iter().map(|cause| ((*cause).to_owned(), Bson::Int64(1))).collect();
         causes.insert("WriteConflict", 7_i64);
         let mut samples = SampleSet::default();
         read(&mut samples, &doc! {"transactions": {"abortCause": causes}});
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn causes_over_the_bound_are_added_up_and_an_odd_one_costs_itself() {
+    fn abort_causes_over_the_limit_overflow_and_invalid_ones_are_dropped() {
         let mut causes: Document =
             (0..MAX_ABORT_CAUSES + 2).map(|index| (format!("Cause{index}"), Bson::Int64(2))).collect();
         causes.insert("Cause0", "many");

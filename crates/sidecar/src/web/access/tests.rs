@@ -19,7 +19,7 @@ fn access(file: &Path) -> (Arc<AccessControl>, Config, Arc<ReloadStatus>) {
 
 /// A check of the old file that ends after a reload has applied another.
 #[tokio::test]
-async fn a_slow_look_at_the_old_file_does_not_undo_a_reload() {
+async fn slow_check_of_the_old_file_does_not_undo_a_reload() {
     let folder = TempDir::new().unwrap();
     let (old, new) = (folder.path().join("old.yml"), folder.path().join("new.yml"));
     std::fs::write(&old, "{}").unwrap();
@@ -36,7 +36,7 @@ async fn a_slow_look_at_the_old_file_does_not_undo_a_reload() {
 }
 
 #[tokio::test]
-async fn a_reload_of_the_same_files_leaves_all_as_it_is() {
+async fn reload_of_unchanged_files_changes_nothing() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("web.yml");
     users(&file, "prometheus");
@@ -48,7 +48,7 @@ async fn a_reload_of_the_same_files_leaves_all_as_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_change_counts_when_it_is_seen_twice_alike_and_takes_no_protection_away() {
+async fn file_change_is_applied_when_stable_and_not_removing_protection() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("web.yml");
     users(&file, "prometheus");
@@ -86,7 +86,7 @@ async fn a_change_counts_when_it_is_seen_twice_alike_and_takes_no_protection_awa
 }
 
 #[tokio::test]
-async fn a_reload_takes_protection_away_if_the_file_says_so_and_not_if_it_is_empty() {
+async fn reload_removes_protection_only_explicitly() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("web.yml");
     users(&file, "prometheus");
@@ -105,7 +105,7 @@ async fn a_reload_takes_protection_away_if_the_file_says_so_and_not_if_it_is_emp
 }
 
 #[tokio::test]
-async fn a_reload_that_names_no_file_any_longer_takes_no_protection_away() {
+async fn reload_without_web_file_does_not_remove_protection() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("web.yml");
     users(&file, "prometheus");

@@ -13,7 +13,7 @@ fn is_evicted(place: &ConnectionPermit) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_connection_that_is_idle_for_the_longest_makes_place_for_a_newcomer() {
+async fn longest_idle_connection_is_evicted() {
     let connections = connections(8, 2);
     let first = accept(&connections, "10.0.0.1").unwrap();
     tokio::time::advance(Duration::from_secs(1)).await;
@@ -35,7 +35,7 @@ async fn the_connection_that_is_idle_for_the_longest_makes_place_for_a_newcomer(
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_address_with_the_most_connections_makes_place_when_all_are_taken() {
+async fn address_with_most_connections_is_evicted_from() {
     let connections = connections(4, 3);
     let honest = accept(&connections, "10.0.0.1").unwrap();
     tokio::time::advance(Duration::from_secs(1)).await;
@@ -46,7 +46,7 @@ async fn the_address_with_the_most_connections_makes_place_when_all_are_taken() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deadline_counts_from_the_last_change() {
+async fn deadline_counts_from_the_last_state_change() {
     let connections = connections(4, 4);
     let place = accept(&connections, "10.0.0.1").unwrap();
     let second = Duration::from_secs(1);
@@ -69,7 +69,7 @@ async fn a_deadline_counts_from_the_last_change() {
 
 /// Pipelined requests, without reading the responses.
 #[tokio::test(start_paused = true)]
-async fn further_requests_give_no_more_time_to_take_an_answer() {
+async fn pipelined_requests_do_not_extend_the_response_deadline() {
     let connections = connections(4, 4);
     let place = accept(&connections, "10.0.0.1").unwrap();
     let second = Duration::from_secs(1);

@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn guesses_fill_no_memory_and_drive_out_nobody() {
+    fn login_cache_is_bounded_and_keeps_right_logins() {
         let mut cache = LoginCache::default();
         let key = |guess: usize| {
             let mut key = [0; 32];

@@ -23,7 +23,7 @@ async fn idle(logins: &Logins) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn at_most_one_hash_is_computed_whoever_leaves() {
+async fn one_hash_is_computed_at_a_time_when_clients_disconnect() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let (logins, users) = (Arc::new(Logins::default()), Arc::new(users(&[("a", "x", 8)])));
     MOST_AT_ONCE.store(0, Ordering::SeqCst);
@@ -48,7 +48,7 @@ async fn at_most_one_hash_is_computed_whoever_leaves() {
 }
 
 #[tokio::test]
-async fn who_leaves_while_his_hash_is_computed_finds_the_result_when_he_comes_again() {
+async fn cancelled_login_result_is_cached() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let (logins, users) = (Arc::new(Logins::default()), users(&[("a", "x", 8)]));
     let verifying = verify_login(&logins, &users, "a:x");
@@ -64,7 +64,7 @@ async fn who_leaves_while_his_hash_is_computed_finds_the_result_when_he_comes_ag
 }
 
 #[tokio::test]
-async fn who_was_admitted_is_admitted_after_a_reload_without_a_hash() {
+async fn accepted_login_survives_a_reload_without_hashing() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let hash = |password: &str| bcrypt::hash(password, 4).unwrap();
     let of = |users: &[(&str, &String)]| {
@@ -110,7 +110,7 @@ fn order(of: &[(&str, bool)]) -> Vec<u64> {
 }
 
 #[test]
-fn addresses_take_turns() {
+fn client_addresses_take_turns() {
     let (many, one, other) = ("10.0.0.1", "10.0.0.2", "10.0.0.3");
     let of: Vec<_> = [many; 50].into_iter().chain([one, other]).map(|from| (from, false)).collect();
     let order = order(&of);
@@ -120,7 +120,7 @@ fn addresses_take_turns() {
 }
 
 #[test]
-fn of_one_address_the_newest_and_the_oldest_are_next_by_turns_and_a_scrape_before_the_newest() {
+fn login_queue_alternates_newest_and_oldest_with_scrapes_first() {
     let from = "10.0.0.1";
     assert_eq!(order(&[(from, false); 7]), [6, 0, 5, 1, 4, 2, 3]);
     let of = [false, true, true, false, false].map(|is_scrape| (from, is_scrape));
@@ -128,7 +128,7 @@ fn of_one_address_the_newest_and_the_oldest_are_next_by_turns_and_a_scrape_befor
 }
 
 #[tokio::test]
-async fn who_waited_in_vain_is_favored_when_he_comes_again() {
+async fn abandoned_login_has_priority_on_retry() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let (logins, users) = (Arc::new(Logins::default()), users(&[("a", "x", 4)]));
     // So that no hash is computed.
@@ -142,7 +142,7 @@ async fn who_waited_in_vain_is_favored_when_he_comes_again() {
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_answered_the_later_the_more_of_its_address_are_there() {
+async fn penalty_grows_with_pending_requests_of_an_address() {
     let logins = Arc::new(Logins::default());
     logins.queue().last_hash_duration = Duration::from_millis(100);
     let first = logins.register(peer("10.0.0.1"), 0);
@@ -158,7 +158,7 @@ async fn a_wrong_password_is_answered_the_later_the_more_of_its_address_are_ther
 }
 
 #[tokio::test]
-async fn more_than_a_queue_can_hold_are_turned_away_at_once() {
+async fn full_login_queue_rejects_at_once() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let (logins, users) = (Arc::new(Logins::default()), users(&[("a", "x", 4)]));
     let others: Vec<_> = (0..MAX_PENDING_PER_CLIENT).map(|_| logins.register(peer("10.0.0.1"), 0)).collect();
