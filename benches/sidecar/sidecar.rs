@@ -21,6 +21,10 @@ impl Sidecar {
             "serve".to_owned(),
             "--web.listen-address=127.0.0.1:0".to_owned(),
             format!("--poll.interval={}ms", interval.as_millis()),
+            // In proportion as by default, so that a poll costs what it costs by default.
+            format!("--collector.replication.interval={}ms", interval.as_millis()),
+            format!("--collector.storage-engine.interval={}ms", 3 * interval.as_millis()),
+            format!("--collector.parameters.interval={}ms", 12 * interval.as_millis()),
             format!("--mongodb.uri={uri}"),
         ];
         arguments.extend(more.iter().map(|argument| (*argument).to_owned()));

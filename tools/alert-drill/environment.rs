@@ -105,6 +105,9 @@ async fn sidecar(set: &ReplicaSet, at: SocketAddr) -> Result<Sidecar> {
     config.checks = Some(Checks::parse(&often)?);
     config.listen_addresses = vec![at];
     config.poll_interval = Duration::from_millis(500);
+    config.collectors.replication.interval = config.poll_interval;
+    config.collectors.storage_engine.interval = 3 * config.poll_interval;
+    config.collectors.parameters.interval = 12 * config.poll_interval;
     config.poll_timeout = Duration::from_secs(2);
     Ok(Sidecar::start(config).await?)
 }

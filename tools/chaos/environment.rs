@@ -56,6 +56,8 @@ impl Environment {
         let arguments = vec![
             "serve".to_owned(),
             format!("--poll.interval={}ms", POLL_INTERVAL.as_millis()),
+            format!("--collector.replication.interval={}ms", POLL_INTERVAL.as_millis()),
+            format!("--collector.storage-engine.interval={}ms", 3 * POLL_INTERVAL.as_millis()),
             "--poll.timeout=1s".to_owned(),
             format!("--checks.file={}", file.display()),
         ];

@@ -42,6 +42,8 @@ impl Environment {
         let checks = testkit::workspace().join("examples/ledger/checks.toml");
         let arguments = [
             "--poll.interval=1s".to_owned(),
+            "--collector.replication.interval=1s".to_owned(),
+            "--collector.storage-engine.interval=3s".to_owned(),
             format!("--config.file={}", config.display()),
             format!("--checks.file={}", checks.display()),
         ];

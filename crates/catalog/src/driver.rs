@@ -1,14 +1,14 @@
-//! What the backend's code sees of the driver: each attempt at a transaction, measured by the transaction runner, and
-//! by the listener for code that does not use it.
+//! Driver metrics: each attempt at a transaction, measured by the transaction runner, and by the listener for
+//! code that does not use the runner.
 
-use crate::caller::{DURATION_BUCKETS, OPERATION};
+use crate::layer::{DURATION_BUCKETS, OPERATION};
 use crate::{
     ATTEMPT_OUTCOMES, CLEANUP_RESULTS, Emitter, Kind, Label, Metric, NOT_STARTED_CAUSES, REASONS, Stability,
     Unit, Values,
 };
 
-/// Seconds from 0.25 ms to 10 s: a commit on an idle replica set takes about 2 ms, one that waits for a majority far
-/// away some hundred.
+/// Seconds from 0.25 ms to 10 s: a commit on an idle replica set takes about 2 ms, one that waits for a distant
+/// majority some hundred.
 pub const COMMIT_BUCKETS: &[f64] =
     &[0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
@@ -44,7 +44,7 @@ const fn count(name: &'static str, help: &'static str, source: &'static str) -> 
 /// Attempts begun.
 pub const CLIENT_TRANSACTIONS_STARTED: Metric = count(
     "mongodb_client_transactions_started_total",
-    "Attempts at a transaction whose first statement was handed to the driver. Retries count anew.",
+    "Attempts at a transaction whose first statement was passed to the driver. Each retry counts again.",
     BOTH,
 );
 
@@ -63,24 +63,24 @@ pub const CLIENT_TRANSACTIONS_ABORTED: Metric = driver(
     BOTH,
 );
 
-/// Attempts of which nobody knows whether they committed.
+/// Attempts of which it is unknown whether they committed.
 pub const CLIENT_TRANSACTIONS_UNKNOWN: Metric = count(
     "mongodb_client_transactions_unknown_total",
     "Attempts whose commit was sent and whose result was not learnt, or not as widely written as was asked.",
     BOTH,
 );
 
-/// Attempts of which the server knows nothing.
+/// Attempts that the server never started.
 pub const CLIENT_TRANSACTIONS_NOT_STARTED: Metric = driver(
     "mongodb_client_transactions_not_started_total",
     Kind::Counter,
     Unit::Count,
-    "Aborted attempts that the server never began, so that its own books lack them; with the cause lost, that it may not have begun.",
+    "Aborted attempts that the server never started, so that its counters do not have them; with the cause lost, the server may have started them.",
     &[
         OPERATION,
         Label {
             name: "cause",
-            help: "`not_sent`: the first statement was not sent; `refused`: the server refused it before it began a transaction; `lost`: it may have begun, for no reply came, or one that is given before and after, as in an election (10107, 11602, 11600, 189, 91)",
+            help: "`not_sent`: the first statement was not sent; `refused`: the server refused it before it began a transaction; `lost`: it may have started, since there was no reply, or an error that does not tell, as in an election (10107, 11602, 11600, 189, 91)",
             values: Values::Closed(NOT_STARTED_CAUSES),
         },
     ],
@@ -88,7 +88,7 @@ pub const CLIENT_TRANSACTIONS_NOT_STARTED: Metric = driver(
     BOTH,
 );
 
-/// Attempts that have not ended.
+/// Open attempts.
 pub const CLIENT_TRANSACTIONS_OPEN: Metric = driver(
     "mongodb_client_transactions_open",
     Kind::Gauge,
@@ -124,21 +124,21 @@ pub const CLIENT_TRANSACTION_COMMIT_DURATION: Metric = driver(
     BOTH,
 );
 
-/// Commits that were sent again.
+/// Retried commits.
 pub const CLIENT_TRANSACTION_COMMIT_RETRIES: Metric = count(
     "mongodb_client_transaction_commit_retries_total",
     "Commit commands sent again because the result of the one before was not known.",
     BOTH,
 );
 
-/// Commands that the driver sent again by itself.
+/// Commands that the driver retried by itself.
 pub const CLIENT_OVERLOAD_RETRIES: Metric = count(
     "mongodb_client_overload_retries_total",
     "Commands, in transactions and outside, that the driver sent again by itself because the server refused them as overloaded (code 462, SystemOverloadedError).",
     "listener",
 );
 
-/// Time spent waiting between attempts.
+/// Backoff between attempts.
 pub const CLIENT_TRANSACTION_BACKOFF: Metric = driver(
     "mongodb_client_transaction_backoff_seconds_total",
     Kind::Counter,
@@ -149,7 +149,7 @@ pub const CLIENT_TRANSACTION_BACKOFF: Metric = driver(
     RUNNER,
 );
 
-/// Time spent for nothing.
+/// Wasted time of attempts that did not commit.
 pub const CLIENT_TRANSACTION_WASTED: Metric = driver(
     "mongodb_client_transaction_wasted_seconds_total",
     Kind::Counter,
@@ -160,17 +160,17 @@ pub const CLIENT_TRANSACTION_WASTED: Metric = driver(
     BOTH,
 );
 
-/// Transactions that were ended aside from their request.
+/// Background cleanups of transactions.
 pub const CLIENT_TRANSACTION_CLEANUPS: Metric = driver(
     "mongodb_client_transaction_cleanups_total",
     Kind::Counter,
     Unit::Count,
-    "Transactions that were ended aside from their request: its future was dropped, it panicked, or its connection was lost.",
+    "Transactions that were ended by background cleanup: the future of their request was dropped, it panicked, or its connection was lost.",
     &[
         OPERATION,
         Label {
             name: "result",
-            help: "`aborted`: killed on the server; `fenced`: killed, and a later transaction of the session keeps a late first statement out; `committed`: a commit that had been sent was brought to its end; `left_to_server`: the server will end it by itself",
+            help: "`aborted`: aborted on the server; `fenced`: aborted, and a later transaction fences the session against a late first statement; `committed`: a commit that had been sent was completed; `left_to_server`: the server will abort it at its lifetime limit",
             values: Values::Closed(CLEANUP_RESULTS),
         },
     ],
@@ -178,7 +178,7 @@ pub const CLIENT_TRANSACTION_CLEANUPS: Metric = driver(
     RUNNER,
 );
 
-/// Transactions that wait for their turn.
+/// Transactions in keyed queues.
 pub const CLIENT_TRANSACTION_QUEUED: Metric = driver(
     "mongodb_client_transactions_queued",
     Kind::Gauge,
@@ -189,7 +189,7 @@ pub const CLIENT_TRANSACTION_QUEUED: Metric = driver(
     RUNNER,
 );
 
-/// Time that transactions waited for their turn.
+/// Queue wait of transactions.
 pub const CLIENT_TRANSACTION_QUEUE_WAIT: Metric = driver(
     "mongodb_client_transaction_queue_wait_seconds",
     Kind::Histogram,
@@ -214,14 +214,14 @@ pub const CLIENT_TRANSACTIONS_UNTRACKED: Metric = count(
     "listener",
 );
 
-/// Attempts whose work made no statement of its transaction.
+/// Attempts whose callback sent no statement in the transaction.
 pub const CLIENT_TRANSACTIONS_WITHOUT_STATEMENTS: Metric = count(
     "mongodb_client_transactions_without_statements_total",
     "Attempts whose work ended without a statement of its own transaction: nothing was begun, and what the work wrote without the transaction's session is not undone.",
     RUNNER,
 );
 
-/// Writes of a transaction's work that are not the transaction's.
+/// Writes of a transaction's callback outside of the transaction.
 pub const CLIENT_WRITES_OUTSIDE_TRANSACTION: Metric = count(
     "mongodb_client_writes_outside_transaction_total",
     "Writes that the task of a transaction's work sent without the transaction's session: they are neither undone with it nor committed with it.",

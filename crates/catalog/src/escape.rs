@@ -1,16 +1,17 @@
-//! How text of others is printed: in a terminal, a log, a page or a table, where it must not steer anything.
+//! Escaping of untrusted text, so that it cannot steer a terminal, a log, a page or a table.
 //!
-//! Servers, documents, records and clients choose what is in their text. Control characters move the cursor and forge lines
-//! of a log; bidirectional marks make a terminal show something else than what is there; what is invisible hides. All of
-//! these become `\uXXXX`, which JSON, CSV and JavaScript read as the same text, and which cannot steer anything.
+//! Servers, documents, records and clients choose the contents of their text. Control characters move the cursor
+//! and forge log lines; bidirectional marks make a terminal show something else than the text; invisible
+//! characters hide. All of these become `\uXXXX`, which JSON, CSV and JavaScript read as the same text, and
+//! which steers nothing.
 //!
-//! This crate is the one that all others know, which is why the one implementation is here.
+//! This crate is a dependency of all others, so the one implementation is here.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
-/// Whether a character can be printed anywhere as it is. Not: controls (C0, DEL, C1), what ends a line for Unicode,
-/// bidirectional and other format characters, and what is invisible.
+/// Whether a character can be printed as it is. Excluded are control characters (C0, DEL, C1), Unicode line
+/// ends, bidirectional and other format characters, and invisible ones.
 ///
 /// ```
 /// assert!("aä木 \\\"".chars().all(txnscope_catalog::is_printable));
@@ -33,7 +34,8 @@ pub const fn is_printable(c: char) -> bool {
     )
 }
 
-/// A text of others on one line: all that is not [printable](is_printable) is escaped, line ends and tabs too.
+/// Escapes text for one line: all characters that are not [printable](is_printable), including line ends and
+/// tabs.
 ///
 /// ```
 /// use txnscope_catalog::escape_line;
@@ -46,9 +48,10 @@ pub fn escape_line(text: &str) -> Cow<'_, str> {
     escape(text, is_printable)
 }
 
-/// A text of several lines: as [`escape_line`], but for line ends and tabs, which stay. For text whose lines are our own.
+/// Escapes text of several lines: like [`escape_line`], but keeps line ends and tabs. For text whose line
+/// structure is trusted.
 ///
-/// What comes out of JSON is JSON with the same meaning: outside of its strings it has nothing to escape.
+/// Escaped JSON is JSON with the same meaning: outside of its strings there is nothing to escape.
 #[must_use]
 pub fn escape_text(text: &str) -> Cow<'_, str> {
     escape(text, |c| matches!(c, '\n' | '\t') || is_printable(c))
@@ -69,7 +72,7 @@ fn escape(text: &str, is_kept: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// As JSON writes it: what is beyond four digits as two surrogates.
+/// As in JSON: code points beyond four digits become two surrogates.
 fn write_escape(to: &mut impl fmt::Write, c: char) -> fmt::Result {
     match c {
         '\n' => to.write_str("\\n"),
@@ -79,31 +82,31 @@ fn write_escape(to: &mut impl fmt::Write, c: char) -> fmt::Result {
     }
 }
 
-/// What is displayed on one line, escaped as by [`escape_line`], and after so many bytes cut off with `…`. It is not
-/// built up in memory first, however long it is.
+/// Displays a value on one line, escaped like [`escape_line`], and truncated with `…`. The value is not
+/// formatted in memory first, however long it is.
 ///
 /// ```
-/// let told = txnscope_catalog::Line::new("no such\nuser: \u{1b}[2Jann", 12);
-/// assert_eq!(told.to_string(), r"no such\nuse…");
+/// let line = txnscope_catalog::Line::new("no such\nuser: \u{1b}[2Jann", 12);
+/// assert_eq!(line.to_string(), r"no such\nuse…");
 /// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Line<T> {
     what: T,
-    most: usize,
+    max: usize,
 }
 
 impl<T: fmt::Display> Line<T> {
-    /// At most so many bytes of it, as they are printed.
+    /// Displays a value, truncated to this many bytes of escaped text.
     #[must_use]
-    pub const fn new(what: T, most: usize) -> Self {
-        Self { what, most }
+    pub const fn new(what: T, max: usize) -> Self {
+        Self { what, max }
     }
 }
 
 impl<T: fmt::Display> fmt::Display for Line<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut bounded = Bounded { to: f, left: self.most, is_full: false };
-        // A writer that is full says so with an error, so that what is displayed can stop.
+        let mut bounded = Bounded { to: f, left: self.max, is_full: false };
+        // The writer returns an error when it is full, which stops the formatting.
         match write!(bounded, "{}", self.what) {
             Err(_) if bounded.is_full => f.write_str("…"),
             ended => ended,
@@ -121,7 +124,7 @@ impl fmt::Write for Bounded<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let mut rest = text;
         while let Some(c) = rest.chars().next() {
-            // What can be printed as it is goes out in one piece.
+            // Printable characters are written in one piece.
             let plain = rest.find(|c| !is_printable(c)).unwrap_or(rest.len());
             if plain > 0 {
                 let fits = boundary(rest, plain.min(self.left));
@@ -148,9 +151,9 @@ impl fmt::Write for Bounded<'_, '_> {
     }
 }
 
-/// The last boundary between two characters that is no further than `at`.
+/// The last character boundary that is not after `at`.
 fn boundary(text: &str, at: usize) -> usize {
-    // `str::floor_char_boundary` is newer than the oldest Rust that has to do.
+    // `str::floor_char_boundary` is newer than the minimum supported Rust version.
     (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 
@@ -159,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_character_that_steers_or_hides_is_escaped_as_json_writes_it() {
+    fn control_and_invisible_characters_are_escaped_as_json() {
         for (c, escaped) in [
             ('\0', "\\u0000"),
             ('\n', "\\n"),
@@ -195,20 +198,20 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_printed_stays_as_it_is() {
+    fn printable_text_is_unchanged() {
         let text = "Zoë, 木村, Ελλάδα, مرحبا: \"\\n\" <b> €5\u{a0}– 🙂";
         assert!(matches!(escape_line(text), Cow::Borrowed(same) if same == text));
         assert_eq!(Line::new(text, 500).to_string(), text);
     }
 
     #[test]
-    fn the_lines_of_a_text_stay_and_nothing_else_of_it_steers() {
+    fn escape_text_keeps_line_ends_and_tabs() {
         assert_eq!(escape_text("a\nb\r\tc\u{2028}d"), "a\nb\\r\tc\\u2028d");
     }
 
     #[test]
-    fn a_line_is_cut_off_at_its_bound_between_two_characters() {
-        for (text, most, shown) in [
+    fn line_is_truncated_at_a_character_boundary() {
+        for (text, max, shown) in [
             ("", 0, ""),
             ("abc", 3, "abc"),
             ("abcd", 3, "abc…"),
@@ -217,7 +220,7 @@ mod tests {
             ("a\u{1b}b", 7, "a\\u001b…"),
             ("a\u{1b}", 7, "a\\u001b"),
         ] {
-            assert_eq!(Line::new(text, most).to_string(), shown, "{text:?} {most}");
+            assert_eq!(Line::new(text, max).to_string(), shown, "{text:?} {max}");
         }
         struct Endless;
         impl fmt::Display for Endless {

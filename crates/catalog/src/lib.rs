@@ -1,38 +1,38 @@
-//! Every metric that txnscope emits: name, kind, unit, help, labels with their closed values, buckets.
+//! The metric catalog: name, kind, unit, help, labels with their closed values, and buckets of every metric.
 //!
-//! This crate is the only place where a metric name is spelled. The library registers from it, the sidecar
-//! exports from it, `docs/metrics.md` is printed from it, and tests compare a live scrape with it both ways.
+//! Metric names are spelled in this crate only. The library registers from it, the sidecar exports from it,
+//! `docs/metrics.md` is generated from it, and tests compare a live scrape with it in both directions.
 //!
 //! ```
-//! let metric = txnscope_catalog::find("transaction_attempts_total").expect("in the catalogue");
+//! let metric = txnscope_catalog::find("transaction_attempts_total").expect("in the catalog");
 //! assert_eq!(metric.labels[0].name, "operation");
 //! ```
 
-mod caller;
-mod codes;
-mod consistency;
+mod checks;
 mod driver;
+mod error_codes;
 mod escape;
-mod itself;
+mod exporter;
+mod label_values;
+mod layer;
 mod markdown;
 mod metric;
 mod presence;
 mod process;
 mod server;
-mod words;
 
-pub use caller::*;
-pub use codes::{Refusal, refusal};
-pub use consistency::*;
+pub use checks::*;
 pub use driver::*;
+pub use error_codes::{Refusal, refusal};
 pub use escape::{Line, escape_line, escape_text, is_printable};
-pub use itself::*;
+pub use exporter::*;
+pub use label_values::*;
+pub use layer::*;
 pub use markdown::markdown;
 pub use metric::{Emitter, Kind, Label, Metric, Stability, Unit, Values};
 pub use presence::Presence;
 pub use process::*;
 pub use server::*;
-pub use words::*;
 
 /// Every metric, in the order in which the documentation lists them.
 pub const METRICS: &[&Metric] = &[
@@ -163,13 +163,13 @@ pub const METRICS: &[&Metric] = &[
     &PROCESS_MAX_FDS,
 ];
 
-/// The metric of that exact name.
+/// Finds a metric by its exact name.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Metric> {
     METRICS.iter().copied().find(|metric| metric.name == name)
 }
 
-/// The metrics that one emitter exposes, those of [`Emitter::Both`] included.
+/// The metrics that one emitter exposes, including those of [`Emitter::Both`].
 pub fn emitted_by(emitter: Emitter) -> impl Iterator<Item = &'static Metric> {
     METRICS.iter().copied().filter(move |metric| metric.is_emitted_by(emitter))
 }

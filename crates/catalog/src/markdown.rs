@@ -1,4 +1,4 @@
-//! The catalogue as a page for people.
+//! Rendering of the catalog as Markdown.
 
 use std::fmt::Write as _;
 
@@ -6,19 +6,19 @@ use crate::{Emitter, METRICS, Metric, Stability, Values};
 
 const HEAD: &str = "# Metrics
 
-Printed from the catalogue (`crates/catalog`) by `cargo xtask gen`; a test holds the two together.
-Units are base units; a counter only grows, but for a restart of its process. Prometheus adds `job` and `instance`.
+Generated from the catalog (`crates/catalog`) by `cargo xtask gen`; a test compares the two.
+Units are base units; a counter increases only, except for a restart of its process. Prometheus adds `job` and `instance`.
 
 ";
 
-/// `docs/metrics.md`, whole.
+/// The contents of `docs/metrics.md`.
 #[must_use]
 pub fn markdown() -> String {
     let mut page = String::from(HEAD);
     for (title, emitter) in [
         ("From the backend (the `txnscope` library)", Emitter::Library),
         ("From the sidecar (`txnscope serve`)", Emitter::Sidecar),
-        ("From both, of the process itself", Emitter::Both),
+        ("From both, about the process itself", Emitter::Both),
     ] {
         let _ = writeln!(page, "## {title}\n");
         page.push_str(
@@ -78,9 +78,9 @@ fn values(values: Values) -> String {
     match values {
         Values::Closed(names) => list(names),
         Values::Declared(names) => format!("{}, and names that the application declares", list(names)),
-        Values::Bounded { most, overflow: Some(name) } => format!("at most {most}, then `{name}`"),
-        Values::Bounded { most, overflow: None } => format!("at most {most}"),
-        Values::Deployment => "as the deployment has them".to_owned(),
+        Values::Bounded { max, overflow: Some(name) } => format!("at most {max}, then `{name}`"),
+        Values::Bounded { max, overflow: None } => format!("at most {max}"),
+        Values::Deployment => "depends on the deployment".to_owned(),
     }
 }
 

@@ -1,11 +1,11 @@
-//! The shape of a catalogue entry.
+//! The types of a catalog entry.
 
 /// One metric family.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Metric {
-    /// The name on the wire, whole, so that it can be found by a text search.
+    /// The exported name, spelled out so that a text search finds it.
     pub name: &'static str,
-    /// What it is to Prometheus.
+    /// The Prometheus type.
     pub kind: Kind,
     /// The base unit of its value.
     pub unit: Unit,
@@ -15,16 +15,16 @@ pub struct Metric {
     pub labels: &'static [Label],
     /// Upper bounds of a histogram's buckets, without `+Inf`; empty otherwise.
     pub buckets: &'static [f64],
-    /// The process that exposes it.
+    /// The process that exposes the metric.
     pub emitter: Emitter,
-    /// Where the number comes from.
+    /// The source of the value.
     pub source: &'static str,
-    /// What a user may rely on.
+    /// The stability guarantee.
     pub stability: Stability,
 }
 
 impl Metric {
-    /// Whether it is on the page of that emitter.
+    /// Whether this emitter exposes the metric.
     #[must_use]
     pub fn is_emitted_by(&self, emitter: Emitter) -> bool {
         self.emitter == emitter || self.emitter == Emitter::Both
@@ -34,16 +34,16 @@ impl Metric {
 /// A Prometheus metric type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Only grows, but for a restart.
+    /// Increases only, except for a restart.
     Counter,
-    /// Goes up and down.
+    /// Increases and decreases.
     Gauge,
     /// Counts in buckets.
     Histogram,
 }
 
 impl Kind {
-    /// The word that a `# TYPE` line uses.
+    /// The name in a `# TYPE` line.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -65,12 +65,12 @@ pub enum Unit {
     Bytes,
     /// One or zero.
     Boolean,
-    /// Always one; the labels carry the facts.
+    /// Always one; the labels carry the information.
     Info,
 }
 
 impl Unit {
-    /// The word that the documentation uses.
+    /// The name in the documentation.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -88,9 +88,9 @@ impl Unit {
 pub struct Label {
     /// The label's name.
     pub name: &'static str,
-    /// What it says.
+    /// The meaning of the label.
     pub help: &'static str,
-    /// The values that it may take.
+    /// The values that the label may take.
     pub values: Values,
 }
 
@@ -101,29 +101,29 @@ pub enum Values {
     Closed(&'static [&'static str]),
     /// These, and names that the application declares in its code.
     Declared(&'static [&'static str]),
-    /// At most `most` distinct values; what comes after is counted under `overflow` if it is given.
+    /// At most `max` distinct values; further ones are counted under `overflow`, if given.
     Bounded {
         /// The largest number of distinct values in one process.
-        most: usize,
-        /// The value that takes what is over the limit.
+        max: usize,
+        /// The value for everything over the limit.
         overflow: Option<&'static str>,
     },
-    /// Given by the deployment: as many as there are servers or builds.
+    /// Given by the deployment, such as server addresses or versions.
     Deployment,
 }
 
 /// The process that exposes a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Emitter {
-    /// The `txnscope` library, inside a backend.
+    /// The `txnscope` library, in a backend.
     Library,
     /// `txnscope serve`.
     Sidecar,
-    /// Either of them, of itself.
+    /// Both, about their own process.
     Both,
 }
 
-/// What a user may rely on.
+/// The stability guarantee of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stability {
     /// Name, kind, unit and labels stay for the whole major version.

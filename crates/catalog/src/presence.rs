@@ -1,41 +1,41 @@
-//! Which metrics a page has, and which it has only at times.
+//! Conditions under which a metric is exported.
 
 use crate::Metric;
-use crate::consistency::*;
+use crate::checks::*;
 use crate::server::*;
 
-/// When a metric of the sidecar is on the page.
+/// The condition under which the sidecar exports a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Presence {
-    /// From every member of a replica set on which a transaction has committed.
+    /// From every member of a replica set in which a transaction has committed.
     Always,
-    /// Only from servers from 7.0 on.
-    From7,
-    /// Only from servers from 8.2 and 8.0.20 on, which limit the requests that come in.
+    /// Only from servers of version 7.0 and later.
+    Server7,
+    /// Only from servers of version 8.2 or 8.0.20 and later, which can limit incoming requests.
     Ingress,
     /// Only from a mongos.
     Mongos,
-    /// Only if its source is asked for.
-    OnRequest,
-    /// Only if checks on the data are given.
+    /// Only if the collector is enabled.
+    OptionalCollector,
+    /// Only if checks are configured.
     Checks,
-    /// Only if backends are named that know which operation holds a transaction.
+    /// Only if backends are configured for the collector `open_by_operation`.
     Backends,
 }
 
 impl Metric {
-    /// When the metric is on the page.
+    /// The condition under which the sidecar exports the metric.
     #[must_use]
     pub fn presence(&self) -> Presence {
         let is_in = |metrics: &[&Metric]| metrics.iter().any(|metric| metric.name == self.name);
         if is_in(FROM_7) {
-            Presence::From7
+            Presence::Server7
         } else if is_in(INGRESS) {
             Presence::Ingress
         } else if is_in(MONGOS) {
             Presence::Mongos
         } else if is_in(ON_REQUEST) {
-            Presence::OnRequest
+            Presence::OptionalCollector
         } else if is_in(CHECKS) {
             Presence::Checks
         } else if is_in(BACKENDS) {

@@ -1,4 +1,4 @@
-//! What every process says of itself, as each client library and exporter does, and where a process reads it.
+//! Process metrics, as in other client libraries and exporters.
 
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -25,7 +25,7 @@ const fn process(
     }
 }
 
-/// When the process began: a change is a restart.
+/// Start time of the process: a change means a restart.
 pub const PROCESS_START_TIME: Metric = process(
     "process_start_time_seconds",
     Kind::Gauge,
@@ -70,7 +70,7 @@ pub const PROCESS_THREADS: Metric = process(
     "/proc/self/status",
 );
 
-/// Files and connections.
+/// Open files and connections.
 pub const PROCESS_OPEN_FDS: Metric = process(
     "process_open_fds",
     Kind::Gauge,
@@ -79,7 +79,7 @@ pub const PROCESS_OPEN_FDS: Metric = process(
     "/proc/self/fd",
 );
 
-/// How many of them there may be.
+/// Limit on open files.
 pub const PROCESS_MAX_FDS: Metric = process(
     "process_max_fds",
     Kind::Gauge,
@@ -88,16 +88,17 @@ pub const PROCESS_MAX_FDS: Metric = process(
     "/proc/self/limits",
 );
 
-/// Linux shows times to programs in hundredths of a second, whatever the kernel's own clock does.
+/// Linux reports times in hundredths of a second, independent of the kernel's clock.
 const TICKS: f64 = 100.0;
 
-/// What this process uses now: each metric that can be read, and its value. Nothing on systems without `/proc`.
+/// The current process metrics, as far as they can be read. None on systems without `/proc`.
 ///
-/// It takes some ten microseconds and, where the kernel counts open files by itself (Linux 6.2), allocates nothing.
+/// Takes about ten microseconds and, where the kernel counts open files by itself (Linux 6.2), allocates
+/// nothing.
 pub fn process_now() -> impl Iterator<Item = (&'static Metric, f64)> {
     let mut values = [None; 7];
     with_file("/proc/self/stat", |text| {
-        // The name of the program, in parentheses, may hold anything.
+        // The program name, in parentheses, may contain anything.
         let mut fields = text.rsplit_once(')').map_or("", |(_, rest)| rest).split_ascii_whitespace();
         let (user, system) = (number(fields.nth(11)), number(fields.next()));
         values[0] =
@@ -138,14 +139,14 @@ fn with_file(path: &str, read: impl FnOnce(&str)) {
     let Ok(mut file) = std::fs::File::open(path) else { return };
     let Ok(length) = file.read(&mut buffer) else { return };
     let bytes = buffer.get(..length).unwrap_or_default();
-    // The name of the program need not be UTF-8, and nothing else is read of it.
+    // The program name need not be UTF-8, and no other field is text.
     let valid = bytes.iter().rposition(|byte| *byte == b')').filter(|_| path.ends_with("/stat")).unwrap_or(0);
     if let Ok(text) = std::str::from_utf8(bytes.get(valid..).unwrap_or_default()) {
         read(text);
     }
 }
 
-/// The same for as long as the process lives, however the wall clock is set meanwhile.
+/// Constant for the lifetime of the process, even if the wall clock is set.
 fn start_time(ticks: f64) -> Option<f64> {
     static START: OnceLock<Option<f64>> = OnceLock::new();
     *START.get_or_init(|| {
@@ -159,7 +160,7 @@ fn start_time(ticks: f64) -> Option<f64> {
 #[allow(clippy::cast_precision_loss, reason = "a number of files")]
 fn open_files() -> Option<f64> {
     match std::fs::metadata("/proc/self/fd").ok()?.len() {
-        // Before Linux 6.2 the folder has no size, and has to be read; that itself is one open file more.
+        // Before Linux 6.2 the folder has no size and must be listed, which itself opens a file.
         0 => Some((std::fs::read_dir("/proc/self/fd").ok()?.count() as f64 - 1.0).max(0.0)),
         files => Some(files as f64),
     }
@@ -175,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn process_metrics_are_what_the_system_says_of_this_process() {
+    fn process_metrics_match_the_system() {
         assert_eq!(process_now().count(), 7);
         let began =
             SystemTime::now().duration_since(UNIX_EPOCH).map(|now| now.as_secs_f64()).unwrap_or_default();
@@ -190,14 +191,14 @@ mod tests {
     }
 
     #[test]
-    fn an_open_file_more_is_counted() {
+    fn opened_file_is_counted() {
         let count = |files: usize| {
             let held: Vec<_> = (0..files).map(|_| std::fs::File::open("/proc/self/stat")).collect();
             let open = now(&PROCESS_OPEN_FDS);
             drop(held);
             open
         };
-        // Other tests of this process open some, never so many.
+        // Other tests of this process open some files, but fewer than this.
         assert!(count(100) - count(0) > 50.0);
     }
 }

@@ -1,4 +1,4 @@
-//! What must hold for every entry.
+//! Invariants of every entry.
 
 use std::collections::HashSet;
 
@@ -14,7 +14,7 @@ fn is_snake_case(word: &str) -> bool {
 }
 
 #[test]
-fn names_are_legal_and_unique() {
+fn metric_names_are_valid_and_unique() {
     let mut seen = HashSet::new();
     for metric in METRICS {
         assert!(is_snake_case(metric.name), "{} is not snake case", metric.name);
@@ -25,7 +25,7 @@ fn names_are_legal_and_unique() {
 }
 
 #[test]
-fn suffixes_follow_prometheus() {
+fn metric_suffixes_follow_prometheus_conventions() {
     for metric in METRICS {
         let counter_suffix = metric.name.ends_with("_total");
         assert_eq!(counter_suffix, metric.kind == Kind::Counter, "{}: _total is for counters", metric.name);
@@ -42,7 +42,7 @@ fn suffixes_follow_prometheus() {
 }
 
 #[test]
-fn histograms_have_growing_buckets_and_nothing_else_has() {
+fn only_histograms_have_buckets_and_they_increase() {
     for metric in METRICS {
         assert_eq!(metric.buckets.is_empty(), metric.kind != Kind::Histogram, "{}", metric.name);
         assert!(
@@ -54,7 +54,7 @@ fn histograms_have_growing_buckets_and_nothing_else_has() {
 }
 
 #[test]
-fn labels_are_legal_unique_and_their_closed_values_are_snake_case() {
+fn labels_are_valid_and_unique() {
     for metric in METRICS {
         let mut seen = HashSet::new();
         for label in metric.labels {
@@ -115,7 +115,7 @@ fn member_states_are_named_by_their_protocol_number() {
 }
 
 #[test]
-fn the_four_caller_names_are_to_the_letter() {
+fn layer_metric_names_are_stable() {
     let caller: Vec<_> = METRICS[..4].iter().map(|metric| metric.name).collect();
     assert_eq!(
         caller,
@@ -128,10 +128,10 @@ fn the_four_caller_names_are_to_the_letter() {
     );
 }
 
-/// The members whose page has the most series are those of a replica set with everything on; a scrape of them must
-/// stay small, so no entry may multiply its closed labels without anybody noticing.
+/// Members of replica sets have the pages with the most series. A scrape must stay small, so an entry that
+/// multiplies its closed labels must be noticed.
 #[test]
-fn one_member_s_closed_series_are_few() {
+fn series_of_one_member_are_limited() {
     let series = |metric: &crate::Metric| -> usize {
         let of_labels = metric.labels.iter().map(|label| match label.values {
             Values::Closed(values) | Values::Declared(values) => values.len(),
@@ -144,21 +144,18 @@ fn one_member_s_closed_series_are_few() {
 }
 
 #[test]
-fn the_ages_are_those_of_the_label_and_grow() {
+fn age_buckets_match_the_label() {
     let Values::Closed(values) = crate::MONGODB_TRANSACTIONS_OPEN_BY_AGE.labels[2].values else {
-        panic!("the ages are closed")
+        panic!("the age label is closed")
     };
-    let ages: Vec<_> = crate::AGE_BUCKETS.iter().map(|(_, name)| *name).collect();
-    assert_eq!(values, ages);
+    let age_names: Vec<_> = crate::AGE_BUCKETS.iter().map(|(_, name)| *name).collect();
+    assert_eq!(values, age_names);
     assert!(crate::AGE_BUCKETS.is_sorted());
 }
 
 #[test]
-fn the_page_in_docs_is_current() {
+fn metrics_page_in_docs_is_current() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
     let page = std::fs::read_to_string(path).expect("docs/metrics.md is in the repository");
-    assert!(
-        page == crate::markdown(),
-        "docs/metrics.md is not what the catalogue says; run `cargo xtask gen`"
-    );
+    assert!(page == crate::markdown(), "docs/metrics.md is not what the catalog says; run `cargo xtask gen`");
 }

@@ -11,7 +11,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args};
 use toml::Spanned;
 use txnscope_catalog::escape_line;
-use txnscope_mongo::{Credentials, EXPOSED_KEY, one_line, shown_path};
+use txnscope_mongo::{Credentials, EXPOSED_KEY, display_path, one_line};
 use txnscope_sidecar::Target;
 
 use crate::exposed::read_secret;
@@ -143,7 +143,7 @@ impl Deployments {
             }
             if self.uri_files == Some(layer) {
                 for path in &self.flags.uri_files {
-                    let from = || format!("--mongodb.uri-file: cannot use {}", shown_path(path, path));
+                    let from = || format!("--mongodb.uri-file: cannot use {}", display_path(path, path));
                     let target = complete(Target::new(read_secret(path, path).with_context(from)?));
                     target.check().with_context(from)?;
                     targets.push(target);
@@ -210,7 +210,7 @@ impl Deployments {
     fn credentials(&self, file: &File) -> Result<Option<Credentials>> {
         let (flags, section) = (&self.flags, &file.mongodb);
         let given = |path: &Path| {
-            let from = || format!("--mongodb.password-file: cannot use {}", shown_path(path, path));
+            let from = || format!("--mongodb.password-file: cannot use {}", display_path(path, path));
             read_secret(path, path).with_context(from)
         };
         let password = match (&flags.password_file, &self.environment.password) {
@@ -254,7 +254,7 @@ fn warn_of_ignored(target: &Target) {
         let options = escape_line(&options.join(", ")).into_owned();
         let _ = writeln!(io::stderr().lock(), "txnscope: options of the URI have no effect here: {options}");
     }
-    if target.key_is_readable_by_everybody() {
+    if target.key_is_readable_by_all_users() {
         let _ = writeln!(io::stderr().lock(), "txnscope: {EXPOSED_KEY}");
     }
 }
@@ -263,7 +263,7 @@ fn warn_of_ignored(target: &Target) {
 pub(crate) fn secret(file: &File, path: &Spanned<PathBuf>) -> Result<String> {
     let beside = file.beside(path.get_ref());
     read_secret(path.get_ref(), &beside).map_err(|error| {
-        file.at(path, format!("cannot use {}: {error}", shown_path(path.get_ref(), &beside))).into()
+        file.at(path, format!("cannot use {}: {error}", display_path(path.get_ref(), &beside))).into()
     })
 }
 

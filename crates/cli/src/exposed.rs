@@ -7,7 +7,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use txnscope_mongo::{EXPOSED_SECRET, LineError, is_readable_by_everybody, read_one_line, shown_path};
+use txnscope_mongo::{EXPOSED_SECRET, LineError, display_path, is_readable_by_all_users, read_one_line};
 
 /// The names as they may be shown, and whether there is a log in which they stand.
 static FOUND: Mutex<(BTreeSet<String>, bool)> = Mutex::new((BTreeSet::new(), false));
@@ -25,10 +25,10 @@ pub(crate) fn read_secret(named: &Path, file: &Path) -> Result<String, LineError
 
 /// Takes note of a file that holds a secret, if everybody may read it.
 pub(crate) fn note(named: &Path, file: &Path) {
-    if !is_readable_by_everybody(file) {
+    if !is_readable_by_all_users(file) {
         return;
     }
-    let name = shown_path(named, file);
+    let name = display_path(named, file);
     let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
     if found.0.insert(name.clone()) && found.1 {
         tracing::warn!(file = name, "{EXPOSED_SECRET}");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 use txnscope_catalog::escape_line;
-use txnscope_mongo::{FILE_LIMIT, read_file, shown_path};
+use txnscope_mongo::{FILE_LIMIT, display_path, read_file};
 
 use crate::collectors::Collectors;
 use crate::flags::{Level, LogFormat, duration};
@@ -159,7 +159,7 @@ impl File {
     /// If it cannot be read, is not TOML, or has a key or a value that makes no sense.
     pub(crate) fn read(path: &Path) -> Result<Self, FileError> {
         // What is not there may be no file's name at all.
-        let file = || PathBuf::from(shown_path(path, path));
+        let file = || PathBuf::from(display_path(path, path));
         let unreadable = |what: String| FileError { file: file(), line: None, what };
         let bytes = read_file(path, FILE_LIMIT).map_err(|error| unreadable(error.to_string()))?;
         let text = String::from_utf8(bytes).map_err(|_| unreadable("it is not UTF-8".to_owned()))?;

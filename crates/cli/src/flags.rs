@@ -64,7 +64,7 @@ impl Flags {
 /// The flag that was given a URI though it takes none: a file's name, an id. What takes a URI knows how to
 /// be silent about it, and nothing else does.
 fn misplaced_uri(grammar: &clap::Command, matches: &ArgMatches) -> Option<String> {
-    let holds_one = |value: &OsStr| Uri::stands_in(&value.to_string_lossy());
+    let holds_one = |value: &OsStr| Uri::is_in(&value.to_string_lossy());
     let others = grammar.get_arguments().filter(|argument| argument.get_id() != "uri");
     for argument in others {
         let given = matches.try_get_raw(argument.get_id().as_str()).ok().flatten();
@@ -398,19 +398,23 @@ mod tests {
             slow_transactions,
             ..
         } = defaults.collectors;
-        for (collector, enabled, every) in [
+        for (collector, enabled, interval) in [
             ("current-op", current_op.enabled, None),
-            ("storage-engine", storage_engine.enabled, Some(storage_engine.every)),
-            ("replication", replication.enabled, Some(replication.every)),
-            ("parameters", parameters.enabled, Some(parameters.every)),
-            ("profile", profile.enabled, Some(profile.every)),
-            ("slow-transactions", slow_transactions.enabled, Some(slow_transactions.every)),
+            ("storage-engine", storage_engine.enabled, Some(storage_engine.interval)),
+            ("replication", replication.enabled, Some(replication.interval)),
+            ("parameters", parameters.enabled, Some(parameters.interval)),
+            ("profile", profile.enabled, Some(profile.interval)),
+            ("slow-transactions", slow_transactions.enabled, Some(slow_transactions.interval)),
         ] {
             let told = help(&format!("collector.{collector}.enabled"));
             assert!(told.ends_with(&format!("Default: {enabled}")), "{told}");
-            if let Some(every) = every {
-                let told = help(&format!("collector.{collector}.every"));
-                assert!(told.ends_with(&format!("Default: {every}")), "{told}");
+            if let Some(interval) = interval {
+                let help = help(&format!("collector.{collector}.interval"));
+                assert_eq!(
+                    help.rsplit_once("Default: ").map(|(_, time)| duration(time)),
+                    Some(Ok(interval)),
+                    "{help}"
+                );
             }
         }
         for (flag, default) in [

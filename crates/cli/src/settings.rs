@@ -71,7 +71,7 @@ impl Given {
             })?;
             let credentials = Credentials::new(username, password);
             let credentials = match &module.auth_source {
-                Some(collector) => credentials.of_database(collector),
+                Some(collector) => credentials.with_auth_source(collector),
                 None => credentials,
             };
             config.auth_modules.insert(name.clone(), credentials);

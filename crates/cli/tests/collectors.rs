@@ -95,10 +95,10 @@ async fn what_makes_no_sense_is_refused_by_name() {
         ("--collector.profile.databses=shop", "--collector.profile.databases"),
         ("--collector.profil.enabled", "--collector.profile.enabled"),
         (
-            "--collector.replication.every=0",
-            "--collector.replication, flags or variables: replication cannot",
+            "--collector.replication.interval=0s",
+            "--collector.replication, flags or variables: the interval of the collector replication is 0ns",
         ),
-        ("--collector.replication.every=often", "--collector.replication.every"),
+        ("--collector.replication.interval=often", "--collector.replication.interval"),
         ("--collector.replication.enabled=maybe", "[possible values: true, false]"),
         ("--collector.current-op.long-running=5", "such as in 5s"),
         ("--collector.profile.enabled", "has no databases"),

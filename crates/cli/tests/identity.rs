@@ -308,7 +308,7 @@ async fn a_second_line_or_a_control_character_is_refused_by_name_by_every_comman
         ),
         (
             "[targets.\"mongodb://u:hunter2@h/\"]\nuri = \"mongodb://127.0.0.1:1/\"\n",
-            "name that no query can carry",
+            "invalid name of a target or an auth module",
         ),
     ] {
         let file = format!("--config.file={}", write("txnscope.toml", text));

@@ -277,7 +277,7 @@ async fn a_signal_reads_the_file_again_and_what_is_broken_changes_nothing() {
     serving.process.signal(Signal::HUP).unwrap();
     up(1.0, 1.0).await;
     let log = serving.process.log();
-    assert!(log.contains("takes a restart") && log.contains("web.telemetry-path"), "{log}");
+    assert!(log.contains("needs a restart") && log.contains("web.telemetry-path"), "{log}");
 }
 
 /// As systemd does it: the socket is there before the process, as its file descriptor 3.

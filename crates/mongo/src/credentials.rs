@@ -1,11 +1,11 @@
-//! A user and a password that are given apart from the URI.
+//! Credentials that are given apart from the URI.
 
 use std::fmt;
 
 use crate::error::UriError;
-use crate::line::clean;
+use crate::secret_line::check_single_line;
 
-/// A user and its password.
+/// A user name and a password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
     pub(crate) username: String,
@@ -14,16 +14,16 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// A user of the URI's `authSource`; without one, of the database that the URI's path names, or as its
-    /// `authMechanism` has it: `$external` for `PLAIN`, else `admin`.
+    /// Credentials for the URI's `authSource`; without one, for the database in the URI's path, or the default
+    /// of its `authMechanism`: `$external` for `PLAIN`, else `admin`.
     #[must_use]
     pub fn new(username: impl Into<String>, password: impl Into<String>) -> Self {
         Self { username: username.into(), password: password.into(), source: None }
     }
 
-    /// A user of that database.
+    /// Sets the authentication database.
     #[must_use]
-    pub fn of_database(self, name: impl Into<String>) -> Self {
+    pub fn with_auth_source(self, name: impl Into<String>) -> Self {
         Self { source: Some(name.into()), ..self }
     }
 
@@ -34,13 +34,14 @@ impl Credentials {
             ("name of the user's database", self.source.as_ref()),
         ];
         for (what, text) in parts {
-            text.map_or(Ok(()), |text| clean(text)).map_err(|error| UriError::Credentials { what, error })?;
+            text.map_or(Ok(()), |text| check_single_line(text))
+                .map_err(|error| UriError::Credentials { what, error })?;
         }
         Ok(())
     }
 }
 
-/// Without the password.
+/// Does not show the password.
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Credentials").finish_non_exhaustive()

@@ -1,22 +1,22 @@
-//! The options of every driver, and what becomes of each here.
+//! The options of all drivers, and how each is treated.
 
 use std::fmt;
 
-/// What becomes of an option.
+/// How an option is treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Treatment {
-    /// The driver reads it. A value that it does not take is an error.
+    /// Passed to the driver. A value that the driver rejects is an error.
     Read,
-    /// The driver reads it, and it changes neither whom we speak to nor how that is secured. A value that other drivers
-    /// take and this one does not is left out with a warning.
+    /// Passed to the driver, without influence on the servers and on security. A value that the driver rejects
+    /// is left out with a warning.
     Tuning,
-    /// Another driver's, without effect here: left out with a warning.
+    /// An option of another driver, without effect here: left out with a warning.
     Foreign,
     /// Another driver's name for this option.
     Alias(&'static str),
-    /// Without effect if it has this value: then as `Foreign`. Any other would be without effect too, and is an error.
+    /// Treated as `Foreign` with this value; an error with any other, which would have no effect.
     Only(&'static str, &'static str),
-    /// It would change how the connection is secured or where it leads, and has no effect here: an error.
+    /// An error: the option would change how the connection is secured or where it leads, and is not supported.
     Unsupported(&'static str),
 }
 
@@ -27,13 +27,13 @@ const HOST_NAMES: &str =
 const INVALID: &str =
     "write tlsAllowInvalidCertificates=true for a server whose certificate must not be checked";
 const REVOCATION: &str = "revocation is not checked here";
-const PROXY: &str = "no proxy is spoken to; let the connection pass it some other way";
+const PROXY: &str = "proxies are not supported; connect directly or through a tunnel";
 const SYSTEM_CA: &str = "name the file of the authorities with tlsCAFile";
-const PASSWORD: &str = "keep the key without a password, in a file that is readable by us alone";
+const PASSWORD: &str = "use a key without a password, in a file that only txnscope can read";
 
-/// Every option that MongoDB's manual or a driver documents, as it is spelled there.
+/// Every option in MongoDB's manual or in the documentation of a driver.
 pub(crate) const OPTIONS: &[(&str, Treatment)] = &[
-    // Whom to speak to, as whom, and how that is secured.
+    // Servers, authentication, and TLS.
     ("replicaSet", Read),
     ("directConnection", Read),
     ("loadBalanced", Read),
@@ -48,7 +48,7 @@ pub(crate) const OPTIONS: &[(&str, Treatment)] = &[
     ("tlsAllowInvalidCertificates", Read),
     ("tlsCAFile", Read),
     ("tlsCertificateKeyFile", Read),
-    // What is read, and how durably what is written is kept.
+    // Read concern, read preference, and write concern.
     ("readConcernLevel", Read),
     ("readPreference", Read),
     ("readPreferenceTags", Read),
@@ -56,7 +56,7 @@ pub(crate) const OPTIONS: &[(&str, Treatment)] = &[
     ("journal", Read),
     ("w", Read),
     ("wtimeoutMS", Read),
-    // How the driver works.
+    // Driver tuning.
     ("appName", Tuning),
     ("connectTimeoutMS", Tuning),
     ("enableOverloadRetargeting", Tuning),
@@ -72,7 +72,7 @@ pub(crate) const OPTIONS: &[(&str, Treatment)] = &[
     ("serverMonitoringMode", Tuning),
     ("serverSelectionTimeoutMS", Tuning),
     ("waitQueueTimeoutMS", Tuning),
-    // In MongoDB's manual, and not in this driver.
+    // In MongoDB's manual, but not in this driver.
     ("adaptiveRetries", Foreign),
     ("compressors", Foreign),
     ("gssapiServiceName", Foreign),
@@ -94,7 +94,7 @@ pub(crate) const OPTIONS: &[(&str, Treatment)] = &[
     ("tlsDisableOCSPEndpointCheck", Only("true", REVOCATION)),
     ("tlsUseSystemCA", Only("false", SYSTEM_CA)),
     ("tlsFIPSMode", Only("false", "there is no FIPS mode here")),
-    // Of single drivers, new and old: Java, Node.js, Python, Go, C#, C.
+    // Options of single drivers, new and old: Java, Node.js, Python, Go, C#, C.
     ("autoReconnect", Foreign),
     ("auto_reconnect", Foreign),
     ("bsonRegExp", Foreign),
@@ -176,27 +176,27 @@ pub(crate) const OPTIONS: &[(&str, Treatment)] = &[
     ("ssl_match_hostname", Only("true", HOST_NAMES)),
 ];
 
-/// What is said of an option that is in no table and sounds like one of these.
+/// Advice for unknown options whose name resembles one of these.
 const UNKNOWN: &str = "it is not known here, and by its name it may change how the connection is secured or where it \
                        leads. MongoDB's manual has the names, under \"Connection String Options\"";
 const SECURING: &[&str] = &["tls", "ssl", "auth", "proxy", "gssapi"];
 
-/// The option's name as it is spelled in the table, and what becomes of it.
+/// The option's documented name, and its treatment.
 pub(crate) fn known(name: &str) -> Option<(&'static str, Treatment)> {
     OPTIONS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).copied()
 }
 
-/// Why an option that is in no table is refused, if it is.
-pub(crate) fn refused_unknown(name: &str) -> Option<&'static str> {
+/// Why an unknown option is rejected, if it is.
+pub(crate) fn unknown_option_advice(name: &str) -> Option<&'static str> {
     let name = name.to_ascii_lowercase();
     SECURING.iter().any(|beginning| name.starts_with(beginning)).then_some(UNKNOWN)
 }
 
-/// An option without effect here. Shows its name and never its value.
+/// An ignored option of a URI. Shows its name and never its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ignored {
     name: String,
-    /// The option that was probably meant, if this one is in no table.
+    /// The documented option with the most similar name, if this one is unknown.
     meant: Option<&'static str>,
     known: bool,
 }
@@ -206,7 +206,7 @@ impl Ignored {
         Self { name: name.to_owned(), meant: None, known: true }
     }
 
-    /// One that is in no table. `place` counts from 1: it is what is said of a text that does not look like a name.
+    /// An unknown option. `place` counts from 1, and is used if the text does not look like a name.
     pub(crate) fn unknown(name: &str, place: usize) -> Self {
         let close = OPTIONS.iter().map(|(known, _)| {
             (strsim::damerau_levenshtein(&known.to_ascii_lowercase(), &name.to_ascii_lowercase()), *known)
@@ -216,14 +216,14 @@ impl Ignored {
         Self { name, meant: meant.map(|(_, known)| known), known: false }
     }
 
-    /// Its name, as MongoDB's manual spells it or, if that does not have it, as it stands in the URI.
+    /// The documented name or, for an unknown option, the name in the URI.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Whether the value of an option of that name is something that must not be seen.
-    pub(crate) fn may_hold_a_secret(&self) -> bool {
+    /// Whether the value of this option is secret.
+    pub(crate) fn may_contain_secret(&self) -> bool {
         let name = self.name.to_ascii_lowercase();
         ["password", "passwd", "passphrase", "secret", "token", "credential", "key"]
             .iter()
@@ -242,7 +242,7 @@ impl fmt::Display for Ignored {
     }
 }
 
-/// Whether it looks like the name of an option, and not like a piece of a password.
+/// Whether a text looks like the name of an option, and not like a part of a password.
 pub(crate) fn is_plain(name: &str) -> bool {
     name.len() <= 48
         && name.starts_with(|c: char| c.is_ascii_alphabetic())
@@ -256,7 +256,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_option_stands_in_the_table_once_and_an_alias_means_one_that_is_read() {
+    fn option_table_is_unique_and_aliases_are_known() {
         let mut seen = BTreeSet::new();
         for (name, treatment) in OPTIONS {
             assert!(seen.insert(name.to_ascii_lowercase()), "{name} stands there twice");
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_option_is_named_only_if_it_looks_like_a_name() {
+    fn unknown_option_is_shown_only_if_it_looks_like_a_name() {
         let shown = |name: &str| Ignored::unknown(name, 3).to_string();
         assert_eq!(shown("fooBar"), "fooBar (unknown)");
         assert_eq!(shown("maxPoolSiz"), "maxPoolSiz (unknown; did you mean maxPoolSize?)");

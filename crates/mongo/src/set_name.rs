@@ -1,28 +1,29 @@
-//! The name of a replica set.
+//! Names of replica sets.
 
 use std::fmt;
 
-/// The most bytes that a name may have. MongoDB has no limit; a label has one.
-const LONGEST: usize = 128;
+/// The maximum length in bytes. MongoDB has no limit; a label needs one.
+const MAX_LENGTH: usize = 128;
 
-/// The name of a replica set, fit to be a label: letters, digits and signs, no white space, and none of what only a piece
-/// of a URI or of a page would have.
+/// The name of a replica set, fit to be a label: letters, digits and punctuation, without white space and the
+/// delimiters of URIs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SetName(String);
 
 impl SetName {
-    /// The name, if the text can be one. MongoDB takes any text without a slash; what nobody calls a set by is refused
-    /// here, so that no line of a file and no password becomes a label.
+    /// Validates a name. MongoDB accepts any text without a slash; uncommon characters are rejected here, so
+    /// that no line of a file and no password becomes a label.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let fits = |c: char| {
             c.is_alphanumeric()
                 || (c.is_ascii_punctuation() && !matches!(c, '/' | '\\' | '@' | '"' | '\'' | '`'))
         };
-        (!text.is_empty() && text.len() <= LONGEST && text.chars().all(fits)).then(|| Self(text.to_owned()))
+        (!text.is_empty() && text.len() <= MAX_LENGTH && text.chars().all(fits))
+            .then(|| Self(text.to_owned()))
     }
 
-    /// As a text.
+    /// The name as a string.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -40,11 +41,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_set_name_has_no_slash_no_white_space_and_an_end() {
+    fn set_name_is_validated() {
         for good in ["rs0", "atlas-1a2b3c-shard-0", "my_set.eu", "Größe", "rs:0"] {
             assert_eq!(SetName::parse(good).unwrap().as_str(), good);
         }
-        let long = "x".repeat(LONGEST + 1);
+        let long = "x".repeat(MAX_LENGTH + 1);
         for bad in [
             "",
             "rs0\nmongodb://u:hunter2@h/",

@@ -1,4 +1,4 @@
-//! The files of certificates, by their content: they are renewed on disk, and nobody tells us.
+//! TLS files by their contents, since they are renewed on disk without a notification.
 
 use std::path::Path;
 
@@ -8,14 +8,14 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
 
 use crate::error::UriError;
-use crate::file::{FILE_LIMIT, is_readable_by_everybody, read_file};
+use crate::file::{FILE_LIMIT, is_readable_by_all_users, read_file};
 
-/// What the files of certificates that a URI names held when they were read. Equal if they held the same.
+/// A digest of the TLS files of a URI.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TlsFiles([u8; 32]);
 
 impl TlsFiles {
-    /// Reads the files that the URI names, and checks that they hold what they should.
+    /// Reads and validates the TLS files of a URI.
     pub(crate) fn read(parsed: &ConnectionString) -> Result<Self, UriError> {
         let mut digest = Sha256::new();
         if let Some(Tls::Enabled(options)) = &parsed.tls {
@@ -31,18 +31,18 @@ impl TlsFiles {
         Ok(Self(digest.finalize().into()))
     }
 
-    /// Whether every user of the machine may read the file of the private key.
-    pub(crate) fn key_is_readable_by_everybody(parsed: &ConnectionString) -> bool {
+    /// Whether all users of the machine can read the private key file.
+    pub(crate) fn key_is_readable_by_all_users(parsed: &ConnectionString) -> bool {
         match &parsed.tls {
             Some(Tls::Enabled(options)) => {
-                options.cert_key_file_path.as_deref().is_some_and(is_readable_by_everybody)
+                options.cert_key_file_path.as_deref().is_some_and(is_readable_by_all_users)
             }
             Some(Tls::Disabled) | None => false,
         }
     }
 }
 
-/// What is said of it repeats no path: it is a value of the URI.
+/// The message repeats no path, since that is a value of the URI.
 fn file(option: &'static str, path: &Path, has_key: bool) -> Result<Vec<u8>, UriError> {
     let wrong = |what: &str| UriError::TlsFile { option, what: what.to_owned() };
     let bytes = read_file(path, FILE_LIMIT).map_err(|error| wrong(&error.to_string()))?;
@@ -54,7 +54,7 @@ fn file(option: &'static str, path: &Path, has_key: bool) -> Result<Vec<u8>, Uri
     }
     if has_key && PrivateKeyDer::from_pem_slice(&bytes).is_err() {
         return Err(wrong(
-            "it holds no private key in PEM form beside the certificate, or one that is encrypted with a password",
+            "it holds no private key in PEM form next to the certificate, or one that is encrypted with a password",
         ));
     }
     Ok(bytes)

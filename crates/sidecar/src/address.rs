@@ -1,7 +1,9 @@
-//! The addresses of members: in the one form that is compared and shown, and in the one that can be dialed.
+//! Addresses of members: in the normal form that is compared and exported, and in the form that the driver
+//! dials.
 //!
-//! A set names its members as it likes. A name that leads nowhere is a member all the same, and is shown; what cannot
-//! be printed of it is escaped, so that it steers neither a log nor a page.
+//! A replica set may name its members by any text. An address that cannot be dialed still names a member, and is
+//! exported; characters that cannot be printed are escaped, so that they cannot forge a log line or a metrics
+//! page.
 
 use std::fmt::Write as _;
 use std::net::Ipv6Addr;
@@ -10,16 +12,16 @@ use mongodb::options::ServerAddress;
 
 const DEFAULT_PORT: u16 = 27_017;
 
-/// The longest name that is shown: that of a host, which DNS bounds at 253 characters, and a port.
-const LONGEST: usize = 260;
+/// The longest name that is exported: a host name (DNS allows 253 characters) and a port.
+const MAX_LENGTH: usize = 260;
 
-/// What stands for a name that is none: a label without a value is no label.
-const EMPTY: &str = "(empty)";
+/// The replacement for an empty name: Prometheus drops labels with empty values.
+const EMPTY_NAME: &str = "(empty)";
 
-/// An address that can be dialed. `None`: nothing can be reached by it. More forms of an address of IPv6 are taken than
-/// the driver's parser takes: with a zone, and without brackets, as the driver itself prints it.
+/// Parses an address that can be dialed; `None` if it cannot. Accepts more forms of IPv6 than the driver's
+/// parser: with a zone, and without brackets, as the driver prints them.
 pub(crate) fn parse(text: &str) -> Option<ServerAddress> {
-    if text.len() > LONGEST || text.chars().any(|c| !is_shown(c)) {
+    if text.len() > MAX_LENGTH || text.chars().any(|c| !is_label_char(c)) {
         return None;
     }
     let (host, port) = match text.strip_prefix('[') {
@@ -46,8 +48,8 @@ pub(crate) fn parse(text: &str) -> Option<ServerAddress> {
     (is_host && port != 0).then(|| ServerAddress::Tcp { host: host.to_lowercase(), port: Some(port) })
 }
 
-/// How an address is shown: with a port, and with brackets around one of IPv6.
-pub(crate) fn shown(address: &ServerAddress) -> String {
+/// Formats an address: with a port, and with brackets around IPv6.
+pub(crate) fn format_address(address: &ServerAddress) -> String {
     match address {
         ServerAddress::Tcp { host, port } => {
             let port = port.unwrap_or(DEFAULT_PORT);
@@ -57,24 +59,24 @@ pub(crate) fn shown(address: &ServerAddress) -> String {
     }
 }
 
-/// An address in the one form that is compared and shown.
-pub(crate) fn normal(text: &str) -> String {
-    parse(text).map_or_else(|| printable(text), |address| shown(&address))
+/// Normalizes an address for comparison and export.
+pub(crate) fn normalize(text: &str) -> String {
+    parse(text).map_or_else(|| printable(text), |address| format_address(&address))
 }
 
-/// A text of others, as it can be printed anywhere: escaped where it would steer a terminal, and no longer than a name
-/// may be.
+/// Makes untrusted text printable: characters that could steer a terminal are escaped, and long text is
+/// truncated.
 pub(crate) fn printable(text: &str) -> String {
     if text.is_empty() {
-        return EMPTY.to_owned();
+        return EMPTY_NAME.to_owned();
     }
     let mut printed = String::new();
     for c in text.chars() {
-        if printed.len() > LONGEST {
+        if printed.len() > MAX_LENGTH {
             printed.push_str("...");
             break;
         }
-        if is_shown(c) {
+        if is_label_char(c) {
             printed.push(c);
         } else {
             let _ = write!(printed, "{}", c.escape_unicode());
@@ -83,9 +85,9 @@ pub(crate) fn printable(text: &str) -> String {
     printed
 }
 
-/// Letters and digits of any script, and what can be seen of ASCII: less than what can be printed elsewhere, since it
-/// becomes a label. Some letters are invisible.
-fn is_shown(c: char) -> bool {
+/// Letters and digits of any script, and visible ASCII. Stricter than what may be printed elsewhere, since the
+/// text becomes a label. Some letters are invisible.
+fn is_label_char(c: char) -> bool {
     c.is_ascii_graphic() || (!c.is_ascii() && c.is_alphanumeric() && txnscope_catalog::is_printable(c))
 }
 
@@ -101,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_of_members_have_one_form() {
+    fn member_addresses_are_normalized() {
         for (given, form) in [
             ("db1:27017", "db1:27017"),
             ("DB2", "db2:27017"),
@@ -116,13 +118,13 @@ mod tests {
             ("b\u{fc}cher:7", "b\u{fc}cher:7"),
         ] {
             assert!(parse(given).is_some(), "{given}");
-            assert_eq!(normal(given), form);
-            assert_eq!(normal(form), form, "the form of the form");
+            assert_eq!(normalize(given), form);
+            assert_eq!(normalize(form), form, "the form of the form");
         }
     }
 
     #[test]
-    fn what_leads_nowhere_is_no_address_and_is_shown_all_the_same() {
+    fn invalid_address_is_rejected_and_still_printable() {
         let long = format!("{}:1", "a".repeat(300));
         for given in [
             "",
@@ -147,10 +149,10 @@ mod tests {
             &long,
         ] {
             assert_eq!(parse(given), None, "{given}");
-            let shown = normal(given);
-            assert!(shown.chars().all(is_shown) && shown.len() < 300, "{shown}");
-            assert!(!shown.is_empty(), "{given:?}");
+            let printed = normalize(given);
+            assert!(printed.chars().all(is_label_char) && printed.len() < 300, "{printed}");
+            assert!(!printed.is_empty(), "{given:?}");
         }
-        assert_eq!(normal("db\u{1b}[2J:1"), "db\\u{1b}[2J:1");
+        assert_eq!(normalize("db\u{1b}[2J:1"), "db\\u{1b}[2J:1");
     }
 }

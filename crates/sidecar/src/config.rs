@@ -1,4 +1,4 @@
-//! What to watch, how often, and where to serve it.
+//! Configuration: deployments to monitor, intervals, and listen addresses.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -9,59 +9,61 @@ use txnscope_checks::Checks;
 
 use crate::collector::CollectorSettings;
 use crate::error::StartError;
-use crate::poller::Pace;
+use crate::poller::PollTiming;
 use crate::target::Target;
 use txnscope_mongo::Credentials;
 
-/// The port that the sidecar listens on unless told otherwise.
+/// The port that the sidecar listens on by default.
 pub const DEFAULT_PORT: u16 = 9917;
 
-/// How a sidecar is started. [`Config::new`] has a default for everything but what to watch.
+/// Configuration of a sidecar. [`Config::new`] has a default for everything but the deployment.
 ///
-/// Its `Debug` form holds no secret.
+/// The `Debug` form contains no secrets.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Config {
-    /// The deployments that are watched always. Their members share the page of metrics.
+    /// Deployments that are monitored all the time. Their members share one metrics page.
     pub targets: Vec<Target>,
-    /// The deployments that are watched while `/probe?target=` asks for them by these names.
+    /// Deployments that are monitored on demand, while `/probe?target=` is requested with these names.
     pub probes: BTreeMap<String, Target>,
-    /// Who else to be at a probed deployment, when `&auth_module=` says so by these names.
+    /// Credentials that a probe can select with `&auth_module=`, by name.
     pub auth_modules: BTreeMap<String, Credentials>,
-    /// A probed deployment that nobody has asked for this long is no longer watched.
+    /// A probed deployment without a request for this long is no longer monitored.
     pub probe_idle_timeout: Duration,
-    /// Where to serve; port 0 takes any free one.
+    /// Listen addresses; port 0 takes any free port.
     pub listen_addresses: Vec<SocketAddr>,
-    /// Serve on the sockets that systemd hands over, and on no address.
+    /// Listen on the sockets that systemd passes, and on no address.
     pub systemd_socket: bool,
-    /// The path of the metrics.
+    /// The path of the metrics page.
     pub telemetry_path: String,
-    /// TLS and users of the web side, in the format of Prometheus's exporter toolkit.
+    /// The web configuration file (TLS and users), in the format of Prometheus's exporter toolkit.
     pub web_config_file: Option<PathBuf>,
-    /// How many requests are served at once, and how many probes; more are refused with 503. 0: no limit.
+    /// The maximum number of concurrent requests, and of concurrent probes; more get 503. 0: no limit.
     pub max_requests: usize,
-    /// The names by which the web side may be called, besides addresses and `localhost`. If there is none, every name will
-    /// do where it listens on an address that other machines reach, and none where it listens for this machine alone.
+    /// Host names that requests may use, besides addresses and `localhost`. If empty, every name is allowed on
+    /// listen addresses that other machines can reach, and none on loopback addresses.
     pub allowed_hosts: Vec<String>,
-    /// How often a collector asks a member, if it has no slower pace of its own.
+    /// The time between two polls of a member. A collector with a longer interval of its own keeps that
+    /// interval.
     pub poll_interval: Duration,
-    /// How long a member may take to answer. What takes longer has failed.
+    /// The timeout of a poll.
     pub poll_timeout: Duration,
-    /// Which collectors are asked, and how.
+    /// Settings of the collectors.
     pub collectors: CollectorSettings,
-    /// The checks to run on the data of each target, each at its interval; none by default. Not on that of a probe.
+    /// Checks to run on the data of each target, each at its interval; none by default. They do not run on
+    /// probed deployments.
     pub checks: Option<Checks>,
 }
 
 impl Config {
-    /// Watches that deployment, every five seconds, and serves `127.0.0.1:9917/metrics`.
+    /// Monitors one deployment, every five seconds, and serves `127.0.0.1:9917/metrics`.
     #[must_use]
     pub fn new(target: impl Into<Target>) -> Self {
         Self { targets: vec![target.into()], ..Self::default() }
     }
 
-    pub(crate) fn pace(&self) -> Pace {
-        Pace { interval: self.poll_interval, timeout: self.poll_timeout }
+    pub(crate) fn timing(&self) -> PollTiming {
+        PollTiming { interval: self.poll_interval, timeout: self.poll_timeout }
     }
 
     pub(crate) fn validate(&self) -> Result<(), StartError> {
@@ -98,7 +100,7 @@ impl Config {
 }
 
 impl Default for Config {
-    /// Watches nothing yet.
+    /// A configuration without deployments.
     fn default() -> Self {
         Self {
             targets: Vec::new(),
@@ -119,13 +121,14 @@ impl Default for Config {
     }
 }
 
-/// Whether a target or an auth module can have that name: a query can carry it as it is.
+/// Whether a text is a valid name of a target or an auth module (`[A-Za-z0-9_.-]+`), which a query can carry
+/// unescaped.
 #[must_use]
 pub fn is_name(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
 }
 
-/// Letters, digits and `_.-` between slashes; neither the landing page nor one of our own paths.
+/// Letters, digits and `_.-` between slashes; neither the landing page nor one of the built-in paths.
 fn is_telemetry_path(path: &str) -> bool {
     let segment = |segment: &str| segment != "-" && is_name(segment);
     path != "/probe" && path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(segment))
@@ -136,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_password_is_not_in_the_debug_form() {
+    fn config_debug_output_has_no_password() {
         let mut config = Config::new("mongodb://user:hunter2@db1/");
         config.probes.insert("orders".into(), Target::new("mongodb://user:hunter2@db2/"));
         config.auth_modules.insert("monitor".into(), Credentials::new("user", "hunter2"));
@@ -144,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_that_the_router_would_misread_are_refused() {
+    fn invalid_telemetry_path_is_rejected() {
         for good in ["/metrics", "/mongodb/metrics", "/m_1.txt", "/probe/metrics"] {
             assert!(is_telemetry_path(good), "{good}");
         }
@@ -155,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn intervals_have_bounds_and_there_is_something_to_watch() {
+    fn poll_interval_bounds_and_missing_target_are_validated() {
         let mut config = Config::new("mongodb://db1/");
         assert!(config.validate().is_ok());
         config.poll_interval = Duration::ZERO;
@@ -164,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn checks_that_nothing_would_be_put_to_are_refused() {
+    fn checks_without_a_permanent_target_are_rejected() {
         let mut config = Config::default();
         config.probes.insert("orders".into(), Target::new("mongodb://db2/"));
         assert!(config.validate().is_ok());
@@ -174,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn names_fit_into_a_query() {
+    fn target_and_auth_module_names_are_validated() {
         let mut config = Config::new("mongodb://db1/");
         config.probes.insert("orders-1.eu_west".into(), Target::new("mongodb://db2/"));
         assert!(config.validate().is_ok());

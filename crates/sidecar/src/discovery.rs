@@ -1,177 +1,183 @@
-//! What the deployment is, as far as its servers have said it, and whom to believe when they disagree.
+//! The known state of a deployment, and which server to believe when servers disagree.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::identity::Expected;
-use crate::topology::{Answer, Kind, Membership};
+use crate::topology::{HelloReply, ReplicaSetView, ServerKind};
 
-/// The deployment, as it is known.
+/// The deployment, as far as it is known.
 #[derive(Debug, Default)]
-pub(crate) enum Deployment {
-    /// Nobody has said.
+pub(crate) enum KnownDeployment {
+    /// No server has answered yet.
     #[default]
     Unknown,
-    /// A replica set, by the last account of it that was accepted.
-    Set(Arc<Membership>),
-    /// Servers that belong to no set.
-    Alone,
-    /// The routers of a sharded cluster.
+    /// A replica set, with the last accepted view of its members.
+    Set(Arc<ReplicaSetView>),
+    /// Standalone servers.
+    Standalone,
+    /// Mongos of a sharded cluster.
     Mongos,
 }
 
-/// What the URI demands.
+/// Requirements of the URI.
 #[derive(Debug, Clone)]
-pub(crate) struct Demand {
+pub(crate) struct UriRequirements {
     /// The name of the replica set.
     pub(crate) rs: Option<String>,
-    /// The one member that is named, and no other.
+    /// Monitor only the member that the URI names.
     pub(crate) direct: bool,
 }
 
-impl Deployment {
-    /// Whether the answer comes from the deployment that is known, or, as long as none is, from one that may be it.
-    pub(crate) fn is_confirmed_by(&self, answer: &Answer, demand: &Demand) -> bool {
-        match (self, &answer.kind) {
-            (Self::Set(known), Kind::Member(account)) if demand.direct => account.rs == known.rs,
-            (Self::Set(known), Kind::Member(account)) => account.is_of_set(known),
-            (Self::Unknown, Kind::Member(account)) => demand.rs.as_ref().is_none_or(|rs| *rs == account.rs),
-            (Self::Alone, Kind::Alone) | (Self::Mongos, Kind::Mongos) => true,
+impl KnownDeployment {
+    /// Whether a reply comes from the known deployment, or, while none is known, from one that meets the
+    /// requirements.
+    pub(crate) fn is_confirmed_by(&self, reply: &HelloReply, requirements: &UriRequirements) -> bool {
+        match (self, &reply.kind) {
+            (Self::Set(known), ServerKind::Member(view)) if requirements.direct => view.rs == known.rs,
+            (Self::Set(known), ServerKind::Member(view)) => view.is_same_set(known),
+            (Self::Unknown, ServerKind::Member(view)) => {
+                requirements.rs.as_ref().is_none_or(|rs| *rs == view.rs)
+            }
+            (Self::Standalone, ServerKind::Standalone) | (Self::Mongos, ServerKind::Mongos) => true,
             _ => false,
         }
     }
 
-    /// Whether it is a member of the set that is known, if this speaks for it by itself.
-    pub(crate) fn has_its_name(&self, answer: &Answer) -> bool {
-        matches!((self, &answer.kind), (Self::Set(known), Kind::Member(account)) if account.rs == known.rs)
+    /// Whether a reply comes from a member of a set with the same name.
+    pub(crate) fn has_same_set_name(&self, reply: &HelloReply) -> bool {
+        matches!((self, &reply.kind), (Self::Set(known), ServerKind::Member(view)) if view.rs == known.rs)
     }
 
-    /// Takes what the answer says of a deployment that it has confirmed.
-    pub(crate) fn learn(&mut self, answer: Answer) {
-        let Kind::Member(account) = answer.kind else { return };
+    /// Takes over what a confirmed reply says about the deployment.
+    pub(crate) fn update(&mut self, reply: HelloReply) {
+        let ServerKind::Member(view) = reply.kind else { return };
         match self {
-            Self::Set(known) if !account.supersedes(known) => {}
-            Self::Set(known) if known.members == account.members && known.arbiters == account.arbiters => {
-                *known = Arc::new(account);
+            Self::Set(known) if !view.supersedes(known) => {}
+            Self::Set(known) if known.members == view.members && known.arbiters == view.arbiters => {
+                *known = Arc::new(view);
             }
             _ => {
-                say(&account);
-                *self = Self::Set(Arc::new(account));
+                log_set(&view);
+                *self = Self::Set(Arc::new(view));
             }
         }
     }
 
-    /// Nobody has confirmed what is known. If those that did answer leave no doubt that it is something else by now,
-    /// this is followed: whatever answers at every host of the URI, be it a set that was initiated anew under its name.
-    /// Never another set than the URI demands, and never none instead of a set: a member that is started as a standalone
-    /// for maintenance is one that is missing.
+    /// No reply has confirmed the known deployment. If the replies leave no doubt that it is another one now,
+    /// switches to that: every host of the URI must answer for it, for example after the set was initiated again
+    /// under its name. Never switches to another set than the URI requires, nor from a set to none: a member
+    /// that is restarted as a standalone for maintenance is missing, and does not replace the set.
     pub(crate) fn reconsider(
         &mut self,
-        answers: BTreeMap<String, Answer>,
+        replies: BTreeMap<String, HelloReply>,
         seeds: &[&String],
-        demand: &Demand,
+        requirements: &UriRequirements,
     ) {
-        let at_every_seed = |is: &dyn Fn(&Kind) -> bool| {
-            seeds.iter().all(|seed| answers.get(*seed).is_some_and(|answer| is(&answer.kind)))
+        let at_every_seed = |is: &dyn Fn(&ServerKind) -> bool| {
+            seeds.iter().all(|seed| replies.get(*seed).is_some_and(|reply| is(&reply.kind)))
         };
-        let is_member = |kind: &Kind| matches!(kind, Kind::Member(_));
+        let is_member = |kind: &ServerKind| matches!(kind, ServerKind::Member(_));
         match self {
             Self::Set(known) => {
                 let rs = known.rs.clone();
-                let same_name = |kind: &Kind| matches!(kind, Kind::Member(account) if account.rs == rs);
+                let same_name = |kind: &ServerKind| matches!(kind, ServerKind::Member(view) if view.rs == rs);
                 if at_every_seed(&same_name) {
-                    tracing::warn!(rs, "the replica set was initiated anew: following the new one");
-                    self.follow(answers, |account| account.rs == rs);
-                } else if demand.rs.is_none() && at_every_seed(&is_member) {
-                    let now = answers.values().find_map(|answer| match &answer.kind {
-                        Kind::Member(account) => Some(account.rs.clone()),
+                    tracing::warn!(rs, "the replica set was initiated again: monitoring the new one");
+                    self.adopt_newest(replies, |view| view.rs == rs);
+                } else if requirements.rs.is_none() && at_every_seed(&is_member) {
+                    let now = replies.values().find_map(|reply| match &reply.kind {
+                        ServerKind::Member(view) => Some(view.rs.clone()),
                         _ => None,
                     });
                     let Some(now) = now else { return };
-                    if at_every_seed(&|kind| matches!(kind, Kind::Member(account) if account.rs == now)) {
+                    if at_every_seed(&|kind| matches!(kind, ServerKind::Member(view) if view.rs == now)) {
                         tracing::warn!(
                             before = rs,
                             rs = now,
-                            "another replica set answers at every host of the URI: following it"
+                            "another replica set answers at every host of the URI: monitoring it"
                         );
-                        self.follow(answers, |account| account.rs == now);
+                        self.adopt_newest(replies, |view| view.rs == now);
                     }
                 }
             }
-            // A set that is demanded, or any set, says so by itself: it confirms what is unknown.
-            Self::Unknown if demand.rs.is_some() => {}
+            // A set that meets the requirements confirms the unknown deployment by itself.
+            Self::Unknown if requirements.rs.is_some() => {}
             Self::Unknown => {
-                if answers.values().any(|answer| answer.kind == Kind::Mongos) {
+                if replies.values().any(|reply| reply.kind == ServerKind::Mongos) {
                     *self = Self::Mongos;
-                } else if answers.values().any(|answer| answer.kind == Kind::Alone) {
-                    *self = Self::Alone;
+                } else if replies.values().any(|reply| reply.kind == ServerKind::Standalone) {
+                    *self = Self::Standalone;
                 }
             }
-            Self::Alone | Self::Mongos => {
-                let is_other = |kind: &Kind| !matches!(kind, Kind::Alone | Kind::Mongos);
+            Self::Standalone | Self::Mongos => {
+                let is_other =
+                    |kind: &ServerKind| !matches!(kind, ServerKind::Standalone | ServerKind::Mongos);
                 if at_every_seed(&is_other) {
-                    tracing::warn!("what was no member of a replica set is one now: following it");
+                    tracing::warn!("standalone servers are members of a replica set now: monitoring it");
                     *self = Self::Unknown;
-                    self.follow(answers, |account| demand.rs.as_ref().is_none_or(|rs| *rs == account.rs));
-                } else if at_every_seed(&|kind| *kind == Kind::Alone) {
-                    *self = Self::Alone;
-                } else if at_every_seed(&|kind| *kind == Kind::Mongos) {
+                    self.adopt_newest(replies, |view| {
+                        requirements.rs.as_ref().is_none_or(|rs| *rs == view.rs)
+                    });
+                } else if at_every_seed(&|kind| *kind == ServerKind::Standalone) {
+                    *self = Self::Standalone;
+                } else if at_every_seed(&|kind| *kind == ServerKind::Mongos) {
                     *self = Self::Mongos;
                 }
             }
         }
     }
 
-    fn follow(&mut self, answers: BTreeMap<String, Answer>, is: impl Fn(&Membership) -> bool) {
-        let accounts = answers.into_values().filter_map(|answer| match answer.kind {
-            Kind::Member(account) if is(&account) => Some(account),
+    fn adopt_newest(&mut self, replies: BTreeMap<String, HelloReply>, is: impl Fn(&ReplicaSetView) -> bool) {
+        let views = replies.into_values().filter_map(|reply| match reply.kind {
+            ServerKind::Member(view) if is(&view) => Some(view),
             _ => None,
         });
-        let best = accounts.max_by(|one, other| {
-            let ((one, version), (other, others)) = (one.weight(), other.weight());
+        let best = views.max_by(|one, other| {
+            let ((one, version), (other, others)) = (one.priority(), other.priority());
             one.cmp(&other).then(version.total_cmp(&others))
         });
         if let Some(best) = best {
-            say(&best);
+            log_set(&best);
             *self = Self::Set(Arc::new(best));
         }
     }
 
-    /// The set's members, if it is to be followed beyond the hosts of the URI.
-    pub(crate) fn followed(&self, demand: &Demand) -> Option<&Arc<Membership>> {
+    /// The set, if its members are monitored beyond the hosts of the URI.
+    pub(crate) fn monitored_set(&self, requirements: &UriRequirements) -> Option<&Arc<ReplicaSetView>> {
         match self {
-            Self::Set(known) if !demand.direct && !known.members.is_empty() => Some(known),
+            Self::Set(known) if !requirements.direct && !known.members.is_empty() => Some(known),
             _ => None,
         }
     }
 
-    /// Who has to answer at an address.
-    pub(crate) fn expected_at(&self, address: &str, demand: &Demand) -> Expected {
+    /// The server that must answer at an address.
+    pub(crate) fn expected_at(&self, address: &str, requirements: &UriRequirements) -> Expected {
         match self {
             Self::Set(known) => {
-                let set = self.followed(demand).cloned();
+                let set = self.monitored_set(requirements).cloned();
                 let me =
                     set.as_ref().filter(|set| set.members.contains_key(address)).map(|_| address.to_owned());
                 Expected::Member { rs: known.rs.clone(), me, set }
             }
-            Self::Unknown => match &demand.rs {
+            Self::Unknown => match &requirements.rs {
                 Some(rs) => Expected::Member { rs: rs.clone(), me: None, set: None },
                 None => Expected::Anyone,
             },
-            Self::Alone => Expected::Alone,
+            Self::Standalone => Expected::Standalone,
             Self::Mongos => Expected::Mongos,
         }
     }
 }
 
-fn say(account: &Membership) {
-    let members: Vec<_> = account.members.keys().map(String::as_str).collect();
-    tracing::info!(rs = account.rs, members = members.join(","), "following the replica set");
-    if account.beyond > 0 {
+fn log_set(view: &ReplicaSetView) {
+    let members: Vec<_> = view.members.keys().map(String::as_str).collect();
+    tracing::info!(rs = view.rs, members = members.join(","), "monitoring the replica set");
+    if view.over_limit > 0 {
         tracing::warn!(
-            rs = account.rs,
-            beyond = account.beyond,
-            "the set names more members than MongoDB allows: the first are followed"
+            rs = view.rs,
+            over_limit = view.over_limit,
+            "the set lists more members than MongoDB allows: only the first are monitored"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! What can go wrong: at the start, and at a poll.
+//! Errors at startup and of polls.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,68 +9,68 @@ use mongodb::error::{Error as DriverError, ErrorKind};
 use txnscope_catalog::{Refusal, refusal};
 use txnscope_mongo::UriError;
 
-use crate::decode::{Found, flag, leniently, number, text};
+use crate::decode::{Field, boolean, decode_lossy, number, text};
 use crate::web::WebConfigError;
 
-/// Why a sidecar did not start.
+/// An error that keeps the sidecar from starting.
 ///
-/// A database that is away is not among them: the sidecar starts, says so on its page, and waits for it.
+/// An unreachable database is no such error: the sidecar starts, reports the database as down, and retries.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The URI is malformed, or asks for what cannot be had.
+    /// The URI is malformed or has unsupported options.
     #[error("{0}")]
     Uri(#[from] UriError),
-    /// Nothing is to be watched.
-    #[error("there is no deployment to watch: name one at least")]
+    /// No deployment is configured.
+    #[error("no deployment configured: set mongodb.uri, or define targets to probe")]
     NoTarget,
-    /// There are checks, and no deployment that is watched always.
+    /// Checks are configured, and no deployment to run them on.
     #[error(
-        "there are checks, and no deployment to run them on: name one that is watched always, since none runs on what is only probed"
+        "checks are configured, but no deployment to run them on: set mongodb.uri, since checks do not run on probed targets"
     )]
     NothingToCheck,
-    /// Nowhere is to be listened.
-    #[error("there is no address to listen on: name one at least")]
+    /// No listen address is configured.
+    #[error("no listen address configured: set web.listen_address")]
     NoAddress,
-    /// A target or an auth module has a name that no query can carry.
-    #[error("a target or an auth module has a name that no query can carry: use letters, digits, _ . and -")]
+    /// The name of a target or an auth module is invalid.
+    #[error("invalid name of a target or an auth module: use letters, digits, _ . and -")]
     Name,
-    /// Of the deployments, this one is at fault.
+    /// One of several deployments has an error.
     #[error("{which}: {error}")]
     Target {
-        /// Which: its place in the list, or its name.
+        /// The deployment: its position in the list, or its name.
         which: String,
-        /// What is wrong with it.
+        /// The error.
         #[source]
         error: Box<StartError>,
     },
-    /// The file for TLS and users is missing, malformed, or asks for what cannot be had.
+    /// The web configuration file is missing, malformed, or uses unsupported options.
     #[error("{0}")]
     Web(#[from] WebConfigError),
-    /// The path of the metrics cannot be served.
+    /// The path of the metrics page is invalid.
     #[error(
-        "the path of the metrics cannot be served: begin with / and use letters, digits, _ . and -, as in /metrics; /, /probe and /-/ are taken"
+        "invalid path of the metrics page: begin with / and use letters, digits, _ . and -, as in /metrics; /, /probe and /-/ are reserved"
     )]
     TelemetryPath,
-    /// A name by which the web side may be called is none.
-    #[error("an allowed host is no name: give it without scheme and port, as in txnscope.example")]
+    /// An allowed host is no host name.
+    #[error("invalid allowed host: use a host name without scheme and port, as in txnscope.example")]
     AllowedHost,
     /// An interval or a timeout is out of bounds.
     #[error("a {name} of {duration:?} is out of bounds: {least:?} to {most:?}")]
     Duration {
-        /// Which one.
+        /// The name of the setting.
         name: &'static str,
-        /// What it was.
+        /// Its value.
         duration: Duration,
-        /// The least that is accepted.
+        /// The smallest accepted value.
         least: Duration,
-        /// The most that is accepted.
+        /// The largest accepted value.
         most: Duration,
     },
-    /// A setting of the collectors is wrong.
+    /// A setting of the collectors is invalid.
     #[error("{0}")]
     Settings(String),
-    /// The catalogue has an entry that Prometheus does not accept.
+    /// The metric catalog has an entry that Prometheus does not accept.
     #[error("the metrics cannot be registered; this is a bug of txnscope")]
     Metrics(#[from] prometheus::Error),
     /// The address cannot be listened on.
@@ -78,10 +78,10 @@ pub enum StartError {
     Listen {
         /// The address.
         address: SocketAddr,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The sockets that systemd should have handed over are not there, or cannot be used.
+    /// The sockets that systemd should have passed are missing or unusable.
     #[error("{0}")]
     Socket(String),
 }
@@ -107,9 +107,9 @@ impl StartError {
     }
 }
 
-/// Why a poll failed: one of the catalogue's words.
+/// Why a poll failed: one of the catalog's `POLL_ERROR_REASONS`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reason {
+pub(crate) enum PollErrorReason {
     Timeout,
     Network,
     ServerSelection,
@@ -117,12 +117,12 @@ pub(crate) enum Reason {
     PermissionDenied,
     CommandFailed,
     MalformedReply,
-    /// Another server answers than the one that was asked.
+    /// Another server answers than the expected one.
     IdentityMismatch,
     Other,
 }
 
-impl Reason {
+impl PollErrorReason {
     pub(crate) const ALL: [Self; 9] = [
         Self::Timeout,
         Self::Network,
@@ -149,8 +149,8 @@ impl Reason {
         }
     }
 
-    /// Whether the member itself answered, if only to say no.
-    pub(crate) const fn is_an_answer(self) -> bool {
+    /// Whether the member itself sent a reply, even if the reply was an error.
+    pub(crate) const fn is_server_response(self) -> bool {
         match self {
             Self::PermissionDenied | Self::CommandFailed | Self::MalformedReply => true,
             Self::Timeout
@@ -163,14 +163,14 @@ impl Reason {
     }
 }
 
-/// A poll that failed. The message is for the log: it goes to no label and no page.
+/// A failed poll. The message is for the log: it is no label and on no page.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{message}")]
 pub(crate) struct PollError {
-    pub(crate) reason: Reason,
-    /// What the server means by it, if it said no.
+    pub(crate) reason: PollErrorReason,
+    /// The meaning of the server's error, if the server returned one.
     refusal: Option<Refusal>,
-    /// The server's code, if it said no and gave one.
+    /// The code of the server's error, if it has one.
     code: Option<i32>,
     message: String,
     /// The driver has cleared the pool because of another error.
@@ -178,114 +178,115 @@ pub(crate) struct PollError {
 }
 
 impl PollError {
-    pub(crate) fn new(reason: Reason, message: impl Into<String>) -> Self {
+    pub(crate) fn new(reason: PollErrorReason, message: impl Into<String>) -> Self {
         Self { reason, refusal: None, code: None, message: message.into(), cleared: false }
     }
 
-    /// A server that said no.
+    /// An error that the server returned.
     fn refused(code: Option<i32>, message: String) -> Self {
         let reason = match code {
-            Some(UNAUTHORIZED) => Reason::PermissionDenied,
-            Some(AUTHENTICATION_FAILED) => Reason::Authentication,
-            Some(MAX_TIME_MS_EXPIRED) => Reason::Timeout,
-            Some(_) | None => Reason::CommandFailed,
+            Some(UNAUTHORIZED) => PollErrorReason::PermissionDenied,
+            Some(AUTHENTICATION_FAILED) => PollErrorReason::Authentication,
+            Some(MAX_TIME_MS_EXPIRED) => PollErrorReason::Timeout,
+            Some(_) | None => PollErrorReason::CommandFailed,
         };
-        // A server's words can name the user.
-        let message = if reason == Reason::Authentication { CREDENTIALS.to_owned() } else { message };
-        Self { reason, refusal: Some(refusal(code)), code, message, cleared: false }
+        // The server's message may contain the user name.
+        let message =
+            if reason == PollErrorReason::Authentication { CREDENTIALS_REJECTED.to_owned() } else { message };
+        Self { reason, refusal: Some(error_reply(code)), code, message, cleared: false }
     }
 
-    /// The same, and where it was met.
-    pub(crate) fn at(self, place: &str) -> Self {
+    /// Adds where the error occurred.
+    pub(crate) fn with_context(self, place: &str) -> Self {
         Self { message: format!("{place}: {}", self.message), ..self }
     }
 
-    /// Whether another error came before, and is the cause of this one.
+    /// Whether this error is the consequence of an earlier one.
     pub(crate) fn is_consequence(&self) -> bool {
-        self.cleared || self.reason == Reason::ServerSelection
+        self.cleared || self.reason == PollErrorReason::ServerSelection
     }
 
-    /// The same, where what came is no message of MongoDB's, or where nothing was asked but who the server is: whoever has
-    /// no readable answer to that is no member that answers.
-    pub(crate) fn of_greeting(self) -> Self {
-        if self.reason != Reason::MalformedReply {
+    /// Adapts an error from `hello`: a server that does not send a readable reply to it does not count as a
+    /// member that answers.
+    pub(crate) fn for_handshake(self) -> Self {
+        if self.reason != PollErrorReason::MalformedReply {
             return self;
         }
-        let message = format!("what listens there does not speak MongoDB's wire protocol: {}", self.message);
-        Self { reason: Reason::Network, message, ..self }
+        let message = format!("the server does not speak MongoDB's wire protocol: {}", self.message);
+        Self { reason: PollErrorReason::Network, message, ..self }
     }
 
-    /// The same, with what came before.
-    pub(crate) fn because_of(self, cause: &Self) -> Self {
+    /// Appends the message of the cause.
+    pub(crate) fn caused_by(self, cause: &Self) -> Self {
         Self { message: format!("{}: {}", self.message, cause.message), ..self }
     }
 
     pub(crate) fn malformed(message: impl Into<String>) -> Self {
-        Self::new(Reason::MalformedReply, message)
+        Self::new(PollErrorReason::MalformedReply, message)
     }
 
     pub(crate) fn timeout(limit: Duration) -> Self {
-        Self::new(Reason::Timeout, format!("no answer within {limit:?}"))
+        Self::new(PollErrorReason::Timeout, format!("no answer within {limit:?}"))
     }
 
-    /// What the server means by it, if it said no.
-    pub(crate) fn refusal(&self) -> Option<Refusal> {
+    /// The meaning of the server's error, if the server returned one.
+    pub(crate) fn error_reply(&self) -> Option<Refusal> {
         self.refusal
     }
 
-    /// Whether the server said no, and will say so again: it does not have what was asked for, or not in its present
-    /// state. This is no failure; there is nothing to be had.
+    /// Whether the server will return the same error again, since it does not support the command, or not in its
+    /// present state. The poll then counts as successful, without samples.
     pub(crate) fn is_permanent(&self) -> bool {
         self.refusal.is_some_and(Refusal::is_permanent)
     }
 
-    /// The server's code, if it said no and gave one.
+    /// The code of the server's error, if it has one.
     pub(crate) fn code(&self) -> Option<i32> {
         self.code
     }
 }
 
-/// What is said of a refusal to let us in.
-const CREDENTIALS: &str = "the server does not accept the credentials";
+/// The message for rejected credentials.
+const CREDENTIALS_REJECTED: &str = "the server does not accept the credentials";
 
 const UNAUTHORIZED: i32 = 13;
 const AUTHENTICATION_FAILED: i32 = 18;
 const MAX_TIME_MS_EXPIRED: i32 = 50;
 
-/// The member was removed from its set.
+/// Server error: the member was removed from its set.
 pub(crate) const INVALID_REPLICA_SET_CONFIG: i32 = 93;
-/// The member knows of no set.
+/// Server error: the member belongs to no set yet.
 pub(crate) const NOT_YET_INITIALIZED: i32 = 94;
 
 impl From<DriverError> for PollError {
     fn from(error: DriverError) -> Self {
-        // The kind alone: the error's own form repeats the server's whole reply.
-        let message = printable(&error.kind);
+        // Only the kind: the error's own text repeats the server's whole reply.
+        let message = one_line(&error.kind);
         let reason = match error.kind.as_ref() {
-            ErrorKind::Authentication { .. } => Reason::Authentication,
+            ErrorKind::Authentication { .. } => PollErrorReason::Authentication,
             ErrorKind::Command(command) => return Self::refused(Some(command.code), message),
-            ErrorKind::ServerSelection { .. } => Reason::ServerSelection,
-            ErrorKind::Io(io) if io.kind() == io::ErrorKind::TimedOut => Reason::Timeout,
+            ErrorKind::ServerSelection { .. } => PollErrorReason::ServerSelection,
+            ErrorKind::Io(io) if io.kind() == io::ErrorKind::TimedOut => PollErrorReason::Timeout,
             ErrorKind::Io(_) | ErrorKind::ConnectionPoolCleared { .. } | ErrorKind::DnsResolve { .. } => {
-                Reason::Network
+                PollErrorReason::Network
             }
             ErrorKind::InvalidResponse { .. } | ErrorKind::BsonDeserialization(_) | ErrorKind::Bson(_) => {
-                // The driver reads no refusal that lacks a code, or has one of another type.
+                // The driver does not parse error replies without a code, or with a code of another type.
                 let Some(reply) = error.server_response() else {
-                    return Self::new(Reason::MalformedReply, message).of_greeting();
+                    return Self::new(PollErrorReason::MalformedReply, message).for_handshake();
                 };
-                if let Some(no) = Refused::read(reply) {
-                    return Self::refused(no.code, no.message.unwrap_or(message));
+                if let Some(error_reply) = ErrorReply::read(reply) {
+                    return Self::refused(error_reply.code, error_reply.message.unwrap_or(message));
                 }
-                Reason::MalformedReply
+                PollErrorReason::MalformedReply
             }
-            _ => Reason::Other,
+            _ => PollErrorReason::Other,
         };
         let cleared = matches!(error.kind.as_ref(), ErrorKind::ConnectionPoolCleared { .. });
         let message = match error.kind.as_ref() {
-            // A server's words can name the user.
-            _ if reason == Reason::Authentication => CREDENTIALS.to_owned(),
-            // The driver's words repeat what it was last told by the server, whatever that was.
+            // The server's message may contain the user name.
+            _ if reason == PollErrorReason::Authentication => CREDENTIALS_REJECTED.to_owned(),
+            // The driver's message repeats the last error of the server verbatim.
             ErrorKind::ConnectionPoolCleared { .. } => "another connection could not be made".to_owned(),
             ErrorKind::ServerSelection { .. } => "no server can be selected in time".to_owned(),
             _ => message,
@@ -294,27 +295,27 @@ impl From<DriverError> for PollError {
     }
 }
 
-/// A reply that says no, in whatever form.
-struct Refused {
+/// An error reply, parsed leniently.
+struct ErrorReply {
     code: Option<i32>,
     message: Option<String>,
 }
 
-impl Refused {
+impl ErrorReply {
     fn read(reply: &RawDocument) -> Option<Self> {
-        let reply = leniently(reply);
-        if flag(&reply, &["ok"]) != Found::Value(false) {
+        let reply = decode_lossy(reply);
+        if boolean(&reply, &["ok"]) != Field::Value(false) {
             return None;
         }
         #[allow(clippy::cast_possible_truncation, reason = "a number beyond is no code")]
         let code = number(&reply, &["code"]).ok().map(|code| code as i32);
-        let message = text(&reply, &["errmsg"]).ok().map(|text| printable(&text));
+        let message = text(&reply, &["errmsg"]).ok().map(|text| one_line(&text));
         Some(Self { code, message })
     }
 }
 
-/// The server's words, on one line, escaped and not too long.
-fn printable(words: &impl std::fmt::Display) -> String {
+/// The server's message on one line, escaped and truncated.
+fn one_line(words: &impl std::fmt::Display) -> String {
     txnscope_catalog::Line::new(words, 500).to_string()
 }
 
@@ -326,17 +327,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_reasons_are_the_catalogue_s() {
-        assert_eq!(Reason::ALL.map(Reason::as_str).as_slice(), POLL_ERROR_REASONS);
-        for (index, reason) in Reason::ALL.into_iter().enumerate() {
+    fn poll_error_reasons_match_the_catalog() {
+        assert_eq!(PollErrorReason::ALL.map(PollErrorReason::as_str).as_slice(), POLL_ERROR_REASONS);
+        for (index, reason) in PollErrorReason::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, index, "the order is that of the declaration");
         }
     }
 
     #[test]
-    fn a_refusal_without_a_code_or_with_an_odd_one_is_read() {
-        let read =
-            |reply: mongodb::bson::RawDocumentBuf| Refused::read(&reply).map(|no| (no.code, no.message));
+    fn error_reply_without_or_with_unusual_code_is_parsed() {
+        let read = |reply: mongodb::bson::RawDocumentBuf| {
+            ErrorReply::read(&reply).map(|error_reply| (error_reply.code, error_reply.message))
+        };
         let words = Some("not supported through mongos".to_owned());
         assert_eq!(read(rawdoc! {"ok": 0.0, "errmsg": "not supported through mongos"}), Some((None, words)));
         assert_eq!(read(rawdoc! {"ok": 0, "code": 8000.0}), Some((Some(8000), None)));

@@ -1,7 +1,7 @@
-//! What Prometheus reads: the snapshot as metric families, with the catalogue's names, types and help texts.
+//! Export of the store as Prometheus metric families, with the catalog's names, types and help texts.
 //!
-//! A [`Collector`] of our own, and no vector of counters: these counters belong to MongoDB, so they are set and not
-//! incremented, and a member that is gone leaves nothing behind.
+//! This is a [`Collector`] and no vector of counters: the values belong to MongoDB, so they are set and not
+//! incremented, and a member that has left leaves no series behind.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,53 +12,53 @@ use tokio::time::Instant;
 use txnscope_catalog as catalog;
 use txnscope_catalog::{Emitter, Kind, Metric};
 
-use crate::board::Board;
-use crate::consistency;
-use crate::error::Reason;
-use crate::reading::{Histogram, Value};
-use crate::snapshot::{MemberState, Record};
+use crate::checks;
+use crate::error::PollErrorReason;
+use crate::sample_set::{Histogram, Value};
+use crate::snapshot::{MemberState, PollHistory};
+use crate::store::MetricStore;
 
-/// The page of metrics.
+/// A metrics page.
 #[derive(Debug, Clone)]
-pub(crate) struct Page(Registry);
+pub(crate) struct MetricsPage(Registry);
 
-impl Page {
+impl MetricsPage {
     /// # Errors
     ///
-    /// If the catalogue has an entry that Prometheus does not accept.
-    pub(crate) fn new(board: impl Into<Board>) -> prometheus::Result<Self> {
+    /// If the catalog has an entry that Prometheus does not accept.
+    pub(crate) fn new(store: impl Into<MetricStore>) -> prometheus::Result<Self> {
         let registry = Registry::new();
         let entries = catalog::emitted_by(Emitter::Sidecar);
-        let described = entries.map(describe).collect::<prometheus::Result<_>>()?;
-        registry.register(Box::new(Families { board: board.into(), described }))?;
+        let descriptions = entries.map(description).collect::<prometheus::Result<_>>()?;
+        registry.register(Box::new(StoreCollector { store: store.into(), descriptions }))?;
         Ok(Self(registry))
     }
 
-    /// Its families, as of now. Asks nobody, waits for nobody.
+    /// The current metric families. Does not block and contacts no server.
     pub(crate) fn families(&self) -> Vec<MetricFamily> {
         self.0.gather()
     }
 }
 
-fn describe(metric: &'static Metric) -> prometheus::Result<Desc> {
+fn description(metric: &'static Metric) -> prometheus::Result<Desc> {
     let labels = metric.labels.iter().map(|label| label.name.to_owned()).collect();
     Desc::new(metric.name.to_owned(), metric.help.to_owned(), labels, HashMap::new())
 }
 
-struct Families {
-    board: Board,
-    described: Vec<Desc>,
+struct StoreCollector {
+    store: MetricStore,
+    descriptions: Vec<Desc>,
 }
 
-impl Collector for Families {
+impl Collector for StoreCollector {
     fn desc(&self) -> Vec<&Desc> {
-        self.described.iter().collect()
+        self.descriptions.iter().collect()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let (mut families, now) = (Builder::default(), Instant::now());
+        let (mut families, now) = (FamilyBuilder::default(), Instant::now());
         families.number(&catalog::TXNSCOPE_BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1.0);
-        if let Some(reloads) = self.board.reloads() {
+        if let Some(reloads) = self.store.reloads() {
             let (successful, at) = reloads.last();
             families.number(
                 &catalog::TXNSCOPE_CONFIG_RELOAD_SUCCESSFUL,
@@ -67,16 +67,16 @@ impl Collector for Families {
             );
             families.number(&catalog::TXNSCOPE_CONFIG_RELOAD_TIMESTAMP, &[], at);
         }
-        if let Some(logins) = self.board.logins() {
+        if let Some(logins) = self.store.logins() {
             for (result, count) in catalog::FAILED_LOGIN_RESULTS.iter().zip(logins.failed()) {
                 #[allow(clippy::cast_precision_loss, reason = "Prometheus has no other number than f64")]
                 families.number(&catalog::TXNSCOPE_FAILED_LOGINS, &[result], count as f64);
             }
         }
-        for member in self.board.members() {
-            of_member(&mut families, &member, now);
+        for member in self.store.members() {
+            add_member(&mut families, &member, now);
         }
-        consistency::show(&mut families, &self.board.inspected(), now);
+        checks::export_checks(&mut families, &self.store.check_results(), now);
         for (metric, value) in catalog::process_now() {
             families.number(metric, &[], value);
         }
@@ -84,39 +84,45 @@ impl Collector for Families {
     }
 }
 
-fn of_member(families: &mut Builder, member: &MemberState, now: Instant) {
+fn add_member(families: &mut FamilyBuilder, member: &MemberState, now: Instant) {
     let rs = member.rs();
-    let who = [rs.as_str(), member.address()];
+    let member_labels = [rs.as_str(), member.address()];
     for (index, collector) in member.collectors().iter().enumerate() {
-        // Once for all that is said of it: a poll may end meanwhile, and a member that is down has no new numbers.
-        let record = collector.record();
+        // One copy for all series of this collector: a poll may end meanwhile, and a member that is down has no
+        // new numbers.
+        let history = collector.history();
         if index == 0
-            && let Some(up) = record.up(now)
+            && let Some(up) = history.up(now)
         {
-            families.number(&catalog::MONGODB_UP, &who, f64::from(u8::from(up)));
+            families.number(&catalog::MONGODB_UP, &member_labels, f64::from(u8::from(up)));
         }
-        of_source(families, [who[0], who[1], collector.name()], &record, now);
+        add_collector(families, [member_labels[0], member_labels[1], collector.name()], &history, now);
     }
 }
 
 #[allow(clippy::cast_precision_loss, reason = "Prometheus has no other number than f64")]
-fn of_source(families: &mut Builder, own: [&str; 3], record: &Record, now: Instant) {
-    if let Some(last) = record.last {
+fn add_collector(
+    families: &mut FamilyBuilder,
+    collector_labels: [&str; 3],
+    history: &PollHistory,
+    now: Instant,
+) {
+    if let Some(last) = history.last {
         let success = last.failure.is_none();
-        families.number(&catalog::TXNSCOPE_POLL_SUCCESS, &own, f64::from(u8::from(success)));
-        families.number(&catalog::TXNSCOPE_POLL_DURATION, &own, last.took.as_secs_f64());
+        families.number(&catalog::TXNSCOPE_POLL_SUCCESS, &collector_labels, f64::from(u8::from(success)));
+        families.number(&catalog::TXNSCOPE_POLL_DURATION, &collector_labels, last.took.as_secs_f64());
     }
-    if let Some(age) = record.age(now) {
-        families.number(&catalog::TXNSCOPE_POLL_AGE, &own, age.as_secs_f64());
+    if let Some(age) = history.age(now) {
+        families.number(&catalog::TXNSCOPE_POLL_AGE, &collector_labels, age.as_secs_f64());
     }
-    for (reason, failures) in Reason::ALL.into_iter().zip(record.failures) {
-        let labels = [own[0], own[1], own[2], reason.as_str()];
+    for (reason, failures) in PollErrorReason::ALL.into_iter().zip(history.failures) {
+        let labels = [collector_labels[0], collector_labels[1], collector_labels[2], reason.as_str()];
         families.number(&catalog::TXNSCOPE_POLL_ERRORS, &labels, failures as f64);
     }
-    families.number(&catalog::TXNSCOPE_SERIES_DROPPED, &own, record.dropped as f64);
-    for sample in record.fresh(now).iter().flat_map(|reading| reading.samples()) {
+    families.number(&catalog::TXNSCOPE_SERIES_DROPPED, &collector_labels, history.dropped as f64);
+    for sample in history.fresh(now).iter().flat_map(|samples| samples.as_slice()) {
         let labels: Vec<_> =
-            own[..2].iter().copied().chain(sample.labels.iter().map(AsRef::as_ref)).collect();
+            collector_labels[..2].iter().copied().chain(sample.labels.iter().map(AsRef::as_ref)).collect();
         match &sample.value {
             Value::Number(number) => families.number(sample.metric, &labels, *number),
             Value::Histogram(histogram) => families.histogram(sample.metric, &labels, histogram),
@@ -124,13 +130,13 @@ fn of_source(families: &mut Builder, own: [&str; 3], record: &Record, now: Insta
     }
 }
 
-/// Families by name.
+/// Metric families by name.
 #[derive(Default)]
-pub(crate) struct Builder(BTreeMap<&'static str, MetricFamily>);
+pub(crate) struct FamilyBuilder(BTreeMap<&'static str, MetricFamily>);
 
-impl Builder {
+impl FamilyBuilder {
     pub(crate) fn number(&mut self, metric: &'static Metric, labels: &[&str], value: f64) {
-        let mut sample = labelled(metric, labels);
+        let mut sample = labeled_metric(metric, labels);
         match metric.kind {
             Kind::Counter => {
                 let mut counter = proto::Counter::default();
@@ -158,7 +164,7 @@ impl Builder {
         encoded.set_bucket(buckets.collect());
         encoded.set_sample_count(*count);
         encoded.set_sample_sum(*sum);
-        let mut sample = labelled(metric, labels);
+        let mut sample = labeled_metric(metric, labels);
         sample.set_histogram(encoded);
         self.family(metric).mut_metric().push(sample);
     }
@@ -178,7 +184,7 @@ impl Builder {
     }
 }
 
-fn labelled(metric: &Metric, values: &[&str]) -> proto::Metric {
+fn labeled_metric(metric: &Metric, values: &[&str]) -> proto::Metric {
     debug_assert_eq!(metric.labels.len(), values.len(), "{}", metric.name);
     let pairs = metric.labels.iter().zip(values).map(|(label, value)| {
         let mut pair = LabelPair::default();
@@ -198,8 +204,8 @@ mod tests {
     use testkit::Scrape;
 
     use super::*;
-    use crate::decode::Found;
-    use crate::reading::Reading;
+    use crate::decode::Field;
+    use crate::sample_set::SampleSet;
     use crate::snapshot::Snapshot;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -213,45 +219,45 @@ mod tests {
     }
 
     fn scrape(snapshot: &Snapshot) -> Scrape {
-        let families = Page::new(snapshot.clone()).unwrap().families();
+        let families = MetricsPage::new(snapshot.clone()).unwrap().families();
         Scrape::parse(&TextEncoder::new().encode_to_string(&families).unwrap()).unwrap()
     }
 
-    fn uptime() -> Reading {
-        let mut reading = Reading::default();
-        reading.number(&catalog::MONGODB_UPTIME, &[], Found::Value(7.5));
-        reading
+    fn uptime() -> SampleSet {
+        let mut samples = SampleSet::default();
+        samples.number(&catalog::MONGODB_UPTIME, &[], Field::Value(7.5));
+        samples
     }
 
     #[tokio::test(start_paused = true)]
-    async fn stale_families_are_dropped_and_the_books_about_ourselves_stay() {
+    async fn stale_families_are_dropped_and_poll_metrics_stay() {
         let (snapshot, member) = snapshot("db1:27017");
         let page = scrape(&snapshot);
-        assert!(page.family("mongodb_up").is_none(), "nobody has asked the member yet");
+        assert!(page.family("mongodb_up").is_none(), "no poll has ended");
         assert_eq!(
             page.matching("txnscope_poll_errors_total", &[("collector", "current_op")]).count(),
-            Reason::ALL.len()
+            PollErrorReason::ALL.len()
         );
 
-        member.collectors()[0].note(Instant::now(), SECOND, Ok(uptime()));
+        member.collectors()[0].record(Instant::now(), SECOND, Ok(uptime()));
         let page = scrape(&snapshot);
-        let who = [("rs", "rs0"), ("member", "db1:27017")];
-        assert_eq!(page.value("mongodb_uptime_seconds", &who), Some(7.5));
-        assert_eq!(page.value("mongodb_up", &who), Some(1.0));
+        let member_labels = [("rs", "rs0"), ("member", "db1:27017")];
+        assert_eq!(page.value("mongodb_uptime_seconds", &member_labels), Some(7.5));
+        assert_eq!(page.value("mongodb_up", &member_labels), Some(1.0));
 
         tokio::time::advance(4 * SECOND).await;
         let page = scrape(&snapshot);
         assert!(page.family("mongodb_uptime_seconds").is_none());
-        assert_eq!(page.value("mongodb_up", &who), Some(0.0));
-        assert_eq!(page.value("txnscope_poll_age_seconds", &who), Some(4.0));
+        assert_eq!(page.value("mongodb_up", &member_labels), Some(0.0));
+        assert_eq!(page.value("txnscope_poll_age_seconds", &member_labels), Some(4.0));
     }
 
-    /// Polls end at any moment: so many, in the midst of pages.
+    /// Polls may end while a page is built.
     #[test]
-    fn a_page_shows_one_look_at_a_member_however_many_end_meanwhile() {
+    fn page_is_consistent_while_polls_end() {
         let (snapshot, member) = snapshot("db1:27017");
-        let note = |result| member.collectors()[0].note(Instant::now(), SECOND, result);
-        note(Ok(uptime()));
+        let record = |result| member.collectors()[0].record(Instant::now(), SECOND, result);
+        record(Ok(uptime()));
         std::thread::scope(|threads| {
             let pages = threads.spawn(|| {
                 for _ in 0..2_000 {
@@ -261,17 +267,17 @@ mod tests {
                 }
             });
             while !pages.is_finished() {
-                note(Err(Reason::Network));
-                note(Ok(uptime()));
+                record(Err(PollErrorReason::Network));
+                record(Ok(uptime()));
             }
         });
     }
 
     #[tokio::test]
-    async fn a_hostile_address_stays_inside_its_label() {
-        let hostile = "a\"} 1\n# evil{x=\"\\";
-        let (snapshot, member) = snapshot(hostile);
-        member.collectors()[0].note(Instant::now(), SECOND, Ok(uptime()));
-        assert_eq!(scrape(&snapshot).value("mongodb_up", &[("member", hostile)]), Some(1.0));
+    async fn malicious_address_cannot_escape_its_label() {
+        let malicious = "a\"} 1\n# evil{x=\"\\";
+        let (snapshot, member) = snapshot(malicious);
+        member.collectors()[0].record(Instant::now(), SECOND, Ok(uptime()));
+        assert_eq!(scrape(&snapshot).value("mongodb_up", &[("member", malicious)]), Some(1.0));
     }
 }

@@ -1,18 +1,19 @@
-//! Where a fuzzer comes in. No part of the interface: it changes with what is behind it.
+//! Entry points for fuzzers. Not part of the public API.
 
 use mongodb::bson::{Bson, Document, RawDocument};
 
 use crate::{collector, decode, target, topology, web};
 
-/// A reply of the server, to every collector: as BSON, or as JSON, in which a fuzzer changes one value at a time.
+/// Decodes a server's reply with every collector: as BSON, or as JSON, in which a fuzzer changes one value at a
+/// time.
 pub fn reply(bytes: &[u8]) {
     if bytes.first() == Some(&b'{') {
         if let Ok(Bson::Document(reply)) = serde_json::from_slice(bytes) {
             read(&reply);
         }
     } else if let Ok(raw) = RawDocument::from_bytes(bytes) {
-        // The driver looks no closer than this at what it hands on.
-        read(&decode::leniently(raw));
+        // The driver checks no more than this before it hands a reply on.
+        read(&decode::decode_lossy(raw));
     }
 }
 
@@ -21,22 +22,22 @@ fn read(reply: &Document) {
     topology::read(reply);
 }
 
-/// What a backend answers that is asked for its open transactions.
+/// Parses a backend's table of open transactions.
 pub fn open_transactions(bytes: &[u8]) {
     collector::decode_table(bytes);
 }
 
-/// A line of the server's log.
+/// Parses a line of the server's log.
 pub fn log_line(text: &str) {
     collector::decode_line(text);
 }
 
-/// The query of a probe, its header, and the file of the web side.
+/// Parses the query of a probe, request headers, and a web configuration file.
 pub fn web(text: &str) {
     web::read(text);
 }
 
-/// A URI. What is said of one that is wrong repeats no password.
+/// Parses a URI.
 pub fn uri(text: &str) {
     let target = target::Target::new(text);
     let _ = (target.has_secret_in_uri(), target.ignored_options(), target.check());
@@ -53,24 +54,24 @@ mod tests {
     }
 
     #[test]
-    fn no_line_of_the_log_is_a_panic() {
+    fn malformed_log_line_does_not_panic() {
         assert_no_panic("log_line", &[], 2_000, text(log_line));
     }
 
     #[test]
-    fn no_reply_is_a_panic() {
+    fn malformed_reply_does_not_panic() {
         let fixtures = ["crates/sidecar/fixtures/mongod-8.0.json", "crates/sidecar/fixtures/mongos.json"];
         assert_no_panic("reply", &fixtures, 2_000, reply);
     }
 
     #[test]
-    fn no_file_of_the_web_side_no_query_and_no_uri_is_a_panic() {
+    fn malformed_web_file_query_or_uri_does_not_panic() {
         assert_no_panic("web", &[], 1_000, text(web));
         assert_no_panic("web", &[], 1_000, text(uri));
     }
 
     #[test]
-    fn no_table_of_a_backend_is_a_panic() {
+    fn malformed_backend_table_does_not_panic() {
         assert_no_panic("answer", &[], 1_000, open_transactions);
     }
 }

@@ -7,11 +7,11 @@ use mongodb::options::{ClientOptions, ServerAddress};
 use tokio::time::{Instant, timeout};
 
 use crate::address;
-use crate::error::{PollError, Reason, StartError};
+use crate::error::{PollError, PollErrorReason, StartError};
 use crate::uri::Uri;
 
-/// How often DNS is asked again for the hosts behind a name. Whoever follows a sharded cluster learns only so of a mongos
-/// that was added, and of one that is gone.
+/// How often an SRV name is resolved again. In a sharded cluster this is the only way to learn of added and removed
+/// mongos.
 const DNS_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Where the hosts of the URI are from.
@@ -33,13 +33,13 @@ pub(crate) type Records = std::sync::Arc<std::sync::Mutex<Vec<String>>>;
 /// What DNS has said.
 pub(crate) enum Dns {
     /// What is known; or it was not asked.
-    Same,
+    Unchanged,
     /// The first hosts.
-    First,
+    Resolved,
     /// Other hosts than before.
     Changed,
     /// Nothing, and nothing is known.
-    Silent(PollError),
+    Unavailable(PollError),
 }
 
 impl Hosts {
@@ -63,61 +63,58 @@ impl Hosts {
         })
     }
 
-    /// The name that DNS is asked for, if that is what the URI has.
+    /// The SRV name, if the URI has one.
     pub(crate) fn name(&self) -> Option<&str> {
         self.uri.dns_name.as_deref()
     }
 
-    /// What all clients have in common, once the hosts are known.
+    /// The options that all clients share, once the hosts are known.
     pub(crate) fn options(&self) -> Option<&ClientOptions> {
         self.options.as_ref()
     }
 
-    /// The hosts, in the form in which addresses are shown.
+    /// The hosts, by normalized address.
     pub(crate) fn seeds(&self) -> BTreeMap<String, ServerAddress> {
         let hosts = self.options.iter().flat_map(|options| &options.hosts);
-        hosts.map(|host| (address::shown(host), host.clone())).collect()
+        hosts.map(|host| (address::format_address(host), host.clone())).collect()
     }
 
-    /// Asks DNS until it has answered, and then again from time to time. What it said last holds while it is silent.
+    /// Resolves the SRV name until that succeeds once, and then periodically. While DNS fails, the last result
+    /// is kept.
     pub(crate) async fn refresh(&mut self, limit: Duration) -> Dns {
         if self.uri.dns_name.is_none() || (self.options.is_some() && Instant::now() < self.next) {
-            return Dns::Same;
+            return Dns::Unchanged;
         }
         let resolved = timeout(limit, self.resolve()).await;
         self.next = Instant::now() + self.interval;
         let error = match resolved {
-            Ok(Ok(options)) => return self.take(options),
-            Ok(Err(error)) => PollError::new(Reason::Network, error.to_string()),
+            Ok(Ok(options)) => return self.update_hosts(options),
+            Ok(Err(error)) => PollError::new(PollErrorReason::Network, error.to_string()),
             Err(_) => PollError::timeout(limit),
         };
         if self.options.is_some() {
-            tracing::debug!(name = self.uri.dns_name, %error, "DNS does not answer; what it said last holds");
-            return Dns::Same;
+            tracing::debug!(name = self.uri.dns_name, %error, "DNS does not answer; keeping the last result");
+            return Dns::Unchanged;
         }
-        Dns::Silent(error)
+        Dns::Unavailable(error)
     }
 
-    fn take(&mut self, options: ClientOptions) -> Dns {
+    fn update_hosts(&mut self, options: ClientOptions) -> Dns {
         let before = self.seeds();
         let Some(known) = &mut self.options else {
             self.options = Some(options);
-            return Dns::First;
+            return Dns::Resolved;
         };
         if options.hosts.is_empty() {
-            return Dns::Same;
+            return Dns::Unchanged;
         }
         known.hosts = options.hosts;
         let now = self.seeds();
         if now.keys().eq(before.keys()) {
-            return Dns::Same;
+            return Dns::Unchanged;
         }
         let hosts: Vec<_> = now.keys().map(String::as_str).collect();
-        tracing::info!(
-            name = self.uri.dns_name,
-            hosts = hosts.join(","),
-            "DNS names other hosts than before"
-        );
+        tracing::info!(name = self.uri.dns_name, hosts = hosts.join(","), "the DNS records have changed");
         Dns::Changed
     }
 
@@ -132,9 +129,9 @@ impl Hosts {
         self.uri.resolve().await
     }
 
-    /// Has DNS say this, and be asked at every round.
+    /// Sets the DNS records for a test, and resolves at every refresh.
     #[cfg(test)]
-    pub(crate) fn say(&mut self, records: Records) {
+    pub(crate) fn set_test_records(&mut self, records: Records) {
         (self.records, self.interval) = (Some(records), Duration::ZERO);
     }
 }

@@ -1,174 +1,176 @@
-//! Who answers is who was asked: each member's expected identity, held against every reply.
+//! Verification that the expected server answers: the identity of each member is compared with every reply.
 //!
-//! A port or a pod's address is used again, a member is started as a standalone, DNS leads elsewhere: then another
-//! server answers, in good health, and its numbers are nobody's here.
+//! A port or a pod's address is reused, a member is restarted as a standalone, DNS points elsewhere: then
+//! another server answers, and its numbers must not be exported for this member.
 
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mongodb::bson::oid::ObjectId;
 
-use crate::error::{PollError, Reason};
-use crate::topology::{Answer, Kind, Membership, Role};
+use crate::error::{PollError, PollErrorReason};
+use crate::topology::{HelloReply, ReplicaSetView, Role, ServerKind};
 
-/// Who has to answer at an address.
+/// The server that must answer at an address.
 #[derive(Debug, Clone, Default)]
 pub(crate) enum Expected {
-    /// Whoever it is: nobody has said yet.
+    /// Any server: the deployment is not known yet.
     #[default]
     Anyone,
-    /// A member of the set of that name.
+    /// A member of the set with this name.
     Member {
         rs: String,
-        /// By this name, if it is the set that gave the address.
+        /// The member's name in the set, if the address comes from the set.
         me: Option<String>,
         /// The set, once it is known.
-        set: Option<Arc<Membership>>,
+        set: Option<Arc<ReplicaSetView>>,
     },
-    /// A server that is no member of a set.
-    Alone,
-    /// A router of a sharded cluster.
+    /// A standalone server.
+    Standalone,
+    /// A mongos.
     Mongos,
 }
 
-/// Who was last seen there: another one may give other answers.
+/// The server that answered last. After a restart or a change of role, it may give other answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Seen {
+pub(crate) struct ObservedServer {
     pub(crate) process: Option<ObjectId>,
     pub(crate) role: Role,
 }
 
-/// The identity of one member, shared by all that ask it.
+/// The identity of one member, shared by all its collectors.
 #[derive(Debug, Default)]
 pub(crate) struct Identity(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
     expected: Expected,
-    seen: Option<Seen>,
-    /// The process that has answered as a member of the set: whatever becomes of the set, it is no other server.
+    seen: Option<ObservedServer>,
+    /// The process that has answered as a member of the set. It remains that member, however the set changes.
     proven: Option<ObjectId>,
-    /// The last answer came from somebody else.
-    mistaken: bool,
-    /// This was logged.
-    said: bool,
-    /// It knows `hello` by its old name alone.
+    /// The last reply came from another server.
+    mismatched: bool,
+    /// The mismatch was logged.
+    logged: bool,
+    /// The server supports only `isMaster`.
     legacy: bool,
 }
 
 impl Identity {
-    /// From now on, this one has to answer.
-    pub(crate) fn expect(&self, expected: Expected) {
-        self.locked().expected = expected;
+    /// Sets the server that must answer from now on.
+    pub(crate) fn set_expected(&self, expected: Expected) {
+        self.lock().expected = expected;
     }
 
-    /// Holds who answers against who has to.
+    /// Compares a reply with the expected server.
     ///
     /// # Errors
     ///
-    /// If it is somebody else.
-    pub(crate) fn see(&self, answer: &Answer) -> Result<(), PollError> {
-        let mut state = self.locked();
-        let stranger = state.expected.stranger(answer, state.is_proven(answer));
-        state.mistaken = stranger.is_some();
-        match stranger {
-            Some(stranger) => {
+    /// If another server has answered.
+    pub(crate) fn verify(&self, reply: &HelloReply) -> Result<(), PollError> {
+        let mut state = self.lock();
+        let mismatch = state.expected.mismatch(reply, state.is_proven(reply));
+        state.mismatched = mismatch.is_some();
+        match mismatch {
+            Some(mismatch) => {
                 state.seen = None;
-                Err(PollError::new(Reason::IdentityMismatch, stranger))
+                Err(PollError::new(PollErrorReason::IdentityMismatch, mismatch))
             }
             None => {
-                state.seen = Some(Seen { process: answer.process, role: answer.role });
-                state.said = false;
-                if matches!(answer.kind, Kind::Member(_)) {
-                    state.proven = answer.process;
+                state.seen = Some(ObservedServer { process: reply.process, role: reply.role });
+                state.logged = false;
+                if matches!(reply.kind, ServerKind::Member(_)) {
+                    state.proven = reply.process;
                 }
                 Ok(())
             }
         }
     }
 
-    /// Whether the process that answers has answered before, as a member of the set.
-    pub(crate) fn is_proven(&self, answer: &Answer) -> bool {
-        self.locked().is_proven(answer)
+    /// Whether the replying process has answered before as a member of the set.
+    pub(crate) fn is_proven(&self, reply: &HelloReply) -> bool {
+        self.lock().is_proven(reply)
     }
 
-    /// Who was seen there last; nobody before the first answer, and after one of somebody else.
-    pub(crate) fn seen(&self) -> Option<Seen> {
-        self.locked().seen
+    /// The server that answered last; `None` before the first reply, and after a mismatch.
+    pub(crate) fn seen(&self) -> Option<ObservedServer> {
+        self.lock().seen
     }
 
-    /// Whether the last answer came from somebody else. Once that is known, it takes another such answer.
-    pub(crate) fn take_mistake(&self) -> bool {
-        std::mem::take(&mut self.locked().mistaken)
+    /// Whether the last reply came from another server. Resets the flag.
+    pub(crate) fn take_mismatch(&self) -> bool {
+        std::mem::take(&mut self.lock().mismatched)
     }
 
-    /// Whether it is news that somebody else answers: that is one fact, however many collectors meet it.
-    pub(crate) fn is_mistaken_anew(&self) -> bool {
-        !std::mem::replace(&mut self.locked().said, true)
+    /// Whether the mismatch has not been logged yet. Marks it as logged, since several collectors may find it.
+    pub(crate) fn should_log_mismatch(&self) -> bool {
+        !std::mem::replace(&mut self.lock().logged, true)
     }
 
-    /// Whether it knows `hello` by its old name alone.
+    /// Whether the server supports only `isMaster`.
     pub(crate) fn is_legacy(&self) -> bool {
-        self.locked().legacy
+        self.lock().legacy
     }
 
     pub(crate) fn set_legacy(&self) {
-        self.locked().legacy = true;
+        self.lock().legacy = true;
     }
 
-    fn locked(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
-    fn is_proven(&self, answer: &Answer) -> bool {
-        answer.process.is_some() && self.proven == answer.process
+    fn is_proven(&self, reply: &HelloReply) -> bool {
+        reply.process.is_some() && self.proven == reply.process
     }
 }
 
 impl Expected {
-    /// Who answers instead, in words, if it is somebody else.
-    fn stranger(&self, answer: &Answer, is_proven: bool) -> Option<String> {
-        let is_right = match (self, &answer.kind) {
-            (Self::Anyone, _) | (Self::Alone, Kind::Alone) | (Self::Mongos, Kind::Mongos) => true,
-            (Self::Member { rs, me, set }, Kind::Member(account)) => {
-                // Who does not say its name cannot be told from others by it.
-                let is_named_so = me.as_ref().zip(account.me.as_ref()).is_none_or(|(me, own)| me == own);
-                let is_of_set = is_proven || set.as_ref().is_none_or(|set| account.is_of_set(set));
-                account.rs == *rs && is_named_so && is_of_set
+    /// A description of the mismatch, if another server has answered.
+    fn mismatch(&self, reply: &HelloReply, is_proven: bool) -> Option<String> {
+        let matches = match (self, &reply.kind) {
+            (Self::Anyone, _)
+            | (Self::Standalone, ServerKind::Standalone)
+            | (Self::Mongos, ServerKind::Mongos) => true,
+            (Self::Member { rs, me, set }, ServerKind::Member(view)) => {
+                // A reply without `me` cannot be distinguished by its name.
+                let has_expected_name = me.as_ref().zip(view.me.as_ref()).is_none_or(|(me, own)| me == own);
+                let is_same_set = is_proven || set.as_ref().is_none_or(|set| view.is_same_set(set));
+                view.rs == *rs && has_expected_name && is_same_set
             }
-            // It is being started, or was removed: it does not know its set, and claims no other.
-            (Self::Member { .. }, Kind::Unsure) => true,
-            (Self::Member { .. } | Self::Alone | Self::Mongos, _) => false,
+            // A member that is starting or was removed does not know its set, and claims no other.
+            (Self::Member { .. }, ServerKind::Uninitialized) => true,
+            (Self::Member { .. } | Self::Standalone | Self::Mongos, _) => false,
         };
-        (!is_right).then(|| format!("{} answers there, and not {self}", described(&answer.kind)))
+        (!matches).then(|| format!("{} answers instead of {self}", describe(&reply.kind)))
     }
 }
 
-fn described(kind: &Kind) -> String {
+fn describe(kind: &ServerKind) -> String {
     match kind {
-        Kind::Member(account) => {
-            let mut text = format!("a member of the replica set {}", account.rs);
-            if let Some(me) = &account.me {
-                let _ = write!(text, " that is called {me}");
+        ServerKind::Member(view) => {
+            let mut text = format!("a member of the replica set {}", view.rs);
+            if let Some(me) = &view.me {
+                let _ = write!(text, " with the name {me}");
             }
             text
         }
-        Kind::Alone => "a standalone".to_owned(),
-        Kind::Mongos => "a mongos".to_owned(),
-        Kind::Misnamed => "a member of a replica set whose name is none".to_owned(),
-        Kind::Unsure => "a server that belongs to no replica set yet".to_owned(),
+        ServerKind::Standalone => "a standalone".to_owned(),
+        ServerKind::Mongos => "a mongos".to_owned(),
+        ServerKind::InvalidSetName => "a member of a replica set with an invalid name".to_owned(),
+        ServerKind::Uninitialized => "a server that belongs to no replica set yet".to_owned(),
     }
 }
 
 impl std::fmt::Display for Expected {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Anyone => write!(f, "anybody"),
+            Self::Anyone => write!(f, "any server"),
             Self::Member { rs, me: Some(me), .. } => write!(f, "{me} of the replica set {rs}"),
             Self::Member { rs, me: None, .. } => write!(f, "a member of the replica set {rs}"),
-            Self::Alone => write!(f, "the standalone that was there"),
+            Self::Standalone => write!(f, "the standalone"),
             Self::Mongos => write!(f, "a mongos"),
         }
     }
@@ -180,28 +182,28 @@ mod tests {
 
     use super::*;
 
-    fn member(rs: &str, me: &str, hosts: &[&str]) -> Answer {
-        Answer::of_hello(&doc! {
+    fn member(rs: &str, me: &str, hosts: &[&str]) -> HelloReply {
+        HelloReply::from_hello(&doc! {
             "setName": rs, "me": me, "hosts": hosts.to_vec(), "secondary": true, "setVersion": 1,
             "topologyVersion": {"processId": ObjectId::from_bytes([7; 12])},
         })
     }
 
-    fn set(hosts: &[&str]) -> Option<Arc<Membership>> {
+    fn set(hosts: &[&str]) -> Option<Arc<ReplicaSetView>> {
         match member("rs0", hosts[0], hosts).kind {
-            Kind::Member(set) => Some(Arc::new(set)),
+            ServerKind::Member(set) => Some(Arc::new(set)),
             _ => None,
         }
     }
 
-    fn expected(expected: Expected, answer: &Answer) -> Result<(), String> {
+    fn expected(expected: Expected, reply: &HelloReply) -> Result<(), String> {
         let identity = Identity::default();
-        identity.expect(expected);
-        let result = identity.see(answer);
-        assert_eq!(identity.take_mistake(), result.is_err());
+        identity.set_expected(expected);
+        let result = identity.verify(reply);
+        assert_eq!(identity.take_mismatch(), result.is_err());
         assert_eq!(identity.seen().is_some(), result.is_ok());
         result.map_err(|error| {
-            assert_eq!(error.reason, Reason::IdentityMismatch);
+            assert_eq!(error.reason, PollErrorReason::IdentityMismatch);
             error.to_string()
         })
     }
@@ -215,49 +217,51 @@ mod tests {
     }
 
     #[test]
-    fn the_member_itself_is_taken_whatever_its_set_has_become() {
+    fn member_is_accepted_after_reconfiguration() {
         for hosts in
             [&["db1:1", "db2:1", "db3:1"][..], &["db1:1", "db2:1"], &["db1:1", "db2:1", "db4:1", "db5:1"]]
         {
             assert_eq!(expected(db1(), &member("rs0", "DB1:1", hosts)), Ok(()));
         }
-        let nameless = Answer::of_hello(&doc! {"setName": "rs0", "hosts": ["db1:1", "db2:1"]});
+        let nameless = HelloReply::from_hello(&doc! {"setName": "rs0", "hosts": ["db1:1", "db2:1"]});
         assert_eq!(expected(db1(), &nameless), Ok(()), "hosted servers do not all say their name");
-        let starting = Answer::of_hello(&doc! {"isreplicaset": true});
+        let starting = HelloReply::from_hello(&doc! {"isreplicaset": true});
         assert_eq!(expected(db1(), &starting), Ok(()), "it does not know its set yet");
     }
 
-    /// Members are removed until one is left: to the others it looks like another set.
+    /// Members are removed until one is left, which then looks like another set to the others.
     #[test]
-    fn a_process_that_was_a_member_is_no_stranger_when_its_set_shrinks() {
+    fn known_process_is_accepted_when_its_set_shrinks() {
         let identity = Identity::default();
-        identity.expect(db1());
-        assert!(identity.see(&member("rs0", "db1:1", &["db1:1", "db2:1"])).is_ok());
+        identity.set_expected(db1());
+        assert!(identity.verify(&member("rs0", "db1:1", &["db1:1", "db2:1"])).is_ok());
         let lone = member("rs0", "db1:1", &["db1:1"]);
-        assert!(identity.is_proven(&lone) && identity.see(&lone).is_ok());
+        assert!(identity.is_proven(&lone) && identity.verify(&lone).is_ok());
         let mut restarted = lone;
         restarted.process = Some(ObjectId::from_bytes([8; 12]));
-        assert!(!identity.is_proven(&restarted) && identity.see(&restarted).is_err());
+        assert!(!identity.is_proven(&restarted) && identity.verify(&restarted).is_err());
     }
 
     #[test]
-    fn another_server_at_a_member_s_address_is_a_stranger() {
-        let kinds = |reply: Document| Answer::of_hello(&reply);
-        for (answer, is) in [
+    fn another_server_at_a_member_address_is_a_mismatch() {
+        let kinds = |reply: Document| HelloReply::from_hello(&reply);
+        for (reply, is) in [
             (member("rs1", "db1:1", &["db1:1", "db2:1"]), "of the replica set rs1"),
-            (member("rs0", "db2:1", &["db1:1", "db2:1", "db3:1"]), "called db2:1"),
-            (member("rs0", "db1:1", &["db1:1"]), "called db1:1"),
-            (member("rs0", "db1:1", &["db1:1", "other2:1", "other3:1"]), "called db1:1"),
+            (member("rs0", "db2:1", &["db1:1", "db2:1", "db3:1"]), "with the name db2:1"),
+            (member("rs0", "db1:1", &["db1:1"]), "with the name db1:1"),
+            (member("rs0", "db1:1", &["db1:1", "other2:1", "other3:1"]), "with the name db1:1"),
             (kinds(doc! {"isWritablePrimary": true}), "a standalone"),
             (kinds(doc! {"msg": "isdbgrid"}), "a mongos"),
         ] {
-            let error = expected(db1(), &answer).unwrap_err();
+            let error = expected(db1(), &reply).unwrap_err();
             assert!(error.contains(is) && error.contains("db1:1 of the replica set rs0"), "{error}");
         }
         let mongos = kinds(doc! {"msg": "isdbgrid"});
         let alone = kinds(doc! {"isWritablePrimary": true});
         assert_eq!(expected(Expected::Mongos, &mongos), Ok(()));
-        assert!(expected(Expected::Mongos, &alone).is_err() && expected(Expected::Alone, &mongos).is_err());
+        assert!(
+            expected(Expected::Mongos, &alone).is_err() && expected(Expected::Standalone, &mongos).is_err()
+        );
         assert_eq!(expected(Expected::Anyone, &mongos), Ok(()));
     }
 }

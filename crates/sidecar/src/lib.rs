@@ -1,22 +1,22 @@
-//! Polls MongoDB's own books on transactions and shows them to Prometheus.
+//! Polls MongoDB's transaction counters and exports them to Prometheus.
 //!
-//! Each member of a replica set is asked by a direct client, on a schedule of its own; what it says is kept in a
-//! snapshot, and a scrape reads the snapshot. So a scrape never touches MongoDB, and answers at once whether a
-//! member is up, down or hung.
+//! Each member of a replica set is polled by a direct client, on its own schedule; the samples are kept in a
+//! store, and a scrape reads the store. A scrape never contacts MongoDB, and always returns at once, whether a
+//! member is up, down or hangs.
 //!
-//! | module | what |
+//! | module | contents |
 //! | --- | --- |
-//! | `config`, `target`, `reload` | what is wanted, and what of it can change while it runs |
-//! | `targets` | the deployments that are followed, always or while they are probed |
-//! | `uri`, `hosts`, `topology`, `inquiry`, `discovery`, `fleet` | from one URI to the members that are there now |
-//! | `address`, `identity` | how a member is named and dialed, and whether it is the one that answers |
-//! | `cause` | why the driver gave up on a member |
-//! | `collector` | what a member is asked: one file each |
-//! | `decode`, `reading` | from a reply, field by field, to samples of catalogued metrics |
-//! | `poller` | when, how long at most, and what a failure costs |
-//! | `snapshot`, `board` | what is known now, and how old it is |
-//! | `consistency` | the checks on the data, on a schedule |
-//! | `export`, `web` | the page |
+//! | `config`, `target`, `reload` | configuration, and the parts of it that can change at runtime |
+//! | `deployments` | running deployments, permanent or on demand |
+//! | `uri`, `hosts`, `topology`, `hello`, `discovery`, `monitor` | discovery: from one URI to the current members |
+//! | `address`, `identity` | addresses of members, and verification of the server that answers |
+//! | `cause` | root causes of driver errors |
+//! | `collector` | collectors: one file each |
+//! | `decode`, `sample_set` | from a reply, field by field, to samples of cataloged metrics |
+//! | `poller` | schedules, timeouts and failures of polls |
+//! | `snapshot`, `store` | the newest sample sets, and their age |
+//! | `checks` | scheduled checks on the data |
+//! | `export`, `web` | the metrics page and the HTTP server |
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), txnscope_sidecar::StartError> {
@@ -30,28 +30,28 @@
 //! ```
 
 mod address;
-mod board;
 mod cause;
+mod checks;
 mod collector;
 mod config;
-mod consistency;
 mod decode;
+mod deployments;
 mod discovery;
 mod error;
 mod export;
-mod fleet;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod hello;
 mod hosts;
 mod identity;
-mod inquiry;
+mod monitor;
 mod poller;
-mod reading;
 mod reload;
+mod sample_set;
 mod snapshot;
+mod store;
 mod target;
-mod targets;
 mod topology;
 mod uri;
 mod web;
@@ -75,16 +75,16 @@ pub use crate::target::Target;
 pub use crate::web::WebConfigError;
 pub use txnscope_mongo::{Credentials, Ignored, UriError};
 
-use crate::board::Board;
-use crate::export::Page;
-use crate::reload::{Loader, ReloadRecord, Reloader};
-use crate::targets::Targets;
-use crate::web::{Access, Logins, Web, listeners};
+use crate::deployments::DeploymentManager;
+use crate::export::MetricsPage;
+use crate::reload::{Loader, ReloadStatus, Reloader};
+use crate::store::MetricStore;
+use crate::web::{AccessControl, Logins, Web, listeners};
 
-/// How long a shutdown waits for scrapes in flight and connections to close.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a shutdown waits for running scrapes and open connections.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A running sidecar. Dropping it begins an orderly end, without waiting for it.
+/// A running sidecar. Dropping it starts a graceful shutdown without waiting.
 #[derive(Debug)]
 pub struct Sidecar {
     addresses: Vec<SocketAddr>,
@@ -94,22 +94,22 @@ pub struct Sidecar {
 }
 
 impl Sidecar {
-    /// Listens and begins to poll, in tasks of its own. Does not wait for the database, nor need it.
+    /// Starts listening and polling, in background tasks. The database need not be reachable.
     ///
-    /// A reload reads the files again that the configuration names, and no more.
+    /// A reload reads the files again that the configuration names, and nothing else.
     ///
     /// # Errors
     ///
-    /// If the configuration is wrong or an address cannot be listened on.
+    /// If the configuration is invalid or a listen address cannot be used.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         Self::start_with(config, None).await
     }
 
-    /// As [`start`](Self::start). A reload asks `load` for the configuration, on a thread where it may block.
+    /// Like [`start`](Self::start). A reload calls `load` for the configuration, on a thread that may block.
     ///
     /// # Errors
     ///
-    /// If the configuration is wrong or an address cannot be listened on.
+    /// If the configuration is invalid or a listen address cannot be used.
     pub async fn start_reloadable(
         config: Config,
         load: impl Fn() -> Result<Config, LoadError> + Send + Sync + 'static,
@@ -120,26 +120,26 @@ impl Sidecar {
     async fn start_with(config: Config, load: Option<Arc<Loader>>) -> Result<Self, StartError> {
         config.validate()?;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let (record, logins) = (Arc::new(ReloadRecord::new()), Arc::new(Logins::default()));
-        let board = Board::of_main_page(Arc::clone(&record), Arc::clone(&logins));
-        let targets = Arc::new(Targets::new(board.clone(), tasks.clone(), stop.clone()));
-        let plan = targets.plan(&config).await?;
-        let access = Arc::new(Access::new(&config, logins, Arc::clone(&record))?);
-        let page = Page::new(board.clone())?;
+        let (record, logins) = (Arc::new(ReloadStatus::new()), Arc::new(Logins::default()));
+        let store = MetricStore::for_main_page(Arc::clone(&record), Arc::clone(&logins));
+        let deployments = Arc::new(DeploymentManager::new(store.clone(), tasks.clone(), stop.clone()));
+        let plan = deployments.plan(&config).await?;
+        let access = Arc::new(AccessControl::new(&config, logins, Arc::clone(&record))?);
+        let page = MetricsPage::new(store.clone())?;
         let (addresses, listeners): (Vec<_>, Vec<_>) = listeners(&config).await?.into_iter().unzip();
 
-        targets.follow(plan).await;
+        deployments.apply(plan).await;
         let path = config.telemetry_path.clone();
-        let reloader = Reloader::new(config, load, Arc::clone(&targets), Arc::clone(&access), record);
+        let reloader = Reloader::new(config, load, Arc::clone(&deployments), Arc::clone(&access), record);
         let reloader = Arc::new(reloader);
-        let web = Web::new(page, board, Arc::clone(&targets), Arc::clone(&reloader), &path);
+        let web = Web::new(page, store, Arc::clone(&deployments), Arc::clone(&reloader), &path);
         let server = web.server(Arc::clone(&access), tasks.clone(), stop.clone());
         for listener in listeners {
             tasks.spawn(server.clone().run(listener));
         }
-        tasks.spawn(stop.clone().run_until_cancelled_owned(targets.sweep()));
-        tasks.spawn(stop.clone().run_until_cancelled_owned(access.follow_files()));
-        tasks.spawn(stop.clone().run_until_cancelled_owned(Arc::clone(&reloader).follow_certificates()));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(deployments.remove_idle()));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(access.watch_files()));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(Arc::clone(&reloader).watch_tls_files()));
         tasks.close();
         for address in &addresses {
             tracing::info!(%address, path, version = env!("CARGO_PKG_VERSION"), "listening");
@@ -147,59 +147,61 @@ impl Sidecar {
         Ok(Self { addresses, reloader, tasks, stop })
     }
 
-    /// Checks a configuration as [`start`](Self::start) does, with the files that it names, without listening or
-    /// speaking to any server.
+    /// Validates a configuration and the files that it names, without listening or contacting any server.
     ///
     /// # Errors
     ///
-    /// If it is wrong.
+    /// If the configuration is invalid.
     pub async fn check(config: &Config) -> Result<(), StartError> {
         config.validate()?;
-        let (board, stop) = (Board::default(), CancellationToken::new());
-        Targets::new(board, TaskTracker::new(), stop).plan(config).await?;
-        Access::new(config, Arc::default(), Arc::new(ReloadRecord::new()))?;
+        let (store, stop) = (MetricStore::default(), CancellationToken::new());
+        DeploymentManager::new(store, TaskTracker::new(), stop).plan(config).await?;
+        AccessControl::new(config, Arc::default(), Arc::new(ReloadStatus::new()))?;
         Ok(())
     }
 
-    /// Where it listens.
+    /// The first listen address.
     ///
     /// # Panics
     ///
-    /// Never: it listens somewhere.
+    /// Never: there is at least one listen address.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.addresses[0]
     }
 
-    /// Everywhere it listens.
+    /// All listen addresses.
     #[must_use]
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// Reads the configuration again, and puts it in force if all of it is accepted. What has not changed goes on
-    /// undisturbed. Addresses and the path of the metrics stay: these take a restart.
+    /// Reads the configuration again, and applies it if all of it is valid. Unchanged deployments go on
+    /// undisturbed. Listen addresses and the path of the metrics page change at a restart only.
     ///
-    /// What takes protection away from the web side (its users, TLS, client certificates) is put in force as well, and
-    /// logged as a warning: the sidecar does that at a reload alone, and never because a file has changed.
+    /// A reload that removes protection from the web side (users, TLS, client certificates) is applied as well,
+    /// and logged as a warning. A mere change of a file never removes protection.
     ///
     /// # Errors
     ///
-    /// If it is not accepted, or reading it takes longer than 30 s. Nothing has changed then. An empty file for TLS and
-    /// users is not accepted where there were some: `{}` in it says that none are meant.
+    /// If the configuration is invalid, or reading it takes longer than 30 s. Nothing changes then. An empty web
+    /// configuration file is rejected if the previous one had TLS or users: write `{}` into it to remove them.
     ///
     /// # Cancellation
     ///
-    /// Until all of it is checked, nothing has changed.
+    /// Nothing changes until the whole configuration is validated.
     pub async fn reload(&self) -> Result<(), ReloadError> {
         self.reloader.reload().await
     }
 
-    /// Stops polling and listening, answers the scrapes in flight, and closes its connections.
+    /// Stops polling and listening, completes running scrapes, and closes all connections.
     pub async fn shutdown(self) {
         self.stop.cancel();
-        if tokio::time::timeout(PATIENCE, self.tasks.wait()).await.is_err() {
-            tracing::warn!(left = self.tasks.len(), "gave up waiting for the end of all tasks");
+        if tokio::time::timeout(SHUTDOWN_TIMEOUT, self.tasks.wait()).await.is_err() {
+            tracing::warn!(
+                left = self.tasks.len(),
+                "the shutdown timeout has passed, and tasks are still running"
+            );
         }
     }
 }

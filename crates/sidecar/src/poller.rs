@@ -1,4 +1,4 @@
-//! The polls of one member: a task for each collector, so that none waits for another.
+//! Polling of one member: one task for each collector, so that none waits for another.
 
 use std::any::Any;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -16,55 +16,56 @@ use txnscope_catalog::{
     MONGODB_TRANSACTIONS_ABORTED, MONGODB_TRANSACTIONS_COMMITTED, MONGODB_TRANSACTIONS_OPEN, Refusal,
 };
 
-use crate::cause::Cause;
-use crate::collector::{Ask, Books, Collector, STATUS, Schedule};
-use crate::error::{PollError, Reason};
-use crate::identity::Seen;
-use crate::reading::Reading;
+use crate::cause::FailureCause;
+use crate::collector::{Collector, PollContext, STATUS_COLLECTOR, Schedule, TransactionCounts};
+use crate::error::{PollError, PollErrorReason};
+use crate::identity::ObservedServer;
+use crate::sample_set::SampleSet;
 use crate::snapshot::MemberState;
 use crate::topology::Role;
 use crate::uri::MemberClient;
 
-/// How often, and how long at most.
+/// Interval and timeout of polls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Pace {
+pub(crate) struct PollTiming {
     pub(crate) interval: Duration,
     pub(crate) timeout: Duration,
 }
 
-/// What the first collector has just learned, for those that follow it.
+/// The result of the last status poll, for the collectors that follow it.
 #[derive(Debug, Clone, Copy, Default)]
 struct Status {
-    /// The member did not answer, and why.
-    silent: Option<Reason>,
-    books: Books,
+    /// Why the member did not answer, if it did not.
+    unreachable: Option<PollErrorReason>,
+    transactions: TransactionCounts,
 }
 
 impl Status {
-    fn of(result: &Result<Reading, PollError>) -> Self {
+    fn of(result: &Result<SampleSet, PollError>) -> Self {
         match result {
-            Ok(reading) => {
-                let committed = reading.total(&MONGODB_TRANSACTIONS_COMMITTED);
-                let aborted = reading.total(&MONGODB_TRANSACTIONS_ABORTED);
+            Ok(samples) => {
+                let committed = samples.total(&MONGODB_TRANSACTIONS_COMMITTED);
+                let aborted = samples.total(&MONGODB_TRANSACTIONS_ABORTED);
                 let ended = committed.zip(aborted).map(|(committed, aborted)| committed + aborted);
-                let books = Books { open: reading.total(&MONGODB_TRANSACTIONS_OPEN), ended };
-                Self { silent: None, books }
+                let transactions =
+                    TransactionCounts { open: samples.total(&MONGODB_TRANSACTIONS_OPEN), ended };
+                Self { unreachable: None, transactions }
             }
             Err(error) => {
-                let silent = Some(error.reason).filter(|reason| !reason.is_an_answer());
-                Self { silent, books: Books::default() }
+                let unreachable = Some(error.reason).filter(|reason| !reason.is_server_response());
+                Self { unreachable, transactions: TransactionCounts::default() }
             }
         }
     }
 }
 
-/// Begins to poll a member, with these collectors, until it is cancelled. `state` has one record for each collector, in the
-/// same order; the first collector is the status.
-pub(crate) fn watch_member(
+/// Starts polling a member until it is cancelled. `state` has one entry for each collector, in the same order;
+/// the first collector is the status.
+pub(crate) fn spawn_pollers(
     state: &Arc<MemberState>,
     client: &MemberClient,
     collectors: Vec<Box<dyn Collector>>,
-    pace: Pace,
+    timing: PollTiming,
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) {
@@ -72,15 +73,21 @@ pub(crate) fn watch_member(
     let status = Arc::new(status);
     for (index, collector) in collectors.into_iter().enumerate() {
         let poller = Poller {
-            wake: Wake::new(collector.schedule(), pace.interval, state.address(), collector.name(), &status),
-            tells: (index == 0).then(|| Arc::clone(&status)),
+            trigger: PollTrigger::new(
+                collector.schedule(),
+                timing.interval,
+                state.address(),
+                collector.name(),
+                &status,
+            ),
+            reports: (index == 0).then(|| Arc::clone(&status)),
             index,
             collector,
             state: Arc::clone(state),
             admin: client.database("admin"),
             cause: client.cause().clone(),
-            pace,
-            vain: None,
+            timing,
+            permanent_refusal: None,
         };
         tasks.spawn(stop.clone().run_until_cancelled_owned(poller.run()));
     }
@@ -91,145 +98,157 @@ struct Poller {
     index: usize,
     state: Arc<MemberState>,
     admin: Database,
-    cause: Cause,
-    pace: Pace,
-    wake: Wake,
-    tells: Option<Arc<watch::Sender<Status>>>,
-    vain: Option<Vain>,
+    cause: FailureCause,
+    timing: PollTiming,
+    trigger: PollTrigger,
+    reports: Option<Arc<watch::Sender<Status>>>,
+    permanent_refusal: Option<PermanentRefusal>,
 }
 
-/// A question that the server has refused for good: it is not put again to the same process in the same state.
+/// A command that the server refuses permanently: it is not sent again to the same process in the same state.
 #[derive(Debug)]
-struct Vain {
+struct PermanentRefusal {
     code: Option<i32>,
-    /// Who refused it.
-    seen: Option<Seen>,
-    /// When it is put again all the same: what a server's host allows may change without a restart.
+    /// The server that refused it.
+    seen: Option<ObservedServer>,
+    /// When the command is sent again in any case: the features of a hosted server may change without a restart.
     until: Instant,
 }
 
-/// For how long a question is not put again that was refused for good.
-const IN_VAIN: Duration = Duration::from_secs(3600);
+/// How long a permanently refused command is not sent again.
+const REFUSAL_RETRY_INTERVAL: Duration = Duration::from_secs(3600);
 
 impl Poller {
     async fn run(mut self) {
-        while let Some(status) = self.wake.next().await {
+        while let Some(status) = self.trigger.next().await {
             let began = Instant::now();
             let Some(result) = self.poll(status).await else { continue };
-            if let Some(tells) = &self.tells {
-                tells.send_replace(Status::of(&result));
+            if let Some(reports) = &self.reports {
+                reports.send_replace(Status::of(&result));
             }
-            self.note(began, result, status);
+            self.record(began, result, status);
         }
     }
 
-    /// Asks once. A panic of the collector is a failure like any other.
-    async fn poll(&mut self, status: Status) -> Option<Result<Reading, PollError>> {
-        if let Some(reason) = status.silent {
-            self.collector.forget();
+    /// Polls once. A panic of the collector counts as a failure.
+    async fn poll(&mut self, status: Status) -> Option<Result<SampleSet, PollError>> {
+        if let Some(reason) = status.unreachable {
+            self.collector.reset();
             return Some(Err(PollError::new(reason, "the member does not answer")));
         }
-        let limit = self.pace.timeout;
-        let ask = Ask::new(&self.admin, &self.state, limit, status.books);
-        if self.vain.as_ref().is_some_and(|vain| vain.seen == ask.seen() && Instant::now() < vain.until) {
-            // The first says whether the member is up, and so asks who answers all the same.
-            if self.tells.is_some()
-                && let Err(error) =
-                    timeout(limit, ask.identify()).await.unwrap_or_else(|_| Err(self.cause.of_timeout(limit)))
+        let limit = self.timing.timeout;
+        let context = PollContext::new(&self.admin, &self.state, limit, status.transactions);
+        if self.permanent_refusal.as_ref().is_some_and(|permanent_refusal| {
+            permanent_refusal.seen == context.last_seen() && Instant::now() < permanent_refusal.until
+        }) {
+            // The status collector determines whether the member is up, so it sends `hello` in any case.
+            if self.reports.is_some()
+                && let Err(error) = timeout(limit, context.identify())
+                    .await
+                    .unwrap_or_else(|_| Err(self.cause.for_timeout(limit)))
             {
-                return Some(Err(self.cause.of(error).await));
+                return Some(Err(self.cause.root_cause_of(error).await));
             }
-            return Some(Ok(Reading::default()));
+            return Some(Ok(SampleSet::default()));
         }
-        let asking = AssertUnwindSafe(self.collector.poll(ask)).catch_unwind();
-        let result = match timeout(limit, asking).await {
-            Ok(Ok(Ok(reading))) => {
-                self.cause.forget();
-                Ok(reading?)
+        let poll = AssertUnwindSafe(self.collector.poll(context)).catch_unwind();
+        let result = match timeout(limit, poll).await {
+            Ok(Ok(Ok(samples))) => {
+                self.cause.clear();
+                Ok(samples?)
             }
-            Ok(Ok(Err(error))) => Err(self.cause.of(error).await),
-            Ok(Err(panic)) => Err(PollError::new(Reason::Other, said(panic.as_ref()))),
-            Err(_) => Err(self.cause.of_timeout(limit)),
+            Ok(Ok(Err(error))) => Err(self.cause.root_cause_of(error).await),
+            Ok(Err(panic)) => Err(PollError::new(PollErrorReason::Other, panic_message(panic.as_ref()))),
+            Err(_) => Err(self.cause.for_timeout(limit)),
         };
-        Some(self.had(result))
+        Some(self.handle_permanent_refusal(result))
     }
 
-    /// What was had. That there is nothing to be had is no failure; it is said once.
-    fn had(&mut self, result: Result<Reading, PollError>) -> Result<Reading, PollError> {
+    /// Turns a permanent refusal into an empty, successful result, and logs it once.
+    fn handle_permanent_refusal(
+        &mut self,
+        result: Result<SampleSet, PollError>,
+    ) -> Result<SampleSet, PollError> {
         let seen = self.state.identity().seen();
-        // An arbiter has no users: nobody can be granted what it refuses.
+        // An arbiter has no users: the privilege cannot be granted.
         let is_arbiter = seen.is_some_and(|seen| seen.role == Role::Arbiter);
-        let in_vain = |error: &PollError| {
-            error.is_permanent() || (is_arbiter && error.refusal() == Some(Refusal::Denied))
+        let is_permanent = |error: &PollError| {
+            error.is_permanent() || (is_arbiter && error.error_reply() == Some(Refusal::Denied))
         };
-        let (reading, error, rest) = match result {
-            Err(error) if in_vain(&error) => (Reading::default(), error, IN_VAIN),
-            Ok(reading) => match reading.failure().filter(|error| in_vain(error)).cloned() {
-                // The rest of it is worth asking for.
-                Some(error) => (reading.lacks(None), error, Duration::ZERO),
+        let (samples, error, rest) = match result {
+            Err(error) if is_permanent(&error) => (SampleSet::default(), error, REFUSAL_RETRY_INTERVAL),
+            Ok(samples) => match samples.failure().filter(|error| is_permanent(error)).cloned() {
+                // The other commands of the collector are still worth sending.
+                Some(error) => (samples.mark_partial(None), error, Duration::ZERO),
                 None => {
-                    self.vain = None;
-                    return Ok(reading);
+                    self.permanent_refusal = None;
+                    return Ok(samples);
                 }
             },
             Err(error) => return Err(error),
         };
         let code = error.code();
-        if self.vain.as_ref().is_none_or(|vain| (vain.code, vain.seen) != (code, seen)) {
+        if self
+            .permanent_refusal
+            .as_ref()
+            .is_none_or(|permanent_refusal| (permanent_refusal.code, permanent_refusal.seen) != (code, seen))
+        {
             let (member, collector) = (self.state.address(), self.collector.name());
-            let hint = match error.refusal() {
+            let hint = match error.error_reply() {
                 Some(Refusal::Unsupported) => {
-                    format!("nothing is missing but what this server does not have{}", turned_off(collector))
+                    format!(
+                        "only metrics that this server does not support are missing{}",
+                        how_to_disable(collector)
+                    )
                 }
-                _ => {
-                    "the member has no answer in its present state, and is asked again in another".to_owned()
-                }
+                _ => "the member refuses the command in its present state; it is sent again in another"
+                    .to_owned(),
             };
-            tracing::info!(member, collector, code, %error, hint, "there is nothing to be had");
+            tracing::info!(member, collector, code, %error, hint, "the command is not supported");
         }
-        self.vain = Some(Vain { code, seen, until: Instant::now() + rest });
-        Ok(reading)
+        self.permanent_refusal = Some(PermanentRefusal { code, seen, until: Instant::now() + rest });
+        Ok(samples)
     }
 
-    fn note(&self, began: Instant, result: Result<Reading, PollError>, status: Status) {
-        let interval = self.wake.period().max(self.collector.pace().unwrap_or_default());
+    fn record(&self, began: Instant, result: Result<SampleSet, PollError>, status: Status) {
+        let interval = self.trigger.period().max(self.collector.min_interval().unwrap_or_default());
         let error = match &result {
-            Ok(reading) => reading.failure().cloned(),
+            Ok(samples) => samples.failure().cloned(),
             Err(error) => Some(error.clone()),
         };
         let collector = &self.state.collectors()[self.index];
-        collector.note(began, interval, result.map_err(|e| e.reason));
-        // Who follows a silent status has nothing to add to what its poller has logged.
-        if status.silent.is_none() {
-            self.log(collector.log(error.as_ref().map(|error| error.reason)), error.as_ref());
+        collector.record(began, interval, result.map_err(|e| e.reason));
+        // If the status poll found the member unreachable, its poller has logged that already.
+        if status.unreachable.is_none() {
+            self.log(collector.replace_logged(error.as_ref().map(|error| error.reason)), error.as_ref());
         }
     }
 
-    /// Logs a change, and not every poll.
-    fn log(&self, before: Option<Option<Reason>>, error: Option<&PollError>) {
+    /// Logs when the result changes, and not at every poll.
+    fn log(&self, before: Option<Option<PollErrorReason>>, error: Option<&PollError>) {
         let (member, collector) = (self.state.address(), self.collector.name());
         let warn = |error: &PollError| {
             let (reason, hint) = (error.reason.as_str(), self.hint(error.reason));
             tracing::warn!(member, collector, reason, %error, hint, "polls fail");
         };
         match error {
-            // A fact about the member, and not about the collector: whoever meets it first logs it.
-            Some(error) if error.reason == Reason::Authentication => {
-                if self.cause.is_refused_anew() {
+            // This concerns the member and not one collector, so the first collector that finds it logs it.
+            Some(error) if error.reason == PollErrorReason::Authentication => {
+                if self.cause.should_log_refusal() {
                     warn(error);
                 }
             }
-            Some(error) if error.reason == Reason::IdentityMismatch => {
-                if self.state.identity().is_mistaken_anew() {
+            Some(error) if error.reason == PollErrorReason::IdentityMismatch => {
+                if self.state.identity().should_log_mismatch() {
                     warn(error);
                 }
             }
             Some(error) if before != Some(Some(error.reason)) => warn(error),
             Some(_) => {}
             None => {
-                let is_taken_anew = self.cause.is_taken_anew();
+                let take_logged_refusal = self.cause.take_logged_refusal();
                 match before {
-                    Some(Some(Reason::Authentication)) if !is_taken_anew => {}
+                    Some(Some(PollErrorReason::Authentication)) if !take_logged_refusal => {}
                     Some(Some(_)) => tracing::info!(member, collector, "polls succeed again"),
                     Some(None) => {}
                     None => tracing::debug!(member, collector, "polls succeed"),
@@ -238,60 +257,62 @@ impl Poller {
         }
     }
 
-    fn hint(&self, reason: Reason) -> String {
+    fn hint(&self, reason: PollErrorReason) -> String {
         match reason {
-            Reason::PermissionDenied => {
+            PollErrorReason::PermissionDenied => {
                 let needed: Vec<_> = self.collector.privileges().iter().map(ToString::to_string).collect();
                 format!("grant the user {}, or the role clusterMonitor", needed.join(" and "))
             }
-            Reason::Authentication => {
+            PollErrorReason::Authentication => {
                 "check the user, the password, and authSource and authMechanism of the URI".to_owned()
             }
-            Reason::Timeout | Reason::Network | Reason::ServerSelection => {
-                "is it running, and does its name, as the replica set has it, lead to it from here? \
-                 directConnection=true in the URI watches one member under the address that you give"
+            PollErrorReason::Timeout | PollErrorReason::Network | PollErrorReason::ServerSelection => {
+                "check that the member is running, and that its name in the replica set's configuration is reachable from \
+                 here; directConnection=true in the URI monitors one member under the address that you give"
                     .to_owned()
             }
-            Reason::IdentityMismatch => {
-                "nothing of it is shown. If the deployment was set up anew, correct the URI, or start txnscope again; \
-                 otherwise see who listens at this address"
+            PollErrorReason::IdentityMismatch => {
+                "its numbers are not exported. If the deployment was set up again, correct the URI or restart txnscope; \
+                 otherwise check which server listens at this address"
                     .to_owned()
             }
-            Reason::CommandFailed | Reason::MalformedReply | Reason::Other => {
-                format!("the error has the server's words{}", turned_off(self.collector.name()))
+            PollErrorReason::CommandFailed | PollErrorReason::MalformedReply | PollErrorReason::Other => {
+                format!("see the server's error message{}", how_to_disable(self.collector.name()))
             }
         }
     }
 }
 
-/// How a collector is turned off, for the end of a hint; nothing if it cannot be.
-fn turned_off(collector: &str) -> String {
+/// The end of a hint that says how to disable a collector; empty if it cannot be disabled.
+fn how_to_disable(collector: &str) -> String {
     match collector {
-        STATUS => String::new(),
+        STATUS_COLLECTOR => String::new(),
         "open_by_operation" => {
-            "; without --collector.open-by-operation.backends it is not asked for".to_owned()
+            "; remove --collector.open-by-operation.backends to disable the collector".to_owned()
         }
-        collector => format!("; --collector.{}.enabled=false asks no longer", collector.replace('_', "-")),
+        collector => {
+            format!("; --collector.{}.enabled=false disables the collector", collector.replace('_', "-"))
+        }
     }
 }
 
-fn said(panic: &(dyn Any + Send)) -> String {
+fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     format!("the collector panicked: {}", text.unwrap_or("without a message"))
 }
 
-/// What a poller waits for. Neither lets polls pile up: what was missed meanwhile is skipped.
-enum Wake {
-    /// At once, and then regularly.
+/// What starts the next poll. Missed polls are skipped and do not pile up.
+enum PollTrigger {
+    /// At once, and then at an interval.
     Ticks { first: bool, then: Interval },
-    /// When the status was polled.
+    /// After each status poll.
     Status { polled: watch::Receiver<Status>, period: Duration },
 }
 
-impl Wake {
-    /// The regular ticks begin somewhere within the next period, elsewhere for each member and collector, so that a
-    /// fleet is not asked all at the same moment.
+impl PollTrigger {
+    /// The first tick is at a different phase for each member and collector, so that not all members are polled
+    /// at the same time.
     fn new(
         schedule: Schedule,
         interval: Duration,
@@ -300,8 +321,8 @@ impl Wake {
         status: &watch::Sender<Status>,
     ) -> Self {
         match schedule {
-            Schedule::Every(times) => {
-                let period = interval * times;
+            Schedule::Interval(own) => {
+                let period = own.max(interval);
                 let mut then = interval_at(Instant::now() + period.mul_f64(phase(member, collector)), period);
                 then.set_missed_tick_behavior(MissedTickBehavior::Skip);
                 Self::Ticks { first: true, then }
@@ -333,7 +354,7 @@ impl Wake {
     }
 }
 
-/// Between a tenth and the whole of a period, always the same for the same collector of the same member.
+/// A fraction between 0.1 and 1 that is constant for each collector of each member.
 fn phase(member: &str, collector: &str) -> f64 {
     let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one((member, collector));
     #[allow(clippy::cast_precision_loss, reason = "any fraction will do")]
@@ -348,23 +369,24 @@ mod tests {
 
     use super::*;
     use crate::collector::Privilege;
-    use crate::decode::Found;
+    use crate::decode::Field;
 
-    const PACE: Pace = Pace { interval: Duration::from_secs(1), timeout: Duration::from_millis(500) };
+    const TIMING: PollTiming =
+        PollTiming { interval: Duration::from_secs(1), timeout: Duration::from_millis(500) };
 
-    /// Does as its script says, and begins again. Asks nobody.
+    /// A collector that repeats a script and contacts no server.
     #[derive(Debug)]
     struct Scripted {
         name: &'static str,
         schedule: Schedule,
-        script: &'static [Act],
+        script: &'static [Step],
         at: usize,
     }
 
     #[derive(Debug, Clone, Copy)]
-    enum Act {
+    enum Step {
         Read(f64),
-        Refuse(Reason),
+        Refuse(PollErrorReason),
         Hang,
         Panic,
     }
@@ -383,42 +405,42 @@ mod tests {
             Vec::new()
         }
 
-        async fn poll(&mut self, _ask: Ask<'_>) -> Result<Option<Reading>, PollError> {
-            let act = self.script[self.at % self.script.len()];
+        async fn poll(&mut self, _ask: PollContext<'_>) -> Result<Option<SampleSet>, PollError> {
+            let step = self.script[self.at % self.script.len()];
             self.at += 1;
-            match act {
-                Act::Read(open) => {
-                    let mut reading = Reading::default();
-                    reading.number(&MONGODB_TRANSACTIONS_OPEN, &["active"], Found::Value(open));
-                    Ok(Some(reading))
+            match step {
+                Step::Read(open) => {
+                    let mut samples = SampleSet::default();
+                    samples.number(&MONGODB_TRANSACTIONS_OPEN, &["active"], Field::Value(open));
+                    Ok(Some(samples))
                 }
-                Act::Refuse(reason) => Err(PollError::new(reason, "as scripted")),
-                Act::Hang => std::future::pending().await,
-                Act::Panic => panic!("as scripted"),
+                Step::Refuse(reason) => Err(PollError::new(reason, "as scripted")),
+                Step::Hang => std::future::pending().await,
+                Step::Panic => panic!("as scripted"),
             }
         }
     }
 
-    async fn watched(scripts: [(Schedule, &'static [Act]); 2]) -> Arc<MemberState> {
+    async fn start_pollers(scripts: [(Schedule, &'static [Step]); 2]) -> Arc<MemberState> {
         let names = ["server_status", "current_op"];
         let state = Arc::new(MemberState::new("db1:27017".into(), "rs0".into(), names.into_iter()));
         let collectors = names.into_iter().zip(scripts).map(|(name, (schedule, script))| {
             Box::new(Scripted { name, schedule, script, at: 0 }) as Box<dyn Collector>
         });
         let address = ServerAddress::parse("127.0.0.1:1").unwrap();
-        let client = crate::uri::client(&ClientOptions::default(), address, PACE.timeout).unwrap();
+        let client = crate::uri::client(&ClientOptions::default(), address, TIMING.timeout).unwrap();
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        watch_member(&state, &client, collectors.collect(), PACE, &tasks, &stop);
+        spawn_pollers(&state, &client, collectors.collect(), TIMING, &tasks, &stop);
         state
     }
 
-    /// The failures of a collector, by reason, after that many of its polls.
-    async fn failures(state: &MemberState, index: usize, polls: u64) -> Vec<(Reason, u64)> {
+    /// The failures of a collector by reason, after at least this many polls.
+    async fn failures(state: &MemberState, index: usize, polls: u64) -> Vec<(PollErrorReason, u64)> {
         loop {
-            let record = state.collectors()[index].record();
-            let all: u64 = record.failures.iter().sum();
+            let history = state.collectors()[index].history();
+            let all: u64 = history.failures.iter().sum();
             if all >= polls {
-                let each = Reason::ALL.into_iter().zip(record.failures);
+                let each = PollErrorReason::ALL.into_iter().zip(history.failures);
                 return each.filter(|(_, count)| *count > 0).collect();
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -426,43 +448,74 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_collector_that_panics_or_hangs_harms_no_other() {
-        let state = watched([
-            (Schedule::Every(1), &[Act::Read(0.0)]),
-            (Schedule::Every(1), &[Act::Panic, Act::Hang, Act::Refuse(Reason::PermissionDenied)]),
+    async fn panicking_or_hanging_collector_does_not_affect_others() {
+        let state = start_pollers([
+            (Schedule::Interval(Duration::ZERO), &[Step::Read(0.0)]),
+            (
+                Schedule::Interval(Duration::ZERO),
+                &[Step::Panic, Step::Hang, Step::Refuse(PollErrorReason::PermissionDenied)],
+            ),
         ])
         .await;
         assert_eq!(
             failures(&state, 1, 6).await,
-            [(Reason::Timeout, 2), (Reason::PermissionDenied, 2), (Reason::Other, 2)]
+            [
+                (PollErrorReason::Timeout, 2),
+                (PollErrorReason::PermissionDenied, 2),
+                (PollErrorReason::Other, 2)
+            ]
         );
-        let status = state.collectors()[0].record();
+        let status = state.collectors()[0].history();
         assert_eq!(status.failures.iter().sum::<u64>(), 0);
         assert!(status.fresh(Instant::now()).is_some());
         assert_eq!(state.up(Instant::now()), Some(true));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_member_that_does_not_answer_its_status_is_asked_nothing_after_it() {
-        let state =
-            watched([(Schedule::Every(1), &[Act::Hang]), (Schedule::AfterStatus, &[Act::Panic])]).await;
-        assert_eq!(failures(&state, 1, 3).await, [(Reason::Timeout, 3)], "it was asked, and panicked");
+    async fn unreachable_member_skips_dependent_collectors() {
+        let state = start_pollers([
+            (Schedule::Interval(Duration::ZERO), &[Step::Hang]),
+            (Schedule::AfterStatus, &[Step::Panic]),
+        ])
+        .await;
+        assert_eq!(
+            failures(&state, 1, 3).await,
+            [(PollErrorReason::Timeout, 3)],
+            "it was asked, and panicked"
+        );
         assert_eq!(state.up(Instant::now()), Some(false));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_status_that_is_refused_is_followed_all_the_same() {
-        let state = watched([
-            (Schedule::Every(1), &[Act::Refuse(Reason::PermissionDenied)]),
-            (Schedule::AfterStatus, &[Act::Refuse(Reason::CommandFailed)]),
+    async fn refused_status_still_triggers_dependent_collectors() {
+        let state = start_pollers([
+            (Schedule::Interval(Duration::ZERO), &[Step::Refuse(PollErrorReason::PermissionDenied)]),
+            (Schedule::AfterStatus, &[Step::Refuse(PollErrorReason::CommandFailed)]),
         ])
         .await;
-        assert_eq!(failures(&state, 1, 3).await, [(Reason::CommandFailed, 3)]);
+        assert_eq!(failures(&state, 1, 3).await, [(PollErrorReason::CommandFailed, 3)]);
         assert_eq!(state.up(Instant::now()), Some(true));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn collector_interval_is_the_longer_of_its_own_and_the_poll_interval() {
+        const READS: &[Step] = &[Step::Refuse(PollErrorReason::CommandFailed)];
+        let state = start_pollers([
+            (Schedule::Interval(Duration::from_millis(100)), READS),
+            (Schedule::Interval(Duration::from_secs(5)), READS),
+        ])
+        .await;
+        // Half a second more than a minute, so that the phase of either collector does not matter.
+        tokio::time::sleep(Duration::from_millis(60_500)).await;
+        let polls = |index: usize| state.collectors()[index].history().failures.iter().sum::<u64>();
+        assert!((60..=62).contains(&polls(0)), "{} polls at the poll interval of 1 s", polls(0));
+        assert!((12..=14).contains(&polls(1)), "{} polls at the collector's interval of 5 s", polls(1));
+        let interval = state.collectors()[1].history().last.map(|last| last.interval);
+        assert_eq!(interval, Some(Duration::from_secs(5)), "freshness follows the collector's own interval");
+    }
+
     #[test]
-    fn phases_lie_within_a_period_and_differ() {
+    fn poll_phases_are_within_a_period_and_differ() {
         let phases = ["db1:27017", "db2:27017", "db3:27017"].map(|member| phase(member, "server_status"));
         assert!(phases.iter().all(|phase| (0.1..=1.0).contains(phase)), "{phases:?}");
         assert!(phases[0] != phases[1] && phases[1] != phases[2], "{phases:?}");

@@ -1,6 +1,6 @@
-//! What is known now, shared by the polls that write it and the scrapes that read it.
+//! State of the members, written by polls and read by scrapes.
 //!
-//! A lock is held for a copy or a swap, never while anybody waits.
+//! Locks are held for a copy or a swap only.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::error::Reason;
+use crate::error::PollErrorReason;
 use crate::identity::Identity;
-use crate::reading::Reading;
+use crate::sample_set::SampleSet;
 
-/// After so many intervals without a new reading, the old one is no longer shown.
+/// Samples are no longer exported after this many intervals without new ones.
 const STALE_AFTER: u32 = 3;
 
-/// Every member that is watched.
+/// All members of one deployment.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Snapshot(Arc<Mutex<Members>>);
 
@@ -23,36 +23,36 @@ type Members = BTreeMap<String, Arc<MemberState>>;
 
 impl Snapshot {
     pub(crate) fn insert(&self, member: Arc<MemberState>) {
-        locked(&self.0).insert(member.address.clone(), member);
+        lock(&self.0).insert(member.address.clone(), member);
     }
 
     pub(crate) fn remove(&self, address: &str) {
-        locked(&self.0).remove(address);
+        lock(&self.0).remove(address);
     }
 
-    /// The members, in the order of their addresses.
+    /// The members, sorted by address.
     pub(crate) fn members(&self) -> Vec<Arc<MemberState>> {
-        locked(&self.0).values().cloned().collect()
+        lock(&self.0).values().cloned().collect()
     }
 
-    /// The name of the replica set; empty while no member has said it.
+    /// The name of the replica set; empty while it is unknown.
     pub(crate) fn rs(&self) -> String {
         self.members().iter().map(|member| member.rs()).find(|rs| !rs.is_empty()).unwrap_or_default()
     }
 }
 
-/// One member: its identity, and what each collector said last.
+/// One member: its identity, and the last results of each collector.
 #[derive(Debug)]
 pub(crate) struct MemberState {
     address: String,
     rs: Mutex<String>,
     identity: Identity,
-    collectors: Vec<SourceState>,
+    collectors: Vec<CollectorState>,
 }
 
 impl MemberState {
     pub(crate) fn new(address: String, rs: String, collectors: impl Iterator<Item = &'static str>) -> Self {
-        let collectors = collectors.map(SourceState::new).collect();
+        let collectors = collectors.map(CollectorState::new).collect();
         Self { address, rs: Mutex::new(rs), identity: Identity::default(), collectors }
     }
 
@@ -62,131 +62,136 @@ impl MemberState {
 
     /// The name of its replica set; empty while unknown.
     pub(crate) fn rs(&self) -> String {
-        locked(&self.rs).clone()
+        lock(&self.rs).clone()
     }
 
     pub(crate) fn set_rs(&self, rs: &str) {
-        rs.clone_into(&mut locked(&self.rs));
+        rs.clone_into(&mut lock(&self.rs));
     }
 
-    /// Who has to answer there, and who does.
+    /// The identity of the server that answers.
     pub(crate) fn identity(&self) -> &Identity {
         &self.identity
     }
 
-    pub(crate) fn collectors(&self) -> &[SourceState] {
+    pub(crate) fn collectors(&self) -> &[CollectorState] {
         &self.collectors
     }
 
-    /// Whether it answered its last status poll in time. `None` before the first has ended.
+    /// Whether the member answered its last status poll in time. `None` before the first has ended.
     pub(crate) fn up(&self, now: Instant) -> Option<bool> {
-        self.collectors.first()?.record().up(now)
+        self.collectors.first()?.history().up(now)
     }
 
-    /// Whether every collector has been asked at least once.
-    pub(crate) fn polled(&self) -> bool {
-        self.collectors.iter().all(|collector| collector.record().last.is_some())
+    /// Whether every collector has been polled at least once.
+    pub(crate) fn has_been_polled(&self) -> bool {
+        self.collectors.iter().all(|collector| collector.history().last.is_some())
     }
 }
 
 /// One collector of one member.
 #[derive(Debug)]
-pub(crate) struct SourceState {
+pub(crate) struct CollectorState {
     name: &'static str,
-    record: Mutex<Record>,
-    /// What the log says of its polls: nothing yet, that they succeed, or why they fail.
-    logged: Mutex<Option<Option<Reason>>>,
+    history: Mutex<PollHistory>,
+    /// The last logged state of its polls: not logged yet, successful, or failing for a reason.
+    logged: Mutex<Option<Option<PollErrorReason>>>,
 }
 
-/// How the polls of a collector went.
+/// History of a collector's polls.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Record {
-    pub(crate) last: Option<Last>,
-    reading: Option<Dated>,
-    pub(crate) failures: [u64; Reason::ALL.len()],
+pub(crate) struct PollHistory {
+    pub(crate) last: Option<LastPoll>,
+    samples: Option<Timestamped<Arc<SampleSet>>>,
+    pub(crate) failures: [u64; PollErrorReason::ALL.len()],
     pub(crate) dropped: u64,
 }
 
-/// A reading, when it was made, and when the next was to follow.
+/// A value with its time, and the interval after which the next one is due.
 #[derive(Debug, Clone)]
-struct Dated {
-    reading: Arc<Reading>,
+struct Timestamped<T> {
+    value: T,
     at: Instant,
     interval: Duration,
 }
 
 /// The last poll.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Last {
+pub(crate) struct LastPoll {
     pub(crate) ended: Instant,
-    interval: Duration,
+    pub(crate) interval: Duration,
     pub(crate) took: Duration,
-    pub(crate) failure: Option<Reason>,
+    pub(crate) failure: Option<PollErrorReason>,
 }
 
-impl SourceState {
+impl CollectorState {
     fn new(name: &'static str) -> Self {
-        Self { name, record: Mutex::default(), logged: Mutex::default() }
+        Self { name, history: Mutex::default(), logged: Mutex::default() }
     }
 
     pub(crate) fn name(&self) -> &'static str {
         self.name
     }
 
-    pub(crate) fn record(&self) -> Record {
-        locked(&self.record).clone()
+    pub(crate) fn history(&self) -> PollHistory {
+        lock(&self.history).clone()
     }
 
-    /// Says that the log has this of its polls from now on: that they succeed, or why they fail. Returns what it had
-    /// before. A member may be known to be silent before its first poll, and that is noted and not yet logged.
-    pub(crate) fn log(&self, failure: Option<Reason>) -> Option<Option<Reason>> {
-        locked(&self.logged).replace(failure)
+    /// Sets the logged state: success, or the reason of the failure. Returns the previous one. A member may be
+    /// known as unreachable before its first poll, which is recorded and not yet logged.
+    pub(crate) fn replace_logged(&self, failure: Option<PollErrorReason>) -> Option<Option<PollErrorReason>> {
+        lock(&self.logged).replace(failure)
     }
 
-    /// Notes a poll that began then, and that the next is to follow after that interval.
-    pub(crate) fn note(&self, began: Instant, interval: Duration, result: Result<Reading, Reason>) {
+    /// Records a poll with its start, and the interval after which the next one is due.
+    pub(crate) fn record(
+        &self,
+        began: Instant,
+        interval: Duration,
+        result: Result<SampleSet, PollErrorReason>,
+    ) {
         let ended = Instant::now();
-        let mut record = locked(&self.record);
+        let mut history = lock(&self.history);
         let failure = match result {
-            Ok(reading) => {
-                record.dropped += reading.dropped();
-                let failure = reading.failure().map(|error| error.reason);
-                record.reading = Some(Dated { reading: Arc::new(reading), at: ended, interval });
+            Ok(samples) => {
+                history.dropped += samples.dropped();
+                let failure = samples.failure().map(|error| error.reason);
+                history.samples = Some(Timestamped { value: Arc::new(samples), at: ended, interval });
                 failure
             }
             Err(reason) => Some(reason),
         };
         if let Some(reason) = failure {
-            record.failures[reason as usize] += 1;
+            history.failures[reason as usize] += 1;
         }
-        record.last = Some(Last { ended, interval, took: ended - began, failure });
+        history.last = Some(LastPoll { ended, interval, took: ended - began, failure });
     }
 }
 
-impl Record {
-    /// The last reading, if it is fresh.
-    pub(crate) fn fresh(&self, now: Instant) -> Option<&Reading> {
-        let Dated { reading, at, interval } = self.reading.as_ref()?;
+impl PollHistory {
+    /// The last samples, if they are fresh.
+    pub(crate) fn fresh(&self, now: Instant) -> Option<&SampleSet> {
+        let Timestamped { value, at, interval } = self.samples.as_ref()?;
         let age = now.saturating_duration_since(*at);
-        (age <= *interval * STALE_AFTER).then_some(reading.as_ref())
+        (age <= *interval * STALE_AFTER).then_some(value.as_ref())
     }
 
-    /// Whether the last poll was answered, and in time. `None` before the first has ended.
+    /// Whether the last poll was answered in time. `None` before the first has ended.
     pub(crate) fn up(&self, now: Instant) -> Option<bool> {
         let last = self.last?;
-        let answered = last.failure.is_none_or(Reason::is_an_answer);
+        let answered = last.failure.is_none_or(PollErrorReason::is_server_response);
         let in_time = now.saturating_duration_since(last.ended) <= last.interval * STALE_AFTER;
         Some(answered && in_time)
     }
 
-    /// Since when there is no newer reading.
+    /// The age of the last samples.
     pub(crate) fn age(&self, now: Instant) -> Option<Duration> {
-        self.reading.as_ref().map(|dated| now.saturating_duration_since(dated.at))
+        self.samples.as_ref().map(|timestamped| now.saturating_duration_since(timestamped.at))
     }
 }
 
-/// A panic while a lock was held leaves nothing half done here: each holder makes one change.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// A panic while a lock was held leaves no partial change: each holder makes one.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -202,53 +207,53 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_reading_older_than_three_intervals_is_not_shown() {
+    async fn samples_older_than_three_intervals_are_stale() {
         let member = member();
         let status = &member.collectors()[0];
-        assert_eq!(member.up(Instant::now()), None, "nobody has asked yet");
-        status.note(Instant::now(), SECOND, Ok(Reading::default()));
+        assert_eq!(member.up(Instant::now()), None, "no poll has ended");
+        status.record(Instant::now(), SECOND, Ok(SampleSet::default()));
         tokio::time::advance(3 * SECOND).await;
-        assert!(status.record().fresh(Instant::now()).is_some());
+        assert!(status.history().fresh(Instant::now()).is_some());
         assert_eq!(member.up(Instant::now()), Some(true));
         tokio::time::advance(SECOND / 10).await;
-        assert!(status.record().fresh(Instant::now()).is_none());
+        assert!(status.history().fresh(Instant::now()).is_none());
         assert_eq!(member.up(Instant::now()), Some(false));
-        assert_eq!(status.record().age(Instant::now()), Some(3 * SECOND + SECOND / 10));
+        assert_eq!(status.history().age(Instant::now()), Some(3 * SECOND + SECOND / 10));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_failure_makes_no_reading_last_longer() {
+    async fn failed_poll_does_not_extend_freshness() {
         let member = member();
         let collector = &member.collectors()[1];
-        collector.note(Instant::now(), SECOND, Ok(Reading::default()));
-        collector.note(Instant::now(), 100 * SECOND, Err(Reason::Timeout));
+        collector.record(Instant::now(), SECOND, Ok(SampleSet::default()));
+        collector.record(Instant::now(), 100 * SECOND, Err(PollErrorReason::Timeout));
         tokio::time::advance(4 * SECOND).await;
-        assert!(collector.record().fresh(Instant::now()).is_none());
+        assert!(collector.history().fresh(Instant::now()).is_none());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_there_of_a_reading_that_lacks_a_part_is_shown() {
+    async fn partial_sample_set_is_exported() {
         let member = member();
         let collector = &member.collectors()[1];
-        let refused = PollError::new(Reason::PermissionDenied, "as in the test");
-        collector.note(Instant::now(), SECOND, Ok(Reading::default().lacks(Some(refused))));
-        let record = collector.record();
-        assert!(record.fresh(Instant::now()).is_some());
-        assert_eq!(record.last.and_then(|last| last.failure), Some(Reason::PermissionDenied));
-        assert_eq!(record.failures[Reason::PermissionDenied as usize], 1);
+        let refused = PollError::new(PollErrorReason::PermissionDenied, "as in the test");
+        collector.record(Instant::now(), SECOND, Ok(SampleSet::default().mark_partial(Some(refused))));
+        let history = collector.history();
+        assert!(history.fresh(Instant::now()).is_some());
+        assert_eq!(history.last.and_then(|last| last.failure), Some(PollErrorReason::PermissionDenied));
+        assert_eq!(history.failures[PollErrorReason::PermissionDenied as usize], 1);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_refusal_is_an_answer_and_silence_is_none() {
+    async fn refused_command_means_up_and_timeout_means_down() {
         let member = member();
-        let note = |reason| member.collectors()[0].note(Instant::now(), SECOND, Err(reason));
-        note(Reason::PermissionDenied);
+        let record = |reason| member.collectors()[0].record(Instant::now(), SECOND, Err(reason));
+        record(PollErrorReason::PermissionDenied);
         assert_eq!(member.up(Instant::now()), Some(true));
-        note(Reason::Timeout);
+        record(PollErrorReason::Timeout);
         assert_eq!(member.up(Instant::now()), Some(false));
-        let record = member.collectors()[0].record();
-        assert_eq!(record.failures[Reason::Timeout as usize], 1);
-        assert_eq!(record.failures.iter().sum::<u64>(), 2);
-        assert!(!member.polled(), "the other collector has not been asked");
+        let history = member.collectors()[0].history();
+        assert_eq!(history.failures[PollErrorReason::Timeout as usize], 1);
+        assert_eq!(history.failures.iter().sum::<u64>(), 2);
+        assert!(!member.has_been_polled(), "the other collector has not been asked");
     }
 }

@@ -1,4 +1,4 @@
-//! A deployment to watch, and who to be there. Read once, and never shown.
+//! A deployment to monitor, with its credentials. The contents are never shown.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,45 +13,45 @@ use crate::error::StartError;
 pub struct Target {
     uri: Result<Uri, UriError>,
     credentials: Option<Credentials>,
-    /// The auth modules that a probe may choose. `None`: any.
+    /// The auth modules that a probe may select. `None`: any.
     auth_modules: Option<BTreeSet<String>>,
 }
 
 impl Target {
-    /// The deployment, in MongoDB's form. Every member of its replica set is found from it, unless it says
-    /// `directConnection=true`: then this one member is watched, under the address that stands here. Each mongos
-    /// that it names is watched.
+    /// A deployment by its MongoDB URI. All members of its replica set are discovered, unless the URI has
+    /// `directConnection=true`: then only this member is monitored, under this address. Each mongos must be
+    /// listed.
     ///
-    /// What is wrong with the URI, [`check`](Self::check) says.
+    /// Errors in the URI are returned by [`check`](Self::check).
     #[must_use]
     #[allow(
         clippy::needless_pass_by_value,
-        reason = "whatever makes a text, and a text that holds a secret is not kept"
+        reason = "accepts any string type, and drops a text that may hold a secret"
     )]
     pub fn new(uri: impl Into<String>) -> Self {
         Self { uri: Uri::parse(&uri.into()), credentials: None, auth_modules: None }
     }
 
-    /// As somebody whom the URI does not name.
+    /// Sets the credentials, if the URI has none.
     #[must_use]
     pub fn with_credentials(self, credentials: Credentials) -> Self {
         Self { credentials: Some(credentials), ..self }
     }
 
-    /// With these auth modules, and no others, as what a probe may choose with `&auth_module=`. Unless this is said, a
-    /// probe may choose any that is configured, and so have its password used at this deployment.
+    /// Restricts the auth modules that a probe may select with `&auth_module=`. Without this, a probe may select
+    /// any that is configured, and so have its password used at this deployment.
     #[must_use]
     pub fn with_auth_modules(self, names: impl IntoIterator<Item = String>) -> Self {
         Self { auth_modules: Some(names.into_iter().collect()), ..self }
     }
 
-    /// Whether a probe may choose that auth module.
+    /// Whether a probe may select this auth module.
     pub(crate) fn may_use(&self, auth_module: &str) -> bool {
         self.auth_modules.as_ref().is_none_or(|names| names.contains(auth_module))
     }
 
-    /// As that user where the URI says nothing of who to be. One that names a user, or that authenticates without a
-    /// password (`MONGODB-X509`), is left alone.
+    /// Sets the credentials if the URI has none. A URI with a user, or with a mechanism that needs no password
+    /// (`MONGODB-X509`), is left as it is.
     #[must_use]
     pub fn with_default_credentials(self, credentials: &Credentials) -> Self {
         if self.uri.as_ref().is_ok_and(Uri::takes_credentials) {
@@ -61,10 +61,10 @@ impl Target {
         }
     }
 
-    /// Whether the URI itself has something that must not be seen in `ps`: a password, say. What is no URI has.
+    /// Whether the URI contains secrets that must not appear in `ps`. A malformed URI counts as secret.
     #[must_use]
     pub fn has_secret_in_uri(&self) -> bool {
-        self.uri.as_ref().map_or(true, Uri::holds_a_secret)
+        self.uri.as_ref().map_or(true, Uri::contains_secret)
     }
 
     /// The options of the URI that have no effect here, by name: other drivers know them.
@@ -73,40 +73,40 @@ impl Target {
         self.uri.as_ref().map_or(&[], Uri::ignored)
     }
 
-    /// Checks its form, without speaking to anybody.
+    /// Validates the URI and the credentials, without contacting any server.
     ///
     /// # Errors
     ///
-    /// If the URI is malformed or asks for what cannot be had. The error quotes nothing of it.
+    /// If the URI is malformed or has unsupported options. The error quotes nothing of it.
     pub fn check(&self) -> Result<(), StartError> {
         let uri = self.uri()?;
         if uri.is_load_balanced() {
-            let why = ": it reaches one server or another: name the members instead";
-            return Err(UriError::Option { name: "loadBalanced", why }.into());
+            let advice = ": it reaches one server or another: name the members instead";
+            return Err(UriError::Option { name: "loadBalanced", advice }.into());
         }
         Ok(uri.check(self.credentials.as_ref())?)
     }
 
-    /// What the driver needs to reach the deployment as a whole. Asks DNS if the URI has a name that only DNS knows.
+    /// The driver's options for a client of the whole deployment. Resolves an SRV name through DNS.
     ///
     /// # Errors
     ///
-    /// If the URI is malformed, asks for what cannot be had, names files that cannot be used, or DNS does not answer. The
-    /// error quotes nothing of it.
+    /// If the URI is malformed, has unsupported options, names unusable files, or DNS does not answer. The error
+    /// quotes nothing of it.
     pub async fn options(&self) -> Result<ClientOptions, StartError> {
         self.check()?;
         Ok(self.uri()?.options(self.credentials.as_ref()).await?)
     }
 
-    /// What the files of certificates hold that the URI names.
+    /// The contents of the TLS files that the URI names.
     pub(crate) fn tls_files(&self) -> Result<TlsFiles, StartError> {
         Ok(self.uri()?.tls_files()?)
     }
 
-    /// Whether every user of the machine may read the file with the private key that the URI names.
+    /// Whether the private key file of the URI is readable by all users of the machine.
     #[must_use]
-    pub fn key_is_readable_by_everybody(&self) -> bool {
-        self.uri.as_ref().is_ok_and(Uri::key_is_readable_by_everybody)
+    pub fn key_is_readable_by_all_users(&self) -> bool {
+        self.uri.as_ref().is_ok_and(Uri::key_is_readable_by_all_users)
     }
 
     pub(crate) fn uri(&self) -> Result<&Uri, StartError> {
@@ -132,14 +132,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_debug_forms_hold_no_secret() {
+    fn target_debug_output_has_no_secret() {
         let target =
             Target::new("mongodb://user:hunter2@db1/").with_credentials(Credentials::new("u", "hunter2"));
         assert!(!format!("{target:?} {:?} {:?}", target.credentials, target.uri).contains("hunter2"));
     }
 
     #[test]
-    fn what_is_no_uri_is_taken_for_a_secret_and_a_load_balancer_is_refused() {
+    fn malformed_uri_counts_as_secret_and_load_balancer_is_rejected() {
         for secret in ["mongodb://user:hun/ter2@db1/", "mongo://user:hunter2@db1", "user:hunter2@db1", ""] {
             assert!(Target::new(secret).has_secret_in_uri(), "{secret}");
         }
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_default_user_is_nobody_s_whom_the_uri_lets_in_otherwise() {
+    fn default_credentials_do_not_replace_the_uri_s() {
         let who = Credentials::new("u", "hunter2");
         for (uri, taken) in [
             ("mongodb://db1/", true),

@@ -1,4 +1,4 @@
-//! Who belongs to the deployment, by its own account: what `hello` says, and the same part of `serverStatus`.
+//! Topology: the replies to `hello`, and the same part of `serverStatus`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,144 +9,146 @@ use txnscope_catalog::MAX_PEERS;
 use txnscope_mongo::SetName;
 
 use crate::address;
-use crate::decode::{Found, field, number, text};
+use crate::decode::{Field, field, number, text};
 
-/// Who answers, by its own account.
+/// The identity of a server, from its reply.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Answer {
-    pub(crate) kind: Kind,
+pub(crate) struct HelloReply {
+    pub(crate) kind: ServerKind,
     pub(crate) role: Role,
-    /// Of the process, new at each start. Servers before 4.4 do not say.
+    /// The id of the process, new at each start. Servers before 4.4 do not send it.
     pub(crate) process: Option<ObjectId>,
 }
 
-/// What a server says about itself and its set.
+/// The kind of a server.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Kind {
-    /// It is a member of a replica set.
-    Member(Membership),
-    /// It belongs to none.
-    Alone,
-    /// It routes for a sharded cluster. It names no other: each that the URI names is watched.
+pub(crate) enum ServerKind {
+    /// A member of a replica set.
+    Member(ReplicaSetView),
+    /// A standalone.
+    Standalone,
+    /// A mongos. It names no other servers, so each that the URI names is monitored.
     Mongos,
-    /// It does not know: its set is not initiated, or it was removed from it.
-    Unsure,
-    /// It is a member of a set whose name is none.
-    Misnamed,
+    /// A server whose set is not initiated, or that was removed from its set.
+    Uninitialized,
+    /// A member of a set with an invalid name.
+    InvalidSetName,
 }
 
-/// What it does in its set just now.
+/// The current role of a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     Primary,
     Secondary,
     Arbiter,
-    /// It recovers, copies its first data, rolls back; or there is no set.
+    /// Recovering, in initial sync or rollback; or no member of a set.
     Other,
 }
 
-/// A replica set, as one of its members knows it.
+/// A replica set, as one of its members sees it.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Membership {
+pub(crate) struct ReplicaSetView {
     pub(crate) rs: String,
-    /// The members that are not hidden, and where each is dialed. `None`: its address leads nowhere.
+    /// The members that are not hidden, with the address to dial. `None` if it cannot be dialed.
     pub(crate) members: BTreeMap<String, Option<ServerAddress>>,
-    /// Those of them that hold no data.
+    /// The members that are arbiters.
     pub(crate) arbiters: BTreeSet<String>,
-    /// The address under which the set knows the member that answered.
+    /// The name of the replying member in the set.
     pub(crate) me: Option<String>,
-    /// It takes writes.
+    /// Whether the replying member is the primary.
     pub(crate) primary: bool,
-    /// How many it named beyond the most that a set can have. They are not followed.
-    pub(crate) beyond: usize,
+    /// How many members were listed beyond MongoDB's maximum. They are not monitored.
+    pub(crate) over_limit: usize,
     /// The version of the set's configuration.
     version: f64,
 }
 
-impl Membership {
-    /// Whether the other speaks of the same set. One of the same name that shares no member with it but the one that
-    /// answers is another: many sets are called `rs0`.
-    pub(crate) fn is_of_set(&self, known: &Self) -> bool {
+impl ReplicaSetView {
+    /// Whether both views are of the same set. A set with the same name that shares no other member is a
+    /// different one: many sets are called `rs0`.
+    pub(crate) fn is_same_set(&self, known: &Self) -> bool {
         let is_another = |member: &&String| self.me.as_ref() != Some(*member);
         let mut others = known.members.keys().filter(is_another).peekable();
         self.rs == known.rs
             && (others.peek().is_none() || others.any(|member| self.members.contains_key(member)))
     }
 
-    /// Whether this account of the set replaces the other: a member that was away may come back with an old one.
+    /// Whether this view replaces the other: a member that was down may come back with an old view.
     pub(crate) fn supersedes(&self, known: &Self) -> bool {
         self.rs == known.rs && (self.primary || self.version >= known.version)
     }
 
-    /// Which of two accounts to believe where nothing else tells: that of a primary, then the newer.
-    pub(crate) fn weight(&self) -> (bool, f64) {
+    /// The order of two views where nothing else decides: a primary's first, then the newer.
+    pub(crate) fn priority(&self) -> (bool, f64) {
         (self.primary, self.version)
     }
 }
 
-impl Answer {
-    /// From the reply to `hello` or `isMaster`.
-    pub(crate) fn of_hello(reply: &Document) -> Self {
-        let is = |name| matches!(field(reply, &[name]), Found::Value(Bson::Boolean(true)));
+impl HelloReply {
+    /// Parses the reply to `hello` or `isMaster`.
+    pub(crate) fn from_hello(reply: &Document) -> Self {
+        let is = |name| matches!(field(reply, &[name]), Field::Value(Bson::Boolean(true)));
         // Before 4.4.2, and in `serverStatus` before 5.0, the field has its old name.
         let primary = is("isWritablePrimary") || is("ismaster");
         let kind = match text(reply, &["setName"]) {
-            // What becomes a label is the name of a set, whoever says it.
-            Found::Value(rs) if SetName::parse(rs).is_some() => Kind::Member(membership(reply, rs, primary)),
-            Found::Value(_) | Found::Odd => Kind::Misnamed,
-            Found::Missing if text(reply, &["msg"]).ok() == Some("isdbgrid") => Kind::Mongos,
-            Found::Missing if !is("isreplicaset") => Kind::Alone,
-            Found::Missing => Kind::Unsure,
+            // The name becomes a label, so it must be a valid name of a set.
+            Field::Value(rs) if SetName::parse(rs).is_some() => {
+                ServerKind::Member(replica_set_view(reply, rs, primary))
+            }
+            Field::Value(_) | Field::Invalid => ServerKind::InvalidSetName,
+            Field::Missing if text(reply, &["msg"]).ok() == Some("isdbgrid") => ServerKind::Mongos,
+            Field::Missing if !is("isreplicaset") => ServerKind::Standalone,
+            Field::Missing => ServerKind::Uninitialized,
         };
         let role = match kind {
-            Kind::Member(_) if is("arbiterOnly") => Role::Arbiter,
-            Kind::Member(_) if primary => Role::Primary,
-            Kind::Member(_) if is("secondary") => Role::Secondary,
+            ServerKind::Member(_) if is("arbiterOnly") => Role::Arbiter,
+            ServerKind::Member(_) if primary => Role::Primary,
+            ServerKind::Member(_) if is("secondary") => Role::Secondary,
             _ => Role::Other,
         };
         let process = match field(reply, &["topologyVersion", "processId"]) {
-            Found::Value(Bson::ObjectId(process)) => Some(*process),
-            Found::Value(_) | Found::Missing | Found::Odd => None,
+            Field::Value(Bson::ObjectId(process)) => Some(*process),
+            Field::Value(_) | Field::Missing | Field::Invalid => None,
         };
         Self { kind, role, process }
     }
 
-    /// From the reply to `serverStatus`, if that says who answers: where the server is none of a set, or only imitates
-    /// one, it does not.
-    pub(crate) fn of_status(reply: &Document) -> Option<Self> {
-        let Found::Value(Bson::Document(repl)) = field(reply, &["repl"]) else { return None };
-        let answer = Self::of_hello(repl);
-        matches!(answer.kind, Kind::Member(_)).then_some(answer)
+    /// Parses the reply to `serverStatus`, if it identifies the server. That of a standalone, or of a server
+    /// that only emulates a replica set, does not.
+    pub(crate) fn from_status(reply: &Document) -> Option<Self> {
+        let Field::Value(Bson::Document(repl)) = field(reply, &["repl"]) else { return None };
+        let reply = Self::from_hello(repl);
+        matches!(reply.kind, ServerKind::Member(_)).then_some(reply)
     }
 }
 
-/// What the watch of a set makes of a reply.
+/// Parses a reply, for fuzzing.
 #[cfg(feature = "fuzzing")]
 pub(crate) fn read(reply: &Document) {
-    let answers = [Some(Answer::of_hello(reply)), Answer::of_status(reply)];
-    for answer in answers.into_iter().flatten() {
-        if let Kind::Member(membership) = answer.kind {
-            assert!(membership.members.len() <= MAX_PEERS, "more members than a set can have");
-            let _ = membership.supersedes(&membership);
+    let replies = [Some(HelloReply::from_hello(reply)), HelloReply::from_status(reply)];
+    for reply in replies.into_iter().flatten() {
+        if let ServerKind::Member(replica_set_view) = reply.kind {
+            assert!(replica_set_view.members.len() <= MAX_PEERS, "more members than a set can have");
+            let _ = replica_set_view.supersedes(&replica_set_view);
         }
     }
 }
 
-fn membership(reply: &Document, rs: &str, primary: bool) -> Membership {
+fn replica_set_view(reply: &Document, rs: &str, primary: bool) -> ReplicaSetView {
     let named = |list| match field(reply, &[list]) {
-        Found::Value(Bson::Array(addresses)) => addresses.iter().filter_map(Bson::as_str).collect(),
-        Found::Value(_) | Found::Missing | Found::Odd => Vec::new(),
+        Field::Value(Bson::Array(addresses)) => addresses.iter().filter_map(Bson::as_str).collect(),
+        Field::Value(_) | Field::Missing | Field::Invalid => Vec::new(),
     };
-    let (mut members, mut beyond) = (BTreeMap::new(), 0);
+    let (mut members, mut over_limit) = (BTreeMap::new(), 0);
     let mut admit = |names: Vec<&str>| -> BTreeSet<String> {
         let mut admitted = BTreeSet::new();
         for name in names {
-            let shown = address::normal(name);
+            let shown = address::normalize(name);
             if members.len() < MAX_PEERS || members.contains_key(&shown) {
                 members.entry(shown.clone()).or_insert_with(|| address::parse(name));
                 admitted.insert(shown);
             } else {
-                beyond += 1;
+                over_limit += 1;
             }
         }
         admitted
@@ -154,13 +156,13 @@ fn membership(reply: &Document, rs: &str, primary: bool) -> Membership {
     admit(named("hosts"));
     admit(named("passives"));
     let arbiters = admit(named("arbiters"));
-    Membership {
+    ReplicaSetView {
         rs: rs.to_owned(),
         members,
         arbiters,
-        me: text(reply, &["me"]).ok().map(address::normal),
+        me: text(reply, &["me"]).ok().map(address::normalize),
         primary,
-        beyond,
+        over_limit,
         version: number(reply, &["setVersion"]).ok().unwrap_or_default(),
     }
 }
@@ -171,9 +173,9 @@ mod tests {
 
     use super::*;
 
-    fn membership(reply: &Document) -> Membership {
-        match Answer::of_hello(reply).kind {
-            Kind::Member(membership) => membership,
+    fn replica_set_view(reply: &Document) -> ReplicaSetView {
+        match HelloReply::from_hello(reply).kind {
+            ServerKind::Member(replica_set_view) => replica_set_view,
             other => panic!("{reply} is {other:?}"),
         }
     }
@@ -186,18 +188,18 @@ mod tests {
     }
 
     #[test]
-    fn every_member_that_the_set_names_is_one() {
-        let membership = membership(&of("db1:27017", 1));
-        let members: Vec<_> = membership.members.keys().map(String::as_str).collect();
+    fn all_listed_members_are_parsed() {
+        let replica_set_view = replica_set_view(&of("db1:27017", 1));
+        let members: Vec<_> = replica_set_view.members.keys().map(String::as_str).collect();
         assert_eq!(members, ["db1:27017", "db2:27017", "db3:27018", "db4:27017"]);
-        assert_eq!(membership.arbiters.iter().collect::<Vec<_>>(), ["db4:27017"]);
+        assert_eq!(replica_set_view.arbiters.iter().collect::<Vec<_>>(), ["db4:27017"]);
     }
 
     #[test]
-    fn members_whose_address_leads_nowhere_are_named_all_the_same() {
+    fn undialable_members_are_listed() {
         let mut reply = of("db1:27017", 1);
         reply.insert("hosts", vec!["db1:27017", "db 2:1", "", "[::1]:7", "\u{1b}[2J"]);
-        let named = membership(&reply).members;
+        let named = replica_set_view(&reply).members;
         let lead = |name: &str| named[name].is_some();
         assert_eq!(
             ["db1:27017", "db\\u{20}2:1", "(empty)", "[::1]:7", "\\u{1b}[2J"].map(lead),
@@ -206,61 +208,64 @@ mod tests {
     }
 
     #[test]
-    fn a_set_names_no_more_members_than_mongodb_allows() {
+    fn listed_members_are_limited() {
         let mut reply = of("db1:27017", 1);
         reply.insert("hosts", (0..10_000).map(|index| format!("db{index}:1")).collect::<Vec<_>>());
-        let membership = membership(&reply);
-        assert_eq!((membership.members.len(), membership.beyond), (MAX_PEERS, 10_000 - MAX_PEERS + 2));
+        let replica_set_view = replica_set_view(&reply);
+        assert_eq!(
+            (replica_set_view.members.len(), replica_set_view.over_limit),
+            (MAX_PEERS, 10_000 - MAX_PEERS + 2)
+        );
     }
 
     #[test]
-    fn an_older_account_does_not_replace_a_newer_one_unless_the_primary_gives_it() {
+    fn only_a_newer_or_primary_view_supersedes() {
         let (old, new) = (of("db1:27017", 1), of("db2:27017", 2));
-        assert!(membership(&new).supersedes(&membership(&old)));
-        assert!(membership(&new).supersedes(&membership(&new)));
-        assert!(!membership(&old).supersedes(&membership(&new)));
+        assert!(replica_set_view(&new).supersedes(&replica_set_view(&old)));
+        assert!(replica_set_view(&new).supersedes(&replica_set_view(&new)));
+        assert!(!replica_set_view(&old).supersedes(&replica_set_view(&new)));
         let mut primary = old;
         primary.insert("isWritablePrimary", true);
-        assert!(membership(&primary).supersedes(&membership(&new)));
+        assert!(replica_set_view(&primary).supersedes(&replica_set_view(&new)));
         primary.insert("setName", "another");
-        assert!(!membership(&primary).supersedes(&membership(&new)));
+        assert!(!replica_set_view(&primary).supersedes(&replica_set_view(&new)));
     }
 
     #[test]
-    fn another_set_of_the_same_name_is_told_from_the_known_one() {
-        let known = membership(&of("db2:27017", 3));
+    fn another_set_with_the_same_name_is_detected() {
+        let known = replica_set_view(&of("db2:27017", 3));
         let mut stranger = of("db1:27017", 9);
         stranger
             .extend(doc! {"isWritablePrimary": true, "hosts": ["db1:27017"], "passives": [], "arbiters": []});
-        assert!(!membership(&stranger).is_of_set(&known), "it shares no member but itself");
+        assert!(!replica_set_view(&stranger).is_same_set(&known), "it shares no member but itself");
         stranger.insert("hosts", vec!["db1:27017", "db2:27017"]);
-        assert!(membership(&stranger).is_of_set(&known), "members were removed");
-        let alone = membership(&doc! {"setName": "rs0", "me": "db1:1", "hosts": ["db1:1"]});
-        let grown = membership(&doc! {"setName": "rs0", "me": "db1:1", "hosts": ["db1:1", "db5:1"]});
-        assert!(grown.is_of_set(&alone));
+        assert!(replica_set_view(&stranger).is_same_set(&known), "members were removed");
+        let alone = replica_set_view(&doc! {"setName": "rs0", "me": "db1:1", "hosts": ["db1:1"]});
+        let grown = replica_set_view(&doc! {"setName": "rs0", "me": "db1:1", "hosts": ["db1:1", "db5:1"]});
+        assert!(grown.is_same_set(&alone));
     }
 
     #[test]
-    fn servers_of_other_kinds_are_recognised() {
-        let kind = |reply: Document| Answer::of_hello(&reply).kind;
-        assert_eq!(kind(doc! {"isWritablePrimary": true}), Kind::Alone);
-        assert_eq!(kind(doc! {"msg": "isdbgrid", "isWritablePrimary": true}), Kind::Mongos);
-        assert_eq!(kind(doc! {"isreplicaset": true}), Kind::Unsure);
-        assert_eq!(kind(doc! {"setName": 7, "hosts": ["db1"]}), Kind::Misnamed);
-        assert_eq!(kind(doc! {"setName": "rs 0\n", "hosts": ["db1"]}), Kind::Misnamed);
+    fn standalone_mongos_and_invalid_set_names_are_recognized() {
+        let kind = |reply: Document| HelloReply::from_hello(&reply).kind;
+        assert_eq!(kind(doc! {"isWritablePrimary": true}), ServerKind::Standalone);
+        assert_eq!(kind(doc! {"msg": "isdbgrid", "isWritablePrimary": true}), ServerKind::Mongos);
+        assert_eq!(kind(doc! {"isreplicaset": true}), ServerKind::Uninitialized);
+        assert_eq!(kind(doc! {"setName": 7, "hosts": ["db1"]}), ServerKind::InvalidSetName);
+        assert_eq!(kind(doc! {"setName": "rs 0\n", "hosts": ["db1"]}), ServerKind::InvalidSetName);
     }
 
     #[test]
-    fn the_answer_before_4_4_2_is_read_as_well() {
+    fn is_master_reply_before_4_4_2_is_parsed() {
         let mut reply = of("db1:27017", 1);
-        assert_eq!(Answer::of_hello(&reply).role, Role::Other);
+        assert_eq!(HelloReply::from_hello(&reply).role, Role::Other);
         reply.insert("secondary", true);
-        assert_eq!(Answer::of_hello(&reply).role, Role::Secondary);
+        assert_eq!(HelloReply::from_hello(&reply).role, Role::Secondary);
         reply.insert("ismaster", true);
-        assert_eq!(Answer::of_hello(&reply).role, Role::Primary);
+        assert_eq!(HelloReply::from_hello(&reply).role, Role::Primary);
         let status = doc! {"repl": reply};
-        assert_eq!(Answer::of_status(&status).unwrap().role, Role::Primary);
-        assert_eq!(Answer::of_status(&doc! {"repl": {"isreplicaset": true}}), None);
-        assert_eq!(Answer::of_status(&doc! {}), None);
+        assert_eq!(HelloReply::from_status(&status).unwrap().role, Role::Primary);
+        assert_eq!(HelloReply::from_status(&doc! {"repl": {"isreplicaset": true}}), None);
+        assert_eq!(HelloReply::from_status(&doc! {}), None);
     }
 }

@@ -1,4 +1,4 @@
-//! What the members of a deployment have in common, and a client of one member.
+//! Client options of a deployment, and clients of single members.
 
 use std::ops::Deref;
 use std::time::Duration;
@@ -7,25 +7,25 @@ use mongodb::Client;
 use mongodb::options::{ClientOptions, DriverInfo, ServerAddress, ServerMonitoringMode};
 use txnscope_mongo::{SetName, UriError};
 
-use crate::cause::Cause;
+use crate::cause::FailureCause;
 use crate::error::StartError;
 use crate::target::Target;
 
-/// The name under which the server's log and `$currentOp` know us.
+/// The application name in the server's log and in `$currentOp`.
 pub(crate) const APP_NAME: &str = "txnscope";
 
-/// All that is ever open to a member, besides the connection of the driver's monitor.
+/// The maximum number of connections to a member, besides that of the driver's monitor.
 const MAX_POOL_SIZE: u32 = 2;
 
-/// What a target's URI says of the deployment.
+/// The parts of a target's URI that concern the deployment.
 #[derive(Debug, Clone)]
 pub(crate) struct Uri {
     target: Target,
-    /// The name behind `mongodb+srv://`, whose members DNS knows.
+    /// The SRV name of a `mongodb+srv://` URI.
     pub(crate) dns_name: Option<String>,
-    /// Watch the one member that is named, and no other.
+    /// Monitor only the member that the URI names.
     pub(crate) direct: bool,
-    /// The name that the replica set should have, which was checked to be one: it becomes a label.
+    /// The required name of the replica set, validated, since it becomes a label.
     pub(crate) rs: Option<String>,
 }
 
@@ -41,17 +41,17 @@ impl Uri {
         })
     }
 
-    /// The options that all members share, with the hosts that the URI names. Asks DNS if there is a name.
+    /// The options that all members share, with the hosts of the URI. Resolves an SRV name through DNS.
     pub(crate) async fn resolve(&self) -> Result<ClientOptions, StartError> {
         self.target.options().await
     }
 }
 
-/// A client of one member, and why the driver last gave up on that.
+/// A client of one member, with the last error of the driver.
 #[derive(Debug, Clone)]
 pub(crate) struct MemberClient {
     client: Client,
-    cause: Cause,
+    cause: FailureCause,
 }
 
 impl MemberClient {
@@ -59,7 +59,7 @@ impl MemberClient {
         self.client
     }
 
-    pub(crate) fn cause(&self) -> &Cause {
+    pub(crate) fn cause(&self) -> &FailureCause {
         &self.cause
     }
 }
@@ -72,16 +72,16 @@ impl Deref for MemberClient {
     }
 }
 
-/// A client of that member alone: two pooled connections at most, and as little of the driver's own traffic as
-/// possible. It connects when it is first used.
+/// A client of one member: two pooled connections at most, and as little traffic of the driver as possible. It
+/// connects at the first use.
 ///
-/// Of the URI's options, those that say who we are and how to connect are kept; the pool and the timeouts are ours.
+/// Of the URI's options, those for authentication and TLS are kept; the pool and the timeouts are fixed here.
 pub(crate) fn client(
     of: &ClientOptions,
     address: ServerAddress,
     timeout: Duration,
 ) -> Result<MemberClient, UriError> {
-    let cause = Cause::default();
+    let cause = FailureCause::default();
     let mut options = ClientOptions::default();
     options.hosts = vec![address];
     options.direct_connection = Some(true);
@@ -93,12 +93,12 @@ pub(crate) fn client(
     options.server_api.clone_from(&of.server_api);
     options.max_pool_size = Some(MAX_POOL_SIZE);
     options.min_pool_size = Some(0);
-    // Half of what a poll may take: then a member that is away is told from one that does not answer.
+    // Half of the poll timeout, so that an unreachable member can be distinguished from one that does not answer.
     options.connect_timeout = Some(timeout / 2);
     options.server_selection_timeout = Some(timeout / 2);
     options.server_monitoring_mode = Some(ServerMonitoringMode::Poll);
     options.retry_reads = Some(false);
     options.sdam_event_handler = Some(cause.handler());
-    let client = Client::with_options(options).map_err(|error| UriError::of_client(&error))?;
+    let client = Client::with_options(options).map_err(|error| UriError::from_client_error(&error))?;
     Ok(MemberClient { client, cause })
 }

@@ -1,4 +1,4 @@
-//! What real transactions do to the page.
+//! The effects of real transactions on the metrics page.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -23,7 +23,7 @@ const OPEN: &str = "mongodb_transactions_open";
 const OLDEST: &str = "mongodb_transactions_oldest_open_seconds";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_end_of_a_transaction_moves_its_own_counter() {
+async fn commit_and_abort_move_their_counters() {
     let set = ReplicaSet::start(1).await.unwrap();
     let client = set.client().await.unwrap();
     prepare(&client).await;
@@ -51,7 +51,7 @@ async fn each_end_of_a_transaction_moves_its_own_counter() {
     open.commit_transaction().await.unwrap();
     let page = page_where(&sidecar, "the last commit", |page| moved(page, COMMITTED) == 4.0).await;
     assert_eq!(total(&page, OPEN), 0.0);
-    // Without open transactions nobody is asked, and the age is zero.
+    // Without open transactions no `$currentOp` is sent, and the age is zero.
     page_where(&sidecar, "no open transaction", |page| {
         page.family(OLDEST).is_some() && total(page, OLDEST) == 0.0
     })
@@ -59,15 +59,15 @@ async fn each_end_of_a_transaction_moves_its_own_counter() {
     sidecar.shutdown().await;
 }
 
-/// The page is the catalogue, in both directions, and Prometheus's own checker accepts it.
+/// The page has exactly the catalog's metrics, and Prometheus's own checker accepts it.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_page_is_the_catalogue() {
+async fn page_matches_the_catalog() {
     let set = ReplicaSet::start(3).await.unwrap();
     let client = set.client().await.unwrap();
     prepare(&client).await;
     open_transaction(&client).await.commit_transaction().await.unwrap();
     let mut open = open_transaction(&client).await;
-    // With an entry in the profiler of each member, the families by namespace have a series.
+    // With an entry in the profiler of each member, the metrics by namespace have series.
     let sidecar = sidecar_with(&set.uri(), everything()).await;
     let mut members = Vec::new();
     for member in set.members() {
@@ -76,7 +76,7 @@ async fn the_page_is_the_catalogue() {
         members.push(client);
     }
     let promised = catalog::emitted_by(Emitter::Sidecar)
-        .filter(|metric| matches!(metric.presence(), Presence::Always | Presence::OnRequest));
+        .filter(|metric| matches!(metric.presence(), Presence::Always | Presence::OptionalCollector));
     let promised: Vec<_> = promised.collect();
     let text = wait::until("every metric of three members", async || {
         for member in &members {
@@ -115,8 +115,8 @@ async fn the_page_is_the_catalogue() {
     }
     let info = page.matching("mongodb_info", &[("process", "mongod"), ("storage_engine", "wiredTiger")]);
     assert_eq!(info.count(), 3);
-    // A reason that has not occurred is there as a zero, so that its first occurrence is seen as an increase. No backend
-    // is named, so that one collector is not asked.
+    // A reason that has not occurred is exported as zero, so that its first occurrence is an increase. No
+    // backend is configured, so one collector is off.
     assert_eq!(
         page.matching("txnscope_poll_errors_total", &[]).count(),
         3 * (catalog::COLLECTORS.len() - 1) * catalog::POLL_ERROR_REASONS.len()
@@ -127,7 +127,7 @@ async fn the_page_is_the_catalogue() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_idle_transaction_is_seen_with_its_age() {
+async fn idle_transaction_age_is_exported() {
     let set = ReplicaSet::start(1).await.unwrap();
     let client = set.client().await.unwrap();
     prepare(&client).await;
@@ -144,7 +144,7 @@ async fn an_idle_transaction_is_seen_with_its_age() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_write_conflict_inside_a_transaction_is_told_from_one_outside() {
+async fn write_conflicts_inside_and_outside_transactions_are_distinguished() {
     const INSIDE: &str = "mongodb_wiredtiger_update_conflicts_total";
     const OUTSIDE: &str = "mongodb_operation_write_conflicts_total";
     let set = ReplicaSet::start(1).await.unwrap();
@@ -171,11 +171,12 @@ async fn a_write_conflict_inside_a_transaction_is_told_from_one_outside() {
         let (hot, one, more) = (hot.clone(), one.clone(), more.clone());
         async move { hot.update_one(one, more).await }
     });
-    // The engine counts each conflict as it happens, the server adds up an operation's when it ends.
+    // The storage engine counts each conflict as it happens; the server adds up those of an operation when it
+    // ends.
     page_where(&sidecar, "conflicts outside", |page| moved(page, INSIDE) >= 5.0).await;
     winner.commit_transaction().await.unwrap();
     outside.await.unwrap().unwrap();
-    // Both come from collectors of their own; when both have been asked since, the one inside is left.
+    // Each counter comes from a collector of its own; once both were polled, only the conflict inside is left.
     page_where(&sidecar, "the retries, and the one inside", |page| {
         moved(page, OUTSIDE) > 0.0 && moved(page, INSIDE) - moved(page, OUTSIDE) == 1.0
     })
@@ -183,9 +184,9 @@ async fn a_write_conflict_inside_a_transaction_is_told_from_one_outside() {
     sidecar.shutdown().await;
 }
 
-/// What was opened at the start is enough for ever, also while transactions are open and asked after.
+/// The initial connections suffice, also while transactions are open and `$currentOp` is polled.
 #[tokio::test(flavor = "multi_thread")]
-async fn polling_opens_no_connections() {
+async fn polling_opens_no_new_connections() {
     let set = ReplicaSet::start(1).await.unwrap();
     let client = set.client().await.unwrap();
     prepare(&client).await;
@@ -199,13 +200,13 @@ async fn polling_opens_no_connections() {
         connections.get_i32(what).map(i64::from).or_else(|_| connections.get_i64(what)).unwrap()
     };
     let ours = async || {
-        let stages = [
+        let pipeline = [
             doc! {"$currentOp": {"allUsers": true, "idleConnections": true}},
             doc! {"$match": {"appName": "txnscope"}},
             doc! {"$group": {"_id": "$connectionId"}},
             doc! {"$count": "n"},
         ];
-        let mut counted = client.database("admin").aggregate(stages).await.unwrap();
+        let mut counted = client.database("admin").aggregate(pipeline).await.unwrap();
         assert!(counted.advance().await.unwrap());
         counted.deserialize_current().unwrap().get_i32("n").unwrap()
     };
@@ -224,9 +225,9 @@ async fn polling_opens_no_connections() {
     sidecar.shutdown().await;
 }
 
-/// A failpoint that hits our own commands shows that one collector costs only its own families.
+/// A failpoint on the sidecar's own commands shows that a failing collector costs only its own families.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_command_that_fails_costs_its_own_families() {
+async fn failing_command_costs_its_own_families() {
     let set = ReplicaSet::start(1).await.unwrap();
     let client = set.client().await.unwrap();
     prepare(&client).await;
@@ -251,7 +252,7 @@ async fn a_command_that_fails_costs_its_own_families() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_asks_for_operations_while_no_transaction_is_open() {
+async fn current_op_is_not_sent_without_open_transactions() {
     let set = ReplicaSet::start(1).await.unwrap();
     let client = set.client().await.unwrap();
     prepare(&client).await;
@@ -259,7 +260,7 @@ async fn nobody_asks_for_operations_while_no_transaction_is_open() {
     let page = page_where(&sidecar, "the first answer", |page| page.family(OLDEST).is_some()).await;
     let began = total(&page, "mongodb_uptime_seconds");
 
-    // From now on, whoever asks is refused.
+    // Every later `$currentOp` fails.
     let data = doc! {"failCommands": ["aggregate"], "errorCode": 8};
     let failing = FailPoint::fail_command(&client, "txnscope", data).await.unwrap();
     let later = |page: &Scrape| total(page, "mongodb_uptime_seconds") > began + 2.0;

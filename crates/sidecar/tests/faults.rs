@@ -1,4 +1,4 @@
-//! Members that hang, die, are away, or say no. The page stays up, fast and truthful all the while.
+//! Members that hang, die, are unreachable, or return errors. The page stays available, fast and accurate.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -19,7 +19,7 @@ const OLDEST: &str = "mongodb_transactions_oldest_open_seconds";
 const ERRORS: &str = "txnscope_poll_errors_total";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hung_member_is_down_and_its_numbers_are_gone_until_it_goes_on() {
+async fn hung_member_is_down_until_resumed() {
     let set = ReplicaSet::start(1).await.unwrap();
     let sidecar = sidecar(&set.uri()).await;
     page_where(&sidecar, "every collector", |page| page.sum("txnscope_poll_success", &[]) == COLLECTORS)
@@ -36,7 +36,7 @@ async fn a_hung_member_is_down_and_its_numbers_are_gone_until_it_goes_on() {
     assert_eq!(page.value("mongodb_up", &who), Some(0.0), "it is still known by name");
     assert!(page.family("mongodb_info").is_none());
     page_where(&sidecar, "the reason", |page| page.sum(ERRORS, &[("reason", "timeout")]) > 0.0).await;
-    // Nothing on the way of a scrape waits for the member: many at once are answered while every poll hangs.
+    // A scrape never waits for a member: many concurrent scrapes are answered while every poll hangs.
     let scrapes = (0..50).map(|_| scrape(&sidecar));
     let pages = futures_util::future::try_join_all(scrapes);
     tokio::time::timeout(wait::LIMIT, pages).await.expect("scrapes wait for MongoDB").unwrap();
@@ -54,9 +54,9 @@ async fn a_hung_member_is_down_and_its_numbers_are_gone_until_it_goes_on() {
     sidecar.shutdown().await;
 }
 
-/// It hangs, and so many wait to be let in that the kernel takes no more.
+/// The member hangs, and its kernel's accept queue is full.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_member_whose_queue_is_full_is_down_and_comes_back_when_it_is_not() {
+async fn member_with_full_accept_queue_is_down() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut files = getrlimit(Resource::Nofile);
     files.current = files.maximum;
@@ -97,7 +97,7 @@ async fn a_member_whose_queue_is_full_is_down_and_comes_back_when_it_is_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_member_that_died_comes_back_with_counters_from_zero() {
+async fn restarted_member_counters_start_at_zero() {
     let mut set = ReplicaSet::start(1).await.unwrap();
     let client = set.client().await.unwrap();
     prepare(&client).await;
@@ -126,7 +126,7 @@ async fn a_member_that_died_comes_back_with_counters_from_zero() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_is_away_at_the_start_is_waited_for() {
+async fn unreachable_database_at_startup_is_retried() {
     let mut set = ReplicaSet::start(1).await.unwrap();
     set.member_mut(0).kill().await.unwrap();
     let sidecar = sidecar(&set.uri()).await;
@@ -141,7 +141,7 @@ async fn a_database_that_is_away_at_the_start_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_standalone_has_no_replica_set_and_no_transactions() {
+async fn standalone_has_no_replication_metrics() {
     let mongod = Mongod::standalone().await.unwrap();
     let sidecar = sidecar(&format!("mongodb://{}/", mongod.address())).await;
     let page =
@@ -153,10 +153,10 @@ async fn a_standalone_has_no_replica_set_and_no_transactions() {
     sidecar.shutdown().await;
 }
 
-/// With `serverStatus` and without `inprog`, only what `$currentOp` tells is missing, and the page says why; this is
-/// known before any transaction is open. The privilege is enough, once it is granted.
+/// With `serverStatus` and without `inprog`, only the metrics of `$currentOp` are missing, and the page says
+/// why, before any transaction is open. Once the privilege is granted, they appear.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_privilege_costs_its_own_families_and_is_named() {
+async fn missing_privilege_costs_its_own_families_and_is_reported() {
     let set = ReplicaSetOptions::new(1).auth().start().await.unwrap();
     let client = set.client().await.unwrap();
     prepare(&client).await;
@@ -187,7 +187,7 @@ async fn a_missing_privilege_costs_its_own_families_and_is_named() {
     let mut open = open_transaction(&client).await;
     page_where(&sidecar, "the age", |page| total(page, OLDEST) > 0.0).await;
 
-    // The other way round: the status is refused, which is an answer, and what needs it not goes on.
+    // The reverse case: the status is denied, which is a reply, and other collectors go on.
     let other = doc! {"updateRole": "poller", "privileges": actions(&["inprog"])};
     admin.run_command(other).await.unwrap();
     let page = page_where(&sidecar, "the status gone", |page| page.family(STARTED).is_none()).await;
@@ -203,7 +203,7 @@ async fn a_missing_privilege_costs_its_own_families_and_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_password_is_named() {
+async fn wrong_password_is_reported() {
     let set = ReplicaSetOptions::new(1).auth().start().await.unwrap();
     let uri = set.uri().replace("the-password-of-root", "wrong");
     let sidecar = sidecar(&uri).await;
@@ -215,7 +215,7 @@ async fn a_wrong_password_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_that_dns_does_not_know_is_down_and_asked_for_again() {
+async fn unresolvable_srv_name_is_down_and_retried() {
     let sidecar = sidecar("mongodb+srv://cluster.txnscope.invalid/").await;
     let page = page_where(&sidecar, "the name, down", |page| page.family("mongodb_up").is_some()).await;
     assert_eq!(page.value("mongodb_up", &[("member", "cluster.txnscope.invalid")]), Some(0.0));
@@ -225,7 +225,7 @@ async fn a_name_that_dns_does_not_know_is_down_and_asked_for_again() {
 }
 
 #[tokio::test]
-async fn what_cannot_work_is_refused_at_the_start() {
+async fn invalid_configuration_is_rejected_at_startup() {
     use txnscope_sidecar::{Config, Sidecar};
     let refused = async |uri: &str| {
         let mut config = Config::new(uri);

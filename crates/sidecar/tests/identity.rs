@@ -1,4 +1,4 @@
-//! Certificates for MongoDB: whose they are, and what becomes of renewed ones. And names that are none.
+//! Certificates for MongoDB: client identities, renewal, and invalid files.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -18,7 +18,7 @@ use crate::common::authority::Authority;
 use crate::common::terminal::Terminal;
 use crate::common::{page_where, total};
 
-/// Files that a certificate renewer writes: whole, and put in place at once.
+/// Replaces the files atomically, as a certificate renewer does.
 struct Files(TempDir);
 
 impl Files {
@@ -51,7 +51,7 @@ fn reloaded(page: &Scrape) -> Option<f64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_renewed_ca_file_of_the_uri_is_used_for_new_connections_without_a_signal() {
+async fn renewed_ca_file_is_used_without_a_reload() {
     let files = Files(TempDir::new().unwrap());
     let (old, new) = (Authority::new(), Authority::new());
     let ca = files.put("ca.pem", &old.pem);
@@ -65,7 +65,7 @@ async fn a_renewed_ca_file_of_the_uri_is_used_for_new_connections_without_a_sign
     files.put("ca.pem", &new.pem);
     page_where(&sidecar, "up by the new authority", is_up).await;
 
-    // What cannot be used is refused, by the look at the files and by a reload, and what was there before holds.
+    // Unusable files are rejected, by the periodic check and by a reload, and the previous ones stay in force.
     files.put("ca.pem", "no certificate");
     page_where(&sidecar, "the refusal", |page| is_up(page) && reloaded(page) == Some(0.0)).await;
     let error = sidecar.reload().await.unwrap_err().to_string();
@@ -76,7 +76,7 @@ async fn a_renewed_ca_file_of_the_uri_is_used_for_new_connections_without_a_sign
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_renewed_client_certificate_of_the_uri_is_shown_on_new_connections() {
+async fn renewed_client_certificate_is_used() {
     let files = Files(TempDir::new().unwrap());
     let (server, old, new) = (Authority::new(), Authority::new(), Authority::new());
     let ca = files.put("ca.pem", &server.pem);
@@ -97,20 +97,21 @@ async fn a_renewed_client_certificate_of_the_uri_is_shown_on_new_connections() {
     sidecar.shutdown().await;
 }
 
-/// Everybody whom the server knows the clients of that name as.
+/// All users that the server has authenticated for this client name.
 async fn users(admin: &mongodb::Database) -> anyhow::Result<Vec<String>> {
-    let stages = [
+    let pipeline = [
         doc! {"$currentOp": {"allUsers": true, "idleConnections": true}},
         doc! {"$match": {"appName": "txnscope", "effectiveUsers": {"$exists": true}}},
     ];
-    let found: Vec<Document> = admin.aggregate(stages).await?.try_collect().await?;
+    let found: Vec<Document> = admin.aggregate(pipeline).await?.try_collect().await?;
     let users = found.iter().filter_map(|operation| operation.get_array("effectiveUsers").ok()).flatten();
     Ok(users.filter_map(|user| Some(user.as_document()?.get_str("user").ok()?.to_owned())).collect())
 }
 
-/// A real server with TLS: whom the certificate names is logged in, though there is a user for whoever has none.
+/// A real server with TLS: the X.509 identity of the certificate is used, although default credentials are
+/// configured.
 #[tokio::test(flavor = "multi_thread")]
-async fn x509_is_left_alone_where_a_default_user_is_given() {
+async fn x509_uri_ignores_default_credentials() {
     let files = Files(TempDir::new().unwrap());
     let authority = Authority::new();
     let at = |file: &Path| file.display().to_string();
@@ -141,7 +142,7 @@ async fn x509_is_left_alone_where_a_default_user_is_given() {
     page_where(&sidecar, "up", is_up).await;
     wait::until("its connections", async || {
         let users = users(&admin).await?;
-        ensure!(!users.is_empty(), "nobody");
+        ensure!(!users.is_empty(), "no user");
         assert!(users.iter().all(|user| user == name), "{users:?}");
         Ok(())
     })

@@ -1,4 +1,4 @@
-//! A transaction that is open for too long is counted, and logged once, with all that leads to its holder.
+//! A transaction that is open for too long is counted, and logged once with the data that identifies its client.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -33,9 +33,9 @@ impl Write for Log {
     }
 }
 
-/// The only test of this process, which has one log.
+/// The only test of this process, since the log is global.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_long_running_transaction_is_counted_and_logged_once() {
+async fn long_running_transaction_is_counted_and_logged_once() {
     const LONG: &str = "mongodb_transactions_long_running";
     let log = Log::default();
     let writer = log.clone();
@@ -51,10 +51,10 @@ async fn a_long_running_transaction_is_counted_and_logged_once() {
 
     let mut session = open_transaction(&shop).await;
     page_where(&sidecar, "a long-running transaction", |page| total(page, LONG) == 1.0).await;
-    // Several polls later there is still one line.
+    // After several more polls there is still one line.
     let age = "mongodb_transactions_oldest_open_seconds";
     page_where(&sidecar, "an age of three seconds", |page| total(page, age) > 3.0).await;
-    let lines = log.lines("a transaction has been open for too long");
+    let lines = log.lines("a transaction is long-running");
     assert_eq!(lines.len(), 1, "{lines:#?}");
     let Some(Bson::Binary(session_id)) = session.id().get("id") else { panic!("{}", session.id()) };
     let session_id = session_id.to_uuid().unwrap().to_string();

@@ -1,4 +1,4 @@
-//! From one URI to every member that is there now.
+//! Discovery: from one URI to the current members.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -9,7 +9,7 @@ use testkit::{ReplicaSet, Scrape, wait};
 
 use crate::common::{open_transaction, page_where, prepare, reconfigure, sidecar, total};
 
-/// Each member that the page knows, and whether it is up.
+/// The members on the page, and whether each is up.
 fn members(page: &Scrape) -> Vec<(String, bool)> {
     let series = page.matching("mongodb_up", &[("rs", "rs0")]);
     series.map(|series| (series.labels["member"].clone(), series.value == 1.0)).collect()
@@ -23,11 +23,11 @@ fn sorted(set: &ReplicaSet, is_up: impl Fn(&str) -> bool) -> Vec<(String, bool)>
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_seed_leads_to_all_members_and_one_that_hangs_stays_known() {
+async fn one_seed_discovers_all_members() {
     let set = ReplicaSet::start(3).await.unwrap();
     let client = set.client().await.unwrap();
     prepare(&client).await;
-    // Under another name than the set has for it.
+    // Under a name that differs from the one in the set.
     let seed = set.members()[0].address().replace("127.0.0.1", "localhost");
     let sidecar = sidecar(&format!("mongodb://{seed}/")).await;
     let all = sorted(&set, |_| true);
@@ -51,7 +51,7 @@ async fn one_seed_leads_to_all_members_and_one_that_hangs_stays_known() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_direct_connection_watches_one_member_under_the_given_name() {
+async fn direct_connection_monitors_one_member() {
     let set = ReplicaSet::start(3).await.unwrap();
     let given = set.members()[1].address().replace("127.0.0.1", "localhost");
     let sidecar = sidecar(&format!("mongodb://{given}/?directConnection=true")).await;
@@ -64,10 +64,10 @@ fn is_at(member: &Document, address: &str) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn members_that_leave_and_join_are_followed() {
+async fn joining_and_leaving_members_are_monitored() {
     let set = ReplicaSet::start(3).await.unwrap();
     let client = set.client().await.unwrap();
-    // Only a member that stays is named.
+    // The URI names only a member that stays.
     let primary = set.members()[set.primary().await.unwrap()].address();
     let sidecar = sidecar(&format!("mongodb://{primary}/?replicaSet=rs0")).await;
     let all = sorted(&set, |_| true);
@@ -84,9 +84,9 @@ async fn members_that_leave_and_join_are_followed() {
     sidecar.shutdown().await;
 }
 
-/// Not named by the other members, but listed in the URI.
+/// Not listed by the other members, but by the URI.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hidden_member_is_watched_if_the_uri_lists_it() {
+async fn hidden_member_in_the_uri_is_monitored() {
     let set = ReplicaSet::start(3).await.unwrap();
     let client = set.client().await.unwrap();
     let primary = set.members()[set.primary().await.unwrap()].address();

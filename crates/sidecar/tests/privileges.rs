@@ -1,4 +1,4 @@
-//! The role that is printed is enough for every collector, and no part of it is too much.
+//! The printed role is sufficient and minimal for all collectors.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -17,7 +17,7 @@ use crate::common::{everything, open_transaction, page_where, patient_sidecar, p
 const ERRORS: &str = "txnscope_poll_errors_total";
 const DENIED: (&str, &str) = ("reason", "permission_denied");
 
-/// As a person would paste it.
+/// Pasted into a shell.
 async fn grant(admin: &Database, verb: &str, privileges: &[Privilege]) {
     let printed: Vec<_> = privileges.iter().map(ToString::to_string).collect();
     let printed: serde_json::Value = serde_json::from_str(&format!("[{}]", printed.join(","))).unwrap();
@@ -36,7 +36,7 @@ fn failing(page: &Scrape) -> BTreeSet<&'static str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_printed_role_is_enough_and_each_part_of_it_is_needed_by_the_collectors_that_name_it() {
+async fn printed_role_is_sufficient_and_minimal() {
     let set = ReplicaSetOptions::new(1).auth().start().await.unwrap();
     let client = set.client().await.unwrap();
     prepare(&client).await;
@@ -45,7 +45,7 @@ async fn the_printed_role_is_enough_and_each_part_of_it_is_needed_by_the_collect
     grant(&admin, "createRole", &whole).await;
     let user = doc! {"createUser": "txnscope", "pwd": "pass-of-ours", "roles": ["txnscope"]};
     admin.run_command(user).await.unwrap();
-    // While a transaction is open, every collector asks at every poll.
+    // While a transaction is open, every collector is polled each time.
     let mut open = open_transaction(&client).await;
 
     let hosts = set.members()[0].address();
@@ -72,7 +72,7 @@ async fn the_printed_role_is_enough_and_each_part_of_it_is_needed_by_the_collect
             let by_source = privileges_by_collector(&settings);
             let expected: BTreeSet<_> =
                 by_source.iter().filter(needs).map(|(collector, _)| *collector).collect();
-            assert!(!expected.is_empty(), "nobody needs {action}");
+            assert!(!expected.is_empty(), "no collector needs {action}");
             let what = format!("without {action}: {expected:?}");
             page_where(&sidecar, &what, |page| failing(page) == expected).await;
             grant(&admin, "updateRole", &whole).await;

@@ -1,4 +1,4 @@
-//! The replica set on the page: states, elections, lag, the server's limit.
+//! Replication metrics: states, elections, lag, and the lifetime limit.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -16,7 +16,7 @@ fn is_in(page: &Scrape, state: &str) -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_election_is_seen_and_who_won_it() {
+async fn election_and_winner_are_exported() {
     const WON: &str = "mongodb_replication_elections_won_total";
     let set = ReplicaSet::start(3).await.unwrap();
     let sidecar = sidecar_with(&set.uri(), everything()).await;
@@ -51,9 +51,9 @@ async fn an_election_is_seen_and_who_won_it() {
     sidecar.shutdown().await;
 }
 
-/// The member that hangs cannot say how far it is behind. The primary can.
+/// The member that hangs cannot report its lag. The primary can.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_member_that_hangs_falls_behind_by_the_primary_s_account() {
+async fn lag_of_a_hung_member_is_exported_by_the_primary() {
     let set = ReplicaSet::start(3).await.unwrap();
     let client = set.client().await.unwrap();
     prepare(&client).await;

@@ -1,4 +1,4 @@
-//! The profiler and the log: what was done is what is counted.
+//! Profiler and log: the exported counters match the executed operations.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -25,7 +25,7 @@ async fn find(client: &Client, filter: Document, times: usize) {
     }
 }
 
-/// Has a command of ours fail, until further notice.
+/// Makes one of the sidecar's commands fail until further notice.
 async fn silence(client: &Client, sidecar: &Sidecar, command: &str, collector: &str) -> FailPoint {
     let data = doc! {"failCommands": [command], "errorCode": 8};
     let failing = FailPoint::fail_command(client, "txnscope", data).await.unwrap();
@@ -35,7 +35,7 @@ async fn silence(client: &Client, sidecar: &Sidecar, command: &str, collector: &
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn profiled_operations_are_counted_by_plan_each_once() {
+async fn profiled_operations_are_counted_once_by_plan() {
     let mut set = ReplicaSet::start(1).await.unwrap();
     let client = set.client().await.unwrap();
     prepare(&client).await;
@@ -54,7 +54,7 @@ async fn profiled_operations_are_counted_by_plan_each_once() {
     let all = |page: &Scrape| ["collscan", "ixscan", "idhack", "other"].map(|of| plan(page, of));
     page_where(&sidecar, "twelve operations", |page| all(page) == [7.0, 3.0, 2.0, 0.0]).await;
 
-    // A conflict inside a transaction ends its statement: the profiler records who lost.
+    // A conflict inside a transaction ends its statement: the profiler records the losing statement.
     let (hot, more) = (test.collection::<Document>("c"), doc! {"$inc": {"n": 1}});
     let mut winner = client.start_session().await.unwrap();
     winner.start_transaction().await.unwrap();
@@ -67,8 +67,8 @@ async fn profiled_operations_are_counted_by_plan_each_once() {
     let page = page_where(&sidecar, "the conflict", |page| conflicts(page) == 1.0).await;
     assert_eq!(total(&page, GAPS), 0.0);
 
-    // What was counted is ours: a restart of the server takes nothing of it away, though a kill may take some of the
-    // profiler's entries.
+    // The counters are the sidecar's own: a restart of the server does not reset them, though a kill may lose
+    // some of the profiler's entries.
     set.member_mut(0).kill().await.unwrap();
     page_where(&sidecar, "down", |page| total(page, "mongodb_up") == 0.0).await;
     set.member_mut(0).restart().await.unwrap();
@@ -82,7 +82,7 @@ async fn profiled_operations_are_counted_by_plan_each_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_profiler_overwrote_unread_is_a_gap() {
+async fn overwritten_profiler_entries_are_a_gap() {
     let set = ReplicaSet::start(1).await.unwrap();
     let client = set.client().await.unwrap();
     prepare(&client).await;
@@ -92,7 +92,7 @@ async fn what_the_profiler_overwrote_unread_is_a_gap() {
     find(&client, doc! {"a": 1}, 1).await;
     let sidecar = sidecar_with(&set.uri(), everything()).await;
     page_where(&sidecar, "the first poll", |page| page.value(GAPS, &[]) == Some(0.0)).await;
-    // While we are not answered, fifty operations pass through a collection that holds a few.
+    // While polls fail, fifty operations pass through a collection that holds a few.
     let failing = silence(&client, &sidecar, "find", "profile").await;
     find(&client, doc! {"a": 1}, 50).await;
     failing.off().await.unwrap();
@@ -102,7 +102,7 @@ async fn what_the_profiler_overwrote_unread_is_a_gap() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_cannot_be_read_costs_its_own_namespaces() {
+async fn unreadable_database_costs_its_own_namespaces() {
     let set = ReplicaSet::start(1).await.unwrap();
     let client = set.client().await.unwrap();
     prepare(&client).await;
@@ -144,12 +144,12 @@ async fn a_database_that_cannot_be_read_costs_its_own_namespaces() {
     sidecar.shutdown().await;
 }
 
-/// Sends a command as it is, and waits for its answer.
+/// Sends a raw command, and waits for its reply.
 async fn send(address: &str, command: &[u8]) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     const OP_MSG: i32 = 2013;
     let length = i32::try_from(16 + 5 + command.len()).unwrap();
-    // Its number, what it answers, its kind; then no flags, and one section that is the document.
+    // Request id, response-to, opcode; then no flags, and one section with the document.
     let header = [length, 1, 0, OP_MSG, 0].map(i32::to_le_bytes).concat();
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
     stream.write_all(&[&header[..], &[0], command].concat()).await.unwrap();
@@ -159,9 +159,9 @@ async fn send(address: &str, command: &[u8]) {
     stream.read_exact(&mut rest).await.unwrap();
 }
 
-/// The server takes any bytes for a name, and repeats them.
+/// The server accepts any bytes as a name, and repeats them.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_that_is_no_utf8_costs_nothing() {
+async fn invalid_utf8_name_does_not_fail_the_poll() {
     let set = ReplicaSet::start(1).await.unwrap();
     let client = set.client().await.unwrap();
     prepare(&client).await;
@@ -169,7 +169,7 @@ async fn a_name_that_is_no_utf8_costs_nothing() {
     test.run_command(doc! {"profile": 2}).await.unwrap();
     let sidecar = patient_sidecar(&set.uri(), everything()).await;
     page_where(&sidecar, "the first poll", |page| page.family(GAPS).is_some()).await;
-    // The driver sends no such thing, but others do.
+    // The driver sends no invalid UTF-8, but other clients do.
     let mut command = doc! {"find": "shop", "filter": {"a": 1}, "$db": "test"}.to_vec().unwrap();
     let at = command.windows(4).position(|window| window == b"shop").unwrap();
     command[at] = 0xff;
@@ -184,11 +184,11 @@ async fn a_name_that_is_no_utf8_costs_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn slow_transactions_are_counted_by_how_they_ended() {
+async fn slow_transactions_are_counted_by_termination_cause() {
     let set = ReplicaSet::start(1).await.unwrap();
     let client = set.client().await.unwrap();
     prepare(&client).await;
-    // Every transaction is slow to a server that is told to log them all.
+    // The server is configured to log every transaction as slow.
     let verbose = doc! {"setParameter": 1, "logComponentVerbosity": {"transaction": {"verbosity": 1}}};
     set.members()[0].admin(verbose).await.unwrap();
     open_transaction(&client).await.commit_transaction().await.unwrap();
@@ -212,7 +212,7 @@ async fn slow_transactions_are_counted_by_how_they_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lines_that_the_log_dropped_unread_are_counted() {
+async fn lost_log_lines_are_counted() {
     let set = ReplicaSet::start(1).await.unwrap();
     let client = set.client().await.unwrap();
     let sidecar = sidecar_with(&set.uri(), everything()).await;

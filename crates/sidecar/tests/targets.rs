@@ -1,4 +1,4 @@
-//! Several deployments, deployments on demand, and changes of both while it runs.
+//! Several deployments, deployments on demand, and changes of both at runtime.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -39,20 +39,20 @@ fn addresses(mongods: &[&Mongod]) -> BTreeSet<String> {
     mongods.iter().map(|mongod| mongod.address()).collect()
 }
 
-/// The connections that the sidecar has to that server, by the server's account.
+/// The sidecar's connections to a server, as the server counts them.
 async fn connections(mongod: &Mongod) -> BTreeSet<i64> {
     let admin = mongod.client().await.unwrap().database("admin");
-    let stages = [
+    let pipeline = [
         doc! {"$currentOp": {"allUsers": true, "idleConnections": true}},
         doc! {"$match": {"appName": "txnscope", "connectionId": {"$exists": true}}},
     ];
-    let found: Vec<_> = admin.aggregate(stages).await.unwrap().try_collect().await.unwrap();
+    let found: Vec<_> = admin.aggregate(pipeline).await.unwrap().try_collect().await.unwrap();
     let number = |value: &Bson| value.as_i64().or(value.as_i32().map(i64::from)).unwrap();
     found.iter().map(|operation| number(operation.get("connectionId").unwrap())).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reload_changes_what_has_changed_and_nothing_else() {
+async fn reload_restarts_changed_deployments_only() {
     let (stays, goes, comes) =
         tokio::try_join!(Mongod::standalone(), Mongod::standalone(), Mongod::standalone()).unwrap();
     let wanted = Arc::new(Mutex::new(config(&[&stays, &goes])));
@@ -95,9 +95,9 @@ async fn a_reload_changes_what_has_changed_and_nothing_else() {
     sidecar.shutdown().await;
 }
 
-/// Another interval: the same deployments, watched anew. Their members are on every page on the way.
+/// Another interval restarts the monitoring of the same deployments. Their members are on every page meanwhile.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_replaced_stays_on_the_page_until_what_comes_instead_is_there() {
+async fn reload_keeps_old_series_until_replacement_ready() {
     let mongod = Mongod::standalone().await.unwrap();
     let wanted = Arc::new(Mutex::new(config(&[&mongod])));
     let load = Arc::clone(&wanted);
@@ -129,9 +129,9 @@ async fn what_is_replaced_stays_on_the_page_until_what_comes_instead_is_there() 
     sidecar.shutdown().await;
 }
 
-/// Two URIs that lead to one member make no series twice.
+/// Two URIs that lead to one member produce no duplicate series.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_member_that_two_uris_lead_to_is_on_the_page_once() {
+async fn member_of_two_uris_is_exported_once() {
     let mongod = Mongod::standalone().await.unwrap();
     let mut config = config(&[&mongod]);
     config.targets.push(Target::new(format!("mongodb://{}/?directConnection=true", mongod.address())));
@@ -146,7 +146,7 @@ async fn get(sidecar: &Sidecar, path: &str) -> (u16, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_target_is_watched_while_it_is_probed() {
+async fn target_is_monitored_while_probed() {
     let set = ReplicaSetOptions::new(1).auth().start().await.unwrap();
     let idle = Mongod::standalone().await.unwrap();
     let member = &set.members()[0];
@@ -159,16 +159,16 @@ async fn a_target_is_watched_while_it_is_probed() {
     config.probes.insert("own".into(), Target::new(own));
     config.probes.insert("idle".into(), target(&idle));
     config.auth_modules.insert("root".into(), who);
-    config.auth_modules.insert("nobody".into(), Credentials::new("root", "hunter2"));
+    config.auth_modules.insert("unprivileged".into(), Credentials::new("root", "hunter2"));
     config.probe_idle_timeout = Duration::from_secs(1);
-    // The first probe waits for the first polls, and no longer than this: a busy machine is not to cut them short.
+    // The timeout for the first polls, long enough for a busy machine.
     config.poll_timeout = Duration::from_secs(30);
     let sidecar = Sidecar::start(config).await.unwrap();
     let address = member.address();
     let who = [("rs", set.name()), ("member", address.as_str())];
     let success = |page: &Scrape| page.sum("txnscope_poll_success", &[]);
 
-    // The first answer has what the first polls have said.
+    // The first response has the results of the first polls.
     let (status, page) = get(&sidecar, "/probe?target=orders").await;
     assert_eq!(status, 200, "{page}");
     let page = Scrape::parse(&page).unwrap();
@@ -179,12 +179,12 @@ async fn a_target_is_watched_while_it_is_probed() {
 
     let page = Scrape::parse(&get(&sidecar, "/probe?target=anonymous&auth_module=root").await.1).unwrap();
     assert_eq!(success(&page), 5.0);
-    let (_, text) = get(&sidecar, "/probe?target=anonymous&auth_module=nobody").await;
+    let (_, text) = get(&sidecar, "/probe?target=anonymous&auth_module=unprivileged").await;
     let page = Scrape::parse(&text).unwrap();
     assert!(page.sum("txnscope_poll_errors_total", &[("reason", "authentication")]) > 0.0);
     assert_eq!(page.value("mongodb_up", &who), Some(0.0));
 
-    for (path, status, told) in [
+    for (path, status, expected) in [
         ("/probe", 400, "which target?"),
         ("/probe?target=", 400, "which target?"),
         ("/probe?target=nowhere", 404, "no target of that name"),
@@ -195,7 +195,7 @@ async fn a_target_is_watched_while_it_is_probed() {
     ] {
         let (found, text) = get(&sidecar, path).await;
         assert!(
-            found == status && text.contains(told) && !text.contains("hunter2"),
+            found == status && text.contains(expected) && !text.contains("hunter2"),
             "{path}: {found} {text}"
         );
     }
@@ -207,7 +207,7 @@ async fn a_target_is_watched_while_it_is_probed() {
 
     get(&sidecar, "/probe?target=idle").await;
     assert!(!connections(&idle).await.is_empty());
-    wait::until("nobody watching what nobody probes", async || {
+    wait::until("the end of the monitoring", async || {
         let left = connections(&idle).await;
         ensure!(left.is_empty(), "{left:?}");
         Ok(())
@@ -219,17 +219,17 @@ async fn a_target_is_watched_while_it_is_probed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_target_that_hangs_is_down_and_holds_up_its_own_probe_alone() {
+async fn hanging_target_delays_only_its_own_probe() {
     let mongod = Mongod::standalone().await.unwrap();
     mongod.pause().unwrap();
     let mut config = config(&[]);
     config.probes.insert("hung".into(), target(&mongod));
     config.max_requests = 1;
-    // Long enough that the others come meanwhile.
+    // Long enough for the other probes to arrive.
     config.poll_timeout = Duration::from_secs(5);
     let sidecar = Sidecar::start(config).await.unwrap();
-    // Two have a place, as there is one target, and wait for it; more are told to come again. What is no probe has other
-    // places.
+    // With one target there are two probe permits, so two probes wait and more get 503. Other requests have
+    // their own limit.
     let probe = || tokio::spawn(reqwest::get(url(&sidecar, "/probe?target=hung")));
     let (refused, _, mut waiting) = futures_util::future::select_all([probe(), probe(), probe()]).await;
     let refused = refused.unwrap().unwrap();
@@ -240,10 +240,10 @@ async fn a_target_that_hangs_is_down_and_holds_up_its_own_probe_alone() {
     let page = Scrape::parse(&answer.text().await.unwrap()).unwrap();
     assert_eq!(page.value("mongodb_up", &[("member", &mongod.address())]), Some(0.0));
     assert!(total(&page, "txnscope_poll_errors_total") > 0.0);
-    // The second has nothing to wait for.
+    // The second probe need not wait.
     let (status, page) = get(&sidecar, "/probe?target=hung").await;
     assert!(status == 200 && page.contains("mongodb_up"), "{page}");
-    // By the scraper's own account it has no time: it gets what there is.
+    // With a scrape timeout of zero, the probe returns what is available.
     let request = reqwest::Client::new().get(url(&sidecar, "/probe?target=hung"));
     let answer = request.header("X-Prometheus-Scrape-Timeout-Seconds", "0.1").send().await.unwrap();
     assert_eq!(answer.status(), 200);

@@ -1,7 +1,7 @@
-//! A member that is reached by TLS, with a certificate that is good, expired, or somebody else's.
+//! Members with TLS: with a certificate that is valid, expired, or issued for another host.
 //!
-//! mongod itself does not start with an expired certificate, though it goes on with one that expires. So TLS ends before
-//! it here, and the certificate is changed at will.
+//! mongod does not start with an expired certificate, though it keeps running with one that expires. So TLS is
+//! terminated in front of it here, and the certificate is replaced at will.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -15,7 +15,7 @@ use crate::common::terminal::Terminal;
 use crate::common::{page_where, sidecar, total};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_member_with_an_expired_certificate_is_down_until_it_is_renewed() {
+async fn member_with_expired_certificate_is_down() {
     let (folder, authority) = (TempDir::new().unwrap(), Authority::new());
     let ca = folder.path().join("ca.pem");
     std::fs::write(&ca, &authority.pem).unwrap();

@@ -1,4 +1,4 @@
-//! An older server, with its own form of everything. All versions that can be had: `cargo xtask test --matrix`.
+//! Older servers. All available versions: `cargo xtask test --matrix`.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -10,7 +10,7 @@ use txnscope_catalog::{self as catalog, Emitter, Presence};
 use crate::common::{everything, open_transaction, page_where, patient_sidecar, prepare, total, url};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_page_of_an_older_server_has_all_that_the_server_knows() {
+async fn older_server_exports_all_its_metrics() {
     let set = ReplicaSetOptions::new(1).version("4.4.2").start().await.unwrap();
     let client = set.client().await.unwrap();
     prepare(&client).await;
@@ -24,8 +24,8 @@ async fn the_page_of_an_older_server_has_all_that_the_server_knows() {
     open_transaction(&client).await.abort_transaction().await.unwrap();
     let mut open = open_transaction(&client).await;
     let promised = catalog::emitted_by(Emitter::Sidecar).filter(|metric| {
-        let shown = matches!(metric.presence(), Presence::Always | Presence::OnRequest);
-        // It has one member, and so no other to speak of.
+        let shown = matches!(metric.presence(), Presence::Always | Presence::OptionalCollector);
+        // The set has one member, and so no peers.
         let of_peers = metric.labels.iter().any(|label| label.name == "peer");
         shown && !of_peers
     });

@@ -1,4 +1,4 @@
-//! What operations wait for, and who holds it: locks, prepared transactions, the majority.
+//! Waits for locks, for prepared transactions, and for the majority.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -14,7 +14,7 @@ use crate::common::{open_transaction, page_where, prepare, sidecar, total};
 const OPEN: &str = "mongodb_transactions_open";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_transaction_that_waits_for_a_lock_is_seen() {
+async fn transaction_waiting_for_a_lock_is_exported() {
     const WAITING: &str = "mongodb_transactions_waiting_for_lock";
     const WAITS: &str = "mongodb_lock_waits_total";
     let patience = ReplicaSetOptions::new(1).parameter("maxTransactionLockRequestTimeoutMillis", 60_000);
@@ -43,10 +43,10 @@ async fn a_transaction_that_waits_for_a_lock_is_seen() {
         let client = client.clone();
         async move { open_transaction(&client).await.commit_transaction().await }
     });
-    // The change wants the collection for itself, the second transaction wants to write to it.
+    // The change needs an exclusive lock, the second transaction needs to write.
     let waits = |page: &Scrape, mode: &str| page.sum(WAITS, &[("resource", "collection"), ("mode", mode)]);
     let waited = |page: &Scrape, mode: &str| waits(page, mode) - waits(&before, mode);
-    // Each collector has its own moment: a page has them all only when each has been asked since.
+    // Collectors are polled at different times: a page has all results only once each was polled.
     page_where(&sidecar, "the waiter, and both waits", |page| {
         total(page, WAITING) == 1.0
             && page.sum(OPEN, &[("state", "active")]) == 1.0
@@ -58,7 +58,7 @@ async fn a_transaction_that_waits_for_a_lock_is_seen() {
     change.await.unwrap().unwrap();
     second.await.unwrap().unwrap();
     let seconds = |page: &Scrape| page.sum("mongodb_lock_wait_seconds_total", &[("resource", "collection")]);
-    let page = page_where(&sidecar, "nobody waiting, and waits that took longer than nothing", |page| {
+    let page = page_where(&sidecar, "no waiting operation, and a wait time above zero", |page| {
         page.family(WAITING).is_some() && total(page, WAITING) == 0.0 && seconds(page) > seconds(&before)
     })
     .await;
@@ -66,9 +66,9 @@ async fn a_transaction_that_waits_for_a_lock_is_seen() {
     sidecar.shutdown().await;
 }
 
-/// The sharding of a transaction needs more servers than run here, but its first phase can be asked for.
+/// A sharded transaction needs more servers than run here, but `prepareTransaction` can be sent directly.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_prepared_transaction_and_whom_it_blocks_are_seen() {
+async fn prepared_transaction_and_blocked_operations_are_exported() {
     const BLOCKED: &str = "mongodb_operations_blocked_by_prepared";
     const PREPARED_FOR: &str = "mongodb_transactions_oldest_prepared_seconds";
     let set = ReplicaSet::start(1).await.unwrap();
@@ -95,7 +95,7 @@ async fn a_prepared_transaction_and_whom_it_blocks_are_seen() {
     page_where(&sidecar, "whom it blocks", |page| total(page, BLOCKED) == 1.0).await;
     session.abort_transaction().await.unwrap();
     blocked.await.unwrap().unwrap();
-    page_where(&sidecar, "nobody blocked", |page| {
+    page_where(&sidecar, "no blocked operation", |page| {
         page.family(BLOCKED).is_some()
             && total(page, BLOCKED) == 0.0
             && total(page, PREPARED_FOR) == 0.0
@@ -105,10 +105,10 @@ async fn a_prepared_transaction_and_whom_it_blocks_are_seen() {
     sidecar.shutdown().await;
 }
 
-/// To the server the transaction is over when it begins to wait for the majority: it is not open any more, and has been
-/// counted as committed. Only the command is left to see.
+/// The server counts the transaction as committed, and no longer as open, before the wait for the majority. Only
+/// the command is still visible.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_commit_that_waits_for_the_majority_is_seen_though_nothing_is_open() {
+async fn commit_waiting_for_majority_is_exported() {
     const ENDING: &str = "mongodb_transactions_finishing";
     let set = ReplicaSet::start(1).await.unwrap();
     let client = set.client().await.unwrap();
@@ -138,7 +138,7 @@ async fn a_commit_that_waits_for_the_majority_is_seen_though_nothing_is_open() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn open_transactions_are_told_apart_by_application_and_age() {
+async fn open_transactions_are_split_by_application_and_age() {
     const OF: &str = "mongodb_transactions_open_by_application";
     const OLDEST: &str = "mongodb_transactions_oldest_open_by_application_seconds";
     let set = ReplicaSet::start(1).await.unwrap();

@@ -1,4 +1,4 @@
-//! The web side as its callers see it: TLS, users, limits, and changes while it runs.
+//! The HTTP server: TLS, users, limits, and changes at runtime.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -38,7 +38,7 @@ fn config(folder: &Path, web: &str) -> Config {
     config
 }
 
-/// One request over TLS, and the whole answer.
+/// One request over TLS, and the whole response.
 async fn https(sidecar: &Sidecar, client: &ClientConfig, request: &str) -> Result<String> {
     let stream = TcpStream::connect(sidecar.local_addr()).await?;
     let name = ServerName::try_from("localhost")?;
@@ -52,7 +52,7 @@ async fn https(sidecar: &Sidecar, client: &ClientConfig, request: &str) -> Resul
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tls_is_spoken_and_certificates_are_renewed_without_a_restart() {
+async fn renewed_server_certificate_is_used_without_a_restart() {
     let (folder, authority) = (TempDir::new().unwrap(), Authority::new());
     authority.sign(3000).write(folder.path());
     let tls = "tls_server_config:\n  cert_file: cert.pem\n  key_file: key.pem\n  max_version: TLS12\n  \
@@ -64,10 +64,11 @@ async fn tls_is_spoken_and_certificates_are_renewed_without_a_restart() {
     assert!(reqwest::get(url(&sidecar, "/-/healthy")).await.is_err(), "it speaks plainly as well");
     assert!(
         https(&sidecar, &Authority::new().client(None), "GET /").await.is_err(),
-        "anybody may have signed"
+        "any authority is accepted"
     );
 
-    // Half written: what was there holds, the page says so, and whoever reloads is told where.
+    // Half written: the previous file stays in force, the page reports the failure, and a reload returns the
+    // location of the error.
     std::fs::write(folder.path().join("cert.pem"), "-----BEGIN CERTIFICATE-----\nhalf").unwrap();
     wait::until("the refusal on the page", async || {
         let answer = https(&sidecar, &client, "GET /metrics").await?;
@@ -79,7 +80,7 @@ async fn tls_is_spoken_and_certificates_are_renewed_without_a_restart() {
     let answer = https(&sidecar, &client, "POST /-/reload").await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 500") && answer.contains("cert_file"), "{answer}");
 
-    // Expired: we serve what we are given; the client refuses it.
+    // Expired: the sidecar serves it, and the client rejects it.
     authority.sign(2001).write(folder.path());
     wait::until("an expired certificate", async || {
         let error = https(&sidecar, &client, "GET /").await.err().context("it is accepted")?;
@@ -102,7 +103,7 @@ async fn tls_is_spoken_and_certificates_are_renewed_without_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_clients_with_a_certificate_of_the_authority_may_ask() {
+async fn client_certificate_is_required() {
     let (folder, authority) = (TempDir::new().unwrap(), Authority::new());
     authority.sign(3000).write(folder.path());
     std::fs::write(folder.path().join("ca.pem"), &authority.pem).unwrap();
@@ -112,18 +113,18 @@ async fn only_clients_with_a_certificate_of_the_authority_may_ask() {
     let ask = async |own: Option<&Signed>| https(&sidecar, &authority.client(own), "GET /metrics").await;
     assert!(ask(Some(&authority.sign(3000))).await.unwrap().starts_with("HTTP/1.1 200"));
     assert!(ask(None).await.is_err(), "no certificate");
-    assert!(ask(Some(&Authority::new().sign(3000))).await.is_err(), "somebody else's certificate");
+    assert!(ask(Some(&Authority::new().sign(3000))).await.is_err(), "a certificate of another authority");
     assert!(ask(Some(&authority.sign(2001))).await.is_err(), "an expired certificate");
     sidecar.shutdown().await;
 }
 
 #[tokio::test]
-async fn a_file_that_cannot_be_used_is_refused_at_the_start() {
+async fn unusable_web_file_is_rejected_at_startup() {
     let (folder, authority) = (TempDir::new().unwrap(), Authority::new());
     authority.sign(3000).write(folder.path());
     let other = KeyPair::generate().unwrap();
     std::fs::write(folder.path().join("other.pem"), other.serialize_pem()).unwrap();
-    for (web, told) in [
+    for (web, expected) in [
         ("tls_server_config:\n  cert_file: cert.pem\n", "both needed"),
         (
             "tls_server_config:\n  cert_file: cert.pem\n  key_file: nowhere.pem\n",
@@ -139,18 +140,18 @@ async fn a_file_that_cannot_be_used_is_refused_at_the_start() {
             "tls_server_config:\n  cert_file: cert.pem\n  key_file: key.pem\n  cipher_suites: [TLS_RSA_WITH_RC4]\n",
             "cipher_suites",
         ),
-        ("basic_auth_users:\n  prometheus: hunter2\n", "no bcrypt hash"),
+        ("basic_auth_users:\n  prometheus: hunter2\n", "invalid bcrypt hash"),
         ("basic_auth_user:\n  prometheus: hunter2\n", "web.yml:1"),
     ] {
         let error = Sidecar::start(config(folder.path(), web)).await.expect_err(web);
         let text = error.to_string();
-        assert!(error.is_misuse() && text.contains(told), "{web}: {text}");
+        assert!(error.is_misuse() && text.contains(expected), "{web}: {text}");
         assert!(!text.contains("hunter2"), "{text}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_path_wants_the_password_and_a_new_user_needs_no_restart() {
+async fn every_path_requires_login_and_new_user_needs_no_restart() {
     let folder = TempDir::new().unwrap();
     let user = |name: &str, password: &str| format!("  {name}: {}\n", bcrypt::hash(password, 4).unwrap());
     let headers = "http_server_config:\n  headers:\n    X-Frame-Options: deny\n";
@@ -164,7 +165,7 @@ async fn every_path_wants_the_password_and_a_new_user_needs_no_restart() {
         request.send().await.unwrap()
     };
     for path in ["/metrics", "/", "/-/healthy", "/-/ready", "/probe?target=x", "/nowhere"] {
-        for who in [None, Some("prometheus:wrong"), Some("nobody:hunter2"), Some("prometheus:")] {
+        for who in [None, Some("prometheus:wrong"), Some("unknown:hunter2"), Some("prometheus:")] {
             let answer = ask(path, who).await;
             assert_eq!(answer.status(), 401, "{path} {who:?}");
             assert_eq!(answer.headers()["www-authenticate"], "Basic");
@@ -187,9 +188,9 @@ async fn every_path_wants_the_password_and_a_new_user_needs_no_restart() {
     sidecar.shutdown().await;
 }
 
-/// Each answer is a whole page, or says that there are too many requests; and all is well afterwards.
+/// Each response is a complete page, or 503; afterwards all scrapes succeed.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_scrapes_at_once_leave_it_whole() {
+async fn thousand_concurrent_scrapes_succeed_or_get_503() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut files = getrlimit(Resource::Nofile);
     files.current = files.maximum;
@@ -219,7 +220,7 @@ async fn a_thousand_scrapes_at_once_leave_it_whole() {
 }
 
 #[tokio::test]
-async fn it_listens_wherever_it_is_told_to() {
+async fn sidecar_listens_on_all_configured_addresses() {
     let mut config = Config::new(NOWHERE);
     config.listen_addresses = vec!["127.0.0.1:0".parse().unwrap(); 2];
     config.telemetry_path = "/mongodb/metrics".into();

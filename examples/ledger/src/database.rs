@@ -39,7 +39,7 @@ pub async fn connect(uri: &str) -> Result<Client, UriError> {
     if !ignored.is_empty() {
         tracing::warn!(options = ignored.join(", "), "these options of the URI have no effect");
     }
-    Client::with_options(options).map_err(|error| txnscope_mongo::UriError::of_client(&error).into())
+    Client::with_options(options).map_err(|error| txnscope_mongo::UriError::from_client_error(&error).into())
 }
 
 /// The error of an invalid URI. It repeats nothing of the URI.

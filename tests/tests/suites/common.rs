@@ -65,6 +65,9 @@ pub(crate) async fn sidecar_with(uri: &str, checks: Option<Checks>) -> Sidecar {
     config.checks = checks;
     config.listen_addresses = vec!["127.0.0.1:0".parse().unwrap()];
     config.poll_interval = Duration::from_millis(200);
+    config.collectors.replication.interval = config.poll_interval;
+    config.collectors.storage_engine.interval = 3 * config.poll_interval;
+    config.collectors.parameters.interval = 12 * config.poll_interval;
     Sidecar::start(config).await.unwrap()
 }
 

@@ -1,12 +1,12 @@
-//! Transactions that are open now, one by one: what `$currentOp` says.
+//! Metrics of `$currentOp`: transactions that are open now.
 
-use super::{MEMBER, RS, STATE, by, gauge, server};
+use super::{MEMBER, RS, STATE, gauge, server, with_labels};
 use crate::{Kind, Label, MAX_OPERATIONS, Metric, OVERFLOW, Unit, Values};
 
-/// The most applications that one member's `$currentOp` tells apart.
+/// The maximum number of applications of one member.
 pub const MAX_APPLICATIONS: usize = 20;
 
-/// The ages by which open transactions are counted: from which on, in seconds, and the label's value.
+/// The age buckets of open transactions: lower bound in seconds, and label value.
 pub const AGE_BUCKETS: &[(u32, &str)] = &[
     (0, "under_1s"),
     (1, "from_1s_to_5s"),
@@ -20,8 +20,8 @@ const BY_APPLICATION: &[Label] = &[
     MEMBER,
     Label {
         name: "application",
-        help: "`appName` of the client; empty if it has none; one that is not seen for an hour makes place for another",
-        values: Values::Bounded { most: MAX_APPLICATIONS, overflow: Some(OVERFLOW) },
+        help: "`appName` of the client; empty if it has none; a value that is not seen for an hour may be replaced by another",
+        values: Values::Bounded { max: MAX_APPLICATIONS, overflow: Some(OVERFLOW) },
     },
 ];
 
@@ -30,8 +30,8 @@ const BY_OPERATION: &[Label] = &[
     MEMBER,
     Label {
         name: "operation",
-        help: "the operation that began the transaction, by the backend's own table; `unknown` if no table has it; one that is not seen for an hour makes place for another",
-        values: Values::Bounded { most: MAX_OPERATIONS, overflow: Some(OVERFLOW) },
+        help: "operation that began the transaction, from the backend's table; `unknown` if it is in no table; a value that is not seen for an hour may be replaced by another",
+        values: Values::Bounded { max: MAX_OPERATIONS, overflow: Some(OVERFLOW) },
     },
     STATE,
 ];
@@ -41,12 +41,12 @@ const BY_ENDING: &[Label] = &[
     MEMBER,
     Label {
         name: "command",
-        help: "how the transaction is being ended",
+        help: "command that ends the transaction",
         values: Values::Closed(&["commit", "abort"]),
     },
 ];
 
-const SOURCE: &str = "$currentOp, asked only while transactions are open";
+const SOURCE: &str = "$currentOp, polled only while transactions are open";
 
 /// Age of the oldest open transaction.
 pub const MONGODB_TRANSACTIONS_OLDEST_OPEN: Metric = server(
@@ -80,12 +80,12 @@ pub const MONGODB_TRANSACTIONS_OLDEST_PREPARED: Metric = gauge(
 pub const MONGODB_OPERATIONS_BLOCKED_BY_PREPARED: Metric = gauge(
     "mongodb_operations_blocked_by_prepared",
     Unit::Count,
-    "Operations in progress, of transactions and others, that have met a prepared transaction and wait for its end.",
+    "Operations in progress, of transactions and others, that wait for the end of a prepared transaction.",
     SOURCE,
 );
 
 /// Open transactions by age.
-pub const MONGODB_TRANSACTIONS_OPEN_BY_AGE: Metric = by(
+pub const MONGODB_TRANSACTIONS_OPEN_BY_AGE: Metric = with_labels(
     gauge(
         "mongodb_transactions_open_by_age",
         Unit::Count,
@@ -110,7 +110,7 @@ pub const MONGODB_TRANSACTIONS_OPEN_BY_AGE: Metric = by(
 );
 
 /// Open transactions by application.
-pub const MONGODB_TRANSACTIONS_OPEN_BY_APPLICATION: Metric = by(
+pub const MONGODB_TRANSACTIONS_OPEN_BY_APPLICATION: Metric = with_labels(
     gauge(
         "mongodb_transactions_open_by_application",
         Unit::Count,
@@ -121,7 +121,7 @@ pub const MONGODB_TRANSACTIONS_OPEN_BY_APPLICATION: Metric = by(
 );
 
 /// Age of the oldest open transaction by application.
-pub const MONGODB_TRANSACTIONS_OLDEST_OPEN_BY_APPLICATION: Metric = by(
+pub const MONGODB_TRANSACTIONS_OLDEST_OPEN_BY_APPLICATION: Metric = with_labels(
     gauge(
         "mongodb_transactions_oldest_open_by_application_seconds",
         Unit::Seconds,
@@ -131,7 +131,7 @@ pub const MONGODB_TRANSACTIONS_OLDEST_OPEN_BY_APPLICATION: Metric = by(
     BY_APPLICATION,
 );
 
-/// Transactions open for longer than is tolerated.
+/// Long-running transactions.
 pub const MONGODB_TRANSACTIONS_LONG_RUNNING: Metric = gauge(
     "mongodb_transactions_long_running",
     Unit::Count,
@@ -139,27 +139,27 @@ pub const MONGODB_TRANSACTIONS_LONG_RUNNING: Metric = gauge(
     SOURCE,
 );
 
-/// From which age on a transaction is open for too long.
+/// Threshold of long-running transactions.
 pub const MONGODB_TRANSACTIONS_LONG_RUNNING_THRESHOLD: Metric = gauge(
     "mongodb_transactions_long_running_threshold_seconds",
     Unit::Seconds,
-    "From which age on a transaction counts as long-running and is logged.",
+    "Age from which a transaction counts as long-running and is logged.",
     "the configuration",
 );
 
 /// Commits and aborts in progress.
-pub const MONGODB_TRANSACTIONS_FINISHING: Metric = by(
+pub const MONGODB_TRANSACTIONS_FINISHING: Metric = with_labels(
     gauge(
         "mongodb_transactions_finishing",
         Unit::Count,
-        "Commits and aborts in progress: most of a slow commit is the wait for the majority, when the transaction is no longer open.",
+        "Commits and aborts in progress. A slow commit mostly waits for the majority; the transaction is no longer open then.",
         SOURCE,
     ),
     BY_ENDING,
 );
 
 /// Age of the oldest commit or abort in progress.
-pub const MONGODB_TRANSACTIONS_OLDEST_FINISHING: Metric = by(
+pub const MONGODB_TRANSACTIONS_OLDEST_FINISHING: Metric = with_labels(
     gauge(
         "mongodb_transactions_oldest_finishing_seconds",
         Unit::Seconds,

@@ -1,11 +1,11 @@
-//! What `mongod` says in its own books, polled by the sidecar. One file for each part of them.
+//! Server metrics: values that MongoDB reports and the sidecar polls. One file for each area.
 
 mod contention;
 mod current_op;
 mod operations;
 mod replication;
 mod sharding;
-mod slow;
+mod slow_operations;
 mod transactions;
 
 pub use contention::*;
@@ -13,7 +13,7 @@ pub use current_op::*;
 pub use operations::*;
 pub use replication::*;
 pub use sharding::*;
-pub use slow::*;
+pub use slow_operations::*;
 pub use transactions::*;
 
 use crate::{Emitter, Kind, Label, Metric, Stability, Unit, Values};
@@ -29,14 +29,11 @@ pub(crate) const STATE: Label = Label {
     values: Values::Closed(&["active", "inactive"]),
 };
 
-const TYPE_OF_ACCESS: Label = Label {
-    name: "type",
-    help: "what the operations want to do",
-    values: Values::Closed(&["read", "write"]),
-};
+const TYPE_OF_ACCESS: Label =
+    Label { name: "type", help: "type of access", values: Values::Closed(&["read", "write"]) };
 
-/// Upper bounds, in seconds, of the histograms in `opLatencies`: a subset of the server's own bounds (powers of two
-/// of a microsecond), so that no count is split between two buckets.
+/// Upper bounds, in seconds, of the histograms in `opLatencies`: a subset of the server's own bounds (powers of
+/// two of a microsecond), so that no count is split between two buckets.
 pub const SERVER_DURATION_BUCKETS: &[f64] = &[
     0.000_128,
     0.000_256,
@@ -99,7 +96,7 @@ pub(crate) const fn gauge(
     server(name, Kind::Gauge, unit, help, &[RS, MEMBER], source)
 }
 
-/// The same metric with labels of its own.
-pub(crate) const fn by(metric: Metric, labels: &'static [Label]) -> Metric {
+/// Sets the labels of a metric.
+pub(crate) const fn with_labels(metric: Metric, labels: &'static [Label]) -> Metric {
     Metric { labels, ..metric }
 }

@@ -1,9 +1,9 @@
-//! Operations of all kinds, for comparison with transactions.
+//! Latency metrics of all operations, for comparison with transactions.
 
 use super::{MEMBER, RS, SERVER_DURATION_BUCKETS};
 use crate::{Emitter, Kind, Label, Metric, Stability, Unit, Values};
 
-/// How long operations took. Transactions have `mongodb_transaction_duration_seconds`.
+/// Latency of operations. Transactions have `mongodb_transaction_duration_seconds`.
 pub const MONGODB_OPERATION_LATENCY: Metric = Metric {
     name: "mongodb_operation_latency_seconds",
     kind: Kind::Histogram,

@@ -1,9 +1,9 @@
-//! Transactions over several shards: the coordinator's books, and those of mongos.
+//! Sharding metrics: transactions across shards, from the coordinator and from mongos.
 
-use super::{MEMBER, RS, by, count, gauge, seconds};
+use super::{MEMBER, RS, count, gauge, seconds, with_labels};
 use crate::{Label, Metric, OVERFLOW, Unit, Values};
 
-/// How mongos commits a transaction.
+/// The ways in which mongos commits a transaction.
 pub const COMMIT_TYPES: &[&str] = &[
     "no_shards",
     "single_shard",
@@ -13,7 +13,7 @@ pub const COMMIT_TYPES: &[&str] = &[
     "recover_with_token",
 ];
 
-/// The most causes of an abort that one mongos tells apart.
+/// The maximum number of abort causes of one mongos.
 pub const MAX_ABORT_CAUSES: usize = 50;
 
 const BY_COMMIT_TYPE: &[Label] =
@@ -22,7 +22,7 @@ const BY_COMMIT_TYPE: &[Label] =
 /// Coordinators created.
 pub const MONGODB_TWO_PHASE_COMMIT_COORDINATORS: Metric = count(
     "mongodb_two_phase_commit_coordinators_total",
-    "Coordinators of two-phase commits created on this member; not each of them has to run one.",
+    "Coordinators of two-phase commits created on this member; not all of them run a two-phase commit.",
     "serverStatus.twoPhaseCommitCoordinator.totalCreated",
 );
 
@@ -48,7 +48,7 @@ pub const MONGODB_TWO_PHASE_COMMITS_ABORTED: Metric = count(
 );
 
 /// Two-phase commits in progress.
-pub const MONGODB_TWO_PHASE_COMMITS_IN_PROGRESS: Metric = by(
+pub const MONGODB_TWO_PHASE_COMMITS_IN_PROGRESS: Metric = with_labels(
     gauge(
         "mongodb_two_phase_commits_in_progress",
         Unit::Count,
@@ -72,8 +72,8 @@ pub const MONGODB_TWO_PHASE_COMMITS_IN_PROGRESS: Metric = by(
     ],
 );
 
-/// Commits that mongos began.
-pub const MONGODB_TRANSACTION_COMMITS_INITIATED: Metric = by(
+/// Commits that mongos started.
+pub const MONGODB_TRANSACTION_COMMITS_INITIATED: Metric = with_labels(
     count(
         "mongodb_transaction_commits_initiated_total",
         "Commits that mongos began, by type; mongos only.",
@@ -83,7 +83,7 @@ pub const MONGODB_TRANSACTION_COMMITS_INITIATED: Metric = by(
 );
 
 /// Commits of mongos that succeeded.
-pub const MONGODB_TRANSACTION_COMMITS_SUCCESSFUL: Metric = by(
+pub const MONGODB_TRANSACTION_COMMITS_SUCCESSFUL: Metric = with_labels(
     count(
         "mongodb_transaction_commits_successful_total",
         "Commits of mongos that succeeded, by type; mongos only.",
@@ -92,8 +92,8 @@ pub const MONGODB_TRANSACTION_COMMITS_SUCCESSFUL: Metric = by(
     BY_COMMIT_TYPE,
 );
 
-/// Time that successful commits of mongos took.
-pub const MONGODB_TRANSACTION_COMMITS_SUCCESSFUL_SECONDS: Metric = by(
+/// Duration of successful commits of mongos.
+pub const MONGODB_TRANSACTION_COMMITS_SUCCESSFUL_SECONDS: Metric = with_labels(
     seconds(
         "mongodb_transaction_commits_successful_seconds_total",
         "Time that the successful commits of mongos took, added up, by type; mongos only.",
@@ -103,10 +103,10 @@ pub const MONGODB_TRANSACTION_COMMITS_SUCCESSFUL_SECONDS: Metric = by(
 );
 
 /// Aborts of mongos by cause.
-pub const MONGODB_TRANSACTION_ABORTS_BY_CAUSE: Metric = by(
+pub const MONGODB_TRANSACTION_ABORTS_BY_CAUSE: Metric = with_labels(
     count(
         "mongodb_transaction_aborts_by_cause_total",
-        "Transactions that mongos aborted, by cause; mongos only: mongod keeps no books on why.",
+        "Transactions that mongos aborted, by cause; mongos only, since mongod does not count causes.",
         "serverStatus.transactions.abortCause",
     ),
     &[
@@ -114,8 +114,8 @@ pub const MONGODB_TRANSACTION_ABORTS_BY_CAUSE: Metric = by(
         MEMBER,
         Label {
             name: "cause",
-            help: "code name of the server's error, or `abort` when the client asked",
-            values: Values::Bounded { most: MAX_ABORT_CAUSES, overflow: Some(OVERFLOW) },
+            help: "name of the server's error code, or `abort` if the client aborted",
+            values: Values::Bounded { max: MAX_ABORT_CAUSES, overflow: Some(OVERFLOW) },
         },
     ],
 );

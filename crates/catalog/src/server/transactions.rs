@@ -1,9 +1,9 @@
-//! Transactions in the server's own books.
+//! Transaction metrics of the server.
 
 use super::{MEMBER, RS, SERVER_DURATION_BUCKETS, STATE, count, server};
 use crate::{Emitter, Kind, Label, Metric, Stability, Unit, Values};
 
-/// Whether the member answers.
+/// Whether the member is up.
 pub const MONGODB_UP: Metric = server(
     "mongodb_up",
     Kind::Gauge,
@@ -13,7 +13,7 @@ pub const MONGODB_UP: Metric = server(
     "the serverStatus poll",
 );
 
-/// What runs there.
+/// Version and kind of the server.
 pub const MONGODB_INFO: Metric = server(
     "mongodb_info",
     Kind::Gauge,
@@ -43,28 +43,28 @@ pub const MONGODB_UPTIME: Metric = server(
     "serverStatus.uptimeMillis",
 );
 
-/// Transactions begun.
+/// Started transactions.
 pub const MONGODB_TRANSACTIONS_STARTED: Metric = count(
     "mongodb_transactions_started_total",
-    "Multi-document transactions that the server began. Only the primary counts: sum over members.",
+    "Multi-document transactions that the server began. Only the primary counts them, so sum over the members.",
     "serverStatus.transactions.totalStarted",
 );
 
-/// Transactions committed.
+/// Committed transactions.
 pub const MONGODB_TRANSACTIONS_COMMITTED: Metric = count(
     "mongodb_transactions_committed_total",
     "Multi-document transactions that the server committed.",
     "serverStatus.transactions.totalCommitted",
 );
 
-/// Transactions aborted.
+/// Aborted transactions.
 pub const MONGODB_TRANSACTIONS_ABORTED: Metric = count(
     "mongodb_transactions_aborted_total",
-    "Multi-document transactions that the server aborted, for whatever reason: it keeps no books on why.",
+    "Multi-document transactions that the server aborted, for any reason; it does not count reasons.",
     "serverStatus.transactions.totalAborted",
 );
 
-/// Transactions open now.
+/// Open transactions.
 pub const MONGODB_TRANSACTIONS_OPEN: Metric = server(
     "mongodb_transactions_open",
     Kind::Gauge,
@@ -95,7 +95,7 @@ pub const MONGODB_TRANSACTIONS_PREPARED_ABORTED: Metric = count(
     "serverStatus.transactions.totalPreparedThenAborted",
 );
 
-/// Transactions prepared now.
+/// Currently prepared transactions.
 pub const MONGODB_TRANSACTIONS_PREPARED: Metric = server(
     "mongodb_transactions_prepared",
     Kind::Gauge,
@@ -152,7 +152,7 @@ pub const MONGODB_RETRIED_WRITE_STATEMENTS: Metric = count(
     "serverStatus.transactions.retriedStatementsCount",
 );
 
-/// Writes to the table of transactions.
+/// Writes to `config.transactions`.
 pub const MONGODB_TRANSACTIONS_TABLE_WRITES: Metric = count(
     "mongodb_transactions_table_writes_total",
     "Writes to config.transactions: one for each retryable write and each commit.",
@@ -162,13 +162,13 @@ pub const MONGODB_TRANSACTIONS_TABLE_WRITES: Metric = count(
 /// Write conflicts outside of transactions.
 pub const MONGODB_OPERATION_WRITE_CONFLICTS: Metric = count(
     "mongodb_operation_write_conflicts_total",
-    "Write conflicts that the server retried by itself, booked when the statement ends. On 6.0 a conflict inside a transaction is not among them.",
+    "Write conflicts that the server retried by itself, counted when the statement ends. On 6.0 a conflict inside a transaction is not among them.",
     "serverStatus.metrics.operation.writeConflicts",
 );
 
 /// Write conflicts of the storage engine.
 pub const MONGODB_WIREDTIGER_UPDATE_CONFLICTS: Metric = count(
     "mongodb_wiredtiger_update_conflicts_total",
-    "Write conflicts that WiredTiger detected, inside transactions and outside. Less mongodb_operation_write_conflicts_total, it gives those inside, but only once the statements outside have ended: while they hang, theirs seem to be inside.",
+    "Write conflicts that WiredTiger detected, inside transactions and outside. The difference to mongodb_operation_write_conflicts_total is the number inside transactions, but only once the statements outside have ended.",
     "serverStatus.wiredTiger.transaction.\"update conflicts\"",
 );

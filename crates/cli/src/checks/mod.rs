@@ -14,7 +14,7 @@ use anyhow::{Context, anyhow};
 use clap::ArgMatches;
 use mongodb::Client;
 use txnscope_checks::Checks;
-use txnscope_mongo::{FILE_LIMIT, UriError, read_file, shown_path};
+use txnscope_mongo::{FILE_LIMIT, UriError, display_path, read_file};
 
 pub(crate) use flags::{AuditFlags, RepairFlags};
 
@@ -34,7 +34,7 @@ const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// Reads a file of checks. Everything that is wrong with it is told, with `separator` between the
 /// mistakes.
 pub(crate) fn read(file: &Path, separator: &str) -> anyhow::Result<Checks> {
-    let name = shown_path(file, file);
+    let name = display_path(file, file);
     let bytes = read_file(file, FILE_LIMIT).with_context(|| format!("cannot read {name}"))?;
     let text = String::from_utf8(bytes).with_context(|| format!("cannot read {name}: it is not UTF-8"))?;
     Checks::parse(&text).map_err(|error| {
@@ -76,7 +76,7 @@ pub(crate) async fn client(
     options.app_name.get_or_insert_with(|| "txnscope".to_owned());
     options.server_selection_timeout.get_or_insert(SERVER_SELECTION_TIMEOUT);
     let client = Client::with_options(options);
-    client.map_err(|error| UriError::of_client(&error).into())
+    client.map_err(|error| UriError::from_client_error(&error).into())
 }
 
 /// Runs it to its end, or to a signal: what is left open on the server, the server ends.

@@ -1,4 +1,4 @@
-//! The flags of the collectors, and their variables. They are named as the sections of the configuration file are.
+//! Flags and variables of the collectors, named like the sections of the configuration file.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use clap::Args;
 
 use crate::flags::duration;
 
-/// What is not given here is as the file says, or has a default.
+/// A setting without a flag is taken from the configuration file, or has its default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub(crate) struct CollectorFlags {
-    /// Ask what is open, since when, and what it waits for. Default: true.
+    /// Collector current_op: age and waits of open transactions. Default: true.
     #[arg(
         long = "collector.current-op.enabled",
         value_name = "BOOL",
@@ -21,7 +21,7 @@ pub(crate) struct CollectorFlags {
     )]
     pub(super) current_op_enabled: Option<bool>,
 
-    /// From which age on a transaction is long-running. Default: 30s.
+    /// Age from which a transaction counts as long-running. Default: 30s.
     #[arg(
         long = "collector.current-op.long-running",
         value_name = "TIME",
@@ -31,7 +31,7 @@ pub(crate) struct CollectorFlags {
     )]
     pub(super) current_op_long_running: Option<Duration>,
 
-    /// Ask for write conflicts and tickets. Default: true.
+    /// Collector storage_engine: write conflicts and tickets. Default: true.
     #[arg(
         long = "collector.storage-engine.enabled",
         value_name = "BOOL",
@@ -43,16 +43,17 @@ pub(crate) struct CollectorFlags {
     )]
     pub(super) storage_engine_enabled: Option<bool>,
 
-    /// After how many poll intervals to ask for them again. Default: 3.
+    /// Interval of the collector storage_engine (write conflicts, tickets). Below --poll.interval: every poll. Default: 15s.
     #[arg(
-        long = "collector.storage-engine.every",
-        value_name = "NUMBER",
-        env = "TXNSCOPE_COLLECTOR_STORAGE_ENGINE_EVERY",
-        hide_env_values = true
+        long = "collector.storage-engine.interval",
+        value_name = "TIME",
+        env = "TXNSCOPE_COLLECTOR_STORAGE_ENGINE_INTERVAL",
+        hide_env_values = true,
+        value_parser = duration
     )]
-    pub(super) storage_engine_every: Option<u32>,
+    pub(super) storage_engine_interval: Option<Duration>,
 
-    /// Ask for lag, states, elections and the window of the oplog. Default: true.
+    /// Collector replication: lag, states, elections and the oplog window. Default: true.
     #[arg(
         long = "collector.replication.enabled",
         value_name = "BOOL",
@@ -64,16 +65,17 @@ pub(crate) struct CollectorFlags {
     )]
     pub(super) replication_enabled: Option<bool>,
 
-    /// After how many poll intervals to ask for them again. Default: 1.
+    /// Interval of the collector replication (lag, states, elections). Below --poll.interval: every poll. Default: 5s.
     #[arg(
-        long = "collector.replication.every",
-        value_name = "NUMBER",
-        env = "TXNSCOPE_COLLECTOR_REPLICATION_EVERY",
-        hide_env_values = true
+        long = "collector.replication.interval",
+        value_name = "TIME",
+        env = "TXNSCOPE_COLLECTOR_REPLICATION_INTERVAL",
+        hide_env_values = true,
+        value_parser = duration
     )]
-    pub(super) replication_every: Option<u32>,
+    pub(super) replication_interval: Option<Duration>,
 
-    /// Ask for the server's limit on the life of a transaction. Default: true.
+    /// Collector parameters: the server's lifetime limit of transactions. Default: true.
     #[arg(
         long = "collector.parameters.enabled",
         value_name = "BOOL",
@@ -85,16 +87,18 @@ pub(crate) struct CollectorFlags {
     )]
     pub(super) parameters_enabled: Option<bool>,
 
-    /// After how many poll intervals to ask for it again. Default: 12.
+    /// Interval of the collector parameters (the server's limits). Below --poll.interval: every poll. Default: 60s.
     #[arg(
-        long = "collector.parameters.every",
-        value_name = "NUMBER",
-        env = "TXNSCOPE_COLLECTOR_PARAMETERS_EVERY",
-        hide_env_values = true
+        long = "collector.parameters.interval",
+        value_name = "TIME",
+        env = "TXNSCOPE_COLLECTOR_PARAMETERS_INTERVAL",
+        hide_env_values = true,
+        value_parser = duration
     )]
-    pub(super) parameters_every: Option<u32>,
+    pub(super) parameters_interval: Option<Duration>,
 
-    /// Read slow operations from the profiler, which is turned on by hand: `txnscope role` says how. Default: false.
+    /// Collector profile: slow operations from the profiler, which the DBA turns on: see `txnscope role`.
+    /// Default: false.
     #[arg(
         long = "collector.profile.enabled",
         value_name = "BOOL",
@@ -106,14 +110,15 @@ pub(crate) struct CollectorFlags {
     )]
     pub(super) profile_enabled: Option<bool>,
 
-    /// After how many poll intervals to read them again. Default: 2.
+    /// Interval of the collector profile (slow operations). Below --poll.interval: every poll. Default: 10s.
     #[arg(
-        long = "collector.profile.every",
-        value_name = "NUMBER",
-        env = "TXNSCOPE_COLLECTOR_PROFILE_EVERY",
-        hide_env_values = true
+        long = "collector.profile.interval",
+        value_name = "TIME",
+        env = "TXNSCOPE_COLLECTOR_PROFILE_INTERVAL",
+        hide_env_values = true,
+        value_parser = duration
     )]
-    pub(super) profile_every: Option<u32>,
+    pub(super) profile_interval: Option<Duration>,
 
     /// A database whose system.profile is read. Repeat it for more.
     #[arg(
@@ -125,7 +130,7 @@ pub(crate) struct CollectorFlags {
     )]
     pub(super) profile_databases: Option<Vec<String>>,
 
-    /// Read slow transactions from the server's log. Default: false.
+    /// Collector slow_transactions: slow transactions from the server's log. Default: false.
     #[arg(
         long = "collector.slow-transactions.enabled",
         value_name = "BOOL",
@@ -137,17 +142,18 @@ pub(crate) struct CollectorFlags {
     )]
     pub(super) slow_transactions_enabled: Option<bool>,
 
-    /// After how many poll intervals to read them again. Default: 6.
+    /// Interval of the collector slow_transactions. Below --poll.interval: every poll. Default: 30s.
     #[arg(
-        long = "collector.slow-transactions.every",
-        value_name = "NUMBER",
-        env = "TXNSCOPE_COLLECTOR_SLOW_TRANSACTIONS_EVERY",
-        hide_env_values = true
+        long = "collector.slow-transactions.interval",
+        value_name = "TIME",
+        env = "TXNSCOPE_COLLECTOR_SLOW_TRANSACTIONS_INTERVAL",
+        hide_env_values = true,
+        value_parser = duration
     )]
-    pub(super) slow_transactions_every: Option<u32>,
+    pub(super) slow_transactions_interval: Option<Duration>,
 
-    /// Where a backend serves its table of open transactions: http://127.0.0.1:3000/-/transactions. Repeat it for
-    /// more. Its operations are on the page then.
+    /// URL of a backend's table of open transactions, for the metrics by operation, such as
+    /// http://127.0.0.1:3000/-/transactions. Repeat it for more.
     #[arg(
         long = "collector.open-by-operation.backends",
         value_name = "URL",

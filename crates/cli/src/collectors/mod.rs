@@ -1,4 +1,4 @@
-//! The collectors in flags, variables and the configuration file: which are on, and how they are asked.
+//! Settings of the collectors, from flags, variables and the configuration file.
 
 mod flags;
 
@@ -10,16 +10,16 @@ use txnscope_sidecar::CollectorSettings;
 pub(crate) use self::flags::CollectorFlags;
 use crate::file::{File, Time};
 
-/// One section for each collector; what is not said keeps its default.
+/// One section for each collector; missing settings keep their defaults.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Collectors {
     current_op: Option<Spanned<CurrentOp>>,
-    storage_engine: Option<Spanned<Paced>>,
-    replication: Option<Spanned<Paced>>,
-    parameters: Option<Spanned<Paced>>,
+    storage_engine: Option<Spanned<WithInterval>>,
+    replication: Option<Spanned<WithInterval>>,
+    parameters: Option<Spanned<WithInterval>>,
     profile: Option<Spanned<Profile>>,
-    slow_transactions: Option<Spanned<Paced>>,
+    slow_transactions: Option<Spanned<WithInterval>>,
     open_by_operation: Option<Spanned<OpenByOperation>>,
 }
 
@@ -32,9 +32,9 @@ struct CurrentOp {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Paced {
+struct WithInterval {
     enabled: Option<bool>,
-    every: Option<u32>,
+    interval: Option<Time>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -47,7 +47,7 @@ struct OpenByOperation {
 #[serde(deny_unknown_fields, default)]
 struct Profile {
     enabled: Option<bool>,
-    every: Option<u32>,
+    interval: Option<Time>,
     databases: Option<Vec<String>>,
 }
 
@@ -57,14 +57,14 @@ fn set<T, U: Into<T>>(setting: &mut T, said: Option<U>) {
     }
 }
 
-/// What flags, variables and the file say of the collectors.
+/// Merges flags, variables and the configuration file into the settings of the collectors.
 ///
 /// # Errors
 ///
-/// If a setting makes no sense: at the section that holds it, or of the flags if these have a part in it.
+/// If a setting is invalid: with the line of its section, or with the flags if these have a part in it.
 pub(crate) fn settings(file: &File, flags: &CollectorFlags) -> Result<CollectorSettings> {
     let mut settings = CollectorSettings::default();
-    // Section by section, so that what is wrong is told of the one that it is in.
+    // Validated section by section, so that the error names the right one.
     macro_rules! section {
         ($collector:ident: $($setting:ident = $flag:ident),*) => {{
             let section = &file.collectors.$collector;
@@ -83,11 +83,11 @@ pub(crate) fn settings(file: &File, flags: &CollectorFlags) -> Result<CollectorS
         }};
     }
     section!(current_op: enabled = current_op_enabled, long_running = current_op_long_running);
-    section!(storage_engine: enabled = storage_engine_enabled, every = storage_engine_every);
-    section!(replication: enabled = replication_enabled, every = replication_every);
-    section!(parameters: enabled = parameters_enabled, every = parameters_every);
-    section!(profile: enabled = profile_enabled, every = profile_every, databases = profile_databases);
-    section!(slow_transactions: enabled = slow_transactions_enabled, every = slow_transactions_every);
+    section!(storage_engine: enabled = storage_engine_enabled, interval = storage_engine_interval);
+    section!(replication: enabled = replication_enabled, interval = replication_interval);
+    section!(parameters: enabled = parameters_enabled, interval = parameters_interval);
+    section!(profile: enabled = profile_enabled, interval = profile_interval, databases = profile_databases);
+    section!(slow_transactions: enabled = slow_transactions_enabled, interval = slow_transactions_interval);
     section!(open_by_operation: backends = open_by_operation_backends);
     Ok(settings)
 }
@@ -110,15 +110,15 @@ mod tests {
     }
 
     #[test]
-    fn what_the_file_says_of_a_collector_holds_and_the_rest_keeps_its_default() {
+    fn file_settings_override_defaults() {
         let read = read(
-            "[collector]\ncurrent_op.long_running = \"9s\"\nreplication = { enabled = false, every = 4 }\n\
+            "[collector]\ncurrent_op.long_running = \"9s\"\nreplication = { enabled = false, interval = \"20s\" }\n\
              profile = { enabled = true, databases = [\"shop\"] }\nslow_transactions.enabled = true",
         );
         let mut expected = CollectorSettings::default();
         expected.current_op.long_running = Duration::from_secs(9);
         expected.replication.enabled = false;
-        expected.replication.every = 4;
+        expected.replication.interval = Duration::from_secs(20);
         expected.profile.enabled = true;
         expected.profile.databases = vec!["shop".to_owned()];
         expected.slow_transactions.enabled = true;
@@ -126,23 +126,31 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_collector_is_named_with_its_line() {
+    fn invalid_collector_setting_is_reported_with_its_line() {
         for (text, expected) in [
             (
                 "[collector]\n[collector.profil]",
                 "txnscope.toml:2: unknown key `profil`; did you mean `profile`?",
             ),
             (
-                "[collector.replication]\nevry = 2",
-                "txnscope.toml:2: unknown key `evry`; did you mean `every`?",
+                "[collector.replication]\nintervall = \"2s\"",
+                "txnscope.toml:2: unknown key `intervall`; did you mean `interval`?",
             ),
-            ("\n[collector.replication]\nevery = 0", "txnscope.toml:2: replication cannot be asked"),
+            (
+                "\n[collector.replication]\ninterval = \"0s\"",
+                "txnscope.toml:2: the interval of the collector replication is 0ns: use",
+            ),
+            ("[collector.replication]\ninterval = 4", "txnscope.toml:2: an integer stands where"),
+            ("[collector.replication]\ninterval = \"4\"", "txnscope.toml:2: the unit must be"),
             (
                 "[collector.profile]\nenabled = true",
                 "txnscope.toml:1: the collector profile is on and has no",
             ),
             ("[collector.open_by_operation]\nbackends = [\"shop\"]", "txnscope.toml:1: the backend no. 1"),
-            ("[collector.current_op]\nlong_running = \"0s\"", "txnscope.toml:1: a transaction cannot count"),
+            (
+                "[collector.current_op]\nlong_running = \"0s\"",
+                "txnscope.toml:1: the threshold for long-running transactions",
+            ),
         ] {
             let said = read(text).expect_err(text);
             assert!(said.starts_with(expected), "{text:?}: {said}");
@@ -150,22 +158,26 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_goes_before_the_file_and_both_make_one_setting() {
-        let text = "[collector]\nprofile = { enabled = true, every = 7 }\nreplication.every = 3";
+    fn flags_override_the_file() {
+        let text =
+            "[collector]\nprofile = { enabled = true, interval = \"7s\" }\nreplication.interval = \"3s\"";
         let flags = CollectorFlags {
             profile_databases: Some(vec!["shop".to_owned()]),
-            replication_every: Some(4),
+            replication_interval: Some(Duration::from_secs(4)),
             ..CollectorFlags::default()
         };
         let read = read_with(text, &flags).unwrap();
-        assert_eq!((read.profile.every, read.profile.databases), (7, vec!["shop".to_owned()]));
-        assert_eq!(read.replication.every, 4);
+        assert_eq!(
+            (read.profile.interval, read.profile.databases),
+            (Duration::from_secs(7), vec!["shop".to_owned()])
+        );
+        assert_eq!(read.replication.interval, Duration::from_secs(4));
     }
 
     #[test]
-    fn what_is_wrong_with_a_flag_is_told_of_the_flags() {
+    fn invalid_flag_is_reported_as_a_flag() {
         let flags = CollectorFlags { profile_enabled: Some(true), ..CollectorFlags::default() };
-        for text in ["", "[collector.profile]\nevery = 2"] {
+        for text in ["", "[collector.profile]\ninterval = \"2s\""] {
             let said = read_with(text, &flags).expect_err("no databases");
             assert!(
                 said.starts_with("--collector.profile, flags or variables: the collector profile"),

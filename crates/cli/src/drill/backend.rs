@@ -23,7 +23,7 @@ use tokio::time::timeout;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use txnscope_catalog::Line;
-use txnscope_mongo::{one_line, shown_path};
+use txnscope_mongo::{display_path, one_line};
 
 use crate::drill::flags::BackendFlags;
 use crate::exposed::read_secret;
@@ -246,7 +246,7 @@ fn root(url: &str) -> Result<String> {
 fn token(file: Option<&Path>) -> Result<String> {
     let token = match (file, std::env::var(TOKEN)) {
         (Some(path), _) => read_secret(path, path)
-            .with_context(|| format!("--token-file: cannot use {}", shown_path(path, path)))?,
+            .with_context(|| format!("--token-file: cannot use {}", display_path(path, path)))?,
         (None, Ok(text)) => one_line(&text).with_context(|| format!("{TOKEN} cannot be used"))?.to_owned(),
         (None, Err(std::env::VarError::NotUnicode(_))) => bail!("{TOKEN} is not UTF-8"),
         (None, Err(std::env::VarError::NotPresent)) => {
@@ -266,7 +266,7 @@ fn tls(authorities: Option<&Path>) -> Result<ClientConfig> {
     let system = rustls_native_certs::load_native_certs();
     roots.add_parsable_certificates(system.certs);
     if let Some(path) = authorities {
-        let shown = shown_path(path, path);
+        let shown = display_path(path, path);
         let certificates = CertificateDer::pem_file_iter(path)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
             .with_context(|| format!("--ca-file: cannot use {shown}"))?;

@@ -97,7 +97,7 @@ fn client(
     options.connect_timeout = Some(timeout);
     options.server_selection_timeout = Some(timeout);
     options.retry_reads = Some(false);
-    Client::with_options(options).map_err(|error| UriError::of_client(&error).into())
+    Client::with_options(options).map_err(|error| UriError::from_client_error(&error).into())
 }
 
 /// What the server says of itself.

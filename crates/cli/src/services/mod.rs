@@ -24,7 +24,7 @@ use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
-use txnscope_mongo::{one_line, shown_path};
+use txnscope_mongo::{display_path, one_line};
 use url::Url;
 
 use crate::exposed::read_secret;
@@ -108,7 +108,7 @@ impl Service {
         url.set_fragment(None);
         let token = match (token_file, token) {
             (Some(path), _) => {
-                let from = || format!("--{name}.token-file: cannot use {}", shown_path(path, path));
+                let from = || format!("--{name}.token-file: cannot use {}", display_path(path, path));
                 Some(read_secret(path, path).with_context(from)?)
             }
             (None, Some(token)) => {

@@ -128,7 +128,10 @@ fn moment(text: &str) -> Result<Moment, String> {
     }
     let at = DateTime::parse_rfc3339_str(text)
         .map_err(|_| "a time such as 2026-03-14T09:26:53Z, or how long ago, such as 30m".to_owned())?;
-    #[allow(clippy::cast_precision_loss, reason = "milliseconds since 1970 fit for ages to come")]
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "milliseconds since 1970 are exact in an f64 for 285,000 years"
+    )]
     let seconds = at.timestamp_millis() as f64 / 1e3;
     if seconds > 0.0 { Ok(Moment::At(seconds)) } else { Err("a time after 1970".to_owned()) }
 }

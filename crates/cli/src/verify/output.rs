@@ -19,7 +19,10 @@ pub(crate) fn render(format: Format, report: &Report) -> String {
 
 /// A time for people, in UTC.
 pub(crate) fn time(at: f64) -> String {
-    #[allow(clippy::cast_possible_truncation, reason = "milliseconds since 1970 fit for ages to come")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "milliseconds since 1970 are exact in an f64 for 285,000 years"
+    )]
     let date = mongodb::bson::DateTime::from_millis((at.round() * 1e3) as i64);
     date.try_to_rfc3339_string().unwrap_or_else(|_| format!("{at:.0}"))
 }

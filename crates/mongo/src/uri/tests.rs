@@ -5,13 +5,13 @@ use super::*;
 
 fn credential(uri: &str, credentials: &Credentials) -> Credential {
     let uri = Uri::parse(uri).unwrap_or_else(|error| panic!("{uri}: {error}"));
-    let options = uri.options(Some(credentials)).now_or_never().expect("nobody is asked").unwrap();
+    let options = uri.options(Some(credentials)).now_or_never().expect("no server is contacted").unwrap();
     options.credential.unwrap()
 }
 
 fn options(uri: &str) -> ClientOptions {
     let parsed = Uri::parse(uri).unwrap_or_else(|error| panic!("{uri}: {error}"));
-    parsed.options(None).now_or_never().expect("nobody is asked").unwrap()
+    parsed.options(None).now_or_never().expect("no server is contacted").unwrap()
 }
 
 fn ignored(uri: &str) -> Vec<String> {
@@ -24,7 +24,7 @@ fn who() -> Credentials {
 }
 
 #[test]
-fn a_malformed_uri_is_not_quoted() {
+fn malformed_uri_is_not_quoted() {
     for text in [
         "mongodb://user:hunter2/x@host/",
         "mongodb://user:hunter2?x@host/",
@@ -61,10 +61,10 @@ fn a_malformed_uri_is_not_quoted() {
 }
 
 #[test]
-fn the_uri_says_which_members() {
+fn direct_connection_srv_and_set_name_are_parsed() {
     let uri = Uri::parse("mongodb://u:hunter2@db1,db2/?replicaSet=rs0").unwrap();
     assert_eq!(uri.set_name().map(SetName::as_str), Some("rs0"));
-    assert!(!uri.is_direct() && uri.dns_name().is_none() && uri.holds_a_secret());
+    assert!(!uri.is_direct() && uri.dns_name().is_none() && uri.contains_secret());
     assert!(!format!("{uri:?}").contains("hunter2"));
     assert!(Uri::parse("mongodb://db1/?directConnection=true\n").unwrap().is_direct());
     let uri = Uri::parse("mongodb+srv://cluster.example.net/?retryWrites=true&w=majority").unwrap();
@@ -73,7 +73,7 @@ fn the_uri_says_which_members() {
 }
 
 #[test]
-fn ipv6_hosts_sockets_and_names_beyond_ascii_are_hosts() {
+fn ipv6_socket_and_non_ascii_hosts_are_accepted() {
     let hosts = |uri: &str| options(uri).hosts.iter().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(hosts("mongodb://[::1]:27018,[fe80::1]/").len(), 2);
     assert_eq!(hosts("mongodb://u:p@%2Ftmp%2Fmongodb-27017.sock/"), ["/tmp/mongodb-27017.sock"]);
@@ -81,7 +81,7 @@ fn ipv6_hosts_sockets_and_names_beyond_ascii_are_hosts() {
 }
 
 #[test]
-fn credentials_apart_keep_mechanism_source_and_properties_of_the_uri() {
+fn separate_credentials_keep_uri_mechanism_source_and_properties() {
     use AuthMechanism::{Plain, ScramSha1, ScramSha256};
     for (uri, mechanism, source) in [
         ("mongodb://db1/", None, "admin"),
@@ -105,12 +105,12 @@ fn credentials_apart_keep_mechanism_source_and_properties_of_the_uri() {
     let uri = "mongodb://db1/?authMechanism=PLAIN&authMechanismProperties=SERVICE_NAME:ldap";
     let found = credential(uri, &who());
     assert_eq!(found.mechanism_properties.unwrap().get_str("SERVICE_NAME").unwrap(), "ldap");
-    let found = credential("mongodb://db1/?authSource=users", &who().of_database("other"));
+    let found = credential("mongodb://db1/?authSource=users", &who().with_auth_source("other"));
     assert_eq!(found.source.as_deref(), Some("other"));
 }
 
 #[test]
-fn what_authenticates_without_a_password_is_left_alone() {
+fn passwordless_mechanism_rejects_credentials() {
     for uri in [
         "mongodb://db1/?authMechanism=MONGODB-X509&tls=true",
         "mongodb://CN%3Dclient@db1/?authMechanism=MONGODB-X509&tls=true",
@@ -124,15 +124,15 @@ fn what_authenticates_without_a_password_is_left_alone() {
     }
     let both = Uri::parse("mongodb://user:hunter2@db1/").unwrap();
     assert_eq!(both.check(Some(&who())), Err(UriError::TwoUsers));
-    let nobody = Uri::parse("mongodb://db1/?authMechanism=PLAIN").unwrap();
-    assert_eq!(nobody.check(None), Err(UriError::NoUser));
+    let without_user = Uri::parse("mongodb://db1/?authMechanism=PLAIN").unwrap();
+    assert_eq!(without_user.check(None), Err(UriError::NoUser));
     let what = Credentials::new("u", "hunter2\nhunter3");
     let error = Uri::parse("mongodb://db1/").unwrap().check(Some(&what)).unwrap_err().to_string();
     assert!(error.contains("password") && !error.contains("hunter"), "{error}");
 }
 
 #[test]
-fn options_of_other_drivers_are_left_out_and_named_and_their_values_are_not() {
+fn options_of_other_drivers_are_ignored_by_name() {
     for (uri, expected) in [
         ("mongodb://db1/?compressors=hunter2,zlib", vec!["compressors"]),
         ("mongodb://db1/?socketTimeoutMS=hunter2", vec!["socketTimeoutMS"]),
@@ -157,9 +157,9 @@ fn options_of_other_drivers_are_left_out_and_named_and_their_values_are_not() {
     assert!(matches!(found.tls, Some(Tls::Enabled(tls)) if tls.allow_invalid_certificates == Some(true)));
 }
 
-/// Each option of MongoDB's manual, with a value that other drivers take.
+/// Each option of MongoDB's manual, with a value that other drivers accept.
 #[test]
-fn each_option_of_the_manual_is_honored_or_named() {
+fn manual_options_are_used_or_reported() {
     for option in [
         "replicaSet=rs0",
         "tls=true",
@@ -211,7 +211,7 @@ fn each_option_of_the_manual_is_honored_or_named() {
 }
 
 #[test]
-fn what_would_change_how_a_connection_is_secured_is_an_error_with_its_name() {
+fn unsupported_security_option_is_an_error() {
     for (option, name) in [
         ("tlsAllowInvalidHostnames=true", "tlsAllowInvalidHostnames"),
         ("tlsCertificateKeyFilePassword=x", "tlsCertificateKeyFilePassword"),
@@ -232,22 +232,22 @@ fn what_would_change_how_a_connection_is_secured_is_an_error_with_its_name() {
 }
 
 #[test]
-fn what_must_not_be_seen_in_ps_is_recognized() {
+fn secrets_in_a_uri_are_recognized() {
     for secret in [
         "mongodb://user:hunter2@db1/",
         "mongodb://user:@db1/",
         "mongodb://db1/?authMechanismProperties=AWS_SESSION_TOKEN:hunter2",
         "mongodb://db1/?someToken=hunter2",
     ] {
-        assert!(Uri::parse(secret).unwrap().holds_a_secret(), "{secret}");
+        assert!(Uri::parse(secret).unwrap().contains_secret(), "{secret}");
     }
-    for open in ["mongodb://db1:27017,db2:27017/?replicaSet=rs0", "mongodb://CN%3Dclient@db1/"] {
-        assert!(!Uri::parse(open).unwrap().holds_a_secret(), "{open}");
+    for public in ["mongodb://db1:27017,db2:27017/?replicaSet=rs0", "mongodb://CN%3Dclient@db1/"] {
+        assert!(!Uri::parse(public).unwrap().contains_secret(), "{public}");
     }
 }
 
 #[test]
-fn a_file_of_certificates_that_cannot_be_used_is_named_by_its_option_alone() {
+fn unusable_tls_file_is_reported_by_option() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("hunter2.pem");
     let uri = |option: &str| format!("mongodb://db1/?tls=true&{option}={}", file.display());
@@ -263,9 +263,10 @@ fn a_file_of_certificates_that_cannot_be_used_is_named_by_its_option_alone() {
 }
 
 proptest! {
-    /// Whatever stands where in a URI, nothing of it is said when it is wrong, and only names of options when it is right.
+    /// Wherever a secret is in a malformed URI, no message repeats it; in a valid one only names of options are
+    /// shown.
     #[test]
-    fn nothing_of_a_uri_is_repeated(
+    fn uri_errors_repeat_no_value(
         user in "[a-z%/?#:@&= ]{0,6}", password in "[a-z0-9%/?#:@&=\\n]{0,6}", host in "[a-z0-9:,\\[\\]%]{0,6}",
         name in "(replicaSet|tls|appName|authSource|authMechanism|w|compressors|[a-zA-Z]{0,6})", value in "[a-z@%&=/?]{0,6}",
     ) {

@@ -1,9 +1,10 @@
-//! `serverStatus`, without what we do not read.
+//! `serverStatus` commands without unneeded sections.
 
 use mongodb::bson::{Document, doc};
 
-/// `serverStatus` with these sections only: `repl` among them says whose reply it is. It sends all that are not refused by name, so what a newer server adds
-/// is sent, and ignored. The whole is 63 kB and takes the server twice as long.
+/// `serverStatus` with these sections only; `repl` identifies the server. All sections are sent that are not
+/// excluded by name, so those of newer servers are sent, and ignored. The full reply has 63 kB and takes the
+/// server twice as long.
 pub(super) fn server_status_with(sections: &[&str]) -> Document {
     const ALL: &[&str] = &[
         "activeIndexBuilds",
@@ -73,7 +74,7 @@ pub(super) fn server_status_with(sections: &[&str]) -> Document {
     command
 }
 
-/// The part of `metrics` that we read. Its filter can only leave out, and wants booleans.
+/// The projection for `metrics.operation`. The filter can only exclude, with booleans.
 pub(super) fn metrics_but_for_operation() -> Document {
     const REST: &[&str] = &[
         "aggStageCounters",

@@ -1,57 +1,57 @@
-//! Fields that become a number as they are, or divided: most of what the server says.
+//! Mappings from fields of a reply to series: most of what is read.
 
 use mongodb::bson::Document;
 use txnscope_catalog::Metric;
 
-use crate::decode::{flag, number};
-use crate::reading::Reading;
+use crate::decode::{boolean, number};
+use crate::sample_set::SampleSet;
 
-/// One field of a reply, and the series that it becomes.
+/// A field of a reply, and the series that it becomes.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Field {
+pub(super) struct FieldMapping {
     metric: &'static Metric,
     labels: &'static [&'static str],
     path: &'static [&'static str],
-    form: Form,
+    conversion: Conversion,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Form {
-    /// A number of the metric's unit times this.
+enum Conversion {
+    /// A number, divided by this to get the metric's unit.
     Per(f64),
-    /// Yes or no.
-    Flag,
+    /// A boolean.
+    Boolean,
 }
 
-/// A number that is in the metric's unit.
-pub(super) const fn plain(metric: &'static Metric, path: &'static [&'static str]) -> Field {
-    Field { metric, labels: &[], path, form: Form::Per(1.0) }
+/// A number in the metric's unit.
+pub(super) const fn number_field(metric: &'static Metric, path: &'static [&'static str]) -> FieldMapping {
+    FieldMapping { metric, labels: &[], path, conversion: Conversion::Per(1.0) }
 }
 
 /// A number of microseconds, for a metric in seconds.
-pub(super) const fn micros(metric: &'static Metric, path: &'static [&'static str]) -> Field {
-    Field { metric, labels: &[], path, form: Form::Per(1e6) }
+pub(super) const fn micros_field(metric: &'static Metric, path: &'static [&'static str]) -> FieldMapping {
+    FieldMapping { metric, labels: &[], path, conversion: Conversion::Per(1e6) }
 }
 
-/// A truth, for a metric that is 0 or 1.
-pub(super) const fn truth(metric: &'static Metric, path: &'static [&'static str]) -> Field {
-    Field { metric, labels: &[], path, form: Form::Flag }
+/// A boolean, for a metric that is 0 or 1.
+pub(super) const fn boolean_field(metric: &'static Metric, path: &'static [&'static str]) -> FieldMapping {
+    FieldMapping { metric, labels: &[], path, conversion: Conversion::Boolean }
 }
 
-impl Field {
-    /// The same with labels.
+impl FieldMapping {
+    /// Sets the labels.
     pub(super) const fn of(self, labels: &'static [&'static str]) -> Self {
         Self { labels, ..self }
     }
 }
 
-/// Reads the fields that are there. Each that is odd costs itself.
-pub(super) fn read(reading: &mut Reading, reply: &Document, fields: &[Field]) {
-    for Field { metric, labels, path, form } in fields {
-        let found = match form {
-            Form::Per(scale) => number(reply, path).map(|number| number / scale),
-            Form::Flag => flag(reply, path).map(|flag| f64::from(u8::from(flag))),
+/// Reads the fields that exist. An invalid field costs itself only.
+pub(super) fn read(samples: &mut SampleSet, reply: &Document, fields: &[FieldMapping]) {
+    for FieldMapping { metric, labels, path, conversion } in fields {
+        let found = match conversion {
+            Conversion::Per(scale) => number(reply, path).map(|number| number / scale),
+            Conversion::Boolean => boolean(reply, path).map(|boolean| f64::from(u8::from(boolean))),
         };
-        reading.number(metric, labels, found);
+        samples.number(metric, labels, found);
     }
 }

@@ -1,9 +1,9 @@
-//! Replies of servers that do not run in the tests; `fixtures/README.md` names the collector of each.
+//! Fixtures: replies of server versions that are not run in the tests; `fixtures/README.md` describes each.
 
 use mongodb::bson::{Document, serialize_to_document};
 
 use super::{server_status, storage_engine};
-use crate::reading::Reading;
+use crate::sample_set::SampleSet;
 
 const NAMES: [&str; 5] = ["mongod-4.2", "mongod-7.0", "mongod-8.0", "mongod-8.3", "mongos"];
 
@@ -14,48 +14,48 @@ pub(super) fn fixture(name: &str) -> Document {
     serialize_to_document(&value).expect("the fixture is a document")
 }
 
-fn read(name: &str) -> [Reading; 2] {
+fn read(name: &str) -> [SampleSet; 2] {
     let reply = fixture(name);
     [server_status::decode(&reply), storage_engine::decode(&reply)]
 }
 
-fn value(readings: &[Reading], name: &str, labels: &[&str]) -> Option<f64> {
-    readings.iter().find_map(|reading| reading.find(name, labels))
+fn value(sample_sets: &[SampleSet], name: &str, labels: &[&str]) -> Option<f64> {
+    sample_sets.iter().find_map(|samples| samples.find(name, labels))
 }
 
 #[test]
-fn every_version_is_read_without_a_loss() {
+fn every_server_version_is_decoded_without_drops() {
     for name in NAMES {
-        let readings = read(name);
-        // The kinds of operations without a histogram are not there, which is no oddity.
-        assert_eq!(readings.iter().map(Reading::dropped).sum::<u64>(), 0, "{name}");
-        let started = value(&readings, "mongodb_transactions_started_total", &[]);
+        let sample_sets = read(name);
+        // Kinds of operations without a histogram are missing, not invalid.
+        assert_eq!(sample_sets.iter().map(SampleSet::dropped).sum::<u64>(), 0, "{name}");
+        let started = value(&sample_sets, "mongodb_transactions_started_total", &[]);
         assert_eq!(started, Some(if name == "mongos" { 20.0 } else { 10.0 }), "{name}");
     }
 }
 
 #[test]
-fn a_ticket_has_one_name_in_all_versions() {
+fn tickets_have_one_metric_in_all_versions() {
     for (name, queue) in [("mongod-4.2", None), ("mongod-7.0", Some(5.0)), ("mongod-8.0", Some(5.0))] {
-        let readings = read(name);
-        assert_eq!(value(&readings, "mongodb_tickets_in_use", &["write"]), Some(2.0), "{name}");
-        assert_eq!(value(&readings, "mongodb_ticket_queue", &["write"]), queue, "{name}");
-        let waited = value(&readings, "mongodb_ticket_wait_seconds_total", &["write"]);
+        let sample_sets = read(name);
+        assert_eq!(value(&sample_sets, "mongodb_tickets_in_use", &["write"]), Some(2.0), "{name}");
+        assert_eq!(value(&sample_sets, "mongodb_ticket_queue", &["write"]), queue, "{name}");
+        let waited = value(&sample_sets, "mongodb_ticket_wait_seconds_total", &["write"]);
         assert_eq!(waited, queue.map(|_| 2.5), "{name}");
     }
 }
 
 #[test]
-fn a_lock_of_a_newer_server_is_counted_with_the_others() {
+fn unknown_lock_resource_is_counted_as_other() {
     let waits = "mongodb_lock_waits_total";
     assert_eq!(value(&read("mongod-7.0"), waits, &["other", "exclusive"]), Some(2.0));
     assert_eq!(value(&read("mongod-4.2"), waits, &["collection", "exclusive"]), Some(6.0));
 }
 
 #[test]
-fn histograms_that_come_unasked_are_one_series_each() {
+fn unrequested_histograms_are_exported_once() {
     let [status, _] = read("mongod-8.3");
-    let histograms = status.samples().iter().filter(|sample| !sample.metric.buckets.is_empty());
+    let histograms = status.as_slice().iter().filter(|sample| !sample.metric.buckets.is_empty());
     let histograms: Vec<_> = histograms.map(|sample| (sample.metric.name, sample.labels.join(","))).collect();
     let of = |kind: &str| ("mongodb_operation_latency_seconds", kind.to_owned());
     let transactions = ("mongodb_transaction_duration_seconds", String::new());
@@ -63,9 +63,9 @@ fn histograms_that_come_unasked_are_one_series_each() {
 }
 
 #[test]
-fn a_mongos_says_how_it_commits_and_why_it_aborts() {
-    let readings = read("mongos");
-    let of = |name, labels: &[&str]| value(&readings, name, labels);
+fn mongos_exports_commit_types_and_abort_causes() {
+    let sample_sets = read("mongos");
+    let of = |name, labels: &[&str]| value(&sample_sets, name, labels);
     assert_eq!(of("mongodb_info", &["7.0.14", "mongos", ""]), Some(1.0));
     assert_eq!(of("mongodb_transaction_commits_initiated_total", &["two_phase_commit"]), Some(4.0));
     assert_eq!(of("mongodb_transaction_commits_successful_total", &["two_phase_commit"]), Some(3.0));

@@ -1,16 +1,18 @@
-//! What the sidecar asks of a member. Each collector is one file here and one line in [`all`].
+//! Collectors. Each is one file here and one line in [`enabled_collectors`].
 //!
-//! A collector has its own schedule, timeout, success, age and error reason, and costs only its own families when it
-//! fails: the poller sees to that, and a collector knows nothing of it.
+//! A collector has its own schedule, timeout, success, age and error reason, and a failure costs only its own
+//! families. The poller implements that.
 
 mod command;
 mod current_op;
+#[cfg(any(test, feature = "fuzzing"))]
+mod decode_all;
 mod fields;
 #[cfg(test)]
 mod fixtures;
-#[cfg(any(test, feature = "fuzzing"))]
-mod hostile;
-mod names;
+mod label_limiter;
+#[cfg(test)]
+mod malformed_input_tests;
 mod open_by_operation;
 mod parameters;
 mod privileges;
@@ -31,7 +33,7 @@ use mongodb::bson::{Document, doc};
 
 #[cfg(feature = "fuzzing")]
 pub(crate) use self::{
-    hostile::decode_all, open_by_operation::read_table as decode_table, slow_transactions::decode_line,
+    decode_all::decode_all, open_by_operation::read_table as decode_table, slow_transactions::decode_line,
 };
 pub use privileges::{Privilege, Resource, privileges, privileges_by_collector};
 pub use settings::{
@@ -39,73 +41,78 @@ pub use settings::{
     ReplicationSettings, SlowTransactionSettings, StorageEngineSettings,
 };
 
-use crate::decode::leniently;
-use crate::error::{PollError, Reason};
-use crate::identity::{Identity, Seen};
-use crate::reading::Reading;
+use crate::decode::decode_lossy;
+use crate::error::{PollError, PollErrorReason};
+use crate::identity::{Identity, ObservedServer};
+use crate::sample_set::SampleSet;
 use crate::snapshot::MemberState;
-use crate::topology::{Answer, Role};
+use crate::topology::{HelloReply, Role};
 
-/// Something that is asked of one member, again and again.
+/// A command, or several, that are sent to one member periodically.
 #[async_trait]
 pub(crate) trait Collector: fmt::Debug + Send {
-    /// Its word in the catalogue's `COLLECTORS`.
+    /// The name of the collector, from the catalog's `COLLECTORS`.
     fn name(&self) -> &'static str;
 
-    /// When it is due.
+    /// When the collector is polled.
     fn schedule(&self) -> Schedule {
-        Schedule::Every(1)
+        Schedule::Interval(Duration::ZERO)
     }
 
-    /// What the user must be allowed to do.
+    /// The privileges that the user needs.
     fn privileges(&self) -> Vec<Privilege>;
 
-    /// Asks the member. `None`: it is not due yet by its own account, and what was read last stands.
+    /// Polls the member. `None`: the collector is not due yet by its own criteria, and its last samples stay.
     ///
     /// # Cancellation
     ///
-    /// Dropped when the timeout is over. The next poll may follow at any time.
-    async fn poll(&mut self, ask: Ask<'_>) -> Result<Option<Reading>, PollError>;
+    /// Dropped at the timeout. The next poll may follow at any time.
+    async fn poll(&mut self, context: PollContext<'_>) -> Result<Option<SampleSet>, PollError>;
 
-    /// The time between two readings, if it is not what the schedule says.
-    fn pace(&self) -> Option<Duration> {
+    /// The current minimum time between two sample sets, if it is longer than the schedule says.
+    fn min_interval(&self) -> Option<Duration> {
         None
     }
 
-    /// The member did not answer at all: what was learned about it may no longer hold.
-    fn forget(&mut self) {}
+    /// Resets what was learned about the member, which did not answer and may have changed.
+    fn reset(&mut self) {}
 }
 
 /// When a collector is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Schedule {
-    /// Every so many intervals of the configuration.
-    Every(u32),
-    /// Whenever the status was read; not at all while the member does not answer.
+    /// At a fixed interval, but never more often than the poll interval.
+    Interval(Duration),
+    /// After each status poll; not at all while the member does not answer.
     AfterStatus,
 }
 
-/// What the status has just said of transactions, as far as it said so.
+/// Transaction counts from the last status poll, as far as the reply has them.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(crate) struct Books {
-    /// How many are open.
+pub(crate) struct TransactionCounts {
+    /// The number of open transactions.
     pub(crate) open: Option<f64>,
-    /// How many have ended, one way or the other.
+    /// The number of ended transactions, committed or aborted.
     pub(crate) ended: Option<f64>,
 }
 
-/// The means by which a collector asks.
+/// Access to one member for a collector's poll.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Ask<'a> {
+pub(crate) struct PollContext<'a> {
     admin: &'a Database,
     state: &'a MemberState,
     timeout: Duration,
-    pub(crate) books: Books,
+    pub(crate) transactions: TransactionCounts,
 }
 
-impl<'a> Ask<'a> {
-    pub(crate) fn new(admin: &'a Database, state: &'a MemberState, timeout: Duration, books: Books) -> Self {
-        Self { admin, state, timeout, books }
+impl<'a> PollContext<'a> {
+    pub(crate) fn new(
+        admin: &'a Database,
+        state: &'a MemberState,
+        timeout: Duration,
+        transactions: TransactionCounts,
+    ) -> Self {
+        Self { admin, state, timeout, transactions }
     }
 
     /// The member's address, for the log.
@@ -117,82 +124,83 @@ impl<'a> Ask<'a> {
         self.timeout
     }
 
-    /// Runs a command on `admin`. The server gives up a little before we do: an answer, even that one, keeps the
-    /// connection, while our own timeout closes it.
+    /// Runs a command on `admin`. `maxTimeMS` is below the poll timeout: an error reply of the server keeps the
+    /// connection, while the timeout closes it.
     ///
-    /// The driver reads the reply as a whole, and one that is not quite BSON fails. So this is for what the server
-    /// itself makes up; what may repeat the words of a client comes by [`cursor`](Self::cursor).
+    /// The driver decodes the reply as a whole, and fails if it is not valid BSON. Use this for replies that the
+    /// server generates itself, and [`cursor`](Self::cursor) for those that may contain text of clients.
     pub(crate) async fn run(&self, command: Document) -> Result<Document, PollError> {
-        self.of_the_member(self.admin, command, Form::Document).await
+        self.run_verified(self.admin, command, ReplyForm::Document).await
     }
 
-    /// Runs a command on `admin` that answers with a cursor, and reads its first batch. A field that cannot be read
-    /// costs itself alone.
+    /// Runs a command on `admin` that returns a cursor, and reads its first batch. A field that cannot be
+    /// decoded costs itself only.
     pub(crate) async fn cursor(&self, command: Document) -> Result<Document, PollError> {
-        self.of_the_member(self.admin, command, Form::Cursor).await
+        self.run_verified(self.admin, command, ReplyForm::Cursor).await
     }
 
-    /// The same on another database.
+    /// Like [`cursor`](Self::cursor), on another database.
     pub(crate) async fn cursor_in(&self, database: &str, command: Document) -> Result<Document, PollError> {
-        self.of_the_member(&self.admin.client().database(database), command, Form::Cursor).await
+        self.run_verified(&self.admin.client().database(database), command, ReplyForm::Cursor).await
     }
 
-    /// Who was seen there last.
-    pub(crate) fn seen(&self) -> Option<Seen> {
+    /// The server that answered last.
+    pub(crate) fn last_seen(&self) -> Option<ObservedServer> {
         self.state.identity().seen()
     }
 
-    /// Whether the member is an arbiter: it holds no data, not even that of users.
+    /// Whether the member is an arbiter, which holds no data and no users.
     pub(crate) fn is_arbiter(&self) -> bool {
-        self.seen().is_some_and(|seen| seen.role == Role::Arbiter)
+        self.last_seen().is_some_and(|seen| seen.role == Role::Arbiter)
     }
 
-    /// Asks the member who it is, and holds that against who it should be.
-    pub(crate) async fn identify(&self) -> Result<Answer, PollError> {
+    /// Sends `hello`, and compares the reply with the expected server.
+    pub(crate) async fn identify(&self) -> Result<HelloReply, PollError> {
         let answer = hello(self.admin, self.state.identity()).await?;
-        self.state.identity().see(&answer)?;
+        self.state.identity().verify(&answer)?;
         Ok(answer)
     }
 
-    /// The reply, if it is the member's own. A reply that does not say whose it is lies between two that do: if these
-    /// come from one process, then so does it. If the member was restarted in between, it is asked once more.
-    async fn of_the_member(
+    /// Runs a command, and verifies that the expected member replied. A reply without identity is bracketed by
+    /// two that have one: if those come from one process, the reply does too. If the member was restarted in
+    /// between, the command is sent once more.
+    async fn run_verified(
         &self,
         database: &Database,
         command: Document,
-        form: Form,
+        reply_form: ReplyForm,
     ) -> Result<Document, PollError> {
         let identity = self.state.identity();
-        let command = self.bounded(command);
+        let command = self.with_time_limit(command);
         for _ in 0..2 {
             let before = identity.seen();
-            let reply = match form {
-                Form::Document => database.run_command(command.clone()).await.map_err(PollError::from),
-                Form::Cursor => first_batch(database, command.clone()).await,
+            let reply = match reply_form {
+                ReplyForm::Document => database.run_command(command.clone()).await.map_err(PollError::from),
+                ReplyForm::Cursor => first_batch(database, command.clone()).await,
             };
             match &reply {
-                Err(error) if !error.reason.is_an_answer() => return reply,
-                Ok(reply) if let Some(answer) = Answer::of_status(reply) => identity.see(&answer)?,
+                Err(error) if !error.reason.is_server_response() => return reply,
+                Ok(reply) if let Some(answer) = HelloReply::from_status(reply) => identity.verify(&answer)?,
                 Ok(_) | Err(_) => drop(self.identify().await?),
             }
-            let of_process = |seen: Option<Seen>| seen.and_then(|seen| seen.process);
+            let of_process = |seen: Option<ObservedServer>| seen.and_then(|seen| seen.process);
             if before.is_none() || of_process(before) == of_process(identity.seen()) {
                 return reply;
             }
         }
-        Err(PollError::new(Reason::Network, "the server was restarted while it was asked"))
+        Err(PollError::new(PollErrorReason::Network, "the server was restarted while it was asked"))
     }
 
-    fn bounded(&self, mut command: Document) -> Document {
-        let patience = i64::try_from(self.timeout.as_millis() * 4 / 5).unwrap_or(i64::MAX);
-        command.insert("maxTimeMS", patience.max(1));
+    fn with_time_limit(&self, mut command: Document) -> Document {
+        let limit = i64::try_from(self.timeout.as_millis() * 4 / 5).unwrap_or(i64::MAX);
+        command.insert("maxTimeMS", limit.max(1));
         command
     }
 }
 
-/// How the reply to a command is read.
+/// How to decode the reply to a command.
 #[derive(Debug, Clone, Copy)]
-enum Form {
+enum ReplyForm {
     Document,
     Cursor,
 }
@@ -200,30 +208,31 @@ enum Form {
 async fn first_batch(database: &Database, command: Document) -> Result<Document, PollError> {
     let mut batches = database.run_cursor_command(command).batch().await?;
     match batches.next().await.transpose()? {
-        Some(batch) => Ok(leniently(batch.as_raw_document())),
-        // The driver shows no batch that is empty.
+        Some(batch) => Ok(decode_lossy(batch.as_raw_document())),
+        // The driver returns no empty batch.
         None => Ok(doc! {"cursor": {"firstBatch": []}}),
     }
 }
 
-/// Asks a server who it is. Needs no privilege. A server before 4.4.2 knows the question by its old name alone.
-pub(crate) async fn hello(admin: &Database, identity: &Identity) -> Result<Answer, PollError> {
+/// Sends `hello`, which needs no privilege. Servers before 4.4.2 support only `isMaster`.
+pub(crate) async fn hello(admin: &Database, identity: &Identity) -> Result<HelloReply, PollError> {
     if !identity.is_legacy() {
         match admin.run_command(doc! {"hello": 1}).await.map_err(PollError::from) {
-            Ok(reply) => return Ok(Answer::of_hello(&reply)),
+            Ok(reply) => return Ok(HelloReply::from_hello(&reply)),
             Err(error) if error.is_permanent() => {}
-            Err(error) => return Err(error.of_greeting()),
+            Err(error) => return Err(error.for_handshake()),
         }
     }
     let reply = admin.run_command(doc! {"isMaster": 1}).await;
-    let reply = reply.map_err(|error| PollError::from(error).of_greeting())?;
-    // Newer ones understand it still: it is not asked twice again.
+    let reply = reply.map_err(|error| PollError::from(error).for_handshake())?;
+    // Newer servers support `isMaster` as well, so it stays with that.
     identity.set_legacy();
-    Ok(Answer::of_hello(&reply))
+    Ok(HelloReply::from_hello(&reply))
 }
 
-/// The collectors of one member that are on, in the order of the catalogue. The first is the status, which others follow.
-pub(crate) fn all(settings: &CollectorSettings) -> Vec<Box<dyn Collector>> {
+/// The enabled collectors of one member, in the order of the catalog. The first is the status, which others
+/// follow.
+pub(crate) fn enabled_collectors(settings: &CollectorSettings) -> Vec<Box<dyn Collector>> {
     let CollectorSettings {
         current_op,
         storage_engine,
@@ -238,19 +247,19 @@ pub(crate) fn all(settings: &CollectorSettings) -> Vec<Box<dyn Collector>> {
         collectors.push(Box::new(current_op::CurrentOp::new(current_op)));
     }
     if storage_engine.enabled {
-        collectors.push(Box::new(storage_engine::StorageEngine { every: storage_engine.every }));
+        collectors.push(Box::new(storage_engine::StorageEngine { interval: storage_engine.interval }));
     }
     if replication.enabled {
-        collectors.push(Box::new(replication::Replication::new(replication.every)));
+        collectors.push(Box::new(replication::Replication::new(replication.interval)));
     }
     if parameters.enabled {
-        collectors.push(Box::new(parameters::Parameters { every: parameters.every }));
+        collectors.push(Box::new(parameters::Parameters { interval: parameters.interval }));
     }
     if profile.enabled {
         collectors.push(Box::new(profile::Profile::new(profile)));
     }
     if slow_transactions.enabled {
-        collectors.push(Box::new(slow_transactions::SlowTransactions::new(slow_transactions.every)));
+        collectors.push(Box::new(slow_transactions::SlowTransactions::new(slow_transactions.interval)));
     }
     if !open_by_operation.backends.is_empty() {
         collectors.push(Box::new(open_by_operation::OpenByOperation::new(open_by_operation)));
@@ -258,8 +267,8 @@ pub(crate) fn all(settings: &CollectorSettings) -> Vec<Box<dyn Collector>> {
     collectors
 }
 
-/// The collector that says whether the member is up, and how many transactions are open.
-pub(crate) const STATUS: &str = "server_status";
+/// The collector that determines whether the member is up, and how many transactions are open.
+pub(crate) const STATUS_COLLECTOR: &str = "server_status";
 
 #[cfg(test)]
 mod tests {
@@ -268,20 +277,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_collectors_are_the_catalogue_s_and_the_status_is_first() {
+    fn collectors_match_the_catalog_and_status_is_first() {
         let mut settings = CollectorSettings::default();
         settings.profile.enabled = true;
         settings.slow_transactions.enabled = true;
         settings.open_by_operation.backends = vec!["http://127.0.0.1:3000/-/transactions".to_owned()];
-        let names: Vec<_> = all(&settings).iter().map(|collector| collector.name()).collect();
+        let names: Vec<_> = enabled_collectors(&settings).iter().map(|collector| collector.name()).collect();
         assert_eq!(names, COLLECTORS);
-        assert_eq!(names[0], STATUS);
+        assert_eq!(names[0], STATUS_COLLECTOR);
     }
 
     #[test]
-    fn what_is_off_is_not_asked() {
-        let names: Vec<_> =
-            all(&CollectorSettings::default()).iter().map(|collector| collector.name()).collect();
+    fn disabled_collectors_are_not_polled() {
+        let names: Vec<_> = enabled_collectors(&CollectorSettings::default())
+            .iter()
+            .map(|collector| collector.name())
+            .collect();
         assert!(!names.contains(&"profile") && !names.contains(&"slow_transactions"), "{names:?}");
     }
 }

@@ -1,7 +1,7 @@
-//! Which operation of a backend holds the transactions that are open.
+//! Open transactions by the backend's operation.
 //!
-//! An idle transaction shows on the server neither namespace nor command. The backend knows what it began, and serves
-//! the table (`GET /-/transactions` of the `txnscope` library); the session's id joins the two.
+//! The server has neither namespace nor command of an idle transaction. The backend knows which operation began
+//! it, and serves a table (`GET /-/transactions` of the `txnscope` library); the session id joins the two.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -17,28 +17,29 @@ use tokio::time::Instant;
 use txnscope_catalog as catalog;
 
 use super::current_op::oldest;
-use super::names::Names;
-use super::{Ask, Collector, OpenByOperationSettings, Privilege, Schedule};
-use crate::decode::Found;
-use crate::error::{PollError, Reason};
-use crate::reading::Reading;
+use super::label_limiter::CardinalityLimiter;
+use super::{Collector, OpenByOperationSettings, PollContext, Privilege, Schedule};
+use crate::decode::Field;
+use crate::error::{PollError, PollErrorReason};
+use crate::sample_set::SampleSet;
 
-/// The most transactions of one member that are joined, the oldest first.
-const MOST: u16 = 1_000;
-/// A table of ten thousand transactions is smaller than this.
+/// The maximum number of transactions of one member that are joined, the oldest first.
+const MAX_TRANSACTIONS: u16 = 1_000;
+/// Larger than a table of ten thousand transactions.
 const MAX_BODY: usize = 4 * 1024 * 1024;
-/// A poll is followed by the next after this many times what it took the server: less than a hundredth of a core.
-const PAUSE: u32 = 100;
-/// The operation of a transaction that no table knows.
+/// The next poll is at least this many times the duration of the last one later: less than a hundredth of a
+/// core.
+const PAUSE_FACTOR: u32 = 100;
+/// The operation of transactions that are in no table.
 const UNKNOWN: &str = "unknown";
 
-/// Each session's operation.
+/// Operations by session id.
 type Table = HashMap<String, String>;
 
 #[derive(Debug)]
 pub(super) struct OpenByOperation {
     backends: Vec<Uri>,
-    names: Names,
+    limiter: CardinalityLimiter,
     pause: Duration,
     next: Option<Instant>,
 }
@@ -46,7 +47,12 @@ pub(super) struct OpenByOperation {
 impl OpenByOperation {
     pub(super) fn new(settings: &OpenByOperationSettings) -> Self {
         let backends = settings.backends.iter().filter_map(|url| url.parse().ok()).collect();
-        Self { backends, names: Names::new(catalog::MAX_OPERATIONS), pause: Duration::ZERO, next: None }
+        Self {
+            backends,
+            limiter: CardinalityLimiter::new(catalog::MAX_OPERATIONS),
+            pause: Duration::ZERO,
+            next: None,
+        }
     }
 }
 
@@ -64,83 +70,93 @@ impl Collector for OpenByOperation {
         vec![Privilege::on_cluster("inprog")]
     }
 
-    fn pace(&self) -> Option<Duration> {
+    fn min_interval(&self) -> Option<Duration> {
         Some(self.pause)
     }
 
-    async fn poll(&mut self, ask: Ask<'_>) -> Result<Option<Reading>, PollError> {
-        if ask.books.open == Some(0.0) {
+    async fn poll(&mut self, context: PollContext<'_>) -> Result<Option<SampleSet>, PollError> {
+        if context.transactions.open == Some(0.0) {
             self.pause = Duration::ZERO;
-            return Ok(Some(joined(&[], &Table::new(), &mut self.names)));
+            return Ok(Some(count_by_operation(&[], &Table::new(), &mut self.limiter)));
         }
         let asked = Instant::now();
         if self.next.is_some_and(|next| asked < next) {
             return Ok(None);
         }
-        // The server first: what begins between the two questions is in the table and not in its answer.
-        let open = oldest::oldest(ask, Duration::ZERO, MOST).await;
-        self.pause = asked.elapsed() * PAUSE;
+        // The server is asked first: a transaction that begins in between is in the table and not in the
+        // server's reply.
+        let open = oldest::oldest_transactions(context, Duration::ZERO, MAX_TRANSACTIONS).await;
+        self.pause = asked.elapsed() * PAUSE_FACTOR;
         self.next = Some(asked + self.pause);
         let open = open?;
-        let tables = try_join_all(self.backends.iter().map(table)).await?;
+        let tables = try_join_all(self.backends.iter().map(fetch_table)).await?;
         let table = tables.into_iter().flatten().collect();
-        Ok(Some(joined(&open, &table, &mut self.names)))
+        Ok(Some(count_by_operation(&open, &table, &mut self.limiter)))
     }
 
-    fn forget(&mut self) {
+    fn reset(&mut self) {
         (self.pause, self.next) = (Duration::ZERO, None);
     }
 }
 
-/// Counts the open transactions by operation. Operations that were seen and hold none now are zero.
-fn joined(open: &[oldest::OpenTransaction], table: &Table, names: &mut Names) -> Reading {
+/// Counts open transactions by operation. Operations that were seen before and have none now are zero.
+fn count_by_operation(
+    open: &[oldest::OpenTransaction],
+    table: &Table,
+    limiter: &mut CardinalityLimiter,
+) -> SampleSet {
     let mut counted: BTreeMap<_, [(f64, f64); 2]> = BTreeMap::new();
     for transaction in open {
-        let operation = names.admit(table.get(&transaction.session).map_or(UNKNOWN, String::as_str));
+        let operation = limiter.label_for(table.get(&transaction.session).map_or(UNKNOWN, String::as_str));
         let (count, age) = &mut counted.entry(operation).or_default()[usize::from(transaction.active)];
         *count += 1.0;
         *age = age.max(transaction.age.as_secs_f64());
     }
-    for name in names.admitted() {
+    for name in limiter.tracked() {
         counted.entry(name.to_owned().into()).or_default();
     }
-    let mut reading = Reading::default();
+    let mut samples = SampleSet::default();
     for (operation, states) in counted {
         for (state, (count, age)) in ["inactive", "active"].into_iter().zip(states) {
             let labels = || vec![operation.clone(), state.into()];
-            reading.labelled(&catalog::MONGODB_TRANSACTIONS_OPEN_BY_OPERATION, labels(), Found::Value(count));
+            samples.labeled(&catalog::MONGODB_TRANSACTIONS_OPEN_BY_OPERATION, labels(), Field::Value(count));
             let oldest = &catalog::MONGODB_TRANSACTIONS_OLDEST_OPEN_BY_OPERATION;
-            reading.labelled(oldest, labels(), Found::Value(age));
+            samples.labeled(oldest, labels(), Field::Value(age));
         }
     }
-    reading
+    samples
 }
 
-/// Asks one backend.
-async fn table(backend: &Uri) -> Result<Table, PollError> {
-    let away = |error: &dyn std::fmt::Display| {
-        PollError::new(Reason::Network, format!("the backend at {backend} does not give its table: {error}"))
+/// Fetches the table of one backend.
+async fn fetch_table(backend: &Uri) -> Result<Table, PollError> {
+    let unreachable = |error: &dyn std::fmt::Display| {
+        PollError::new(
+            PollErrorReason::Network,
+            format!("cannot read the table of the backend at {backend}: {error}"),
+        )
     };
     let host = backend.host().unwrap_or_default();
     let stream = TcpStream::connect((host.trim_matches(['[', ']']), backend.port_u16().unwrap_or(80)));
-    let stream = stream.await.map_err(|error| away(&error))?;
+    let stream = stream.await.map_err(|error| unreachable(&error))?;
     let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| away(&error))?;
+        http1::handshake(TokioIo::new(stream)).await.map_err(|error| unreachable(&error))?;
     let request = Request::get(backend.path_and_query().map_or("/", |path| path.as_str()))
         .header(header::HOST, host)
         .body(Body::empty())
-        .map_err(|error| away(&error))?;
+        .map_err(|error| unreachable(&error))?;
     let answer = async {
-        let response = sender.send_request(request).await.map_err(|error| away(&error))?;
+        let response = sender.send_request(request).await.map_err(|error| unreachable(&error))?;
         let status = response.status();
-        let body = to_bytes(Body::new(response.into_body()), MAX_BODY).await.map_err(|error| away(&error))?;
+        let body =
+            to_bytes(Body::new(response.into_body()), MAX_BODY).await.map_err(|error| unreachable(&error))?;
         if !status.is_success() {
-            return Err(away(&format_args!("it answered {status}")));
+            return Err(unreachable(&format_args!("it answered {status}")));
         }
-        decode(&body).ok_or_else(|| PollError::malformed(format!("the backend at {backend} gives no table")))
+        decode(&body)
+            .ok_or_else(|| PollError::malformed(format!("the backend at {backend} returns no valid table")))
     };
     tokio::pin!(answer);
-    // The connection is driven here, and closed with the answer.
+    // The connection is driven here, and closed after the response.
     tokio::select! {
         biased;
         answer = &mut answer => answer,
@@ -148,13 +164,17 @@ async fn table(backend: &Uri) -> Result<Table, PollError> {
     }
 }
 
-/// What a poll makes of the answer of a backend.
+/// Parses a backend's response, for fuzzing.
 #[cfg(feature = "fuzzing")]
-pub(crate) fn read_table(body: &[u8]) -> Option<Reading> {
-    Some(joined(&[], &decode(body)?, &mut Names::new(txnscope_catalog::MAX_APPLICATIONS)))
+pub(crate) fn read_table(body: &[u8]) -> Option<SampleSet> {
+    Some(count_by_operation(
+        &[],
+        &decode(body)?,
+        &mut CardinalityLimiter::new(txnscope_catalog::MAX_APPLICATIONS),
+    ))
 }
 
-/// `{"transactions": [{"lsid": …, "operation": …}]}`; a row that is odd costs itself.
+/// `{"transactions": [{"lsid": …, "operation": …}]}`; an invalid row costs itself only.
 fn decode(body: &[u8]) -> Option<Table> {
     let table: serde_json::Value = serde_json::from_slice(body).ok()?;
     let rows = table.get("transactions")?.as_array()?;
@@ -178,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_is_odd_costs_itself_and_no_table_is_none() {
+    fn invalid_table_row_is_skipped_and_invalid_table_is_rejected() {
         let body =
             br#"{"transactions":[{"lsid":"a","operation":"POST /x","more":1},{"lsid":7,"operation":"y"},8]}"#;
         assert_eq!(decode(body), Some(Table::from([("a".to_owned(), "POST /x".to_owned())])));
@@ -188,19 +208,23 @@ mod tests {
     }
 
     #[test]
-    fn what_the_table_does_not_know_is_unknown_and_what_is_over_is_zero() {
-        let (mut names, table) = (Names::new(2), Table::from([("a".to_owned(), "POST /x".to_owned())]));
-        let reading =
-            joined(&[open("a", 3, false), open("a", 5, true), open("b", 9, false)], &table, &mut names);
-        let count = |reading: &Reading, operation, state| {
-            reading.find("mongodb_transactions_open_by_operation", &[operation, state])
+    fn unlisted_transaction_is_unknown_and_finished_operation_is_zero() {
+        let (mut limiter, table) =
+            (CardinalityLimiter::new(2), Table::from([("a".to_owned(), "POST /x".to_owned())]));
+        let samples = count_by_operation(
+            &[open("a", 3, false), open("a", 5, true), open("b", 9, false)],
+            &table,
+            &mut limiter,
+        );
+        let count = |samples: &SampleSet, operation, state| {
+            samples.find("mongodb_transactions_open_by_operation", &[operation, state])
         };
         let oldest = "mongodb_transactions_oldest_open_by_operation_seconds";
-        assert_eq!(count(&reading, "POST /x", "inactive"), Some(1.0));
-        assert_eq!(reading.find(oldest, &["POST /x", "active"]), Some(5.0));
-        assert_eq!(reading.find(oldest, &["unknown", "inactive"]), Some(9.0));
-        let reading = joined(&[], &table, &mut names);
-        assert_eq!(count(&reading, "POST /x", "inactive"), Some(0.0));
-        assert_eq!(reading.dropped(), 0);
+        assert_eq!(count(&samples, "POST /x", "inactive"), Some(1.0));
+        assert_eq!(samples.find(oldest, &["POST /x", "active"]), Some(5.0));
+        assert_eq!(samples.find(oldest, &["unknown", "inactive"]), Some(9.0));
+        let samples = count_by_operation(&[], &table, &mut limiter);
+        assert_eq!(count(&samples, "POST /x", "inactive"), Some(0.0));
+        assert_eq!(samples.dropped(), 0);
     }
 }

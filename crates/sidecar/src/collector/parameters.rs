@@ -1,19 +1,21 @@
-//! The server's own limit on transactions, as it is set now.
+//! The server's limit on the lifetime of transactions.
+
+use std::time::Duration;
 
 use async_trait::async_trait;
 use mongodb::bson::{Document, doc};
 use txnscope_catalog as catalog;
 
-use super::{Ask, Collector, Privilege, Schedule};
+use super::{Collector, PollContext, Privilege, Schedule};
 use crate::decode::number;
 use crate::error::PollError;
-use crate::reading::Reading;
+use crate::sample_set::SampleSet;
 
 const LIFETIME: &str = "transactionLifetimeLimitSeconds";
 
 #[derive(Debug)]
 pub(super) struct Parameters {
-    pub(super) every: u32,
+    pub(super) interval: Duration,
 }
 
 #[async_trait]
@@ -23,21 +25,21 @@ impl Collector for Parameters {
     }
 
     fn schedule(&self) -> Schedule {
-        Schedule::Every(self.every)
+        Schedule::Interval(self.interval)
     }
 
     fn privileges(&self) -> Vec<Privilege> {
         vec![Privilege::on_cluster("getParameter")]
     }
 
-    async fn poll(&mut self, ask: Ask<'_>) -> Result<Option<Reading>, PollError> {
-        // A mongos leaves the limit to its shards, and says that it has no such option.
-        Ok(Some(decode(&ask.run(doc! {"getParameter": 1, LIFETIME: 1}).await?)))
+    async fn poll(&mut self, context: PollContext<'_>) -> Result<Option<SampleSet>, PollError> {
+        // A mongos does not have this parameter and leaves the limit to its shards.
+        Ok(Some(decode(&context.run(doc! {"getParameter": 1, LIFETIME: 1}).await?)))
     }
 }
 
-pub(super) fn decode(reply: &Document) -> Reading {
-    let mut reading = Reading::default();
-    reading.number(&catalog::MONGODB_TRANSACTION_LIFETIME_LIMIT, &[], number(reply, &[LIFETIME]));
-    reading
+pub(super) fn decode(reply: &Document) -> SampleSet {
+    let mut samples = SampleSet::default();
+    samples.number(&catalog::MONGODB_TRANSACTION_LIFETIME_LIMIT, &[], number(reply, &[LIFETIME]));
+    samples
 }

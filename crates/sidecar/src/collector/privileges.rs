@@ -1,19 +1,19 @@
-//! What the user must be allowed to do, for the collectors that are on: the least that a role must hold.
+//! The privileges that a role needs for the enabled collectors.
 
 use std::fmt;
 
 use super::settings::CollectorSettings;
 
-/// Actions on a resource, in MongoDB's words. Its text is an element of `privileges` in `createRole`.
+/// Actions on a resource, in MongoDB's terms. The `Display` form is an element of `privileges` in `createRole`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Privilege {
-    /// What the actions are allowed on.
+    /// The resource.
     pub resource: Resource,
     /// The actions, sorted.
     pub actions: Vec<&'static str>,
 }
 
-/// What a privilege is about.
+/// The resource of a privilege.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Resource {
     /// The whole deployment.
@@ -32,7 +32,7 @@ impl Privilege {
         Self { resource: Resource::Cluster, actions: vec![action] }
     }
 
-    /// To read a collection.
+    /// The privilege to read a collection.
     #[must_use]
     pub fn find(database: &str, collection: &str) -> Self {
         let resource =
@@ -40,7 +40,7 @@ impl Privilege {
         Self { resource, actions: vec!["find"] }
     }
 
-    /// The same in sum, each resource once, sorted.
+    /// Merges privileges, so that each resource is listed once, sorted.
     #[must_use]
     pub fn merged(privileges: impl IntoIterator<Item = Self>) -> Vec<Self> {
         let mut merged: Vec<Self> = Vec::new();
@@ -59,7 +59,7 @@ impl Privilege {
     }
 }
 
-/// The privileges that the collectors need which these settings turn on, each resource once.
+/// The privileges that the enabled collectors need, each resource once.
 ///
 /// ```
 /// let privileges = txnscope_sidecar::privileges(&txnscope_sidecar::CollectorSettings::default());
@@ -73,17 +73,17 @@ pub fn privileges(settings: &CollectorSettings) -> Vec<Privilege> {
     Privilege::merged(privileges_by_collector(settings).into_iter().map(|(_, privilege)| privilege))
 }
 
-/// The same, collector by collector: which collector fails without which privilege.
+/// The privileges by collector.
 #[must_use]
 pub fn privileges_by_collector(settings: &CollectorSettings) -> Vec<(&'static str, Privilege)> {
     let mut all = Vec::new();
-    for collector in super::all(settings) {
+    for collector in super::enabled_collectors(settings) {
         all.extend(collector.privileges().into_iter().map(|privilege| (collector.name(), privilege)));
     }
     all
 }
 
-/// JSON, which the shell reads as it is.
+/// JSON, which `mongosh` accepts.
 impl fmt::Display for Privilege {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{{\"resource\": ")?;
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_on_decides() {
+    fn privileges_follow_enabled_collectors() {
         let mut settings = CollectorSettings::default();
         settings.current_op.enabled = false;
         settings.parameters.enabled = false;

@@ -1,10 +1,10 @@
-//! Which collectors are asked, how often, and from when on something is reported.
+//! Settings of the collectors.
 
 use std::time::Duration;
 
 use txnscope_catalog::COLLECTORS;
 
-/// The settings of all collectors. The status is always asked: it says whether the member is up.
+/// Settings of all collectors. `server_status` cannot be disabled: it determines whether a member is up.
 ///
 /// ```
 /// let mut settings = txnscope_sidecar::CollectorSettings::default();
@@ -15,108 +15,114 @@ use txnscope_catalog::COLLECTORS;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CollectorSettings {
-    /// `$currentOp`: what is open, since when, and what it waits for.
+    /// Collector `current_op`: age and waits of open transactions, from `$currentOp`.
     pub current_op: CurrentOpSettings,
-    /// Write conflicts and tickets: a part of `serverStatus` that is too heavy for every poll.
+    /// Collector `storage_engine`: write conflicts and tickets, a part of `serverStatus` that is too large for
+    /// every poll.
     pub storage_engine: StorageEngineSettings,
-    /// Lag, states and elections of the replica set, and the oplog's window.
+    /// Collector `replication`: lag, states, elections and the oplog window.
     pub replication: ReplicationSettings,
-    /// The server's limit on the life of a transaction.
+    /// Collector `parameters`: the server's limit on the lifetime of transactions.
     pub parameters: ParameterSettings,
-    /// Slow operations from the profiler. Off until asked for.
+    /// Collector `profile`: slow operations from the profiler. Off by default.
     pub profile: ProfileSettings,
-    /// Slow transactions from the server's log. Off until asked for.
+    /// Collector `slow_transactions`: slow transactions from the server's log. Off by default.
     pub slow_transactions: SlowTransactionSettings,
-    /// Open transactions by the operation of the backend that began them. Off until a backend is named.
+    /// Collector `open_by_operation`: open transactions by the backend's operation. Off unless backends are set.
     pub open_by_operation: OpenByOperationSettings,
 }
 
-/// Settings of the join with the backends' own tables of open transactions.
+/// Settings of the collector `open_by_operation`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OpenByOperationSettings {
-    /// Where the backends serve their tables: `http://127.0.0.1:3000/-/transactions`.
+    /// The URLs of the backends' tables, such as `http://127.0.0.1:3000/-/transactions`.
     pub backends: Vec<String>,
 }
 
-/// Settings of `$currentOp`, which follows the status and sets its own pace by what it costs the server.
+/// Settings of the collector `current_op`, which follows the status and adapts its interval to its cost for the
+/// server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CurrentOpSettings {
-    /// Whether it is asked.
+    /// Whether the collector runs.
     pub enabled: bool,
-    /// From which age on a transaction counts as long-running, and is logged once.
+    /// The age from which a transaction counts as long-running, and is logged once.
     pub long_running: Duration,
 }
 
 impl Default for CurrentOpSettings {
-    /// On. Half of the server's default limit on a transaction is too long.
+    /// On, with half of the server's default lifetime limit as threshold.
     fn default() -> Self {
         Self { enabled: true, long_running: Duration::from_secs(30) }
     }
 }
 
-macro_rules! paced {
-    ($(#[$doc:meta])* $name:ident, enabled: $enabled:literal, every: $every:literal) => {
+macro_rules! interval_settings {
+    ($(#[$doc:meta])* $name:ident, enabled: $enabled:literal, interval: $seconds:literal) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct $name {
-            /// Whether it is asked.
+            /// Whether the collector runs.
             pub enabled: bool,
-            /// After how many poll intervals it is asked again.
-            pub every: u32,
+            /// The time between two polls of the collector. One below the poll interval means every poll.
+            pub interval: Duration,
         }
 
         impl Default for $name {
             fn default() -> Self {
-                Self { enabled: $enabled, every: $every }
+                Self { enabled: $enabled, interval: Duration::from_secs($seconds) }
             }
         }
     };
 }
 
-paced!(
-    /// Settings of the storage engine's part of the status. On, every third interval: it weighs 25 kB.
-    StorageEngineSettings, enabled: true, every: 3
+interval_settings!(
+    /// Settings of the collector `storage_engine`. On, every 15 seconds: the reply has 25 kB.
+    StorageEngineSettings, enabled: true, interval: 15
 );
-paced!(
-    /// Settings of the replica set's status. On, at every interval.
-    ReplicationSettings, enabled: true, every: 1
+interval_settings!(
+    /// Settings of the collector `replication`. On, every 5 seconds.
+    ReplicationSettings, enabled: true, interval: 5
 );
-paced!(
-    /// Settings of the server's parameters. On, every twelfth interval: they change when a person changes them.
-    ParameterSettings, enabled: true, every: 12
+interval_settings!(
+    /// Settings of the collector `parameters`. On, every minute: parameters rarely change.
+    ParameterSettings, enabled: true, interval: 60
 );
-paced!(
-    /// Settings of the server's log. Off, every sixth interval: a reply may weigh a megabyte.
-    SlowTransactionSettings, enabled: false, every: 6
+interval_settings!(
+    /// Settings of the collector `slow_transactions`. Off; every 30 seconds, since a reply may have a megabyte.
+    SlowTransactionSettings, enabled: false, interval: 30
 );
 
-/// Settings of the profiler's collections.
+/// Settings of the collector `profile`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ProfileSettings {
-    /// Whether they are read. The profiler itself is never turned on from here: that is the DBA's act.
+    /// Whether the collector runs. It never turns the profiler on; the DBA does.
     pub enabled: bool,
-    /// After how many poll intervals they are read again.
-    pub every: u32,
+    /// The time between two reads of the profiler's collections. One below the poll interval means every poll.
+    pub interval: Duration,
     /// The databases whose `system.profile` is read.
     pub databases: Vec<String>,
 }
 
 impl Default for ProfileSettings {
     fn default() -> Self {
-        Self { enabled: false, every: 2, databases: Vec::new() }
+        Self { enabled: false, interval: Duration::from_secs(10), databases: Vec::new() }
     }
 }
 
+/// The bounds of each interval and threshold.
+const BOUNDS: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(24 * 3600);
+
 impl CollectorSettings {
-    /// Checks the settings.
+    /// Validates the settings.
     ///
     /// # Errors
     ///
-    /// A sentence that names the setting, what is wrong with it and what is right.
+    /// A sentence with the setting, its value, and the values that are accepted.
     pub fn validate(&self) -> Result<(), String> {
         let Self {
             current_op,
@@ -127,30 +133,31 @@ impl CollectorSettings {
             slow_transactions,
             open_by_operation,
         } = self;
-        let paces = [
-            ("storage_engine", storage_engine.every),
-            ("replication", replication.every),
-            ("parameters", parameters.every),
-            ("profile", profile.every),
-            ("slow_transactions", slow_transactions.every),
+        let intervals = [
+            ("storage_engine", storage_engine.interval),
+            ("replication", replication.interval),
+            ("parameters", parameters.interval),
+            ("profile", profile.interval),
+            ("slow_transactions", slow_transactions.interval),
         ];
-        for (name, every) in paces {
+        for (name, interval) in intervals {
             debug_assert!(COLLECTORS.contains(&name));
-            if !(1..=1_000).contains(&every) {
-                return Err(format!("{name} cannot be asked every {every} poll intervals: say 1 to 1000"));
+            if !BOUNDS.contains(&interval) {
+                return Err(format!(
+                    "the interval of the collector {name} is {interval:?}: use a value from 100ms to 24 hours"
+                ));
             }
         }
-        let bounds = Duration::from_millis(100)..=Duration::from_secs(24 * 3600);
-        if !bounds.contains(&current_op.long_running) {
+        if !BOUNDS.contains(&current_op.long_running) {
             let given = current_op.long_running;
             return Err(format!(
-                "a transaction cannot count as long-running from {given:?} on: say 100ms to 24h"
+                "the threshold for long-running transactions is {given:?}: use a value from 100ms to 24 hours"
             ));
         }
         for (index, url) in open_by_operation.backends.iter().enumerate() {
             backend(url).map_err(|wrong| {
                 format!(
-                    "the backend no. {} {wrong}: say http://127.0.0.1:3000/-/transactions, for example",
+                    "the backend no. {} {wrong}: use a URL such as http://127.0.0.1:3000/-/transactions",
                     index + 1
                 )
             })?;
@@ -159,7 +166,7 @@ impl CollectorSettings {
     }
 }
 
-/// The text is not repeated: it may hold a password.
+/// The URL is not repeated in the error: it may contain a password.
 fn backend(url: &str) -> Result<(), &'static str> {
     let url: axum::http::Uri = url.parse().map_err(|_| "is no URL")?;
     let authority = url.authority().ok_or("names no host")?;
@@ -179,7 +186,7 @@ fn databases(profile: &ProfileSettings) -> Result<(), String> {
         );
     }
     for (index, name) in profile.databases.iter().enumerate() {
-        // The server's own rules for a name.
+        // The server's own rules for database names.
         if name.is_empty() || name.len() > 63 || name.contains(['/', '\\', '.', ' ', '"', '$', '\0']) {
             return Err(format!(
                 "the database no. {} of the collector profile has a name that the server does not allow",
@@ -198,24 +205,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_defaults_are_valid_and_ask_nothing_that_must_be_asked_for() {
+    fn default_settings_are_valid_and_optional_collectors_are_off() {
         let settings = CollectorSettings::default();
         assert_eq!(settings.validate(), Ok(()));
         assert!(!settings.profile.enabled && !settings.slow_transactions.enabled);
     }
 
     #[test]
-    fn what_cannot_be_is_refused_by_name() {
+    fn invalid_settings_are_rejected_by_name() {
         let refused = |change: fn(&mut CollectorSettings)| {
             let mut settings = CollectorSettings::default();
             change(&mut settings);
             settings.validate().expect_err("it cannot be")
         };
-        assert!(refused(|s| s.replication.every = 0).contains("replication"));
+        let short = refused(|s| s.replication.interval = Duration::from_millis(99));
+        assert!(short.contains("collector replication is 99ms: use a value from 100ms"), "{short}");
+        assert!(refused(|s| s.profile.interval = Duration::from_secs(86_401)).contains("collector profile"));
         assert!(refused(|s| s.current_op.long_running = Duration::ZERO).contains("long-running"));
         assert!(refused(|s| s.profile.enabled = true).contains("no databases"));
-        let odd = refused(|s| s.profile.databases = vec!["hunter2.b".into()]);
-        assert!(odd.contains("database no. 1") && !odd.contains("hunter2"), "{odd}");
+        let invalid = refused(|s| s.profile.databases = vec!["hunter2.b".into()]);
+        assert!(invalid.contains("database no. 1") && !invalid.contains("hunter2"), "{invalid}");
         for (url, wrong) in [
             ("127.0.0.1:3000", "plain http"),
             ("/-/transactions", "no host"),

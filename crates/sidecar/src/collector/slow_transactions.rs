@@ -1,7 +1,9 @@
-//! The server's own log of slow transactions: lines of id 51802, read through `getLog`.
+//! Slow transactions from the server's log: lines with id 51802, read with `getLog`.
 //!
-//! The server keeps its last 1,024 lines and says how many it has written; the difference to the last reading says
-//! which of them are new, and how many were dropped before anybody read them.
+//! The server keeps its last 1,024 lines and counts all that it has written. The difference to the previous
+//! count tells which lines are new, and how many were overwritten unread.
+
+use std::time::Duration;
 
 use async_trait::async_trait;
 use mongodb::bson::{Bson, Document, doc};
@@ -9,20 +11,20 @@ use serde_json::Value;
 use txnscope_catalog as catalog;
 use txnscope_catalog::TERMINATION_CAUSES;
 
-use super::{Ask, Collector, Privilege, Schedule};
-use crate::decode::{Found, field, number};
+use super::{Collector, PollContext, Privilege, Schedule};
+use crate::decode::{Field, field, number};
 use crate::error::PollError;
-use crate::reading::{Histogram, Reading};
+use crate::sample_set::{Histogram, SampleSet};
 
-/// The log's id of "transaction": one that ended and took longer than `slowms`.
+/// The log id of "transaction": a transaction that ended and took longer than `slowms`.
 const TRANSACTION: u64 = 51_802;
 
 #[derive(Debug)]
 pub(super) struct SlowTransactions {
-    every: u32,
-    /// How many lines the server had written when we read last; `None` before.
+    interval: Duration,
+    /// How many lines the server had written at the last poll; `None` before the first.
     written: Option<u64>,
-    counts: Counts,
+    counters: LogCounters,
 }
 
 #[async_trait]
@@ -32,27 +34,27 @@ impl Collector for SlowTransactions {
     }
 
     fn schedule(&self) -> Schedule {
-        Schedule::Every(self.every)
+        Schedule::Interval(self.interval)
     }
 
     fn privileges(&self) -> Vec<Privilege> {
         vec![Privilege::on_cluster("getLog")]
     }
 
-    async fn poll(&mut self, ask: Ask<'_>) -> Result<Option<Reading>, PollError> {
-        let reply = ask.run(doc! {"getLog": "global"}).await?;
+    async fn poll(&mut self, context: PollContext<'_>) -> Result<Option<SampleSet>, PollError> {
+        let reply = context.run(doc! {"getLog": "global"}).await?;
         self.read(&reply)?;
-        Ok(Some(self.counts.reading()))
+        Ok(Some(self.counters.samples()))
     }
 }
 
 impl SlowTransactions {
-    pub(super) fn new(every: u32) -> Self {
-        Self { every, written: None, counts: Counts::default() }
+    pub(super) fn new(interval: Duration) -> Self {
+        Self { interval, written: None, counters: LogCounters::default() }
     }
 
     fn read(&mut self, reply: &Document) -> Result<(), PollError> {
-        let (Found::Value(written), Found::Value(Bson::Array(lines))) =
+        let (Field::Value(written), Field::Value(Bson::Array(lines))) =
             (number(reply, &["totalLinesWritten"]), field(reply, &["log"]))
         else {
             return Err(PollError::malformed("the reply of getLog has no totalLinesWritten or no log"));
@@ -60,69 +62,69 @@ impl SlowTransactions {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count, not negative")]
         let written = written as u64;
         let new = match self.written.replace(written) {
-            // What is older than we are is not ours to count.
+            // Lines from before the first poll are not counted.
             None => 0,
-            // The server has begun anew, and so has its log.
+            // The server was restarted, and its log with it.
             Some(before) if written < before => written,
             Some(before) => written - before,
         };
         let kept = u64::try_from(lines.len()).unwrap_or(u64::MAX);
-        self.counts.lost = self.counts.lost.saturating_add(new.saturating_sub(kept));
+        self.counters.lost = self.counters.lost.saturating_add(new.saturating_sub(kept));
         let skip = usize::try_from(kept.saturating_sub(new)).unwrap_or(usize::MAX);
         for line in lines.iter().skip(skip).filter_map(Bson::as_str) {
-            self.counts.add(line);
+            self.counters.add(line);
         }
         Ok(())
     }
 }
 
-/// What a poll makes of a reply, when nothing of it was read before.
+/// Decodes a reply, and counts all its lines.
 #[cfg(any(test, feature = "fuzzing"))]
-pub(super) fn decode(reply: &Document) -> Reading {
-    let mut collector = SlowTransactions { written: Some(0), ..SlowTransactions::new(1) };
+pub(super) fn decode(reply: &Document) -> SampleSet {
+    let mut collector = SlowTransactions { written: Some(0), ..SlowTransactions::new(Duration::ZERO) };
     let _ = collector.read(reply);
-    collector.counts.reading()
+    collector.counters.samples()
 }
 
-/// What a line of the log comes to.
+/// Decodes one log line.
 #[cfg(feature = "fuzzing")]
-pub(crate) fn decode_line(line: &str) -> Reading {
-    let mut counts = Counts::default();
-    counts.add(line);
-    counts.reading()
+pub(crate) fn decode_line(line: &str) -> SampleSet {
+    let mut counters = LogCounters::default();
+    counters.add(line);
+    counters.samples()
 }
 
-/// What was read since the sidecar began: counters of ours, which a restart of the server does not reset.
+/// Counters since the start of the sidecar. A restart of the server does not reset them.
 #[derive(Debug, Default)]
-struct Counts {
-    causes: [OfCause; TERMINATION_CAUSES.len()],
+struct LogCounters {
+    causes: [CauseCounters; TERMINATION_CAUSES.len()],
     lost: u64,
-    /// Lines that could not be read, since the last reading.
-    odd: u64,
+    /// Lines that could not be parsed since the last poll.
+    malformed: u64,
 }
 
 #[derive(Debug, Clone)]
-struct OfCause {
+struct CauseCounters {
     duration: Histogram,
     inactive: f64,
 }
 
-impl Default for OfCause {
+impl Default for CauseCounters {
     fn default() -> Self {
         let buckets = catalog::MONGODB_SLOW_TRANSACTION_DURATION.buckets.len();
         Self { duration: Histogram { cumulative: vec![0; buckets], count: 0, sum: 0.0 }, inactive: 0.0 }
     }
 }
 
-impl Counts {
+impl LogCounters {
     fn add(&mut self, line: &str) {
-        // Most lines are of other things: a search of the text is much cheaper than reading it.
+        // Most lines have other ids: a text search is much cheaper than parsing.
         if !line.contains("51802") {
             return;
         }
         let Ok(line) = serde_json::from_str::<Value>(line) else {
-            // A line that the server has cut short, or another that happens to have the number in it.
-            self.odd += u64::from(line.contains("\"id\":51802"));
+            // Either a truncated line, or another one that contains the number.
+            self.malformed += u64::from(line.contains("\"id\":51802"));
             return;
         };
         if line["id"].as_u64() != Some(TRANSACTION) {
@@ -136,37 +138,37 @@ impl Counts {
             .iter()
             .position(|cause| attributes["terminationCause"].as_str() == Some(*cause));
         let (Some(cause), Some(duration)) = (cause, seconds("durationMillis", 1e3)) else {
-            self.odd += 1;
+            self.malformed += 1;
             return;
         };
-        let of = &mut self.causes[cause];
+        let cause_counters = &mut self.causes[cause];
         let buckets = catalog::MONGODB_SLOW_TRANSACTION_DURATION.buckets.iter();
-        for (bound, cumulative) in buckets.zip(&mut of.duration.cumulative) {
+        for (bound, cumulative) in buckets.zip(&mut cause_counters.duration.cumulative) {
             *cumulative += u64::from(duration <= *bound);
         }
-        of.duration.count += 1;
-        of.duration.sum += duration;
-        of.inactive += seconds("timeInactiveMicros", 1e6).unwrap_or_default();
+        cause_counters.duration.count += 1;
+        cause_counters.duration.sum += duration;
+        cause_counters.inactive += seconds("timeInactiveMicros", 1e6).unwrap_or_default();
     }
 
     #[allow(clippy::cast_precision_loss, reason = "Prometheus has no other number than f64")]
-    fn reading(&mut self) -> Reading {
-        let mut reading = Reading::default();
-        (0..std::mem::take(&mut self.odd)).for_each(|_| reading.drop_one());
-        for (cause, of) in TERMINATION_CAUSES.iter().zip(&self.causes) {
-            reading.histogram(
+    fn samples(&mut self) -> SampleSet {
+        let mut samples = SampleSet::default();
+        (0..std::mem::take(&mut self.malformed)).for_each(|_| samples.count_dropped());
+        for (cause, cause_counters) in TERMINATION_CAUSES.iter().zip(&self.causes) {
+            samples.histogram(
                 &catalog::MONGODB_SLOW_TRANSACTION_DURATION,
                 &[cause],
-                Found::Value(of.duration.clone()),
+                Field::Value(cause_counters.duration.clone()),
             );
-            reading.number(
+            samples.number(
                 &catalog::MONGODB_SLOW_TRANSACTION_INACTIVE_SECONDS,
                 &[cause],
-                Found::Value(of.inactive),
+                Field::Value(cause_counters.inactive),
             );
         }
-        reading.number(&catalog::MONGODB_LOG_LINES_LOST, &[], Found::Value(self.lost as f64));
-        reading
+        samples.number(&catalog::MONGODB_LOG_LINES_LOST, &[], Field::Value(self.lost as f64));
+        samples
     }
 }
 
@@ -185,41 +187,41 @@ mod tests {
     }
 
     #[test]
-    fn new_lines_are_counted_once_and_lost_ones_are_told() {
-        let mut collector = SlowTransactions::new(1);
+    fn new_log_lines_are_counted_once_and_lost_lines_reported() {
+        let mut collector = SlowTransactions::new(Duration::ZERO);
         let old = vec![line("committed", 200), "{}".to_owned()];
         collector.read(&log(2, &old)).unwrap();
-        assert_eq!(collector.counts.causes[0].duration.count, 0, "it was there before us");
+        assert_eq!(collector.counters.causes[0].duration.count, 0, "it was there before us");
 
         let mut more = old.clone();
         more.extend([line("committed", 200), line("aborted", 40_000), line("committed", 100)]);
         collector.read(&log(5, &more)).unwrap();
         collector.read(&log(5, &more)).unwrap();
-        let committed = &collector.counts.causes[0];
+        let committed = &collector.counters.causes[0];
         assert_eq!((committed.duration.count, committed.inactive), (2, 4.0));
         // Both bounds of a bucket: 100 ms is no more than 0.1 s.
         assert_eq!(committed.duration.cumulative[..2], [1, 2]);
-        assert_eq!(collector.counts.causes[1].duration.cumulative[7..], [0, 1, 1]);
+        assert_eq!(collector.counters.causes[1].duration.cumulative[7..], [0, 1, 1]);
 
         collector.read(&log(20, &more)).unwrap();
-        assert_eq!(collector.counts.lost, 10);
-        // A restart of the server: all that it has written is new.
+        assert_eq!(collector.counters.lost, 10);
+        // After a restart of the server, all of its lines are new.
         collector.read(&log(2, &old)).unwrap();
-        assert_eq!((collector.counts.causes[0].duration.count, collector.counts.lost), (6, 10));
-        let reading = collector.counts.reading();
-        assert_eq!((reading.samples().len(), reading.dropped()), (5, 0));
+        assert_eq!((collector.counters.causes[0].duration.count, collector.counters.lost), (6, 10));
+        let samples = collector.counters.samples();
+        assert_eq!((samples.as_slice().len(), samples.dropped()), (5, 0));
     }
 
     #[test]
-    fn a_line_that_cannot_be_read_costs_itself() {
-        let mut counts = Counts::default();
+    fn malformed_log_line_is_skipped() {
+        let mut counters = LogCounters::default();
         let cut = line("committed", 200).split_at(150).0.to_owned();
         let quoted = r#"{"id": 1, "msg": "51802"}"#.to_owned();
-        for odd in [cut, quoted, line("vanished", 200), line("aborted", 3)] {
-            counts.add(&odd);
+        for malformed in [cut, quoted, line("vanished", 200), line("aborted", 3)] {
+            counters.add(&malformed);
         }
-        assert_eq!(counts.causes[1].duration.count, 1);
-        assert_eq!((counts.reading().dropped(), counts.reading().dropped()), (2, 0));
-        assert!(SlowTransactions::new(1).read(&doc! {"log": "none"}).is_err());
+        assert_eq!(counters.causes[1].duration.count, 1);
+        assert_eq!((counters.samples().dropped(), counters.samples().dropped()), (2, 0));
+        assert!(SlowTransactions::new(Duration::ZERO).read(&doc! {"log": "none"}).is_err());
     }
 }

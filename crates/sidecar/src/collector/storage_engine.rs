@@ -1,8 +1,9 @@
-//! The storage engine's statistics in `serverStatus`: write conflicts and tickets.
+//! Storage engine statistics in `serverStatus`: write conflicts and tickets.
 //!
-//! They weigh 25 kB and cost the server more than all the rest, and no filter makes them smaller; so they have
-//! their own, slower schedule. Both counters of conflicts come from one reply, for only then is the difference
-//! between them exact.
+//! The section has 25 kB, costs the server more than all others, and cannot be filtered, so it has a longer
+//! interval. Both conflict counters come from one reply, so that their difference is exact.
+
+use std::time::Duration;
 
 use async_trait::async_trait;
 use mongodb::bson::Document;
@@ -10,14 +11,14 @@ use txnscope_catalog as catalog;
 use txnscope_catalog::Metric;
 
 use super::command::{metrics_but_for_operation, server_status_with};
-use super::{Ask, Collector, Privilege, Schedule};
-use crate::decode::{Found, document, number};
+use super::{Collector, PollContext, Privilege, Schedule};
+use crate::decode::{Field, document, number};
 use crate::error::PollError;
-use crate::reading::Reading;
+use crate::sample_set::SampleSet;
 
 #[derive(Debug)]
 pub(super) struct StorageEngine {
-    pub(super) every: u32,
+    pub(super) interval: Duration,
 }
 
 #[async_trait]
@@ -27,31 +28,31 @@ impl Collector for StorageEngine {
     }
 
     fn schedule(&self) -> Schedule {
-        Schedule::Every(self.every)
+        Schedule::Interval(self.interval)
     }
 
     fn privileges(&self) -> Vec<Privilege> {
         vec![Privilege::on_cluster("serverStatus")]
     }
 
-    async fn poll(&mut self, ask: Ask<'_>) -> Result<Option<Reading>, PollError> {
+    async fn poll(&mut self, context: PollContext<'_>) -> Result<Option<SampleSet>, PollError> {
         let mut command = server_status_with(&["queues", "repl", "wiredTiger"]);
         command.insert("metrics", metrics_but_for_operation());
-        Ok(Some(decode(&ask.run(command).await?)))
+        Ok(Some(decode(&context.run(command).await?)))
     }
 }
 
-pub(super) fn decode(reply: &Document) -> Reading {
-    let mut reading = Reading::default();
+pub(super) fn decode(reply: &Document) -> SampleSet {
+    let mut samples = SampleSet::default();
     let retried = number(reply, &["metrics", "operation", "writeConflicts"]);
-    reading.number(&catalog::MONGODB_OPERATION_WRITE_CONFLICTS, &[], retried);
+    samples.number(&catalog::MONGODB_OPERATION_WRITE_CONFLICTS, &[], retried);
     let detected = number(reply, &["wiredTiger", "transaction", "update conflicts"]);
-    reading.number(&catalog::MONGODB_WIREDTIGER_UPDATE_CONFLICTS, &[], detected);
-    tickets(&mut reading, reply);
-    reading
+    samples.number(&catalog::MONGODB_WIREDTIGER_UPDATE_CONFLICTS, &[], detected);
+    tickets(&mut samples, reply);
+    samples
 }
 
-/// What is said of tickets, the field below `read` or `write`, and how many of it make the metric's unit.
+/// Ticket metrics, the field below `read` or `write`, and the divisor to the metric's unit.
 const TICKETS: [(&Metric, &[&str], f64); 5] = [
     (&catalog::MONGODB_TICKETS_IN_USE, &["out"], 1.0),
     (&catalog::MONGODB_TICKETS_AVAILABLE, &["available"], 1.0),
@@ -60,20 +61,20 @@ const TICKETS: [(&Metric, &[&str], f64); 5] = [
     (&catalog::MONGODB_TICKET_WAIT_SECONDS, &["normalPriority", "totalTimeQueuedMicros"], 1e6),
 ];
 
-/// Up to 7.0 the tickets belong to the storage engine, later they are one of the server's queues; within them the
-/// fields are the same.
-fn tickets(reading: &mut Reading, reply: &Document) {
+/// Up to 7.0 the tickets belong to the storage engine, later to the server's queues; the fields within are the
+/// same.
+fn tickets(samples: &mut SampleSet, reply: &Document) {
     let places: [&[&str]; 2] = [&["queues", "execution"], &["wiredTiger", "concurrentTransactions"]];
-    let found = places.into_iter().map(|place| document(reply, place)).find(|found| *found != Found::Missing);
+    let found = places.into_iter().map(|place| document(reply, place)).find(|found| *found != Field::Missing);
     let tickets = match found {
-        Some(Found::Value(tickets)) => tickets,
-        Some(Found::Odd) => return reading.drop_one(),
-        Some(Found::Missing) | None => return,
+        Some(Field::Value(tickets)) => tickets,
+        Some(Field::Invalid) => return samples.count_dropped(),
+        Some(Field::Missing) | None => return,
     };
     for kind in ["read", "write"] {
         for (metric, field, scale) in TICKETS {
             let path: Vec<_> = [kind].into_iter().chain(field.iter().copied()).collect();
-            reading.number(metric, &[kind], number(tickets, &path).map(|number| number / scale));
+            samples.number(metric, &[kind], number(tickets, &path).map(|number| number / scale));
         }
     }
 }
@@ -84,20 +85,20 @@ mod tests {
 
     use super::*;
 
-    fn numbers(reading: &Reading, metric: &Metric) -> Vec<f64> {
-        reading.numbers().filter(|(of, _, _)| of.name == metric.name).map(|found| found.2).collect()
+    fn numbers(samples: &SampleSet, metric: &Metric) -> Vec<f64> {
+        samples.numbers().filter(|(of, _, _)| of.name == metric.name).map(|found| found.2).collect()
     }
 
     #[test]
-    fn a_server_without_the_engine_has_one_counter_less() {
+    fn server_without_wiredtiger_has_no_update_conflicts() {
         let operation = doc! {"operation": {"writeConflicts": 3_i64}};
         let both = doc! {"metrics": &operation, "wiredTiger": {"transaction": {"update conflicts": 5}}};
-        assert_eq!(decode(&both).samples().len(), 2);
-        assert_eq!(decode(&doc! {"metrics": operation}).samples().len(), 1);
+        assert_eq!(decode(&both).as_slice().len(), 2);
+        assert_eq!(decode(&doc! {"metrics": operation}).as_slice().len(), 1);
     }
 
     #[test]
-    fn tickets_have_one_name_wherever_the_server_keeps_them() {
+    fn tickets_of_old_and_new_servers_have_one_metric() {
         let old = doc! {"read": {"out": 1, "available": 127, "totalTickets": 128},
         "write": {"out": 2, "available": 126, "totalTickets": 128}};
         let mut new = old.clone();
@@ -106,10 +107,10 @@ mod tests {
             .insert("normalPriority", doc! {"queueLength": 7_i64, "totalTimeQueuedMicros": 2_500_000_i64});
         let old = decode(&doc! {"wiredTiger": {"concurrentTransactions": old}});
         let new = decode(&doc! {"queues": {"execution": new}, "wiredTiger": {"cache": {}}});
-        for reading in [&old, &new] {
-            assert_eq!(numbers(reading, &catalog::MONGODB_TICKETS_IN_USE), [1.0, 2.0]);
-            assert_eq!(numbers(reading, &catalog::MONGODB_TICKETS_LIMIT), [128.0, 128.0]);
-            assert_eq!(reading.dropped(), 0);
+        for samples in [&old, &new] {
+            assert_eq!(numbers(samples, &catalog::MONGODB_TICKETS_IN_USE), [1.0, 2.0]);
+            assert_eq!(numbers(samples, &catalog::MONGODB_TICKETS_LIMIT), [128.0, 128.0]);
+            assert_eq!(samples.dropped(), 0);
         }
         assert_eq!(numbers(&old, &catalog::MONGODB_TICKET_QUEUE), [0.0; 0]);
         assert_eq!(numbers(&new, &catalog::MONGODB_TICKET_QUEUE), [7.0]);

@@ -1,4 +1,4 @@
-//! How the web side may be used: over TLS or not, by whom, by how many at once. Re-read when its files change.
+//! Access control of the web side: TLS, users, and limits. The files are read again when they change.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,34 +14,34 @@ use axum::response::{IntoResponse, Response};
 use super::SCRAPE_TIMEOUT;
 use super::connections::Connection;
 use super::file::WebConfigError;
-use super::logins::{Logins, Verdict};
-use super::origin::is_called_rightly;
+use super::logins::{LoginOutcome, Logins};
+use super::origin::has_allowed_host;
 use super::peer::Peer;
-use super::rules::Rules;
+use super::policy::WebPolicy;
 use super::users::{Credentials, Users};
 use crate::config::Config;
-use crate::reload::ReloadRecord;
+use crate::reload::ReloadStatus;
 
-/// How often the files are looked at. Certificates are renewed on disk, and nobody tells us.
-const LOOK: Duration = Duration::from_secs(2);
+/// How often the files are checked for changes. Certificates are renewed on disk without a notification.
+const RECHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// The rules in force.
+/// The policy in force, with counters of running requests.
 #[derive(Debug)]
-pub(crate) struct Access {
-    rules: RwLock<Arc<Rules>>,
+pub(crate) struct AccessControl {
+    policy: RwLock<Arc<WebPolicy>>,
     limits: RwLock<Limits>,
     requests: AtomicUsize,
-    /// They wait for MongoDB, and so have places of their own.
+    /// Probes wait for MongoDB, and so have a limit of their own.
     probes: AtomicUsize,
     logins: Arc<Logins>,
-    record: Arc<ReloadRecord>,
+    status: Arc<ReloadStatus>,
 }
 
-/// What of the configuration limits requests.
+/// The limits of the configuration.
 #[derive(Debug, Clone)]
 struct Limits {
     max_requests: usize,
-    /// Prometheus may ask for every target in the same moment, whatever their number.
+    /// Prometheus may probe all targets at the same time.
     max_probes: usize,
     allowed_hosts: Arc<[String]>,
 }
@@ -50,7 +50,7 @@ impl Limits {
     fn of(config: &Config) -> Self {
         let max_probes = match config.max_requests {
             0 => 0,
-            most => most.max(2 * config.probes.len()),
+            limit => limit.max(2 * config.probes.len()),
         };
         Self {
             max_requests: config.max_requests,
@@ -60,104 +60,104 @@ impl Limits {
     }
 }
 
-impl Access {
+impl AccessControl {
     /// # Errors
     ///
-    /// If the file of the configuration, or one that it names, cannot be read or used.
+    /// If the web configuration file, or a file that it names, cannot be used.
     pub(crate) fn new(
         config: &Config,
         logins: Arc<Logins>,
-        record: Arc<ReloadRecord>,
+        status: Arc<ReloadStatus>,
     ) -> Result<Self, WebConfigError> {
-        let rules = Rules::read(config.web_config_file.as_deref()).1?;
-        rules.warn();
+        let policy = WebPolicy::read(config.web_config_file.as_deref()).1?;
+        policy.log_warnings();
         Ok(Self {
-            rules: RwLock::new(Arc::new(rules)),
+            policy: RwLock::new(Arc::new(policy)),
             limits: RwLock::new(Limits::of(config)),
             requests: AtomicUsize::new(0),
             probes: AtomicUsize::new(0),
             logins,
-            record,
+            status,
         })
     }
 
-    pub(super) fn rules(&self) -> Arc<Rules> {
-        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
+    pub(super) fn policy(&self) -> Arc<WebPolicy> {
+        Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn limits(&self) -> Limits {
         self.limits.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Reads the file anew, and changes nothing yet.
+    /// Reads the file again, without applying it.
     ///
     /// # Errors
     ///
-    /// If it, or one that it names, cannot be read or used, or if it is empty and others are in force: it is being
-    /// written.
-    pub(crate) async fn read(&self, file: Option<PathBuf>) -> Result<Rules, WebConfigError> {
-        let reading = tokio::task::spawn_blocking(move || Rules::read(file.as_deref()).1);
-        let rules = reading
+    /// If the file, or one that it names, cannot be used, or if it would remove protection by being empty: it
+    /// may be half written.
+    pub(crate) async fn read(&self, file: Option<PathBuf>) -> Result<WebPolicy, WebConfigError> {
+        let reading = tokio::task::spawn_blocking(move || WebPolicy::read(file.as_deref()).1);
+        let policy = reading
             .await
             .unwrap_or_else(|_| Err(WebConfigError::new(std::path::Path::new(""), "reading it failed")))?;
-        rules.may_replace(&self.rules())?;
-        Ok(rules)
+        policy.check_may_replace(&self.policy())?;
+        Ok(policy)
     }
 
-    /// From now on, for every new connection and request; connections that are open end with the request that they are
-    /// at. Says whether that changes anything.
-    pub(crate) fn enforce(&self, rules: Rules, config: &Config) -> bool {
+    /// Applies a policy to all new connections and requests; open connections end after their current request.
+    /// Returns whether anything has changed.
+    pub(crate) fn apply(&self, policy: WebPolicy, config: &Config) -> bool {
         *self.limits.write().unwrap_or_else(PoisonError::into_inner) = Limits::of(config);
-        let mut current = self.rules.write().unwrap_or_else(PoisonError::into_inner);
-        if (rules.digest, &rules.file) == (current.digest, &current.file) {
+        let mut current = self.policy.write().unwrap_or_else(PoisonError::into_inner);
+        if (policy.digest, &policy.file) == (current.digest, &current.file) {
             return false;
         }
-        rules.warn();
-        let lost = current.protection_beyond(&rules);
+        policy.log_warnings();
+        let lost = current.protections_lost_with(&policy);
         if !lost.is_empty() {
             let lost = lost.join(", ");
             tracing::warn!(lost, "the web side is less protected than before this reload");
         }
-        std::mem::replace(&mut *current, Arc::new(rules)).supersede();
+        std::mem::replace(&mut *current, Arc::new(policy)).supersede();
         true
     }
 
-    /// Puts rules in force in the place of those, if these are still there.
-    fn replace(&self, before: &Arc<Rules>, rules: Rules) -> bool {
-        let mut current = self.rules.write().unwrap_or_else(PoisonError::into_inner);
+    /// Applies a policy, if `before` is still in force.
+    fn replace(&self, before: &Arc<WebPolicy>, policy: WebPolicy) -> bool {
+        let mut current = self.policy.write().unwrap_or_else(PoisonError::into_inner);
         let is_same = Arc::ptr_eq(&current, before);
         if is_same {
-            rules.warn();
-            std::mem::replace(&mut *current, Arc::new(rules)).supersede();
+            policy.log_warnings();
+            std::mem::replace(&mut *current, Arc::new(policy)).supersede();
         }
         is_same
     }
 
-    /// Reads the files again whenever they have changed and stay as they are for one look more: who writes one may not be
-    /// done. What is not accepted is said once, and changes nothing; so is what would take protection away, which only a
-    /// reload may do that somebody asks for.
-    pub(crate) async fn follow_files(self: Arc<Self>) {
-        let mut followed = self.rules();
+    /// Reads the files again whenever they have changed and were the same at two consecutive checks, since a
+    /// file may be half written. A rejected file is logged once, and changes nothing; so is one that would
+    /// remove protection, which needs an explicit reload.
+    pub(crate) async fn watch_files(self: Arc<Self>) {
+        let mut followed = self.policy();
         let (mut seen, mut refused) = (None, None);
         loop {
-            tokio::time::sleep(LOOK).await;
-            let before = self.rules();
+            tokio::time::sleep(RECHECK_INTERVAL).await;
+            let before = self.policy();
             if !Arc::ptr_eq(&before, &followed) {
                 (seen, refused) = (None, None);
                 followed = Arc::clone(&before);
             }
             let Some(file) = before.file.clone() else { continue };
-            let reading = tokio::task::spawn_blocking(move || Rules::read(Some(&file)));
+            let reading = tokio::task::spawn_blocking(move || WebPolicy::read(Some(&file)));
             let read = tokio::select! {
                 read = reading => read,
-                // A disk that hangs holds up nobody whom a reload has led elsewhere.
+                // A file system that hangs must not block the check of the file that a reload has switched to.
                 () = before.superseded() => continue,
             };
             let Ok((digest, read)) = read else { continue };
             if digest == before.digest {
                 seen = None;
                 if refused.take().is_some() {
-                    self.record.note(true);
+                    self.status.set(true);
                     tracing::info!("the files of --web.config.file are again those that are in force");
                 }
                 continue;
@@ -165,30 +165,30 @@ impl Access {
             if seen.replace(digest) != Some(digest) || refused == Some(digest) {
                 continue;
             }
-            match read.map(|rules| (before.protection_beyond(&rules).join(", "), rules)) {
-                Ok((lost, rules)) if lost.is_empty() => {
-                    if self.replace(&before, rules) {
-                        self.record.note(true);
+            match read.map(|policy| (before.protections_lost_with(&policy).join(", "), policy)) {
+                Ok((lost, policy)) if lost.is_empty() => {
+                    if self.replace(&before, policy) {
+                        self.status.set(true);
                         tracing::info!("the files of --web.config.file have changed and are in force");
                     }
                     continue;
                 }
                 Ok((lost, _)) => tracing::error!(
                     lost,
-                    "the files of --web.config.file have changed and would take protection away, which only a reload may \
-                     do (SIGHUP, or POST /-/reload); what they said before holds"
+                    "the files of --web.config.file have changed and would remove protection, which needs a reload \
+                     (SIGHUP, or POST /-/reload); the previous ones stay in force"
                 ),
                 Err(error) => tracing::error!(
-                    %error, "the files of --web.config.file have changed and are refused; what they said before holds"
+                    %error, "the files of --web.config.file have changed and are rejected; the previous ones stay in force"
                 ),
             }
-            self.record.note(false);
+            self.status.set(false);
             refused = Some(digest);
         }
     }
 
-    /// Lets somebody in who says rightly who he is.
-    async fn admit(
+    /// Authenticates a request.
+    async fn authenticate(
         &self,
         users: &Users,
         headers: &HeaderMap,
@@ -199,11 +199,11 @@ impl Access {
             Credentials::Given(login) => login,
             Credentials::None => return Err(challenge()),
             Credentials::Malformed => {
-                self.logins.note(Verdict::Wrong, peer);
+                self.logins.note(LoginOutcome::Rejected, peer);
                 return Err(challenge());
             }
         };
-        let present = self.logins.enter(peer, connection.map_or(0, |connection| connection.number));
+        let present = self.logins.register(peer, connection.map_or(0, |connection| connection.number));
         let is_scrape = headers.contains_key(SCRAPE_TIMEOUT);
         let ended = async {
             match connection {
@@ -211,22 +211,22 @@ impl Access {
                 None => std::future::pending().await,
             }
         };
-        let judged = async {
-            let verdict = self.logins.judge(login, &present, is_scrape).await;
-            self.logins.note(verdict, peer);
-            if verdict == Verdict::Wrong {
+        let checked = async {
+            let outcome = self.logins.verify_login(login, &present, is_scrape).await;
+            self.logins.note(outcome, peer);
+            if outcome == LoginOutcome::Rejected {
                 if let Some(connection) = connection {
-                    connection.hold();
+                    connection.penalize();
                 }
                 tokio::time::sleep(present.penalty()).await;
             }
-            verdict
+            outcome
         };
         tokio::select! {
-            verdict = judged => match verdict {
-                Verdict::Right => Ok(()),
-                Verdict::Wrong => Err(challenge()),
-                Verdict::TurnedAway => {
+            outcome = checked => match outcome {
+                LoginOutcome::Accepted => Ok(()),
+                LoginOutcome::Rejected => Err(challenge()),
+                LoginOutcome::NotChecked => {
                     let text = "too many passwords are being checked; try again\n";
                     Err((StatusCode::TOO_MANY_REQUESTS, [(RETRY_AFTER, "10")], text).into_response())
                 }
@@ -235,32 +235,34 @@ impl Access {
         }
     }
 
-    async fn answer(&self, rules: &Arc<Rules>, request: Request, next: Next) -> Response {
+    async fn handle(&self, policy: &Arc<WebPolicy>, request: Request, next: Next) -> Response {
         let connection = request.extensions().get::<Arc<Connection>>().cloned();
         let (peer, is_local) = match &connection {
             Some(connection) => (connection.peer, connection.is_local),
             None => (Peer::from(std::net::IpAddr::from([127, 0, 0, 1])), false),
         };
         let Limits { max_requests, max_probes, allowed_hosts } = self.limits();
-        if !is_called_rightly(&request, &allowed_hosts, is_local) {
-            let text = "this server is called by a name that it does not know; if the name is right, allow it with \
+        if !has_allowed_host(&request, &allowed_hosts, is_local) {
+            let text = "the Host header has a name that is not allowed; if the name is right, allow it with \
                         --web.allowed-hosts\n";
             return (StatusCode::FORBIDDEN, text).into_response();
         }
-        let mut rules = Arc::clone(rules);
-        while let Some(users) = &rules.users {
-            if let Err(refused) = self.admit(users, request.headers(), peer, connection.as_deref()).await {
+        let mut policy = Arc::clone(policy);
+        while let Some(users) = &policy.users {
+            if let Err(refused) =
+                self.authenticate(users, request.headers(), peer, connection.as_deref()).await
+            {
                 return refused;
             }
-            // That may have taken a while, and others may be admitted by now.
-            let now = self.rules();
-            if Arc::ptr_eq(&now, &rules) {
+            // The users may have changed during the wait.
+            let now = self.policy();
+            if Arc::ptr_eq(&now, &policy) {
                 break;
             }
-            rules = now;
+            policy = now;
         }
-        let (taken, most, text) = match request.uri().path() {
-            // Whether the process is alive must not depend on what else it does.
+        let (taken, limit, text) = match request.uri().path() {
+            // Health checks must not depend on other load.
             "/-/healthy" | "/-/ready" => return next.run(request).await,
             "/probe" => (
                 &self.probes,
@@ -271,8 +273,8 @@ impl Access {
                 (&self.requests, max_requests, "too many requests at once; --web.max-requests is the limit\n")
             }
         };
-        match Place::among(taken, most) {
-            Some(_place) => next.run(request).await,
+        match RequestPermit::acquire(taken, limit) {
+            Some(_permit) => next.run(request).await,
             None => (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "1")], text).into_response(),
         }
     }
@@ -283,30 +285,34 @@ fn challenge() -> Response {
     (StatusCode::UNAUTHORIZED, challenge, "a user and a password are needed\n").into_response()
 }
 
-/// A place among the requests that are served at once. Given back when it is dropped, and so also when the caller leaves.
-struct Place<'a>(&'a AtomicUsize);
+/// A permit to serve a request. Released when it is dropped, also when the client disconnects.
+struct RequestPermit<'a>(&'a AtomicUsize);
 
-impl<'a> Place<'a> {
-    /// If there is one; 0: there are as many as anybody wants.
-    fn among(taken: &'a AtomicUsize, most: usize) -> Option<Self> {
-        let place = Self(taken);
+impl<'a> RequestPermit<'a> {
+    /// A permit, if there is one; `limit` 0 means no limit.
+    fn acquire(taken: &'a AtomicUsize, limit: usize) -> Option<Self> {
+        let permit = Self(taken);
         let before = taken.fetch_add(1, Ordering::Relaxed);
-        (most == 0 || before < most).then_some(place)
+        (limit == 0 || before < limit).then_some(permit)
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for RequestPermit<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// What every request passes.
-pub(super) async fn guard(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
-    let rules = access.rules();
-    let mut response = access.answer(&rules, request, next).await;
+/// The middleware that every request passes.
+pub(super) async fn guard(
+    State(access): State<Arc<AccessControl>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let policy = access.policy();
+    let mut response = access.handle(&policy, request, next).await;
     let headers = response.headers_mut();
-    for (name, value) in &rules.headers {
+    for (name, value) in &policy.headers {
         headers.insert(name, value.clone());
     }
     response

@@ -1,7 +1,7 @@
-//! The connections that are open: whose they are, what each waits for, and which of them goes when there are too many.
+//! Open connections: their clients, states and deadlines, and which one is closed when there are too many.
 //!
-//! A connection costs a file and some memory for as long as it is there, and so it is there for as long as it is of use: a
-//! newcomer takes the place of the one that has been idle for the longest, of the same address if that has many.
+//! A connection costs a file descriptor and memory. If there are too many, a new one replaces the one that has
+//! been idle for the longest time, preferably one of an address that has many.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -16,68 +16,68 @@ use tokio_util::sync::CancellationToken;
 
 use super::peer::Peer;
 
-/// The most connections there are, however many files the process may have.
-const MOST: usize = 4096;
+/// The maximum number of connections, however many file descriptors the process may have.
+const MAX_CONNECTIONS: usize = 4096;
 
-/// How many connections there may be.
+/// Limits on the number of connections.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     pub(super) all: usize,
-    pub(super) of_one: usize,
+    pub(super) per_client: usize,
 }
 
 impl Limits {
-    /// Half of the files that the process may have: the rest is for MongoDB's connections. One address may have a quarter
-    /// of that.
-    pub(super) fn of_process() -> Self {
+    /// Half of the process's file descriptors, since the rest is for MongoDB's connections; a quarter of that
+    /// for each address.
+    pub(super) fn from_process() -> Self {
         let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        let all = usize::try_from(files / 2).unwrap_or(MOST).clamp(16, MOST);
-        Self { all, of_one: all / 4 }
+        let all = usize::try_from(files / 2).unwrap_or(MAX_CONNECTIONS).clamp(16, MAX_CONNECTIONS);
+        Self { all, per_client: all / 4 }
     }
 }
 
-/// How long whom may take.
+/// Deadlines of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadlines {
-    /// From the opening of the connection to the last line of the first head, TLS handshake included.
+    /// From accepting the connection to the end of the first request head, including the TLS handshake.
     pub(super) first_head: Duration,
-    /// From the end of an answer to the last line of the next head. It also ends connections that are kept and not used.
+    /// From the end of a response to the end of the next request head. This also closes idle connections.
     pub(super) idle: Duration,
-    /// From the beginning of an answer until the system has taken all of it.
-    pub(super) answer: Duration,
+    /// From the start of a response until the system has taken all of it.
+    pub(super) response: Duration,
 }
 
 impl Default for Deadlines {
     fn default() -> Self {
         let of = Duration::from_secs;
-        // Prometheus sends its request as it comes, asks every 15 s, and keeps its connection then.
-        Self { first_head: of(10), idle: of(30), answer: of(30) }
+        // Prometheus sends requests without delay, scrapes every 15 s, and keeps the connection.
+        Self { first_head: of(10), idle: of(30), response: of(30) }
     }
 }
 
-/// What a connection waits for.
+/// The state of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Its first request.
+    /// Waiting for the first request.
     Opening,
-    /// Its next request.
+    /// Waiting for the next request.
     Idle,
-    /// Us.
-    Working,
-    /// The end of its penalty: its answer is no, and is held back.
-    Held,
-    /// Its reading of the answer.
-    Answering,
+    /// The request is being handled.
+    Handling,
+    /// The login was rejected, and the response is delayed.
+    Penalized,
+    /// The response is being sent.
+    Responding,
 }
 
 impl Phase {
-    /// Which goes first. What is ours to do is never ended for somebody else.
+    /// Which state is evicted first. A request that is being handled is never evicted.
     fn rank(self) -> Option<u8> {
         match self {
             Self::Opening | Self::Idle => Some(0),
-            Self::Held => Some(1),
-            Self::Answering => Some(2),
-            Self::Working => None,
+            Self::Penalized => Some(1),
+            Self::Responding => Some(2),
+            Self::Handling => None,
         }
     }
 }
@@ -86,38 +86,38 @@ impl Phase {
 struct State {
     phase: Phase,
     since: Instant,
-    /// Since when an answer waits to be taken. Also while a further request is answered: who sends many of them at once and
-    /// takes the answers slowly is no better than who takes one answer slowly.
-    untaken: Option<Instant>,
+    /// Since when a response has not been taken completely. Pipelined requests do not reset it, so that a slow
+    /// reader cannot extend its deadline.
+    response_pending_since: Option<Instant>,
 }
 
 impl State {
-    /// By when something has to happen.
+    /// The current deadline.
     fn deadline(&self, deadlines: &Deadlines) -> Option<Instant> {
         match self.phase {
             Phase::Opening => Some(self.since + deadlines.first_head),
             Phase::Idle => Some(self.since + deadlines.idle),
-            Phase::Answering | Phase::Working | Phase::Held => {
-                self.untaken.map(|since| since + deadlines.answer)
+            Phase::Responding | Phase::Handling | Phase::Penalized => {
+                self.response_pending_since.map(|since| since + deadlines.response)
             }
         }
     }
 }
 
-/// One of them.
+/// An open connection.
 #[derive(Debug)]
 pub(super) struct Connection {
-    /// In the order in which they came.
+    /// Increasing in the order of acceptance.
     pub(super) number: u64,
     pub(super) peer: Peer,
-    /// Where it listens, only this machine can reach.
+    /// The listen address is a loopback address.
     pub(super) is_local: bool,
-    /// Cancelled when everything ends.
+    /// Cancelled at shutdown.
     pub(super) stop: CancellationToken,
     state: watch::Sender<State>,
-    /// The answer is written, if perhaps not taken yet.
+    /// The response is written, though perhaps not taken by the system.
     is_written: AtomicBool,
-    /// Cancelled when somebody else needs the place.
+    /// Cancelled when another connection needs the place.
     evicted: CancellationToken,
 }
 
@@ -126,38 +126,39 @@ impl Connection {
         self.state.send_modify(|state| (state.phase, state.since) = (phase, Instant::now()));
     }
 
-    /// A request has come.
+    /// A request has arrived.
     pub(super) fn begin(&self) {
         self.is_written.store(false, Ordering::Relaxed);
-        self.set(Phase::Working);
+        self.set(Phase::Handling);
     }
 
-    /// The answer is no, and is held back.
-    pub(super) fn hold(&self) {
-        self.set(Phase::Held);
+    /// The login was rejected, and the response will be delayed.
+    pub(super) fn penalize(&self) {
+        self.set(Phase::Penalized);
     }
 
-    /// The answer is there.
-    pub(super) fn answer(&self) {
+    /// The response is ready.
+    pub(super) fn respond(&self) {
         self.state.send_modify(|state| {
-            let since = *state.untaken.get_or_insert_with(Instant::now);
-            (state.phase, state.since) = (Phase::Answering, since);
+            let since = *state.response_pending_since.get_or_insert_with(Instant::now);
+            (state.phase, state.since) = (Phase::Responding, since);
         });
     }
 
-    /// All of the answer is written.
+    /// The whole response is written.
     pub(super) fn written(&self) {
         self.is_written.store(true, Ordering::Relaxed);
     }
 
-    /// The system has taken all that was written so far.
+    /// The system has taken everything that was written.
     pub(super) fn flushed(&self) {
         let is_written = self.is_written.load(Ordering::Relaxed);
         self.state.send_if_modified(|state| {
-            let is_taken = state.untaken.is_some() && (is_written || state.phase != Phase::Answering);
+            let is_taken =
+                state.response_pending_since.is_some() && (is_written || state.phase != Phase::Responding);
             if is_taken {
-                state.untaken = None;
-                if state.phase == Phase::Answering {
+                state.response_pending_since = None;
+                if state.phase == Phase::Responding {
                     (state.phase, state.since) = (Phase::Idle, Instant::now());
                 }
             }
@@ -165,7 +166,8 @@ impl Connection {
         });
     }
 
-    /// Ends when the connection has to: a deadline is over, or somebody else needs the place. Says why.
+    /// Completes when the connection must be closed: a deadline has passed, or it is evicted. Returns the reason
+    /// for the log.
     pub(super) async fn overdue(&self, deadlines: &Deadlines) -> &'static str {
         let mut states = self.state.subscribe();
         loop {
@@ -180,7 +182,7 @@ impl Connection {
                 () = deadline => return match state.phase {
                     Phase::Opening => "no request was complete in time",
                     Phase::Idle => "no further request was complete in time",
-                    Phase::Answering | Phase::Held | Phase::Working => "the answer was not taken in time",
+                    Phase::Responding | Phase::Penalized | Phase::Handling => "the answer was not taken in time",
                 },
                 () = self.evicted.cancelled() => return "another connection needs its place",
                 changed = states.changed() => if changed.is_err() { std::future::pending::<()>().await },
@@ -189,7 +191,7 @@ impl Connection {
     }
 }
 
-/// All of them.
+/// All open connections.
 #[derive(Debug)]
 pub(super) struct Connections {
     limits: Limits,
@@ -199,19 +201,19 @@ pub(super) struct Connections {
 #[derive(Debug, Default)]
 struct Open {
     all: usize,
-    /// How many there were.
+    /// The number of accepted connections.
     number: u64,
     of: HashMap<Peer, Vec<Arc<Connection>>>,
 }
 
-/// A connection's place, given up when it is dropped.
+/// A permit for a connection, released when it is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct ConnectionPermit {
     connections: Arc<Connections>,
     pub(super) connection: Arc<Connection>,
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.connections.open().remove(&self.connection);
     }
@@ -228,7 +230,7 @@ impl Open {
         }
     }
 
-    /// Ends the one of these that can be spared best.
+    /// Evicts the connection with the lowest priority.
     fn evict(&mut self, of: Option<Peer>) -> bool {
         let candidates = match of {
             Some(peer) => self.of.get(&peer).into_iter().collect::<Vec<_>>(),
@@ -238,11 +240,11 @@ impl Open {
             let State { phase, since, .. } = *connection.state.borrow();
             Some(((phase.rank()?, since), connection))
         });
-        let Some(spared) = ranked.min_by_key(|(rank, _)| *rank).map(|(_, one)| Arc::clone(one)) else {
+        let Some(evictable) = ranked.min_by_key(|(rank, _)| *rank).map(|(_, one)| Arc::clone(one)) else {
             return false;
         };
-        spared.evicted.cancel();
-        self.remove(&spared);
+        evictable.evicted.cancel();
+        self.remove(&evictable);
         true
     }
 }
@@ -256,16 +258,16 @@ impl Connections {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for a connection from that address. `None` if all places are taken by connections that wait for us.
-    pub(super) fn enter(
+    /// A permit for a new connection. `None` if the limit is reached and no connection can be evicted.
+    pub(super) fn accept(
         self: &Arc<Self>,
         address: IpAddr,
         is_local: bool,
         stop: &CancellationToken,
-    ) -> Option<Place> {
+    ) -> Option<ConnectionPermit> {
         let peer = Peer::from(address);
         let mut open = self.open();
-        let has_room = if open.of.get(&peer).is_some_and(|of_peer| of_peer.len() >= self.limits.of_one) {
+        let has_room = if open.of.get(&peer).is_some_and(|of_peer| of_peer.len() >= self.limits.per_client) {
             open.evict(Some(peer))
         } else if open.all >= self.limits.all {
             let most = open.of.iter().max_by_key(|(_, of_peer)| of_peer.len()).map(|(peer, _)| *peer);
@@ -282,17 +284,21 @@ impl Connections {
             peer,
             is_local,
             stop: stop.clone(),
-            state: watch::Sender::new(State { phase: Phase::Opening, since: Instant::now(), untaken: None }),
+            state: watch::Sender::new(State {
+                phase: Phase::Opening,
+                since: Instant::now(),
+                response_pending_since: None,
+            }),
             is_written: AtomicBool::new(false),
             evicted: CancellationToken::new(),
         });
         open.all += 1;
         open.of.entry(peer).or_default().push(Arc::clone(&connection));
-        Some(Place { connections: Arc::clone(self), connection })
+        Some(ConnectionPermit { connections: Arc::clone(self), connection })
     }
 
-    /// Makes room where the system has none.
-    pub(super) fn relieve(&self) {
+    /// Evicts one connection, when the system has no file descriptors left.
+    pub(super) fn evict_one(&self) {
         self.open().evict(None);
     }
 }

@@ -1,11 +1,11 @@
-//! The page in the format that the scraper asks for.
+//! Content negotiation: the metrics page in the format that the scraper prefers.
 
 use axum::http::header::{ACCEPT, CONTENT_TYPE, VARY};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use prometheus::{Encoder, ProtobufEncoder, TEXT_FORMAT, TextEncoder};
 
-use crate::export::Page;
+use crate::export::MetricsPage;
 
 const PROTOBUF_FORMAT: &str =
     "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited";
@@ -16,10 +16,10 @@ enum Format {
     Protobuf,
 }
 
-/// The page as of now.
-pub(super) fn page(page: &Page, headers: &HeaderMap) -> Response {
+/// Renders the current metrics page.
+pub(super) fn page(page: &MetricsPage, headers: &HeaderMap) -> Response {
     let families = page.families();
-    let format = wanted(headers);
+    let format = negotiate_format(headers);
     let mut body = Vec::new();
     let (encoded, content_type) = match format {
         Format::Text => (TextEncoder::new().encode(&families, &mut body), TEXT_FORMAT),
@@ -35,8 +35,8 @@ pub(super) fn page(page: &Page, headers: &HeaderMap) -> Response {
     }
 }
 
-/// Protobuf if the caller names it, and names nothing that we have and that he likes better.
-fn wanted(headers: &HeaderMap) -> Format {
+/// Selects protobuf if the client accepts it, and does not prefer the text format.
+fn negotiate_format(headers: &HeaderMap) -> Format {
     let (mut text, mut protobuf) = (0.0, 0.0);
     let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     for range in values.flat_map(|value| value.split(',')) {
@@ -69,9 +69,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_scraper_likes_best_is_what_it_gets() {
-        let of = |value: &str| wanted(&[(ACCEPT, value.parse().unwrap())].into_iter().collect());
-        // As Prometheus sends it, with and without native histograms.
+    fn preferred_exposition_format_is_negotiated() {
+        let of = |value: &str| negotiate_format(&[(ACCEPT, value.parse().unwrap())].into_iter().collect());
+        // As sent by Prometheus, without and with native histograms.
         let text = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
         let protobuf = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited,\
                         application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
@@ -89,6 +89,6 @@ mod tests {
         ] {
             assert_eq!(of(other), Format::Text, "{other}");
         }
-        assert_eq!(wanted(&HeaderMap::new()), Format::Text);
+        assert_eq!(negotiate_format(&HeaderMap::new()), Format::Text);
     }
 }

@@ -1,7 +1,7 @@
-//! The file for TLS and users, in the format of Prometheus's exporter toolkit: what stands in it.
+//! Parsing of the web configuration file (TLS and users), in the format of Prometheus's exporter toolkit.
 //!
-//! All that the toolkit knows is known here. What we cannot do is refused by name, and never ignored: a server that
-//! is less strict than its file says would be worse than one that does not start.
+//! All options of the toolkit are known here. Unsupported ones are rejected by name, and never ignored: a server
+//! that is less strict than its file says would be worse than one that does not start.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_saphyr::{Location, Spanned};
 
-/// Why the file is not in force: where, and what to do.
+/// Why a web configuration file was rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebConfigError {
     file: PathBuf,
@@ -73,7 +73,7 @@ pub(super) struct TlsFile {
     client_allowed_sans: Option<Spanned<IgnoredAny>>,
 }
 
-/// From the least that is asked for to the most.
+/// In increasing strictness.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 pub(super) enum ClientAuth {
     #[default]
@@ -102,7 +102,7 @@ pub(super) struct HttpFile {
     pub(super) headers: HeadersFile,
 }
 
-/// The headers that may be set, and no others.
+/// The headers that may be set.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct HeadersFile {
@@ -125,7 +125,7 @@ impl WebFile {
         if text.trim().is_empty() {
             return Ok(Self::default());
         }
-        // A hash is no secret to be careless with: no piece of the file is quoted.
+        // Password hashes are confidential: the error quotes nothing of the file.
         let options = serde_saphyr::options! { with_snippet: false };
         let parsed: Self = serde_saphyr::from_str_with_options(text, options)
             .map_err(|error| Self::malformed(file, &error))?;
@@ -143,12 +143,11 @@ impl WebFile {
                     "`{variant}` checks nothing about the certificate: use VerifyClientCertIfGiven or \
                      RequireAndVerifyClientCert"
                 ),
-                "TLS10" | "TLS11" => format!("{variant} is broken and not offered: TLS12 is the least"),
-                _ => format!("what stands here is none of {}", expected.join(", ")),
+                "TLS10" | "TLS11" => format!("{variant} is insecure and not supported: use TLS12 or TLS13"),
+                _ => format!("invalid value; use one of {}", expected.join(", ")),
             },
-            // Whatever else the parser says may quote the file.
-            _ => "malformed, a key that stands there twice, or a value of another kind than is expected"
-                .to_owned(),
+            // The parser's other messages may quote the file.
+            _ => "malformed YAML, a duplicate key, or a value of the wrong type".to_owned(),
         };
         WebConfigError::at(file, location, what)
     }
@@ -175,13 +174,14 @@ impl WebFile {
             );
         }
         if let Some(http2) = self.http_server_config.http2.as_ref().filter(|http2| http2.value) {
-            return no(http2.referenced, "HTTP/2 is not spoken here: remove http2, or set it to false");
+            return no(http2.referenced, "HTTP/2 is not supported here: remove http2, or set it to false");
         }
         Ok(())
     }
 }
 
-/// What was meant by an unknown key, or what there is. A key that is no slip of one may be a value.
+/// A suggestion for an unknown key, or the list of known ones. The key is repeated only if it resembles a known
+/// one: otherwise it may be a secret.
 fn nearest(unknown: &str, known: &[&'static str]) -> String {
     let close = known.iter().map(|name| (strsim::damerau_levenshtein(unknown, name), name)).min();
     match close {
@@ -197,20 +197,20 @@ fn nearest(unknown: &str, known: &[&'static str]) -> String {
 mod tests {
     use super::*;
 
-    fn refusal(text: &str) -> String {
+    fn error_reply(text: &str) -> String {
         WebFile::parse(Path::new("web.yml"), text).expect_err(text).to_string()
     }
 
     #[test]
-    fn an_empty_file_asks_for_nothing() {
+    fn empty_web_file_is_accepted() {
         for text in ["", "\n# nothing\n", "{}", "basic_auth_users:\n", "tls_server_config:\n"] {
             assert!(WebFile::parse(Path::new("web.yml"), text).is_ok(), "{text:?}");
         }
     }
 
     #[test]
-    fn what_is_wrong_is_named_with_its_line() {
-        for (text, told) in [
+    fn web_file_errors_have_a_line() {
+        for (text, expected) in [
             (
                 "basic_auth_user:\n  a: b\n",
                 "web.yml:1: unknown key `basic_auth_user`; did you mean `basic_auth_users`?",
@@ -220,11 +220,11 @@ mod tests {
                 "web.yml:2: unknown key `cert_fil`; did you mean `cert_file`?",
             ),
             ("http_server_config:\n  headers:\n    Server: x\n", "web.yml:3: unknown key; there are Strict-"),
-            ("tls_server_config:\n  min_version: TLS11\n", "web.yml:2: TLS11 is broken"),
+            ("tls_server_config:\n  min_version: TLS11\n", "web.yml:2: TLS11 is insecure"),
             ("tls_server_config:\n  client_auth_type: RequireAnyClientCert\n", "checks nothing"),
             (
                 "tls_server_config:\n  client_auth_type: Maybe\n",
-                "web.yml:2: what stands here is none of NoClientCert",
+                "web.yml:2: invalid value; use one of NoClientCert",
             ),
             (
                 "tls_server_config:\n  client_allowed_sans: [a]\n",
@@ -236,8 +236,8 @@ mod tests {
             ("basic_auth_users:\n  a: b\n  a: c\n", "web.yml:3"),
             ("a: [\n", "web.yml:"),
         ] {
-            let said = refusal(text);
-            assert!(said.contains(told), "{text:?}: {said}");
+            let said = error_reply(text);
+            assert!(said.contains(expected), "{text:?}: {said}");
             assert!(!said.contains('\n'), "{said}");
         }
     }

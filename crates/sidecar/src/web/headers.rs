@@ -1,4 +1,4 @@
-//! The headers that go with every answer: what keeps a browser from doing more with it than showing it.
+//! Security headers of every response.
 
 use std::path::Path;
 use std::sync::LazyLock;
@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use super::file::{HeadersFile, WebConfigError};
 use super::landing::STYLE;
 
-/// Nothing is loaded and nothing is run; the landing page has its one style, and no page is shown inside of another.
+/// No content is loaded and no script runs; the landing page has one style, and pages cannot be framed.
 static POLICY: LazyLock<Option<HeaderValue>> = LazyLock::new(|| {
     let style = STANDARD.encode(Sha256::digest(STYLE));
     let policy = format!(
@@ -24,7 +24,7 @@ static POLICY: LazyLock<Option<HeaderValue>> = LazyLock::new(|| {
     HeaderValue::try_from(policy).ok()
 });
 
-/// Those that are sent unless the file has others.
+/// The default headers.
 pub(super) fn defaults() -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -34,11 +34,11 @@ pub(super) fn defaults() -> HeaderMap {
     headers
 }
 
-/// Puts those of the file in their place.
+/// Adds the headers of the file.
 ///
 /// # Errors
 ///
-/// If a value is no header's.
+/// If a value is not a valid header value.
 pub(super) fn add(headers: &mut HeaderMap, file: &Path, wanted: &HeadersFile) -> Result<(), WebConfigError> {
     let values: [(HeaderName, &Option<String>); 6] = [
         (STRICT_TRANSPORT_SECURITY, &wanted.strict_transport_security),
@@ -51,7 +51,10 @@ pub(super) fn add(headers: &mut HeaderMap, file: &Path, wanted: &HeadersFile) ->
     for (name, value) in values {
         let Some(value) = value.as_ref().filter(|value| !value.is_empty()) else { continue };
         let value = HeaderValue::from_str(value).map_err(|_| {
-            WebConfigError::new(file, format!("http_server_config: the value of {name} is no header's"))
+            WebConfigError::new(
+                file,
+                format!("http_server_config: the value of {name} is not valid in a header"),
+            )
         })?;
         headers.insert(name, value);
     }

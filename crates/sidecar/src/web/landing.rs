@@ -1,4 +1,4 @@
-//! The page for people.
+//! The landing page.
 
 use std::fmt::Write as _;
 
@@ -15,18 +15,18 @@ pub(super) const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-widt
 pub(super) async fn page(State(web): State<Web>) -> Html<String> {
     let now = Instant::now();
     let mut rows = String::new();
-    for member in web.board.members() {
+    for member in web.store.members() {
         let state = state(&member, now);
         let class = if state == "down" { " class=\"bad\"" } else { "" };
         let (rs, address) = (escaped(&member.rs()), escaped(member.address()));
         let collectors = member.collectors().iter().map(|collector| {
-            let record = collector.record();
-            let how = match record.last.map(|last| last.failure) {
+            let history = collector.history();
+            let how = match history.last.map(|last| last.failure) {
                 None => "not asked yet",
                 Some(None) => "ok",
                 Some(Some(reason)) => reason.as_str(),
             };
-            let age = record.age(now).map(|age| format!(", {:.0} s old", age.as_secs_f64()));
+            let age = history.age(now).map(|age| format!(", {:.0} s old", age.as_secs_f64()));
             format!("{}: {how}{}", collector.name(), age.unwrap_or_default())
         });
         let collectors = collectors.collect::<Vec<_>>().join("<br>");
@@ -36,7 +36,7 @@ pub(super) async fn page(State(web): State<Web>) -> Html<String> {
         );
     }
     let mut probes = String::new();
-    for name in web.targets.names().await {
+    for name in web.deployments.probe_names().await {
         let _ = write!(probes, " · <a href=\"/probe?target={0}\">{0}</a>", escaped(&name));
     }
     if !probes.is_empty() {

@@ -1,4 +1,4 @@
-//! Where requests come in: addresses of ours, or sockets that systemd hands over.
+//! Listening sockets: configured addresses, or sockets from systemd.
 
 use std::net::SocketAddr;
 
@@ -10,10 +10,10 @@ use crate::error::StartError;
 
 /// # Errors
 ///
-/// If an address cannot be listened on, or systemd's sockets are not there.
+/// If an address cannot be listened on, or systemd's sockets are missing.
 pub(crate) async fn listeners(config: &Config) -> Result<Vec<(SocketAddr, TcpListener)>, StartError> {
     if config.systemd_socket {
-        return handed_over();
+        return systemd_listeners();
     }
     let mut listeners = Vec::new();
     for address in config.listen_addresses.iter().copied() {
@@ -24,24 +24,24 @@ pub(crate) async fn listeners(config: &Config) -> Result<Vec<(SocketAddr, TcpLis
     Ok(listeners)
 }
 
-fn handed_over() -> Result<Vec<(SocketAddr, TcpListener)>, StartError> {
-    let mut handed = ListenFd::from_env();
-    if handed.len() == 0 {
+fn systemd_listeners() -> Result<Vec<(SocketAddr, TcpListener)>, StartError> {
+    let mut sockets = ListenFd::from_env();
+    if sockets.len() == 0 {
         return Err(StartError::Socket(
-            "systemd has handed over no socket: --web.systemd-socket wants a unit of type .socket that starts this \
+            "systemd has passed no socket: --web.systemd-socket needs a unit of type .socket that starts this \
              service (it sets LISTEN_FDS and LISTEN_PID)"
                 .into(),
         ));
     }
-    let odd = |error: std::io::Error| {
-        StartError::Socket(format!("a socket from systemd is no TCP socket that listens: {error}"))
+    let unusable = |error: std::io::Error| {
+        StartError::Socket(format!("a socket from systemd is not a listening TCP socket: {error}"))
     };
     let mut listeners = Vec::new();
-    for index in 0..handed.len() {
-        let Some(listener) = handed.take_tcp_listener(index).map_err(odd)? else { continue };
-        listener.set_nonblocking(true).map_err(odd)?;
-        let address = listener.local_addr().map_err(odd)?;
-        listeners.push((address, TcpListener::from_std(listener).map_err(odd)?));
+    for index in 0..sockets.len() {
+        let Some(listener) = sockets.take_tcp_listener(index).map_err(unusable)? else { continue };
+        listener.set_nonblocking(true).map_err(unusable)?;
+        let address = listener.local_addr().map_err(unusable)?;
+        listeners.push((address, TcpListener::from_std(listener).map_err(unusable)?));
     }
     Ok(listeners)
 }

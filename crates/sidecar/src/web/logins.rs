@@ -1,16 +1,17 @@
-//! Logins that are found out: one bcrypt hash at a time, whoever waits, leaves or reloads.
+//! Password verification, limited to one bcrypt computation at a time.
 //!
-//! A hash takes a processor tens of milliseconds, and anybody may ask for one. What follows from that:
+//! A bcrypt hash takes tens of milliseconds of CPU time, and any client may ask for one. Therefore:
 //!
-//! - One thread computes, and it alone: a request that is dropped takes its place in the queue with it, and leaves no work
-//!   behind but the hash in progress. A reload starts no second one, as the queue survives it.
-//! - Results are kept. Whoever was admitted is admitted without a hash until his hash changes, also after a reload.
-//! - Addresses take turns, so that somebody who guesses holds up another address for one hash at most. Who guesses from
-//!   the same address as somebody honest cannot be told from him; see [`Queue::next`] for what is done about that.
-//! - A wrong password is answered late, the later the more of the address's requests are there already
-//!   ([`Present::penalty`]). So those who guess wait most of the time, and the queue is short for whoever comes.
+//! - One thread computes all hashes. A cancelled request leaves the queue, and a reload starts no second thread,
+//!   as the queue assert_no_panic it.
+//! - Results are cached. A user who was admitted once is admitted without a hash until the user's hash changes,
+//!   also after a reload.
+//! - Addresses take turns, so that a client that guesses passwords delays another address by one hash at most.
+//!   Clients behind the same address cannot be distinguished; see [`Queue::next`].
+//! - The response to a wrong password is delayed in proportion to the pending requests of its address
+//!   ([`PendingRequest::penalty`]), so that guessing clients wait most of the time, and the queue stays short.
 
-mod results;
+mod cache;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -21,151 +22,151 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
-use self::results::Results;
+use self::cache::LoginCache;
 use super::peer::Peer;
 use super::users::Login;
 
-/// The most requests of one address that wait for a hash or for their answer. More are turned away at once.
-const MOST_OF_ONE: usize = 512;
+/// The maximum number of pending requests of one address. More are turned away at once.
+const MAX_PENDING_PER_CLIENT: usize = 512;
 
-/// The same for all addresses together.
-const MOST: usize = 2048;
+/// The maximum number of pending requests of all addresses.
+const MAX_PENDING: usize = 2048;
 
-/// How long a request waits for a hash. Those who guess wait long, and all of them at the same time: what is answered to
-/// them makes them come again, all at the same time.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// The timeout in the queue. It is long on purpose: if all guessing clients were turned away, they would come
+/// back at the same time.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// The longest that the answer to a wrong password is held back.
-const LONGEST_PENALTY: Duration = Duration::from_secs(300);
+/// The maximum delay of the response to a wrong password.
+const MAX_PENALTY: Duration = Duration::from_secs(300);
 
-/// How many hashes' time each request of an address that is there holds up a wrong answer of it. So those who guess from
-/// one address ask for a quarter of the hashes that can be computed, however many they are, up to the longest penalty.
-const SHARE: u32 = 4;
+/// The delay of a wrong password, in hash durations for each pending request of the address. With 4, the guesses
+/// of one address use a quarter of the hashing capacity, however many clients it has, up to the maximum delay.
+const PENALTY_FACTOR: u32 = 4;
 
-/// Not more often than this, the log says that logins fail.
-const BETWEEN_LINES: Duration = Duration::from_secs(10);
+/// The minimum time between two log lines about failed logins.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What came of a login.
+/// The outcome of a login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
-    Right,
-    Wrong,
-    /// Too many wait, or it took too long. It is not known whether it is right.
-    TurnedAway,
+pub(super) enum LoginOutcome {
+    Accepted,
+    Rejected,
+    /// Too many requests are waiting, or the timeout has passed. The password was not checked.
+    NotChecked,
 }
 
-/// Finds out about logins.
+/// Verifies logins.
 #[derive(Debug, Default)]
 pub(crate) struct Logins {
     queue: Mutex<Queue>,
-    refused: AtomicU64,
-    turned_away: AtomicU64,
-    /// When the log last said so, and how many have failed since.
-    said: Mutex<(Option<Instant>, u64)>,
+    rejected: AtomicU64,
+    not_checked: AtomicU64,
+    /// The time of the last log line, and the failures since.
+    last_logged: Mutex<(Option<Instant>, u64)>,
 }
 
 #[derive(Default)]
 struct Queue {
-    waiting: Vec<Waiting>,
-    present: HashMap<Peer, Presence>,
-    results: Results,
+    waiting: Vec<QueuedLogin>,
+    pending: HashMap<Peer, ClientState>,
+    cache: LoginCache,
     /// The number of the next request.
     number: u64,
-    /// How many hashes were computed.
+    /// The number of computed hashes.
     turn: u64,
-    /// Whether the one thread is at work.
+    /// Whether the hashing thread is running.
     is_running: bool,
-    /// How long the last hash took.
-    took: Duration,
+    /// The duration of the last hash.
+    last_hash_duration: Duration,
 }
 
-/// In the order in which they came.
-struct Waiting {
+/// A login in the queue, in order of arrival.
+struct QueuedLogin {
     number: u64,
     /// The number of its connection.
     connection: u64,
     peer: Peer,
     login: Login,
-    is_favored: bool,
+    has_priority: bool,
     answer: oneshot::Sender<bool>,
 }
 
-/// An address whose requests are waiting, for a hash or for their answer.
+/// An address with pending requests.
 #[derive(Default)]
-struct Presence {
+struct ClientState {
     requests: usize,
-    /// How often it was its turn, and when last.
+    /// How many turns it had, and the number of the last.
     turns: u64,
     last: u64,
 }
 
 impl Queue {
-    /// Who is next: the address whose turn was longest ago, and of its requests by turns
+    /// The next login: from the address whose turn was the longest ago, alternating between
     ///
-    /// 1. that of the newest connection, so that a crowd that came earlier holds up nobody who comes later; before all
-    ///    others one that is favored: it has waited in vain before, or says by when it wants its answer, as a scrape does;
-    /// 2. the oldest, so that who comes before a crowd is not held up by it, and patience helps against those who come and
-    ///    go.
-    fn next(&mut self) -> Option<Waiting> {
+    /// 1. the newest connection, so that an earlier crowd does not delay later clients; logins with priority come
+    ///    first: those that were abandoned before, and those with a scrape timeout;
+    /// 2. the oldest, so that a later crowd does not delay earlier clients, and waiting helps against clients that
+    ///    disconnect and come back.
+    fn next(&mut self) -> Option<QueuedLogin> {
         self.waiting.retain(|waiting| !waiting.answer.is_closed());
-        let last = |peer: &Peer| self.present.get(peer).map_or(0, |presence| presence.last);
+        let last = |peer: &Peer| self.pending.get(peer).map_or(0, |client| client.last);
         let peer = self.waiting.iter().min_by_key(|waiting| last(&waiting.peer))?.peer;
         self.turn += 1;
-        let presence = self.present.entry(peer).or_default();
-        presence.last = self.turn;
-        presence.turns += 1;
+        let client = self.pending.entry(peer).or_default();
+        client.last = self.turn;
+        client.turns += 1;
         let mut of_peer = (0..self.waiting.len()).filter(|index| self.waiting[*index].peer == peer);
-        let chosen = if presence.turns.is_multiple_of(2) {
+        let chosen = if client.turns.is_multiple_of(2) {
             of_peer.next()
         } else {
-            of_peer.max_by_key(|index| (self.waiting[*index].is_favored, self.waiting[*index].connection))
+            of_peer.max_by_key(|index| (self.waiting[*index].has_priority, self.waiting[*index].connection))
         };
         Some(self.waiting.remove(chosen?))
     }
 }
 
-/// A request with a login, from its coming until its answer.
-pub(super) struct Present {
+/// A pending request with a login, until its response.
+pub(super) struct PendingRequest {
     logins: Arc<Logins>,
     peer: Peer,
     connection: u64,
 }
 
-impl Present {
-    /// How long to hold back the answer to a wrong password, as of now.
+impl PendingRequest {
+    /// The current delay for a wrong password.
     pub(super) fn penalty(&self) -> Duration {
         let queue = self.logins.queue();
-        let others = queue.present.get(&self.peer).map_or(0, |presence| presence.requests.saturating_sub(1));
+        let others = queue.pending.get(&self.peer).map_or(0, |client| client.requests.saturating_sub(1));
         let others = u32::try_from(others).unwrap_or(u32::MAX);
-        queue.took.saturating_mul(SHARE.saturating_mul(others)).min(LONGEST_PENALTY)
+        queue.last_hash_duration.saturating_mul(PENALTY_FACTOR.saturating_mul(others)).min(MAX_PENALTY)
     }
 }
 
-impl Drop for Present {
+impl Drop for PendingRequest {
     fn drop(&mut self) {
         let mut queue = self.logins.queue();
-        if let Some(presence) = queue.present.get_mut(&self.peer) {
-            presence.requests -= 1;
-            if presence.requests == 0 {
-                queue.present.remove(&self.peer);
+        if let Some(client) = queue.pending.get_mut(&self.peer) {
+            client.requests -= 1;
+            if client.requests == 0 {
+                queue.pending.remove(&self.peer);
             }
         }
     }
 }
 
-/// A place in the queue, given up when it is dropped.
-struct Ticket<'a> {
+/// A place in the queue, released when it is dropped.
+struct QueueTicket<'a> {
     logins: &'a Logins,
     number: u64,
     key: [u8; 32],
 }
 
-impl Drop for Ticket<'_> {
+impl Drop for QueueTicket<'_> {
     fn drop(&mut self) {
         let mut queue = self.logins.queue();
         queue.waiting.retain(|waiting| waiting.number != self.number);
-        if queue.results.of(&self.key).is_none() {
-            queue.results.keep(self.key, None);
+        if queue.cache.get(&self.key).is_none() {
+            queue.cache.insert(self.key, None);
         }
     }
 }
@@ -175,54 +176,60 @@ impl Logins {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes note of a request of that address, on the connection of that number.
-    pub(super) fn enter(self: &Arc<Self>, peer: Peer, connection: u64) -> Present {
-        self.queue().present.entry(peer).or_default().requests += 1;
-        Present { logins: Arc::clone(self), peer, connection }
+    /// Registers a request of an address, with the number of its connection.
+    pub(super) fn register(self: &Arc<Self>, peer: Peer, connection: u64) -> PendingRequest {
+        self.queue().pending.entry(peer).or_default().requests += 1;
+        PendingRequest { logins: Arc::clone(self), peer, connection }
     }
 
-    /// Finds out whether the login is right. `is_scrape`: the request says by when it wants its answer.
+    /// Verifies a login. `is_scrape`: the request has a scrape timeout.
     ///
     /// # Cancellation
     ///
-    /// Dropped while it waits, it leaves the queue. Dropped while its hash is computed, the result is kept all the same.
-    pub(super) async fn judge(self: &Arc<Self>, login: Login, present: &Present, is_scrape: bool) -> Verdict {
+    /// If dropped in the queue, the login leaves it. If dropped while its hash is computed, the result is
+    /// cached.
+    pub(super) async fn verify_login(
+        self: &Arc<Self>,
+        login: Login,
+        pending: &PendingRequest,
+        is_scrape: bool,
+    ) -> LoginOutcome {
         let (ticket, answer) = {
             let mut queue = self.queue();
             let key = login.key;
-            match queue.results.of(&key) {
-                Some(true) => return Verdict::Right,
-                Some(false) => return Verdict::Wrong,
+            match queue.cache.get(&key) {
+                Some(true) => return LoginOutcome::Accepted,
+                Some(false) => return LoginOutcome::Rejected,
                 None => {}
             }
-            let of_peer = queue.present.get(&present.peer).map_or(0, |presence| presence.requests);
-            let all: usize = queue.present.values().map(|presence| presence.requests).sum();
-            if of_peer > MOST_OF_ONE || all > MOST {
-                queue.results.keep(key, None);
-                return Verdict::TurnedAway;
+            let of_peer = queue.pending.get(&pending.peer).map_or(0, |client| client.requests);
+            let all: usize = queue.pending.values().map(|client| client.requests).sum();
+            if of_peer > MAX_PENDING_PER_CLIENT || all > MAX_PENDING {
+                queue.cache.insert(key, None);
+                return LoginOutcome::NotChecked;
             }
-            let is_favored = is_scrape || queue.results.is_unsettled(&key);
+            let has_priority = is_scrape || queue.cache.was_abandoned(&key);
             let (sender, answer) = oneshot::channel();
             let number = queue.number;
             queue.number += 1;
-            let Present { peer, connection, .. } = *present;
-            queue.waiting.push(Waiting { number, connection, peer, login, is_favored, answer: sender });
+            let PendingRequest { peer, connection, .. } = *pending;
+            queue.waiting.push(QueuedLogin { number, connection, peer, login, has_priority, answer: sender });
             if !std::mem::replace(&mut queue.is_running, true) {
                 let logins = Arc::clone(self);
                 tokio::task::spawn_blocking(move || logins.work());
             }
-            (Ticket { logins: self, number, key }, answer)
+            (QueueTicket { logins: self, number, key }, answer)
         };
-        let verdict = match timeout(PATIENCE, answer).await {
-            Ok(Ok(true)) => Verdict::Right,
-            Ok(Ok(false)) => Verdict::Wrong,
-            Ok(Err(_)) | Err(_) => Verdict::TurnedAway,
+        let outcome = match timeout(QUEUE_TIMEOUT, answer).await {
+            Ok(Ok(true)) => LoginOutcome::Accepted,
+            Ok(Ok(false)) => LoginOutcome::Rejected,
+            Ok(Err(_)) | Err(_) => LoginOutcome::NotChecked,
         };
         drop(ticket);
-        verdict
+        outcome
     }
 
-    /// Computes hashes until nobody waits for one. It runs on a thread of its own, and only once at a time.
+    /// Computes hashes until the queue is empty. Runs on a thread of its own, one at a time.
     fn work(&self) {
         let running = Running(self);
         loop {
@@ -234,18 +241,18 @@ impl Logins {
                 }
                 next
             };
-            let Some(Waiting { login, answer, .. }) = next else {
-                // Another may run already.
+            let Some(QueuedLogin { login, answer, .. }) = next else {
+                // Another thread may be running already.
                 std::mem::forget(running);
                 return;
             };
             let start = Instant::now();
             let is_right = login.verify();
             let mut queue = self.queue();
-            queue.took = start.elapsed();
-            queue.results.keep(login.key, Some(is_right));
+            queue.last_hash_duration = start.elapsed();
+            queue.cache.insert(login.key, Some(is_right));
             let _ = answer.send(is_right);
-            // Whoever waits for the same need not be computed again.
+            // Other requests with the same login get the same result.
             let same = queue.waiting.extract_if(.., |waiting| waiting.login.key == login.key);
             for waiting in same.collect::<Vec<_>>() {
                 let _ = waiting.answer.send(is_right);
@@ -253,19 +260,20 @@ impl Logins {
         }
     }
 
-    /// Counts a login that has failed, and says so in the log, but not for each.
-    pub(super) fn note(&self, verdict: Verdict, peer: Peer) {
-        match verdict {
-            Verdict::Right => return,
-            Verdict::Wrong => self.refused.fetch_add(1, Ordering::Relaxed),
-            Verdict::TurnedAway => self.turned_away.fetch_add(1, Ordering::Relaxed),
+    /// Counts a failed login, and logs it with a rate limit.
+    pub(super) fn note(&self, outcome: LoginOutcome, peer: Peer) {
+        match outcome {
+            LoginOutcome::Accepted => return,
+            LoginOutcome::Rejected => self.rejected.fetch_add(1, Ordering::Relaxed),
+            LoginOutcome::NotChecked => self.not_checked.fetch_add(1, Ordering::Relaxed),
         };
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        said.1 += 1;
-        if said.0.is_none_or(|at| at.elapsed() >= BETWEEN_LINES) {
-            let (what, logins) = (if verdict == Verdict::Wrong { "wrong" } else { "not checked" }, said.1);
-            *said = (Some(Instant::now()), 0);
-            // Neither the name nor the password: people type the one in place of the other.
+        let mut last_logged = self.last_logged.lock().unwrap_or_else(PoisonError::into_inner);
+        last_logged.1 += 1;
+        if last_logged.0.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
+            let (what, logins) =
+                (if outcome == LoginOutcome::Rejected { "wrong" } else { "not checked" }, last_logged.1);
+            *last_logged = (Some(Instant::now()), 0);
+            // Neither name nor password is logged: users mix up the two fields.
             tracing::warn!(
                 client = %peer, logins,
                 "a login is refused: user and password are {what}; `logins` is how many were since the last line"
@@ -273,13 +281,13 @@ impl Logins {
         }
     }
 
-    /// How many logins were wrong, and how many were turned away.
+    /// The numbers of rejected logins and of logins that were not checked.
     pub(crate) fn failed(&self) -> [u64; 2] {
-        [&self.refused, &self.turned_away].map(|count| count.load(Ordering::Relaxed))
+        [&self.rejected, &self.not_checked].map(|count| count.load(Ordering::Relaxed))
     }
 }
 
-/// Lets another run where this one panics.
+/// Lets another thread start if this one panics.
 struct Running<'a>(&'a Logins);
 
 impl Drop for Running<'_> {

@@ -1,4 +1,4 @@
-//! What is served: the metrics, probes of targets, two probes of ourselves, and a page for people.
+//! HTTP server: metrics, probes of targets, health checks, reload, and a landing page.
 
 mod access;
 mod connections;
@@ -10,7 +10,7 @@ mod listen;
 mod logins;
 mod origin;
 mod peer;
-mod rules;
+mod policy;
 mod serve;
 mod stream;
 mod tls;
@@ -35,31 +35,31 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_http::compression::CompressionLayer;
 
-pub(crate) use self::access::Access;
+pub(crate) use self::access::AccessControl;
 pub use self::file::WebConfigError;
 pub(crate) use self::listen::listeners;
 pub(crate) use self::logins::Logins;
-pub(crate) use self::rules::Rules;
+pub(crate) use self::policy::WebPolicy;
 pub(crate) use self::serve::Server;
-use crate::board::Board;
 use crate::config::is_name;
-use crate::export::Page;
+use crate::deployments::{DeploymentManager, ProbeError};
+use crate::export::MetricsPage;
 use crate::reload::{Reloader, WebReloadError};
 use crate::snapshot::MemberState;
-use crate::targets::{ProbeError, Targets};
+use crate::store::MetricStore;
 
-/// By when Prometheus wants its answer, in seconds.
+/// The header with Prometheus's scrape timeout, in seconds.
 const SCRAPE_TIMEOUT: &str = "x-prometheus-scrape-timeout-seconds";
 
-/// What of it is left for the way back.
-const WAY_BACK: Duration = Duration::from_millis(500);
+/// How much of the scrape timeout is reserved for the response.
+const RESPONSE_MARGIN: Duration = Duration::from_millis(500);
 
-/// What the handlers share.
+/// The state shared by all handlers.
 #[derive(Debug, Clone)]
 pub(crate) struct Web {
-    page: Page,
-    board: Board,
-    targets: Arc<Targets>,
+    page: MetricsPage,
+    store: MetricStore,
+    deployments: Arc<DeploymentManager>,
     reloader: Arc<Reloader>,
     telemetry_path: Arc<str>,
     ready: Arc<AtomicBool>,
@@ -67,14 +67,14 @@ pub(crate) struct Web {
 
 impl Web {
     pub(crate) fn new(
-        page: Page,
-        board: Board,
-        targets: Arc<Targets>,
+        page: MetricsPage,
+        store: MetricStore,
+        deployments: Arc<DeploymentManager>,
         reloader: Arc<Reloader>,
         telemetry_path: &str,
     ) -> Self {
         let telemetry_path = telemetry_path.into();
-        Self { page, board, targets, reloader, telemetry_path, ready: Arc::default() }
+        Self { page, store, deployments, reloader, telemetry_path, ready: Arc::default() }
     }
 
     fn router(self) -> Router {
@@ -89,15 +89,20 @@ impl Web {
             .with_state(self)
     }
 
-    /// What listens for it, under those rules.
-    pub(crate) fn server(self, access: Arc<Access>, tasks: TaskTracker, stop: CancellationToken) -> Server {
+    /// The server for these routes, under this access control.
+    pub(crate) fn server(
+        self,
+        access: Arc<AccessControl>,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Server {
         let guard = middleware::from_fn_with_state(Arc::clone(&access), access::guard);
         Server::new(self.router().layer(guard), access, tasks, stop)
     }
 
-    /// Every collector of every member has been asked once. It stays so: who joins later makes nobody wait.
+    /// Whether every collector of every member has been polled once. It stays true when members join later.
     fn is_ready(&self) -> bool {
-        if !self.ready.load(Ordering::Relaxed) && self.board.polled() {
+        if !self.ready.load(Ordering::Relaxed) && self.store.all_polled() {
             self.ready.store(true, Ordering::Relaxed);
         }
         self.ready.load(Ordering::Relaxed)
@@ -108,22 +113,22 @@ async fn metrics(State(web): State<Web>, headers: HeaderMap) -> Response {
     encode::page(&web.page, &headers)
 }
 
-/// A target of the configuration, by its name. A URI or a password has no place in a query: it would be in every
-/// log on the way, and whoever may ask could have our credentials sent anywhere.
+/// Probes a configured target by its name. URIs and passwords are not accepted in a query: they would be in the
+/// log of every proxy, and a client could have the credentials sent anywhere.
 async fn probe(
     State(web): State<Web>,
     query: Result<Query<HashMap<String, String>>, QueryRejection>,
     headers: HeaderMap,
 ) -> Response {
-    // What is wrong with it is said in our own words: it is not repeated.
+    // The parser's message is not used, since it may repeat the query.
     let Ok(Query(query)) = query else {
         return (StatusCode::BAD_REQUEST, "the query cannot be read\n").into_response();
     };
-    let (target, auth_module) = match wanted(&query) {
-        Ok(wanted) => wanted,
+    let (target, auth_module) = match parse_probe_query(&query) {
+        Ok(names) => names,
         Err(refused) => return (StatusCode::BAD_REQUEST, refused).into_response(),
     };
-    match web.targets.probe(target, auth_module, patience(&headers)).await {
+    match web.deployments.probe(target, auth_module, scrape_timeout(&headers)).await {
         Ok(page) => encode::page(&page, &headers),
         Err(error) => {
             let status = match &error {
@@ -141,41 +146,38 @@ async fn probe(
     }
 }
 
-/// The names of a target and of an auth module; or why nothing can be asked for so.
-fn wanted(query: &HashMap<String, String>) -> Result<(&str, Option<&str>), &'static str> {
+/// The names of the target and of the auth module, or why the query is rejected.
+fn parse_probe_query(query: &HashMap<String, String>) -> Result<(&str, Option<&str>), &'static str> {
     if query.keys().any(|name| name != "target" && name != "auth_module") {
-        return Err("only target and auth_module can be asked for\n");
+        return Err("unknown parameter: use target and auth_module\n");
     }
     let Some(target) = query.get("target").filter(|target| !target.is_empty()) else {
         return Err("which target? /probe?target=NAME, with a name from the configuration\n");
     };
     if !is_name(target) {
-        return Err(
-            "target is a name from the configuration, never a URI: that has a place in the configuration \
-                    alone\n",
-        );
+        return Err("target must be a configured name; URIs are not accepted here\n");
     }
     Ok((target, query.get("auth_module").map(String::as_str)))
 }
 
-/// How long whoever asks will wait, if that is said.
-fn patience(headers: &HeaderMap) -> Option<Duration> {
+/// The time that the client waits, if it says so.
+fn scrape_timeout(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(SCRAPE_TIMEOUT)?.to_str().ok()?.parse().ok()?;
-    Some(Duration::try_from_secs_f64(seconds).ok()?.saturating_sub(WAY_BACK))
+    Some(Duration::try_from_secs_f64(seconds).ok()?.saturating_sub(RESPONSE_MARGIN))
 }
 
-/// What a fuzzer finds ways into: the query of a probe, the time that it has, the names by which we are called, who
-/// somebody says to be, and the file of the web side.
+/// Parses untrusted text, for fuzzing: the query of a probe, the scrape timeout, `Host`, `Origin` and
+/// `Authorization`, and the web configuration file.
 #[cfg(feature = "fuzzing")]
 pub(crate) fn read(text: &str) {
     if let Ok(uri) = format!("/probe?{text}").parse()
         && let Ok(Query(query)) = Query::try_from_uri(&uri)
-        && let Ok((target, _)) = wanted(&query)
+        && let Ok((target, _)) = parse_probe_query(&query)
     {
-        assert!(is_name(target), "something was taken for a name");
+        assert!(is_name(target), "an invalid name was accepted");
     }
     if let Ok(value) = text.parse() {
-        patience(&HeaderMap::from_iter([(axum::http::HeaderName::from_static(SCRAPE_TIMEOUT), value)]));
+        scrape_timeout(&HeaderMap::from_iter([(axum::http::HeaderName::from_static(SCRAPE_TIMEOUT), value)]));
     }
     if let Ok(value) = axum::http::HeaderValue::try_from(text) {
         use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
@@ -184,43 +186,41 @@ pub(crate) fn read(text: &str) {
             request.headers_mut().insert(name, value.clone());
         }
         origin::is_cross_site(request.headers());
-        origin::is_called_rightly(&request, &[], true);
+        origin::has_allowed_host(&request, &[], true);
         users::read(request.headers());
     }
     let _ = file::WebFile::parse(std::path::Path::new("web.yml"), text);
 }
 
-/// The process answers.
+/// Liveness: the process answers.
 async fn healthy() -> &'static str {
     "txnscope is healthy\n"
 }
 
-/// The page says what there is to say. A database that is away does not make the sidecar unready: that is
-/// just what its page has to tell.
+/// Readiness: the first polls have ended. An unreachable database does not make the sidecar unready: reporting
+/// that is its job.
 async fn ready(State(web): State<Web>) -> (StatusCode, String) {
     if !web.is_ready() {
         return (StatusCode::SERVICE_UNAVAILABLE, "the first polls have not ended\n".to_owned());
     }
     let mut text = "txnscope is ready\n".to_owned();
     let now = Instant::now();
-    for member in web.board.members() {
+    for member in web.store.members() {
         let _ = writeln!(text, "{}: {}", member.address(), state(&member, now));
     }
     (StatusCode::OK, text)
 }
 
-/// It changes something, and so it is for those who mean it: no page of another site can have a browser ask for it, and
-/// nobody can have it done all the time.
+/// Reloads the configuration. Requests from pages of other sites are rejected, and the rate is limited.
 async fn reload(State(web): State<Web>, headers: HeaderMap) -> Response {
     if origin::is_cross_site(&headers) {
-        let text = "another site's page asks for this reload: it is refused\n";
+        let text = "this is a cross-site request, which may not reload the configuration\n";
         return (StatusCode::FORBIDDEN, text).into_response();
     }
-    match web.reloader.reload_for_the_web().await {
+    match web.reloader.reload_from_web().await {
         Ok(()) => (StatusCode::OK, "the configuration has been read again\n").into_response(),
-        Err(WebReloadError::TooOften) => {
-            let text =
-                "the configuration is being read again, or was so often enough: try again in a second\n";
+        Err(WebReloadError::RateLimited) => {
+            let text = "too many reloads: try again in a second\n";
             (StatusCode::TOO_MANY_REQUESTS, [(RETRY_AFTER, "1")], text).into_response()
         }
         Err(WebReloadError::Refused(error)) => {
@@ -245,9 +245,9 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
-    use crate::error::Reason;
-    use crate::reading::Reading;
-    use crate::reload::ReloadRecord;
+    use crate::error::PollErrorReason;
+    use crate::reload::ReloadStatus;
+    use crate::sample_set::SampleSet;
     use crate::snapshot::Snapshot;
 
     async fn get(web: &Web, path: &str) -> (StatusCode, String) {
@@ -259,38 +259,43 @@ mod tests {
     }
 
     fn web() -> (Web, Snapshot) {
-        let (snapshot, record) = (Snapshot::default(), Arc::new(ReloadRecord::new()));
-        let board = Board::from(snapshot.clone());
-        let page = Page::new(board.clone()).unwrap();
-        let targets = Targets::new(board.clone(), TaskTracker::new(), CancellationToken::new());
-        let access = Access::new(&Config::default(), Arc::default(), Arc::clone(&record)).unwrap();
-        let targets = Arc::new(targets);
-        let reloader = Reloader::new(Config::default(), None, Arc::clone(&targets), Arc::new(access), record);
-        (Web::new(page, board, targets, Arc::new(reloader), "/metrics"), snapshot)
+        let (snapshot, record) = (Snapshot::default(), Arc::new(ReloadStatus::new()));
+        let store = MetricStore::from(snapshot.clone());
+        let page = MetricsPage::new(store.clone()).unwrap();
+        let deployments = DeploymentManager::new(store.clone(), TaskTracker::new(), CancellationToken::new());
+        let access = AccessControl::new(&Config::default(), Arc::default(), Arc::clone(&record)).unwrap();
+        let deployments = Arc::new(deployments);
+        let reloader =
+            Reloader::new(Config::default(), None, Arc::clone(&deployments), Arc::new(access), record);
+        (Web::new(page, store, deployments, Arc::new(reloader), "/metrics"), snapshot)
     }
 
     #[tokio::test]
-    async fn it_is_ready_when_the_first_polls_have_ended_however_they_ended() {
+    async fn sidecar_is_ready_after_the_first_polls() {
         let (web, snapshot) = web();
         assert_eq!(get(&web, "/-/healthy").await.0, StatusCode::OK);
         assert_eq!(get(&web, "/-/ready").await.0, StatusCode::SERVICE_UNAVAILABLE, "no member is known");
         let member = MemberState::new("db1:27017".into(), String::new(), ["server_status"].into_iter());
         let member = Arc::new(member);
         snapshot.insert(Arc::clone(&member));
-        assert_eq!(get(&web, "/-/ready").await.0, StatusCode::SERVICE_UNAVAILABLE, "nobody has asked it");
+        assert_eq!(get(&web, "/-/ready").await.0, StatusCode::SERVICE_UNAVAILABLE, "no poll has ended");
         let second = std::time::Duration::from_secs(1);
-        member.collectors()[0].note(Instant::now(), second, Err(Reason::Network));
+        member.collectors()[0].record(Instant::now(), second, Err(PollErrorReason::Network));
         let (status, body) = get(&web, "/-/ready").await;
         assert_eq!(status, StatusCode::OK);
         assert!(body.contains("db1:27017: down"), "{body}");
-        member.collectors()[0].note(Instant::now(), second, Ok(Reading::default()));
+        member.collectors()[0].record(Instant::now(), second, Ok(SampleSet::default()));
         assert!(get(&web, "/-/ready").await.1.contains("db1:27017: up"));
         snapshot.insert(Arc::new(MemberState::new("db2:27017".into(), String::new(), ["x"].into_iter())));
-        assert_eq!(get(&web, "/-/ready").await.0, StatusCode::OK, "a member that joins makes nobody wait");
+        assert_eq!(
+            get(&web, "/-/ready").await.0,
+            StatusCode::OK,
+            "a joining member does not affect readiness"
+        );
     }
 
     #[tokio::test]
-    async fn the_landing_page_escapes_what_the_set_says() {
+    async fn landing_page_escapes_member_names() {
         let (web, snapshot) = web();
         let evil = "<script>alert('&')</script>";
         snapshot.insert(Arc::new(MemberState::new(evil.into(), evil.into(), ["server_status"].into_iter())));

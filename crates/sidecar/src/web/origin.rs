@@ -1,14 +1,14 @@
-//! Whether a request is what it seems: a browser that shows somebody else's page can be made to send requests here.
+//! Protection against requests that another site's page makes a browser send.
 //!
-//! Against pages of other sites there is what browsers say of a request's origin. Against a name of somebody else's that
-//! leads to this machine (DNS rebinding) there is the name by which we are called, in `Host`.
+//! Cross-site requests are recognized by `Sec-Fetch-Site` and `Origin`. DNS rebinding (a foreign host name that
+//! resolves to this machine) is recognized by `Host`.
 
 use axum::extract::Request;
 use axum::http::header::{HOST, ORIGIN};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Uri};
 
-/// Whether a browser says that another site's page has made it send this.
+/// Whether a browser marks the request as coming from another site's page.
 pub(super) fn is_cross_site(headers: &HeaderMap) -> bool {
     let site = headers.get("sec-fetch-site").map(axum::http::HeaderValue::as_bytes);
     if site.is_some_and(|site| site != b"same-origin" && site != b"none") {
@@ -21,21 +21,21 @@ pub(super) fn is_cross_site(headers: &HeaderMap) -> bool {
         (Some(origin), Some(host)) if origin.scheme().is_some() => {
             !origin.authority().is_some_and(|origin| origin.as_str().eq_ignore_ascii_case(host))
         }
-        // `null`, or something odd.
+        // `null`, or a malformed origin.
         (Some(_) | None, _) => true,
     }
 }
 
-/// Whether we may be called by the name that the request calls us. `allowed` are names besides addresses and
-/// `localhost`; if there is none, every name will do, but not where only this machine reaches us.
-pub(super) fn is_called_rightly(request: &Request, allowed: &[String], is_local: bool) -> bool {
+/// Whether the request's `Host` is allowed: an address, `localhost`, or a name in `allowed`. If `allowed` is
+/// empty, every name is, except on loopback addresses.
+pub(super) fn has_allowed_host(request: &Request, allowed: &[String], is_local: bool) -> bool {
     if allowed.is_empty() && !is_local {
         return true;
     }
     let may = |authority: &str| {
         let Ok(authority) = authority.parse::<Authority>() else { return false };
         let host = authority.host();
-        // A name may end with a dot, as those of DNS do.
+        // A DNS name may end with a dot.
         let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
         let is_address = match name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             Some(v6) => v6.parse::<std::net::Ipv6Addr>().is_ok(),
@@ -47,7 +47,7 @@ pub(super) fn is_called_rightly(request: &Request, allowed: &[String], is_local:
             || allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(&name))
     };
     let hosts = request.headers().get_all(HOST).iter();
-    // HTTP/1.0 has no `Host`; no browser speaks it.
+    // HTTP/1.0 has no `Host`; no browser uses it.
     let mut hosts = hosts.map(|host| host.to_str());
     let is_right = hosts.all(|host| host.is_ok_and(may));
     is_right && request.uri().authority().is_none_or(|authority| may(authority.as_str()))
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_of_another_site_is_told_by_what_the_browser_says() {
+    fn cross_site_request_is_detected() {
         for ours in [
             &[][..],
             &[("host", "a:1")],
@@ -92,13 +92,13 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_leads_here_is_none_of_ours() {
+    fn dns_rebinding_host_is_rejected() {
         let is_right = |uri: &str, host: Option<&str>, allowed: &[String], is_local| {
             let mut request = Request::get(uri);
             if let Some(host) = host {
                 request = request.header(HOST, host);
             }
-            is_called_rightly(&request.body(Body::empty()).unwrap(), allowed, is_local)
+            has_allowed_host(&request.body(Body::empty()).unwrap(), allowed, is_local)
         };
         let ours = ["txnscope.example".to_owned()];
         for host in [

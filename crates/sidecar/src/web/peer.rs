@@ -1,9 +1,9 @@
-//! Who connects, as far as limits and turns are concerned.
+//! Client addresses, as limits and turns see them.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
-/// An address from which somebody connects. The addresses of IPv6 that one machine has by the billion are one.
+/// The address of a client. An IPv6 /64 network counts as one address, since one machine has all of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Peer(IpAddr);
 
@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_addresses_of_one_network_of_ipv6_are_one() {
+    fn ipv6_addresses_are_grouped_by_64_bit_prefix() {
         let peer = |text: &str| Peer::from(text.parse::<IpAddr>().unwrap());
         assert_eq!(peer("2001:db8::1"), peer("2001:db8::ffff:1"));
         assert_ne!(peer("2001:db8::1"), peer("2001:db8:0:1::1"));

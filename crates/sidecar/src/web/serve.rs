@@ -1,8 +1,8 @@
-//! Connections: TLS, deadlines, and an orderly end.
+//! Connection handling: TLS, deadlines, and graceful shutdown.
 //!
-//! Who is slow costs a connection until a deadline, and nobody else anything: there is one for the first request, the
-//! handshake included, one for each further one, and one for taking an answer. How many there may be is in
-//! [`connections`](super::connections).
+//! A slow client costs one connection until a deadline, and delays no other client. There are deadlines for the
+//! first request including the handshake, for each further request, and for reading a response. The number of
+//! connections is limited in [`connections`](super::connections).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,22 +20,22 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::access::Access;
+use super::access::AccessControl;
 use super::connections::{Connection, Connections, Deadlines, Limits};
-use super::rules::Rules;
-use super::stream::{Watched, Written};
+use super::policy::WebPolicy;
+use super::stream::{TrackedBody, TrackedStream};
 
-/// How long we wait after the system has refused a connection, for want of file descriptors say.
-const PAUSE: Duration = Duration::from_millis(100);
+/// The delay after the system has refused to accept a connection, for example for lack of file descriptors.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// What a request's head may take of memory. Browsers send no more.
+/// The maximum size of a request head. Browsers send no more.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// What the listeners share.
+/// The state shared by all listeners.
 #[derive(Debug, Clone)]
 pub(crate) struct Server {
     pub(super) router: Router,
-    pub(super) access: Arc<Access>,
+    pub(super) access: Arc<AccessControl>,
     pub(super) deadlines: Deadlines,
     pub(super) connections: Arc<Connections>,
     pub(super) tasks: TaskTracker,
@@ -45,15 +45,15 @@ pub(crate) struct Server {
 impl Server {
     pub(super) fn new(
         router: Router,
-        access: Arc<Access>,
+        access: Arc<AccessControl>,
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
-        let connections = Arc::new(Connections::new(Limits::of_process()));
+        let connections = Arc::new(Connections::new(Limits::from_process()));
         Self { router, access, deadlines: Deadlines::default(), connections, tasks, stop }
     }
 
-    /// Accepts until it is told to stop. Each connection is a task.
+    /// Accepts connections until it is stopped. Each connection is a task.
     pub(crate) async fn run(self, listener: TcpListener) {
         let stop = self.stop.clone();
         stop.run_until_cancelled(self.accept(listener)).await;
@@ -66,41 +66,41 @@ impl Server {
             match listener.accept().await {
                 Ok((stream, from)) => {
                     refused = false;
-                    let Some(place) = self.connections.enter(from.ip(), is_local, &self.stop) else {
+                    let Some(permit) = self.connections.accept(from.ip(), is_local, &self.stop) else {
                         tracing::debug!(client = %from.ip(), "too many connections that wait for an answer");
                         continue;
                     };
                     let server = self.clone();
                     self.tasks.spawn(async move {
                         let why = tokio::select! {
-                            () = server.connection(stream, &place.connection) => return,
-                            why = place.connection.overdue(&server.deadlines) => why,
+                            () = server.connection(stream, &permit.connection) => return,
+                            why = permit.connection.overdue(&server.deadlines) => why,
                         };
-                        tracing::debug!(client = %place.connection.peer, why, "a connection is closed");
+                        tracing::debug!(client = %permit.connection.peer, why, "a connection is closed");
                     });
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut refused, true) {
                         tracing::warn!(%error, "the system refuses connections");
                     }
-                    self.connections.relieve();
-                    tokio::time::sleep(PAUSE).await;
+                    self.connections.evict_one();
+                    tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                 }
             }
         }
     }
 
     async fn connection(&self, stream: TcpStream, connection: &Arc<Connection>) {
-        // A page is more than one segment: the last is not to wait for the first's acknowledgement.
+        // A page has more than one segment: the last must not wait for the acknowledgment of the first.
         let _ = stream.set_nodelay(true);
-        // It lives by the rules under which it was made, and no longer than these.
-        let rules = self.access.rules();
-        match rules.tls() {
-            None => self.http(stream, connection, &rules).await,
+        // A connection is bound to the policy under which it was accepted.
+        let policy = self.access.policy();
+        match policy.tls() {
+            None => self.http(stream, connection, &policy).await,
             Some(config) => {
                 let handshake = TlsAcceptor::from(config).accept(stream);
                 match self.stop.run_until_cancelled(handshake).await {
-                    Some(Ok(stream)) => self.http(stream, connection, &rules).await,
+                    Some(Ok(stream)) => self.http(stream, connection, &policy).await,
                     Some(Err(error)) => tracing::debug!(%error, "a TLS handshake has failed"),
                     None => {}
                 }
@@ -112,7 +112,7 @@ impl Server {
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         connection: &Arc<Connection>,
-        rules: &Rules,
+        policy: &WebPolicy,
     ) {
         let router = TowerToHyperService::new(self.router.clone());
         let ours = Arc::clone(connection);
@@ -122,20 +122,20 @@ impl Server {
             let (answer, connection) = (router.call(request), Arc::clone(&ours));
             async move {
                 let answer = answer.await?;
-                connection.answer();
-                Ok::<_, std::convert::Infallible>(answer.map(|body| Written { body, connection }))
+                connection.respond();
+                Ok::<_, std::convert::Infallible>(answer.map(|body| TrackedBody { body, connection }))
             }
         });
         let mut served = http1::Builder::new();
         served.timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(MAX_HEAD);
-        let stream = Watched { stream, connection: Arc::clone(connection) };
+        let stream = TrackedStream { stream, connection: Arc::clone(connection) };
         let served = served.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(served);
         let ended = tokio::select! {
-            // In this order: what comes after a change is not served by the rules from before.
+            // The order matters: requests after a change are not served under the old policy.
             biased;
             () = self.stop.cancelled() => None,
-            () = rules.superseded() => None,
+            () = policy.superseded() => None,
             ended = served.as_mut() => Some(ended),
         };
         let ended = match ended {
@@ -159,7 +159,7 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
-    use crate::reload::ReloadRecord;
+    use crate::reload::ReloadStatus;
 
     const SOON: Duration = Duration::from_millis(200);
 
@@ -167,19 +167,19 @@ mod tests {
         let router = Router::new().route("/", get(|| async { "here" }));
         let router = router.route("/much", get(|| async { vec![b'x'; 64 << 20] }));
         let config = Config { max_requests: 0, ..Config::default() };
-        let access = Access::new(&config, Arc::default(), Arc::new(ReloadRecord::new())).unwrap();
+        let access = AccessControl::new(&config, Arc::default(), Arc::new(ReloadStatus::new())).unwrap();
         let access = Arc::new(access);
         let stop = CancellationToken::new();
         let mut server = Server::new(router, access, TaskTracker::new(), stop.clone());
         server.deadlines = deadlines;
-        server.connections = Arc::new(Connections::new(Limits { all: places, of_one: places }));
+        server.connections = Arc::new(Connections::new(Limits { all: places, per_client: places }));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(server.run(listener));
         (address, stop)
     }
 
-    async fn asks(address: std::net::SocketAddr) -> String {
+    async fn request(address: std::net::SocketAddr) -> String {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
         let mut answer = String::new();
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_never_ends_his_request_is_cut_off_and_holds_up_nobody() {
+    async fn slow_request_times_out_and_does_not_block_others() {
         let (address, _stop) = serve(8, Deadlines { first_head: SOON, ..Deadlines::default() }).await;
         let mut slow = Vec::new();
         for head in ["", "GET", "GET / HTTP/1.1\r\nhost: x\r\nx: "] {
@@ -196,25 +196,25 @@ mod tests {
             stream.write_all(head.as_bytes()).await.unwrap();
             slow.push(stream);
         }
-        assert!(asks(address).await.ends_with("here"), "they hold up somebody");
+        assert!(request(address).await.ends_with("here"), "slow clients delay others");
         for mut stream in slow {
             let mut rest = Vec::new();
-            // Closed or reset, and in any case over.
+            // Closed or reset.
             let _ = timeout(testkit::wait::LIMIT, stream.read_to_end(&mut rest)).await.expect("still open");
         }
     }
 
-    /// Whoever takes a little of an answer now and then is no better than who takes nothing.
+    /// A client that reads slowly is treated like one that does not read.
     #[tokio::test]
-    async fn who_reads_an_answer_at_64_bytes_a_second_is_cut_off() {
-        let (address, _stop) = serve(8, Deadlines { answer: SOON, ..Deadlines::default() }).await;
+    async fn slow_reader_is_disconnected() {
+        let (address, _stop) = serve(8, Deadlines { response: SOON, ..Deadlines::default() }).await;
         let mut slow = TcpStream::connect(address).await.unwrap();
         slow.write_all(b"GET /much HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
         let (mut taken, mut piece) = (0, [0; 64]);
         let reading = async {
             while let Ok(read @ 1..) = slow.read(&mut piece).await {
                 taken += read;
-                // Until the sidecar has given up; what the system holds of it is read to its end then.
+                // Until the sidecar has closed the connection; the system's buffers are read to the end then.
                 if taken < 64 * 100 {
                     tokio::time::sleep(SOON / 50).await;
                 }
@@ -225,19 +225,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_newcomer_takes_the_place_of_who_takes_no_answer() {
+    async fn new_connection_evicts_one_that_does_not_read() {
         let (address, _stop) = serve(1, Deadlines::default()).await;
         let mut stuck = TcpStream::connect(address).await.unwrap();
         stuck.write_all(b"GET /much HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
         let mut piece = [0; 64];
         assert!(stuck.read(&mut piece).await.unwrap() > 0, "the answer has begun");
-        let answer = timeout(testkit::wait::LIMIT, asks(address)).await.expect("the place is never free");
+        let answer = timeout(testkit::wait::LIMIT, request(address)).await.expect("the place is never free");
         assert!(answer.ends_with("here"), "{answer}");
     }
 
-    /// A connection that is kept has longer than one that has asked for nothing yet.
+    /// A kept connection has a longer deadline than one without any request.
     #[tokio::test]
-    async fn a_connection_that_has_been_answered_is_kept() {
+    async fn answered_connection_is_kept_alive() {
         let deadlines = Deadlines { first_head: SOON, ..Deadlines::default() };
         let (address, _stop) = serve(8, deadlines).await;
         let mut kept = TcpStream::connect(address).await.unwrap();
@@ -254,10 +254,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_idle_connection_holds_up_no_end() {
+    async fn idle_connection_does_not_block_shutdown() {
         let (address, stop) = serve(8, Deadlines::default()).await;
         let mut idle = TcpStream::connect(address).await.unwrap();
-        assert!(asks(address).await.ends_with("here"));
+        assert!(request(address).await.ends_with("here"));
         stop.cancel();
         let mut rest = Vec::new();
         timeout(testkit::wait::LIMIT, idle.read_to_end(&mut rest)).await.expect("it stays open").unwrap();

@@ -1,4 +1,4 @@
-//! A connection's stream and the bodies that go through it, so that it is known when an answer has been taken.
+//! The stream and the response bodies of a connection, which track when a response has been taken.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -11,13 +11,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connections::Connection;
 
-/// A stream that says when all that was written is taken.
-pub(super) struct Watched<S> {
+/// A stream that reports when everything written has been taken.
+pub(super) struct TrackedStream<S> {
     pub(super) stream: S,
     pub(super) connection: Arc<Connection>,
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for TrackedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -27,7 +27,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for TrackedStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -50,7 +50,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(context))?;
-        // HTTP flushes when it has nothing left to write.
+        // hyper flushes when it has nothing left to write.
         self.connection.flushed();
         Poll::Ready(Ok(()))
     }
@@ -60,13 +60,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 }
 
-/// A body that says when all of it is written. It is dropped then.
-pub(super) struct Written {
+/// A body that reports when it is written completely, which is when it is dropped.
+pub(super) struct TrackedBody {
     pub(super) body: Body,
     pub(super) connection: Arc<Connection>,
 }
 
-impl HttpBody for Written {
+impl HttpBody for TrackedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -86,7 +86,7 @@ impl HttpBody for Written {
     }
 }
 
-impl Drop for Written {
+impl Drop for TrackedBody {
     fn drop(&mut self) {
         self.connection.written();
     }

@@ -1,4 +1,4 @@
-//! What the file says about TLS, as rustls wants it.
+//! TLS settings of the web configuration file, for rustls.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio_rustls::rustls::{NamedGroup, RootCertStore, ServerConfig};
 
 use super::file::{ClientAuth, TlsFile, Version, WebConfigError};
 
-/// The names that Go, and so the toolkit, gives to what ring can do.
+/// Cipher suites by Go's names, which the toolkit uses, as far as they differ from rustls's.
 const CIPHER_SUITES: &[(&str, &str)] = &[
     ("TLS_AES_128_GCM_SHA256", "TLS13_AES_128_GCM_SHA256"),
     ("TLS_AES_256_GCM_SHA384", "TLS13_AES_256_GCM_SHA384"),
@@ -27,10 +27,10 @@ const CURVES: &[(&str, NamedGroup)] = &[
     ("X25519", NamedGroup::X25519),
 ];
 
-/// Reads a file that the configuration names, under that key.
+/// Reads a file that is configured under a key.
 pub(super) type Read<'a> = &'a mut dyn FnMut(&str, &Path) -> Result<Vec<u8>, WebConfigError>;
 
-/// `None`: the section has nothing in it, and no TLS is spoken.
+/// `None` if the section is empty: TLS is off.
 pub(super) fn server_config(
     file: &Path,
     tls: &TlsFile,
@@ -57,7 +57,7 @@ pub(super) fn server_config(
         return Err(wrong("tls_server_config: cert_file and key_file are both needed".to_owned()));
     };
     let certificates = certificates(certificate).map_err(|what| wrong(format!("cert_file: {what}")))?;
-    // Whatever the parser says about a key that it cannot read stays with it.
+    // The parser's message about an unreadable key is not used, since it may quote the key.
     let key = PrivateKeyDer::from_pem_slice(key)
         .map_err(|_| wrong("key_file: it holds no private key in PEM form".to_owned()))?;
 
@@ -76,7 +76,7 @@ pub(super) fn server_config(
     let builder = match (client_ca, tls.client_auth_type) {
         (None, ClientAuth::No) => builder.with_no_client_auth(),
         (None, _) => {
-            return Err(wrong("tls_server_config: client_auth_type wants a client_ca_file".to_owned()));
+            return Err(wrong("tls_server_config: client_auth_type needs a client_ca_file".to_owned()));
         }
         (Some(_), ClientAuth::No) => {
             return Err(wrong(
@@ -117,7 +117,7 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     }
 }
 
-/// With the ciphers and curves that the file names, if it names any.
+/// The crypto provider, restricted to the configured ciphers and curves.
 fn provider(file: &Path, tls: &TlsFile) -> Result<CryptoProvider, WebConfigError> {
     let mut provider = ring::default_provider();
     if let Some(wanted) = &tls.cipher_suites {
@@ -129,12 +129,12 @@ fn provider(file: &Path, tls: &TlsFile) -> Result<CryptoProvider, WebConfigError
                 .map_or(name.value.as_str(), |(_, ours)| ours);
             let suite = provider.cipher_suites.iter().find(|suite| format!("{:?}", suite.suite()) == ours);
             let suite = suite.ok_or_else(|| {
-                let what = "cipher_suites: what stands here is not offered";
+                let what = "cipher_suites: this suite is not supported";
                 WebConfigError::at(file, name.referenced, what)
             })?;
             chosen.push(*suite);
         }
-        // Those of TLS 1.3 cannot be chosen, as in Go.
+        // The suites of TLS 1.3 cannot be configured, as in Go.
         chosen.extend(provider.cipher_suites.iter().filter(|suite| suite.tls13().is_some()));
         provider.cipher_suites = chosen;
     }
@@ -145,7 +145,7 @@ fn provider(file: &Path, tls: &TlsFile) -> Result<CryptoProvider, WebConfigError
             let group = group.and_then(|group| provider.kx_groups.iter().find(|known| known.name() == group));
             let group = group.ok_or_else(|| {
                 let known: Vec<_> = CURVES.iter().map(|(go, _)| *go).collect();
-                let what = format!("curve_preferences: what stands here is none of {}", known.join(", "));
+                let what = format!("curve_preferences: invalid value; use one of {}", known.join(", "));
                 WebConfigError::at(file, name.referenced, what)
             })?;
             chosen.push(*group);

@@ -1,7 +1,7 @@
-//! Basic authentication: who may ask, as the file has them, and what it takes to find out.
+//! Basic authentication: the configured users, and the verification of a password.
 //!
-//! A bcrypt hash takes a processor a long time on purpose. When one is computed, and how the result is kept, is in
-//! [`logins`](super::logins).
+//! A bcrypt hash is slow on purpose. [`logins`](super::logins) decides when one is computed, and caches the
+//! results.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,55 +15,56 @@ use bcrypt::HashParts;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
-/// What bcrypt reads of a password; it ignores the rest.
+/// The part of a password that bcrypt uses, in bytes.
 const PASSWORD_LIMIT: usize = 72;
 
-/// Who may ask.
+/// The configured users.
 pub(super) struct Users {
     hashes: BTreeMap<String, String>,
-    /// What the password of somebody unknown is compared with: as dear as the dearest of the others, and no
-    /// password's hash.
-    decoy: String,
-    dearest: u32,
+    /// Dummy hash for unknown users, with the highest configured cost to equalize timing. It matches no
+    /// password.
+    dummy_hash: String,
+    max_cost: u32,
 }
 
-/// What a request says of who sends it.
+/// The credentials of a request.
 pub(super) enum Credentials {
-    /// Nothing.
+    /// No credentials.
     None,
-    /// Something that is no name and password.
+    /// Something else than a name and a password.
     Malformed,
     Given(Login),
 }
 
-/// A name and a password, which are right or wrong for good: for other users it is another login.
+/// A name and a password. Whether they are right never changes: with another hash, it is another login.
 pub(super) struct Login {
-    /// Of name, password and the hash that it is compared with, so that no password is kept.
+    /// A digest of the name, the password and the hash, so that no password is kept.
     pub(super) key: [u8; 32],
     hash: String,
     is_known: bool,
-    dearest: u32,
+    max_cost: u32,
     password: Vec<u8>,
 }
 
 impl Users {
     /// # Errors
     ///
-    /// With the name of a user whose hash is none.
+    /// With the name of a user whose hash is invalid.
     pub(super) fn new(hashes: BTreeMap<String, String>) -> Result<Self, String> {
-        let mut dearest = 4;
+        let mut max_cost = 4;
         for (name, hash) in &hashes {
             let parts = HashParts::from_str(hash).map_err(|_| name.clone())?;
             if !(4..=31).contains(&parts.get_cost()) {
                 return Err(name.clone());
             }
-            dearest = dearest.max(parts.get_cost());
+            max_cost = max_cost.max(parts.get_cost());
         }
-        let decoy = format!("$2b${dearest:02}${}", "abcdefghijklmnopqrstuuABCDEFGHIJKLMNOPQRSTUVWXYZabcde");
-        Ok(Self { hashes, decoy, dearest })
+        let dummy_hash =
+            format!("$2b${max_cost:02}${}", "abcdefghijklmnopqrstuuABCDEFGHIJKLMNOPQRSTUVWXYZabcde");
+        Ok(Self { hashes, dummy_hash, max_cost })
     }
 
-    /// What the request says, without finding out whether it is right.
+    /// The credentials of a request, without verifying them.
     pub(super) fn credentials(&self, headers: &HeaderMap) -> Credentials {
         let Some(value) = headers.get(AUTHORIZATION) else { return Credentials::None };
         let parsed = value.to_str().ok().and_then(parse);
@@ -73,7 +74,7 @@ impl Users {
     }
 
     fn login(&self, name: &str, password: &[u8]) -> Login {
-        let mut hash = self.decoy.as_str();
+        let mut hash = self.dummy_hash.as_str();
         let mut is_known = Choice::from(0);
         for (known, its_hash) in &self.hashes {
             let same = known.as_bytes().ct_eq(name.as_bytes());
@@ -92,24 +93,25 @@ impl Users {
             key: key.finalize().into(),
             hash: hash.to_owned(),
             is_known: is_known.into(),
-            dearest: self.dearest,
+            max_cost: self.max_cost,
             password: password[..password.len().min(PASSWORD_LIMIT)].to_vec(),
         }
     }
 }
 
 impl Login {
-    /// Takes a processor for as long as the dearest hash of the file does, and as long for every wrong password, whoever
-    /// it is for: the time that an answer takes says nothing of which names there are.
+    /// Verifies the password. Every wrong password takes as much CPU time as the most expensive configured hash,
+    /// whether the user exists or not, so that the response time reveals no user names.
     pub(super) fn verify(&self) -> bool {
         #[cfg(test)]
         let _counted = tests::Counted::new();
-        let cost = HashParts::from_str(&self.hash).map_or(self.dearest, |parts| parts.get_cost());
+        let cost = HashParts::from_str(&self.hash).map_or(self.max_cost, |parts| parts.get_cost());
         let matches = bcrypt::verify(&self.password, &self.hash).unwrap_or(false);
         let is_right = matches & self.is_known;
         if !is_right {
-            // 2^cost rounds are done, and 2^dearest are wanted: 2^cost + 2^cost + 2^(cost + 1) + … + 2^(dearest - 1).
-            for cost in cost..self.dearest {
+            // 2^cost rounds are done, and 2^max_cost are needed: 2^cost + 2^cost + 2^(cost + 1) + … +
+            // 2^(max_cost - 1).
+            for cost in cost..self.max_cost {
                 #[cfg(test)]
                 tests::ROUNDS.fetch_add(1 << cost, std::sync::atomic::Ordering::SeqCst);
                 std::hint::black_box(bcrypt::hash_with_salt(&self.password, cost, [0; 16]).is_ok());
@@ -128,12 +130,12 @@ fn parse(value: &str) -> Option<(String, Vec<u8>)> {
     Some((String::from_utf8(decoded[..colon].to_vec()).ok()?, decoded[colon + 1..].to_vec()))
 }
 
-/// What a fuzzer finds ways into.
+/// Parses credentials, for fuzzing.
 #[cfg(feature = "fuzzing")]
 pub(super) fn read(headers: &HeaderMap) {
-    let users = Users { hashes: BTreeMap::new(), decoy: String::new(), dearest: 4 };
+    let users = Users { hashes: BTreeMap::new(), dummy_hash: String::new(), max_cost: 4 };
     if let Credentials::Given(login) = users.credentials(headers) {
-        assert!(!login.is_known && login.password.len() <= PASSWORD_LIMIT, "somebody is known");
+        assert!(!login.is_known && login.password.len() <= PASSWORD_LIMIT, "an unknown user was accepted");
     }
 }
 
@@ -151,15 +153,15 @@ pub(super) mod tests {
     use super::*;
 
     static AT_ONCE: AtomicUsize = AtomicUsize::new(0);
-    /// The most hashes that were ever computed at once in this process, by those who hold [`ONE_AT_A_TIME`].
+    /// The highest number of concurrent hashes in this process, among tests that hold [`ONE_AT_A_TIME`].
     pub(in crate::web) static MOST_AT_ONCE: AtomicUsize = AtomicUsize::new(0);
     pub(in crate::web) static COMPUTED: AtomicUsize = AtomicUsize::new(0);
-    /// How many rounds of bcrypt were computed.
+    /// The number of computed bcrypt rounds.
     pub(super) static ROUNDS: AtomicUsize = AtomicUsize::new(0);
-    /// Whoever computes hashes in a test holds it, so that those of two tests are told apart.
+    /// Held by each test that computes hashes, so that their counts do not mix.
     pub(in crate::web) static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-    /// Counts the hashes that are computed at once.
+    /// Counts concurrent hashes.
     pub(super) struct Counted(Cell<()>);
 
     impl Counted {
@@ -199,54 +201,56 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn only_the_right_password_of_a_known_user_will_do() {
+    async fn only_right_password_of_known_user_is_accepted() {
         let _alone = ONE_AT_A_TIME.lock().await;
         let users = users(&[("prometheus", "hunter2", 5)]);
         assert!(given(&users, "prometheus:hunter2").verify());
-        for wrong in ["prometheus:hunter", "prometheus:", "nobody:hunter2", ":hunter2", ":"] {
+        for wrong in ["prometheus:hunter", "prometheus:", "unknown:hunter2", ":hunter2", ":"] {
             assert!(!given(&users, wrong).verify(), "{wrong}");
         }
         assert!(matches!(users.credentials(&HeaderMap::new()), Credentials::None));
-        for odd in ["", "Basic", "Basic !", "Bearer aHVudGVyMg==", "Basic /w==", "Basic cHJvbWV0aGV1cw=="] {
-            assert!(matches!(users.credentials(&asks(odd)), Credentials::Malformed), "{odd}");
+        for invalid in ["", "Basic", "Basic !", "Bearer aHVudGVyMg==", "Basic /w==", "Basic cHJvbWV0aGV1cw=="]
+        {
+            assert!(matches!(users.credentials(&asks(invalid)), Credentials::Malformed), "{invalid}");
         }
     }
 
     #[tokio::test]
-    async fn somebody_unknown_costs_what_somebody_known_costs() {
+    async fn unknown_user_takes_same_time() {
         let _alone = ONE_AT_A_TIME.lock().await;
         let users = users(&[("prometheus", "hunter2", 5)]);
-        let nobody = given(&users, "nobody:hunter2");
-        assert!(!nobody.verify());
-        let decoy = HashParts::from_str(&users.decoy).unwrap();
+        let unknown = given(&users, "unknown:hunter2");
+        assert!(!unknown.verify());
+        let dummy_hash = HashParts::from_str(&users.dummy_hash).unwrap();
         assert_eq!(
-            (nobody.hash.as_str(), decoy.get_cost()),
-            (users.decoy.as_str(), 5),
-            "as dear as the dearest"
+            (unknown.hash.as_str(), dummy_hash.get_cost()),
+            (users.dummy_hash.as_str(), 5),
+            "the highest configured cost"
         );
-        // The comparison with the decoy is a real one: an odd hash would be refused before it is computed.
-        assert!(bcrypt::verify("hunter2", &users.decoy).is_ok());
+        // The comparison with the dummy hash is a real one: a malformed hash would be rejected before it is
+        // computed.
+        assert!(bcrypt::verify("hunter2", &users.dummy_hash).is_ok());
     }
 
     #[tokio::test]
-    async fn every_wrong_password_takes_the_same_work_whoever_it_is_for() {
+    async fn wrong_password_takes_same_work_for_every_user() {
         let _alone = ONE_AT_A_TIME.lock().await;
-        let users = users(&[("cheap", "x", 4), ("dear", "x", 9), ("between", "x", 7)]);
+        let users = users(&[("cheap", "x", 4), ("expensive", "x", 9), ("between", "x", 7)]);
         let rounds = |text: &str| {
             let before = ROUNDS.load(Ordering::SeqCst);
             let is_right = given(&users, text).verify();
             (is_right, ROUNDS.load(Ordering::SeqCst) - before)
         };
-        for wrong in ["cheap:y", "between:y", "dear:y", "nobody:y", ":", "cheap:"] {
+        for wrong in ["cheap:y", "between:y", "expensive:y", "unknown:y", ":", "cheap:"] {
             assert_eq!(rounds(wrong), (false, 1 << 9), "{wrong}");
         }
         assert_eq!(rounds("cheap:x"), (true, 1 << 4), "that it is right is no secret");
-        // What counts as work is work: an odd hash would be refused before it is computed.
+        // The extra work is real: a malformed hash would be rejected before it is computed.
         assert!(bcrypt::hash_with_salt("y", 4, [0; 16]).is_ok());
     }
 
     #[test]
-    fn a_login_is_another_when_the_hash_is_another() {
+    fn login_key_depends_on_the_hash() {
         let of = |users: &Users, text: &str| given(users, text).key;
         let (one, other) = (users(&[("a", "x", 4)]), users(&[("a", "x", 4)]));
         assert_eq!(of(&one, "a:x"), of(&one, "a:x"));
@@ -256,11 +260,11 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_is_no_hash_is_refused_with_the_user_s_name_alone() {
+    fn invalid_password_hash_is_rejected_without_quoting_it() {
         let expensive = format!("$2b$40${}", "abcdefghijklmnopqrstuuABCDEFGHIJKLMNOPQRSTUVWXYZabcde");
-        for odd in ["", "hunter2", "$2y$10$short", "$1$salt$hash", &expensive] {
+        for invalid in ["", "hunter2", "$2y$10$short", "$1$salt$hash", &expensive] {
             assert_eq!(
-                Users::new([("prometheus".to_owned(), odd.to_owned())].into()).unwrap_err(),
+                Users::new([("prometheus".to_owned(), invalid.to_owned())].into()).unwrap_err(),
                 "prometheus"
             );
         }

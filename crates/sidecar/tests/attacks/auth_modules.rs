@@ -1,4 +1,4 @@
-//! Probes that choose who to be.
+//! Probes with different auth modules.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use txnscope_sidecar::{Config, Credentials, Sidecar, Target};
 use crate::common::url;
 
 const MODULES: usize = 20;
-/// More connections than two users need, and fewer than a client for each of the modules has, which is two at least.
+/// More connections than two users need, and fewer than one client for each module would open.
 const CONNECTIONS_OF_TWO: usize = 30;
 
 async fn get(sidecar: &Sidecar, path: &str) -> (u16, String) {
@@ -32,9 +32,9 @@ fn config(target: Target, poll_timeout: Duration) -> Config {
     config
 }
 
-/// Each user at a target has connections and polls of its own, and whoever may probe chooses the user.
+/// Each user of a target has its own connections and polls, and the client of the probe chooses the user.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_target_that_is_probed_as_twenty_users_is_watched_as_two_at_most() {
+async fn target_is_monitored_with_at_most_two_users() {
     let set = ReplicaSetOptions::new(1).auth().start().await.unwrap();
     let uri = format!("mongodb://{}/?replicaSet={}", set.members()[0].address(), set.name());
     let sidecar = Sidecar::start(config(Target::new(uri), Duration::from_secs(30))).await.unwrap();
@@ -45,11 +45,11 @@ async fn a_target_that_is_probed_as_twenty_users_is_watched_as_two_at_most() {
     }
     let admin = set.client().await.unwrap().database("admin");
     wait::until("the connections of two users", async || {
-        let stages = [
+        let pipeline = [
             doc! {"$currentOp": {"allUsers": true, "idleConnections": true}},
             doc! {"$match": {"appName": "txnscope", "connectionId": {"$exists": true}}},
         ];
-        let open: Vec<Document> = admin.aggregate(stages).await?.try_collect().await?;
+        let open: Vec<Document> = admin.aggregate(pipeline).await?.try_collect().await?;
         ensure!(open.len() <= CONNECTIONS_OF_TWO, "{} connections", open.len());
         Ok(())
     })
@@ -58,7 +58,7 @@ async fn a_target_that_is_probed_as_twenty_users_is_watched_as_two_at_most() {
 }
 
 #[tokio::test]
-async fn an_auth_module_is_sent_to_no_target_that_does_not_list_it() {
+async fn auth_module_is_restricted_to_allowed_targets() {
     let target = Target::new("mongodb://127.0.0.1:1/").with_auth_modules(["module1".to_owned()]);
     let sidecar = Sidecar::start(config(target, Duration::from_millis(100))).await.unwrap();
     let (status, text) = get(&sidecar, "/probe?target=orders&auth_module=module0").await;

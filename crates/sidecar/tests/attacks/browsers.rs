@@ -1,11 +1,11 @@
-//! What a page of somebody else's can have a browser do, and what a browser may do with ours.
+//! Cross-site requests from browsers, and security headers.
 
 use txnscope_sidecar::Sidecar;
 
 use super::{ask, config};
 
 #[tokio::test]
-async fn a_page_of_another_site_cannot_have_the_configuration_read_again() {
+async fn cross_site_reload_is_rejected() {
     let sidecar = Sidecar::start(config()).await.unwrap();
     let host = format!("host: {}\r\n", sidecar.local_addr());
     for lines in [
@@ -30,7 +30,7 @@ async fn a_page_of_another_site_cannot_have_the_configuration_read_again() {
 }
 
 #[tokio::test]
-async fn the_web_side_asks_for_few_reloads_however_many_are_wanted() {
+async fn web_reloads_are_rate_limited() {
     let sidecar = Sidecar::start(config()).await.unwrap();
     let started = tokio::time::Instant::now();
     let (mut done, mut refused) = (0_u64, 0);
@@ -47,16 +47,17 @@ async fn the_web_side_asks_for_few_reloads_however_many_are_wanted() {
     }
     let most = started.elapsed().as_secs() + 3;
     assert!(done >= 1 && done <= most && done + refused == 500, "{done} done, {refused} refused");
-    // Whoever runs the process is not limited.
+    // Reloads by the operator have no rate limit.
     for _ in 0..5 {
         sidecar.reload().await.unwrap();
     }
     sidecar.shutdown().await;
 }
 
-/// DNS rebinding: a browser is led to this machine by a name of somebody else's, and believes that it is at home there.
+/// DNS rebinding: a foreign host name resolves to this machine, and the browser considers requests to it
+/// same-origin.
 #[tokio::test]
-async fn a_foreign_name_that_leads_to_this_machine_is_refused() {
+async fn dns_rebinding_request_is_rejected() {
     let sidecar = Sidecar::start(config()).await.unwrap();
     for path in ["/metrics", "/", "/probe?target=x", "/-/healthy", "/nowhere"] {
         for host in ["evil.example", "evil.example:9917", "127.0.0.1.evil.example"] {
@@ -74,7 +75,7 @@ async fn a_foreign_name_that_leads_to_this_machine_is_refused() {
     }
     sidecar.shutdown().await;
 
-    // Where other machines ask, they do so by names; those that are allowed, if any are named.
+    // On addresses that other machines reach, every name is allowed, unless some are configured.
     let listen = vec!["0.0.0.0:0".parse().unwrap()];
     for (allowed, host, status) in [
         (&[][..], "sidecar.monitoring.svc", "200"),
@@ -96,7 +97,7 @@ async fn a_foreign_name_that_leads_to_this_machine_is_refused() {
 }
 
 #[tokio::test]
-async fn every_answer_has_security_headers_and_none_repeats_what_was_asked() {
+async fn responses_have_security_headers_and_do_not_reflect_input() {
     let sidecar = Sidecar::start(config()).await.unwrap();
     for (path, status) in [
         ("/", "200"),

@@ -1,4 +1,4 @@
-//! Connections that are opened and not used, and what is read slowly.
+//! Idle connections, and slow readers.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -17,7 +17,7 @@ async fn scrapes_go_through_beside(idle: usize) {
     let mut open = Vec::new();
     for number in 0..idle {
         let mut stream = TcpStream::connect(sidecar.local_addr()).await.unwrap();
-        // Some say nothing, some begin, some have asked before.
+        // Some send nothing, some send a partial request, some have completed a request.
         let head =
             ["", "GET / HTTP/1.1\r\n", "GET /-/healthy HTTP/1.1\r\nhost: localhost\r\n\r\n"][number % 3];
         let _ = stream.write_all(head.as_bytes()).await;
@@ -35,18 +35,19 @@ async fn scrapes_go_through_beside(idle: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn scrapes_go_through_beside_700_idle_connections_of_the_same_client() {
+async fn scrapes_succeed_beside_700_idle_connections() {
     scrapes_go_through_beside(700).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn scrapes_go_through_beside_2000_idle_connections_of_the_same_client() {
+async fn scrapes_succeed_beside_2000_idle_connections() {
     scrapes_go_through_beside(2000).await;
 }
 
-/// A connection ends with the rules under which it was made: it has shown no certificate of the new authority.
+/// A connection ends with the policy under which it was accepted: it has no client certificate of the new
+/// authority.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_from_before_a_change_of_tls_ends() {
+async fn connection_ends_after_tls_change() {
     let (folder, authority) = (TempDir::new().unwrap(), Authority::new());
     authority.sign(3000).write(folder.path());
     let sidecar = Sidecar::start(config_with(folder.path(), "{}")).await.unwrap();
@@ -71,7 +72,7 @@ async fn a_connection_from_before_a_change_of_tls_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_that_waits_for_its_hash_holds_up_no_end() {
+async fn request_waiting_for_a_hash_does_not_block_shutdown() {
     let folder = TempDir::new().unwrap();
     let sidecar =
         Sidecar::start(config_with(folder.path(), &user("prometheus", "hunter2", 12))).await.unwrap();
@@ -83,7 +84,7 @@ async fn a_request_that_waits_for_its_hash_holds_up_no_end() {
         stream.write_all(head.as_bytes()).await.unwrap();
         waiting.push(stream);
     }
-    // Within its own patience, which is 5 s: otherwise it says that it gave up, and drops what is left.
+    // Within the shutdown timeout of 5 s, after which remaining tasks are dropped.
     sidecar.shutdown().await;
     for mut stream in waiting {
         let mut answer = Vec::new();

@@ -1,4 +1,4 @@
-//! The file for TLS and users while somebody writes it, and files that are none.
+//! Web configuration files that are half written, and files that are not regular.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -15,7 +15,7 @@ fn basic(who: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_empty_or_half_written_web_file_switches_no_protection_off() {
+async fn empty_or_half_written_web_file_keeps_protection() {
     let folder = TempDir::new().unwrap();
     let whole = format!("http_server_config:\n  headers:\n    X-Frame-Options: deny\n{}", user("a", "x", 4));
     let sidecar = Sidecar::start(config_with(folder.path(), &whole)).await.unwrap();
@@ -43,7 +43,7 @@ async fn an_empty_or_half_written_web_file_switches_no_protection_off() {
         .await
         .unwrap();
     }
-    // Somebody asks for it, and the file says nothing at all; and then, that nobody need say who he is.
+    // A reload with an empty file, and then with one that explicitly disables users.
     std::fs::write(&file, "").unwrap();
     let refused = sidecar.reload().await.unwrap_err().to_string();
     assert!(refused.contains("empty") && refused.contains("{}"), "{refused}");
@@ -54,13 +54,13 @@ async fn an_empty_or_half_written_web_file_switches_no_protection_off() {
 }
 
 #[tokio::test]
-async fn a_web_file_that_is_a_pipe_a_device_or_huge_is_refused() {
+async fn web_file_that_is_pipe_device_or_too_large_is_rejected() {
     let folder = TempDir::new().unwrap();
     let pipe = folder.path().join("pipe");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let huge = folder.path().join("huge.yml");
     std::fs::File::create(&huge).unwrap().set_len(1 << 30).unwrap();
-    for (file, told) in [
+    for (file, expected) in [
         (pipe.as_path(), "no regular file"),
         (std::path::Path::new("/dev/zero"), "no regular file"),
         (folder.path(), "no regular file"),
@@ -69,9 +69,9 @@ async fn a_web_file_that_is_a_pipe_a_device_or_huge_is_refused() {
         let mut config = super::config();
         config.web_config_file = Some(file.to_owned());
         let error = Sidecar::start(config).await.unwrap_err();
-        assert!(error.is_misuse() && error.to_string().contains(told), "{error}");
+        assert!(error.is_misuse() && error.to_string().contains(expected), "{error}");
         let key = format!("tls_server_config:\n  cert_file: {0}\n  key_file: {0}\n", file.display());
         let error = Sidecar::start(config_with(folder.path(), &key)).await.unwrap_err();
-        assert!(error.is_misuse() && error.to_string().contains(told), "{error}");
+        assert!(error.is_misuse() && error.to_string().contains(expected), "{error}");
     }
 }

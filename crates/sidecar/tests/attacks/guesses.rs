@@ -1,4 +1,4 @@
-//! Guesses at passwords.
+//! Password guessing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,18 +21,18 @@ fn basic(who: &str) -> String {
     format!("authorization: Basic {}\r\n", STANDARD.encode(who))
 }
 
-/// How those who guess go about it.
+/// The connection behavior of guessing clients.
 #[derive(Debug, Clone, Copy)]
 enum Manner {
-    /// On one connection, as long as it lasts.
+    /// On one kept connection.
     Patient,
-    /// On a new connection each.
-    Anew,
-    /// Each waits for its answer as long as a scrape does, and no longer.
+    /// On a new connection for each guess.
+    NewConnections,
+    /// With the timeout of a scrape for each guess.
     Hasty,
 }
 
-/// Guesses at the password of the right user for ever, each guess another.
+/// Guesses passwords of an existing user forever, each guess another one.
 async fn guess(address: std::net::SocketAddr, number: usize, manner: Manner, sent: Arc<AtomicUsize>) {
     for round in 0.. {
         let Ok(mut stream) = TcpStream::connect(address).await else { continue };
@@ -48,17 +48,17 @@ async fn guess(address: std::net::SocketAddr, number: usize, manner: Manner, sen
             let patience = if matches!(manner, Manner::Hasty) { SCRAPE_TIMEOUT } else { Duration::MAX };
             let Ok(Ok(1..)) = timeout(patience, asked).await else { break };
             assert!(!answer.starts_with(b"HTTP/1.1 200"), "a guess is right");
-            if matches!(manner, Manner::Anew) {
+            if matches!(manner, Manner::NewConnections) {
                 break;
             }
         }
     }
 }
 
-/// One at a time: a crowd is enough for a machine.
+/// One test at a time: a crowd takes the whole machine.
 static CROWD: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-/// A sidecar at which 400 guess: each has sent its first guess, and nobody was admitted yet.
+/// A sidecar with 400 guessing clients: each has sent its first guess, and no user was admitted yet.
 async fn crowded(manner: Manner) -> (Sidecar, JoinSet<()>, TempDir) {
     raise_file_limit();
     let folder = TempDir::new().unwrap();
@@ -78,13 +78,13 @@ async fn crowded(manner: Manner) -> (Sidecar, JoinSet<()>, TempDir) {
     (sidecar, guessing, folder)
 }
 
-/// From the same address as those who guess, with the name at which they guess: nothing tells Prometheus from them but
-/// that it says by when it wants its answer.
+/// From the same address as the guessing clients, with the same user name: only the scrape timeout distinguishes
+/// Prometheus.
 async fn gets_in_beside_400(manner: Manner) {
     let _alone = CROWD.lock().await;
     let (sidecar, mut guessing, _folder) = crowded(manner).await;
     for number in 0..5 {
-        // As Prometheus says it. Without, it is one among those who come again at the same time.
+        // With the header that Prometheus sends. Without, the request is like the other retries.
         let lines = format!("{}x-prometheus-scrape-timeout-seconds: 10\r\n", basic("prometheus:hunter2"));
         let scraped = scrape(&sidecar, "/metrics", &lines).await;
         assert!(scraped.is_ok(), "{manner:?}: scrape {number}: {scraped:?}");
@@ -94,25 +94,25 @@ async fn gets_in_beside_400(manner: Manner) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn prometheus_gets_in_beside_400_who_guess_on_connections_that_they_keep() {
+async fn prometheus_is_admitted_beside_400_guessers_on_kept_connections() {
     gets_in_beside_400(Manner::Patient).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn prometheus_gets_in_beside_400_who_guess_on_new_connections() {
-    gets_in_beside_400(Manner::Anew).await;
+async fn prometheus_is_admitted_beside_400_guessers_on_new_connections() {
+    gets_in_beside_400(Manner::NewConnections).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn prometheus_gets_in_beside_400_who_guess_and_give_up_as_a_scrape_does() {
+async fn prometheus_is_admitted_beside_400_guessers_with_scrape_timeouts() {
     gets_in_beside_400(Manner::Hasty).await;
 }
 
-/// The addresses of loopback are many: Prometheus has another than those who guess.
+/// Loopback has many addresses: Prometheus has another than the guessing clients.
 #[tokio::test(flavor = "multi_thread")]
-async fn prometheus_gets_in_from_another_address_than_those_who_guess() {
+async fn prometheus_is_admitted_from_another_address_than_guessers() {
     let _alone = CROWD.lock().await;
-    let (sidecar, mut guessing, _folder) = crowded(Manner::Anew).await;
+    let (sidecar, mut guessing, _folder) = crowded(Manner::NewConnections).await;
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
     let mut stream = socket.connect(sidecar.local_addr()).await.unwrap();
@@ -126,9 +126,9 @@ async fn prometheus_gets_in_from_another_address_than_those_who_guess() {
     sidecar.shutdown().await;
 }
 
-/// One client that is gone before its hash is computed, again and again: nothing is left of it.
+/// Clients that disconnect before their hash is computed, again and again: nothing is left behind.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_was_admitted_stays_so_while_others_come_and_go_and_after_a_reload() {
+async fn accepted_user_stays_admitted_under_load_and_after_reload() {
     let folder = TempDir::new().unwrap();
     let sidecar =
         Sidecar::start(config_with(folder.path(), &user("prometheus", "hunter2", 10))).await.unwrap();
@@ -150,16 +150,16 @@ async fn who_was_admitted_stays_so_while_others_come_and_go_and_after_a_reload()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wrong_passwords_are_counted_on_the_page() {
+async fn wrong_passwords_are_counted() {
     let folder = TempDir::new().unwrap();
     let sidecar =
         Sidecar::start(config_with(folder.path(), &user("prometheus", "hunter2", 4))).await.unwrap();
-    for wrong in ["prometheus:wrong", "nobody:hunter2", "prometheus:"] {
+    for wrong in ["prometheus:wrong", "unknown:hunter2", "prometheus:"] {
         let answer = ask(&sidecar, "GET /", &format!("host: localhost\r\n{}", basic(wrong))).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
     }
-    let odd = ask(&sidecar, "GET /", "host: localhost\r\nauthorization: Bearer x\r\n").await.unwrap();
-    assert!(odd.starts_with("HTTP/1.1 401"), "{odd}");
+    let malformed = ask(&sidecar, "GET /", "host: localhost\r\nauthorization: Bearer x\r\n").await.unwrap();
+    assert!(malformed.starts_with("HTTP/1.1 401"), "{malformed}");
     let none = ask(&sidecar, "GET /", "host: localhost\r\n").await.unwrap();
     assert!(none.starts_with("HTTP/1.1 401"), "a browser asks so before it asks its user: {none}");
     let answer = scrape(&sidecar, "/metrics", &basic("prometheus:hunter2")).await.unwrap();

@@ -1,7 +1,6 @@
-//! Attacks, each bounded and on loopback: what somebody who reaches the web side, or answers as a member, can try, and what
-//! holds.
+//! Attacks, each bounded and on loopback, by clients of the web side and by malicious members.
 //!
-//! Those on `txnscope serve` as a process are in the suite of the same name of `crates/cli`.
+//! Attacks on the process `txnscope serve` are in the suite of the same name in `crates/cli`.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -27,10 +26,10 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use txnscope_sidecar::{Config, Sidecar};
 
-/// Nothing listens there.
+/// A port without a listener.
 const NOWHERE: &str = "mongodb://127.0.0.1:1/";
 
-/// What Prometheus gives a scrape by default.
+/// Prometheus's default scrape timeout.
 const SCRAPE_TIMEOUT: Duration = Duration::from_secs(10);
 
 fn config() -> Config {
@@ -39,7 +38,7 @@ fn config() -> Config {
     config
 }
 
-/// With that file for TLS and users.
+/// With a web configuration file.
 fn config_with(folder: &Path, web: &str) -> Config {
     std::fs::write(folder.join("web.yml"), web).unwrap();
     let mut config = config();
@@ -51,14 +50,14 @@ fn user(name: &str, password: &str, cost: u32) -> String {
     format!("basic_auth_users:\n  {name}: {}\n", bcrypt::hash(password, cost).unwrap())
 }
 
-/// As many files as there may be: each connection is two of them here.
+/// Raises the limit on open files: each connection takes two of them here.
 fn raise_file_limit() {
     let mut files = getrlimit(Resource::Nofile);
     files.current = files.maximum;
     setrlimit(Resource::Nofile, files).unwrap();
 }
 
-/// One request on a connection of its own, with these lines in its head, and the whole answer.
+/// Sends one request on a new connection, with these header lines, and returns the whole response.
 async fn ask(sidecar: &Sidecar, request: &str, lines: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(sidecar.local_addr()).await?;
     let head = format!("{request} HTTP/1.1\r\nconnection: close\r\n{lines}\r\n");
@@ -68,7 +67,7 @@ async fn ask(sidecar: &Sidecar, request: &str, lines: &str) -> std::io::Result<S
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
-/// A scrape as Prometheus makes it: an answer in time, or the reason why there is none.
+/// A scrape as Prometheus makes it: a response in time, or the reason why there is none.
 async fn scrape(sidecar: &Sidecar, path: &str, lines: &str) -> Result<String, String> {
     let request = format!("GET {path}");
     let lines = format!("host: localhost\r\n{lines}");

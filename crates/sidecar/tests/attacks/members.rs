@@ -1,4 +1,4 @@
-//! Members that are hostile, or no members at all.
+//! Members that send malformed or malicious replies.
 
 use futures_util::future::join_all;
 use mongodb::bson::{Document, doc};
@@ -12,11 +12,11 @@ use crate::fakes::{ERRORS, healthy, member, up};
 
 /// More than a set may have.
 const MANY: usize = 3_000;
-/// The most members that MongoDB lets a set have.
+/// MongoDB's maximum number of members.
 const MOST: usize = 50;
 
-/// Answers with bytes that look like nothing: at once, or to whatever is asked first; behind these four fields in the place
-/// of a message's head, if there are any. The bytes are always the same.
+/// Answers with pseudorandom bytes: at once, or after the first request; after these four header fields, if
+/// there are any. The bytes are always the same.
 async fn noisy(at_once: bool, head: &'static [i32]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -34,7 +34,7 @@ async fn noisy(at_once: bool, head: &'static [i32]) -> String {
                     let _ = stream.read(&mut [0; 4_096]).await;
                 }
                 let _ = stream.write_all(&bytes).await;
-                // Until the other side has had enough.
+                // Until the other side has closed the connection.
                 while stream.read(&mut [0; 4_096]).await.is_ok_and(|read| read > 0) {}
             });
         }
@@ -43,8 +43,8 @@ async fn noisy(at_once: bool, head: &'static [i32]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_answers_with_random_bytes_is_down() {
-    // Nothing, and the heads of messages of 64 bytes: OP_MSG, OP_REPLY, and of a kind that there is not.
+async fn server_sending_random_bytes_is_down() {
+    // No header, and headers of messages of 64 bytes: OP_MSG, OP_REPLY, and an unknown opcode.
     let heads = [&[][..], &[64, 1, 1, 2_013], &[64, 1, 1, 1], &[64, 1, 1, 4_711]];
     let each = heads.into_iter().flat_map(|head| [(true, head), (false, head)]);
     join_all(each.map(async |(at_once, head)| {
@@ -60,9 +60,9 @@ fn polls_failed(page: &Scrape) -> f64 {
     page.sum(ERRORS, &[("collector", "server_status")])
 }
 
-/// It says who it is, and then nothing that can be read.
+/// Answers `hello`, and everything else with random bytes.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_member_that_answers_its_status_with_random_bytes_is_down() {
+async fn member_sending_random_status_bytes_is_down() {
     for head in [&[][..], &[64_i32, 1, 1, 2_013], &[64, 1, 1, 4_711]] {
         let fake = FakeMember::start().await.unwrap();
         let address = fake.address();
@@ -80,9 +80,9 @@ async fn a_member_that_answers_its_status_with_random_bytes_is_down() {
     }
 }
 
-/// A reply that is framed rightly and holds no document.
+/// A reply with a valid header and no document.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_whose_greeting_is_no_document_is_down() {
+async fn server_with_invalid_hello_reply_is_down() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     tokio::spawn(async move {
@@ -96,7 +96,7 @@ async fn a_server_whose_greeting_is_no_document_is_down() {
                     if stream.read_exact(&mut rest).await.is_err() {
                         return;
                     }
-                    // OP_MSG for OP_MSG, OP_REPLY for OP_QUERY; then 0xff where a document should be.
+                    // OP_MSG for OP_MSG, OP_REPLY for OP_QUERY; then 0xff in place of the document.
                     let (code, before) = if field(12) == 2_013 { (2_013, 5) } else { (1, 20) };
                     let body = [vec![0; before], vec![0xff; 40]].concat();
                     let length = i32::try_from(16 + body.len()).unwrap();
@@ -114,9 +114,9 @@ async fn a_server_whose_greeting_is_no_document_is_down() {
     assert_eq!(up(&page, &address), Some(0.0), "it counts as up");
 }
 
-/// It names them in each list that a greeting and a status have, some of them very long.
+/// The member lists them in each list of `hello` and of the status, some with very long names.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_member_that_names_three_thousand_others_is_believed_about_fifty_members() {
+async fn listed_members_are_limited_to_fifty() {
     let fake = FakeMember::start().await.unwrap();
     let address = fake.address();
     let named = |index: usize| format!("{}{index}.invalid:{}", "x".repeat(index % 1_000), 1 + index);

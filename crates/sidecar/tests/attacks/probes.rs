@@ -16,7 +16,7 @@ async fn hung() -> (TcpListener, Target) {
     (listener, Target::new(uri))
 }
 
-/// Asks for these targets, all at once, and returns the first answer, and the others that wait.
+/// Probes these targets concurrently, and returns the first response, and the pending ones.
 async fn fill(sidecar: &Sidecar, targets: impl Iterator<Item = String>) -> (String, Vec<TcpStream>) {
     let mut waiting = Vec::new();
     for target in targets {
@@ -38,7 +38,7 @@ async fn fill(sidecar: &Sidecar, targets: impl Iterator<Item = String>) -> (Stri
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn metrics_and_health_are_answered_while_every_place_of_a_probe_is_taken() {
+async fn metrics_and_health_are_served_while_probe_limit_is_reached() {
     let mut config = config();
     config.poll_timeout = wait::LIMIT;
     let mut listeners = Vec::new();
@@ -60,7 +60,7 @@ async fn metrics_and_health_are_answered_while_every_place_of_a_probe_is_taken()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_target_that_hangs_takes_no_place_from_the_probes_of_another() {
+async fn hanging_target_does_not_exhaust_probe_limit() {
     let mut config = config();
     config.poll_timeout = wait::LIMIT;
     let (_listener, hung) = hung().await;

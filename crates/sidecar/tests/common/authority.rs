@@ -1,4 +1,4 @@
-//! Certificates, good and bad.
+//! Valid and invalid certificates.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use rustls_pki_types::PrivateKeyDer;
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig, crypto::ring};
 
-/// Signs certificates.
+/// A certificate authority.
 pub(crate) struct Authority {
     params: CertificateParams,
     key: KeyPair,
@@ -33,7 +33,7 @@ impl Authority {
         Self { params, key, der: certificate.der().clone(), pem: certificate.pem() }
     }
 
-    /// For `localhost`, good until that year.
+    /// A certificate for `localhost`, valid until the start of a year.
     pub(crate) fn sign(&self, until: i32) -> Signed {
         let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
         params.extended_key_usages =
@@ -46,7 +46,7 @@ impl Authority {
         Signed { certificate, key }
     }
 
-    /// For a client, whose name that is in an organization.
+    /// A client certificate with an organization in its subject.
     pub(crate) fn sign_for(&self, name: &str, organization: &str) -> Signed {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name = DistinguishedName::new();
@@ -59,7 +59,7 @@ impl Authority {
         Signed { certificate, key }
     }
 
-    /// A client that trusts this authority.
+    /// An HTTP client that trusts this authority.
     pub(crate) fn client(&self, own: Option<&Signed>) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(self.der.clone()).unwrap();
@@ -76,7 +76,7 @@ impl Authority {
 }
 
 impl Signed {
-    /// For a server that shows it.
+    /// A TLS server configuration with this certificate.
     pub(crate) fn server(&self) -> ServerConfig {
         let key = PrivateKeyDer::try_from(self.key.serialize_der()).unwrap();
         let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
@@ -84,7 +84,7 @@ impl Signed {
         builder.with_single_cert(vec![self.certificate.der().clone()], key).unwrap()
     }
 
-    /// The same, which wants a certificate that the authority has signed.
+    /// A TLS server configuration that requires a client certificate of the authority.
     pub(crate) fn server_for_clients_of(&self, authority: &Authority) -> ServerConfig {
         let mut roots = RootCertStore::empty();
         roots.add(authority.der.clone()).unwrap();
@@ -98,7 +98,7 @@ impl Signed {
         builder.with_single_cert(vec![self.certificate.der().clone()], key).unwrap()
     }
 
-    /// Certificate and key in one file, as MongoDB wants them.
+    /// Certificate and key in one file, as MongoDB expects them.
     pub(crate) fn pem(&self) -> String {
         format!("{}{}", self.certificate.pem(), self.key.serialize_pem())
     }

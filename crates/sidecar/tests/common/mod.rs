@@ -1,4 +1,4 @@
-//! A sidecar inside the test's own process, and its page.
+//! A sidecar in the test's own process, and its metrics page.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(dead_code, reason = "not every suite uses all of it")]
@@ -14,20 +14,20 @@ use mongodb::{Client, ClientSession};
 use testkit::{Scrape, wait};
 use txnscope_sidecar::{CollectorSettings, Config, Sidecar};
 
-/// How many collectors are on by default.
+/// The number of collectors that are on by default.
 pub(crate) const COLLECTORS: f64 = 5.0;
 
-/// A sidecar that polls often.
+/// A sidecar with a short poll interval.
 pub(crate) async fn sidecar(uri: &str) -> Sidecar {
     sidecar_with(uri, CollectorSettings::default()).await
 }
 
-/// The same with other settings of its collectors.
+/// A sidecar with other settings of its collectors.
 pub(crate) async fn sidecar_with(uri: &str, collectors: CollectorSettings) -> Sidecar {
     start(Config::new(uri), collectors).await
 }
 
-/// The same, for tests that count failures: a busy machine makes no poll fail for lack of time.
+/// A sidecar with a long poll timeout, for tests that count failures on a busy machine.
 pub(crate) async fn patient_sidecar(uri: &str, collectors: CollectorSettings) -> Sidecar {
     let mut config = Config::new(uri);
     config.poll_timeout = wait::LIMIT;
@@ -41,16 +41,18 @@ async fn start(mut config: Config, collectors: CollectorSettings) -> Sidecar {
     Sidecar::start(config).await.unwrap()
 }
 
-/// Every collector on, each at every interval; the profiler of the database `test` is read.
+/// Every collector on, each at every poll; the profiler of the database `test` is read.
 pub(crate) fn everything() -> CollectorSettings {
     let mut collectors = CollectorSettings::default();
-    collectors.storage_engine.every = 1;
-    collectors.parameters.every = 1;
+    let interval = Duration::from_millis(200);
+    collectors.storage_engine.interval = interval;
+    collectors.replication.interval = interval;
+    collectors.parameters.interval = interval;
     collectors.profile.enabled = true;
-    collectors.profile.every = 1;
+    collectors.profile.interval = interval;
     collectors.profile.databases = vec!["test".to_owned()];
     collectors.slow_transactions.enabled = true;
-    collectors.slow_transactions.every = 1;
+    collectors.slow_transactions.interval = interval;
     collectors
 }
 
@@ -62,7 +64,7 @@ pub(crate) async fn scrape(sidecar: &Sidecar) -> Result<Scrape> {
     Scrape::get(&url(sidecar, "/metrics")).await
 }
 
-/// Waits until the page is as it should be, and returns it.
+/// Waits until the page meets a condition, and returns it.
 pub(crate) async fn page_where(sidecar: &Sidecar, what: &str, holds: impl Fn(&Scrape) -> bool) -> Scrape {
     wait::until(what, async || {
         let page = scrape(sidecar).await?;
@@ -72,19 +74,19 @@ pub(crate) async fn page_where(sidecar: &Sidecar, what: &str, holds: impl Fn(&Sc
     .unwrap()
 }
 
-/// The page without buckets and zeros, for the near miss.
+/// The page without buckets and zeros, for error messages.
 fn summary(page: &Scrape) -> String {
     let series = page.families().iter().flat_map(|family| &family.series);
-    let told = series.filter(|series| series.value != 0.0 && !series.name.ends_with("_bucket"));
-    told.map(|series| format!("\n{}{:?} {}", series.name, series.labels, series.value)).collect()
+    let series = series.filter(|series| series.value != 0.0 && !series.name.ends_with("_bucket"));
+    series.map(|series| format!("\n{}{:?} {}", series.name, series.labels, series.value)).collect()
 }
 
-/// The sum of a metric over the members.
+/// The sum of a metric over all members.
 pub(crate) fn total(page: &Scrape, name: &str) -> f64 {
     page.sum(name, &[])
 }
 
-/// Begins a transaction that has written a document of its own.
+/// Begins a transaction and inserts a document in it.
 pub(crate) async fn open_transaction(client: &Client) -> ClientSession {
     let mut session = client.start_session().await.unwrap();
     session.start_transaction().await.unwrap();
@@ -100,12 +102,12 @@ pub(crate) async fn write(
     client.database("test").collection("c").insert_one(document).session(session).await.map(|_| ())
 }
 
-/// Makes the collection, so that the first transaction need not.
+/// Creates the collection, so that the first transaction need not.
 pub(crate) async fn prepare(client: &Client) {
     client.database("test").collection("c").insert_one(doc! {"_id": "hot", "n": 0}).await.unwrap();
 }
 
-/// Changes the members of the set.
+/// Reconfigures the replica set.
 pub(crate) async fn reconfigure(client: &Client, change: impl Fn(&mut Vec<Document>)) {
     let admin = client.database("admin");
     wait::until("the new configuration", async || {

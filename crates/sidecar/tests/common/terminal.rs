@@ -1,4 +1,4 @@
-//! A server with TLS before it, in place of its own: what it shows can be changed while it runs.
+//! A TLS terminator in front of a server, whose certificate can be changed at runtime.
 
 use std::sync::{Arc, Mutex};
 
@@ -8,7 +8,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 
-/// Ends TLS before a server.
+/// Terminates TLS in front of a server.
 pub(crate) struct Terminal {
     pub(crate) port: u16,
     shown: Arc<Mutex<(TlsAcceptor, CancellationToken)>>,
@@ -35,7 +35,7 @@ impl Terminal {
         Self { port, shown }
     }
 
-    /// From now on it speaks so, and every connection begins again.
+    /// Sets the TLS configuration, and closes all connections.
     pub(crate) fn speak(&self, config: ServerConfig) {
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let before =

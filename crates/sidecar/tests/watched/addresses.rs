@@ -1,4 +1,4 @@
-//! Members with unusual addresses: each that the deployment names is on the page.
+//! Members with unusual addresses: each one that the deployment names is on the page.
 
 use testkit::{FakeMember, ReplicaSetOptions};
 
@@ -7,11 +7,11 @@ use super::fakes::{healthy, member, primary, states, succeed, up};
 use crate::common::COLLECTORS;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn members_with_addresses_of_ipv6_are_watched() {
+async fn ipv6_members_are_monitored() {
     let set = ReplicaSetOptions::new(3).ipv6().start().await.unwrap();
     let addresses = set.addresses();
     assert!(addresses.iter().all(|address| address.starts_with("[::1]:")), "{addresses:?}");
-    // A URI that names one of them by IPv6, and one that does so by IPv4.
+    // One URI with an IPv6 address, and one with an IPv4 address.
     for seed in [addresses[1].clone(), set.members()[0].address()] {
         let sidecar = sidecar(&format!("mongodb://{seed}/?replicaSet=rs0")).await;
         page_where(&sidecar, "three members up", |page| {
@@ -29,7 +29,7 @@ async fn members_with_addresses_of_ipv6_are_watched() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_uri_with_an_address_of_ipv6_watches_that_member() {
+async fn ipv6_uri_monitors_its_member() {
     let fake = FakeMember::start_ipv6().await.unwrap();
     let address = fake.address();
     fake.answer(healthy(member(&address, &[&address], "primary"), 1));
@@ -44,11 +44,11 @@ async fn a_uri_with_an_address_of_ipv6_watches_that_member() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn members_that_cannot_be_addressed_are_down_on_the_page() {
+async fn undialable_members_are_down() {
     let (fake, mut who) = primary().await;
     let address = fake.address();
     let long = format!("{}.example:27017", "a".repeat(300));
-    let odd = [
+    let invalid = [
         "",
         ":27017",
         "db1:",
@@ -66,12 +66,12 @@ async fn members_that_cannot_be_addressed_are_down_on_the_page() {
         "db\"1\n:1",
         &long,
     ];
-    let hosts: Vec<_> = std::iter::once(address.as_str()).chain(odd).collect();
+    let hosts: Vec<_> = std::iter::once(address.as_str()).chain(invalid).collect();
     who.insert("hosts", hosts);
     fake.answer(healthy(who, 1));
     let sidecar = sidecar(&format!("mongodb://{address}/")).await;
     let page = page_where(&sidecar, "every member that the set names", |page| {
-        page.matching("mongodb_up", &[]).count() == 1 + odd.len() && up(page, &address) == Some(1.0)
+        page.matching("mongodb_up", &[]).count() == 1 + invalid.len() && up(page, &address) == Some(1.0)
     })
     .await;
     for series in page.matching("mongodb_up", &[("rs", "rs0")]) {
@@ -87,7 +87,7 @@ async fn members_that_cannot_be_addressed_are_down_on_the_page() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hostile_member_can_name_no_more_members_than_a_set_can_have() {
+async fn malicious_member_list_is_limited() {
     let (fake, mut who) = primary().await;
     let address = fake.address();
     let named: Vec<_> = (0..5_000).map(|index| format!("db 0{index}:1")).collect();
@@ -103,9 +103,10 @@ async fn a_hostile_member_can_name_no_more_members_than_a_set_can_have() {
     sidecar.shutdown().await;
 }
 
-/// The set's own name for a member leads nowhere from here; another host of the URI leads to a member under another name.
+/// The set's own name for a member cannot be reached from here; a host of the URI leads to a member under
+/// another name.
 #[tokio::test(flavor = "multi_thread")]
-async fn another_name_of_a_member_is_on_the_page_once() {
+async fn member_alias_is_exported_once() {
     let (fake, who) = primary().await;
     let address = fake.address();
     let other = FakeMember::start().await.unwrap();

@@ -1,4 +1,4 @@
-//! Fake members, and what is read of them on the page.
+//! Fake members, and helpers to read their metrics.
 
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Document, doc};
@@ -10,7 +10,7 @@ pub(crate) const ERRORS: &str = "txnscope_poll_errors_total";
 pub(crate) const SUCCESS: &str = "txnscope_poll_success";
 pub(crate) const MISMATCH: (&str, &str) = ("reason", "identity_mismatch");
 
-/// What a member of the set `rs0` says of itself, with that role.
+/// The `hello` reply of a member of the set `rs0`, with a role.
 pub(crate) fn member(me: &str, hosts: &[&str], role: &str) -> Document {
     member_of("rs0", me, hosts, role)
 }
@@ -24,7 +24,7 @@ pub(crate) fn member_of(set: &str, me: &str, hosts: &[&str], role: &str) -> Docu
     }
 }
 
-/// The answers of a healthy member that says so of itself, and is in that state.
+/// The replies of a healthy member with this `hello` reply and state.
 pub(crate) fn healthy(
     who: Document,
     state: i32,
@@ -57,7 +57,7 @@ pub(crate) fn healthy(
     }
 }
 
-/// A fake member that is alone in the set `rs0`, and its primary.
+/// A fake member that is the only one of the set `rs0`, and its primary.
 pub(crate) async fn primary() -> (FakeMember, Document) {
     let fake = FakeMember::start().await.unwrap();
     let address = fake.address();
@@ -66,24 +66,24 @@ pub(crate) async fn primary() -> (FakeMember, Document) {
     (fake, who)
 }
 
-/// In which states the page shows the member to be.
+/// The states that the page has for the member.
 pub(crate) fn states(page: &Scrape, member: &str) -> Vec<String> {
     let of = [("member", member)];
     let shown = page.matching(STATE, &of).filter(|series| series.value == 1.0);
     shown.map(|series| series.labels["state"].clone()).collect()
 }
 
-/// Whether the page shows the member as up; `None` if it does not show it.
+/// Whether the page shows the member as up; `None` if it is missing.
 pub(crate) fn up(page: &Scrape, member: &str) -> Option<f64> {
     page.value("mongodb_up", &[("member", member)])
 }
 
-/// How many collectors of the member have nothing to complain of.
+/// The number of collectors of the member whose last poll succeeded.
 pub(crate) fn succeed(page: &Scrape, member: &str) -> f64 {
     page.sum(SUCCESS, &[("member", member)])
 }
 
-/// Whether the page holds any number that the member itself has said.
+/// Whether the page has any number from the member itself.
 pub(crate) fn has_numbers(page: &Scrape, member: &str) -> bool {
     let of = [("member", member)];
     [

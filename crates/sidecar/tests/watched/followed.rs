@@ -1,4 +1,4 @@
-//! What changes while it is watched: followed, or said loudly.
+//! Changes of the deployment at runtime: followed, or logged.
 
 use mongodb::bson::doc;
 use testkit::fake_member::error_reply;
@@ -7,9 +7,9 @@ use testkit::{FakeMember, Mongod, ReplicaSet, wait};
 use super::common::{COLLECTORS, page_where, reconfigure, sidecar};
 use super::fakes::{ERRORS, MISMATCH, has_numbers, healthy, member, member_of, primary, states, succeed, up};
 
-/// The others do not name it, and it was a stranger to them when it was first asked.
+/// The others do not list it, and it was another server to them when it was first asked.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hidden_member_that_is_added_later_is_followed() {
+async fn hidden_member_added_later_is_monitored() {
     let set = ReplicaSet::start(1).await.unwrap();
     let server = Mongod::uninitiated(None).await.unwrap();
     let late = server.address();
@@ -28,7 +28,7 @@ async fn a_hidden_member_that_is_added_later_is_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_set_that_is_initiated_under_another_name_is_followed_or_said() {
+async fn renamed_set_is_monitored_or_reported() {
     let (fake, who) = primary().await;
     let address = fake.address();
     let renamed = member_of("rs1", &address, &[&address], "primary");
@@ -38,7 +38,7 @@ async fn a_set_that_is_initiated_under_another_name_is_followed_or_said() {
         page_where(sidecar, "the set", |page| page.value("mongodb_up", &[("rs", "rs0")]) == Some(1.0)).await;
     }
     fake.answer(healthy(renamed, 1));
-    // Its URI leaves open which set it is.
+    // The URI does not name the set.
     page_where(&free, "the set by its new name", |page| {
         page.value("mongodb_up", &[("rs", "rs1")]) == Some(1.0)
             && page.matching("mongodb_up", &[]).count() == 1
@@ -57,7 +57,7 @@ async fn a_set_that_is_initiated_under_another_name_is_followed_or_said() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_set_that_is_initiated_anew_under_its_name_is_followed() {
+async fn reinitiated_set_is_monitored() {
     let (fake, mut who) = primary().await;
     let (address, gone) = (fake.address(), FakeMember::start().await.unwrap());
     who.extend(doc! {"hosts": [&address, gone.address()], "setVersion": 7});
@@ -79,9 +79,9 @@ async fn a_set_that_is_initiated_anew_under_its_name_is_followed() {
     sidecar.shutdown().await;
 }
 
-/// `hello` came with 4.4.2.
+/// `hello` was added in 4.4.2.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_knows_no_hello_is_followed_by_is_master() {
+async fn server_without_hello_is_monitored_with_is_master() {
     let fakes = [FakeMember::start().await.unwrap(), FakeMember::start().await.unwrap()];
     let addresses = [fakes[0].address(), fakes[1].address()];
     let hosts = [addresses[0].as_str(), addresses[1].as_str()];
@@ -118,14 +118,14 @@ async fn a_server_that_knows_no_hello_is_followed_by_is_master() {
     sidecar.shutdown().await;
 }
 
-/// A host of the URI that never answers is missing, and not forgotten.
+/// A host of the URI that never answers is down, and stays on the page.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_host_of_the_uri_that_the_set_does_not_name_is_down_on_the_page() {
+async fn unlisted_uri_host_is_down() {
     let (fake, _) = primary().await;
-    let nobody = testkit::Port::reserve().unwrap();
-    let sidecar = sidecar(&format!("mongodb://{},{}/", fake.address(), nobody.address())).await;
+    let unreachable = testkit::Port::reserve().unwrap();
+    let sidecar = sidecar(&format!("mongodb://{},{}/", fake.address(), unreachable.address())).await;
     page_where(&sidecar, "both", |page| {
-        up(page, &fake.address()) == Some(1.0) && up(page, &nobody.address()) == Some(0.0)
+        up(page, &fake.address()) == Some(1.0) && up(page, &unreachable.address()) == Some(0.0)
     })
     .await;
     sidecar.shutdown().await;

@@ -1,6 +1,6 @@
-//! What is watched, and under which name: every state, refusal and address that a member may have, and who answers.
+//! Monitored members: states, error replies, addresses, and identity.
 //!
-//! Real servers where they can be had; a fake member for what no real one can be made to say.
+//! Real servers where possible; fake members for replies that no real server can be made to send.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,4 +1,4 @@
-//! What hosted servers refuse for good: nothing to be had is no failure, and is not asked for again and again.
+//! Commands that hosted servers refuse permanently: they do not count as failures, and are not repeated.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,11 @@ use testkit::{FakeMember, wait};
 use super::common::{COLLECTORS, everything, page_where, sidecar, sidecar_with};
 use super::fakes::{ERRORS, healthy, primary, succeed, up};
 
-/// The commands of the collectors, but for those that say who answers.
+/// The commands of the collectors, without those that identify the server.
 const ASKED: [&str; 6] = ["serverStatus", "replSetGetStatus", "aggregate", "getParameter", "getLog", "find"];
 
-/// Waits until the member was asked that many times who it is: so often could it have been asked anything.
+/// Waits until the member was sent `hello` this many times, which bounds how often it could have been sent
+/// anything else.
 async fn rounds(fake: &FakeMember, many: u64) {
     let before = fake.count("hello");
     wait::until("more rounds", async || {
@@ -71,12 +72,12 @@ refused_for_good! {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refusal_without_a_code_fails_nothing() {
+async fn error_without_code_is_not_a_failure() {
     is_asked_once_and_fails_nothing(doc! {"ok": 0.0, "errmsg": "no such thing here"}).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mongos_that_refuses_the_status_of_a_set_without_a_code_fails_nothing() {
+async fn mongos_error_without_code_is_not_a_failure() {
     let fake = FakeMember::start().await.unwrap();
     let address = fake.address();
     let answers = healthy(doc! {"msg": "isdbgrid", "isWritablePrimary": true}, 1);
@@ -106,9 +107,9 @@ async fn a_mongos_that_refuses_the_status_of_a_set_without_a_code_fails_nothing(
     sidecar.shutdown().await;
 }
 
-/// What is refused for lack of a privilege may be granted: it goes on being asked, and is a failure meanwhile.
+/// A missing privilege may be granted: the command is repeated, and fails meanwhile.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refusal_for_lack_of_a_privilege_is_asked_again() {
+async fn command_denied_for_missing_privilege_is_retried() {
     let (fake, who) = primary().await;
     let address = fake.address();
     let answers = healthy(who.clone(), 1);
@@ -127,9 +128,9 @@ async fn a_refusal_for_lack_of_a_privilege_is_asked_again() {
     sidecar.shutdown().await;
 }
 
-/// What a member has no answer for in one state, it is asked for again in another.
+/// A command that a member refuses in one state is repeated in another.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_state_has_no_answer_for_is_asked_again_in_another_state() {
+async fn command_refused_in_one_state_is_retried_in_another() {
     let (fake, mut who) = primary().await;
     let address = fake.address();
     who.extend(doc! {"isWritablePrimary": false, "ismaster": false});

@@ -1,4 +1,4 @@
-//! Members in every state: what they are is shown, and what they cannot tell is no failure.
+//! Members in every state: the state is exported, and metrics that it cannot have are no failures.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::common::{COLLECTORS, everything, page_where, sidecar, sidecar_with};
 use super::fakes::{ERRORS, SUCCESS, healthy, member, primary, states, succeed, up};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_member_state_is_shown_by_its_protocol_number() {
+async fn every_member_state_is_exported_by_protocol_number() {
     let (fake, who) = primary().await;
     let address = fake.address();
     let sidecar = sidecar(&format!("mongodb://{address}/?replicaSet=rs0")).await;
@@ -43,7 +43,7 @@ fn is_at(member: &Document, address: &str) -> bool {
     member.get_str("host").is_ok_and(|host| host == address)
 }
 
-/// Of a real set of each version: a primary, a member that recovers and is removed then, and an arbiter.
+/// A real set of each version: a primary, a member that recovers and is then removed, and an arbiter.
 async fn states_of_a_real_set(version: Option<&str>) {
     let mut options = ReplicaSetOptions::new(3).arbiter();
     if let Some(version) = version {
@@ -94,13 +94,13 @@ async fn states_of_a_real_set(version: Option<&str>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn arbiters_recovering_and_removed_members_show_their_state() {
+async fn arbiter_recovering_and_removed_states_are_exported() {
     states_of_a_real_set(None).await;
 }
 
 /// Before 5.0 all of `serverStatus` is refused with 17347 where there is no oplog.
 #[tokio::test(flavor = "multi_thread")]
-async fn arbiters_recovering_and_removed_members_of_4_4_show_their_state() {
+async fn arbiter_recovering_and_removed_states_of_4_4_are_exported() {
     states_of_a_real_set(Some("4.4.2")).await;
 }
 
@@ -119,18 +119,18 @@ async fn not_initiated(version: Option<&str>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_set_that_is_not_initiated_is_in_startup_and_fails_nothing() {
+async fn uninitiated_set_is_in_startup_without_failures() {
     not_initiated(None).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_set_of_4_4_that_is_not_initiated_is_in_startup_and_fails_nothing() {
+async fn uninitiated_set_of_4_4_is_in_startup_without_failures() {
     not_initiated(Some("4.4.2")).await;
 }
 
-/// It has no users, so nobody can be let in; what it says without is shown.
+/// An arbiter has no users, so it is polled without credentials.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_arbiter_of_a_set_with_authentication_is_up_and_an_arbiter() {
+async fn arbiter_with_authentication_is_up() {
     let options = ReplicaSetOptions::new(3).arbiter().auth().election_timeout(Duration::from_secs(1));
     let set = options.start().await.unwrap();
     let arbiter = set.members()[2].address();
@@ -148,7 +148,7 @@ async fn an_arbiter_of_a_set_with_authentication_is_up_and_an_arbiter() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_good_state_is_kept_when_the_second_command_is_refused() {
+async fn member_state_is_exported_when_server_status_is_refused() {
     let (fake, who) = primary().await;
     let address = fake.address();
     let answers = healthy(who.clone(), 2);
@@ -182,7 +182,7 @@ async fn a_good_state_is_kept_when_the_second_command_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_arbiter_that_the_set_names_is_on_the_page() {
+async fn listed_arbiter_is_exported() {
     let (fake, mut who) = primary().await;
     let arbiter = testkit::FakeMember::start().await.unwrap();
     let (address, of_arbiter) = (fake.address(), arbiter.address());

@@ -1,4 +1,4 @@
-//! Another server at a member's address: nothing of it is shown.
+//! Another server at a member's address: none of its numbers are exported.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,9 +12,9 @@ use super::fakes::{
     ERRORS, MISMATCH, STATE, has_numbers, healthy, member, member_of, primary, states, succeed, up,
 };
 
-/// A set of three is watched; one of them dies, and another server takes its port.
+/// One of three monitored members dies, and another server takes its port.
 #[tokio::test(flavor = "multi_thread")]
-async fn another_server_at_a_member_s_address_is_a_member_that_is_down() {
+async fn another_server_at_a_member_address_is_down() {
     let mut set = ReplicaSet::start(3).await.unwrap();
     let addresses = set.addresses();
     let primary = set.primary().await.unwrap();
@@ -41,7 +41,7 @@ async fn another_server_at_a_member_s_address_is_a_member_that_is_down() {
         let before =
             super::common::scrape(&sidecar).await.unwrap().sum(ERRORS, &[("member", &victim), MISMATCH]);
         let page = page_where(&sidecar, who, |page| {
-            // What the member itself had said is shown until it is three intervals old.
+            // The member's own numbers are exported until they are three intervals old.
             page.sum(ERRORS, &[("member", &victim), MISMATCH]) > before + 10.0 && !has_numbers(page, &victim)
         })
         .await;
@@ -63,16 +63,16 @@ async fn another_server_at_a_member_s_address_is_a_member_that_is_down() {
     sidecar.shutdown().await;
 }
 
-/// It answers on the very connections on which the member has answered, and every question that does not ask who it is.
+/// The other server answers on the member's existing connections, and only to commands that do not identify it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reply_is_compared_whatever_was_asked() {
+async fn every_reply_is_verified() {
     let (fake, who) = primary().await;
     let address = fake.address();
     let sidecar = sidecar(&format!("mongodb://{address}/?replicaSet=rs0")).await;
     page_where(&sidecar, "the member", |page| succeed(page, &address) == COLLECTORS).await;
     let stranger = healthy(member_of("rs1", &address, &[&address], "primary"), 1);
     let own = healthy(who, 1);
-    // The two that say whose they are seem to come from the member.
+    // The two replies that identify the server seem to come from the member.
     fake.answer(move |command, document| match command {
         "serverStatus" => own(command, document),
         _ => stranger(command, document),
@@ -90,9 +90,9 @@ async fn a_reply_is_compared_whatever_was_asked() {
     sidecar.shutdown().await;
 }
 
-/// The process is another at each greeting: no reply lies between two of one process.
+/// The process is another at each `hello`: no reply is bracketed by two of one process.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reply_between_two_processes_is_nobody_s() {
+async fn reply_between_two_processes_is_discarded() {
     let (fake, who) = primary().await;
     let address = fake.address();
     let own = healthy(who.clone(), 1);
@@ -118,7 +118,7 @@ async fn a_reply_between_two_processes_is_nobody_s() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_member_that_is_restarted_as_a_standalone_is_down() {
+async fn member_restarted_as_standalone_is_down() {
     let (fake, who) = primary().await;
     let address = fake.address();
     for uri in [format!("mongodb://{address}/"), format!("mongodb://{address}/?replicaSet=rs0")] {
@@ -138,7 +138,7 @@ async fn a_member_that_is_restarted_as_a_standalone_is_down() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_standalone_at_the_address_of_a_set_that_the_uri_demands_is_down() {
+async fn standalone_in_place_of_required_set_is_down() {
     let fake = FakeMember::start().await.unwrap();
     let address = fake.address();
     fake.answer(healthy(doc! {"isWritablePrimary": true}, 1));

@@ -18,6 +18,9 @@ async fn no_primary_fires_only_if_no_secondary_follows_a_primary() {
     let mut config = Config::new(set.members()[secondary].uri());
     config.listen_addresses = vec!["127.0.0.1:0".parse().unwrap()];
     config.poll_interval = Duration::from_millis(200);
+    config.collectors.replication.interval = config.poll_interval;
+    config.collectors.storage_engine.interval = 3 * config.poll_interval;
+    config.collectors.parameters.interval = 12 * config.poll_interval;
     let sidecar = Sidecar::start(config).await.unwrap();
     let target = sidecar.local_addr().to_string();
     let jobs = [ScrapeJob { name: "txnscope".to_owned(), target }];

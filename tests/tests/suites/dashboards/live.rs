@@ -63,11 +63,15 @@ async fn sidecar(set: &ReplicaSet, backend: &Backend) -> Sidecar {
     config.checks = Some(frequent_checks(""));
     config.listen_addresses = vec!["127.0.0.1:0".parse().unwrap()];
     config.poll_interval = Duration::from_millis(500);
+    let interval = config.poll_interval;
     let collectors = &mut config.collectors;
+    collectors.replication.interval = interval;
+    collectors.storage_engine.interval = 3 * interval;
     collectors.profile.enabled = true;
+    collectors.profile.interval = 2 * interval;
     collectors.profile.databases = vec!["ledger".to_owned()];
     collectors.slow_transactions.enabled = true;
-    collectors.slow_transactions.every = 1;
+    collectors.slow_transactions.interval = interval;
     collectors.open_by_operation.backends =
         vec![backend.metrics_url().replace("/metrics", "/-/transactions")];
     Sidecar::start(config).await.unwrap()
@@ -135,7 +139,7 @@ fn expected(panels: &[Panel<'_>], recorded: &std::collections::BTreeSet<String>)
             let uses = promql::check(query, recorded).unwrap();
             let elsewhere =
                 uses.metrics.iter().filter_map(|name| txnscope_catalog::find(name)).any(|metric| {
-                    matches!(metric.presence(), Presence::Mongos | Presence::From7 | Presence::Ingress)
+                    matches!(metric.presence(), Presence::Mongos | Presence::Server7 | Presence::Ingress)
                 });
             let of_errors = query.contains("_errors_total") && query.ends_with("> 0") && queries.len() > 1;
             if !elsewhere && !of_errors {

@@ -161,10 +161,10 @@ async fn success_ratio_is_absent_without_outcomes() {
 pub(crate) fn wants(presence: Presence) -> Option<&'static str> {
     match presence {
         Presence::Always => None,
-        Presence::From7 => Some("MongoDB 7.0"),
+        Presence::Server7 => Some("MongoDB 7.0"),
         Presence::Ingress => Some("MongoDB 8.2"),
         Presence::Mongos => Some("mongos"),
-        Presence::OnRequest => Some("collector.profile and collector.slow_transactions"),
+        Presence::OptionalCollector => Some("collector.profile and collector.slow_transactions"),
         Presence::Checks => Some("checks.file"),
         Presence::Backends => Some("collector.open_by_operation"),
     }

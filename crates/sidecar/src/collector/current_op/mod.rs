@@ -1,8 +1,8 @@
-//! `$currentOp`: how long transactions have been open, whose they are, and what they wait for.
+//! `$currentOp`: age, applications and waits of open transactions.
 //!
-//! The server walks all its sessions for the answer (40 ms with 5,000 open transactions), so it is asked only while
-//! the status says that a transaction is open or has just ended, never more often than leaves it under one percent of
-//! a core, and sums on the server, however many are open.
+//! The server walks all its sessions for the reply (40 ms with 5,000 open transactions). So the command is sent
+//! only while a transaction is open or has just ended, at a rate that costs less than one percent of a core, and
+//! it aggregates on the server.
 
 pub(super) mod oldest;
 mod pipeline;
@@ -14,38 +14,38 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 use txnscope_catalog::MAX_APPLICATIONS;
 
-use self::oldest::{Watch, oldest};
-use super::names::Names;
-use super::{Ask, Books, Collector, CurrentOpSettings, Privilege, Schedule};
-use crate::decode::{Found, documents};
+use self::oldest::{SlowTransactionLogger, oldest_transactions};
+use super::label_limiter::CardinalityLimiter;
+use super::{Collector, CurrentOpSettings, PollContext, Privilege, Schedule, TransactionCounts};
+use crate::decode::{Field, documents};
 use crate::error::PollError;
-use crate::reading::Reading;
+use crate::sample_set::SampleSet;
 
-/// A poll is followed by the next after this many times its own duration: what the server spends on it is no more
-/// than that duration.
-const PAUSE: u32 = 100;
+/// The next poll is at least this many times the duration of the last one later, which bounds the cost for the
+/// server.
+const PAUSE_FACTOR: u32 = 100;
 
-/// The same for a poll whose answer never came. The server gives up before we do, so its silence has cost it nothing
-/// but is a sign of distress: neither to be made worse, nor a time to be blind for long.
-const PAUSE_AFTER_SILENCE: u32 = 20;
+/// The factor after a timeout. `maxTimeMS` has ended the command on the server, but a server that is this slow
+/// must not be loaded further, nor be unobserved for long.
+const TIMEOUT_PAUSE_FACTOR: u32 = 20;
 
 #[derive(Debug)]
 pub(super) struct CurrentOp {
     long_running: Duration,
-    names: Names,
-    watch: Watch,
-    known: Known,
+    limiter: CardinalityLimiter,
+    logger: SlowTransactionLogger,
+    poll_state: PollState,
 }
 
 /// What was learned about the member.
 #[derive(Debug, Default)]
-struct Known {
-    /// The server has answered: a missing privilege is known before the first transaction is open.
-    answers: bool,
-    /// How many transactions had ended when it was asked last.
+struct PollState {
+    /// The server has answered once, so a missing privilege is known before the first transaction is open.
+    answered: bool,
+    /// The number of ended transactions at the last poll.
     ended: Option<f64>,
-    /// A commit or an abort was in progress then.
-    ending: bool,
+    /// A commit or an abort was in progress at the last poll.
+    finishing: bool,
     pause: Duration,
     next: Option<Instant>,
 }
@@ -64,91 +64,95 @@ impl Collector for CurrentOp {
         vec![Privilege::on_cluster("inprog")]
     }
 
-    fn pace(&self) -> Option<Duration> {
-        Some(self.known.pause)
+    fn min_interval(&self) -> Option<Duration> {
+        Some(self.poll_state.pause)
     }
 
-    async fn poll(&mut self, ask: Ask<'_>) -> Result<Option<Reading>, PollError> {
+    async fn poll(&mut self, context: PollContext<'_>) -> Result<Option<SampleSet>, PollError> {
         let asked = Instant::now();
-        let due = self.known.next.is_none_or(|next| asked >= next);
-        if self.known.nothing_to_ask(ask.books, due) {
-            self.known.pause = Duration::ZERO;
-            self.watch.all_gone();
-            return Ok(Some(summary::decode(&[], self.long_running, &mut self.names)));
+        let due = self.poll_state.next.is_none_or(|next| asked >= next);
+        if self.poll_state.can_skip(context.transactions, due) {
+            self.poll_state.pause = Duration::ZERO;
+            self.logger.clear();
+            return Ok(Some(summary::decode(&[], self.long_running, &mut self.limiter)));
         }
         if !due {
             return Ok(None);
         }
-        // This stands if the poll is dropped at its timeout.
-        self.known.answers = false;
-        self.known.rest(asked, ask.timeout() * PAUSE_AFTER_SILENCE);
-        let answer = self.ask(ask).await;
-        self.known.rest(asked, asked.elapsed() * PAUSE);
-        let reading = answer?;
-        self.known.answers = true;
-        self.known.ended = ask.books.ended;
-        Ok(Some(reading))
+        // This applies if the poll is dropped at its timeout.
+        self.poll_state.answered = false;
+        self.poll_state.back_off(asked, context.timeout() * TIMEOUT_PAUSE_FACTOR);
+        let answer = self.run(context).await;
+        self.poll_state.back_off(asked, asked.elapsed() * PAUSE_FACTOR);
+        let samples = answer?;
+        self.poll_state.answered = true;
+        self.poll_state.ended = context.transactions.ended;
+        Ok(Some(samples))
     }
 
-    /// A member that was away or frozen was not slow because of us.
-    fn forget(&mut self) {
-        self.known = Known::default();
+    /// A member that was unreachable was not slow because of this collector.
+    fn reset(&mut self) {
+        self.poll_state = PollState::default();
     }
 }
 
-/// What a poll makes of a reply.
+/// Decodes a reply, for tests and fuzzing.
 #[cfg(any(test, feature = "fuzzing"))]
-pub(super) fn decode(reply: &mongodb::bson::Document, long_running: Duration, names: &mut Names) -> Reading {
+pub(super) fn decode(
+    reply: &mongodb::bson::Document,
+    long_running: Duration,
+    limiter: &mut CardinalityLimiter,
+) -> SampleSet {
     let groups = documents(reply, &["cursor", "firstBatch"]).ok().unwrap_or_default();
-    summary::endings(&groups);
+    summary::finishing(&groups);
     summary::long_running(&groups);
     for group in &groups {
         oldest::decode(group);
     }
-    summary::decode(&groups, long_running, names)
+    summary::decode(&groups, long_running, limiter)
 }
 
 impl CurrentOp {
     pub(super) fn new(settings: &CurrentOpSettings) -> Self {
         Self {
             long_running: settings.long_running,
-            names: Names::new(MAX_APPLICATIONS),
-            watch: Watch::default(),
-            known: Known::default(),
+            limiter: CardinalityLimiter::new(MAX_APPLICATIONS),
+            logger: SlowTransactionLogger::default(),
+            poll_state: PollState::default(),
         }
     }
 
-    async fn ask(&mut self, ask: Ask<'_>) -> Result<Reading, PollError> {
-        let reply = ask.cursor(pipeline::summary(self.long_running)).await?;
-        let Found::Value(groups) = documents(&reply, &["cursor", "firstBatch"]) else {
+    async fn run(&mut self, context: PollContext<'_>) -> Result<SampleSet, PollError> {
+        let reply = context.cursor(pipeline::summary(self.long_running)).await?;
+        let Field::Value(groups) = documents(&reply, &["cursor", "firstBatch"]) else {
             return Err(PollError::malformed("the reply of $currentOp has no cursor.firstBatch"));
         };
-        self.known.ending = summary::endings(&groups) > 0.0;
+        self.poll_state.finishing = summary::finishing(&groups) > 0.0;
         if summary::long_running(&groups) > 0.0 {
-            // Only the log needs them: without an answer it is silent, and the numbers stand.
-            match oldest(ask, self.long_running, Watch::MOST).await {
-                Ok(transactions) => self.watch.see(ask.member(), &transactions, Instant::now()),
+            // The single transactions are for the log only: an error here does not affect the metrics.
+            match oldest_transactions(context, self.long_running, SlowTransactionLogger::MAX_TRACKED).await {
+                Ok(transactions) => self.logger.observe(context.member(), &transactions, Instant::now()),
                 Err(error) => {
-                    tracing::debug!(member = ask.member(), %error, "cannot name the oldest transactions")
+                    tracing::debug!(member = context.member(), %error, "cannot name the oldest transactions")
                 }
             }
         } else {
-            self.watch.all_gone();
+            self.logger.clear();
         }
-        Ok(summary::decode(&groups, self.long_running, &mut self.names))
+        Ok(summary::decode(&groups, self.long_running, &mut self.limiter))
     }
 }
 
-impl Known {
-    /// No transaction is open, and none has ended since we asked last, so none can be waiting for the majority either:
-    /// to the server a commit is done before that wait begins. Some may wait if it is too early to ask again, but that
-    /// none is open need not be asked, and is shown at once.
-    fn nothing_to_ask(&self, books: Books, due: bool) -> bool {
-        let none_is_waiting = books.ended == self.ended || !due;
-        self.answers && books.open == Some(0.0) && none_is_waiting && !self.ending
+impl PollState {
+    /// Whether the poll can be skipped: no transaction is open, and none has ended since the last poll, so no
+    /// commit can be waiting for a majority either (the server counts a commit before that wait). If it is too
+    /// early to poll again, some may wait, but zero open transactions can be exported at once.
+    fn can_skip(&self, transactions: TransactionCounts, due: bool) -> bool {
+        let none_is_waiting = transactions.ended == self.ended || !due;
+        self.answered && transactions.open == Some(0.0) && none_is_waiting && !self.finishing
     }
 
-    fn rest(&mut self, asked: Instant, pause: Duration) {
+    fn back_off(&mut self, asked: Instant, pause: Duration) {
         self.pause = pause;
         self.next = Some(asked + pause);
     }
@@ -159,41 +163,42 @@ mod tests {
     use super::*;
     use crate::snapshot::MemberState;
 
-    /// Nothing answers there: whatever returns at once has not asked.
+    /// No server listens there, so a poll that returns at once has sent nothing.
     #[tokio::test]
-    async fn it_does_not_ask_without_transactions_nor_before_its_time() {
+    async fn current_op_is_skipped_without_transactions_or_before_its_interval() {
         let client =
             mongodb::Client::with_uri_str("mongodb://127.0.0.1:1/?directConnection=true").await.unwrap();
         let admin = client.database("admin");
-        let books = |open, ended| Books { open: Some(open), ended: Some(ended) };
+        let transactions = |open, ended| TransactionCounts { open: Some(open), ended: Some(ended) };
         let state = MemberState::new("db1:1".into(), "rs0".into(), ["current_op"].into_iter());
-        let ask = |open| Ask::new(&admin, &state, Duration::from_secs(3), books(open, 5.0));
+        let context =
+            |open| PollContext::new(&admin, &state, Duration::from_secs(3), transactions(open, 5.0));
         let mut collector = CurrentOp::new(&CurrentOpSettings::default());
-        collector.known = Known { answers: true, ended: Some(5.0), ..Known::default() };
-        let reading = collector.poll(ask(0.0)).await.unwrap().unwrap();
-        assert!(reading.samples().len() > 10);
-        collector.known.rest(Instant::now(), Duration::from_millis(30) * PAUSE);
-        assert_eq!(collector.poll(ask(7.0)).await.unwrap(), None);
-        assert_eq!(collector.pace(), Some(Duration::from_secs(3)));
-        collector.forget();
-        assert_eq!(collector.pace(), Some(Duration::ZERO));
+        collector.poll_state = PollState { answered: true, ended: Some(5.0), ..PollState::default() };
+        let samples = collector.poll(context(0.0)).await.unwrap().unwrap();
+        assert!(samples.as_slice().len() > 10);
+        collector.poll_state.back_off(Instant::now(), Duration::from_millis(30) * PAUSE_FACTOR);
+        assert_eq!(collector.poll(context(7.0)).await.unwrap(), None);
+        assert_eq!(collector.min_interval(), Some(Duration::from_secs(3)));
+        collector.reset();
+        assert_eq!(collector.min_interval(), Some(Duration::ZERO));
     }
 
     #[test]
-    fn an_ended_transaction_is_asked_after_until_its_commit_is_through() {
-        let books = |open, ended| Books { open: Some(open), ended: Some(ended) };
-        let mut known = Known { answers: true, ended: Some(5.0), ..Known::default() };
-        assert!(known.nothing_to_ask(books(0.0, 5.0), true));
-        assert!(!known.nothing_to_ask(books(1.0, 5.0), true));
-        assert!(!known.nothing_to_ask(books(0.0, 6.0), true));
+    fn current_op_is_polled_until_commits_finish() {
+        let transactions = |open, ended| TransactionCounts { open: Some(open), ended: Some(ended) };
+        let mut poll_state = PollState { answered: true, ended: Some(5.0), ..PollState::default() };
+        assert!(poll_state.can_skip(transactions(0.0, 5.0), true));
+        assert!(!poll_state.can_skip(transactions(1.0, 5.0), true));
+        assert!(!poll_state.can_skip(transactions(0.0, 6.0), true));
         assert!(
-            known.nothing_to_ask(books(0.0, 6.0), false),
+            poll_state.can_skip(transactions(0.0, 6.0), false),
             "none is open, and it is too early to ask more"
         );
-        known.ending = true;
-        assert!(!known.nothing_to_ask(books(0.0, 5.0), true));
-        assert!(!known.nothing_to_ask(books(0.0, 5.0), false), "what was in progress stands");
-        assert!(!Known::default().nothing_to_ask(books(0.0, 5.0), true), "it has never answered");
-        assert!(!known.nothing_to_ask(Books::default(), true), "the status does not say");
+        poll_state.finishing = true;
+        assert!(!poll_state.can_skip(transactions(0.0, 5.0), true));
+        assert!(!poll_state.can_skip(transactions(0.0, 5.0), false), "what was in progress stands");
+        assert!(!PollState::default().can_skip(transactions(0.0, 5.0), true), "it has never answered");
+        assert!(!poll_state.can_skip(TransactionCounts::default(), true), "the status does not say");
     }
 }

@@ -1,7 +1,7 @@
-//! The oldest open transactions one by one: for the log, and for whoever knows which operation a session belongs to.
+//! The oldest open transactions: for the log, and for the join with backends' tables.
 //!
-//! An idle transaction carries no command, no namespace and no comment, so its session's id and its number are all
-//! that leads to the code that holds it. They are for the log and for a join, never for a label.
+//! An idle transaction has no command, namespace or comment; its session id and its number are all that
+//! identifies it. They are used in the log and for the join, never as labels.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,11 +10,11 @@ use mongodb::bson::{Bson, Document};
 use tokio::time::Instant;
 
 use super::pipeline;
-use crate::collector::Ask;
-use crate::decode::{Found, documents, field, flag, number, text};
+use crate::collector::PollContext;
+use crate::decode::{Field, boolean, documents, field, number, text};
 use crate::error::PollError;
 
-/// An open transaction, as the server tells of it.
+/// An open transaction, from `$currentOp`.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct OpenTransaction {
     /// The id of its session, in the form of a UUID.
@@ -23,7 +23,7 @@ pub(crate) struct OpenTransaction {
     pub(crate) number: i64,
     /// Time since it began.
     pub(crate) age: Duration,
-    /// It runs a statement now.
+    /// Whether it runs a statement now.
     pub(crate) active: bool,
     /// `appName` of its client; empty if it has none.
     pub(crate) application: String,
@@ -31,26 +31,26 @@ pub(crate) struct OpenTransaction {
     pub(crate) client: String,
 }
 
-/// Asks for the oldest transactions that are older than that, at most so many, the oldest first. The server walks all
-/// its sessions for the answer: not to be asked at every poll.
-pub(crate) async fn oldest(
-    ask: Ask<'_>,
+/// Reads up to `limit` of the oldest transactions that are older than `older_than`, the oldest first. The server
+/// walks all its sessions for this, so it is not done at every poll.
+pub(crate) async fn oldest_transactions(
+    context: PollContext<'_>,
     older_than: Duration,
-    most: u16,
+    limit: u16,
 ) -> Result<Vec<OpenTransaction>, PollError> {
-    let reply = ask.cursor(pipeline::oldest(older_than, most)).await?;
+    let reply = context.cursor(pipeline::oldest(older_than, limit)).await?;
     match documents(&reply, &["cursor", "firstBatch"]) {
-        Found::Value(found) => Ok(found.into_iter().filter_map(decode).collect()),
-        Found::Missing | Found::Odd => {
+        Field::Value(found) => Ok(found.into_iter().filter_map(decode).collect()),
+        Field::Missing | Field::Invalid => {
             Err(PollError::malformed("the reply of $currentOp has no cursor.firstBatch"))
         }
     }
 }
 
-/// What has no session, number or age can neither be joined nor told apart.
+/// `None` if session, number or age is missing: it could be neither joined nor identified.
 pub(super) fn decode(operation: &Document) -> Option<OpenTransaction> {
     let session = match field(operation, &["lsid", "id"]) {
-        Found::Value(Bson::Binary(binary)) => binary.to_uuid().ok()?.to_string(),
+        Field::Value(Bson::Binary(binary)) => binary.to_uuid().ok()?.to_string(),
         _ => return None,
     };
     let number_of = |path: &[&str]| number(operation, path).ok();
@@ -61,52 +61,56 @@ pub(super) fn decode(operation: &Document) -> Option<OpenTransaction> {
         session,
         number,
         age: Duration::try_from_secs_f64(number_of(&["transaction", "timeOpenMicros"])? / 1e6).ok()?,
-        active: flag(operation, &["active"]) == Found::Value(true),
+        active: boolean(operation, &["active"]) == Field::Value(true),
         application: text_of("appName"),
         client: text_of("client"),
     })
 }
 
-/// Logs each long-running transaction once, and not too many of them.
+/// Logs each long-running transaction once, with a rate limit.
 #[derive(Debug, Default)]
-pub(super) struct Watch {
-    /// Those that were logged and are still open.
+pub(super) struct SlowTransactionLogger {
+    /// Transactions that were logged and are still open.
     logged: BTreeSet<(String, i64)>,
-    /// When the minute began to which the following belongs.
+    /// The start of the minute that the following counts belong to.
     minute: Option<Instant>,
     lines: u32,
-    /// Those that were not logged because there were too many.
-    unsaid: u64,
+    /// Transactions that were not logged because of the rate limit.
+    unreported: u64,
 }
 
-impl Watch {
-    /// The most that are asked for and known at once.
-    pub(super) const MOST: u16 = 100;
+impl SlowTransactionLogger {
+    /// The maximum number of transactions that are read and tracked.
+    pub(super) const MAX_TRACKED: u16 = 100;
 
-    /// The most lines in a minute.
-    const LINES: u32 = 10;
+    /// The maximum number of log lines in a minute.
+    const MAX_LINES_PER_MINUTE: u32 = 10;
 
-    /// Nothing is long-running.
-    pub(super) fn all_gone(&mut self) {
+    /// No transaction is long-running.
+    pub(super) fn clear(&mut self) {
         self.logged.clear();
     }
 
-    /// Logs those that are new.
-    pub(super) fn see(&mut self, member: &str, transactions: &[OpenTransaction], now: Instant) {
+    /// Logs the new ones.
+    pub(super) fn observe(&mut self, member: &str, transactions: &[OpenTransaction], now: Instant) {
         let open: BTreeSet<_> = transactions.iter().map(|of| (of.session.clone(), of.number)).collect();
         self.logged.retain(|key| open.contains(key));
         if self.minute.is_none_or(|began| now.duration_since(began) >= Duration::from_secs(60)) {
-            if self.unsaid > 0 {
-                tracing::warn!(member, count = self.unsaid, "more transactions have been open for too long");
+            if self.unreported > 0 {
+                tracing::warn!(
+                    member,
+                    count = self.unreported,
+                    "further long-running transactions were not logged one by one"
+                );
             }
-            (self.minute, self.lines, self.unsaid) = (Some(now), 0, 0);
+            (self.minute, self.lines, self.unreported) = (Some(now), 0, 0);
         }
         for of in transactions {
             if !self.logged.insert((of.session.clone(), of.number)) {
                 continue;
             }
-            if self.lines == Self::LINES {
-                self.unsaid += 1;
+            if self.lines == Self::MAX_LINES_PER_MINUTE {
+                self.unreported += 1;
                 continue;
             }
             self.lines += 1;
@@ -118,7 +122,7 @@ impl Watch {
                 active = of.active,
                 application = of.application,
                 client = of.client,
-                "a transaction has been open for too long"
+                "a transaction is long-running"
             );
         }
     }
@@ -142,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn an_operation_is_read() {
+    fn open_transaction_is_decoded() {
         let session = Uuid::new();
         let operation = doc! {
             "lsid": {"id": session}, "active": false, "appName": "shop", "client": "127.0.0.1:5",
@@ -154,24 +158,24 @@ mod tests {
             (session.to_string(), 3, Duration::from_millis(1_500))
         );
         assert_eq!((read.application.as_str(), read.active), ("shop", false));
-        for (path, odd) in [("lsid", Bson::Int32(1)), ("transaction", Bson::Null)] {
+        for (path, invalid) in [("lsid", Bson::Int32(1)), ("transaction", Bson::Null)] {
             let mut other = operation.clone();
-            other.insert(path, odd);
+            other.insert(path, invalid);
             assert_eq!(decode(&other), None, "{path}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn each_is_logged_once_and_not_too_many_in_a_minute() {
-        let mut watch = Watch::default();
-        watch.see("db1", &[of(1)], Instant::now());
-        watch.see("db1", &[of(1)], Instant::now());
-        assert_eq!(watch.lines, 1);
+    async fn long_running_transactions_are_logged_once_with_a_rate_limit() {
+        let mut logger = SlowTransactionLogger::default();
+        logger.observe("db1", &[of(1)], Instant::now());
+        logger.observe("db1", &[of(1)], Instant::now());
+        assert_eq!(logger.lines, 1);
         let many: Vec<_> = (0..20).map(of).collect();
-        watch.see("db1", &many, Instant::now());
-        assert_eq!((watch.lines, watch.unsaid), (10, 10));
+        logger.observe("db1", &many, Instant::now());
+        assert_eq!((logger.lines, logger.unreported), (10, 10));
         tokio::time::advance(Duration::from_secs(61)).await;
-        watch.see("db1", &[of(30)], Instant::now());
-        assert_eq!((watch.lines, watch.unsaid, watch.logged.len()), (1, 0, 1));
+        logger.observe("db1", &[of(30)], Instant::now());
+        assert_eq!((logger.lines, logger.unreported, logger.logged.len()), (1, 0, 1));
     }
 }

@@ -1,20 +1,21 @@
-//! What is asked of `$currentOp`: an aggregation on the server, whose answer is small however many are open.
+//! The aggregations on `$currentOp`. They run on the server, so the replies are small however many transactions
+//! are open.
 
 use std::time::Duration;
 
 use mongodb::bson::{Bson, Document, doc};
 use txnscope_catalog::AGE_BUCKETS;
 
-/// The most applications of one state that the server tells; the oldest transactions decide which. What is over it is
-/// in the sums all the same.
+/// The maximum number of applications for each state, those with the oldest transactions. The others are still
+/// part of the sums.
 const APPLICATIONS: i32 = 100;
 
 const OPEN_MICROS: &str = "$transaction.timeOpenMicros";
 
-/// Transactions alone have `autocommit: false` (a retryable write has no `autocommit`), so none of our own operations
-/// is among them. A commit that waits for the majority is no longer a transaction to the server, only a command; and
-/// who is blocked by a prepared transaction need not be one.
-fn of_interest() -> Document {
+/// Only transactions have `autocommit: false` (a retryable write has no `autocommit`), so the sidecar's own
+/// operations are not included. A commit that waits for a majority is no transaction to the server any more,
+/// only a command; and an operation that is blocked by a prepared transaction need not be in one.
+fn match_relevant() -> Document {
     doc! {"$match": {"$or": [
         {"transaction.parameters.autocommit": false},
         {"command.commitTransaction": {"$exists": true}},
@@ -23,7 +24,7 @@ fn of_interest() -> Document {
     ]}}
 }
 
-fn stage() -> Document {
+fn current_op_stage() -> Document {
     doc! {"$currentOp": {"allUsers": true, "idleSessions": true, "localOps": true}}
 }
 
@@ -31,12 +32,12 @@ fn count_if(condition: impl Into<Bson>) -> Document {
     doc! {"$sum": {"$cond": [condition.into(), 1, 0]}}
 }
 
-/// From which ages on open transactions are counted; the first is all of them.
-fn ages() -> impl Iterator<Item = (String, f64)> {
+/// The lower bounds of the age buckets, without the first, which has all transactions.
+fn age_thresholds() -> impl Iterator<Item = (String, f64)> {
     AGE_BUCKETS.iter().skip(1).map(|(from, name)| ((*name).to_owned(), f64::from(*from) * 1e6))
 }
 
-/// One document for each state that has something in it, with sums over its transactions, and its applications.
+/// One document for each state that has transactions, with sums and the applications.
 pub(super) fn summary(long_running: Duration) -> Document {
     let open = doc! {"$eq": ["$transaction.parameters.autocommit", false]};
     let ending = |command: &str| doc! {"$ne": [{"$type": format!("$command.{command}")}, "missing"]};
@@ -60,7 +61,7 @@ pub(super) fn summary(long_running: Duration) -> Document {
         "_id": "$_id.active",
         "applications": {"$push": {"name": "$_id.application", "open": "$open", "oldest": "$oldest"}},
     };
-    for (name, from) in ages() {
+    for (name, from) in age_thresholds() {
         each.insert(&name, count_if(doc! {"$gte": [OPEN_MICROS, from]}));
     }
     let fields: Vec<_> = each.keys().filter(|name| *name != "_id").cloned().collect();
@@ -69,8 +70,8 @@ pub(super) fn summary(long_running: Duration) -> Document {
         all.insert(&name, doc! {sum: format!("${name}")});
     }
     let pipeline = vec![
-        stage(),
-        of_interest(),
+        current_op_stage(),
+        match_relevant(),
         doc! {"$group": each},
         doc! {"$sort": {"oldest": -1}},
         doc! {"$group": all},
@@ -79,10 +80,10 @@ pub(super) fn summary(long_running: Duration) -> Document {
     doc! {"aggregate": 1, "pipeline": pipeline, "cursor": {}}
 }
 
-/// The oldest open transactions one by one, if they are older than that.
+/// The oldest open transactions, if they are older than `older_than`.
 pub(super) fn oldest(older_than: Duration, most: u16) -> Document {
     let pipeline = vec![
-        stage(),
+        current_op_stage(),
         doc! {"$match": {
             "transaction.parameters.autocommit": false,
             "transaction.timeOpenMicros": {"$gt": micros(older_than)},

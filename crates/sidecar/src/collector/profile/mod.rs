@@ -1,52 +1,53 @@
-//! `system.profile` of named databases: slow operations as counters by namespace and plan.
+//! `system.profile` of named databases: slow operations by namespace and plan.
 //!
-//! It is polled, never tailed: at level 2 a tailing cursor records itself, and fills the collection with its own
-//! `getMore`s. Whether anything is profiled is the DBA's decision; nothing here turns the profiler on.
+//! The collection is polled, not tailed: at level 2 a tailing cursor records itself, and fills the collection
+//! with its own `getMore`s. The DBA decides what is profiled; the sidecar never turns the profiler on.
 
-mod mark;
+mod cursor;
 mod plan;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use mongodb::bson::{Document, doc};
 use txnscope_catalog as catalog;
 use txnscope_catalog::{MAX_NAMESPACES, OVERFLOW};
 
-use self::mark::{Mark, time};
+use self::cursor::{ReadPosition, time};
 use self::plan::Plan;
-use super::names::Names;
-use super::{Ask, Collector, Privilege, ProfileSettings, Schedule};
-use crate::decode::{Found, documents, number, text};
+use super::label_limiter::CardinalityLimiter;
+use super::{Collector, PollContext, Privilege, ProfileSettings, Schedule};
+use crate::decode::{Field, documents, number, text};
 use crate::error::PollError;
-use crate::reading::Reading;
+use crate::sample_set::SampleSet;
 
 const COLLECTION: &str = "system.profile";
 
-/// The most entries that are read of one database at once; a profiler of the default size holds about as many.
+/// The maximum number of entries per read of one database. A profiler of the default size holds about as many.
 const BATCH: usize = 1_000;
 
-/// The code of an operation that a write conflict ended.
+/// The error code of a write conflict.
 const WRITE_CONFLICT: f64 = 112.0;
 
 #[derive(Debug)]
 pub(super) struct Profile {
-    every: u32,
+    interval: Duration,
     databases: Vec<Database>,
-    counts: Counts,
+    counters: ProfileCounters,
 }
 
 #[derive(Debug)]
 struct Database {
     name: String,
-    /// `None` until its end was found: what is older than we are is not ours to count.
-    mark: Option<Mark>,
-    /// How often in a row it could not be read.
+    /// `None` before the end of the collection was found: entries from before the start are not counted.
+    position: Option<ReadPosition>,
+    /// Consecutive failed reads.
     failures: u32,
 }
 
-/// After so many failures in a row, what was counted of a database is no longer shown, as a reading that is as old
-/// would not be.
+/// The counters of a database are no longer exported after this many consecutive failed reads, like any stale
+/// sample.
 const HIDDEN_AFTER: u32 = 3;
 
 #[async_trait]
@@ -56,22 +57,22 @@ impl Collector for Profile {
     }
 
     fn schedule(&self) -> Schedule {
-        Schedule::Every(self.every)
+        Schedule::Interval(self.interval)
     }
 
     fn privileges(&self) -> Vec<Privilege> {
         self.databases.iter().map(|database| Privilege::find(&database.name, COLLECTION)).collect()
     }
 
-    /// A database that cannot be read costs its own namespaces; but the poll has failed in part, and says so.
-    async fn poll(&mut self, ask: Ask<'_>) -> Result<Option<Reading>, PollError> {
+    /// A database that cannot be read costs its own namespaces only, and makes the poll a partial failure.
+    async fn poll(&mut self, context: PollContext<'_>) -> Result<Option<SampleSet>, PollError> {
         let mut failure = None;
         for database in &mut self.databases {
-            match database.read(ask, &mut self.counts).await {
+            match database.read(context, &mut self.counters).await {
                 Ok(()) => database.failures = 0,
                 Err(error) => {
                     database.failures = database.failures.saturating_add(1);
-                    failure = Some(error.at(&database.name));
+                    failure = Some(error.with_context(&database.name));
                 }
             }
         }
@@ -80,7 +81,7 @@ impl Collector for Profile {
             failure => {
                 let hidden = self.databases.iter().filter(|database| database.failures >= HIDDEN_AFTER);
                 let hidden: Vec<_> = hidden.map(|database| database.name.as_str()).collect();
-                Ok(Some(self.counts.reading(&hidden).lacks(failure)))
+                Ok(Some(self.counters.samples(&hidden).mark_partial(failure)))
             }
         }
     }
@@ -88,52 +89,56 @@ impl Collector for Profile {
 
 impl Profile {
     pub(super) fn new(settings: &ProfileSettings) -> Self {
-        let database = |name: &String| Database { name: name.clone(), mark: None, failures: 0 };
+        let database = |name: &String| Database { name: name.clone(), position: None, failures: 0 };
         let databases = settings.databases.iter().map(database).collect();
-        Self { every: settings.every, databases, counts: Counts::new() }
+        Self { interval: settings.interval, databases, counters: ProfileCounters::new() }
     }
 }
 
 impl Database {
-    async fn read(&mut self, ask: Ask<'_>, counts: &mut Counts) -> Result<(), PollError> {
-        let Some(mark) = &mut self.mark else {
-            self.mark = Some(end(ask, &self.name).await?);
+    async fn read(
+        &mut self,
+        context: PollContext<'_>,
+        counters: &mut ProfileCounters,
+    ) -> Result<(), PollError> {
+        let Some(position) = &mut self.position else {
+            self.position = Some(end(context, &self.name).await?);
             return Ok(());
         };
-        let reply = ask.cursor_in(&self.name, command(*mark)).await?;
+        let reply = context.cursor_in(&self.name, command(*position)).await?;
         let entries = entries(&reply)?;
-        let (new, lost) = mark.advance(&entries);
-        counts.gaps += u64::from(lost);
+        let (new, lost) = position.advance(&entries);
+        counters.gaps += u64::from(lost);
         if new.is_empty() && entries.len() == BATCH {
-            mark.skip_moment();
-            counts.gaps += 1;
+            position.skip_timestamp();
+            counters.gaps += 1;
         }
         for entry in new {
-            counts.add(entry);
+            counters.add(entry);
         }
         Ok(())
     }
 }
 
-/// The mark behind all that is there now.
-async fn end(ask: Ask<'_>, database: &str) -> Result<Mark, PollError> {
+/// The position after all present entries.
+async fn end(context: PollContext<'_>, database: &str) -> Result<ReadPosition, PollError> {
     let newest = doc! {
         "find": COLLECTION, "sort": {"$natural": -1},
         "projection": {"ts": 1}, "limit": 1, "singleBatch": true,
     };
-    let reply = ask.cursor_in(database, newest).await?;
-    let mut mark = Mark::START;
-    let Some(newest) = entries(&reply)?.first().and_then(|entry| time(entry)) else { return Ok(mark) };
-    let mut from = Mark::START;
+    let reply = context.cursor_in(database, newest).await?;
+    let mut position = ReadPosition::START;
+    let Some(newest) = entries(&reply)?.first().and_then(|entry| time(entry)) else { return Ok(position) };
+    let mut from = ReadPosition::START;
     from.advance(&[&doc! {"ts": mongodb::bson::DateTime::from_millis(newest)}]);
-    let reply = ask.cursor_in(database, command(from)).await?;
-    mark.advance(&entries(&reply)?);
-    Ok(mark)
+    let reply = context.cursor_in(database, command(from)).await?;
+    position.advance(&entries(&reply)?);
+    Ok(position)
 }
 
-/// Our own readings of the collection, if they are recorded, are read like all others, though not counted: on a quiet
-/// server nothing else moves the mark, and they would overwrite it in the end.
-fn command(from: Mark) -> Document {
+/// Entries of the sidecar's own reads are read as well, though not counted: on a quiet server nothing else moves
+/// the position, and they would overwrite it in the end.
+fn command(from: ReadPosition) -> Document {
     let batch = i32::try_from(BATCH).unwrap_or(i32::MAX);
     doc! {
         "find": COLLECTION, "filter": {"ts": {"$gte": from.at()}}, "sort": {"$natural": 1},
@@ -144,103 +149,111 @@ fn command(from: Mark) -> Document {
 
 fn entries(reply: &Document) -> Result<Vec<&Document>, PollError> {
     match documents(reply, &["cursor", "firstBatch"]) {
-        Found::Value(entries) => Ok(entries),
-        Found::Missing | Found::Odd => {
+        Field::Value(entries) => Ok(entries),
+        Field::Missing | Field::Invalid => {
             Err(PollError::malformed("the reply of find has no cursor.firstBatch"))
         }
     }
 }
 
-/// What a poll makes of a reply, when nothing was read before.
+/// Decodes a reply, and counts all its entries.
 #[cfg(any(test, feature = "fuzzing"))]
-pub(super) fn decode(reply: &Document) -> Reading {
-    let mut counts = Counts::new();
+pub(super) fn decode(reply: &Document) -> SampleSet {
+    let mut counters = ProfileCounters::new();
     let entries = entries(reply).unwrap_or_default();
-    let mut mark = Mark::START;
-    for entry in mark.advance(&entries).0 {
-        counts.add(entry);
+    let mut position = ReadPosition::START;
+    for entry in position.advance(&entries).0 {
+        counters.add(entry);
     }
-    counts.reading(&[])
+    counters.samples(&[])
 }
 
-/// What was read since the sidecar began: counters of ours, which a restart of the server does not reset.
+/// Counters since the start of the sidecar. A restart of the server does not reset them.
 #[derive(Debug)]
-struct Counts {
-    names: Names,
-    namespaces: BTreeMap<String, OfNamespace>,
+struct ProfileCounters {
+    limiter: CardinalityLimiter,
+    namespaces: BTreeMap<String, NamespaceCounters>,
     gaps: u64,
-    /// Entries that could not be read, since the last reading.
-    odd: u64,
+    /// Entries that could not be decoded since the last poll.
+    malformed: u64,
 }
 
 #[derive(Debug, Clone, Default)]
-struct OfNamespace {
-    plans: [OfPlan; Plan::ALL.len()],
+struct NamespaceCounters {
+    plans: [PlanCounters; Plan::ALL.len()],
     conflicts: f64,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct OfPlan {
+struct PlanCounters {
     operations: u64,
     seconds: f64,
 }
 
-impl Counts {
+impl ProfileCounters {
     fn new() -> Self {
-        Self { names: Names::new(MAX_NAMESPACES), namespaces: BTreeMap::new(), gaps: 0, odd: 0 }
+        Self {
+            limiter: CardinalityLimiter::new(MAX_NAMESPACES),
+            namespaces: BTreeMap::new(),
+            gaps: 0,
+            malformed: 0,
+        }
     }
 
     fn add(&mut self, entry: &Document) {
-        let Found::Value(namespace) = text(entry, &["ns"]) else {
-            self.odd += 1;
+        let Field::Value(namespace) = text(entry, &["ns"]) else {
+            self.malformed += 1;
             return;
         };
         if namespace.split_once('.').is_some_and(|(_, collection)| collection == COLLECTION) {
             return;
         }
-        let namespace = self.names.admit(namespace).into_owned();
-        let of = self.namespaces.entry(namespace).or_default();
-        let plan = &mut of.plans[Plan::of(text(entry, &["planSummary"]).ok().unwrap_or_default()) as usize];
+        let namespace = self.limiter.label_for(namespace).into_owned();
+        let namespace_counters = self.namespaces.entry(namespace).or_default();
+        let plan = &mut namespace_counters.plans
+            [Plan::of(text(entry, &["planSummary"]).ok().unwrap_or_default()) as usize];
         plan.operations += 1;
         plan.seconds += number(entry, &["millis"]).ok().unwrap_or_default() / 1e3;
         let retried = number(entry, &["writeConflicts"]).ok().unwrap_or_default();
-        // Inside a transaction a conflict ends the operation, which then counts none.
-        let ended = number(entry, &["errCode"]) == Found::Value(WRITE_CONFLICT) && retried == 0.0;
-        of.conflicts += retried + f64::from(u8::from(ended));
+        // Inside a transaction a conflict ends the operation, which then has no `writeConflicts`.
+        let ended = number(entry, &["errCode"]) == Field::Value(WRITE_CONFLICT) && retried == 0.0;
+        namespace_counters.conflicts += retried + f64::from(u8::from(ended));
     }
 
-    /// What is to be shown, without those databases.
+    /// The samples, without those of hidden databases.
     #[allow(clippy::cast_precision_loss, reason = "Prometheus has no other number than f64")]
-    fn reading(&mut self, hidden: &[&str]) -> Reading {
-        let mut reading = Reading::default();
-        (0..std::mem::take(&mut self.odd)).for_each(|_| reading.drop_one());
-        // Who has lost its place begins anew if it comes back.
-        let names = &self.names;
-        self.namespaces.retain(|namespace, _| namespace == OVERFLOW || names.has(namespace));
-        reading.number(&catalog::MONGODB_PROFILE_GAPS, &[], Found::Value(self.gaps as f64));
+    fn samples(&mut self, hidden: &[&str]) -> SampleSet {
+        let mut samples = SampleSet::default();
+        (0..std::mem::take(&mut self.malformed)).for_each(|_| samples.count_dropped());
+        // A namespace that the limiter has dropped starts from zero if it comes back.
+        let limiter = &self.limiter;
+        self.namespaces.retain(|namespace, _| namespace == OVERFLOW || limiter.is_tracked(namespace));
+        samples.number(&catalog::MONGODB_PROFILE_GAPS, &[], Field::Value(self.gaps as f64));
         let is_hidden = |namespace: &str| {
             namespace.split_once('.').is_some_and(|(database, _)| hidden.contains(&database))
         };
-        for (namespace, of) in self.namespaces.iter().filter(|(namespace, _)| !is_hidden(namespace)) {
+        for (namespace, namespace_counters) in
+            self.namespaces.iter().filter(|(namespace, _)| !is_hidden(namespace))
+        {
             for plan in Plan::ALL {
                 let labels = || vec![namespace.clone().into(), plan.as_str().into()];
-                let OfPlan { operations, seconds } = of.plans[plan as usize];
-                let operations = Found::Value(operations as f64);
-                reading.labelled(&catalog::MONGODB_PROFILED_OPERATIONS, labels(), operations);
-                reading.labelled(
+                let PlanCounters { operations, seconds } = namespace_counters.plans[plan as usize];
+                let operations = Field::Value(operations as f64);
+                samples.labeled(&catalog::MONGODB_PROFILED_OPERATIONS, labels(), operations);
+                samples.labeled(
                     &catalog::MONGODB_PROFILED_OPERATIONS_SECONDS,
                     labels(),
-                    Found::Value(seconds),
+                    Field::Value(seconds),
                 );
             }
-            let conflicts = Found::Value(of.conflicts);
-            reading.labelled(
+            let conflicts = Field::Value(namespace_counters.conflicts);
+            samples.labeled(
                 &catalog::MONGODB_PROFILED_WRITE_CONFLICTS,
                 vec![namespace.clone().into()],
                 conflicts,
             );
         }
-        reading
+        samples
     }
 }
 
@@ -249,8 +262,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_become_counters_by_namespace_and_plan() {
-        let mut counts = Counts::new();
+    fn profiler_entries_are_counted_by_namespace_and_plan() {
+        let mut counters = ProfileCounters::new();
         for entry in [
             doc! {"ns": "shop.orders", "planSummary": "COLLSCAN", "millis": 1_500},
             doc! {"ns": "shop.orders", "planSummary": "COLLSCAN", "millis": 500, "writeConflicts": 3_i64},
@@ -258,26 +271,35 @@ mod tests {
             doc! {"ns": 7},
             doc! {"ns": "shop.system.profile", "planSummary": "COLLSCAN"},
         ] {
-            counts.add(&entry);
+            counters.add(&entry);
         }
-        let reading = counts.reading(&[]);
-        assert_eq!((reading.dropped(), reading.samples().len()), (1, 10));
-        let of = |name, labels: &[&str]| reading.find(name, labels);
-        assert_eq!(of("mongodb_profiled_operations_total", &["shop.orders", "collscan"]), Some(2.0));
-        assert_eq!(of("mongodb_profiled_operations_seconds_total", &["shop.orders", "collscan"]), Some(2.0));
-        assert_eq!(of("mongodb_profiled_operations_total", &["shop.orders", "ixscan"]), Some(0.0));
-        assert_eq!(of("mongodb_profiled_write_conflicts_total", &["shop.orders"]), Some(4.0));
-        assert_eq!(counts.reading(&[]).dropped(), 0, "what was odd is counted once");
+        let samples = counters.samples(&[]);
+        assert_eq!((samples.dropped(), samples.as_slice().len()), (1, 10));
+        let namespace_counters = |name, labels: &[&str]| samples.find(name, labels);
+        assert_eq!(
+            namespace_counters("mongodb_profiled_operations_total", &["shop.orders", "collscan"]),
+            Some(2.0)
+        );
+        assert_eq!(
+            namespace_counters("mongodb_profiled_operations_seconds_total", &["shop.orders", "collscan"]),
+            Some(2.0)
+        );
+        assert_eq!(
+            namespace_counters("mongodb_profiled_operations_total", &["shop.orders", "ixscan"]),
+            Some(0.0)
+        );
+        assert_eq!(namespace_counters("mongodb_profiled_write_conflicts_total", &["shop.orders"]), Some(4.0));
+        assert_eq!(counters.samples(&[]).dropped(), 0, "malformed entries are counted once");
     }
 
     #[test]
-    fn namespaces_over_the_bound_are_counted_together() {
-        let mut counts = Counts::new();
+    fn namespaces_over_the_limit_overflow() {
+        let mut counters = ProfileCounters::new();
         for index in 0..MAX_NAMESPACES + 5 {
-            counts.add(&doc! {"ns": format!("shop.c{index}"), "planSummary": "EOF"});
+            counters.add(&doc! {"ns": format!("shop.c{index}"), "planSummary": "EOF"});
         }
-        let reading = counts.reading(&[]);
-        assert_eq!(reading.find("mongodb_profiled_operations_total", &["overflow", "other"]), Some(5.0));
-        assert_eq!(reading.dropped(), 0);
+        let samples = counters.samples(&[]);
+        assert_eq!(samples.find("mongodb_profiled_operations_total", &["overflow", "other"]), Some(5.0));
+        assert_eq!(samples.dropped(), 0);
     }
 }

@@ -1,6 +1,6 @@
-//! What a plan's summary says: how an operation found its documents.
+//! Classification of plan summaries.
 
-/// One of the catalogue's `PLANS`.
+/// One of the catalog's `PLANS`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Plan {
     IndexScan,
@@ -21,7 +21,8 @@ impl Plan {
         }
     }
 
-    /// The worst of the stages that the summary names, outside of the braces, in which the index's own fields stand.
+    /// The worst of the plan stages in the summary. Text in braces is skipped, since it has field names of the
+    /// index.
     pub(super) fn of(summary: &str) -> Self {
         let mut depth = 0_usize;
         let outside: String = summary
@@ -59,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_plans_are_the_catalogue_s() {
+    fn plans_match_the_catalog() {
         assert_eq!(Plan::ALL.map(Plan::as_str), PLANS);
         for (index, plan) in Plan::ALL.into_iter().enumerate() {
             assert_eq!(plan as usize, index, "the order is that of the declaration");
@@ -67,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn the_worst_stage_counts_and_the_names_of_fields_do_not() {
+    fn worst_plan_stage_is_selected_and_field_names_ignored() {
         for (summary, plan) in [
             ("COLLSCAN", Plan::CollectionScan),
             ("IXSCAN { COLLSCAN: 1 }", Plan::IndexScan),

@@ -1,58 +1,57 @@
-//! `network.ingressRequestRateLimiter`: requests that the server lets in, and those that it turns away because there are too
-//! many. Servers from 8.2 and 8.0.20 on.
+//! `network.ingressRequestRateLimiter`: admitted and rejected requests. Servers from 8.2 and 8.0.20 on.
 
 use mongodb::bson::Document;
 use txnscope_catalog as catalog;
 
-use crate::collector::fields::{self, Field, plain};
-use crate::decode::{Found, number, text};
-use crate::reading::Reading;
+use crate::collector::fields::{self, FieldMapping, number_field};
+use crate::decode::{Field, number, text};
+use crate::sample_set::SampleSet;
 
-const fn result(label: &'static [&'static str], path: &'static [&'static str]) -> Field {
-    plain(&catalog::MONGODB_INGRESS_REQUESTS, path).of(label)
+const fn result(label: &'static [&'static str], path: &'static [&'static str]) -> FieldMapping {
+    number_field(&catalog::MONGODB_INGRESS_REQUESTS, path).of(label)
 }
 
-const FIELDS: &[Field] = &[
+const FIELDS: &[FieldMapping] = &[
     result(&["admitted"], &["network", "ingressRequestRateLimiter", "successfulAdmissions"]),
     result(&["rejected"], &["network", "ingressRequestRateLimiter", "rejectedAdmissions"]),
     result(&["exempted"], &["network", "ingressRequestRateLimiter", "exemptedAdmissions"]),
-    plain(
+    number_field(
         &catalog::MONGODB_INGRESS_TOKENS,
         &["network", "ingressRequestRateLimiter", "totalAvailableTokens"],
     ),
 ];
 
-/// Whether this server can have a limiter. The section that it is a part of is a good part of the reply, and nothing else of
-/// it is read.
+/// Whether the server can have a rate limiter. If not, the section `network` is excluded, which is a large part
+/// of the reply.
 #[derive(Debug, Default)]
-pub(super) struct Limiter {
+pub(super) struct RateLimiterSupport {
     is_too_old: bool,
 }
 
-impl Limiter {
-    pub(super) fn is_asked_for(&self, section: &str) -> bool {
+impl RateLimiterSupport {
+    pub(super) fn needs_section(&self, section: &str) -> bool {
         section != "network" || !self.is_too_old
     }
 
-    /// At each reply, for the server may be another one after an upgrade. One that can have a limiter may be given one.
-    pub(super) fn learn(&mut self, reply: &Document) {
+    /// Called for each reply, since the server may have been upgraded.
+    pub(super) fn update(&mut self, reply: &Document) {
         let version = text(reply, &["version"]).ok().unwrap_or_default();
         let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
         self.is_too_old = major.is_some_and(|major| major < 8);
     }
 }
 
-pub(super) fn read(reading: &mut Reading, reply: &Document) {
-    fields::read(reading, reply, FIELDS);
+pub(super) fn read(samples: &mut SampleSet, reply: &Document) {
+    fields::read(samples, reply, FIELDS);
     let of = |field| number(reply, &["network", "ingressRequestRateLimiter", field]);
-    // Not every version says how long the queue is, and each how many came and left.
+    // Some versions have no queue length, but all have the counters.
     let queue = match of("currentQueueDepth") {
-        Found::Missing => {
-            of("addedToQueue").with(of("removedFromQueue"), |came, left| (came - left).max(0.0))
+        Field::Missing => {
+            of("addedToQueue").combine(of("removedFromQueue"), |came, left| (came - left).max(0.0))
         }
         found => found,
     };
-    reading.number(&catalog::MONGODB_INGRESS_QUEUE, &[], queue);
+    samples.number(&catalog::MONGODB_INGRESS_QUEUE, &[], queue);
 }
 
 #[cfg(test)]
@@ -61,38 +60,38 @@ mod tests {
 
     use super::*;
 
-    fn read_of(limiter: impl Into<Bson>) -> Reading {
-        let mut reading = Reading::default();
+    fn read_of(limiter: impl Into<Bson>) -> SampleSet {
+        let mut samples = SampleSet::default();
         read(
-            &mut reading,
+            &mut samples,
             &doc! {"network": {"numRequests": 7_i64, "ingressRequestRateLimiter": limiter.into()}},
         );
-        reading
+        samples
     }
 
     #[test]
-    fn ingress_limiter_of_a_server_8_2_is_read() {
-        let reading = read_of(doc! {
+    fn rate_limiter_of_server_8_2_is_decoded() {
+        let samples = read_of(doc! {
             "addedToQueue": 5_i64, "removedFromQueue": 3_i64, "interruptedInQueue": 1_i64,
             "rejectedAdmissions": 12_i64, "exemptedAdmissions": 4_i64, "successfulAdmissions": 100_i64,
             "attemptedAdmissions": 112_i64, "averageTimeQueuedMicros": 0.0, "totalAvailableTokens": 9.5,
         });
         let name = catalog::MONGODB_INGRESS_REQUESTS.name;
         assert_eq!(
-            ["admitted", "rejected", "exempted"].map(|result| reading.find(name, &[result])),
+            ["admitted", "rejected", "exempted"].map(|result| samples.find(name, &[result])),
             [Some(100.0), Some(12.0), Some(4.0)]
         );
-        assert_eq!(reading.find(catalog::MONGODB_INGRESS_QUEUE.name, &[]), Some(2.0));
-        assert_eq!(reading.find(catalog::MONGODB_INGRESS_TOKENS.name, &[]), Some(9.5));
-        assert_eq!(reading.dropped(), 0);
-        let reading = read_of(doc! {"currentQueueDepth": 6_i64, "addedToQueue": 5_i64});
-        assert_eq!(reading.find(catalog::MONGODB_INGRESS_QUEUE.name, &[]), Some(6.0));
+        assert_eq!(samples.find(catalog::MONGODB_INGRESS_QUEUE.name, &[]), Some(2.0));
+        assert_eq!(samples.find(catalog::MONGODB_INGRESS_TOKENS.name, &[]), Some(9.5));
+        assert_eq!(samples.dropped(), 0);
+        let samples = read_of(doc! {"currentQueueDepth": 6_i64, "addedToQueue": 5_i64});
+        assert_eq!(samples.find(catalog::MONGODB_INGRESS_QUEUE.name, &[]), Some(6.0));
     }
 
     #[test]
-    fn server_before_8_0_is_not_asked_for_its_limiter_until_it_is_upgraded() {
-        let mut limiter = Limiter::default();
-        assert!(limiter.is_asked_for("network") && limiter.is_asked_for("locks"));
+    fn rate_limiter_section_is_skipped_before_8_0() {
+        let mut limiter = RateLimiterSupport::default();
+        assert!(limiter.needs_section("network") && limiter.needs_section("locks"));
         for (version, asked) in [
             ("6.0.5", false),
             ("7.0.14", false),
@@ -101,9 +100,9 @@ mod tests {
             ("10.0.0", true),
             ("", true),
         ] {
-            limiter.learn(&doc! {"version": version});
+            limiter.update(&doc! {"version": version});
             assert_eq!(
-                (limiter.is_asked_for("network"), limiter.is_asked_for("locks")),
+                (limiter.needs_section("network"), limiter.needs_section("locks")),
                 (asked, true),
                 "{version}"
             );
@@ -111,11 +110,11 @@ mod tests {
     }
 
     #[test]
-    fn server_without_an_ingress_limiter_has_none_of_its_metrics() {
-        let mut reading = Reading::default();
-        read(&mut reading, &doc! {"network": {"numRequests": 7_i64}});
-        assert_eq!((reading.samples().len(), reading.dropped()), (0, 0));
-        let reading = read_of(doc! {"rejectedAdmissions": "many", "addedToQueue": 3});
-        assert_eq!((reading.samples().len(), reading.dropped()), (0, 1));
+    fn server_without_rate_limiter_has_no_ingress_metrics() {
+        let mut samples = SampleSet::default();
+        read(&mut samples, &doc! {"network": {"numRequests": 7_i64}});
+        assert_eq!((samples.as_slice().len(), samples.dropped()), (0, 0));
+        let samples = read_of(doc! {"rejectedAdmissions": "many", "addedToQueue": 3});
+        assert_eq!((samples.as_slice().len(), samples.dropped()), (0, 1));
     }
 }

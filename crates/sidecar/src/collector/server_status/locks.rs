@@ -1,21 +1,22 @@
-//! `locks`: who waited for what. The server names a resource or a mode only once it has something to say of it; we
-//! say zero until then, so that the first wait is seen as an increase.
+//! `locks`: lock waits by resource and mode. The server leaves out resources and modes without waits; they are
+//! exported as zero, so that the first wait is visible as an increase.
 
 use mongodb::bson::{Bson, Document};
 use txnscope_catalog as catalog;
 use txnscope_catalog::{LOCK_MODES, LOCK_RESOURCES, Metric};
 
-use crate::decode::{Found, document, number};
-use crate::reading::Reading;
+use crate::decode::{Field, document, number};
+use crate::sample_set::SampleSet;
 
-/// What is counted, the field that counts it, and how many of it make the metric's unit.
-const COUNTS: [(&Metric, &str, f64); 3] = [
+/// Lock metrics, the server's counter, and the divisor to the metric's unit.
+const COUNTERS: [(&Metric, &str, f64); 3] = [
     (&catalog::MONGODB_LOCK_WAITS, "acquireWaitCount", 1.0),
     (&catalog::MONGODB_LOCK_WAIT_SECONDS, "timeAcquiringMicros", 1e6),
     (&catalog::MONGODB_LOCK_DEADLOCKS, "deadlockCount", 1.0),
 ];
 
-/// The server's names for [`LOCK_RESOURCES`], in the same order. The last of those takes all that is not here.
+/// The server's names for [`LOCK_RESOURCES`], in the same order. The last of those, `other`, has all that are
+/// not listed here.
 const RESOURCES: [&str; 9] = [
     "ParallelBatchWriterMode",
     "FeatureCompatibilityVersion",
@@ -31,40 +32,40 @@ const RESOURCES: [&str; 9] = [
 /// The server's names for [`LOCK_MODES`], in the same order.
 const MODES: [&str; 4] = ["r", "w", "R", "W"];
 
-pub(super) fn read(reading: &mut Reading, reply: &Document) {
+pub(super) fn read(samples: &mut SampleSet, reply: &Document) {
     let locks = match document(reply, &["locks"]) {
-        Found::Value(locks) => locks,
-        Found::Odd => return reading.drop_one(),
-        // A mongos has none.
-        Found::Missing => return,
+        Field::Value(locks) => locks,
+        Field::Invalid => return samples.count_dropped(),
+        // A mongos has no locks.
+        Field::Missing => return,
     };
     let others: Vec<_> =
         locks.iter().filter(|(name, _)| !RESOURCES.contains(&name.as_str())).map(|(_, of)| of).collect();
-    for (metric, count, scale) in COUNTS {
+    for (metric, count, scale) in COUNTERS {
         for (name, mode) in LOCK_MODES.iter().zip(MODES) {
             for (index, resource) in LOCK_RESOURCES.iter().enumerate() {
                 let found = match RESOURCES.get(index) {
                     Some(named) => or_zero(number(locks, &[named, count, mode])),
-                    None => others.iter().fold(Found::Value(0.0), |sum, other| {
-                        sum.with(or_zero(of_other(other, count, mode)), |sum, more| sum + more)
+                    None => others.iter().fold(Field::Value(0.0), |sum, other| {
+                        sum.combine(or_zero(unknown_resource(other, count, mode)), |sum, more| sum + more)
                     }),
                 };
-                reading.number(metric, &[resource, name], found.map(|number| number / scale));
+                samples.number(metric, &[resource, name], found.map(|number| number / scale));
             }
         }
     }
 }
 
-fn of_other(resource: &Bson, count: &str, mode: &str) -> Found<f64> {
+fn unknown_resource(resource: &Bson, count: &str, mode: &str) -> Field<f64> {
     match resource {
         Bson::Document(resource) => number(resource, &[count, mode]),
-        _ => Found::Odd,
+        _ => Field::Invalid,
     }
 }
 
-fn or_zero(found: Found<f64>) -> Found<f64> {
+fn or_zero(found: Field<f64>) -> Field<f64> {
     match found {
-        Found::Missing => Found::Value(0.0),
+        Field::Missing => Field::Value(0.0),
         found => found,
     }
 }
@@ -75,50 +76,50 @@ mod tests {
 
     use super::*;
 
-    fn value(reading: &Reading, metric: &'static Metric, labels: &[&str]) -> Option<f64> {
-        reading.find(metric.name, labels)
+    fn value(samples: &SampleSet, metric: &'static Metric, labels: &[&str]) -> Option<f64> {
+        samples.find(metric.name, labels)
     }
 
     #[test]
-    fn there_is_a_zero_for_every_resource_and_mode_before_anybody_waits() {
-        let mut reading = Reading::default();
-        read(&mut reading, &doc! {"locks": {}});
-        assert_eq!(reading.samples().len(), 3 * LOCK_RESOURCES.len() * LOCK_MODES.len());
-        assert!(reading.numbers().all(|(_, _, value)| value == 0.0));
-        let mut reading = Reading::default();
-        read(&mut reading, &doc! {"no": 1});
-        assert_eq!((reading.samples().len(), reading.dropped()), (0, 0));
+    fn lock_waits_start_at_zero_for_every_resource_and_mode() {
+        let mut samples = SampleSet::default();
+        read(&mut samples, &doc! {"locks": {}});
+        assert_eq!(samples.as_slice().len(), 3 * LOCK_RESOURCES.len() * LOCK_MODES.len());
+        assert!(samples.numbers().all(|(_, _, value)| value == 0.0));
+        let mut samples = SampleSet::default();
+        read(&mut samples, &doc! {"no": 1});
+        assert_eq!((samples.as_slice().len(), samples.dropped()), (0, 0));
     }
 
     #[test]
-    fn resources_of_newer_servers_are_added_up_and_an_odd_field_costs_itself() {
-        let mut reading = Reading::default();
+    fn unknown_lock_resources_are_summed_and_invalid_fields_dropped() {
+        let mut samples = SampleSet::default();
         let locks = doc! {
             "Collection": {"acquireCount": {"w": 7}, "acquireWaitCount": {"w": 2_i64, "W": "two"},
                 "timeAcquiringMicros": {"w": 1_500_000}, "deadlockCount": 3},
             "DDLDatabase": {"acquireWaitCount": {"w": 4}},
             "Tenant": {"acquireWaitCount": {"w": 5}},
-            "odd": 1,
+            "invalid": 1,
         };
-        read(&mut reading, &doc! {"locks": locks});
+        read(&mut samples, &doc! {"locks": locks});
         let waits = &catalog::MONGODB_LOCK_WAITS;
-        assert_eq!(value(&reading, waits, &["collection", "intent_exclusive"]), Some(2.0));
-        assert_eq!(value(&reading, waits, &["collection", "exclusive"]), None);
+        assert_eq!(value(&samples, waits, &["collection", "intent_exclusive"]), Some(2.0));
+        assert_eq!(value(&samples, waits, &["collection", "exclusive"]), None);
         assert_eq!(
-            value(&reading, &catalog::MONGODB_LOCK_WAIT_SECONDS, &["collection", "intent_exclusive"]),
+            value(&samples, &catalog::MONGODB_LOCK_WAIT_SECONDS, &["collection", "intent_exclusive"]),
             Some(1.5)
         );
         assert_eq!(
-            value(&reading, &catalog::MONGODB_LOCK_DEADLOCKS, &["collection", "intent_exclusive"]),
+            value(&samples, &catalog::MONGODB_LOCK_DEADLOCKS, &["collection", "intent_exclusive"]),
             None
         );
-        assert_eq!(value(&reading, waits, &["global", "shared"]), Some(0.0));
-        // What is no document spoils the sums that it should have been a part of.
-        assert_eq!(value(&reading, waits, &["other", "intent_exclusive"]), None);
+        assert_eq!(value(&samples, waits, &["global", "shared"]), Some(0.0));
+        // An entry that is no document invalidates the sums that it belongs to.
+        assert_eq!(value(&samples, waits, &["other", "intent_exclusive"]), None);
     }
 
     #[test]
-    fn the_names_are_in_the_catalogue_s_order() {
+    fn lock_resources_match_the_catalog_order() {
         let snake = |name: &str| {
             let mut word = String::new();
             for character in name.chars() {

@@ -1,6 +1,7 @@
-//! `serverStatus`: the server's own count of transactions, how long they took, and where they wait.
+//! `serverStatus`: transaction counters, durations and queues.
 //!
-//! Its poll also says whether the member is up, and whether [`current_op`](super::current_op) has anything to ask.
+//! This poll also determines whether the member is up, and whether [`current_op`](super::current_op) needs a
+//! poll.
 
 mod ingress;
 mod latencies;
@@ -15,13 +16,13 @@ use txnscope_catalog as catalog;
 use txnscope_catalog::Line;
 
 use super::command::server_status_with;
-use super::fields::{self, Field, micros, plain, truth};
-use super::{Ask, Collector, Privilege, STATUS};
+use super::fields::{self, FieldMapping, boolean_field, micros_field, number_field};
+use super::{Collector, PollContext, Privilege, STATUS_COLLECTOR};
 use crate::decode::{number, text};
 use crate::error::PollError;
-use crate::reading::Reading;
+use crate::sample_set::SampleSet;
 
-/// All that is read at every poll; a few kB. What weighs more has a collector of its own.
+/// The sections that are read at every poll, a few kB. Larger ones have collectors of their own.
 const SECTIONS: &[&str] = &[
     "flowControl",
     "globalLock",
@@ -35,83 +36,95 @@ const SECTIONS: &[&str] = &[
 
 #[derive(Debug, Default)]
 pub(super) struct ServerStatus {
-    limiter: ingress::Limiter,
+    limiter: ingress::RateLimiterSupport,
 }
 
 #[async_trait]
 impl Collector for ServerStatus {
     fn name(&self) -> &'static str {
-        STATUS
+        STATUS_COLLECTOR
     }
 
     fn privileges(&self) -> Vec<Privilege> {
         vec![Privilege::on_cluster("serverStatus")]
     }
 
-    async fn poll(&mut self, ask: Ask<'_>) -> Result<Option<Reading>, PollError> {
+    async fn poll(&mut self, context: PollContext<'_>) -> Result<Option<SampleSet>, PollError> {
         let sections: Vec<_> =
-            SECTIONS.iter().copied().filter(|section| self.limiter.is_asked_for(section)).collect();
+            SECTIONS.iter().copied().filter(|section| self.limiter.needs_section(section)).collect();
         let mut command = server_status_with(&sections);
         command.insert("opLatencies", doc! {"histograms": true});
-        let reply = ask.run(command).await?;
-        self.limiter.learn(&reply);
+        let reply = context.run(command).await?;
+        self.limiter.update(&reply);
         Ok(Some(decode(&reply)))
     }
 }
 
-const FIELDS: &[Field] = &[
-    plain(&catalog::MONGODB_TRANSACTIONS_STARTED, &["transactions", "totalStarted"]),
-    plain(&catalog::MONGODB_TRANSACTIONS_COMMITTED, &["transactions", "totalCommitted"]),
-    plain(&catalog::MONGODB_TRANSACTIONS_ABORTED, &["transactions", "totalAborted"]),
-    plain(&catalog::MONGODB_TRANSACTIONS_OPEN, &["transactions", "currentActive"]).of(&["active"]),
-    plain(&catalog::MONGODB_TRANSACTIONS_OPEN, &["transactions", "currentInactive"]).of(&["inactive"]),
-    plain(&catalog::MONGODB_TRANSACTIONS_PREPARED_TOTAL, &["transactions", "totalPrepared"]),
-    plain(&catalog::MONGODB_TRANSACTIONS_PREPARED_COMMITTED, &["transactions", "totalPreparedThenCommitted"]),
-    plain(&catalog::MONGODB_TRANSACTIONS_PREPARED_ABORTED, &["transactions", "totalPreparedThenAborted"]),
-    plain(&catalog::MONGODB_TRANSACTIONS_PREPARED, &["transactions", "currentPrepared"]),
-    plain(&catalog::MONGODB_RETRIED_WRITE_COMMANDS, &["transactions", "retriedCommandsCount"]),
-    plain(&catalog::MONGODB_RETRIED_WRITE_STATEMENTS, &["transactions", "retriedStatementsCount"]),
-    plain(&catalog::MONGODB_TRANSACTIONS_TABLE_WRITES, &["transactions", "transactionsCollectionWriteCount"]),
-    plain(
+const FIELDS: &[FieldMapping] = &[
+    number_field(&catalog::MONGODB_TRANSACTIONS_STARTED, &["transactions", "totalStarted"]),
+    number_field(&catalog::MONGODB_TRANSACTIONS_COMMITTED, &["transactions", "totalCommitted"]),
+    number_field(&catalog::MONGODB_TRANSACTIONS_ABORTED, &["transactions", "totalAborted"]),
+    number_field(&catalog::MONGODB_TRANSACTIONS_OPEN, &["transactions", "currentActive"]).of(&["active"]),
+    number_field(&catalog::MONGODB_TRANSACTIONS_OPEN, &["transactions", "currentInactive"]).of(&["inactive"]),
+    number_field(&catalog::MONGODB_TRANSACTIONS_PREPARED_TOTAL, &["transactions", "totalPrepared"]),
+    number_field(
+        &catalog::MONGODB_TRANSACTIONS_PREPARED_COMMITTED,
+        &["transactions", "totalPreparedThenCommitted"],
+    ),
+    number_field(
+        &catalog::MONGODB_TRANSACTIONS_PREPARED_ABORTED,
+        &["transactions", "totalPreparedThenAborted"],
+    ),
+    number_field(&catalog::MONGODB_TRANSACTIONS_PREPARED, &["transactions", "currentPrepared"]),
+    number_field(&catalog::MONGODB_RETRIED_WRITE_COMMANDS, &["transactions", "retriedCommandsCount"]),
+    number_field(&catalog::MONGODB_RETRIED_WRITE_STATEMENTS, &["transactions", "retriedStatementsCount"]),
+    number_field(
+        &catalog::MONGODB_TRANSACTIONS_TABLE_WRITES,
+        &["transactions", "transactionsCollectionWriteCount"],
+    ),
+    number_field(
         &catalog::MONGODB_LAST_COMMITTED_TRANSACTION_OPERATIONS,
         &["transactions", "lastCommittedTransaction", "operationCount"],
     ),
-    plain(
+    number_field(
         &catalog::MONGODB_LAST_COMMITTED_TRANSACTION_OPLOG_BYTES,
         &["transactions", "lastCommittedTransaction", "oplogOperationBytes"],
     ),
-    plain(&catalog::MONGODB_GLOBAL_LOCK_QUEUE, &["globalLock", "currentQueue", "readers"]).of(&["read"]),
-    plain(&catalog::MONGODB_GLOBAL_LOCK_QUEUE, &["globalLock", "currentQueue", "writers"]).of(&["write"]),
-    plain(&catalog::MONGODB_GLOBAL_LOCK_ACTIVE_CLIENTS, &["globalLock", "activeClients", "readers"])
+    number_field(&catalog::MONGODB_GLOBAL_LOCK_QUEUE, &["globalLock", "currentQueue", "readers"])
         .of(&["read"]),
-    plain(&catalog::MONGODB_GLOBAL_LOCK_ACTIVE_CLIENTS, &["globalLock", "activeClients", "writers"])
+    number_field(&catalog::MONGODB_GLOBAL_LOCK_QUEUE, &["globalLock", "currentQueue", "writers"])
         .of(&["write"]),
-    truth(&catalog::MONGODB_FLOW_CONTROL_LAGGED, &["flowControl", "isLagged"]),
-    plain(&catalog::MONGODB_FLOW_CONTROL_LAGGED_TOTAL, &["flowControl", "isLaggedCount"]),
-    micros(&catalog::MONGODB_FLOW_CONTROL_LAGGED_SECONDS, &["flowControl", "isLaggedTimeMicros"]),
-    micros(&catalog::MONGODB_FLOW_CONTROL_WAIT_SECONDS, &["flowControl", "timeAcquiringMicros"]),
+    number_field(&catalog::MONGODB_GLOBAL_LOCK_ACTIVE_CLIENTS, &["globalLock", "activeClients", "readers"])
+        .of(&["read"]),
+    number_field(&catalog::MONGODB_GLOBAL_LOCK_ACTIVE_CLIENTS, &["globalLock", "activeClients", "writers"])
+        .of(&["write"]),
+    boolean_field(&catalog::MONGODB_FLOW_CONTROL_LAGGED, &["flowControl", "isLagged"]),
+    number_field(&catalog::MONGODB_FLOW_CONTROL_LAGGED_TOTAL, &["flowControl", "isLaggedCount"]),
+    micros_field(&catalog::MONGODB_FLOW_CONTROL_LAGGED_SECONDS, &["flowControl", "isLaggedTimeMicros"]),
+    micros_field(&catalog::MONGODB_FLOW_CONTROL_WAIT_SECONDS, &["flowControl", "timeAcquiringMicros"]),
 ];
 
-pub(super) fn decode(reply: &Document) -> Reading {
-    let mut reading = Reading::default();
-    reading.info(&catalog::MONGODB_INFO, info(reply));
+pub(super) fn decode(reply: &Document) -> SampleSet {
+    let mut samples = SampleSet::default();
+    samples.info(&catalog::MONGODB_INFO, info(reply));
     let uptime = number(reply, &["uptimeMillis"]).map(|millis| millis / 1e3);
-    reading.number(&catalog::MONGODB_UPTIME, &[], uptime);
-    fields::read(&mut reading, reply, FIELDS);
-    ingress::read(&mut reading, reply);
-    latencies::read(&mut reading, reply);
-    locks::read(&mut reading, reply);
-    sharding::read(&mut reading, reply);
-    reading
+    samples.number(&catalog::MONGODB_UPTIME, &[], uptime);
+    fields::read(&mut samples, reply, FIELDS);
+    ingress::read(&mut samples, reply);
+    latencies::read(&mut samples, reply);
+    locks::read(&mut samples, reply);
+    sharding::read(&mut samples, reply);
+    samples
 }
 
-/// The longest text of a server's that becomes a label, in bytes.
-const LONGEST: usize = 255;
+/// The longest server text that becomes a label, in bytes.
+const MAX_LABEL_BYTES: usize = 255;
 
 /// Version, process and storage engine. The process may come with a path or an extension.
 fn info(reply: &Document) -> Vec<Cow<'static, str>> {
-    let shown = |path: &[&str]| Line::new(text(reply, path).ok().unwrap_or_default(), LONGEST).to_string();
-    let (version, engine) = (shown(&["version"]), shown(&["storageEngine", "name"]));
+    let label =
+        |path: &[&str]| Line::new(text(reply, path).ok().unwrap_or_default(), MAX_LABEL_BYTES).to_string();
+    let (version, engine) = (label(&["version"]), label(&["storageEngine", "name"]));
     let path = text(reply, &["process"]).ok().unwrap_or_default();
     let file = path.rsplit(['/', '\\']).next().unwrap_or_default();
     let process = match file.split('.').next().unwrap_or_default() {
@@ -129,7 +142,7 @@ mod tests {
     use txnscope_catalog::Metric;
 
     use super::*;
-    use crate::reading::Value;
+    use crate::sample_set::Value;
 
     fn reply() -> Document {
         doc! {
@@ -146,44 +159,44 @@ mod tests {
         }
     }
 
-    fn value(reading: &Reading, metric: &Metric, labels: &[&str]) -> Option<f64> {
-        reading.samples().iter().find_map(|sample| match sample.value {
+    fn value(samples: &SampleSet, metric: &Metric, labels: &[&str]) -> Option<f64> {
+        samples.as_slice().iter().find_map(|sample| match sample.value {
             Value::Number(number) if sample.metric == metric && sample.labels == labels => Some(number),
             _ => None,
         })
     }
 
     #[test]
-    fn a_reply_is_read() {
-        let reading = decode(&reply());
-        assert_eq!(reading.dropped(), 0);
-        assert_eq!(value(&reading, &catalog::MONGODB_TRANSACTIONS_STARTED, &[]), Some(10.0));
-        assert_eq!(value(&reading, &catalog::MONGODB_TRANSACTIONS_COMMITTED, &[]), Some(5.0));
-        assert_eq!(value(&reading, &catalog::MONGODB_TRANSACTIONS_OPEN, &["inactive"]), Some(2.0));
-        assert_eq!(value(&reading, &catalog::MONGODB_UPTIME, &[]), Some(61.5));
-        assert_eq!(value(&reading, &catalog::MONGODB_INFO, &["6.0.5", "mongod", "wiredTiger"]), Some(1.0));
-        assert_eq!(value(&reading, &catalog::MONGODB_LAST_COMMITTED_TRANSACTION_OPERATIONS, &[]), None);
-        assert_eq!(reading.total(&catalog::MONGODB_TRANSACTIONS_OPEN), Some(3.0));
+    fn server_status_reply_is_decoded() {
+        let samples = decode(&reply());
+        assert_eq!(samples.dropped(), 0);
+        assert_eq!(value(&samples, &catalog::MONGODB_TRANSACTIONS_STARTED, &[]), Some(10.0));
+        assert_eq!(value(&samples, &catalog::MONGODB_TRANSACTIONS_COMMITTED, &[]), Some(5.0));
+        assert_eq!(value(&samples, &catalog::MONGODB_TRANSACTIONS_OPEN, &["inactive"]), Some(2.0));
+        assert_eq!(value(&samples, &catalog::MONGODB_UPTIME, &[]), Some(61.5));
+        assert_eq!(value(&samples, &catalog::MONGODB_INFO, &["6.0.5", "mongod", "wiredTiger"]), Some(1.0));
+        assert_eq!(value(&samples, &catalog::MONGODB_LAST_COMMITTED_TRANSACTION_OPERATIONS, &[]), None);
+        assert_eq!(samples.total(&catalog::MONGODB_TRANSACTIONS_OPEN), Some(3.0));
     }
 
     #[test]
-    fn an_odd_field_costs_itself_only() {
-        let mut odd = reply();
-        odd.get_document_mut("transactions").unwrap().insert("totalStarted", "ten");
-        odd.insert("uptimeMillis", doc! {"floor": 1});
-        odd.insert("opLatencies", Bson::Array(vec![]));
-        let reading = decode(&odd);
-        // The count, the uptime, and a histogram for each of four kinds.
-        assert_eq!(reading.dropped(), 6);
-        assert_eq!(value(&reading, &catalog::MONGODB_TRANSACTIONS_STARTED, &[]), None);
-        assert_eq!(value(&reading, &catalog::MONGODB_TRANSACTIONS_ABORTED, &[]), Some(2.0));
+    fn invalid_field_is_dropped() {
+        let mut invalid = reply();
+        invalid.get_document_mut("transactions").unwrap().insert("totalStarted", "ten");
+        invalid.insert("uptimeMillis", doc! {"floor": 1});
+        invalid.insert("opLatencies", Bson::Array(vec![]));
+        let samples = decode(&invalid);
+        // Uptime, info, and one histogram for each of four kinds.
+        assert_eq!(samples.dropped(), 6);
+        assert_eq!(value(&samples, &catalog::MONGODB_TRANSACTIONS_STARTED, &[]), None);
+        assert_eq!(value(&samples, &catalog::MONGODB_TRANSACTIONS_ABORTED, &[]), Some(2.0));
     }
 
     #[test]
-    fn an_empty_reply_is_no_failure() {
-        let reading = decode(&Document::new());
-        assert_eq!(value(&reading, &catalog::MONGODB_INFO, &["", "unknown", ""]), Some(1.0));
-        assert_eq!((reading.samples().len(), reading.dropped()), (1, 0));
-        assert_eq!(reading.total(&catalog::MONGODB_TRANSACTIONS_OPEN), None);
+    fn empty_reply_is_accepted() {
+        let samples = decode(&Document::new());
+        assert_eq!(value(&samples, &catalog::MONGODB_INFO, &["", "unknown", ""]), Some(1.0));
+        assert_eq!((samples.as_slice().len(), samples.dropped()), (1, 0));
+        assert_eq!(samples.total(&catalog::MONGODB_TRANSACTIONS_OPEN), None);
     }
 }

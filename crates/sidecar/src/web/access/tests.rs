@@ -10,83 +10,83 @@ fn users(file: &Path, name: &str) {
         .unwrap();
 }
 
-fn access(file: &Path) -> (Arc<Access>, Config, Arc<ReloadRecord>) {
+fn access(file: &Path) -> (Arc<AccessControl>, Config, Arc<ReloadStatus>) {
     let config = Config { web_config_file: Some(file.to_owned()), ..Config::default() };
-    let record = Arc::new(ReloadRecord::new());
-    let access = Access::new(&config, Arc::default(), Arc::clone(&record)).unwrap();
-    (Arc::new(access), config, record)
+    let status = Arc::new(ReloadStatus::new());
+    let access = AccessControl::new(&config, Arc::default(), Arc::clone(&status)).unwrap();
+    (Arc::new(access), config, status)
 }
 
-/// A look at an old file that ends after a reload has put another in force.
+/// A check of the old file that ends after a reload has applied another.
 #[tokio::test]
-async fn a_slow_look_at_the_old_file_does_not_undo_a_reload() {
+async fn slow_check_of_the_old_file_does_not_undo_a_reload() {
     let folder = TempDir::new().unwrap();
     let (old, new) = (folder.path().join("old.yml"), folder.path().join("new.yml"));
     std::fs::write(&old, "{}").unwrap();
     users(&new, "prometheus");
     let (access, mut config, _) = access(&old);
-    let before = access.rules();
+    let before = access.policy();
     std::fs::write(&old, "http_server_config:\n  headers:\n    X-Frame-Options: SAMEORIGIN\n").unwrap();
-    let looked = Rules::read(Some(&old)).1.unwrap();
+    let looked = WebPolicy::read(Some(&old)).1.unwrap();
     config.web_config_file = Some(new.clone());
     let read = access.read(Some(new)).await.unwrap();
-    assert!(access.enforce(read, &config));
+    assert!(access.apply(read, &config));
     assert!(!access.replace(&before, looked), "the look began before the reload");
-    assert!(access.rules().users.is_some());
+    assert!(access.policy().users.is_some());
 }
 
 #[tokio::test]
-async fn a_reload_of_the_same_files_leaves_all_as_it_is() {
+async fn reload_of_unchanged_files_changes_nothing() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("web.yml");
     users(&file, "prometheus");
     let (access, config, _) = access(&file);
-    let before = access.rules();
+    let before = access.policy();
     let read = access.read(Some(file)).await.unwrap();
-    assert!(!access.enforce(read, &config));
-    assert!(Arc::ptr_eq(&before, &access.rules()));
+    assert!(!access.apply(read, &config));
+    assert!(Arc::ptr_eq(&before, &access.policy()));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_change_counts_when_it_is_seen_twice_alike_and_takes_no_protection_away() {
+async fn file_change_is_applied_when_stable_and_not_removing_protection() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("web.yml");
     users(&file, "prometheus");
-    let (access, _, record) = access(&file);
-    let following = tokio::spawn(Arc::clone(&access).follow_files());
-    let before = access.rules();
-    // Different at each look, as a file is while it is written: between two looks, and not at the same moment.
-    tokio::time::sleep(LOOK / 2).await;
+    let (access, _, status) = access(&file);
+    let following = tokio::spawn(Arc::clone(&access).watch_files());
+    let before = access.policy();
+    // The file is different at each check, as while it is being written.
+    tokio::time::sleep(RECHECK_INTERVAL / 2).await;
     for round in 0..5 {
         users(&file, &format!("user{round}"));
-        tokio::time::sleep(LOOK).await;
-        assert!(Arc::ptr_eq(&before, &access.rules()), "round {round}");
+        tokio::time::sleep(RECHECK_INTERVAL).await;
+        assert!(Arc::ptr_eq(&before, &access.policy()), "round {round}");
     }
     for empty in ["", "# nothing yet\n", "{}", "basic_auth_users:\n", "http_server_config:\n  headers: {}\n"]
     {
         std::fs::write(&file, empty).unwrap();
         wait::until("the refusal", async || {
-            anyhow::ensure!(!record.last().0, "none");
+            anyhow::ensure!(!status.last().0, "none");
             Ok(())
         })
         .await
         .unwrap();
-        assert!(access.rules().users.is_some(), "{empty:?}");
-        record.note(true);
+        assert!(access.policy().users.is_some(), "{empty:?}");
+        status.set(true);
     }
     users(&file, "grafana");
     wait::until("other users", async || {
-        anyhow::ensure!(!Arc::ptr_eq(&before, &access.rules()), "the same");
+        anyhow::ensure!(!Arc::ptr_eq(&before, &access.policy()), "the same");
         Ok(())
     })
     .await
     .unwrap();
-    assert!(access.rules().users.is_some() && record.last().0);
+    assert!(access.policy().users.is_some() && status.last().0);
     following.abort();
 }
 
 #[tokio::test]
-async fn a_reload_takes_protection_away_if_the_file_says_so_and_not_if_it_is_empty() {
+async fn reload_removes_protection_only_explicitly() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("web.yml");
     users(&file, "prometheus");
@@ -98,14 +98,14 @@ async fn a_reload_takes_protection_away_if_the_file_says_so_and_not_if_it_is_emp
     }
     std::fs::write(&file, "{}").unwrap();
     let read = access.read(Some(file.clone())).await.unwrap();
-    assert!(access.enforce(read, &config));
-    assert!(access.rules().users.is_none());
+    assert!(access.apply(read, &config));
+    assert!(access.policy().users.is_none());
     std::fs::write(&file, "").unwrap();
     assert!(access.read(Some(file)).await.is_ok(), "there is nothing to take away");
 }
 
 #[tokio::test]
-async fn a_reload_that_names_no_file_any_longer_takes_no_protection_away() {
+async fn reload_without_web_file_does_not_remove_protection() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("web.yml");
     users(&file, "prometheus");
@@ -113,6 +113,6 @@ async fn a_reload_that_names_no_file_any_longer_takes_no_protection_away() {
     let error = access.read(None).await.unwrap_err().to_string();
     assert!(error.contains("no longer named") && error.contains("basic_auth_users"), "{error}");
     std::fs::write(&file, "{}").unwrap();
-    access.enforce(access.read(Some(file)).await.unwrap(), &config);
+    access.apply(access.read(Some(file)).await.unwrap(), &config);
     assert!(access.read(None).await.is_ok(), "there is nothing to take away");
 }

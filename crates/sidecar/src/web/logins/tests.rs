@@ -8,9 +8,9 @@ fn peer(text: &str) -> Peer {
     Peer::from(text.parse::<IpAddr>().unwrap())
 }
 
-async fn judge(logins: &Arc<Logins>, users: &Users, text: &str) -> Verdict {
-    let present = logins.enter(peer("10.0.0.1"), 0);
-    logins.judge(given(users, text), &present, false).await
+async fn verify_login(logins: &Arc<Logins>, users: &Users, text: &str) -> LoginOutcome {
+    let pending = logins.register(peer("10.0.0.1"), 0);
+    logins.verify_login(given(users, text), &pending, false).await
 }
 
 async fn idle(logins: &Logins) {
@@ -23,7 +23,7 @@ async fn idle(logins: &Logins) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn at_most_one_hash_is_computed_whoever_leaves() {
+async fn one_hash_is_computed_at_a_time_when_clients_disconnect() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let (logins, users) = (Arc::new(Logins::default()), Arc::new(users(&[("a", "x", 8)])));
     MOST_AT_ONCE.store(0, Ordering::SeqCst);
@@ -31,8 +31,8 @@ async fn at_most_one_hash_is_computed_whoever_leaves() {
         let (logins, users) = (Arc::clone(&logins), Arc::clone(&users));
         tokio::spawn(async move {
             let login = format!("a:{guess}");
-            let judging = judge(&logins, &users, &login);
-            let _ = timeout(Duration::from_millis(5), judging).await;
+            let verifying = verify_login(&logins, &users, &login);
+            let _ = timeout(Duration::from_millis(5), verifying).await;
         })
     });
     for caller in callers.collect::<Vec<_>>() {
@@ -40,7 +40,7 @@ async fn at_most_one_hash_is_computed_whoever_leaves() {
     }
     let computed = COMPUTED.load(Ordering::SeqCst);
     assert!(logins.queue().waiting.is_empty(), "who has left waits still");
-    assert_eq!(judge(&logins, &users, "a:x").await, Verdict::Right);
+    assert_eq!(verify_login(&logins, &users, "a:x").await, LoginOutcome::Accepted);
     idle(&logins).await;
     let after = COMPUTED.load(Ordering::SeqCst) - computed;
     assert!(after <= 2, "{after} hashes for one caller, after the others have left");
@@ -48,53 +48,61 @@ async fn at_most_one_hash_is_computed_whoever_leaves() {
 }
 
 #[tokio::test]
-async fn who_leaves_while_his_hash_is_computed_finds_the_result_when_he_comes_again() {
+async fn cancelled_login_result_is_cached() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let (logins, users) = (Arc::new(Logins::default()), users(&[("a", "x", 8)]));
-    let judging = judge(&logins, &users, "a:x");
-    // Long enough to begin with it: nothing else runs on this thread meanwhile.
-    assert!(timeout(Duration::ZERO, judging).await.is_err());
-    // Whether the hash had begun or not: one is enough.
+    let verifying = verify_login(&logins, &users, "a:x");
+    // Long enough to start: no other task runs on this thread meanwhile.
+    assert!(timeout(Duration::ZERO, verifying).await.is_err());
+    // Whether the hash had started or not, one is enough.
     idle(&logins).await;
     let computed = COMPUTED.load(Ordering::SeqCst);
-    let known = logins.queue().results.of(&given(&users, "a:x").key);
-    assert_eq!(judge(&logins, &users, "a:x").await, Verdict::Right);
+    let known = logins.queue().cache.get(&given(&users, "a:x").key);
+    assert_eq!(verify_login(&logins, &users, "a:x").await, LoginOutcome::Accepted);
     let after = COMPUTED.load(Ordering::SeqCst) - computed;
     assert_eq!(after, usize::from(known.is_none()));
 }
 
 #[tokio::test]
-async fn who_was_admitted_is_admitted_after_a_reload_without_a_hash() {
+async fn accepted_login_survives_a_reload_without_hashing() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let hash = |password: &str| bcrypt::hash(password, 4).unwrap();
     let of = |users: &[(&str, &String)]| {
         Users::new(users.iter().map(|(name, hash)| ((*name).to_owned(), (*hash).clone())).collect()).unwrap()
     };
     let (logins, a, b) = (Arc::new(Logins::default()), hash("x"), hash("y"));
-    assert_eq!(judge(&logins, &of(&[("a", &a)]), "a:x").await, Verdict::Right);
+    assert_eq!(verify_login(&logins, &of(&[("a", &a)]), "a:x").await, LoginOutcome::Accepted);
     idle(&logins).await;
     let computed = COMPUTED.load(Ordering::SeqCst);
-    assert_eq!(judge(&logins, &of(&[("a", &a), ("b", &b)]), "a:x").await, Verdict::Right);
+    assert_eq!(verify_login(&logins, &of(&[("a", &a), ("b", &b)]), "a:x").await, LoginOutcome::Accepted);
     assert_eq!(COMPUTED.load(Ordering::SeqCst), computed, "the hash is the same");
-    assert_eq!(judge(&logins, &of(&[("a", &b)]), "a:x").await, Verdict::Wrong, "the password is another");
-    assert_eq!(judge(&logins, &of(&[("b", &b)]), "a:x").await, Verdict::Wrong, "the user is gone");
+    assert_eq!(
+        verify_login(&logins, &of(&[("a", &b)]), "a:x").await,
+        LoginOutcome::Rejected,
+        "the password is another"
+    );
+    assert_eq!(
+        verify_login(&logins, &of(&[("b", &b)]), "a:x").await,
+        LoginOutcome::Rejected,
+        "the user is gone"
+    );
 }
 
-/// Who comes, and whether as a scrape; the numbers of those whose turn it is, one after another.
+/// The order in which logins from these addresses, each a scrape or not, are verified.
 fn order(of: &[(&str, bool)]) -> Vec<u64> {
     let (mut queue, users) = (Queue::default(), users(&[("a", "x", 4)]));
     let mut answers = Vec::new();
-    for (number, (from, is_favored)) in of.iter().enumerate() {
+    for (number, (from, has_priority)) in of.iter().enumerate() {
         let (sender, answer) = oneshot::channel();
         answers.push(answer);
         let (number, login) = (number as u64, given(&users, "a:x"));
-        queue.present.entry(peer(from)).or_default().requests += 1;
-        queue.waiting.push(Waiting {
+        queue.pending.entry(peer(from)).or_default().requests += 1;
+        queue.waiting.push(QueuedLogin {
             number,
             connection: number,
             peer: peer(from),
             login,
-            is_favored: *is_favored,
+            has_priority: *has_priority,
             answer: sender,
         });
     }
@@ -102,7 +110,7 @@ fn order(of: &[(&str, bool)]) -> Vec<u64> {
 }
 
 #[test]
-fn addresses_take_turns() {
+fn client_addresses_take_turns() {
     let (many, one, other) = ("10.0.0.1", "10.0.0.2", "10.0.0.3");
     let of: Vec<_> = [many; 50].into_iter().chain([one, other]).map(|from| (from, false)).collect();
     let order = order(&of);
@@ -112,7 +120,7 @@ fn addresses_take_turns() {
 }
 
 #[test]
-fn of_one_address_the_newest_and_the_oldest_are_next_by_turns_and_a_scrape_before_the_newest() {
+fn login_queue_alternates_newest_and_oldest_with_scrapes_first() {
     let from = "10.0.0.1";
     assert_eq!(order(&[(from, false); 7]), [6, 0, 5, 1, 4, 2, 3]);
     let of = [false, true, true, false, false].map(|is_scrape| (from, is_scrape));
@@ -120,43 +128,47 @@ fn of_one_address_the_newest_and_the_oldest_are_next_by_turns_and_a_scrape_befor
 }
 
 #[tokio::test]
-async fn who_waited_in_vain_is_favored_when_he_comes_again() {
+async fn abandoned_login_has_priority_on_retry() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let (logins, users) = (Arc::new(Logins::default()), users(&[("a", "x", 4)]));
-    // So that nobody computes.
+    // So that no hash is computed.
     logins.queue().is_running = true;
-    assert!(timeout(Duration::from_millis(1), judge(&logins, &users, "a:x")).await.is_err());
-    let present = logins.enter(peer("10.0.0.1"), 0);
-    let judging = logins.judge(given(&users, "a:x"), &present, false);
-    tokio::pin!(judging);
-    assert!(timeout(Duration::from_millis(1), judging.as_mut()).await.is_err());
-    assert!(logins.queue().waiting[0].is_favored);
+    assert!(timeout(Duration::from_millis(1), verify_login(&logins, &users, "a:x")).await.is_err());
+    let pending = logins.register(peer("10.0.0.1"), 0);
+    let verifying = logins.verify_login(given(&users, "a:x"), &pending, false);
+    tokio::pin!(verifying);
+    assert!(timeout(Duration::from_millis(1), verifying.as_mut()).await.is_err());
+    assert!(logins.queue().waiting[0].has_priority);
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_answered_the_later_the_more_of_its_address_are_there() {
+async fn penalty_grows_with_pending_requests_of_an_address() {
     let logins = Arc::new(Logins::default());
-    logins.queue().took = Duration::from_millis(100);
-    let first = logins.enter(peer("10.0.0.1"), 0);
+    logins.queue().last_hash_duration = Duration::from_millis(100);
+    let first = logins.register(peer("10.0.0.1"), 0);
     assert_eq!(first.penalty(), Duration::ZERO, "alone");
-    let other = logins.enter(peer("10.0.0.2"), 0);
-    let more: Vec<_> = (0..10).map(|_| logins.enter(peer("10.0.0.1"), 0)).collect();
+    let other = logins.register(peer("10.0.0.2"), 0);
+    let more: Vec<_> = (0..10).map(|_| logins.register(peer("10.0.0.1"), 0)).collect();
     assert_eq!(first.penalty(), Duration::from_secs(4));
     assert_eq!(other.penalty(), Duration::ZERO, "another address");
-    let most: Vec<_> = (0..1000).map(|_| logins.enter(peer("10.0.0.1"), 0)).collect();
-    assert_eq!(first.penalty(), LONGEST_PENALTY);
+    let most: Vec<_> = (0..1000).map(|_| logins.register(peer("10.0.0.1"), 0)).collect();
+    assert_eq!(first.penalty(), MAX_PENALTY);
     drop((first, other, more, most));
-    assert!(logins.queue().present.is_empty());
+    assert!(logins.queue().pending.is_empty());
 }
 
 #[tokio::test]
-async fn more_than_a_queue_can_hold_are_turned_away_at_once() {
+async fn full_login_queue_rejects_at_once() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let (logins, users) = (Arc::new(Logins::default()), users(&[("a", "x", 4)]));
-    let others: Vec<_> = (0..MOST_OF_ONE).map(|_| logins.enter(peer("10.0.0.1"), 0)).collect();
-    assert_eq!(judge(&logins, &users, "a:x").await, Verdict::TurnedAway);
-    let present = logins.enter(peer("10.0.0.2"), 0);
-    assert_eq!(logins.judge(given(&users, "a:x"), &present, false).await, Verdict::Right, "another address");
-    assert_eq!(judge(&logins, &users, "a:x").await, Verdict::Right, "it is known now");
+    let others: Vec<_> = (0..MAX_PENDING_PER_CLIENT).map(|_| logins.register(peer("10.0.0.1"), 0)).collect();
+    assert_eq!(verify_login(&logins, &users, "a:x").await, LoginOutcome::NotChecked);
+    let pending = logins.register(peer("10.0.0.2"), 0);
+    assert_eq!(
+        logins.verify_login(given(&users, "a:x"), &pending, false).await,
+        LoginOutcome::Accepted,
+        "another address"
+    );
+    assert_eq!(verify_login(&logins, &users, "a:x").await, LoginOutcome::Accepted, "it is known now");
     drop(others);
 }

@@ -1,4 +1,4 @@
-//! What the file of `--web.config.file` asks for, checked: TLS, users and headers.
+//! The web policy: TLS, users and headers of `--web.config.file`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,42 +10,42 @@ use serde_saphyr::Location;
 use sha2::{Digest, Sha256};
 use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
-use txnscope_mongo::{EXPOSED_SECRET, FILE_LIMIT, is_readable_by_everybody, read_file, shown_path};
+use txnscope_mongo::{EXPOSED_SECRET, FILE_LIMIT, display_path, is_readable_by_all_users, read_file};
 
 use super::file::{ClientAuth, Version, WebConfigError, WebFile};
 use super::headers;
 use super::tls;
 use super::users::Users;
 
-/// What the file says, checked.
-pub(crate) struct Rules {
+/// The validated contents of the web configuration file.
+pub(crate) struct WebPolicy {
     pub(super) file: Option<PathBuf>,
-    /// Of all that was read.
+    /// The digest of all files that were read.
     pub(super) digest: [u8; 32],
     pub(super) headers: HeaderMap,
     pub(super) users: Option<Arc<Users>>,
     tls: Option<Arc<ServerConfig>>,
     client_auth: ClientAuth,
     min_version: Version,
-    /// There is a file, and nothing in it.
+    /// The file is empty.
     is_blank: bool,
-    /// Files with secrets in them that every user of the machine may read.
+    /// Files with secrets that all users of the machine can read.
     exposed: Vec<String>,
-    /// Cancelled when others take their place.
+    /// Cancelled when another policy is in force.
     superseded: CancellationToken,
 }
 
-impl Rules {
-    /// With a digest of all that was read, so that a change is seen also where it cannot be used.
+impl WebPolicy {
+    /// Returns a digest of all files as well, so that a change is noticed even if the file is rejected.
     pub(super) fn read(file: Option<&Path>) -> ([u8; 32], Result<Self, WebConfigError>) {
         let mut digest = Sha256::new();
-        let rules = Self::read_with(file, &mut digest);
+        let policy = Self::read_with(file, &mut digest);
         let digest = digest.finalize().into();
-        (digest, rules.map(|rules| Self { digest, ..rules }))
+        (digest, policy.map(|policy| Self { digest, ..policy }))
     }
 
     fn read_with(file: Option<&Path>, digest: &mut Sha256) -> Result<Self, WebConfigError> {
-        let mut rules = Self {
+        let mut policy = Self {
             file: file.map(Path::to_owned),
             digest: [0; 32],
             tls: None,
@@ -57,22 +57,22 @@ impl Rules {
             exposed: Vec::new(),
             superseded: CancellationToken::new(),
         };
-        let Some(file) = file else { return Ok(rules) };
+        let Some(file) = file else { return Ok(policy) };
         let mut exposed = Vec::new();
         let mut read = |key: &str, path: &Path| {
-            // Paths in the file are as seen from the file.
+            // Paths are relative to the file.
             let named = path;
             let path = file.parent().unwrap_or(Path::new("")).join(named);
             let bytes = read_file(&path, FILE_LIMIT).map_err(|error| {
-                // What stands in the place of a name may be the key itself.
-                let shown = if path == file { shown_path(file, file) } else { shown_path(named, &path) };
+                // A user may have put the key itself in place of its file name.
+                let shown = if path == file { display_path(file, file) } else { display_path(named, &path) };
                 match path == file {
                     true => WebConfigError::new(Path::new(&shown), error.to_string()),
                     false => WebConfigError::new(file, format!("{key}cannot use {shown}: {error}")),
                 }
             });
-            if key.starts_with("key_file") && is_readable_by_everybody(&path) {
-                exposed.push(shown_path(named, &path));
+            if key.starts_with("key_file") && is_readable_by_all_users(&path) {
+                exposed.push(display_path(named, &path));
             }
             digest.update(bytes.as_ref().map_or(0, |bytes| bytes.len() + 1).to_be_bytes());
             digest.update(bytes.as_deref().unwrap_or_default());
@@ -81,53 +81,53 @@ impl Rules {
         let name = file.file_name().ok_or_else(|| WebConfigError::new(file, "this is no file"))?;
         let text = String::from_utf8(read("", Path::new(name))?)
             .map_err(|_| WebConfigError::new(file, "it is not UTF-8"))?;
-        rules.is_blank = is_blank(&text);
+        policy.is_blank = is_blank(&text);
         let parsed = WebFile::parse(file, &text)?;
         if let Some(tls) = &parsed.tls_server_config {
-            rules.tls = tls::server_config(file, tls, &mut read)?;
-            if rules.tls.is_some() {
-                (rules.client_auth, rules.min_version) = (tls.client_auth_type, tls.min_version);
+            policy.tls = tls::server_config(file, tls, &mut read)?;
+            if policy.tls.is_some() {
+                (policy.client_auth, policy.min_version) = (tls.client_auth_type, tls.min_version);
             }
         }
         let holds_secrets = parsed.basic_auth_users.is_some()
             || parsed.tls_server_config.as_ref().is_some_and(|tls| tls.key.is_some());
-        if holds_secrets && is_readable_by_everybody(file) {
-            exposed.push(shown_path(file, file));
+        if holds_secrets && is_readable_by_all_users(file) {
+            exposed.push(display_path(file, file));
         }
-        rules.exposed = exposed;
-        headers::add(&mut rules.headers, file, &parsed.http_server_config.headers)?;
+        policy.exposed = exposed;
+        headers::add(&mut policy.headers, file, &parsed.http_server_config.headers)?;
         if let Some(users) = parsed.basic_auth_users.filter(|users| !users.is_empty()) {
             let places: BTreeMap<_, _> =
                 users.iter().map(|(name, hash)| (name.clone(), hash.referenced)).collect();
             let hashes: BTreeMap<_, _> = users.into_iter().map(|(name, hash)| (name, hash.value)).collect();
-            // The name is not repeated: one may stand in the other's place.
+            // The name is not repeated: name and hash may be swapped.
             let users = Users::new(hashes).map_err(|name| {
-                let what = "basic_auth_users: what stands here for a user is no bcrypt hash; `htpasswd -nBC 10 \"\"` \
+                let what = "basic_auth_users: a user has an invalid bcrypt hash; `htpasswd -nBC 10 \"\"` \
                             makes one";
                 let place = places.get(&name).copied().unwrap_or(Location::UNKNOWN);
                 WebConfigError::at(file, place, what)
             })?;
-            rules.users = Some(Arc::new(users));
+            policy.users = Some(Arc::new(users));
         }
-        Ok(rules)
+        Ok(policy)
     }
 
     pub(super) fn tls(&self) -> Option<Arc<ServerConfig>> {
         self.tls.clone()
     }
 
-    /// Ends when others are in force.
+    /// Completes when another policy is in force.
     pub(super) async fn superseded(&self) {
         self.superseded.cancelled().await;
     }
 
-    /// Others are in force.
+    /// Another policy is in force.
     pub(super) fn supersede(&self) {
         self.superseded.cancel();
     }
 
-    /// What they protect by that those others do not.
-    pub(super) fn protection_beyond(&self, others: &Self) -> Vec<&'static str> {
+    /// The protections that this policy has and the other lacks.
+    pub(super) fn protections_lost_with(&self, others: &Self) -> Vec<&'static str> {
         let mut lost = Vec::new();
         let mut compare = |is_lost: bool, what| lost.extend(is_lost.then_some(what));
         compare(self.users.is_some() && others.users.is_none(), "users (basic_auth_users)");
@@ -140,14 +140,14 @@ impl Rules {
         lost
     }
 
-    /// Whether they may take the place of those, when somebody asks for a reload.
+    /// Checks whether a reload may replace the other policy with this one.
     ///
     /// # Errors
     ///
-    /// If they take protection away, and there is no file that says so: none is named any longer, or there is nothing in it.
-    /// Half of a file is written before the other.
-    pub(super) fn may_replace(&self, others: &Self) -> Result<(), WebConfigError> {
-        let lost = others.protection_beyond(self).join(", ");
+    /// If the policy removes protection without an explicit file, since no file is configured any more, or the
+    /// file is empty: it may be half written.
+    pub(super) fn check_may_replace(&self, others: &Self) -> Result<(), WebConfigError> {
+        let lost = others.protections_lost_with(self).join(", ");
         let how = match (&self.file, &others.file) {
             _ if lost.is_empty() => return Ok(()),
             (Some(file), _) if self.is_blank => (file, "the file is empty"),
@@ -159,8 +159,8 @@ impl Rules {
         Err(WebConfigError::new(file, what))
     }
 
-    /// Says what whoever reads the log should know of the files.
-    pub(super) fn warn(&self) {
+    /// Logs warnings about the files.
+    pub(super) fn log_warnings(&self) {
         for file in &self.exposed {
             tracing::warn!(file, "{EXPOSED_SECRET}");
         }
@@ -170,7 +170,7 @@ impl Rules {
     }
 }
 
-/// Whether there is nothing but comments in it.
+/// Whether the text consists of comments only.
 fn is_blank(text: &str) -> bool {
     text.trim_start_matches('\u{feff}')
         .lines()
@@ -178,7 +178,7 @@ fn is_blank(text: &str) -> bool {
         .all(|line| line.is_empty() || line.starts_with('#') || line == "---" || line == "...")
 }
 
-impl fmt::Debug for Rules {
+impl fmt::Debug for WebPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Rules")
             .field("tls", &self.tls.is_some())

@@ -1,58 +1,58 @@
-//! The one line of a file or a variable that holds a secret.
+//! Secrets that consist of one line, from a file or a variable.
 
 use std::path::Path;
 
 use crate::file::{SECRET_LIMIT, read_file};
 
-/// Why a text is not the one line that it should be. Repeats nothing of it.
+/// Why a text is not a single line. Repeats nothing of it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LineError {
-    /// There is nothing in it.
+    /// The text is empty.
     #[error("it is empty")]
     Empty,
-    /// There is more in it than one line.
+    /// The text has more than one line.
     #[error("it has a second line, and one line is all that it may hold")]
     SecondLine,
-    /// There is a tab in it, an escape, or the like.
+    /// The text has a tab, an escape, or another control character.
     #[error("it has a control character in it, such as a tab or an escape")]
     Control,
-    /// Its bytes are no text.
+    /// The text is not UTF-8.
     #[error("it is not UTF-8")]
     NotUtf8,
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("{0}")]
     Unreadable(String),
 }
 
-/// The line that a text consists of, without white space, line ends and a byte order mark around it.
+/// The only line of a text, without surrounding white space, line ends and byte order mark.
 ///
 /// # Errors
 ///
-/// If there is none or more than one, or a control character in it.
+/// If the text is empty, has several lines, or a control character.
 pub fn one_line(text: &str) -> Result<&str, LineError> {
     let line = text.trim_start_matches('\u{feff}').trim();
     if line.is_empty() {
         return Err(LineError::Empty);
     }
-    clean(line)?;
+    check_single_line(line)?;
     Ok(line)
 }
 
-/// The line that a file consists of: a regular file of at most [`SECRET_LIMIT`] bytes.
+/// The only line of a file: a regular file of at most [`SECRET_LIMIT`] bytes.
 ///
 /// # Errors
 ///
-/// If it cannot be read, or as [`one_line`] does.
+/// If the file cannot be read, or as [`one_line`].
 pub fn read_one_line(file: &Path) -> Result<String, LineError> {
     let bytes = read_file(file, SECRET_LIMIT).map_err(|error| LineError::Unreadable(error.to_string()))?;
     let text = String::from_utf8(bytes).map_err(|_| LineError::NotUtf8)?;
     one_line(&text).map(str::to_owned)
 }
 
-/// Refuses line ends and control characters.
-pub(crate) fn clean(line: &str) -> Result<(), LineError> {
-    // What Unicode ends a line with is none of C's control characters.
+/// Rejects line ends and control characters.
+pub(crate) fn check_single_line(line: &str) -> Result<(), LineError> {
+    // Unicode's line ends are not all control characters.
     if line.contains(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}']) {
         return Err(LineError::SecondLine);
     }
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_newline_after_a_secret_is_trimmed_and_a_second_line_or_a_control_character_is_refused() {
+    fn secret_line_is_trimmed_and_control_characters_rejected() {
         for text in ["hunter2", "hunter2\n", "hunter2\r\n", "\u{feff}hunter2\n", " hunter2 \n\n"] {
             assert_eq!(one_line(text), Ok("hunter2"), "{text:?}");
         }

@@ -1,25 +1,25 @@
-//! What one poll of one collector brought: samples of catalogued metrics.
+//! The result of one poll of one collector: samples of cataloged metrics.
 //!
-//! A collector names the catalogue's constants, so it can neither invent a name nor forget a help text. What does not
-//! fit the entry is dropped and counted, never exported.
+//! A collector uses the catalog's constants, so it can neither invent a name nor forget a help text. A sample
+//! that does not match its entry is dropped and counted, never exported.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
 
 use txnscope_catalog::{Kind, Label, Metric, Values};
 
-use crate::decode::Found;
+use crate::decode::Field;
 use crate::error::PollError;
 
-/// The most series that one collector may give for one member.
+/// The maximum number of series of one collector of one member.
 const MAX_SERIES: usize = 1_000;
 
 /// The labels that the exporter adds to every sample.
-const ADDED: [&str; 2] = ["rs", "member"];
+const EXPORTER_LABELS: [&str; 2] = ["rs", "member"];
 
-/// One poll's samples.
+/// The samples of one poll.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Reading {
+pub(crate) struct SampleSet {
     samples: Vec<Sample>,
     dropped: u64,
     failure: Option<PollError>,
@@ -29,7 +29,7 @@ pub(crate) struct Reading {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Sample {
     pub(crate) metric: &'static Metric,
-    /// The values of the metric's own labels, after `rs` and `member`, in the catalogue's order.
+    /// The values of the metric's own labels, after `rs` and `member`, in the catalog's order.
     pub(crate) labels: Vec<Cow<'static, str>>,
     pub(crate) value: Value,
 }
@@ -40,7 +40,7 @@ pub(crate) enum Value {
     Histogram(Histogram),
 }
 
-/// Cumulative counts at the catalogue's bounds.
+/// Cumulative counts at the catalog's bucket bounds.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Histogram {
     pub(crate) cumulative: Vec<u64>,
@@ -48,8 +48,8 @@ pub(crate) struct Histogram {
     pub(crate) sum: f64,
 }
 
-impl Reading {
-    pub(crate) fn samples(&self) -> &[Sample] {
+impl SampleSet {
+    pub(crate) fn as_slice(&self) -> &[Sample] {
         &self.samples
     }
 
@@ -62,31 +62,32 @@ impl Reading {
         })
     }
 
-    /// The number of that series, for tests.
+    /// The number of one series, for tests.
     #[cfg(test)]
     pub(crate) fn find(&self, name: &str, labels: &[&str]) -> Option<f64> {
-        let is =
-            |(metric, own, _): &(&Metric, &[Cow<'static, str>], f64)| metric.name == name && *own == labels;
+        let is = |(metric, own_labels, _): &(&Metric, &[Cow<'static, str>], f64)| {
+            metric.name == name && *own_labels == labels
+        };
         self.numbers().find(is).map(|(_, _, value)| value)
     }
 
-    /// How many series were offered and not taken.
+    /// How many series were dropped.
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped
     }
 
-    /// Says that a part of what was asked is missing, and why. What is here holds all the same.
-    pub(crate) fn lacks(mut self, failure: Option<PollError>) -> Self {
+    /// Marks the sample set as partial. The samples that it has are valid.
+    pub(crate) fn mark_partial(mut self, failure: Option<PollError>) -> Self {
         self.failure = failure;
         self
     }
 
-    /// Why a part is missing, if one is.
+    /// Why the sample set is partial, if it is.
     pub(crate) fn failure(&self) -> Option<&PollError> {
         self.failure.as_ref()
     }
 
-    /// The sum of the numbers of that metric; nothing if there are none.
+    /// The sum of the numbers of a metric; `None` if there are none.
     pub(crate) fn total(&self, metric: &Metric) -> Option<f64> {
         let of_metric = self.samples.iter().filter(|sample| sample.metric.name == metric.name);
         let numbers = of_metric.filter_map(|sample| match sample.value {
@@ -96,37 +97,37 @@ impl Reading {
         numbers.reduce(|sum, number| sum + number)
     }
 
-    /// Adds a number. One that the server does not have is left out; an odd one is dropped.
+    /// Adds a number. A missing field is left out; an invalid one is counted as dropped.
     pub(crate) fn number(
         &mut self,
         metric: &'static Metric,
         labels: &[&'static str],
-        found: Found<f64>,
+        found: Field<f64>,
     ) -> &mut Self {
-        self.labelled(metric, labels.iter().copied().map(Cow::Borrowed).collect(), found)
+        self.labeled(metric, labels.iter().copied().map(Cow::Borrowed).collect(), found)
     }
 
-    /// Adds a number whose labels are not constants of ours.
-    pub(crate) fn labelled(
+    /// Adds a number with dynamic label values.
+    pub(crate) fn labeled(
         &mut self,
         metric: &'static Metric,
         labels: Vec<Cow<'static, str>>,
-        found: Found<f64>,
+        found: Field<f64>,
     ) -> &mut Self {
         match found {
-            Found::Value(value) => self.push(Sample { metric, labels, value: Value::Number(value) }),
-            Found::Odd => self.dropped += 1,
-            Found::Missing => {}
+            Field::Value(value) => self.push(Sample { metric, labels, value: Value::Number(value) }),
+            Field::Invalid => self.dropped += 1,
+            Field::Missing => {}
         }
         self
     }
 
-    /// Counts a series that was offered in a form that cannot be read.
-    pub(crate) fn drop_one(&mut self) {
+    /// Counts a series that could not be decoded.
+    pub(crate) fn count_dropped(&mut self) {
         self.dropped += 1;
     }
 
-    /// Adds a fact: a series of the value 1 whose labels say it.
+    /// Adds an info series: its value is 1, and its labels carry the information.
     pub(crate) fn info(&mut self, metric: &'static Metric, labels: Vec<Cow<'static, str>>) -> &mut Self {
         self.push(Sample { metric, labels, value: Value::Number(1.0) });
         self
@@ -137,23 +138,27 @@ impl Reading {
         &mut self,
         metric: &'static Metric,
         labels: &[&'static str],
-        found: Found<Histogram>,
+        found: Field<Histogram>,
     ) -> &mut Self {
         match found {
-            Found::Value(histogram) => {
+            Field::Value(histogram) => {
                 let labels = labels.iter().copied().map(Cow::Borrowed).collect();
                 self.push(Sample { metric, labels, value: Value::Histogram(histogram) });
             }
-            Found::Odd => self.dropped += 1,
-            Found::Missing => {}
+            Field::Invalid => self.dropped += 1,
+            Field::Missing => {}
         }
         self
     }
 
     fn push(&mut self, sample: Sample) {
         let of_metric = || self.samples.iter().filter(|other| other.metric.name == sample.metric.name);
-        let twice = of_metric().any(|other| other.labels == sample.labels);
-        if self.samples.len() < MAX_SERIES && fits(&sample) && !twice && within_bounds(&sample, of_metric()) {
+        let is_duplicate = of_metric().any(|other| other.labels == sample.labels);
+        if self.samples.len() < MAX_SERIES
+            && matches_metric(&sample)
+            && !is_duplicate
+            && within_label_bounds(&sample, of_metric())
+        {
             self.samples.push(sample);
         } else {
             self.dropped += 1;
@@ -161,28 +166,28 @@ impl Reading {
     }
 }
 
-/// The labels that a collector gives.
-fn own(metric: &Metric) -> impl Iterator<Item = &Label> {
-    metric.labels.iter().filter(|label| !ADDED.contains(&label.name))
+/// The labels that a collector provides.
+fn own_labels(metric: &Metric) -> impl Iterator<Item = &Label> {
+    metric.labels.iter().filter(|label| !EXPORTER_LABELS.contains(&label.name))
 }
 
-/// A label with a bound has no more values than that, besides the one for the rest.
-fn within_bounds<'a>(sample: &Sample, others: impl Iterator<Item = &'a Sample> + Clone) -> bool {
-    own(sample.metric).zip(&sample.labels).enumerate().all(|(index, (label, value))| {
-        let Values::Bounded { most, overflow } = label.values else { return true };
+/// Whether each bounded label stays within its bound, besides the value for the overflow.
+fn within_label_bounds<'a>(sample: &Sample, others: impl Iterator<Item = &'a Sample> + Clone) -> bool {
+    own_labels(sample.metric).zip(&sample.labels).enumerate().all(|(index, (label, value))| {
+        let Values::Bounded { max, overflow } = label.values else { return true };
         if overflow == Some(value.as_ref()) {
             return true;
         }
         let known = others.clone().filter_map(|other| other.labels.get(index));
         let distinct: HashSet<_> = known.filter(|known| overflow != Some(known.as_ref())).collect();
-        distinct.len() < most || distinct.contains(value)
+        distinct.len() < max || distinct.contains(value)
     })
 }
 
-fn fits(sample: &Sample) -> bool {
-    let own: Vec<_> = own(sample.metric).collect();
-    let labels_fit = own.len() == sample.labels.len()
-        && own.iter().zip(&sample.labels).all(|(label, value)| match label.values {
+fn matches_metric(sample: &Sample) -> bool {
+    let own_labels: Vec<_> = own_labels(sample.metric).collect();
+    let labels_fit = own_labels.len() == sample.labels.len()
+        && own_labels.iter().zip(&sample.labels).all(|(label, value)| match label.values {
             Values::Closed(values) => values.contains(&value.as_ref()),
             Values::Declared(_) | Values::Bounded { .. } | Values::Deployment => true,
         });
@@ -208,43 +213,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_not_fit_its_entry_is_dropped_and_counted() {
-        let mut reading = Reading::default();
-        reading.number(&MONGODB_UPTIME, &[], Found::Value(1.0));
-        reading.number(&MONGODB_UPTIME, &[], Found::Missing);
-        assert_eq!((reading.samples().len(), reading.dropped()), (1, 0));
-        reading.number(&MONGODB_UPTIME, &[], Found::Odd);
-        reading.number(&MONGODB_UPTIME, &[], Found::Value(2.0));
-        reading.number(&MONGODB_UPTIME, &["extra"], Found::Value(2.0));
-        reading.number(&MONGODB_TRANSACTIONS_OPEN, &["ajar"], Found::Value(2.0));
-        reading.number(&MONGODB_TRANSACTION_DURATION, &[], Found::Value(2.0));
-        reading.info(&MONGODB_INFO, vec!["8.0".into(), "mongodb".into(), "".into()]);
+    fn sample_that_does_not_match_its_entry_is_dropped() {
+        let mut samples = SampleSet::default();
+        samples.number(&MONGODB_UPTIME, &[], Field::Value(1.0));
+        samples.number(&MONGODB_UPTIME, &[], Field::Missing);
+        assert_eq!((samples.as_slice().len(), samples.dropped()), (1, 0));
+        samples.number(&MONGODB_UPTIME, &[], Field::Invalid);
+        samples.number(&MONGODB_UPTIME, &[], Field::Value(2.0));
+        samples.number(&MONGODB_UPTIME, &["extra"], Field::Value(2.0));
+        samples.number(&MONGODB_TRANSACTIONS_OPEN, &["ajar"], Field::Value(2.0));
+        samples.number(&MONGODB_TRANSACTION_DURATION, &[], Field::Value(2.0));
+        samples.info(&MONGODB_INFO, vec!["8.0".into(), "mongodb".into(), "".into()]);
         let histogram = Histogram { cumulative: vec![1], count: 1, sum: 1.0 };
-        reading.histogram(&MONGODB_TRANSACTION_DURATION, &[], Found::Value(histogram));
-        assert_eq!((reading.samples().len(), reading.dropped()), (1, 7));
+        samples.histogram(&MONGODB_TRANSACTION_DURATION, &[], Field::Value(histogram));
+        assert_eq!((samples.as_slice().len(), samples.dropped()), (1, 7));
     }
 
     #[test]
-    fn a_bounded_label_is_held_to_its_bound() {
-        let mut reading = Reading::default();
+    fn bounded_label_is_limited() {
+        let mut samples = SampleSet::default();
         for index in 0..30 {
             let application = vec![format!("app{index}").into()];
-            reading.labelled(&MONGODB_TRANSACTIONS_OPEN_BY_APPLICATION, application, Found::Value(1.0));
+            samples.labeled(&MONGODB_TRANSACTIONS_OPEN_BY_APPLICATION, application, Field::Value(1.0));
         }
-        reading.labelled(
+        samples.labeled(
             &MONGODB_TRANSACTIONS_OPEN_BY_APPLICATION,
             vec!["overflow".into()],
-            Found::Value(1.0),
+            Field::Value(1.0),
         );
-        assert_eq!((reading.samples().len(), reading.dropped()), (21, 10));
+        assert_eq!((samples.as_slice().len(), samples.dropped()), (21, 10));
     }
 
     #[test]
-    fn series_have_a_limit() {
-        let mut reading = Reading::default();
+    fn series_are_limited() {
+        let mut samples = SampleSet::default();
         for version in 0..=MAX_SERIES {
-            reading.info(&MONGODB_INFO, vec![version.to_string().into(), "mongod".into(), "".into()]);
+            samples.info(&MONGODB_INFO, vec![version.to_string().into(), "mongod".into(), "".into()]);
         }
-        assert_eq!((reading.samples().len(), reading.dropped()), (MAX_SERIES, 1));
+        assert_eq!((samples.as_slice().len(), samples.dropped()), (MAX_SERIES, 1));
     }
 }

@@ -1,17 +1,17 @@
-//! The text of a URI in the pieces that the driver sees.
+//! Splitting of a URI at the delimiters that the driver uses.
 //!
-//! The driver refuses every option that it does not know, and other drivers' options stand in URIs that people have. To
-//! leave these out, the text is cut here, at the places where the driver cuts it, and put together again. What the pieces
-//! mean, the driver alone decides.
+//! The driver rejects every option that it does not know, and existing URIs contain options of other drivers. To
+//! leave these out, the text is split here, at the same delimiters as in the driver, and joined again. Only the
+//! driver interprets the parts.
 
-/// The scheme and what follows it, up to the first `?` behind it; and the options.
-pub(crate) struct Cut<'a> {
+/// The scheme, the text up to the first `?`, and the options.
+pub(crate) struct UriParts<'a> {
     scheme: &'a str,
     before: &'a str,
     pub(crate) options: Vec<&'a str>,
 }
 
-impl<'a> Cut<'a> {
+impl<'a> UriParts<'a> {
     pub(crate) fn new(text: &'a str) -> Option<Self> {
         let (scheme, rest) = text.split_once("://")?;
         let (before, options) =
@@ -25,14 +25,13 @@ impl<'a> Cut<'a> {
         format!("{}://{}?{}", self.scheme, self.before, options.join("&"))
     }
 
-    /// A URI with these options and a user of which nothing is known but that there is one. Where the URI names a user
-    /// itself, no parser takes it.
-    pub(crate) fn with_somebody(&self, options: &[String]) -> String {
+    /// A URI with these options and a placeholder user. If the URI has a user itself, the result is malformed.
+    pub(crate) fn with_placeholder_user(&self, options: &[String]) -> String {
         format!("{}://x:x@{}?{}", self.scheme, self.before, options.join("&"))
     }
 
-    /// Whether a `%` before the options is followed by no two hexadecimal digits. At one that is followed by a letter
-    /// beyond ASCII the driver panics, and says what stands there.
+    /// Whether a `%` before the options is not followed by two hexadecimal digits. If it is followed by a
+    /// non-ASCII letter, the driver panics with a message that quotes the text.
     pub(crate) fn has_broken_escape(&self) -> bool {
         let is_whole =
             |part: &str| part.as_bytes().get(..2).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit));
@@ -40,7 +39,7 @@ impl<'a> Cut<'a> {
     }
 }
 
-/// The name and the value of an option, as they stand there.
-pub(crate) fn pair(option: &str) -> Option<(&str, &str)> {
+/// Splits an option into name and value.
+pub(crate) fn split_option(option: &str) -> Option<(&str, &str)> {
     option.split_once('=')
 }

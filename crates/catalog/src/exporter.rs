@@ -1,15 +1,12 @@
-//! What the sidecar says about itself.
+//! Exporter metrics: the sidecar's own state.
 
 use crate::server::{MEMBER, RS, server};
 use crate::{COLLECTORS, FAILED_LOGIN_RESULTS, Kind, Label, Metric, POLL_ERROR_REASONS, Unit, Values};
 
-const COLLECTOR: Label = Label {
-    name: "collector",
-    help: "the module that reads one part of the member's state",
-    values: Values::Closed(COLLECTORS),
-};
+const COLLECTOR: Label =
+    Label { name: "collector", help: "collector of the sidecar", values: Values::Closed(COLLECTORS) };
 
-/// The build.
+/// The running build.
 pub const TXNSCOPE_BUILD_INFO: Metric = server(
     "txnscope_build_info",
     Kind::Gauge,
@@ -19,17 +16,17 @@ pub const TXNSCOPE_BUILD_INFO: Metric = server(
     "the binary",
 );
 
-/// Whether the configuration in force is the one in the files.
+/// Success of the last configuration reload.
 pub const TXNSCOPE_CONFIG_RELOAD_SUCCESSFUL: Metric = server(
     "txnscope_config_last_reload_successful",
     Kind::Gauge,
     Unit::Boolean,
-    "Whether the configuration was accepted when it was read last, or re-read. If not, the one before is in force.",
+    "Whether the last reload of the configuration succeeded. If not, the previous configuration is in force.",
     &[],
     "the sidecar",
 );
 
-/// When the configuration in force was read.
+/// Time of the last successful configuration reload.
 pub const TXNSCOPE_CONFIG_RELOAD_TIMESTAMP: Metric = server(
     "txnscope_config_last_reload_success_timestamp_seconds",
     Kind::Gauge,
@@ -39,17 +36,17 @@ pub const TXNSCOPE_CONFIG_RELOAD_TIMESTAMP: Metric = server(
     "the sidecar",
 );
 
-/// Logins that failed.
+/// Failed logins.
 pub const TXNSCOPE_FAILED_LOGINS: Metric = server(
     "txnscope_failed_logins_total",
     Kind::Counter,
     Unit::Count,
     "Requests to the sidecar whose user or password was wrong, or was not checked because too many were waiting.",
-    &[Label { name: "result", help: "what came of the login", values: Values::Closed(FAILED_LOGIN_RESULTS) }],
+    &[Label { name: "result", help: "outcome of the login", values: Values::Closed(FAILED_LOGIN_RESULTS) }],
     "the sidecar",
 );
 
-/// Whether the last poll of a collector succeeded.
+/// Success of the last poll of a collector.
 pub const TXNSCOPE_POLL_SUCCESS: Metric = server(
     "txnscope_poll_success",
     Kind::Gauge,
@@ -59,17 +56,17 @@ pub const TXNSCOPE_POLL_SUCCESS: Metric = server(
     "the poll",
 );
 
-/// How long the last poll of a collector took.
+/// Duration of the last poll of a collector.
 pub const TXNSCOPE_POLL_DURATION: Metric = server(
     "txnscope_poll_duration_seconds",
     Kind::Gauge,
     Unit::Seconds,
-    "How long the last poll of a collector took, whether it succeeded or not.",
+    "Duration of the last poll of a collector, successful or not.",
     &[RS, MEMBER, COLLECTOR],
     "the poll",
 );
 
-/// Age of the data of a collector.
+/// Age of the last samples of a collector.
 pub const TXNSCOPE_POLL_AGE: Metric = server(
     "txnscope_poll_age_seconds",
     Kind::Gauge,
@@ -79,7 +76,7 @@ pub const TXNSCOPE_POLL_AGE: Metric = server(
     "the sidecar's clock, at the scrape",
 );
 
-/// Polls that failed.
+/// Failed polls.
 pub const TXNSCOPE_POLL_ERRORS: Metric = server(
     "txnscope_poll_errors_total",
     Kind::Counter,
@@ -94,12 +91,12 @@ pub const TXNSCOPE_POLL_ERRORS: Metric = server(
     "the poll",
 );
 
-/// Series that were not exported.
+/// Dropped series.
 pub const TXNSCOPE_SERIES_DROPPED: Metric = server(
     "txnscope_series_dropped_total",
     Kind::Counter,
     Unit::Count,
-    "Series that a collector offered and the sidecar did not export: a value of the wrong type, a duplicate, or one over the limit.",
+    "Series that a collector read and the sidecar did not export: invalid values, duplicates, or series over a limit.",
     &[RS, MEMBER, COLLECTOR],
     "the sidecar",
 );

@@ -1,33 +1,33 @@
 //! MongoDB's error codes that mean "never" or "not in this state", in one table.
 //!
-//! A refusal that is permanent is not retried: what was asked for is not to be had from this server, and that is no
-//! failure. Whoever asks a server goes by this table, so that no two parts disagree.
+//! A permanent refusal is not retried, and does not count as a failure: the server does not have what was
+//! requested. Every module that sends commands uses this table, so that no two disagree.
 
-/// What a server's refusal of a command means to whoever would ask again.
+/// The meaning of a refused command for a retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// The user lacks a privilege. The answer is another once the privilege is granted.
+    /// The user lacks a privilege. The command may succeed once it is granted.
     Denied,
-    /// The server has no such command, stage or option, or its host does not allow it: the answer stays the same as
-    /// long as the server does.
+    /// The server has no such command, stage or option, or its host does not allow it: the command fails as long
+    /// as the server stays the same.
     Unsupported,
-    /// The member has no answer in its present state: it recovers, copies its first data, is an arbiter, or belongs to
-    /// no replica set. The answer is another in another state.
+    /// The member cannot answer in its present state, for example as an arbiter, in recovery or initial sync, or
+    /// without a replica set. The command may succeed in another state.
     NotInThisState,
-    /// Anything else: it may succeed if it is tried again.
+    /// Any other error: a retry may succeed.
     Temporary,
 }
 
 impl Refusal {
-    /// Whether asking again brings nothing: not as long as the server, or its state, stays the same.
+    /// Whether a retry is useless as long as the server and its state stay the same.
     #[must_use]
     pub const fn is_permanent(self) -> bool {
         matches!(self, Self::Unsupported | Self::NotInThisState)
     }
 }
 
-/// What the refusal (`ok: 0`) with that code means. One without any code comes from servers that imitate another, and
-/// from mongos for what only a member of a replica set can answer: it is as permanent as a named one.
+/// The meaning of an error reply (`ok: 0`) with this code. Errors without a code come from servers that emulate
+/// MongoDB, and from mongos for commands of replica set members: they are permanent.
 ///
 /// ```
 /// use txnscope_catalog::{Refusal, refusal};
@@ -56,18 +56,18 @@ const CODES: &[(i32, &str, Refusal)] = &[
     (166, "CommandNotSupportedOnView", Refusal::Unsupported),
     (168, "InvalidPipelineOperator", Refusal::Unsupported),
     (238, "NotImplemented", Refusal::Unsupported),
-    // Amazon DocumentDB: a feature, and a stage of an aggregation, that is not supported.
+    // Amazon DocumentDB: an unsupported feature, and an unsupported aggregation stage.
     (303, "FeatureNotSupported", Refusal::Unsupported),
     (304, "StageNotSupported", Refusal::Unsupported),
-    // The Stable API: another version of it, what does not belong to it, what is deprecated in it.
+    // The Stable API: an unknown version, a command outside of it, a deprecated one.
     (322, "APIVersionError", Refusal::Unsupported),
     (323, "APIStrictError", Refusal::Unsupported),
     (324, "APIDeprecationError", Refusal::Unsupported),
-    // MongoDB Atlas, of what its shared tiers do not allow.
+    // MongoDB Atlas: not allowed on shared tiers.
     (8000, "AtlasError", Refusal::Unsupported),
     (13435, "NotPrimaryNoSecondaryOk", Refusal::NotInThisState),
     (13436, "NotPrimaryOrSecondary", Refusal::NotInThisState),
-    // `serverStatus` with `oplog` before 5.0, of a member that has no oplog.
+    // `serverStatus` with `oplog` before 5.0, on a member without an oplog.
     (17347, "Location17347", Refusal::NotInThisState),
     (40324, "UnrecognizedPipelineStage", Refusal::Unsupported),
     (40415, "IDLUnknownField", Refusal::Unsupported),
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn error_codes_that_pass_are_not_permanent() {
+    fn temporary_error_codes_are_not_permanent() {
         // Elections, shutdowns, conflicts, interruptions, time limits, requests over a quota.
         for code in [6, 50, 89, 91, 112, 189, 251, 462, 10107, 11600, 11602, 16500] {
             assert!(!refusal(Some(code)).is_permanent(), "{code}");
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_of_error_codes_is_sorted_and_has_no_code_twice() {
+    fn error_code_table_is_sorted_and_unique() {
         assert!(CODES.is_sorted_by(|one, other| one.0 < other.0));
         assert!(CODES.iter().all(|(_, name, _)| !name.is_empty()));
     }

@@ -1,21 +1,21 @@
-//! Slow operations from the profiler, slow transactions from the log. Both are read only when asked for.
+//! Slow operations from the profiler, and slow transactions from the log. Both collectors are off by default.
 
-use super::{MEMBER, RS, by, count, seconds};
+use super::{MEMBER, RS, count, seconds, with_labels};
 use crate::{Emitter, Kind, Label, Metric, OVERFLOW, Stability, Unit, Values};
 
-/// The most namespaces that one member's profiler tells apart.
+/// The maximum number of namespaces of one member's profiler.
 pub const MAX_NAMESPACES: usize = 100;
 
-/// The plans that are told apart.
+/// The plan classes.
 pub const PLANS: &[&str] = &["ixscan", "collscan", "idhack", "other"];
 
-/// How a transaction ended, by the server's log.
+/// How a transaction ended, from the server's log.
 pub const TERMINATION_CAUSES: &[&str] = &["committed", "aborted"];
 
 const NAMESPACE: Label = Label {
     name: "namespace",
-    help: "database and collection; one that is not seen for an hour makes place for another",
-    values: Values::Bounded { most: MAX_NAMESPACES, overflow: Some(OVERFLOW) },
+    help: "database and collection; a value that is not seen for an hour may be replaced by another",
+    values: Values::Bounded { max: MAX_NAMESPACES, overflow: Some(OVERFLOW) },
 };
 
 const BY_PLAN: &[Label] = &[
@@ -24,7 +24,7 @@ const BY_PLAN: &[Label] = &[
     NAMESPACE,
     Label {
         name: "plan",
-        help: "how the operation found its documents: the worst part of its plan",
+        help: "how the operation found its documents: the most expensive stage of its plan",
         values: Values::Closed(PLANS),
     },
 ];
@@ -36,39 +36,39 @@ const TERMINATION_CAUSE: Label = Label {
 };
 
 /// Operations that the profiler recorded.
-pub const MONGODB_PROFILED_OPERATIONS: Metric = by(
+pub const MONGODB_PROFILED_OPERATIONS: Metric = with_labels(
     count(
         "mongodb_profiled_operations_total",
-        "Operations that the profiler recorded since the sidecar began to read it, by namespace and plan. Off until asked for.",
+        "Operations that the profiler recorded since the sidecar began to read it, by namespace and plan. Off by default.",
         "system.profile",
     ),
     BY_PLAN,
 );
 
-/// Time that those operations took.
-pub const MONGODB_PROFILED_OPERATIONS_SECONDS: Metric = by(
+/// Duration of profiled operations.
+pub const MONGODB_PROFILED_OPERATIONS_SECONDS: Metric = with_labels(
     seconds(
         "mongodb_profiled_operations_seconds_total",
-        "Time that the profiled operations took, added up, by namespace and plan. Off until asked for.",
+        "Time that the profiled operations took, added up, by namespace and plan. Off by default.",
         "system.profile.millis",
     ),
     BY_PLAN,
 );
 
 /// Write conflicts that the profiler recorded.
-pub const MONGODB_PROFILED_WRITE_CONFLICTS: Metric = by(
+pub const MONGODB_PROFILED_WRITE_CONFLICTS: Metric = with_labels(
     count(
         "mongodb_profiled_write_conflicts_total",
-        "Write conflicts of profiled operations, inside transactions and outside, by namespace: which collection is hot. Off until asked for.",
+        "Write conflicts of profiled operations, inside transactions and outside, by namespace. Off by default.",
         "system.profile.writeConflicts, .errCode",
     ),
     &[RS, MEMBER, NAMESPACE],
 );
 
-/// Gaps in what was read of the profiler.
+/// Gaps in the profiler's entries.
 pub const MONGODB_PROFILE_GAPS: Metric = count(
     "mongodb_profile_gaps_total",
-    "How often the profiler had overwritten entries before they were read: what it recorded is more than was counted. Off until asked for.",
+    "Number of times that the profiler overwrote entries before they were read, so that they are missing in the counters. Off by default.",
     "system.profile, when its oldest entry is newer than the last that was read",
 );
 
@@ -77,28 +77,28 @@ pub const MONGODB_SLOW_TRANSACTION_DURATION: Metric = Metric {
     name: "mongodb_slow_transaction_duration_seconds",
     kind: Kind::Histogram,
     unit: Unit::Seconds,
-    help: "Duration of the transactions that the server logged as slow since the sidecar began to read its log. Off until asked for.",
+    help: "Duration of the transactions that the server logged as slow since the sidecar began to read its log. Off by default.",
     labels: &[RS, MEMBER, TERMINATION_CAUSE],
-    // From the server's default of what is slow to twice its default limit on a transaction.
+    // From the server's default `slowms` to twice its default lifetime limit.
     buckets: &[0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0],
     emitter: Emitter::Sidecar,
     source: "getLog, lines of id 51802",
     stability: Stability::Stable,
 };
 
-/// Time during which slow transactions ran no statement.
-pub const MONGODB_SLOW_TRANSACTION_INACTIVE_SECONDS: Metric = by(
+/// Idle time of slow transactions.
+pub const MONGODB_SLOW_TRANSACTION_INACTIVE_SECONDS: Metric = with_labels(
     seconds(
         "mongodb_slow_transaction_inactive_seconds_total",
-        "The part of the duration of slow transactions in which they ran no statement, and waited for their client. Off until asked for.",
+        "Idle time of slow transactions, in which they ran no statement and waited for their client. Off by default.",
         "getLog, lines of id 51802, timeInactiveMicros",
     ),
     &[RS, MEMBER, TERMINATION_CAUSE],
 );
 
-/// Lines of the log that were lost.
+/// Log lines that were lost.
 pub const MONGODB_LOG_LINES_LOST: Metric = count(
     "mongodb_log_lines_lost_total",
-    "Lines that the server's log had dropped before they were read: slow transactions may be among them. Off until asked for.",
+    "Log lines that the server overwrote before they were read, possibly of slow transactions. Off by default.",
     "getLog.totalLinesWritten",
 );

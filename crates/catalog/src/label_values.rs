@@ -1,15 +1,15 @@
-//! The closed sets of label values. Error text is never one of them.
+//! Closed sets of label values. Error text is never one of them.
 
-/// How an operation ended, as the caller sees it.
+/// The outcomes of an operation.
 ///
-/// Only `failed` and `panicked` are ours to mend: a `rejected` operation met a business rule and the data is right,
-/// a `cancelled` one was left by its caller.
+/// Only `failed` and `panicked` are faults: a `rejected` operation met a business rule, and a `cancelled` one
+/// was given up by its client.
 pub const OUTCOMES: &[&str] = &["succeeded", "rejected", "failed", "cancelled", "panicked"];
 
-/// The outcomes that `transaction_failures_total` counts: all but `succeeded`.
+/// The outcomes that `transaction_failures_total` counts: all except `succeeded`.
 pub const FAILURE_OUTCOMES: &[&str] = &["rejected", "failed", "cancelled", "panicked"];
 
-/// Why an operation or an attempt did not succeed. An application adds names of its own.
+/// The reasons why an operation or an attempt did not succeed. Applications add their own.
 pub const REASONS: &[&str] = &[
     "write_conflict",
     "no_such_transaction",
@@ -40,31 +40,31 @@ pub const REASONS: &[&str] = &[
     "other",
 ];
 
-/// How an attempt at a transaction ended, as the driver sees it.
+/// The outcomes of an attempt at a transaction.
 pub const ATTEMPT_OUTCOMES: &[&str] = &["committed", "aborted", "unknown"];
 
-/// Why the server's books lack an attempt.
+/// The causes of attempts that the server never started.
 pub const NOT_STARTED_CAUSES: &[&str] = &["not_sent", "refused", "lost"];
 
-/// What became of a transaction that was ended aside from its request.
+/// The results of a background cleanup.
 pub const CLEANUP_RESULTS: &[&str] = &["aborted", "fenced", "committed", "left_to_server"];
 
-/// The most operations that one process tells apart.
+/// The maximum number of operations of one process.
 pub const MAX_OPERATIONS: usize = 200;
 
-/// The operation that takes what comes after [`MAX_OPERATIONS`].
+/// The operation for all beyond [`MAX_OPERATIONS`].
 pub const OVERFLOW: &str = "overflow";
 
-/// The operation of a request that no route matched.
+/// The operation of requests without a matching route.
 pub const UNMATCHED: &str = "unmatched";
 
-/// The operation of a service that failed before it took a request, so that nothing names the request.
+/// The operation of a service that failed before it accepted a request.
 pub const NOT_READY: &str = "not_ready";
 
-/// The operation of a transaction that belongs to no operation and was given no name.
+/// The operation of transactions outside of any operation and without a name.
 pub const UNSCOPED: &str = "unscoped";
 
-/// What the sidecar asks MongoDB, one word for each source.
+/// The collectors of the sidecar.
 pub const COLLECTORS: &[&str] = &[
     "server_status",
     "current_op",
@@ -76,7 +76,7 @@ pub const COLLECTORS: &[&str] = &[
     "open_by_operation",
 ];
 
-/// Why a poll failed.
+/// The reasons why a poll failed.
 pub const POLL_ERROR_REASONS: &[&str] = &[
     "timeout",
     "network",
@@ -89,17 +89,17 @@ pub const POLL_ERROR_REASONS: &[&str] = &[
     "other",
 ];
 
-/// What came of a login to the sidecar that failed: the user or the password was wrong, or it was not checked because too
-/// many were waiting.
+/// The results of failed logins to the sidecar: user or password were wrong, or not checked because too many
+/// logins were waiting.
 pub const FAILED_LOGIN_RESULTS: &[&str] = &["refused", "turned_away"];
 
-/// The most checks that one file may hold.
+/// The maximum number of checks in one file.
 pub const MAX_CHECKS: usize = 200;
 
-/// How bad it is when a check finds something.
+/// The severities of a check.
 pub const SEVERITIES: &[&str] = &["critical", "warning", "info"];
 
-/// Why a check on the data could not run to its end.
+/// The reasons why a check could not run.
 pub const CHECK_ERROR_REASONS: &[&str] = &[
     "timeout",
     "network",

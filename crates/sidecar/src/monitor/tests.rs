@@ -19,23 +19,24 @@ async fn mongos() -> FakeMember {
     fake
 }
 
-/// A mongos knows nothing of the others: DNS alone tells.
+/// A mongos does not know the others, so DNS is the only source.
 #[tokio::test(flavor = "multi_thread")]
-async fn srv_records_of_mongos_that_change_are_followed() {
+async fn changed_srv_records_of_mongos_are_monitored() {
     let (first, second) = (mongos().await, mongos().await);
     let records = Records::default();
     let uri = Uri::of(&Target::new("mongodb+srv://cluster.example.net/")).unwrap();
-    let pace = Pace { interval: Duration::from_millis(50), timeout: Duration::from_secs(3) };
+    let timing = PollTiming { interval: Duration::from_millis(50), timeout: Duration::from_secs(3) };
     let (snapshot, tasks, stop) = (Snapshot::default(), TaskTracker::new(), CancellationToken::new());
     let collectors = CollectorSettings::default();
-    let fleet = Fleet::new(uri, pace, collectors, snapshot.clone(), tasks.clone(), stop.clone());
-    let mut fleet = fleet.await.unwrap();
-    fleet.hosts.say(Arc::clone(&records));
+    let monitor =
+        DeploymentMonitor::new(uri, timing, collectors, snapshot.clone(), tasks.clone(), stop.clone());
+    let mut monitor = monitor.await.unwrap();
+    monitor.hosts.set_test_records(Arc::clone(&records));
     records.lock().unwrap().push(first.address());
-    tasks.spawn(fleet.run());
-    let watched = async |wanted: &[&FakeMember]| {
-        let mut wanted: Vec<_> = wanted.iter().map(|fake| fake.address()).collect();
-        wanted.sort();
+    tasks.spawn(monitor.run());
+    let wait_for = async |expected: &[&FakeMember]| {
+        let mut expected: Vec<_> = expected.iter().map(|fake| fake.address()).collect();
+        expected.sort();
         testkit::wait::until("the mongos that DNS names", async || {
             let members = snapshot.members();
             let up: Vec<_> = members
@@ -43,27 +44,27 @@ async fn srv_records_of_mongos_that_change_are_followed() {
                 .filter(|member| member.up(Instant::now()) == Some(true))
                 .map(|member| member.address().to_owned())
                 .collect();
-            anyhow::ensure!(up == wanted && members.len() == wanted.len(), "{up:?} of {}", members.len());
+            anyhow::ensure!(up == expected && members.len() == expected.len(), "{up:?} of {}", members.len());
             Ok(())
         })
         .await
         .unwrap();
     };
-    watched(&[&first]).await;
+    wait_for(&[&first]).await;
     records.lock().unwrap().push(second.address());
-    watched(&[&first, &second]).await;
+    wait_for(&[&first, &second]).await;
     records.lock().unwrap().remove(0);
-    watched(&[&second]).await;
-    // DNS that is empty or silent for a while takes nobody away.
+    wait_for(&[&second]).await;
+    // Empty or failing DNS removes no member.
     records.lock().unwrap().clear();
-    let asked = second.count("hello");
+    let candidate_clients = second.count("hello");
     testkit::wait::until("more rounds", async || {
-        anyhow::ensure!(second.count("hello") > asked + 10);
+        anyhow::ensure!(second.count("hello") > candidate_clients + 10);
         Ok(())
     })
     .await
     .unwrap();
-    watched(&[&second]).await;
+    wait_for(&[&second]).await;
     stop.cancel();
     tasks.close();
     tasks.wait().await;

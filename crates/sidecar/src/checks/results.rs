@@ -1,4 +1,4 @@
-//! What the checks of one deployment have found.
+//! Results of the checks of one deployment.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -6,103 +6,103 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 use txnscope_checks::{Check, CheckResult, Checks, Reason, Report};
 
-/// Shared by the task that runs the checks and the scrapes.
+/// Shared by the task that runs the checks and by the scrapes.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Books(Vec<Arc<Entry>>);
+pub(crate) struct CheckResults(Vec<Arc<CheckEntry>>);
 
-/// A check, and what is known of it.
+/// A check and its results.
 #[derive(Debug)]
-pub(crate) struct Entry {
+pub(crate) struct CheckEntry {
     pub(super) check: Check,
-    record: Mutex<Record>,
+    history: Mutex<CheckHistory>,
 }
 
 #[derive(Debug, Clone, Default)]
-pub(super) struct Record {
+pub(super) struct CheckHistory {
     pub(super) success: Option<Success>,
     pub(super) took: Option<Duration>,
     pub(super) failures: [u64; Reason::ALL.len()],
-    /// So that a state is logged when it begins, and not at every run.
-    told: Option<Told>,
+    /// The last logged state, so that a state is logged when it begins, and not at every run.
+    logged: Option<LoggedState>,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Success {
     pub(super) at: Instant,
-    /// By the clock on the wall, for Prometheus.
+    /// Wall clock time, for Prometheus.
     pub(super) unix: f64,
     pub(super) violations: u64,
     pub(super) documents: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Told {
+enum LoggedState {
     Violations(u64),
     Failure(Reason),
 }
 
-impl Books {
-    /// Books of these checks. What `before` knows of a check that is still the same goes on: a reload of the file
-    /// does not make a violation vanish until the next run.
+impl CheckResults {
+    /// Results for these checks. Those that `before` has for an unchanged check are kept: a reload does not
+    /// remove a violation until the next run.
     pub(super) fn new(checks: &Checks, before: &Self) -> Self {
         let entry = |check: &Check| {
             let known = before.0.iter().find(|entry| entry.check == *check).map(Arc::clone);
-            known.unwrap_or_else(|| Arc::new(Entry { check: check.clone(), record: Mutex::default() }))
+            known.unwrap_or_else(|| Arc::new(CheckEntry { check: check.clone(), history: Mutex::default() }))
         };
         Self(checks.iter().map(entry).collect())
     }
 
-    pub(super) fn entries(&self) -> &[Arc<Entry>] {
+    pub(super) fn entries(&self) -> &[Arc<CheckEntry>] {
         &self.0
     }
 }
 
-impl Entry {
-    pub(super) fn record(&self) -> Record {
-        locked(&self.record).clone()
+impl CheckEntry {
+    pub(super) fn history(&self) -> CheckHistory {
+        lock(&self.history).clone()
     }
 
-    /// Takes note of a run, and logs it where something has changed. `rs` is for the log.
-    pub(super) fn note(&self, rs: &str, report: &Report) {
-        let mut record = locked(&self.record);
-        record.took = Some(report.took);
-        let told = match &report.result {
+    /// Records a run, and logs it if the state has changed. `rs` is for the log.
+    pub(super) fn record(&self, rs: &str, report: &Report) {
+        let mut history = lock(&self.history);
+        history.took = Some(report.took);
+        let logged = match &report.result {
             CheckResult::Clean { documents } => {
-                record.success = Some(Success::now(0, *documents));
-                Told::Violations(0)
+                history.success = Some(Success::now(0, *documents));
+                LoggedState::Violations(0)
             }
             CheckResult::Violated { count, documents, .. } => {
-                record.success = Some(Success::now(*count, *documents));
-                Told::Violations(*count)
+                history.success = Some(Success::now(*count, *documents));
+                LoggedState::Violations(*count)
             }
             CheckResult::Failed(failure) => {
-                record.failures[failure.reason as usize] += 1;
-                Told::Failure(failure.reason)
+                history.failures[failure.reason as usize] += 1;
+                LoggedState::Failure(failure.reason)
             }
         };
-        let before = record.told.replace(told);
-        drop(record);
-        if before != Some(told) {
-            self.tell(rs, before, &report.result);
+        let before = history.logged.replace(logged);
+        drop(history);
+        if before != Some(logged) {
+            self.log(rs, before, &report.result);
         }
     }
 
-    fn tell(&self, rs: &str, before: Option<Told>, verdict: &CheckResult) {
+    fn log(&self, rs: &str, before: Option<LoggedState>, verdict: &CheckResult) {
         let (check, severity) = (self.check.name.as_str(), self.check.severity.as_str());
         match verdict {
             CheckResult::Clean { .. } if before.is_some() => {
                 tracing::info!(rs, check, "the check is clean again")
             }
             CheckResult::Clean { .. } => {}
-            // Which documents they are may be nobody's business who reads the log.
+            // The documents are not logged: their contents may be confidential.
             CheckResult::Violated { count, .. } => tracing::error!(
                 rs,
                 check,
                 severity,
                 violations = count,
-                "the data is wrong; `txnscope audit` shows where"
+                "the check found violations; run `txnscope audit` for details"
             ),
-            // Nor what the server says of it, which may quote a document.
+            // Neither is the server's message, which may quote a document.
             CheckResult::Failed(failure) => {
                 let (reason, error) = (failure.reason.as_str(), failure.summary());
                 tracing::warn!(rs, check, reason, error, "a check cannot run");
@@ -118,6 +118,6 @@ impl Success {
     }
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! What the caller of a request sees, measured by the tower layer.
+//! Layer metrics: operations as the client of a request sees them, measured by the tower layer.
 
 use crate::{
     Emitter, FAILURE_OUTCOMES, Kind, Label, MAX_OPERATIONS, Metric, OUTCOMES, OVERFLOW, REASONS, Stability,
@@ -8,7 +8,7 @@ use crate::{
 pub(crate) const OPERATION: Label = Label {
     name: "operation",
     help: "method and route template, a name given by the application, or a constant (`unmatched`, `not_ready`, `unscoped`, `overflow`)",
-    values: Values::Bounded { most: MAX_OPERATIONS, overflow: Some(OVERFLOW) },
+    values: Values::Bounded { max: MAX_OPERATIONS, overflow: Some(OVERFLOW) },
 };
 
 /// Seconds from 1 ms to 60 s. A transaction on an idle replica set takes 2 to 5 ms; the server ends one after
@@ -21,7 +21,7 @@ pub const TRANSACTION_ATTEMPTS: Metric = Metric {
     name: "transaction_attempts_total",
     kind: Kind::Counter,
     unit: Unit::Count,
-    help: "Operations admitted, whatever became of them.",
+    help: "Operations admitted, with any outcome.",
     labels: &[OPERATION],
     buckets: &[],
     emitter: Emitter::Library,
@@ -29,17 +29,17 @@ pub const TRANSACTION_ATTEMPTS: Metric = Metric {
     stability: Stability::Stable,
 };
 
-/// Operations that ended otherwise than `succeeded`.
+/// Operations with another outcome than `succeeded`.
 pub const TRANSACTION_FAILURES: Metric = Metric {
     name: "transaction_failures_total",
     kind: Kind::Counter,
     unit: Unit::Count,
-    help: "Operations that ended otherwise than succeeded, by outcome and reason.",
+    help: "Operations that did not succeed, by outcome and reason.",
     labels: &[
         OPERATION,
         Label {
             name: "outcome",
-            help: "how it ended; `failed` and `panicked` are faults, `rejected` and `cancelled` are not",
+            help: "outcome of the operation; `failed` and `panicked` are faults, `rejected` and `cancelled` are not",
             values: Values::Closed(FAILURE_OUTCOMES),
         },
         Label { name: "reason", help: "why", values: Values::Declared(REASONS) },
@@ -50,13 +50,16 @@ pub const TRANSACTION_FAILURES: Metric = Metric {
     stability: Stability::Stable,
 };
 
-/// Time from admission to the response's head.
+/// Time from admission to the response head.
 pub const TRANSACTION_DURATION: Metric = Metric {
     name: "transaction_duration_seconds",
     kind: Kind::Histogram,
     unit: Unit::Seconds,
     help: "Time from admission of an operation to its response, its failure or its cancellation.",
-    labels: &[OPERATION, Label { name: "outcome", help: "how it ended", values: Values::Closed(OUTCOMES) }],
+    labels: &[
+        OPERATION,
+        Label { name: "outcome", help: "outcome of the operation", values: Values::Closed(OUTCOMES) },
+    ],
     buckets: DURATION_BUCKETS,
     emitter: Emitter::Library,
     source: "tower layer, one clock read at each end",

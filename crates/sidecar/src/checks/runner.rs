@@ -1,4 +1,4 @@
-//! When the checks run.
+//! The schedule of the checks.
 
 use std::future::pending;
 use std::time::Duration;
@@ -11,53 +11,53 @@ use tokio_util::task::TaskTracker;
 use txnscope_checks::{Check, Checks, Failure, Reason, Report, SampleOptions, run};
 use txnscope_mongo::UriError;
 
-use super::books::Books;
+use super::results::CheckResults;
 use crate::snapshot::Snapshot;
 use crate::target::Target;
 use crate::uri::APP_NAME;
 
-/// The first run comes within this, or within the interval if that is shorter.
+/// The latest first run, unless the interval is shorter.
 const FIRST_WITHIN: Duration = Duration::from_secs(10);
-/// An interval is stretched by up to this part of itself, so that sidecars started together drift apart.
+/// Intervals vary by this fraction, so that sidecars started together drift apart.
 const JITTER: f64 = 0.1;
-/// One for the run, and one for what is left of a run that was given up.
+/// One connection for the run, and one for a run that has timed out.
 const MAX_POOL_SIZE: u32 = 2;
 const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The checks that one deployment is under. Dropping it ends their schedule.
+/// Runs the checks of one deployment. Dropping it stops the schedule.
 #[derive(Debug)]
-pub(crate) struct Inspection {
+pub(crate) struct CheckRunner {
     checks: Checks,
-    books: Books,
+    results: CheckResults,
     stop: CancellationToken,
 }
 
-impl Inspection {
-    /// Begins to run the checks, in a task of its own. `before` is what is known of the deployment already.
+impl CheckRunner {
+    /// Starts running the checks, in a background task. `before` has results to keep.
     pub(crate) fn start(
         checks: &Checks,
         target: Target,
         snapshot: Snapshot,
-        before: &Books,
+        before: &CheckResults,
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Self {
-        let books = Books::new(checks, before);
-        let schedule = Schedule { target, snapshot, books: books.clone(), client: None };
+        let results = CheckResults::new(checks, before);
+        let schedule = Schedule { target, snapshot, results: results.clone(), client: None };
         tasks.spawn(schedule.run(stop.clone()));
-        Self { checks: checks.clone(), books, stop }
+        Self { checks: checks.clone(), results, stop }
     }
 
-    pub(crate) fn is_of(&self, checks: &Checks) -> bool {
+    pub(crate) fn runs(&self, checks: &Checks) -> bool {
         self.checks == *checks
     }
 
-    pub(crate) fn books(&self) -> &Books {
-        &self.books
+    pub(crate) fn results(&self) -> &CheckResults {
+        &self.results
     }
 }
 
-impl Drop for Inspection {
+impl Drop for CheckRunner {
     fn drop(&mut self) {
         self.stop.cancel();
     }
@@ -68,7 +68,7 @@ struct Schedule {
     target: Target,
     /// Knows the name of the replica set.
     snapshot: Snapshot,
-    books: Books,
+    results: CheckResults,
     client: Option<Client>,
 }
 
@@ -81,23 +81,24 @@ impl Schedule {
     }
 
     async fn follow(&mut self) {
-        let books = self.books.clone();
+        let results = self.results.clone();
         let start = Instant::now();
-        let mut due: Vec<_> = books
+        let mut due: Vec<_> = results
             .entries()
             .iter()
-            .map(|entry| start + entry.check.interval.min(FIRST_WITHIN).mul_f64(chance()))
+            .map(|entry| start + entry.check.interval.min(FIRST_WITHIN).mul_f64(jitter()))
             .collect();
         loop {
-            // The one that has waited longest: a slow check delays the others and starves none.
+            // The check that has been due for the longest time is next: a slow check delays the others and
+            // starves none.
             let Some((index, next)) = due.iter().copied().enumerate().min_by_key(|(_, at)| *at) else {
                 return pending().await;
             };
             sleep_until(next).await;
-            let entry = &books.entries()[index];
+            let entry = &results.entries()[index];
             let report = self.check(&entry.check).await;
-            entry.note(&self.snapshot.rs(), &report);
-            due[index] = Instant::now() + entry.check.interval.mul_f64(1.0 + JITTER * (2.0 * chance() - 1.0));
+            entry.record(&self.snapshot.rs(), &report);
+            due[index] = Instant::now() + entry.check.interval.mul_f64(1.0 + JITTER * (2.0 * jitter() - 1.0));
         }
     }
 
@@ -109,7 +110,7 @@ impl Schedule {
         }
     }
 
-    /// The client of the deployment, made when it is first needed: before that, DNS may not know its name.
+    /// The client of the deployment, created at the first use: before that, its SRV name may not resolve.
     async fn client(&mut self) -> Result<Client, Failure> {
         if let Some(client) = &self.client {
             return Ok(client.clone());
@@ -124,13 +125,13 @@ impl Schedule {
         options.server_selection_timeout = Some(SERVER_SELECTION_TIMEOUT);
         options.connect_timeout = Some(SERVER_SELECTION_TIMEOUT);
         let client = Client::with_options(options);
-        let client = client.map_err(|error| refused(UriError::of_client(&error).to_string()))?;
+        let client = client.map_err(|error| refused(UriError::from_client_error(&error).to_string()))?;
         Ok(self.client.insert(client).clone())
     }
 }
 
-/// From 0 to 1, and not always the same: enough to part two sidecars, and nothing that must be unpredictable.
-fn chance() -> f64 {
+/// A random fraction from 0 to 1, good enough to spread start times.
+fn jitter() -> f64 {
     use std::hash::{BuildHasher, RandomState};
     let bits = RandomState::new().hash_one(0_u8) >> 32;
     f64::from(u32::try_from(bits).unwrap_or(0)) / f64::from(u32::MAX)
@@ -141,9 +142,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn chances_are_between_zero_and_one_and_differ() {
-        let chances: Vec<_> = (0..100).map(|_| chance()).collect();
-        assert!(chances.iter().all(|chance| (0.0..=1.0).contains(chance)));
-        assert!(chances.iter().any(|chance| *chance < 0.5) && chances.iter().any(|chance| *chance > 0.5));
+    fn jitter_is_between_zero_and_one_and_varies() {
+        let jitters: Vec<_> = (0..100).map(|_| jitter()).collect();
+        assert!(jitters.iter().all(|jitter| (0.0..=1.0).contains(jitter)));
+        assert!(jitters.iter().any(|jitter| *jitter < 0.5) && jitters.iter().any(|jitter| *jitter > 0.5));
     }
 }
