@@ -193,7 +193,7 @@ impl PollError {
         // The server's message may contain the user name.
         let message =
             if reason == PollErrorReason::Authentication { CREDENTIALS_REJECTED.to_owned() } else { message };
-        Self { reason, refusal: Some(error_reply(code)), code, message, cleared: false }
+        Self { reason, refusal: Some(refusal(code)), code, message, cleared: false }
     }
 
     /// Adds where the error occurred.
@@ -230,7 +230,7 @@ impl PollError {
     }
 
     /// The meaning of the server's error, if the server returned one.
-    pub(crate) fn error_reply(&self) -> Option<Refusal> {
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
         self.refusal
     }
 

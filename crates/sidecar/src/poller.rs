@@ -173,7 +173,7 @@ impl Poller {
         // An arbiter has no users: the privilege cannot be granted.
         let is_arbiter = seen.is_some_and(|seen| seen.role == Role::Arbiter);
         let is_permanent = |error: &PollError| {
-            error.is_permanent() || (is_arbiter && error.error_reply() == Some(Refusal::Denied))
+            error.is_permanent() || (is_arbiter && error.refusal() == Some(Refusal::Denied))
         };
         let (samples, error, rest) = match result {
             Err(error) if is_permanent(&error) => (SampleSet::default(), error, REFUSAL_RETRY_INTERVAL),
@@ -194,7 +194,7 @@ impl Poller {
             .is_none_or(|permanent_refusal| (permanent_refusal.code, permanent_refusal.seen) != (code, seen))
         {
             let (member, collector) = (self.state.address(), self.collector.name());
-            let hint = match error.error_reply() {
+            let hint = match error.refusal() {
                 Some(Refusal::Unsupported) => {
                     format!(
                         "only metrics that this server does not support are missing{}",

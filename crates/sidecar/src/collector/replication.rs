@@ -73,7 +73,7 @@ impl Collector for Replication {
                 record_state(&mut samples, REMOVED)
             }
             // An arbiter has no users, so nothing but `hello` is allowed.
-            Err(error) if error.error_reply() == Some(Refusal::Denied) && context.is_arbiter() => {
+            Err(error) if error.refusal() == Some(Refusal::Denied) && context.is_arbiter() => {
                 record_state(&mut samples, ARBITER);
                 return Ok(Some(samples));
             }
@@ -104,7 +104,7 @@ impl Replication {
             let mut with_oplog = command.clone();
             with_oplog.insert("oplog", 1);
             match context.run(with_oplog).await {
-                Err(error) if error.error_reply() == Some(Refusal::NotInThisState) => {
+                Err(error) if error.refusal() == Some(Refusal::NotInThisState) => {
                     self.without_oplog = context.last_seen()
                 }
                 reply => return reply,

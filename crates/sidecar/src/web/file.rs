@@ -197,7 +197,7 @@ fn nearest(unknown: &str, known: &[&'static str]) -> String {
 mod tests {
     use super::*;
 
-    fn error_reply(text: &str) -> String {
+    fn refusal(text: &str) -> String {
         WebFile::parse(Path::new("web.yml"), text).expect_err(text).to_string()
     }
 
@@ -236,7 +236,7 @@ mod tests {
             ("basic_auth_users:\n  a: b\n  a: c\n", "web.yml:3"),
             ("a: [\n", "web.yml:"),
         ] {
-            let said = error_reply(text);
+            let said = refusal(text);
             assert!(said.contains(expected), "{text:?}: {said}");
             assert!(!said.contains('\n'), "{said}");
         }
