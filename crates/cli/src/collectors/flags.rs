@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::flags::duration;
+use crate::args::duration::duration;
 
 /// What is not given here is as the file says, or has a default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
