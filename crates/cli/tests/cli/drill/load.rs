@@ -11,39 +11,39 @@ use tempfile::TempDir;
 use testkit::wait;
 use tokio::sync::Notify;
 
-use crate::refusals::interrupt;
-use crate::stage::{Stage, command, drill, ended, serve};
+use crate::drill::environment::{Environment, command, drill, ended, serve};
+use crate::drill::refusals::interrupt;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_arrival_is_sent_once_and_counted_as_the_ledger_counts_it() {
-    let stage = Stage::with(None, true).await;
+async fn counts_of_the_load_test_match_the_backend() {
+    let env = Environment::with(None, true).await;
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("result.json");
-    let (url, result) = (format!("--url={}", stage.url()), format!("--result-file={}", file.display()));
-    let (code, told) =
+    let (url, result) = (format!("--url={}", env.url()), format!("--result-file={}", file.display()));
+    let (code, text) =
         drill(&["load", &url, "--rate=20", "--duration=4s", "--entities=8", "--timeout=120s", &result]).await;
-    assert_eq!(code, 0, "{told}");
-    assert!(told.contains("80 arrivals at 20 a second"), "{told}");
-    assert!(!told.contains('\r'), "progress is for terminals: {told}");
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("80 arrivals at 20 a second"), "{text}");
+    assert!(!text.contains('\r'), "progress is for terminals: {text}");
     let result: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
-    let scrape = stage.scrape();
+    let scrape = env.scrape();
     for (operation, arrivals) in [
         ("POST /api/retainers/{id}/consume", 32),
         ("POST /api/payments/{id}/complete", 16),
         ("POST /api/bank-transfers", 32),
     ] {
-        let told = &result["operations"][operation];
-        assert_eq!(told["arrivals"], arrivals, "{told:#}");
-        assert_eq!(told["outcomes"]["succeeded"], arrivals, "{told:#}");
+        let text = &result["operations"][operation];
+        assert_eq!(text["arrivals"], arrivals, "{text:#}");
+        assert_eq!(text["outcomes"]["succeeded"], arrivals, "{text:#}");
         let attempts = scrape.value("transaction_attempts_total", &[("operation", operation)]);
         assert_eq!(attempts, Some(f64::from(arrivals)), "{operation}");
-        let latency = |name: &str| told["latency_seconds"][name].as_f64().unwrap();
+        let latency = |name: &str| text["latency_seconds"][name].as_f64().unwrap();
         assert!(0.0 < latency("p50") && latency("p50") <= latency("p99") && latency("p99") <= latency("max"));
-        let buckets = told["histogram_seconds"].as_array().unwrap().iter();
+        let buckets = text["histogram_seconds"].as_array().unwrap().iter();
         assert_eq!(buckets.map(|bucket| bucket[1].as_i64().unwrap()).sum::<i64>(), i64::from(arrivals));
     }
     assert_eq!(result["all"]["arrivals"], 80);
-    assert_eq!(stage.violated().await, [""; 0]);
+    assert_eq!(env.violated().await, [""; 0]);
 }
 
 /// What the load needs before it begins.
@@ -71,7 +71,7 @@ fn answered_by<F: Future<Output = StatusCode> + Send + 'static>(
 /// This backend answers nobody before fifty have asked. Whoever waits for its answers before asking again, waits for
 /// ever.
 #[tokio::test]
-async fn requests_arrive_whether_or_not_the_earlier_ones_are_answered() {
+async fn arrivals_do_not_wait_for_responses() {
     const ENOUGH: usize = 50;
     let (waiting, all) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
     let routes = answered_by(move || {
@@ -87,27 +87,27 @@ async fn requests_arrive_whether_or_not_the_earlier_ones_are_answered() {
         }
     });
     let url = format!("--url={}", serve(routes).await);
-    let (code, told) =
+    let (code, text) =
         drill(&["load", &url, "--rate=50", "--duration=1s", "--timeout=60s", "--output=json"]).await;
-    let result: Value = serde_json::from_str(&told).expect(&told);
+    let result: Value = serde_json::from_str(&text).expect(&text);
     assert_eq!(code, 0, "{result:#}");
     assert_eq!(result["all"]["outcomes"]["succeeded"], 50, "{result:#}");
 }
 
 #[tokio::test]
-async fn what_finds_no_room_is_counted_as_dropped_and_slows_nobody() {
+async fn excess_requests_are_counted_as_dropped() {
     let url = format!("--url={}", serve(answered_by(std::future::pending)).await);
     let arguments = ["load", &url, "--rate=100", "--duration=1s", "--timeout=5s", "--max-in-flight=5"];
-    let (code, told) = drill(&arguments).await;
-    assert_eq!(code, 1, "{told}");
-    assert!(told.contains("95 were not sent, because 5 were under way"), "{told}");
-    let all = told.lines().find(|line| line.starts_with("all")).unwrap();
+    let (code, text) = drill(&arguments).await;
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("95 were not sent, because 5 were in flight"), "{text}");
+    let all = text.lines().find(|line| line.starts_with("all")).unwrap();
     let columns: Vec<_> = all.split_whitespace().take(7).collect();
-    assert_eq!(columns, ["all", "100", "0", "0", "0", "5", "95"], "{told}");
+    assert_eq!(columns, ["all", "100", "0", "0", "0", "5", "95"], "{text}");
 }
 
 #[tokio::test]
-async fn an_interrupted_load_tells_what_it_has_measured() {
+async fn interrupted_load_test_reports_its_measurements() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("result.json");
     let answered = Arc::new(Notify::new());
@@ -121,9 +121,9 @@ async fn an_interrupted_load_tells_what_it_has_measured() {
     let child = command(&["load", &url, "--rate=10", "--duration=60m", &result]).spawn().unwrap();
     tokio::time::timeout(wait::LIMIT, answered.notified()).await.unwrap();
     interrupt(child.id().unwrap());
-    let (code, told) = ended(child.wait_with_output()).await;
-    assert_eq!(code, 2, "{told}");
-    assert!(told.contains("it was interrupted"), "{told}");
+    let (code, text) = ended(child.wait_with_output()).await;
+    assert_eq!(code, 2, "{text}");
+    assert!(text.contains("the load test was interrupted"), "{text}");
     let result: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
     assert_eq!(result["interrupted"], true);
     assert!(result["all"]["outcomes"]["succeeded"].as_u64() >= Some(1), "{result:#}");

@@ -1,6 +1,6 @@
-//! Attacks on `txnscope serve` as a process: what they cost, what is logged of them, and that they hold up no end.
+//! Attacks on `txnscope serve` as a process: their cost, their log entries, and shutdown.
 //!
-//! Those on the web side alone are in the suite of the same name of `crates/sidecar`.
+//! Attacks on the web server alone are tested in `crates/sidecar`.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -13,7 +13,7 @@ use testkit::{Scrape, Signal, wait};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::common::{Serving, run_with, said};
+use crate::common::{Serving, run_with, stderr};
 
 const NOWHERE: &str = "--mongodb.uri=mongodb://127.0.0.1:1/";
 
@@ -57,21 +57,21 @@ fn threads(serving: &Serving) -> u64 {
     line.trim().parse().unwrap()
 }
 
-/// The processor time that it has used, in the system's ticks.
+/// The CPU time of the process in clock ticks.
 fn ticks(serving: &Serving) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", serving.process.pid())).unwrap();
     let fields: Vec<_> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
 
-/// One client that sends a wrong password and is gone: its hashes do not run on, one beside the other.
+/// Clients that send a wrong password and disconnect must not keep the CPU busy with their hashes.
 #[tokio::test(flavor = "multi_thread")]
-async fn password_hashes_of_callers_who_have_left_do_not_run_on() {
+async fn password_hashing_stops_after_disconnect() {
     let folder = TempDir::new().unwrap();
     let web = format!("--web.config.file={}", write(folder.path(), "web.yml", &users()));
     let serving = Serving::start(&[NOWHERE, &web], &[]).await;
     let alone = threads(&serving);
-    // What one hash takes, as the processor counts it.
+    // The CPU time of five hashes.
     let before = ticks(&serving);
     for number in 0..5 {
         let answer = ask(&serving.address, "GET /", &basic(&format!("prometheus:one{number}"))).await;
@@ -88,25 +88,25 @@ async fn password_hashes_of_callers_who_have_left_do_not_run_on() {
         drop(stream);
     }
     let left = ticks(&serving);
-    assert!(most <= alone + 4, "{most} threads, {alone} when nobody asks");
-    // It is still there, and does nothing more: so many looks in a row find it idle.
+    assert!(most <= alone + 4, "{most} threads, {alone} without requests");
+    // The process becomes idle: three measurements in a row.
     let mut idle = 0;
     wait::until("idleness", async || {
         let before = ticks(&serving);
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         idle = if ticks(&serving) == before { idle + 1 } else { 0 };
-        ensure!(idle >= 3, "it works");
+        ensure!(idle >= 3, "it is busy");
         Ok(())
     })
     .await
     .unwrap();
     let after = ticks(&serving) - left;
-    // A hash that is in progress is ended. Its 126 companions are none.
-    assert!(after <= of_five.max(20), "{after} ticks for callers who have left; five hashes took {of_five}");
+    // The hash in progress is finished, and the other 126 are not started.
+    assert!(after <= of_five.max(20), "{after} ticks for disconnected clients; five hashes took {of_five}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wrong_passwords_leave_a_line_in_the_log_and_neither_name_nor_password_in_it() {
+async fn failed_logins_are_logged_without_name_and_password() {
     let folder = TempDir::new().unwrap();
     let web = format!("--web.config.file={}", write(folder.path(), "web.yml", &users_at(4)));
     let serving = Serving::start(&[NOWHERE, &web], &[]).await;
@@ -116,7 +116,7 @@ async fn wrong_passwords_leave_a_line_in_the_log_and_neither_name_nor_password_i
     }
     let log = serving.process.log();
     let lines: Vec<_> = log.lines().filter(|line| line.contains("a login is refused")).collect();
-    // One in 10 s, however slow the machine is, and not one for each.
+    // At most one in 10 s, even on a slow machine.
     let most = 1 + started.elapsed().as_secs() / 10;
     assert!(!lines.is_empty() && lines.len() as u64 <= most, "at most {most}: {lines:?}");
     assert!(lines[0].contains("127.0.0.1"), "{}", lines[0]);
@@ -127,13 +127,13 @@ async fn wrong_passwords_leave_a_line_in_the_log_and_neither_name_nor_password_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn reloads_that_change_nothing_leave_no_line_in_the_log() {
+async fn reloads_without_changes_are_not_logged() {
     let folder = TempDir::new().unwrap();
     let file = write(folder.path(), "txnscope.toml", "mongodb.uri = [\"mongodb://127.0.0.1:1/\"]\n");
     let serving = Serving::start(&[&format!("--config.file={file}")], &[]).await;
-    let told = |what: &str| serving.process.log().lines().filter(|line| line.contains(what)).count();
+    let logged = |what: &str| serving.process.log().lines().filter(|line| line.contains(what)).count();
     let reload = async || {
-        // Until it is our turn.
+        // Reloads are rate limited.
         wait::until("a reload", async || {
             let answer = ask(&serving.address, "POST /-/reload", "").await;
             ensure!(!answer.starts_with("HTTP/1.1 429"), "{answer}");
@@ -148,21 +148,21 @@ async fn reloads_that_change_nothing_leave_no_line_in_the_log() {
     for _ in 0..200 {
         ask(&serving.address, "POST /-/reload", "").await;
     }
-    assert_eq!(told("read again"), 0, "nothing has changed");
+    assert_eq!(logged("read again"), 0, "nothing has changed");
     write(folder.path(), "txnscope.toml", "[wep]\n");
     for _ in 0..3 {
         assert!(reload().await.starts_with("HTTP/1.1 500"));
     }
-    assert_eq!(told("unknown key"), 1, "the same is wrong each time");
+    assert_eq!(logged("unknown key"), 1, "the same error is logged once");
     write(folder.path(), "txnscope.toml", "mongodb.uri = [\"mongodb://127.0.0.1:2/\"]\n");
     for _ in 0..2 {
         assert!(reload().await.starts_with("HTTP/1.1 200"));
     }
-    assert_eq!(told("read again"), 1);
-    // Whoever runs it is told in any case.
+    assert_eq!(logged("read again"), 1);
+    // A reload by signal is always logged.
     serving.process.signal(Signal::HUP).unwrap();
     wait::until("a line for the signal", async || {
-        ensure!(told("read again") == 2, "{}", told("read again"));
+        ensure!(logged("read again") == 2, "{}", logged("read again"));
         Ok(())
     })
     .await
@@ -170,7 +170,7 @@ async fn reloads_that_change_nothing_leave_no_line_in_the_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_configuration_that_is_a_pipe_is_refused_and_the_end_is_heard() {
+async fn named_pipe_as_configuration_is_rejected_and_shutdown_works() {
     let folder = TempDir::new().unwrap();
     let file = write(folder.path(), "txnscope.toml", "mongodb.uri = [\"mongodb://127.0.0.1:1/\"]\n");
     let mut serving = Serving::start(&[&format!("--config.file={file}")], &[]).await;
@@ -192,7 +192,7 @@ async fn a_configuration_that_is_a_pipe_is_refused_and_the_end_is_heard() {
         "--checks.file",
         "--mongodb.uri-file",
     ] {
-        for (name, told) in [(file.as_str(), "no regular file"), ("/dev/zero", "no regular file")] {
+        for (name, expected) in [(file.as_str(), "no regular file"), ("/dev/zero", "no regular file")] {
             let given = format!("{flag}={name}");
             let mut arguments = vec!["serve", "--check-config", given.as_str(), "--mongodb.username=a"];
             if flag != "--mongodb.uri-file" {
@@ -202,14 +202,14 @@ async fn a_configuration_that_is_a_pipe_is_refused_and_the_end_is_heard() {
                 arguments.retain(|argument| !argument.contains("username"));
             }
             let output = crate::common::run(&arguments).await;
-            assert_eq!(output.status.code(), Some(2), "{given}: {}", said(&output));
-            assert!(said(&output).contains(told), "{given}: {}", said(&output));
+            assert_eq!(output.status.code(), Some(2), "{given}: {}", stderr(&output));
+            assert!(stderr(&output).contains(expected), "{given}: {}", stderr(&output));
         }
     }
 }
 
 #[tokio::test]
-async fn a_secret_file_that_everybody_may_read_gives_a_warning() {
+async fn world_readable_secret_file_causes_a_warning() {
     let folder = TempDir::new().unwrap();
     let password = write(folder.path(), "password", "hunter2");
     let config = "[auth_modules.m]\nusername = \"a\"\npassword = \"hunter2\"\n";
@@ -228,26 +228,30 @@ async fn a_secret_file_that_everybody_may_read_gives_a_warning() {
             std::fs::set_permissions(file, std::fs::Permissions::from_mode(mode)).unwrap();
         }
         let output = run_with(&arguments, &[]).await;
-        assert!(output.status.success(), "{}", said(&output));
+        assert!(output.status.success(), "{}", stderr(&output));
         for file in files {
-            let lines = said(&output).lines().filter(|line| line.contains(file.as_str())).count();
-            assert_eq!(lines, usize::from(warned), "{file} {mode:o}: {}", said(&output));
+            let lines = stderr(&output).lines().filter(|line| line.contains(file.as_str())).count();
+            assert_eq!(lines, usize::from(warned), "{file} {mode:o}: {}", stderr(&output));
         }
-        assert!(!said(&output).contains("hunter2"));
+        assert!(!stderr(&output).contains("hunter2"));
     }
-    // So is the key that a URI names, whose path is a value of the URI and not repeated.
+    // The same holds for the key file of a URI. Its path is a value of the URI, which is not repeated.
     let key = write(folder.path(), "client.pem", &client_certificate());
     let uri = format!("--mongodb.uri=mongodb://127.0.0.1:1/?tls=true&tlsCertificateKeyFile={key}");
     for (mode, warned) in [(0o644, true), (0o600, false)] {
         std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).unwrap();
         let output = run_with(&["serve", "--check-config", &uri], &[]).await;
-        assert!(output.status.success(), "{}", said(&output));
-        let is_warned = said(&output).contains("may read the file of tlsCertificateKeyFile");
-        assert!(is_warned == warned && !said(&output).contains("client.pem"), "{mode:o}: {}", said(&output));
+        assert!(output.status.success(), "{}", stderr(&output));
+        let is_warned = stderr(&output).contains("may read the file of tlsCertificateKeyFile");
+        assert!(
+            is_warned == warned && !stderr(&output).contains("client.pem"),
+            "{mode:o}: {}",
+            stderr(&output)
+        );
     }
-    // Other commands say it as well, where they have no log.
+    // Other commands print the warning, since they have no log.
     std::fs::set_permissions(&password, std::fs::Permissions::from_mode(0o644)).unwrap();
     let arguments = ["preflight", NOWHERE, "--mongodb.username=a", &flags[0]];
     let output = run_with(&arguments, &[]).await;
-    assert!(said(&output).contains("every user of this machine may read"), "{}", said(&output));
+    assert!(stderr(&output).contains("every user of this machine may read"), "{}", stderr(&output));
 }

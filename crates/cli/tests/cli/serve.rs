@@ -1,9 +1,5 @@
 //! `txnscope serve` as a process: what it says, how it ends, and what it keeps to itself.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
-
 use std::net::TcpListener;
 use std::path::Path;
 
@@ -13,11 +9,11 @@ use testkit::{
     Mongod, Process, Prometheus, ReplicaSet, ReplicaSetOptions, Scrape, ScrapeJob, Signal, promtool, wait,
 };
 
-use crate::common::{PROGRAM, Serving, run, run_with, said};
+use crate::common::{PROGRAM, Serving, run, run_with, stderr};
 #[tokio::test]
-async fn a_wrong_command_line_is_told_apart_and_no_password_with_it() {
-    for (arguments, complaint) in [
-        (&["serve"][..], "which deployment?"),
+async fn invalid_command_line_is_an_error_without_passwords() {
+    for (arguments, expected) in [
+        (&["serve"][..], "no deployment configured"),
         (&["serve", "--mongodb.uri=mongodb://user:hunter2@host/"], "--mongodb.uri-file"),
         (&["serve", "--mongodb.uri=mongodb://user:hunter2/@host/"], "--mongodb.uri-file"),
         (&["serve", "--mongodb.uri=mongo://user:hunter2@host/"], "--mongodb.uri-file"),
@@ -32,7 +28,7 @@ async fn a_wrong_command_line_is_told_apart_and_no_password_with_it() {
         (&["serve", "--mongodb.uri=mongodb://host", "--mongodb.uri-file=/nowhere/uri"], "/nowhere/uri"),
         (&["serve", "--mongodb.uri=mongodb://host", "--mongodb.username=txnscope"], "mongodb.password_file"),
         (&["serve", "--mongodb.uri=mongodb://host", "--mongodb.password-file=/nowhere/pw"], "/nowhere/pw"),
-        (&["serve", "--mongodb.uri=mongodb://host", "--poll.interval=5"], "such as in 5s"),
+        (&["serve", "--mongodb.uri=mongodb://host", "--poll.interval=5"], "such as 30s"),
         (&["serve", "--mongodb.uri=mongodb://host", "--poll.interval=0s"], "out of bounds"),
         (&["serve", "--mongodb.uri=mongodb://host", "--web.telemetry-path=metrics"], "begin with /"),
         (&["serve", "--mongodb.uri=mongodb://host", "--web.listen-address=nowhere"], "listen-address"),
@@ -47,20 +43,23 @@ async fn a_wrong_command_line_is_told_apart_and_no_password_with_it() {
         (&["swerve"], "swerve"),
     ] {
         let output = run(arguments).await;
-        let said = said(&output);
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
-        assert!(said.contains(complaint), "{arguments:?}: {said}");
-        assert!(!said.contains("hunter2") && !said.contains("panicked"), "{arguments:?}: {said}");
+        let output_text = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {output_text}");
+        assert!(output_text.contains(expected), "{arguments:?}: {output_text}");
+        assert!(
+            !output_text.contains("hunter2") && !output_text.contains("panicked"),
+            "{arguments:?}: {output_text}"
+        );
     }
 }
 
-/// What comes by a variable or a file is as secret as it can be, also when it is wrong.
+/// Values of variables and files may be secrets, even if they are invalid.
 #[tokio::test]
-async fn a_wrong_variable_or_file_is_told_apart_and_no_password_with_it() {
+async fn invalid_variable_or_file_is_an_error_without_passwords() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("txnscope.toml");
     let by_file = format!("--config.file={}", file.display());
-    for (name, value, complaint) in [
+    for (name, value, expected) in [
         ("MONGODB_URI", "mongodb://user:hunter2/@host/", "percent-encoded"),
         ("MONGODB_URI", "mongo://user:hunter2@host/", "malformed"),
         ("TXNSCOPE_MONGODB_URI", "mongodb://a/ mongodb://user:hunter2/@host/", "URI 2: the URI is malformed"),
@@ -68,12 +67,12 @@ async fn a_wrong_variable_or_file_is_told_apart_and_no_password_with_it() {
         ("TXNSCOPE_POLL_INTERVAL", "hunter2", "--poll.interval"),
     ] {
         let output = run_with(&["serve", "--check-config"], &[(name, value)]).await;
-        let said = said(&output);
-        assert_eq!(output.status.code(), Some(2), "{name}={value}: {said}");
-        assert!(said.contains(complaint), "{name}={value}: {said}");
-        assert!(!said.contains("hunter2"), "{said}");
+        let output_text = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{name}={value}: {output_text}");
+        assert!(output_text.contains(expected), "{name}={value}: {output_text}");
+        assert!(!output_text.contains("hunter2"), "{output_text}");
     }
-    for (text, complaint) in [
+    for (text, expected) in [
         (
             "[mongodb]\nuri = [\"mongodb://user:hunter2/@host/\"]\n",
             "txnscope.toml:2: mongodb.uri: the URI is malformed",
@@ -87,10 +86,13 @@ async fn a_wrong_variable_or_file_is_told_apart_and_no_password_with_it() {
             "[targets.orders]\nuri = \"mongodb://user:hunter2/@b/\"\n",
             "txnscope.toml:2: targets.orders: the URI is malformed",
         ),
-        ("[targets.orders]\nauth_module = \"a\"\n", "targets.orders: give uri or uri_file"),
+        (
+            "[targets.orders]\nauth_module = \"a\"\n",
+            "targets.orders: the URI is missing: give uri or uri_file",
+        ),
         (
             "[targets.orders]\nuri = \"mongodb://b/\"\nauth_module = \"monitr\"\n[auth_modules.monitor]\nusername = \"a\"\npassword = \"hunter2\"\n",
-            "txnscope.toml:3: there is no such auth module; did you mean `monitor`?",
+            "txnscope.toml:3: unknown auth module; did you mean `monitor`?",
         ),
         (
             "[targets.orders]\nuri = \"mongodb://u:hunter2@b/\"\nauth_module = \"m\"\n[auth_modules.m]\nusername = \"a\"\npassword = \"hunter2\"\n",
@@ -105,26 +107,29 @@ async fn a_wrong_variable_or_file_is_told_apart_and_no_password_with_it() {
     ] {
         std::fs::write(&file, text).unwrap();
         let output = run(&["serve", "--check-config", &by_file]).await;
-        let said = said(&output);
-        assert_eq!(output.status.code(), Some(2), "{text}: {said}");
-        assert!(said.contains(complaint), "{text}: {said}");
-        assert!(!said.contains("hunter2") && !said.contains("panicked"), "{text}: {said}");
+        let output_text = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{text}: {output_text}");
+        assert!(output_text.contains(expected), "{text}: {output_text}");
+        assert!(
+            !output_text.contains("hunter2") && !output_text.contains("panicked"),
+            "{text}: {output_text}"
+        );
     }
 }
 
 #[tokio::test]
-async fn a_port_that_is_taken_is_a_failure_of_its_own() {
+async fn used_port_is_a_failure() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let listen = format!("--web.listen-address={address}");
     let output = run(&["serve", "--mongodb.uri=mongodb://127.0.0.1:1/", &listen]).await;
-    let said = said(&output);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains(&address) && said.contains("in use"), "{said}");
+    let output_text = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{output_text}");
+    assert!(output_text.contains(&address) && output_text.contains("in use"), "{output_text}");
 }
 
 #[tokio::test]
-async fn the_catalogue_is_printed() {
+async fn catalog_is_printed() {
     let output = run(&["catalog"]).await;
     assert!(output.status.success());
     assert_eq!(String::from_utf8(output.stdout).unwrap(), txnscope_catalog::markdown());
@@ -133,7 +138,7 @@ async fn the_catalogue_is_printed() {
 }
 
 #[tokio::test]
-async fn without_a_database_it_serves_and_a_signal_ends_it() {
+async fn unreachable_database_is_exported_and_signals_shut_down() {
     for signal in [Signal::TERM, Signal::INT] {
         let mut serving =
             Serving::start(&["--mongodb.uri=mongodb://127.0.0.1:1/", "--log.format=json"], &[]).await;
@@ -153,13 +158,13 @@ async fn without_a_database_it_serves_and_a_signal_ends_it() {
     }
 }
 
-/// Whichever way the URI comes, its password is in no log at any level, on no page, and not in ps.
+/// For every source of the URI, its password is in no log at any level, on no page, and not in ps.
 #[tokio::test]
-async fn the_password_stays_where_it_came_from() {
+async fn password_is_in_no_log_page_or_process_list() {
     const SECRET: &str = "the-password-of-root";
     let set: ReplicaSet = ReplicaSetOptions::new(1).auth().start().await.unwrap();
     let uri = set.uri();
-    assert!(uri.contains(SECRET), "the set wants no password");
+    assert!(uri.contains(SECRET), "the set requires no password");
     let folder = TempDir::new().unwrap();
     let write = |name: &str, text: &str| {
         let file = folder.path().join(name);
@@ -186,9 +191,9 @@ async fn the_password_stays_where_it_came_from() {
     ] {
         let mut serving = Serving::start(arguments, environment).await;
         serving.up().await.unwrap();
-        let mut told = serving.seen();
+        let mut text = serving.command_line();
         for path in ["/metrics", "/", "/-/ready", "/probe?target=x"] {
-            told += &reqwest::get(format!("http://{}{path}", serving.address))
+            text += &reqwest::get(format!("http://{}{path}", serving.address))
                 .await
                 .unwrap()
                 .text()
@@ -197,9 +202,9 @@ async fn the_password_stays_where_it_came_from() {
         }
         serving.process.signal(Signal::TERM).unwrap();
         assert!(serving.process.wait().await.unwrap().success());
-        told += &serving.process.log();
-        assert!(told.contains("TRACE") || told.contains("level=trace"), "not at trace level: {told}");
-        assert!(!told.contains(SECRET) && !told.contains("another-password"), "{told}");
+        text += &serving.process.log();
+        assert!(text.contains("TRACE") || text.contains("level=trace"), "not at trace level: {text}");
+        assert!(!text.contains(SECRET) && !text.contains("another-password"), "{text}");
     }
 
     let wrong = uri.replace(SECRET, "hunter2");
@@ -214,12 +219,13 @@ async fn the_password_stays_where_it_came_from() {
     .unwrap();
     let landing = serving.get("/").await.unwrap();
     assert!(landing.contains("authentication"), "{landing}");
-    let told = serving.seen() + &landing + &serving.process.log() + &serving.get("/metrics").await.unwrap();
-    assert!(!told.contains("hunter2"), "{told}");
+    let text =
+        serving.command_line() + &landing + &serving.process.log() + &serving.get("/metrics").await.unwrap();
+    assert!(!text.contains("hunter2"), "{text}");
 }
 
 #[tokio::test]
-async fn a_flag_goes_before_a_variable_and_a_variable_before_the_file() {
+async fn precedence_is_flag_variable_file() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("txnscope.toml");
     let text = "mongodb.uri = [\"mongodb://127.0.0.1:1/\"]\nweb.telemetry_path = \"/file\"\n";
@@ -243,7 +249,7 @@ async fn a_flag_goes_before_a_variable_and_a_variable_before_the_file() {
 }
 
 #[tokio::test]
-async fn a_signal_reads_the_file_again_and_what_is_broken_changes_nothing() {
+async fn sighup_reloads_and_an_invalid_file_changes_nothing() {
     let (one, other) = tokio::try_join!(Mongod::standalone(), Mongod::standalone()).unwrap();
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("txnscope.toml");
@@ -280,9 +286,9 @@ async fn a_signal_reads_the_file_again_and_what_is_broken_changes_nothing() {
     assert!(log.contains("takes a restart") && log.contains("web.telemetry-path"), "{log}");
 }
 
-/// As systemd does it: the socket is there before the process, as its file descriptor 3.
+/// As with systemd, the socket exists before the process, as its file descriptor 3.
 #[tokio::test]
-async fn a_socket_that_systemd_hands_over_is_served() {
+async fn systemd_socket_is_served() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\"";
@@ -307,12 +313,12 @@ async fn a_socket_that_systemd_hands_over_is_served() {
 
     let output = run(&["serve", "--mongodb.uri=mongodb://127.0.0.1:1/", "--web.systemd-socket"]).await;
     assert_eq!(output.status.code(), Some(1));
-    assert!(said(&output).contains(".socket"), "{}", said(&output));
+    assert!(stderr(&output).contains(".socket"), "{}", stderr(&output));
 }
 
 /// Prometheus reads the protobuf format, compressed, as well as it reads the text.
 #[tokio::test]
-async fn prometheus_reads_protobuf() {
+async fn prometheus_scrapes_protobuf() {
     let mongod = Mongod::standalone().await.unwrap();
     let serving = Serving::start(&[&format!("--mongodb.uri=mongodb://{}/", mongod.address())], &[]).await;
     serving.up().await.unwrap();
@@ -328,7 +334,7 @@ async fn prometheus_reads_protobuf() {
     .await
     .unwrap();
     let log = serving.process.log();
-    assert!(log.contains("format=Protobuf"), "it was not asked for protobuf: {log}");
+    assert!(log.contains("format=Protobuf"), "Prometheus did not request protobuf: {log}");
 
     let answer = reqwest::Client::new().get(format!("http://{}/metrics", serving.address));
     let answer = answer.header("accept-encoding", "gzip").send().await.unwrap();
@@ -338,15 +344,15 @@ async fn prometheus_reads_protobuf() {
 
 /// The blocks of that language in the documentation.
 fn blocks(language: &str) -> Vec<&'static str> {
-    let text = include_str!("../../../docs/sidecar.md");
+    let text = include_str!("../../../../docs/sidecar.md");
     let fence = format!("```{language}\n");
     text.split(fence.as_str()).skip(1).filter_map(|rest| Some(rest.split_once("```")?.0)).collect()
 }
 
 #[tokio::test]
-async fn the_examples_of_the_documentation_are_accepted() {
+async fn examples_of_the_documentation_are_valid() {
     let folder = TempDir::new().unwrap();
-    let checks = include_str!("../../../examples/ledger/checks.toml");
+    let checks = include_str!("../../../../examples/ledger/checks.toml");
     for (name, text) in
         [("orders.uri", "mongodb://db1/"), ("password", "hunter2"), ("web.yml", ""), ("checks.toml", checks)]
     {
@@ -358,7 +364,7 @@ async fn the_examples_of_the_documentation_are_accepted() {
     for example in examples {
         std::fs::write(&file, example.replace("/etc/txnscope/", "")).unwrap();
         let output = run(&["serve", "--check-config", &format!("--config.file={}", file.display())]).await;
-        assert!(output.status.success(), "{example}\n{}", said(&output));
+        assert!(output.status.success(), "{example}\n{}", stderr(&output));
     }
     let configs: Vec<_> =
         blocks("yaml").into_iter().filter(|block| block.contains("scrape_configs")).collect();
@@ -371,10 +377,10 @@ async fn the_examples_of_the_documentation_are_accepted() {
     }
 }
 
-/// The commonest misconfigurations: a port where nothing listens, a name that DNS does not know, a server that wants TLS or
-/// has none, a port of something else.
+/// The most common misconfigurations: a port without a listener, a name that DNS does not resolve, a server without TLS, a
+/// port of a different service.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_member_that_never_answered_is_in_the_log_with_the_cause() {
+async fn cause_of_an_unreachable_member_is_logged() {
     let plain = Mongod::standalone().await.unwrap();
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let other_address = other.local_addr().unwrap();
@@ -392,11 +398,11 @@ async fn a_member_that_never_answered_is_in_the_log_with_the_cause() {
         let serving = Serving::start(&[&format!("--mongodb.uri={uri}"), "--poll.timeout=2s"], &[]).await;
         wait::until("the cause in the log", async || {
             let log = serving.process.log();
-            let told: Vec<_> = log.lines().filter(|line| line.contains("polls fail")).collect();
-            let is_told = told.iter().any(|line| {
+            let text: Vec<_> = log.lines().filter(|line| line.contains("polls fail")).collect();
+            let is_logged = text.iter().any(|line| {
                 line.contains(&member) && line.to_lowercase().contains(cause) && line.contains("level=warn")
             });
-            ensure!(is_told, "{uri}: no {cause} of {member} in {told:#?}");
+            ensure!(is_logged, "{uri}: no {cause} of {member} in {text:#?}");
             Ok(())
         })
         .await

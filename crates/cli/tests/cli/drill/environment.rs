@@ -16,14 +16,14 @@ pub(crate) const TOKEN: &str = "t0p-s3cret";
 /// Failpoints fire for it alone.
 pub(crate) const APP: &str = "drilled";
 
-pub(crate) struct Stage {
+pub(crate) struct Environment {
     _set: ReplicaSet,
     pub(crate) client: Client,
     pub(crate) metrics: Metrics,
     server: Server,
 }
 
-impl Stage {
+impl Environment {
     pub(crate) async fn with(mutant: Option<Mutant>, take_turns: bool) -> Self {
         let set = ReplicaSet::start(1).await.unwrap();
         let backend = ledger::connect(&format!("{}&appName={APP}", set.uri())).await.unwrap();
@@ -80,14 +80,14 @@ pub(crate) async fn drill(arguments: &[&str]) -> (i32, String) {
 
 pub(crate) async fn ended(output: impl Future<Output = std::io::Result<Output>>) -> (i32, String) {
     let output = tokio::time::timeout(3 * wait::LIMIT, output).await.expect("it does not end").unwrap();
-    let told = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
-    assert!(!told.contains(TOKEN) && !told.contains("panicked"), "{told}");
-    (output.status.code().unwrap(), told)
+    let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    assert!(!text.contains(TOKEN) && !text.contains("panicked"), "{text}");
+    (output.status.code().unwrap(), text)
 }
 
 pub(crate) async fn drill_json(arguments: &[&str]) -> (i32, Value) {
-    let (code, told) = drill(&[arguments, &["--output=json"]].concat()).await;
-    (code, serde_json::from_str(&told).expect(&told))
+    let (code, text) = drill(&[arguments, &["--output=json"]].concat()).await;
+    (code, serde_json::from_str(&text).expect(&text))
 }
 
 /// Serves these routes until the test is over, and returns their address.

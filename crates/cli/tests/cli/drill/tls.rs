@@ -1,4 +1,4 @@
-//! A backend behind TLS, whose authority the system does not know.
+//! A backend with TLS, whose certificate authority the system does not trust.
 
 use std::sync::Arc;
 
@@ -12,9 +12,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 
-use crate::stage::{drill, serve};
+use crate::drill::environment::{drill, serve};
 
-/// An authority, and a way to that backend through a certificate that it has signed.
+/// A TLS proxy for the backend, and the certificate authority that signed its certificate.
 async fn encrypted(backend: String) -> (String, String) {
     let authority_key = KeyPair::generate().unwrap();
     let mut authority = CertificateParams::new(Vec::new()).unwrap();
@@ -48,17 +48,17 @@ async fn encrypted(backend: String) -> (String, String) {
 }
 
 #[tokio::test]
-async fn a_backend_behind_tls_is_believed_if_its_authority_is() {
+async fn tls_backend_is_trusted_if_its_authority_is() {
     let backend = serve(Router::new().fallback(async || StatusCode::UNAUTHORIZED)).await;
     let (url, root) = encrypted(backend).await;
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("ca.pem");
     std::fs::write(&file, root).unwrap();
     let url = format!("--url={url}");
-    let (code, said) = drill(&["race", &url, &format!("--ca-file={}", file.display())]).await;
-    assert_eq!(code, 2, "{said}");
-    assert!(said.contains("refuses the token (401"), "it has read an answer: {said}");
-    let (code, said) = drill(&["race", &url]).await;
-    assert_eq!(code, 2, "{said}");
-    assert!(said.contains("cannot be reached"), "{said}");
+    let (code, output_text) = drill(&["race", &url, &format!("--ca-file={}", file.display())]).await;
+    assert_eq!(code, 2, "{output_text}");
+    assert!(output_text.contains("rejects the token (401"), "it has read a response: {output_text}");
+    let (code, output_text) = drill(&["race", &url]).await;
+    assert_eq!(code, 2, "{output_text}");
+    assert!(output_text.contains("cannot be reached"), "{output_text}");
 }

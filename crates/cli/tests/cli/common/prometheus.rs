@@ -1,4 +1,4 @@
-//! A Prometheus with a configuration of the test's own, and a page for it.
+//! A real Prometheus, and a page for it to scrape.
 
 use std::path::{Path, PathBuf};
 
@@ -17,16 +17,16 @@ pub(crate) async fn page(text: String) -> String {
     address
 }
 
-/// A Prometheus of the test's own.
+/// A running Prometheus.
 pub(crate) struct Prometheus {
     _process: Process,
     _port: Port,
     pub(crate) url: String,
-    folder: TempDir,
+    _folder: TempDir,
 }
 
 impl Prometheus {
-    /// Its configuration, and what is in its folder before it starts.
+    /// Starts Prometheus. `prepare` writes files into its folder first.
     pub(crate) async fn start(config: &str, prepare: impl AsyncFnOnce(&Path)) -> Self {
         let folder = TempDir::new().unwrap();
         std::fs::write(folder.path().join("prometheus.yml"), config).unwrap();
@@ -44,10 +44,10 @@ impl Prometheus {
         let mut process = Process::spawn(&Binary::Prometheus.path().unwrap(), &arguments, log).await.unwrap();
         process.is_ready(port.number(), "/-/ready").await.unwrap();
         let url = format!("http://{}", port.address());
-        Self { _process: process, _port: port, url, folder }
+        Self { _process: process, _port: port, url, _folder: folder }
     }
 
-    /// Waits until an expression has an answer.
+    /// Waits until an expression has a result.
     pub(crate) async fn has(&self, expression: &str) {
         let url =
             reqwest::Url::parse_with_params(&format!("{}/api/v1/query", self.url), [("query", expression)]);

@@ -1,4 +1,4 @@
-//! A Prometheus, or whoever stands in its place, that answers `txnscope verify` as nobody should.
+//! A malicious server in place of Prometheus.
 
 use std::process::Stdio;
 
@@ -10,14 +10,14 @@ use serde_json::{Value, json};
 use testkit::wait;
 use tokio::net::TcpListener;
 
-use crate::common::{PROGRAM, printed, run};
-use crate::shop::{STEERING, is_harmless};
+use crate::attacks::environment::{CONTROL_CHARACTERS, is_harmless};
+use crate::common::{PROGRAM, run, stdout_and_stderr};
 
-/// Series with these labels, at one moment or over the time that is asked for.
+/// Series with these labels, for instant and range queries.
 #[derive(Clone)]
-struct Answers(Vec<Value>);
+struct Responses(Vec<Value>);
 
-async fn answer(State(Answers(labels)): State<Answers>, uri: Uri) -> String {
+async fn respond(State(Responses(labels)): State<Responses>, uri: Uri) -> String {
     let is_range = uri.path().ends_with("query_range");
     let series = labels.iter().map(|labels| {
         if is_range {
@@ -34,20 +34,20 @@ async fn answer(State(Answers(labels)): State<Answers>, uri: Uri) -> String {
 async fn prometheus(labels: Vec<Value>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("--prometheus.url=http://{}", listener.local_addr().unwrap());
-    let router = Router::new().fallback(answer).with_state(Answers(labels));
+    let router = Router::new().fallback(respond).with_state(Responses(labels));
     tokio::spawn(axum::serve(listener, router).into_future());
     url
 }
 
-const SINCE: &str = "--deployed-at=2023-11-14T22:13:20Z";
+const DEPLOYED_AT: &str = "--deployed-at=2023-11-14T22:13:20Z";
 
-/// Its exit status, what it said, and the most memory that it held, in kilobytes.
+/// The exit status, the output, and the peak memory in kilobytes.
 async fn verify(url: &str) -> (i32, String, u64) {
     let folder = tempfile::tempdir().unwrap();
-    let said = folder.path().join("said");
-    let output = std::fs::File::create(&said).unwrap();
+    let output_text = folder.path().join("output_text");
+    let output = std::fs::File::create(&output_text).unwrap();
     let mut child = tokio::process::Command::new(PROGRAM)
-        .args(["verify", url, SINCE, "--output=markdown"])
+        .args(["verify", url, DEPLOYED_AT, "--output=markdown"])
         .env_remove("MONGODB_URI")
         .stdin(Stdio::null())
         .stdout(output.try_clone().unwrap())
@@ -64,12 +64,12 @@ async fn verify(url: &str) -> (i32, String, u64) {
         child.try_wait()?.ok_or_else(|| anyhow!("it runs"))
     });
     let code = ended.await.unwrap().code().unwrap();
-    (code, std::fs::read_to_string(said).unwrap(), peak)
+    (code, std::fs::read_to_string(output_text).unwrap(), peak)
 }
 
-/// It held 1.1 GiB: a count of each operation for each bound that any of them has.
+/// Without limits it took 1.1 GiB: a count of each operation for each bound of all operations.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_memory_of_verify_does_not_grow_with_the_square_of_an_answer() {
+async fn memory_of_verify_is_bounded() {
     const MOST: u64 = 200 << 10;
     let series = |operation: u32, bound: u32| json!({"operation": format!("o{operation}"), "le": format!("{bound}.5"), "outcome": "succeeded"});
     for (labels, refused) in [
@@ -80,24 +80,24 @@ async fn the_memory_of_verify_does_not_grow_with_the_square_of_an_answer() {
         let labels: Vec<Value> = labels;
         let size = serde_json::to_string(&labels).unwrap().len();
         assert!((300_000..900_000).contains(&size), "{size} bytes");
-        let (code, said, peak) = verify(&prometheus(labels).await).await;
+        let (code, output_text, peak) = verify(&prometheus(labels).await).await;
         if let Some(refused) = refused {
-            assert_eq!(code, 2, "{said}");
-            assert!(said.contains(refused) && said.contains("--selector"), "{said}");
+            assert_eq!(code, 2, "{output_text}");
+            assert!(output_text.contains(refused) && output_text.contains("--selector"), "{output_text}");
         }
         assert!(0 < peak && peak < MOST, "{refused:?}: it held {peak} kB");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_prometheus_names_is_text_in_each_form_of_a_report() {
+async fn names_from_prometheus_are_escaped_in_all_formats() {
     let names = [
         "<img src=x onerror=alert(1)>",
         "[a](javascript:alert(1))",
         "![a](http://evil.example/a.png)",
         "http://evil.example/ www.evil.example @everyone #1",
         "a | b\n| c",
-        STEERING,
+        CONTROL_CHARACTERS,
     ];
     let labels = names.map(|name| json!({"operation": name, "outcome": "succeeded", "le": "0.1"})).to_vec();
     let url = prometheus(labels).await;
@@ -107,8 +107,8 @@ async fn what_a_prometheus_names_is_text_in_each_form_of_a_report() {
     }
     assert!(markdown.contains("&lt;img src=x onerror=alert(1)&gt;"), "{markdown}");
     for form in ["table", "json", "markdown"] {
-        let told = printed(&run(&["verify", &url, SINCE, &format!("--output={form}")]).await);
-        assert!(is_harmless(&told), "{form}: {told:?}");
-        assert!(!told.lines().any(|line| line.starts_with("level=error")), "{form}: {told}");
+        let text = stdout_and_stderr(&run(&["verify", &url, DEPLOYED_AT, &format!("--output={form}")]).await);
+        assert!(is_harmless(&text), "{form}: {text:?}");
+        assert!(!text.lines().any(|line| line.starts_with("level=error")), "{form}: {text}");
     }
 }

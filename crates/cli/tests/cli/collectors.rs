@@ -1,8 +1,4 @@
-//! The settings of the collectors: by flag, variable and file, and changed while it runs.
-
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
+//! The settings of the collectors by flag, variable and file, and their reload.
 
 use std::collections::BTreeSet;
 
@@ -10,21 +6,21 @@ use anyhow::{Result, ensure};
 use tempfile::TempDir;
 use testkit::{Mongod, Scrape, Signal, wait};
 
-use crate::common::{Serving, run, run_with, said};
+use crate::common::{Serving, run, run_with, stderr};
 
-/// The collectors that are asked.
-async fn asked(serving: &Serving) -> Result<BTreeSet<String>> {
+/// The collectors that are polled.
+async fn polled_collectors(serving: &Serving) -> Result<BTreeSet<String>> {
     let page = Scrape::parse(&serving.get("/metrics").await?)?;
-    let asked = page.matching("txnscope_poll_success", &[]);
-    Ok(asked.filter_map(|series| series.labels.get("collector").cloned()).collect())
+    let polled = page.matching("txnscope_poll_success", &[]);
+    Ok(polled.filter_map(|series| series.labels.get("collector").cloned()).collect())
 }
 
-/// Waits until it is just these, besides the status.
-async fn asks(serving: &Serving, expected: &[&str]) {
+/// Waits until exactly these collectors and the server status are polled.
+async fn wait_for_collectors(serving: &Serving, expected: &[&str]) {
     let expected: BTreeSet<_> = expected.iter().chain(&["server_status"]).map(ToString::to_string).collect();
     wait::until("the collectors", async || {
-        let asked = asked(serving).await?;
-        ensure!(asked == expected, "{asked:?}");
+        let polled = polled_collectors(serving).await?;
+        ensure!(polled == expected, "{polled:?}");
         Ok(())
     })
     .await
@@ -32,7 +28,7 @@ async fn asks(serving: &Serving, expected: &[&str]) {
 }
 
 #[tokio::test]
-async fn a_flag_goes_before_a_variable_and_a_variable_before_the_file() {
+async fn precedence_is_flag_variable_file() {
     let mongod = Mongod::standalone().await.unwrap();
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("txnscope.toml");
@@ -56,12 +52,12 @@ async fn a_flag_goes_before_a_variable_and_a_variable_before_the_file() {
             &["replication", "slow_transactions"],
         ),
     ] {
-        asks(&Serving::start(arguments, environment).await, expected).await;
+        wait_for_collectors(&Serving::start(arguments, environment).await, expected).await;
     }
 }
 
 #[tokio::test]
-async fn a_reload_that_changes_nothing_but_the_collectors_takes_effect() {
+async fn reload_applies_collector_settings() {
     let mongod = Mongod::standalone().await.unwrap();
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("txnscope.toml");
@@ -73,25 +69,25 @@ async fn a_reload_that_changes_nothing_but_the_collectors_takes_effect() {
     write("");
     let by_file = format!("--config.file={}", file.display());
     let serving = Serving::start(&[&by_file, "--collector.parameters.enabled=false"], &[]).await;
-    asks(&serving, &["current_op", "storage_engine", "replication"]).await;
+    wait_for_collectors(&serving, &["current_op", "storage_engine", "replication"]).await;
 
     write("replication.enabled = false\nslow_transactions.enabled = true\nparameters.enabled = true\n");
     serving.process.signal(Signal::HUP).unwrap();
-    asks(&serving, &["current_op", "storage_engine", "slow_transactions"]).await;
+    wait_for_collectors(&serving, &["current_op", "storage_engine", "slow_transactions"]).await;
 
     write("replication.enabled = fasle\n");
     let reload = reqwest::Client::new().post(format!("http://{}/-/reload", serving.address));
     let answer = reload.send().await.unwrap();
     assert_eq!(answer.status(), 500);
-    let told = answer.text().await.unwrap();
-    assert!(told.contains("txnscope.toml:4: "), "{told}");
-    asks(&serving, &["current_op", "storage_engine", "slow_transactions"]).await;
+    let text = answer.text().await.unwrap();
+    assert!(text.contains("txnscope.toml:4: "), "{text}");
+    wait_for_collectors(&serving, &["current_op", "storage_engine", "slow_transactions"]).await;
 }
 
 #[tokio::test]
-async fn what_makes_no_sense_is_refused_by_name() {
+async fn invalid_collector_settings_are_errors() {
     const URI: &str = "--mongodb.uri=mongodb://host/";
-    for (flag, told) in [
+    for (flag, text) in [
         ("--collector.profile.databses=shop", "--collector.profile.databases"),
         ("--collector.profil.enabled", "--collector.profile.enabled"),
         (
@@ -100,20 +96,20 @@ async fn what_makes_no_sense_is_refused_by_name() {
         ),
         ("--collector.replication.every=often", "--collector.replication.every"),
         ("--collector.replication.enabled=maybe", "[possible values: true, false]"),
-        ("--collector.current-op.long-running=5", "such as in 5s"),
+        ("--collector.current-op.long-running=5", "such as 30s"),
         ("--collector.profile.enabled", "has no databases"),
         ("--collector.open-by-operation.backends=http://u:hunter2@shop/", "has a user in its URL"),
     ] {
         let output = run(&["serve", "--check-config", URI, flag]).await;
-        let said = said(&output);
-        assert_eq!(output.status.code(), Some(2), "{flag}: {said}");
-        assert!(said.contains(told) && !said.contains("hunter2"), "{flag}: {said}");
+        let output_text = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{flag}: {output_text}");
+        assert!(output_text.contains(text) && !output_text.contains("hunter2"), "{flag}: {output_text}");
     }
     let variable = ("TXNSCOPE_COLLECTOR_CURRENT_OP_LONG_RUNNING", "0s");
     let output = run_with(&["serve", "--check-config", URI], &[variable]).await;
     assert_eq!(output.status.code(), Some(2));
-    assert!(said(&output).contains("--collector.current-op, flags or variables"), "{}", said(&output));
-    let misspelt = ("TXNSCOPE_COLLECTOR_PROFILE_DATABASE", "shop");
-    let output = run_with(&["serve", "--check-config", URI], &[misspelt]).await;
-    assert!(said(&output).contains("TXNSCOPE_COLLECTOR_PROFILE_DATABASES"), "{}", said(&output));
+    assert!(stderr(&output).contains("--collector.current-op, flags or variables"), "{}", stderr(&output));
+    let misspelled = ("TXNSCOPE_COLLECTOR_PROFILE_DATABASE", "shop");
+    let output = run_with(&["serve", "--check-config", URI], &[misspelled]).await;
+    assert!(stderr(&output).contains("TXNSCOPE_COLLECTOR_PROFILE_DATABASES"), "{}", stderr(&output));
 }

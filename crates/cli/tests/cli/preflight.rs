@@ -1,37 +1,33 @@
-//! `txnscope preflight` as a process, against real servers: what it tells apart, and what it leaves behind.
-
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
+//! `txnscope preflight` as a process, against real servers.
 
 use std::path::Path;
 use std::time::Duration;
 
+use crate::common::prometheus::{Prometheus, page};
+use crate::common::{PROGRAM, run_with, stdout_and_stderr};
 use axum::Router;
 use axum::extract::{Path as Segment, Request};
 use axum::http::StatusCode;
 use axum::routing::get;
-use common::prometheus::{Prometheus, page};
-use common::{PROGRAM, printed, run_with};
 use mongodb::bson::doc;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use testkit::{Alertmanager, Mongod, Process, ReplicaSet, ReplicaSetOptions, wait};
 use tokio::net::TcpListener;
 
-/// What a preflight says, as JSON, and how it ends.
-struct Said {
+/// The JSON report of a preflight, and its exit status.
+struct Report {
     code: i32,
     json: Value,
 }
 
-impl Said {
+impl Report {
     async fn of(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let arguments = [&["preflight", "--output=json", "--timeout=2s"], arguments].concat();
         let output = run_with(&arguments, environment).await;
-        let text = printed(&output);
+        let text = stdout_and_stderr(&output);
         assert!(!text.contains("hunter2") && !text.contains("the-password-of-root"), "{text}");
-        // What is beside it, a warning of a file that everybody may read say, is on the other way out.
+        // Warnings, for example about a world-readable file, are on the standard error.
         let json = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{text}"));
         Self { code: output.status.code().unwrap(), json }
     }
@@ -44,27 +40,26 @@ impl Said {
             .unwrap_or_else(|| panic!("no {check}: {:#}", self.json))
     }
 
-    /// Holds that a check came out so, with that in its evidence.
-    fn holds(&self, check: &str, verdict: &str, evidence: &str) {
+    /// Asserts the status and the evidence of a finding.
+    fn assert_finding(&self, check: &str, status: &str, evidence: &str) {
         let found = self.find(check);
-        let said = found["evidence"].as_str().unwrap();
-        assert!(found["verdict"] == verdict && said.contains(evidence), "{check}: {:#}", self.json);
-        assert_eq!(found["cure"].is_string(), ["warn", "fail"].contains(&verdict), "{found}");
+        let output_text = found["evidence"].as_str().unwrap();
+        assert!(found["status"] == status && output_text.contains(evidence), "{check}: {:#}", self.json);
+        assert_eq!(found["remediation"].is_string(), ["warn", "fail"].contains(&status), "{found}");
     }
 
     fn failed(&self) -> Vec<&str> {
         let checks = self.json["checks"].as_array().unwrap();
         checks
             .iter()
-            .filter(|found| found["verdict"] == "fail")
+            .filter(|found| found["status"] == "fail")
             .map(|found| found["check"].as_str().unwrap())
             .collect()
     }
 }
 
-/// Three members, of which the primary knows that they are there: each says that it is a secondary before the primary has
-/// heard of it.
-async fn a_set_of_three(election_timeout: Duration) -> ReplicaSet {
+/// A set of three members, all of which the primary sees: a member reports itself as a secondary before the primary does.
+async fn set_of_three(election_timeout: Duration) -> ReplicaSet {
     let set = ReplicaSetOptions::new(3).election_timeout(election_timeout).start().await.unwrap();
     let admin = set.client().await.unwrap().database("admin");
     wait::until("the primary to see all members", async || {
@@ -82,39 +77,39 @@ async fn a_set_of_three(election_timeout: Duration) -> ReplicaSet {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_healthy_deployment_is_ready_and_a_scratch_transaction_leaves_nothing_behind() {
-    let set = a_set_of_three(Duration::from_secs(10)).await;
+async fn healthy_deployment_is_ready_and_scratch_transaction_cleans_up() {
+    let set = set_of_three(Duration::from_secs(10)).await;
     let uri = set.uri() + "&maxPoolSize=20";
     let arguments = ["--scratch-transaction=shop", "--expect-concurrency=50", "--expect-oplog-window=1ms"];
-    let said = Said::of(&arguments, &[("MONGODB_URI", &uri)]).await;
-    assert_eq!((said.code, said.failed()), (0, vec![]), "{:#}", said.json);
-    said.holds("deployment", "pass", "replica set \"rs0\", 3 members");
-    said.holds("server version", "warn", "support ended on");
-    said.holds("storage engine", "pass", "wiredTiger");
-    said.holds("feature compatibility", "pass", "6.0");
-    said.holds("majority", "pass", "all 3 members");
-    said.holds("members reached", "pass", "all 3");
-    said.holds("clocks", "pass", "at most");
-    said.holds("write concern", "pass", "majority, the server's own default");
-    said.holds("transaction lifetime limit", "pass", "60 s");
-    said.holds("connection pool", "warn", "50 transactions at once would wait");
-    said.holds("server connections", "pass", "available");
-    said.holds("write tickets", "pass", "128, for 50");
-    said.holds("privileges", "warn", "asks nobody who they are");
-    said.holds("profiler", "pass", "not wanted");
-    said.holds("scratch transaction", "pass", "committed in");
-    said.holds("Prometheus", "skip", "not given");
+    let report = Report::of(&arguments, &[("MONGODB_URI", &uri)]).await;
+    assert_eq!((report.code, report.failed()), (0, vec![]), "{:#}", report.json);
+    report.assert_finding("deployment", "pass", "replica set \"rs0\", 3 members");
+    report.assert_finding("server version", "warn", "support ended on");
+    report.assert_finding("storage engine", "pass", "wiredTiger");
+    report.assert_finding("feature compatibility", "pass", "6.0");
+    report.assert_finding("majority", "pass", "all 3 members");
+    report.assert_finding("members reached", "pass", "all 3");
+    report.assert_finding("clocks", "pass", "at most");
+    report.assert_finding("write concern", "pass", "majority, the built-in default of the server");
+    report.assert_finding("transaction lifetime limit", "pass", "60 s");
+    report.assert_finding("connection pool", "warn", "50 concurrent transactions would wait");
+    report.assert_finding("server connections", "pass", "available");
+    report.assert_finding("write tickets", "pass", "128, for 50");
+    report.assert_finding("privileges", "warn", "authentication is disabled");
+    report.assert_finding("profiler", "pass", "not required");
+    report.assert_finding("scratch transaction", "pass", "committed in");
+    report.assert_finding("Prometheus", "skip", "not given");
     let left = set.client().await.unwrap().database("shop").list_collection_names().await.unwrap();
     assert_eq!(left, Vec::<String>::new());
 
-    // For people, and in a configuration where a commit can be lost.
+    // As a table, and with a default write concern that can lose commits.
     let client = set.client().await.unwrap();
     let lose = doc! {"setDefaultRWConcern": 1, "defaultWriteConcern": {"w": 1}};
     client.database("admin").run_command(lose).await.unwrap();
-    // Each member learns of it in its own time.
+    // The members learn about the new default with a delay.
     let text = wait::until("the warning", async || {
         let output = run_with(&["preflight"], &[("MONGODB_URI", &uri)]).await;
-        let text = printed(&output);
+        let text = stdout_and_stderr(&output);
         let warned =
             text.contains("warn  write concern") && text.contains("→ db.adminCommand({setDefaultRWConcern");
         anyhow::ensure!(output.status.code() == Some(0) && warned, "{text}");
@@ -126,39 +121,39 @@ async fn a_healthy_deployment_is_ready_and_a_scratch_transaction_leaves_nothing_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn servers_that_run_no_transactions_are_told_apart() {
+async fn servers_without_transactions_are_distinguished() {
     let alone = Mongod::standalone().await.unwrap();
-    let said = Said::of(&[], &[("MONGODB_URI", &format!("mongodb://{}/", alone.address()))]).await;
-    assert_eq!((said.code, said.failed()), (1, vec!["deployment"]), "{:#}", said.json);
-    said.holds("deployment", "fail", "a standalone server");
-    // With the name of a set in the URI, the driver does not speak to it at all.
+    let report = Report::of(&[], &[("MONGODB_URI", &format!("mongodb://{}/", alone.address()))]).await;
+    assert_eq!((report.code, report.failed()), (1, vec!["deployment"]), "{:#}", report.json);
+    report.assert_finding("deployment", "fail", "a standalone server");
+    // With the name of a set in the URI, the driver ignores the server.
     let uri = format!("mongodb://{}/?replicaSet=rs0", alone.address());
-    let said = Said::of(&[], &[("MONGODB_URI", &uri)]).await;
-    assert_eq!(said.code, 1);
-    said.holds("deployment", "fail", "a standalone server");
+    let report = Report::of(&[], &[("MONGODB_URI", &uri)]).await;
+    assert_eq!(report.code, 1);
+    report.assert_finding("deployment", "fail", "a standalone server");
 
     let uri = "mongodb://user:hunter2@127.0.0.1:1/?replicaSet=rs0";
-    let said = Said::of(&["--scratch-transaction=shop"], &[("MONGODB_URI", uri)]).await;
-    assert_eq!((said.code, said.failed()), (1, vec!["connection"]));
-    said.holds("connection", "fail", "127.0.0.1:1: ");
+    let report = Report::of(&["--scratch-transaction=shop"], &[("MONGODB_URI", uri)]).await;
+    assert_eq!((report.code, report.failed()), (1, vec!["connection"]));
+    report.assert_finding("connection", "fail", "127.0.0.1:1: ");
 
     alone.freeze().unwrap();
-    let said = Said::of(&[], &[("MONGODB_URI", &format!("mongodb://{}/", alone.address()))]).await;
-    assert_eq!((said.code, said.failed()), (1, vec!["connection"]));
+    let report = Report::of(&[], &[("MONGODB_URI", &format!("mongodb://{}/", alone.address()))]).await;
+    assert_eq!((report.code, report.failed()), (1, vec!["connection"]));
     alone.thaw().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_set_without_a_majority_is_not_ready() {
+async fn set_without_a_majority_is_not_ready() {
     // A primary without a majority steps down after that time.
-    let mut set = a_set_of_three(Duration::from_secs(1)).await;
+    let mut set = set_of_three(Duration::from_secs(1)).await;
     let primary = set.primary().await.unwrap();
     let (uri, name) = (set.uri(), set.members()[primary].address());
     let other = (primary + 1) % 3;
     set.member_mut(other).kill().await.unwrap();
-    let said = Said::of(&[], &[("MONGODB_URI", &uri)]).await;
-    assert_eq!(said.code, 0, "one of three may be away: {:#}", said.json);
-    said.holds("members reached", "warn", "1 of 3");
+    let report = Report::of(&[], &[("MONGODB_URI", &uri)]).await;
+    assert_eq!(report.code, 0, "a set of three tolerates the loss of one member: {:#}", report.json);
+    report.assert_finding("members reached", "warn", "1 of 3");
 
     set.member_mut((primary + 2) % 3).kill().await.unwrap();
     wait::until("the primary to step down", async || {
@@ -167,18 +162,18 @@ async fn a_set_without_a_majority_is_not_ready() {
     })
     .await
     .unwrap();
-    let said = Said::of(&["--scratch-transaction=shop"], &[("MONGODB_URI", &uri)]).await;
-    assert_eq!(said.code, 1);
-    assert_eq!(said.failed(), ["majority", "scratch transaction"], "{:#}", said.json);
-    said.holds("majority", "fail", "no primary among 3 members; away: ");
+    let report = Report::of(&["--scratch-transaction=shop"], &[("MONGODB_URI", &uri)]).await;
+    assert_eq!(report.code, 1);
+    assert_eq!(report.failed(), ["majority", "scratch transaction"], "{:#}", report.json);
+    report.assert_finding("majority", "fail", "no primary among 3 members; unhealthy: ");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_privilege_and_a_wrong_password_are_told_apart() {
+async fn missing_privilege_and_wrong_password_are_distinguished() {
     let set = ReplicaSetOptions::new(1).auth().start().await.unwrap();
     let admin = set.client().await.unwrap().database("admin");
     let role = run_with(&["role"], &[]).await;
-    assert!(printed(&role).contains("replSetGetStatus"));
+    assert!(stdout_and_stderr(&role).contains("replSetGetStatus"));
     let actions = ["getParameter", "replSetGetStatus", "serverStatus"];
     let privilege = doc! {"resource": {"cluster": true}, "actions": &actions};
     admin.run_command(doc! {"createRole": "partly", "privileges": [privilege], "roles": []}).await.unwrap();
@@ -196,60 +191,60 @@ async fn a_missing_privilege_and_a_wrong_password_are_told_apart() {
         format!("--mongodb.password-file={}", file("right", "hunter2")),
     ];
     let named: Vec<&str> = named.iter().map(String::as_str).collect();
-    let said = Said::of(&named, &[("MONGODB_URI", &uri)]).await;
-    assert_eq!((said.code, said.failed()), (1, vec!["privileges"]), "{:#}", said.json);
-    said.holds("privileges", "fail", "txnscope@admin: current_op lacks inprog on the cluster");
-    said.holds("write concern", "warn", "not allowed");
-    // Where the collector is off, the privilege is not missed.
+    let report = Report::of(&named, &[("MONGODB_URI", &uri)]).await;
+    assert_eq!((report.code, report.failed()), (1, vec!["privileges"]), "{:#}", report.json);
+    report.assert_finding("privileges", "fail", "txnscope@admin: current_op lacks inprog on the cluster");
+    report.assert_finding("write concern", "warn", "permission denied");
+    // A disabled collector needs no privilege.
     let config =
         format!("--config.file={}", file("txnscope.toml", "[collector]\ncurrent_op.enabled = false"));
-    let said = Said::of(&[&named[..], &[&config]].concat(), &[("MONGODB_URI", &uri)]).await;
-    assert_eq!(said.code, 0, "{:#}", said.json);
-    said.holds("privileges", "pass", "server_status");
+    let report = Report::of(&[&named[..], &[&config]].concat(), &[("MONGODB_URI", &uri)]).await;
+    assert_eq!(report.code, 0, "{:#}", report.json);
+    report.assert_finding("privileges", "pass", "server_status");
 
     let wrong = format!("--mongodb.password-file={}", file("wrong", "hunter3"));
-    let said = Said::of(&[named[0], &wrong], &[("MONGODB_URI", &uri)]).await;
-    assert_eq!((said.code, said.failed()), (1, vec!["connection"]));
-    said.holds("connection", "fail", "does not accept the credentials");
+    let report = Report::of(&[named[0], &wrong], &[("MONGODB_URI", &uri)]).await;
+    assert_eq!((report.code, report.failed()), (1, vec!["connection"]));
+    report.assert_finding("connection", "fail", "authentication failed");
 
-    let said = Said::of(&[], &[("MONGODB_URI", &uri)]).await;
-    assert_eq!(said.code, 1);
-    said.holds("privileges", "fail", "wants to know who asks");
-    said.holds("storage engine", "warn", "not allowed");
+    let report = Report::of(&[], &[("MONGODB_URI", &uri)]).await;
+    assert_eq!(report.code, 1);
+    report.assert_finding("privileges", "fail", "requires authentication");
+    report.assert_finding("storage engine", "warn", "permission denied");
 }
 
 const RULES: &str =
     "groups: [{name: ours, rules: [{alert: Failures, expr: 'rate(transaction_failures_total[5m]) > 1'}]}]";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_measured_and_does_not_arrive_is_found() {
+async fn missing_monitoring_is_found() {
     let set = ReplicaSet::start(1).await.unwrap();
     let uri = set.uri();
     let empty = "global: {scrape_interval: 1s}\nscrape_configs: [{job_name: other, static_configs: [{targets: ['127.0.0.1:1']}]}]";
     let idle = Prometheus::start(empty, async |_: &Path| {}).await;
     idle.has("up == 0").await;
     let prometheus = format!("--prometheus.url={}", idle.url);
-    let said = Said::of(&[&prometheus], &[("MONGODB_URI", &uri)]).await;
-    assert_eq!(said.code, 1);
+    let report = Report::of(&[&prometheus], &[("MONGODB_URI", &uri)]).await;
+    assert_eq!(report.code, 1);
     let failed = ["backend scraped", "sidecar scraped", "alert rules", "Prometheus notifies"];
-    assert_eq!(said.failed(), failed, "{:#}", said.json);
-    said.holds(
+    assert_eq!(report.failed(), failed, "{:#}", report.json);
+    report.assert_finding(
         "backend scraped",
         "fail",
         "no series of transaction_attempts_total; down: other at 127.0.0.1:1",
     );
 
-    let said = Said::of(&["--prometheus.url=http://127.0.0.1:1"], &[("MONGODB_URI", &uri)]).await;
-    assert_eq!((said.code, said.failed()), (1, vec!["Prometheus"]));
-    // Something that answers, and is no Prometheus.
+    let report = Report::of(&["--prometheus.url=http://127.0.0.1:1"], &[("MONGODB_URI", &uri)]).await;
+    assert_eq!((report.code, report.failed()), (1, vec!["Prometheus"]));
+    // A service that responds and is not Prometheus.
     let page = page("transaction_attempts_total{operation=\"a\"} 0\n".to_owned()).await;
-    let said = Said::of(&[&format!("--prometheus.url=http://{page}")], &[("MONGODB_URI", &uri)]).await;
-    assert_eq!((said.code, said.failed()), (1, vec!["Prometheus"]));
-    said.holds("Prometheus", "fail", "404");
+    let report = Report::of(&[&format!("--prometheus.url=http://{page}")], &[("MONGODB_URI", &uri)]).await;
+    assert_eq!((report.code, report.failed()), (1, vec!["Prometheus"]));
+    report.assert_finding("Prometheus", "fail", "404");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_watched_deployment_is_ready_from_end_to_end() {
+async fn monitored_deployment_is_ready() {
     let set = ReplicaSet::start(1).await.unwrap();
     let uri = set.uri();
     let folder = TempDir::new().unwrap();
@@ -287,22 +282,26 @@ async fn a_watched_deployment_is_ready_from_end_to_end() {
     ];
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let environment = [("MONGODB_URI", uri.as_str()), ("TXNSCOPE_GRAFANA_TOKEN", "hunter2")];
-    let said = Said::of(&arguments, &environment).await;
-    assert_eq!((said.code, said.failed()), (1, vec!["dashboards"]), "{:#}", said.json);
-    said.holds("backend scraped", "pass", "shop at ");
-    said.holds("unmatched requests", "pass", "no request succeeded within the hour that matches no route");
-    said.holds("sidecar scraped", "pass", "txnscope at ");
-    said.holds("alert rules", "pass", "1 alert on");
-    said.holds("Prometheus notifies", "pass", &alertmanager.url());
-    said.holds("Alertmanager", "pass", "version 0.");
-    said.holds("dashboards", "fail", "missing: txnscope-self");
-    let said = Said::of(&arguments, &environment[..1]).await;
-    said.holds("dashboards", "fail", "401");
+    let report = Report::of(&arguments, &environment).await;
+    assert_eq!((report.code, report.failed()), (1, vec!["dashboards"]), "{:#}", report.json);
+    report.assert_finding("backend scraped", "pass", "shop at ");
+    report.assert_finding(
+        "unmatched requests",
+        "pass",
+        "no successful request of the last hour matches no route",
+    );
+    report.assert_finding("sidecar scraped", "pass", "txnscope at ");
+    report.assert_finding("alert rules", "pass", "1 alert on");
+    report.assert_finding("Prometheus notifies", "pass", &alertmanager.url());
+    report.assert_finding("Alertmanager", "pass", "version 0.");
+    report.assert_finding("dashboards", "fail", "missing: txnscope-self");
+    let report = Report::of(&arguments, &environment[..1]).await;
+    report.assert_finding("dashboards", "fail", "401");
 }
 
-/// What prom-client exports for a backend that counts by itself; and one whose time limit stands outside of the layer.
+/// The metrics that prom-client exports for a backend without txnscope, which lack labels.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backend_without_the_labels_that_alerts_need_is_found() {
+async fn missing_labels_of_a_backend_are_found() {
     let set = ReplicaSet::start(1).await.unwrap();
     let uri = set.uri();
     let bare = "transaction_attempts_total 7\ntransaction_failures_total 2\ntransaction_duration_seconds_count 7\nconcurrent_operations 0\n";
@@ -313,24 +312,24 @@ async fn a_backend_without_the_labels_that_alerts_need_is_found() {
     let prometheus = Prometheus::start(&config, async |_: &Path| {}).await;
     prometheus.has("transaction_attempts_total").await;
     let url = format!("--prometheus.url={}", prometheus.url);
-    let said = Said::of(&[&url], &[("MONGODB_URI", &uri)]).await;
-    assert_eq!(said.code, 1);
-    said.holds(
+    let report = Report::of(&[&url], &[("MONGODB_URI", &uri)]).await;
+    assert_eq!(report.code, 1);
+    report.assert_finding(
         "backend scraped",
         "fail",
-        "legacy is without the label outcome: TransactionFailureBudgetBurnFast",
+        "legacy lacks the label outcome: TransactionFailureBudgetBurnFast",
     );
-    said.holds("backend scraped", "fail", "legacy are without the label operation");
-    said.holds(
+    report.assert_finding("backend scraped", "fail", "legacy lack the label operation");
+    report.assert_finding(
         "backend metrics",
         "warn",
         "legacy without mongodb_client_transactions_started_total: TransactionCommitUnknown",
     );
-    said.holds("cancelled operations", "pass", "no operation is cancelled often");
+    report.assert_finding("cancelled operations", "pass", "no operation of the last hour is cancelled often");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_time_limit_outside_of_the_layer_and_routes_that_nothing_matches_are_hinted_at() {
+async fn cancelled_operations_and_unmatched_requests_are_warnings() {
     use std::fmt::Write as _;
     let set = ReplicaSet::start(1).await.unwrap();
     let uri = set.uri();
@@ -360,13 +359,13 @@ async fn a_time_limit_outside_of_the_layer_and_routes_that_nothing_matches_are_h
     .await;
     prometheus.has("last_over_time(transaction_attempts_total[5m])").await;
     let url = format!("--prometheus.url={}", prometheus.url);
-    let said = Said::of(&[&url], &[("MONGODB_URI", &uri)]).await;
-    said.holds("cancelled operations", "warn", "30 % of POST /pay of shop");
-    said.holds("unmatched requests", "warn", "requests of old-axum succeed and match no route");
+    let report = Report::of(&[&url], &[("MONGODB_URI", &uri)]).await;
+    report.assert_finding("cancelled operations", "warn", "30 % of POST /pay of shop");
+    report.assert_finding("unmatched requests", "warn", "successful requests of old-axum match no route");
 }
 
-/// Answers as Grafana does (it is in no registry): all dashboards but one, to the holder of the token.
-async fn grafana(lacks: &'static str) -> String {
+/// A stand-in for Grafana, which is in no registry: it has all dashboards but one, for the holder of the token.
+async fn grafana(missing: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let answer = async move |Segment(uid): Segment<String>, request: Request| {
@@ -374,7 +373,7 @@ async fn grafana(lacks: &'static str) -> String {
         let known = token.is_some_and(|token| token == "Bearer hunter2");
         match uid {
             _ if !known => Err((StatusCode::UNAUTHORIZED, axum::Json(json!({"message": "Unauthorized"})))),
-            uid if uid == lacks => {
+            uid if uid == missing => {
                 Err((StatusCode::NOT_FOUND, axum::Json(json!({"message": "Dashboard not found"}))))
             }
             uid => Ok(axum::Json(json!({"dashboard": {"uid": uid}}))),
@@ -386,13 +385,21 @@ async fn grafana(lacks: &'static str) -> String {
 }
 
 #[tokio::test]
-async fn a_wrong_command_line_is_told_apart_and_no_secret_with_it() {
+async fn invalid_command_line_is_an_error_without_secrets() {
     let uri = "mongodb://user:hunter2@127.0.0.1:1/";
-    for (arguments, environment, complaint) in [
-        (&["preflight"][..], &[][..], "which deployment?"),
+    for (arguments, environment, expected) in [
+        (&["preflight"][..], &[][..], "no deployment configured"),
         (&["preflight", "--mongodb.uri=mongodb://user:hunter2@host/"], &[], "ps shows"),
-        (&["preflight", "--mongodb.uri=mongodb://a/", "--mongodb.uri=mongodb://b/"], &[], "name one"),
-        (&["preflight", "--scratch-transaction=admin"], &[("MONGODB_URI", uri)], "name one of your own"),
+        (
+            &["preflight", "--mongodb.uri=mongodb://a/", "--mongodb.uri=mongodb://b/"],
+            &[],
+            "this command takes one",
+        ),
+        (
+            &["preflight", "--scratch-transaction=admin"],
+            &[("MONGODB_URI", uri)],
+            "name a database of the application",
+        ),
         (&["preflight", "--expect-concurrency=0"], &[("MONGODB_URI", uri)], "expect-concurrency"),
         (&["preflight", "--timeout=5"], &[("MONGODB_URI", uri)], "--timeout"),
         (&["preflight", "--output=yaml"], &[("MONGODB_URI", uri)], "json"),
@@ -414,9 +421,12 @@ async fn a_wrong_command_line_is_told_apart_and_no_secret_with_it() {
         ),
     ] {
         let output = run_with(arguments, environment).await;
-        let said = printed(&output);
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
-        assert!(said.contains(complaint), "{arguments:?}: {said}");
-        assert!(!said.contains("hunter2") && !said.contains("panicked"), "{arguments:?}: {said}");
+        let output_text = stdout_and_stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {output_text}");
+        assert!(output_text.contains(expected), "{arguments:?}: {output_text}");
+        assert!(
+            !output_text.contains("hunter2") && !output_text.contains("panicked"),
+            "{arguments:?}: {output_text}"
+        );
     }
 }

@@ -1,8 +1,4 @@
-//! `txnscope role`: what it prints is enough for what is on, and for nothing else.
-
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
+//! `txnscope role`: the printed role is sufficient for the enabled collectors and checks, and minimal.
 
 use anyhow::ensure;
 use mongodb::Client;
@@ -10,10 +6,10 @@ use mongodb::bson::{self, Document, doc};
 use tempfile::TempDir;
 use testkit::{ReplicaSet, ReplicaSetOptions, Scrape, wait};
 
-use crate::common::{Serving, run, said};
+use crate::common::{Serving, run, stderr};
 
-/// Failures are counted here: a busy machine makes no poll fail for lack of time.
-const PATIENT: [&str; 1] = ["--poll.timeout=60s"];
+/// Failed polls are counted, so a busy machine must not make a poll time out.
+const LONG_TIMEOUT: [&str; 1] = ["--poll.timeout=60s"];
 
 const CHECKS: &str = r#"
     [defaults]
@@ -30,7 +26,7 @@ const CHECKS: &str = r#"
     ]'''
 "#;
 
-/// What follows that word, as far as the parentheses behind it.
+/// The arguments of a call in a script.
 fn arguments<'a>(text: &'a str, call: &str) -> &'a str {
     let (_, rest) = text.split_once(call).unwrap();
     let mut depth = 0;
@@ -41,8 +37,8 @@ fn arguments<'a>(text: &'a str, call: &str) -> &'a str {
     &rest[..end.unwrap().0]
 }
 
-/// As mongosh would run it: the role, and the user with that password.
-async fn obey(client: &Client, text: &str, password: &str) {
+/// Runs the printed commands as mongosh would: creates the role, and the user with this password.
+async fn run_script(client: &Client, text: &str, password: &str) {
     let admin = client.database("admin");
     for (call, name, command) in
         [("admin.createRole(", "role", "createRole"), ("admin.createUser(", "user", "createUser")]
@@ -56,19 +52,19 @@ async fn obey(client: &Client, text: &str, password: &str) {
     }
 }
 
-/// A deployment that asks for passwords, and the URI of the user to be made.
+/// A deployment with authentication, and the URI of the user to be created.
 async fn deployment() -> (ReplicaSet, Client, String) {
     let set = ReplicaSetOptions::new(1).auth().start().await.unwrap();
     let client = set.client().await.unwrap();
     for (name, document) in [("orders", doc! {"_id": 1}), ("lines", doc! {"_id": 1, "order": 1})] {
         client.database("shop").collection::<Document>(name).insert_one(document).await.unwrap();
     }
-    let uri = set.uri().replace("root:the-password-of-root@", "poller:pass-of-ours@");
+    let uri = set.uri().replace("root:the-password-of-root@", "poller:role-password@");
     (set, client, uri)
 }
 
-/// Waits until so many collectors have been asked, and none was ever refused.
-async fn succeed(serving: &Serving, collectors: usize) {
+/// Waits until this number of collectors was polled, without an error.
+async fn wait_for_successful_polls(serving: &Serving, collectors: usize) {
     wait::until("every collector", async || {
         let page = Scrape::parse(&serving.get("/metrics").await?)?;
         let success: Vec<_> = page.matching("txnscope_poll_success", &[]).map(|one| one.value).collect();
@@ -81,24 +77,24 @@ async fn succeed(serving: &Serving, collectors: usize) {
 }
 
 async fn may_read(uri: &str, collection: &str) -> bool {
-    let ours = Client::with_uri_str(uri).await.unwrap();
-    ours.database("shop").collection::<Document>(collection).find_one(doc! {}).await.is_ok()
+    let client = Client::with_uri_str(uri).await.unwrap();
+    client.database("shop").collection::<Document>(collection).find_one(doc! {}).await.is_ok()
 }
 
 #[tokio::test]
-async fn the_printed_role_is_enough_and_no_more() {
+async fn printed_role_is_sufficient_and_minimal() {
     let (_set, client, uri) = deployment().await;
     let text = String::from_utf8(run(&["role", "--user=poller"]).await.stdout).unwrap();
     assert!(!text.contains("profile"), "{text}");
-    obey(&client, &text, "pass-of-ours").await;
-    let serving = Serving::start(&PATIENT, &[("MONGODB_URI", &uri)]).await;
-    succeed(&serving, 5).await;
-    assert!(!may_read(&uri, "orders").await, "it may do more than it needs");
+    run_script(&client, &text, "role-password").await;
+    let serving = Serving::start(&LONG_TIMEOUT, &[("MONGODB_URI", &uri)]).await;
+    wait_for_successful_polls(&serving, 5).await;
+    assert!(!may_read(&uri, "orders").await, "the role grants more than is needed");
 }
 
-/// The collectors by flag and by file, the checks by a flag; and the profiler turned on by what is printed.
+/// Collectors are enabled by flag and by file, the checks by a flag; the profiler is enabled by the printed command.
 #[tokio::test]
-async fn what_is_printed_for_all_collectors_and_checks_is_enough() {
+async fn printed_role_for_all_collectors_and_checks_is_sufficient() {
     let (_set, client, uri) = deployment().await;
     let folder = TempDir::new().unwrap();
     let write = |name: &str, text: &str| {
@@ -112,10 +108,10 @@ async fn what_is_printed_for_all_collectors_and_checks_is_enough() {
     let settings = [file.as_str(), "--collector.profile.databases=shop", &checks];
     let output = run(&[&["role", "--user=poller"], &settings[..]].concat()).await;
     let text = String::from_utf8(output.stdout.clone()).unwrap();
-    obey(&client, &text, "pass-of-ours").await;
+    run_script(&client, &text, "role-password").await;
     assert!(text.contains("//   check order_without_lines: "), "{text}");
 
-    // What mongosh understands without quotes is no JSON yet.
+    // mongosh accepts keys without quotes, JSON does not.
     let shop = client.database("shop");
     let profiler = arguments(&text, "db.getSiblingDB(\"shop\").runCommand(");
     let mut json = profiler.to_owned();
@@ -127,7 +123,7 @@ async fn what_is_printed_for_all_collectors_and_checks_is_enough() {
     let printed: Document = serde_json::from_str::<serde_json::Value>(&json)
         .map(|json| bson::serialize_to_document(&json).unwrap())
         .expect(&json);
-    // JSON has no order, and a command has: its name comes first.
+    // The name of a command must be its first key, and JSON objects have no order.
     let mut command = doc! {"profile": printed.get("profile").unwrap()};
     command.extend(printed.into_iter().filter(|(key, _)| key != "profile"));
     shop.run_command(command).await.unwrap();
@@ -135,10 +131,10 @@ async fn what_is_printed_for_all_collectors_and_checks_is_enough() {
     assert_eq!(level.get_i32("was").unwrap(), 1, "{level}");
     assert!(level.get_document("filter").unwrap().contains_key("$or"), "{level}");
 
-    let settings = [&settings[..], &PATIENT].concat();
+    let settings = [&settings[..], &LONG_TIMEOUT].concat();
     let serving = Serving::start(&settings, &[("MONGODB_URI", &uri)]).await;
-    // All but that of a backend.
-    succeed(&serving, 7).await;
+    // All collectors but the one for backends.
+    wait_for_successful_polls(&serving, 7).await;
     wait::until("the check", async || {
         let page = Scrape::parse(&serving.get("/metrics").await?)?;
         let found = page.value("mongodb_consistency_violations", &[("check", "order_without_lines")]);
@@ -149,18 +145,18 @@ async fn what_is_printed_for_all_collectors_and_checks_is_enough() {
     .unwrap();
     assert!(may_read(&uri, "lines").await);
     shop.collection::<Document>("other").insert_one(doc! {}).await.unwrap();
-    assert!(!may_read(&uri, "other").await, "it may do more than it needs");
+    assert!(!may_read(&uri, "other").await, "the role grants more than is needed");
 }
 
 #[tokio::test]
-async fn a_role_for_what_cannot_be_is_refused() {
-    for (arguments, told) in [
+async fn role_with_invalid_settings_is_an_error() {
+    for (arguments, text) in [
         (&["role", "--collector.profile.enabled"][..], "has no databases"),
         (&["role", "--checks.file=/nowhere/checks.toml"], "/nowhere/checks.toml"),
         (&["role", "--config.file=/nowhere/txnscope.toml"], "/nowhere/txnscope.toml"),
     ] {
         let output = run(arguments).await;
         assert_eq!(output.status.code(), Some(2));
-        assert!(said(&output).contains(told), "{arguments:?}: {}", said(&output));
+        assert!(stderr(&output).contains(text), "{arguments:?}: {}", stderr(&output));
     }
 }

@@ -1,16 +1,16 @@
-//! What documents, names in the database and a server's words put into what is printed and logged.
+//! Control characters in documents, in names and in error messages of the server must not reach terminals and logs.
 
 use anyhow::ensure;
 use mongodb::bson::doc;
 use testkit::wait;
 
+use crate::attacks::environment::{CONTROL_CHARACTERS, Environment, FILE, is_harmless};
 use crate::common::Serving;
-use crate::shop::{FILE, STEERING, Shop, is_harmless};
 
-/// A check that the server refuses, in words that quote the document; one that shows it, and one of a collection whose
-/// name steers.
+/// A check that fails with an error that quotes the document, one that prints it, and one of a collection whose name has
+/// control characters.
 fn file() -> String {
-    let name = toml_text(STEERING);
+    let name = toml_text(CONTROL_CHARACTERS);
     format!(
         "{FILE}
         [[check]]
@@ -40,18 +40,22 @@ fn toml_text(text: &str) -> String {
     format!("\"{escaped}\"")
 }
 
-async fn shop() -> Shop {
-    let shop = Shop::open().await;
-    std::fs::write(shop.file(), file()).unwrap();
-    let steering = doc! {"$set": {"client": format!("s3nt {STEERING}"), "deposits": [STEERING]}};
-    shop.collection("retainers").update_many(doc! {}, steering).await.unwrap();
-    shop.collection(STEERING).insert_one(doc! {STEERING: STEERING}).await.unwrap();
-    shop
+async fn env() -> Environment {
+    let env = Environment::open().await;
+    std::fs::write(env.file(), file()).unwrap();
+    let malicious =
+        doc! {"$set": {"client": format!("s3nt {CONTROL_CHARACTERS}"), "deposits": [CONTROL_CHARACTERS]}};
+    env.collection("retainers").update_many(doc! {}, malicious).await.unwrap();
+    env.collection(CONTROL_CHARACTERS)
+        .insert_one(doc! {CONTROL_CHARACTERS: CONTROL_CHARACTERS})
+        .await
+        .unwrap();
+    env
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_that_the_database_holds_steers_what_audit_and_repair_print() {
-    let shop = shop().await;
+async fn control_characters_of_documents_are_escaped_by_audit_and_repair() {
+    let env = env().await;
     for arguments in [
         &["audit"][..],
         &["audit", "--full"],
@@ -60,30 +64,30 @@ async fn nothing_that_the_database_holds_steers_what_audit_and_repair_print() {
         &["repair"],
         &["repair", "--apply", "--yes"],
     ] {
-        let (code, told) = shop.run(arguments).await;
-        assert_eq!(code, 1, "{arguments:?}: {told}");
-        assert!(is_harmless(&told), "{arguments:?}: {told:?}");
-        assert!(!told.lines().any(|line| line.starts_with("level=error")), "a forged line: {told}");
+        let (code, text) = env.run(arguments).await;
+        assert_eq!(code, 1, "{arguments:?}: {text}");
+        assert!(is_harmless(&text), "{arguments:?}: {text:?}");
+        assert!(!text.lines().any(|line| line.starts_with("level=error")), "a forged line: {text}");
     }
-    // The server's own words quote the document; a person reads them, escaped.
-    let (_, told) = shop.run(&["audit", "--check=converted"]).await;
+    // The error message of the server quotes the document, and is printed escaped.
+    let (_, text) = env.run(&["audit", "--only=converted"]).await;
     assert!(
-        told.contains("converted could not be checked") && told.contains(r"s3nt a\u001b[2Jb\n"),
-        "{told}"
+        text.contains("converted could not be checked") && text.contains(r"s3nt a\u001b[2Jb\n"),
+        "{text}"
     );
-    // Who reads the JSON reads what is there.
-    let (_, told) = shop.run(&["audit", "--output=json", "--check=shown"]).await;
-    let json: serde_json::Value = serde_json::from_str(&told).unwrap();
-    assert_eq!(json["checks"][0]["sample"][0]["client"], format!("s3nt {STEERING}"));
+    // The JSON holds the exact value.
+    let (_, text) = env.run(&["audit", "--output=json", "--only=shown"]).await;
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(json["checks"][0]["sample"][0]["client"], format!("s3nt {CONTROL_CHARACTERS}"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_log_of_serve_quotes_no_document_and_is_steered_by_none() {
-    let shop = shop().await;
+async fn log_of_serve_contains_no_documents_or_control_characters() {
+    let env = env().await;
     for format in ["logfmt", "json"] {
         let (checks, format) =
-            (format!("--checks.file={}", shop.file().display()), format!("--log.format={format}"));
-        let serving = Serving::start(&[&checks, &format], &[("MONGODB_URI", &shop.set.uri())]).await;
+            (format!("--checks.file={}", env.file().display()), format!("--log.format={format}"));
+        let serving = Serving::start(&[&checks, &format], &[("MONGODB_URI", &env.set.uri())]).await;
         wait::until("all checks have run", async || {
             let log = serving.process.log();
             ensure!(log.contains("a check cannot run"), "{log}");
@@ -99,27 +103,27 @@ async fn the_log_of_serve_quotes_no_document_and_is_steered_by_none() {
     }
 }
 
-/// What it prints is pasted into a shell: a name that ends a comment would be run there.
+/// The script is pasted into a shell: a name that ends a comment would be run there.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_collection_of_a_check_makes_a_line_of_its_own_in_what_role_prints() {
-    let shop = Shop::open().await;
+async fn collection_names_cannot_inject_lines_into_the_role_script() {
+    let env = Environment::open().await;
     for end in ["\u{2028}", "\u{2029}", "\u{85}", "\n", "\r", "\u{b}", "\u{c}", "\u{1b}[2J", "\u{202e}"] {
         let name = format!("a{end}evil()//");
         let file = format!(
             "{FILE}[[check]]\nname = \"named\"\ncollection = {}\nforbid = '{{}}'\n",
             toml_text(&name)
         );
-        std::fs::write(shop.file(), file).unwrap();
-        let checks = format!("--checks.file={}", shop.file().display());
+        std::fs::write(env.file(), file).unwrap();
+        let checks = format!("--checks.file={}", env.file().display());
         let output = crate::common::run(&["role", "--user=u", &checks]).await;
-        let told = crate::common::printed(&output);
-        assert!(output.status.success(), "{told}");
-        assert!(is_harmless(&told), "{told:?}");
+        let text = crate::common::stdout_and_stderr(&output);
+        assert!(output.status.success(), "{text}");
+        assert!(is_harmless(&text), "{text:?}");
         // JavaScript ends a line, and so a comment, with these.
-        let lines: Vec<_> = told.split(['\n', '\r', '\u{2028}', '\u{2029}']).collect();
-        assert!(!lines.iter().any(|line| line.trim_start().starts_with("evil()")), "{told}");
-        // The role is for the collection of that name all the same.
-        let (_, role) = told.split_once("createRole(").unwrap();
+        let lines: Vec<_> = text.split(['\n', '\r', '\u{2028}', '\u{2029}']).collect();
+        assert!(!lines.iter().any(|line| line.trim_start().starts_with("evil()")), "{text}");
+        // The role still grants access to the collection of that name.
+        let (_, role) = text.split_once("createRole(").unwrap();
         let (role, _) = role.split_once(")\nadmin.").unwrap();
         let role: serde_json::Value = serde_json::from_str(role).unwrap();
         let named =
@@ -128,9 +132,9 @@ async fn no_collection_of_a_check_makes_a_line_of_its_own_in_what_role_prints() 
     }
 }
 
-/// Neither a page for people nor an error is a place to put text of one's own into.
+/// Text of a request must not be injected into a page or an error.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_answer_of_serve_repeats_the_path_or_the_query() {
+async fn responses_of_serve_do_not_repeat_path_or_query() {
     let serving = Serving::start(&["--mongodb.uri=mongodb://127.0.0.1:1/"], &[]).await;
     let client = reqwest::Client::new();
     for path in [
@@ -153,8 +157,8 @@ async fn no_answer_of_serve_repeats_the_path_or_the_query() {
         for method in [reqwest::Method::GET, reqwest::Method::POST, reqwest::Method::PUT] {
             let url = format!("http://{}{path}", serving.address);
             let answer = client.request(method.clone(), url).send().await.unwrap();
-            let told = format!("{:?} {}", answer.headers().clone(), answer.text().await.unwrap());
-            assert!(!told.contains("s3cret"), "{method} {path}: {told}");
+            let text = format!("{:?} {}", answer.headers().clone(), answer.text().await.unwrap());
+            assert!(!text.contains("s3cret"), "{method} {path}: {text}");
         }
     }
     let log = serving.process.log();

@@ -1,4 +1,4 @@
-//! What is no proof: a backend that is not there, that refuses, redirects or hangs, and a command line that is wrong.
+//! Errors: an unreachable, rejecting, redirecting or hanging backend, and an invalid command line.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -11,16 +11,16 @@ use tempfile::TempDir;
 use testkit::wait;
 use tokio::sync::Notify;
 
-use crate::stage::{command, drill, ended, serve};
+use crate::drill::environment::{command, drill, ended, serve};
 
 #[tokio::test]
-async fn a_wrong_command_line_is_told_apart() {
+async fn invalid_command_line_is_an_error() {
     let folder = TempDir::new().unwrap();
     let empty = folder.path().join("token");
     std::fs::write(&empty, "\n").unwrap();
     let empty = format!("--token-file={}", empty.display());
     let url = "--url=http://127.0.0.1:1";
-    for (arguments, complaint) in [
+    for (arguments, expected) in [
         (&["race"][..], "--url"),
         (&["race", "--url=127.0.0.1:3000"], "--url must begin with http:// or https://"),
         (&["race", "--url=http://user:hunter2@127.0.0.1:1/"], "--url holds a user or a password"),
@@ -39,22 +39,26 @@ async fn a_wrong_command_line_is_told_apart() {
         ),
         (&["load", url, "--rate=1", "--duration=1s"], "cannot be reached"),
     ] {
-        let (code, said) = drill(arguments).await;
-        assert_eq!(code, 2, "{arguments:?}: {said}");
-        assert!(said.contains(complaint), "{arguments:?}: {said}");
-        assert!(!said.contains("user:hunter2"), "{said}");
+        let (code, output_text) = drill(arguments).await;
+        assert_eq!(code, 2, "{arguments:?}: {output_text}");
+        assert!(output_text.contains(expected), "{arguments:?}: {output_text}");
+        assert!(!output_text.contains("user:hunter2"), "{output_text}");
     }
-    let (code, said) = ended(command(&["race", url]).env_remove("TXNSCOPE_DRILL_TOKEN").output()).await;
-    assert_eq!(code, 2, "{said}");
-    assert!(said.contains("no token: name a file that holds it with --token-file"), "{said}");
+    let (code, output_text) =
+        ended(command(&["race", url]).env_remove("TXNSCOPE_DRILL_TOKEN").output()).await;
+    assert_eq!(code, 2, "{output_text}");
+    assert!(
+        output_text.contains("no token configured: name a file that holds it with --token-file"),
+        "{output_text}"
+    );
 }
 
 #[tokio::test]
-async fn who_refuses_or_redirects_is_named_and_a_redirect_is_not_followed() {
+async fn rejected_token_and_redirect_are_errors_and_redirects_are_not_followed() {
     let refusing = serve(Router::new().fallback(async || StatusCode::UNAUTHORIZED)).await;
-    let (code, said) = drill(&["race", &format!("--url={refusing}")]).await;
-    assert_eq!(code, 2, "{said}");
-    assert!(said.contains("refuses the token"), "{said}");
+    let (code, output_text) = drill(&["race", &format!("--url={refusing}")]).await;
+    assert_eq!(code, 2, "{output_text}");
+    assert!(output_text.contains("rejects the token"), "{output_text}");
 
     let followed = Arc::new(AtomicBool::new(false));
     let (seen, target) = (Arc::clone(&followed), Router::new());
@@ -65,26 +69,26 @@ async fn who_refuses_or_redirects_is_named_and_a_redirect_is_not_followed() {
     .await;
     let redirecting = serve(Router::new().fallback(async move || Redirect::temporary(&target))).await;
     for drilled in [&["race"][..], &["load", "--rate=1", "--duration=1s"]] {
-        let (code, said) = drill(&[drilled, &[&format!("--url={redirecting}")]].concat()).await;
-        assert_eq!(code, 2, "{said}");
-        assert!(said.contains("answers with a redirect"), "{said}");
+        let (code, output_text) = drill(&[drilled, &[&format!("--url={redirecting}")]].concat()).await;
+        assert_eq!(code, 2, "{output_text}");
+        assert!(output_text.contains("responds with a redirect"), "{output_text}");
     }
-    assert!(!followed.load(SeqCst), "it spoke to somebody whom nobody had named");
+    assert!(!followed.load(SeqCst), "the drill followed the redirect");
 }
 
-/// Answers only who asks for what is not there.
+/// A backend that responds only to requests for an unknown path.
 fn hanging() -> Router {
     let never = any(async || std::future::pending::<StatusCode>().await);
     Router::new().route("/api/retainers", never).fallback(async || StatusCode::NOT_FOUND)
 }
 
 #[tokio::test]
-async fn what_hangs_is_given_up_when_the_time_is_over_or_somebody_says_so() {
+async fn hanging_backend_is_stopped_by_deadline_or_signal() {
     let url = format!("--url={}", serve(hanging()).await);
-    let (code, told) = drill(&["race", &url, "--deadline=1s"]).await;
-    assert_eq!(code, 2, "{told}");
-    assert!(told.contains("consume ") && told.contains("unknown"), "{told}");
-    assert!(told.contains("its time was over (--deadline)") && !told.contains("proven"), "{told}");
+    let (code, text) = drill(&["race", &url, "--deadline=1s"]).await;
+    assert_eq!(code, 2, "{text}");
+    assert!(text.contains("consume ") && text.contains("inconclusive"), "{text}");
+    assert!(text.contains("the deadline has passed (--deadline)") && !text.contains("passed"), "{text}");
 
     let asked = Arc::new(Notify::new());
     let notified = Arc::clone(&asked);
@@ -96,9 +100,9 @@ async fn what_hangs_is_given_up_when_the_time_is_over_or_somebody_says_so() {
     let child = command(&["race", &format!("--url={}", serve(routes).await)]).spawn().unwrap();
     tokio::time::timeout(wait::LIMIT, asked.notified()).await.unwrap();
     interrupt(child.id().unwrap());
-    let (code, told) = ended(child.wait_with_output()).await;
-    assert_eq!(code, 2, "{told}");
-    assert!(told.contains("it was interrupted"), "{told}");
+    let (code, text) = ended(child.wait_with_output()).await;
+    assert_eq!(code, 2, "{text}");
+    assert!(text.contains("it was interrupted"), "{text}");
 }
 
 pub(crate) fn interrupt(pid: u32) {
@@ -106,11 +110,14 @@ pub(crate) fn interrupt(pid: u32) {
     rustix::process::kill_process(pid, testkit::Signal::INT).unwrap();
 }
 
-/// A backend that loses its answers proves nothing and breaks nothing.
+/// Lost responses neither pass nor fail a scenario.
 #[tokio::test]
-async fn requests_that_nobody_answers_leave_it_open() {
+async fn requests_without_response_are_inconclusive() {
     let url = format!("--url={}", serve(hanging()).await);
-    let (code, told) = drill(&["race", &url, "--rounds=1", "--scenario=consume", "--timeout=200ms"]).await;
-    assert_eq!(code, 2, "{told}");
-    assert!(told.contains("POST /api/retainers answered nothing (timeout) in place of 201"), "{told}");
+    let (code, text) = drill(&["race", &url, "--rounds=1", "--scenario=consume", "--timeout=200ms"]).await;
+    assert_eq!(code, 2, "{text}");
+    assert!(
+        text.contains("POST /api/retainers responded with no response (timeout) instead of 201"),
+        "{text}"
+    );
 }

@@ -1,38 +1,34 @@
 //! `txnscope verify` as a process, against a real Prometheus with a history of its own, and a real replica set.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
-
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::common::prometheus::Prometheus;
+use crate::common::{run_with, stdout_and_stderr};
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
-use common::prometheus::Prometheus;
-use common::{printed, run_with};
 use mongodb::bson::{Document, doc};
 use serde_json::Value;
 use tempfile::TempDir;
 use testkit::{Binary, ReplicaSet};
 use tokio::net::TcpListener;
 
-/// How a service did before and after; the label `env` tells them apart.
+/// The metrics of a service before and after the deployment; the label `env` is its name.
 struct Service {
     env: &'static str,
-    /// Requests a second, and of these, how many fail: before and after.
+    /// Requests per second, and the share of failed ones before and after.
     rate: f64,
     failed: [f64; 2],
-    /// Which share took at most 10, 25, 50, 100 and 250 ms.
+    /// The shares of requests that took at most 10, 25, 50, 100 and 250 ms.
     quick: [[f64; 5]; 2],
 }
 
 const BOUNDS: [&str; 5] = ["0.01", "0.025", "0.05", "0.1", "0.25"];
 const PLAIN: [f64; 5] = [0.5, 0.9, 0.985, 0.9985, 1.0];
-/// As much above 50 ms as before above 25 ms, nearly: p99 doubles, the median stays.
+/// The share above 50 ms is about what was above 25 ms before: p99 doubles, the median stays.
 const SLOW_TAIL: [f64; 5] = [0.5, 0.9, 0.96, 0.985, 1.0];
 
 const SERVICES: [Service; 4] = [
@@ -80,8 +76,8 @@ fn history() -> (String, String) {
                 count([0.1, 0.1]),
             );
         }
-        // A backend that counts by itself, without the label `operation`; and one that exports nothing, whose servers do, by
-        // two sidecars. Of those there is data for the second half of the baseline only.
+        // A backend without the label `operation`, and one without metrics, whose servers two sidecars poll. The data of the
+        // servers covers the second half of the baseline only.
         let count = 2.0 * f64::from(past);
         let mut line = |series: String, value: f64| writeln!(text, "{series} {value:.3} {at}").unwrap();
         line("transaction_duration_seconds_count{env=\"unnamed\",outcome=\"succeeded\"}".to_owned(), count);
@@ -103,7 +99,7 @@ fn history() -> (String, String) {
     (text, at.try_to_rfc3339_string().unwrap())
 }
 
-/// A Prometheus that has always been there.
+/// A Prometheus with the history.
 async fn prometheus() -> (Prometheus, String) {
     let (text, deployed) = history();
     let prometheus = Prometheus::start("global: {}", async |folder: &Path| {
@@ -112,18 +108,18 @@ async fn prometheus() -> (Prometheus, String) {
         let mut promtool = tokio::process::Command::new(Binary::Promtool.path().unwrap());
         promtool.args(["tsdb", "create-blocks-from", "openmetrics"]).arg(&file).arg(folder.join("data"));
         let output = promtool.stdin(Stdio::null()).output().await.unwrap();
-        assert!(output.status.success(), "{}", printed(&output));
+        assert!(output.status.success(), "{}", stdout_and_stderr(&output));
     })
     .await;
     prometheus.has("last_over_time(transaction_duration_seconds_count[5m])").await;
     (prometheus, deployed)
 }
 
-/// What it says of one service, as JSON, and how it ends.
+/// The exit status and the JSON report for one service.
 async fn verify(url: &str, deployed: &str, env: &str, more: &[&str]) -> (i32, Value) {
     let arguments = [
         format!("--prometheus.url={url}"),
-        format!("--since={deployed}"),
+        format!("--deployed-at={deployed}"),
         format!("--selector=env=\"{env}\""),
         "--baseline=4h".to_owned(),
         "--output=json".to_owned(),
@@ -131,7 +127,7 @@ async fn verify(url: &str, deployed: &str, env: &str, more: &[&str]) -> (i32, Va
     let arguments: Vec<&str> = ["verify"].into_iter().chain(arguments.iter().map(String::as_str)).collect();
     let output = run_with(&[&arguments[..], more].concat(), &[]).await;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let json = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{}", printed(&output)));
+    let json = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{}", stdout_and_stderr(&output)));
     (output.status.code().unwrap(), json)
 }
 
@@ -139,58 +135,55 @@ fn evidence<'a>(json: &'a Value, criterion: &str) -> (&'a str, &'a str) {
     let criteria = json["criteria"].as_array().unwrap();
     let found = criteria.iter().find(|found| found["criterion"] == criterion);
     let found = found.unwrap_or_else(|| panic!("no {criterion}: {json:#}"));
-    (found["verdict"].as_str().unwrap(), found["evidence"].as_str().unwrap())
+    (found["decision"].as_str().unwrap(), found["evidence"].as_str().unwrap())
 }
 
-const FAILURES: &str = "Error rates have not increased";
-const LATENCY: &str = "Response times are acceptable";
+const FAILURES: &str = "Failure rate";
+const LATENCY: &str = "Latency";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn go_no_go_and_too_little_traffic_are_told_apart() {
+async fn go_no_go_and_inconclusive_are_distinguished() {
     let (prometheus, deployed) = prometheus().await;
     let (code, json) = verify(&prometheus.url, &deployed, "well", &[]).await;
-    assert_eq!((code, &json["verdict"]), (0, &"go".into()), "{json:#}");
+    assert_eq!((code, &json["decision"]), (0, &"go".into()), "{json:#}");
     let ended = json["operations"][0]["after"]["ended"].as_f64().unwrap();
-    assert!((ended - 4_800.0).abs() < 100.0, "two a second, for 40 minutes: {ended}");
-    let (verdict, told) = evidence(&json, "Concurrent operations get along");
-    assert!(verdict == "go" && told.contains("judged on 100.00 %"), "{told}");
+    assert!((ended - 4_800.0).abs() < 100.0, "two per second for 40 minutes: {ended}");
+    let (decision, text) = evidence(&json, "Write-conflict rate");
+    assert!(decision == "go" && text.contains("100.00 % of the traffic compared"), "{text}");
 
     let (code, json) = verify(&prometheus.url, &deployed, "failing", &[]).await;
     assert_eq!(code, 1, "{json:#}");
-    let (verdict, told) = evidence(&json, FAILURES);
-    assert!(verdict == "no-go" && told.starts_with("POST /pay: failed 0.50 % → 2.50 %"), "{told}");
+    let (decision, text) = evidence(&json, FAILURES);
+    assert!(decision == "no-go" && text.starts_with("POST /pay: failed 0.50 % → 2.50 %"), "{text}");
     assert_eq!(evidence(&json, LATENCY).0, "go", "{json:#}");
 
     let (code, json) = verify(&prometheus.url, &deployed, "slow", &[]).await;
     assert_eq!(code, 1, "{json:#}");
     assert_eq!(evidence(&json, FAILURES).0, "go");
-    let (verdict, told) = evidence(&json, LATENCY);
-    assert!(verdict == "no-go" && told.starts_with("POST /pay: p99 56."), "{told}");
-    // To whom twice as long is acceptable.
+    let (decision, text) = evidence(&json, LATENCY);
+    assert!(decision == "no-go" && text.starts_with("POST /pay: p99 56."), "{text}");
+    // With a limit that allows the doubled latency.
     let (code, _) = verify(&prometheus.url, &deployed, "slow", &["--max-latency-ratio=4"]).await;
     assert_eq!(code, 0);
 
     let (code, json) = verify(&prometheus.url, &deployed, "quiet", &[]).await;
-    assert_eq!((code, &json["verdict"]), (3, &"inconclusive".into()), "{json:#}");
+    assert_eq!((code, &json["decision"]), (3, &"inconclusive".into()), "{json:#}");
     assert!(evidence(&json, FAILURES).1.starts_with("not enough traffic: 0.00 %"), "{json:#}");
-    assert_eq!(evidence(&json, "The data is right").0, "-", "what nobody asked is no go: {json:#}");
+    assert_eq!(evidence(&json, "Data").0, "-", "a skipped criterion does not count as go: {json:#}");
 
     // A certain no-go does not wait, and a go waits to its end.
-    let wait = ["--wait=1h", "--every=1s"];
+    let wait = ["--wait=1h", "--interval=1s"];
     assert_eq!(verify(&prometheus.url, &deployed, "failing", &wait).await.0, 1);
-    let wait = ["--wait=2s", "--every=1s"];
+    let wait = ["--wait=2s", "--interval=1s"];
     assert_eq!(verify(&prometheus.url, &deployed, "well", &wait).await.0, 0);
 
     let url = format!("--prometheus.url={}", prometheus.url);
     let since = format!("--deployed-at={deployed}");
     let markdown = ["verify", &url, &since, "--selector=env=\"failing\"", "--output=markdown"];
-    let text = printed(&run_with(&markdown, &[]).await);
-    assert!(
-        text.starts_with("**NO-GO**") && text.contains("| no-go | Error rates have not increased |"),
-        "{text}"
-    );
+    let text = stdout_and_stderr(&run_with(&markdown, &[]).await);
+    assert!(text.starts_with("**NO-GO**") && text.contains("| no-go | Failure rate |"), "{text}");
     let table = ["verify", &url, &since, "--selector=env=\"well\"", "--baseline=4h"];
-    let text = printed(&run_with(&table, &[]).await);
+    let text = stdout_and_stderr(&run_with(&table, &[]).await);
     assert!(text.contains("POST /pay  2.00 → ") && text.ends_with("\nGO\n"), "{text}");
 }
 
@@ -205,7 +198,7 @@ const CHECKS: &str = r#"
 "#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wrong_data_is_a_no_go_whatever_the_traffic_says() {
+async fn violations_are_a_no_go_even_with_good_traffic() {
     let (prometheus, deployed) = prometheus().await;
     let set = ReplicaSet::start(1).await.unwrap();
     let retainers = set.client().await.unwrap().database("shop").collection::<Document>("retainers");
@@ -213,11 +206,11 @@ async fn wrong_data_is_a_no_go_whatever_the_traffic_says() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("checks.toml");
     std::fs::write(&file, CHECKS).unwrap();
-    let (checks, uri) = (format!("--checks={}", file.display()), format!("--mongodb.uri={}", set.uri()));
+    let (checks, uri) = (format!("--checks.file={}", file.display()), format!("--mongodb.uri={}", set.uri()));
     let (code, json) = verify(&prometheus.url, &deployed, "well", &[&checks, &uri]).await;
     assert_eq!(code, 0, "{json:#}");
-    let (verdict, told) = evidence(&json, "No balance is negative");
-    assert_eq!((verdict, told), ("go", "negative_balance: none in 1 documents"));
+    let (decision, text) = evidence(&json, "No balance is negative");
+    assert_eq!((decision, text), ("go", "negative_balance: no violations in 1 documents"));
 
     retainers.update_one(doc! {"_id": 1}, doc! {"$set": {"balance": -1}}).await.unwrap();
     let (code, json) = verify(&prometheus.url, &deployed, "well", &[&checks, &uri, "--wait=1h"]).await;
@@ -226,11 +219,11 @@ async fn wrong_data_is_a_no_go_whatever_the_traffic_says() {
 
     retainers.drop().await.unwrap();
     let (code, json) = verify(&prometheus.url, &deployed, "well", &[&checks, &uri]).await;
-    assert_eq!(code, 3, "what could not be checked is no go: {json:#}");
+    assert_eq!(code, 3, "a failed check is not a go: {json:#}");
 }
 
-/// Answers everything in one way.
-async fn odd(status: StatusCode, body: &'static str) -> String {
+/// A server that sends the same response to all requests.
+async fn fixed_response(status: StatusCode, body: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let app = Router::new().fallback(get(move || std::future::ready((status, body))));
@@ -239,76 +232,82 @@ async fn odd(status: StatusCode, body: &'static str) -> String {
 }
 
 #[tokio::test]
-async fn a_prometheus_that_answers_oddly_is_no_verdict() {
+async fn malformed_prometheus_response_is_an_error() {
     let ok = StatusCode::OK;
-    for (status, body, complaint) in [
-        (ok, "<html>", "it is no JSON"),
+    for (status, body, expected) in [
+        (ok, "<html>", "it is not JSON"),
         (ok, "{}", "is this Prometheus?"),
         (
             ok,
             r#"{"status": "success", "data": {"resultType": "scalar", "result": [1, "2"]}}"#,
-            "it is no vector",
+            "it is not a vector",
         ),
         (ok, r#"{"status": "success", "data": {"resultType": "vector", "result": [{}]}}"#, "no value"),
         (StatusCode::UNAUTHORIZED, "", "401"),
         (StatusCode::SERVICE_UNAVAILABLE, r#"{"status": "error", "error": "starting up"}"#, "starting up"),
         (StatusCode::MOVED_PERMANENTLY, "", "301"),
     ] {
-        let url = format!("--prometheus.url={}", odd(status, body).await);
-        let output = run_with(&["verify", &url, "--since=30m"], &[]).await;
-        let said = printed(&output);
-        assert_eq!(output.status.code(), Some(2), "{body}: {said}");
-        assert!(said.contains(complaint) && !said.contains("panicked"), "{body}: {said}");
+        let url = format!("--prometheus.url={}", fixed_response(status, body).await);
+        let output = run_with(&["verify", &url, "--deployed-at=30m"], &[]).await;
+        let output_text = stdout_and_stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{body}: {output_text}");
+        assert!(output_text.contains(expected) && !output_text.contains("panicked"), "{body}: {output_text}");
     }
 }
 
 #[tokio::test]
-async fn a_wrong_command_line_is_told_apart_and_no_secret_with_it() {
+async fn invalid_command_line_is_an_error_without_secrets() {
     let url = "--prometheus.url=http://127.0.0.1:1";
-    for (arguments, complaint) in [
-        (&["verify", "--since=30m"][..], "where is Prometheus?"),
-        (&["verify", url], "--since"),
-        (&["verify", url, "--since=yesterday"], "2026-03-14T09:26:53Z"),
-        (&["verify", url, "--since=9999-01-01T00:00:00Z"], "in the future"),
-        (&["verify", url, "--since=5s"], "--wait=30m"),
-        (&["verify", url, "--since=30m", "--until=30m"], "at least 30 s after"),
-        (&["verify", url, "--since=30m", "--until=1m", "--wait=1m"], "cannot be used with"),
-        (&["verify", url, "--since=30m", "--selector=job"], "job=\"shop\""),
-        (&["verify", url, "--since=30m", "--alpha=0.9"], "less than 0.5"),
-        (&["verify", url, "--since=30m", "--checks=/nowhere/checks.toml"], "/nowhere/checks.toml"),
-        (&["verify", url, "--since=30m"], "cannot be reached"),
+    for (arguments, expected) in [
+        (&["verify", "--deployed-at=30m"][..], "no Prometheus configured"),
+        (&["verify", url], "--deployed-at"),
+        (&["verify", url, "--deployed-at=yesterday"], "2026-03-14T09:26:53Z"),
+        (&["verify", url, "--deployed-at=9999-01-01T00:00:00Z"], "in the future"),
+        (&["verify", url, "--deployed-at=5s"], "--wait=30m"),
+        (&["verify", url, "--deployed-at=30m", "--until=30m"], "at least 30 s after"),
+        (&["verify", url, "--deployed-at=30m", "--until=1m", "--wait=1m"], "cannot be used with"),
+        (&["verify", url, "--deployed-at=30m", "--selector=job"], "job=\"shop\""),
+        (&["verify", url, "--deployed-at=30m", "--alpha=0.9"], "between 0 and 0.5"),
+        (&["verify", url, "--deployed-at=30m", "--checks.file=/nowhere/checks.toml"], "/nowhere/checks.toml"),
+        (&["verify", url, "--deployed-at=30m"], "cannot be reached"),
         (
-            &["verify", "--prometheus.url=http://u:hunter2@127.0.0.1:1", "--since=30m"],
+            &["verify", "--prometheus.url=http://u:hunter2@127.0.0.1:1", "--deployed-at=30m"],
             "TXNSCOPE_PROMETHEUS_URL",
         ),
     ] {
         let output = run_with(arguments, &[]).await;
-        let said = printed(&output);
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
-        assert!(said.contains(complaint), "{arguments:?}: {said}");
-        assert!(!said.contains("hunter2") && !said.contains("panicked"), "{arguments:?}: {said}");
+        let output_text = stdout_and_stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {output_text}");
+        assert!(output_text.contains(expected), "{arguments:?}: {output_text}");
+        assert!(
+            !output_text.contains("hunter2") && !output_text.contains("panicked"),
+            "{arguments:?}: {output_text}"
+        );
     }
     let hidden = [("TXNSCOPE_PROMETHEUS_URL", "http://u:hunter2@127.0.0.1:1")];
-    let said = printed(&run_with(&["verify", "--since=30m"], &hidden).await);
-    assert!(said.contains("http://127.0.0.1:1: it cannot be reached") && !said.contains("hunter2"), "{said}");
+    let output_text = stdout_and_stderr(&run_with(&["verify", "--deployed-at=30m"], &hidden).await);
+    assert!(
+        output_text.contains("http://127.0.0.1:1: it cannot be reached") && !output_text.contains("hunter2"),
+        "{output_text}"
+    );
 }
 
-const SERVERS: &str = "Transactions commit as before, by the servers' counters";
-const TRAFFIC: &str = "Operations are called as before";
+const SERVERS: &str = "Share of aborted transactions (server counters)";
+const TRAFFIC: &str = "Traffic";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_judged_is_named_and_the_servers_counters_are_judged() {
+async fn missing_labels_are_inconclusive_and_server_counters_are_compared() {
     let (prometheus, deployed) = prometheus().await;
     let (code, json) = verify(&prometheus.url, &deployed, "unnamed", &[]).await;
-    assert_eq!((code, &json["verdict"]), (3, &"inconclusive".into()), "{json:#}");
+    assert_eq!((code, &json["decision"]), (3, &"inconclusive".into()), "{json:#}");
     for criterion in [FAILURES, LATENCY, TRAFFIC] {
-        let (verdict, told) = evidence(&json, criterion);
-        assert!(verdict == "inconclusive" && told.contains("without the label operation"), "{told}");
+        let (decision, text) = evidence(&json, criterion);
+        assert!(decision == "inconclusive" && text.contains("lack the label operation"), "{text}");
     }
-    // Without an outcome nothing has failed that could be seen, and that is no success.
+    // Without an outcome no failure is visible, which does not mean success.
     let (code, json) = verify(&prometheus.url, &deployed, "mute", &[]).await;
     assert_eq!(code, 3, "{json:#}");
-    assert!(evidence(&json, FAILURES).1.contains("without the label outcome"), "{json:#}");
+    assert!(evidence(&json, FAILURES).1.contains("lack the label outcome"), "{json:#}");
 
     let (code, json) = verify(&prometheus.url, &deployed, "servers", &[]).await;
     assert_eq!((code, evidence(&json, SERVERS).0, evidence(&json, FAILURES).0), (0, "go", "-"), "{json:#}");
@@ -319,22 +318,25 @@ async fn what_cannot_be_judged_is_named_and_the_servers_counters_are_judged() {
     let (code, json) = verify(&prometheus.url, &deployed, "conflicts", &[]).await;
     assert_eq!((code, evidence(&json, SERVERS).0), (1, "no-go"), "{json:#}");
 
-    let since = format!("--since={deployed}");
+    let since = format!("--deployed-at={deployed}");
     let url = format!("--prometheus.url={}", prometheus.url);
     let output =
         run_with(&["verify", &url, &since, "--baseline=4h", "--selector=env=\"wel\",shelf=\"x\""], &[]).await;
-    let told = printed(&output);
-    assert_eq!(output.status.code(), Some(2), "{told}");
-    assert!(told.contains("env may be \"conflicts\", \"failing\"") && told.contains("\"well\""), "{told}");
-    assert!(told.contains("has a label shelf"), "{told}");
+    let text = stdout_and_stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(
+        text.contains("the values of env are \"conflicts\", \"failing\"") && text.contains("\"well\""),
+        "{text}"
+    );
+    assert!(text.contains("has a label shelf"), "{text}");
     let output =
         run_with(&["verify", &url, &since, "--baseline=4h", "--selector=env=\"servers\""], &[]).await;
-    let told = printed(&output);
-    assert!(told.contains("(data for ") && told.contains("% of it)"), "{told}");
+    let text = stdout_and_stderr(&output);
+    assert!(text.contains("(data for ") && text.contains("% of it)"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_check_that_reads_nothing_is_inconclusive_and_the_configuration_file_names_it() {
+async fn check_of_an_empty_collection_is_inconclusive() {
     let (prometheus, deployed) = prometheus().await;
     let set = ReplicaSet::start(1).await.unwrap();
     let client = set.client().await.unwrap();
@@ -349,11 +351,11 @@ async fn a_check_that_reads_nothing_is_inconclusive_and_the_configuration_file_n
     .unwrap();
     let config = format!("--config.file={}", at("txnscope.toml").display());
     let (code, json) = verify(&prometheus.url, &deployed, "well", &[&config]).await;
-    assert_eq!((code, &json["verdict"]), (3, &"inconclusive".into()), "{json:#}");
-    let (verdict, told) = evidence(&json, "No balance is negative");
+    assert_eq!((code, &json["decision"]), (3, &"inconclusive".into()), "{json:#}");
+    let (decision, text) = evidence(&json, "No balance is negative");
     assert!(
-        verdict == "inconclusive" && told.contains("nothing was read: retainers has no documents"),
-        "{told}"
+        decision == "inconclusive" && text.contains("retainers has no documents, so nothing was checked"),
+        "{text}"
     );
 
     // Control: with a document, it is a go.

@@ -1,18 +1,14 @@
-//! Secrets in every place where somebody could put one, and all that the program then says.
+//! Secrets in every place where a user could put one, and the output of the program.
 //!
-//! Each case is a command with a URI, files, variables and a configuration that are right or wrong at random, and a mark
-//! wherever a secret can stand. No mark may be in what it prints, what it logs (at trace level), what `ps` shows of it, or
-//! on any page that it serves. A run is reproducible by its seed, a case by its number:
+//! Each case is a command with a URI, files, variables and a configuration that are valid or invalid at random, and a marker
+//! in place of every secret. The marker must not be in the output, in the log (at trace level), in the process list, or on
+//! any page. A run is reproducible by its seed, a case by its number:
 //!
 //! ```console
-//! $ cargo test -p txnscope-cli --test secrets                                     # the short form
-//! $ TXNSCOPE_SECRET_CASES=20000 TXNSCOPE_SECRET_SEED=7 cargo test -p txnscope-cli --test secrets
-//! $ TXNSCOPE_SECRET_CASE=4711 TXNSCOPE_SECRET_SEED=7 cargo test -p txnscope-cli --test secrets
+//! $ cargo test -p txnscope-cli --test cli secrets                                     # the short form
+//! $ TXNSCOPE_SECRET_CASES=20000 TXNSCOPE_SECRET_SEED=7 cargo test -p txnscope-cli --test cli secrets
+//! $ TXNSCOPE_SECRET_CASE=4711 TXNSCOPE_SECRET_SEED=7 cargo test -p txnscope-cli --test cli secrets
 //! ```
-
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -30,15 +26,15 @@ use tokio::process::Command;
 
 use crate::common::PROGRAM;
 
-/// In every secret, whatever stands around it. In lower case, as a host's name would be.
+/// A part of every secret. Lower case, since host names are normalized.
 const MARK: &str = "qmarkz";
 
 const SHORT: u64 = 160;
 
-/// Draws what a case is made of.
-struct Dice {
+/// Generates a case.
+struct CaseGenerator {
     rng: StdRng,
-    /// Where a server is that wants a password; most cases have none.
+    /// The address of a server that requires a password; most cases use another one.
     server: String,
     folder: TempDir,
 }
@@ -46,12 +42,12 @@ struct Dice {
 struct Case {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
-    /// Whether it serves, so that its pages are read.
+    /// Whether the command is `serve`, so that its pages are read.
     serves: bool,
     folder: TempDir,
 }
 
-impl Dice {
+impl CaseGenerator {
     fn new(seed: u64, case: u64, server: &str) -> Self {
         let rng = StdRng::seed_from_u64(seed.wrapping_mul(1_000_003).wrapping_add(case));
         Self { rng, server: server.to_owned(), folder: TempDir::new().unwrap() }
@@ -65,9 +61,9 @@ impl Dice {
         of.choose(&mut self.rng).unwrap()
     }
 
-    /// A secret: the mark, and around it what parsers stumble over.
+    /// A secret: the marker between characters that are special to parsers.
     fn secret(&mut self) -> String {
-        const ODD: &[&str] = &[
+        const SPECIAL: &[&str] = &[
             "",
             "",
             "",
@@ -105,11 +101,11 @@ impl Dice {
             "{",
             "ü",
         ];
-        let (before, after) = (self.one(ODD), self.one(ODD));
+        let (before, after) = (self.one(SPECIAL), self.one(SPECIAL));
         format!("{before}{MARK}{}{after}", self.rng.random_range(0..10))
     }
 
-    /// A text that a place usually has, or a secret in it.
+    /// A usual value, or one with a secret.
     fn usual_or_secret(&mut self, usual: &str) -> String {
         match self.rng.random_range(0..6) {
             0 => self.secret(),
@@ -147,9 +143,9 @@ impl Dice {
             _ => &server,
         };
         if self.chance(5) {
-            // A mark in a host that is one is an address: it is not hidden, and no case has it.
-            let odd = self.one(&[" ", "%20", "$", "\"", "%", "<", "\n", "(", "="]);
-            let _ = write!(uri, ",{}{MARK}{odd}", self.one(&["", "db1", "db1:", "[", "u:p@"]));
+            // A valid host name is an address, which is no secret, so no case has a marker in one.
+            let invalid = self.one(&[" ", "%20", "$", "\"", "%", "<", "\n", "(", "="]);
+            let _ = write!(uri, ",{}{MARK}{invalid}", self.one(&["", "db1", "db1:", "[", "u:p@"]));
         }
         if self.chance(8) {
             let _ = write!(uri, ":{MARK}");
@@ -193,7 +189,7 @@ impl Dice {
                 "password",
             ]);
             let value = match name {
-                // What has the form of a set's name is one, and a label.
+                // A valid name of a set is a label and no secret.
                 "replicaSet" => self
                     .one(&["rs0", "rs0 qmarkz", "rs0%0Aqmarkz", "rs0/qmarkz", "qmarkz@x", "%22qmarkz"])
                     .to_owned(),
@@ -231,7 +227,7 @@ impl Dice {
         file.display().to_string()
     }
 
-    /// Of a file that is there, or of none: then its name may be the secret itself.
+    /// The path of a file that exists, or of one that does not; then its name may be a secret.
     fn file(&mut self, name: &str, text: &str) -> String {
         match self.rng.random_range(0..6) {
             0 => self.secret().replace('/', ""),
@@ -257,7 +253,7 @@ impl Dice {
                 quoted(&other)
             ),
             6 => format!("{}: {}\n{one}\n", quoted(&one), quoted(&other)),
-            // What is the value of a header is sent, as it is meant to be, and no case has it.
+            // The value of a header is sent to clients, so no case has a valid one with a marker.
             _ => format!(
                 "http_server_config:\n  headers:\n    {}: {}\n",
                 self.one(&["X-Frame-Options", "Server"]),
@@ -272,8 +268,8 @@ impl Dice {
         let (one, two, uri) = (self.secret(), self.secret(), self.uri());
         let (one, two, uri) = (quoted(&one), quoted(&two), quoted(&uri));
         let password_file = self.secret();
-        // What has the form of a name is one, as of a target: it stands on pages and in messages, and no case has it.
-        let no_name = quoted(&format!("{}@", self.secret()));
+        // A valid name of a target is on pages and in messages, so no case has one with a marker.
+        let invalid_name = quoted(&format!("{}@", self.secret()));
         let mut text = String::new();
         for _ in 0..self.rng.random_range(1..4) {
             text += &match self.rng.random_range(0..14) {
@@ -284,11 +280,11 @@ impl Dice {
                     quoted(&password_file)
                 ),
                 3 => format!("[targets.orders]\nuri = {uri}\nauth_module = {one}\n"),
-                4 => format!("[targets.{no_name}]\nuri = {uri}\n"),
+                4 => format!("[targets.{invalid_name}]\nuri = {uri}\n"),
                 5 => format!(
                     "[auth_modules.m]\nusername = {one}\npassword = {two}\nauth_source = {one}\n[targets.t]\nuri = {uri}\nauth_module = \"m\"\n"
                 ),
-                6 => format!("[auth_modules.{no_name}]\npassword = {two}\n"),
+                6 => format!("[auth_modules.{invalid_name}]\npassword = {two}\n"),
                 7 => format!("[log]\nlevel = {one}\n"),
                 8 => format!("[web]\nlisten_address = [{one}]\n"),
                 9 => format!("[web]\ntelemetry_path = {one}\n"),
@@ -330,10 +326,10 @@ impl Dice {
             "audit" | "repair" => {
                 let checks = testkit::workspace().join("examples/ledger/checks.toml").display().to_string();
                 let checks = if self.chance(6) { self.secret() } else { checks };
-                add(&mut arguments, &[command, &format!("--checks={checks}")]);
+                add(&mut arguments, &[command, &format!("--checks.file={checks}")]);
             }
             "preflight" => add(&mut arguments, &["preflight", "--timeout=100ms"]),
-            "verify" => add(&mut arguments, &["verify", "--since=1h", "--timeout=100ms"]),
+            "verify" => add(&mut arguments, &["verify", "--deployed-at=1h", "--timeout=100ms"]),
             "role" => add(&mut arguments, &["role"]),
             drill => {
                 add(&mut arguments, &["drill", drill]);
@@ -356,8 +352,8 @@ impl Dice {
                 }
             }
         }
-        let speaks = matches!(command, "serve" | "check" | "audit" | "repair" | "preflight" | "verify");
-        if speaks {
+        let connects = matches!(command, "serve" | "check" | "audit" | "repair" | "preflight" | "verify");
+        if connects {
             self.deployment(&mut arguments, &mut environment);
         }
         if matches!(command, "serve" | "check" | "audit" | "repair" | "preflight" | "role") && self.chance(3)
@@ -401,7 +397,7 @@ impl Dice {
             environment.push((name.to_owned(), self.secret()));
         }
         if self.chance(10) {
-            // And in the wrong place of the command line, where `ps` shows it and nothing else may.
+            // A secret in the wrong argument, where only the process list may show it.
             let word = match self.rng.random_range(0..4) {
                 0 => self.secret(),
                 1 => format!("--mongodb.password={}", self.secret()),
@@ -444,14 +440,14 @@ impl Dice {
 }
 
 impl Case {
-    /// All that it says, on either way out and on its pages; and what is wrong with how it ended.
+    /// Runs the case, and returns its output and its pages.
     async fn run(&self) -> String {
         let mut command = Command::new(PROGRAM);
         command.args(&self.arguments).env_remove("MONGODB_URI").stdin(Stdio::null()).kill_on_drop(true);
         // An argument or a variable cannot hold a zero byte; nothing here does.
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.current_dir(self.folder.path());
-        let log = std::fs::File::create(self.folder.path().join("said")).unwrap();
+        let log = std::fs::File::create(self.folder.path().join("output_text")).unwrap();
         command.stdout(log.try_clone().unwrap()).stderr(log);
         let mut child = command.spawn().unwrap();
         let mut pages = String::new();
@@ -459,22 +455,22 @@ impl Case {
             pages = self.pages(&mut child).await;
             let _ = child.start_kill();
         }
-        // What waits for a server that is not there is not waited for.
+        // A command that waits for an unreachable server is killed.
         let limit = Duration::from_secs(4);
         if tokio::time::timeout(limit, child.wait()).await.is_err() {
             let _ = child.kill().await;
         }
-        let mut said = String::new();
-        let mut file = tokio::fs::File::open(self.folder.path().join("said")).await.unwrap();
+        let mut output_text = String::new();
+        let mut file = tokio::fs::File::open(self.folder.path().join("output_text")).await.unwrap();
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).await.unwrap();
-        let _ = write!(said, "{}{pages}", String::from_utf8_lossy(&bytes));
-        said
+        let _ = write!(output_text, "{}{pages}", String::from_utf8_lossy(&bytes));
+        output_text
     }
 
-    /// Its pages, after the first polls; nothing, if it does not start.
+    /// The pages after the first polls; empty, if the command does not start.
     async fn pages(&self, child: &mut tokio::process::Child) -> String {
-        let log = self.folder.path().join("said");
+        let log = self.folder.path().join("output_text");
         let address = wait::until("an address, or an end", async || {
             if child.try_wait()?.is_some() {
                 return Ok(None);
@@ -488,7 +484,7 @@ impl Case {
         let Some(port) = address.await.unwrap() else { return String::new() };
         let client = reqwest::Client::builder().timeout(Duration::from_secs(2)).build().unwrap();
         let url = |path: &str| format!("http://127.0.0.1:{port}{path}");
-        // After the first polls, if these end soon. A page that wants TLS or a password is none of those.
+        // Wait for the first polls, but not long. A page that requires TLS or a password is not waited for.
         for _ in 0..60 {
             match client.get(url("/-/ready")).send().await {
                 Ok(answer) if answer.status() == 503 => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -506,7 +502,7 @@ impl Case {
             "/config",
             "/-/healthy",
         ] {
-            // Over TLS, or with a password, nobody is let in: that is a page as well.
+            // A response to a rejected client is a page as well.
             if let Ok(answer) = client.get(url(path)).send().await {
                 let headers = format!("{:?}", answer.headers());
                 let _ = write!(pages, "{headers}{}", answer.text().await.unwrap_or_default());
@@ -515,19 +511,19 @@ impl Case {
         pages
     }
 
-    /// As a person would type it, for whoever has to find out.
-    fn shown(&self) -> String {
+    /// The command line and the environment, to reproduce the case.
+    fn describe(&self) -> String {
         format!("{:?} {:?} in {}", self.arguments, self.environment, self.folder.path().display())
     }
 }
 
 fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{name} is no number")))
+    std::env::var(name).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{name} is not a number")))
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_secret_is_in_any_output_page_label_or_log() {
-    // A real server that wants a password: what it says of a wrong one is looked at as well.
+async fn secrets_are_in_no_output_page_label_or_log() {
+    // A real server that requires a password: its errors about a wrong one are checked as well.
     let set = ReplicaSetOptions::new(1).auth().start().await.unwrap();
     let server = set.addresses().join(",");
     let seed = number("TXNSCOPE_SECRET_SEED").unwrap_or(1);
@@ -536,28 +532,28 @@ async fn no_secret_is_in_any_output_page_label_or_log() {
         None => 0..number("TXNSCOPE_SECRET_CASES").unwrap_or(SHORT),
     };
     let run = async |number: u64| {
-        let case = Dice::new(seed, number, &server).case();
-        let said = case.run().await;
-        (number, case, said)
+        let case = CaseGenerator::new(seed, number, &server).case();
+        let output_text = case.run().await;
+        (number, case, output_text)
     };
     let mut all = futures_util::stream::iter(cases.map(run)).buffer_unordered(4);
     let (mut silent, mut ended) = (0, 0);
-    while let Some((number, case, said)) = all.next().await {
+    while let Some((number, case, output_text)) = all.next().await {
         let again = format!("TXNSCOPE_SECRET_SEED={seed} TXNSCOPE_SECRET_CASE={number}");
-        assert!(!said.to_lowercase().contains(MARK), "{again}: {}\n{said}", case.shown());
-        assert!(!said.contains("panicked at"), "{again}: {}\n{said}", case.shown());
+        assert!(!output_text.to_lowercase().contains(MARK), "{again}: {}\n{output_text}", case.describe());
+        assert!(!output_text.contains("panicked at"), "{again}: {}\n{output_text}", case.describe());
         ended += 1;
-        silent += u64::from(said.is_empty());
+        silent += u64::from(output_text.is_empty());
     }
     assert!(
         silent * 5 <= ended,
-        "{silent} of {ended} cases have said nothing at all: is anything looked at?"
+        "{silent} of {ended} cases printed nothing: check that the output is captured"
     );
 }
 
-/// A mark that is shown is found: the control of the test above.
+/// The control of the test above: it detects a marker that is visible.
 #[tokio::test]
-async fn a_mark_that_is_shown_is_found() {
+async fn visible_marker_is_detected() {
     let folder = TempDir::new().unwrap();
     let arguments = ["serve", "--web.listen-address=127.0.0.1:0"].map(str::to_owned).to_vec();
     let environment = vec![("MONGODB_URI".to_owned(), format!("mongodb://%2Fnowhere%2F{MARK}.sock/"))];

@@ -1,4 +1,4 @@
-//! A replica set with a database, and the file of checks of its team.
+//! A replica set with a database, and a file of checks.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use mongodb::{Client, Collection};
 use tempfile::TempDir;
 use testkit::ReplicaSet;
 
-use crate::common::{printed, run_with};
+use crate::common::{run_with, stdout_and_stderr};
 
 pub(crate) const FILE: &str = r#"
     [defaults]
@@ -23,10 +23,10 @@ pub(crate) const FILE: &str = r#"
     expression = '{ "$sum": "$deposits" }'
 "#;
 
-/// What a stranger writes who wants to steer a terminal, forge a line of a log, or turn a text around.
-pub(crate) const STEERING: &str = "a\u{1b}[2Jb\nlevel=error forged\r\u{9b}31mc\u{85}d\u{202e}e\u{2066}f\u{200f}g\u{2028}h\u{2029}i\u{feff}j\u{7f}k";
+/// Characters that control a terminal, forge a log line, or reverse the direction of a text.
+pub(crate) const CONTROL_CHARACTERS: &str = "a\u{1b}[2Jb\nlevel=error forged\r\u{9b}31mc\u{85}d\u{202e}e\u{2066}f\u{200f}g\u{2028}h\u{2029}i\u{feff}j\u{7f}k";
 
-/// Whether a text can be shown in a terminal: nothing in it steers, but for the ends of its lines.
+/// Whether a text has no control characters but line ends.
 pub(crate) fn is_harmless(text: &str) -> bool {
     !text.chars().any(|c| {
         (c.is_control() && c != '\n')
@@ -37,24 +37,24 @@ pub(crate) fn is_harmless(text: &str) -> bool {
     })
 }
 
-pub(crate) struct Shop {
+pub(crate) struct Environment {
     pub(crate) set: ReplicaSet,
     pub(crate) client: Client,
     pub(crate) folder: TempDir,
 }
 
-impl Shop {
+impl Environment {
     pub(crate) async fn open() -> Self {
         let set = ReplicaSet::start(1).await.unwrap();
         let client = set.client().await.unwrap();
-        let shop = Self { set, client, folder: TempDir::new().unwrap() };
-        std::fs::write(shop.file(), FILE).unwrap();
+        let env = Self { set, client, folder: TempDir::new().unwrap() };
+        std::fs::write(env.file(), FILE).unwrap();
         let retainers = [
             doc! {"_id": 1, "client": "c-1", "balance": 5_i64, "deposits": [2_i64, 3_i64]},
             doc! {"_id": 2, "client": "c-2", "balance": 9_i64, "deposits": [9_i64]},
         ];
-        shop.collection("retainers").insert_many(retainers).await.unwrap();
-        shop
+        env.collection("retainers").insert_many(retainers).await.unwrap();
+        env
     }
 
     pub(crate) fn file(&self) -> PathBuf {
@@ -69,11 +69,11 @@ impl Shop {
         self.collection(collection).find_one(doc! {"_id": id}).await.unwrap().unwrap()
     }
 
-    /// Its exit status, and all that it printed.
+    /// The exit status and the output.
     pub(crate) async fn run(&self, arguments: &[&str]) -> (i32, String) {
-        let checks = format!("--checks={}", self.file().display());
+        let checks = format!("--checks.file={}", self.file().display());
         let arguments = [&[arguments[0], &checks], &arguments[1..]].concat();
         let output = run_with(&arguments, &[("MONGODB_URI", &self.set.uri())]).await;
-        (output.status.code().unwrap(), printed(&output))
+        (output.status.code().unwrap(), stdout_and_stderr(&output))
     }
 }

@@ -1,7 +1,4 @@
-//! `txnscope` as a process, and a Prometheus with a configuration of the test's own.
-
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![allow(dead_code, reason = "not every suite uses all of it")]
+//! `txnscope` as a process, and a real Prometheus.
 
 pub(crate) mod prometheus;
 
@@ -14,7 +11,7 @@ use testkit::{Process, Scrape, wait};
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_txnscope");
 
-/// Runs it to its end.
+/// Runs the program to its end.
 pub(crate) async fn run(arguments: &[&str]) -> Output {
     run_with(arguments, &[]).await
 }
@@ -23,19 +20,19 @@ pub(crate) async fn run_with(arguments: &[&str], environment: &[(&str, &str)]) -
     let mut command = tokio::process::Command::new(PROGRAM);
     command.args(arguments).env_remove("MONGODB_URI").stdin(Stdio::null()).kill_on_drop(true);
     command.envs(environment.iter().copied());
-    tokio::time::timeout(wait::LIMIT, command.output()).await.expect("it does not end").unwrap()
+    tokio::time::timeout(wait::LIMIT, command.output()).await.expect("the program does not end").unwrap()
 }
 
-pub(crate) fn said(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// What it printed, on both ways out.
-pub(crate) fn printed(output: &Output) -> String {
+/// The standard output followed by the standard error.
+pub(crate) fn stdout_and_stderr(output: &Output) -> String {
     [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned()).concat()
 }
 
-/// A sidecar that serves.
+/// A running sidecar.
 pub(crate) struct Serving {
     pub(crate) process: Process,
     pub(crate) address: String,
@@ -69,8 +66,8 @@ impl Serving {
         Ok(reqwest::get(url).await?.error_for_status()?.text().await?)
     }
 
-    /// What ps shows of it to everybody.
-    pub(crate) fn seen(&self) -> String {
+    /// The command line in the process list, which all users can read.
+    pub(crate) fn command_line(&self) -> String {
         let shown = std::fs::read(format!("/proc/{}/cmdline", self.process.pid())).unwrap();
         assert!(!shown.is_empty());
         String::from_utf8_lossy(&shown).into_owned()
@@ -87,7 +84,7 @@ impl Serving {
     }
 }
 
-/// From a line of either format that says `listening`.
+/// The address in the log entry `listening`, in either format.
 fn address(log: &str) -> Option<String> {
     let line = log.lines().find(|line| line.contains("listening"))?;
     let (_, rest) = line.split_once("address=").or_else(|| line.split_once("\"address\":\""))?;

@@ -1,9 +1,4 @@
-//! Who `txnscope` is at a deployment: users and passwords apart from the URI, options of other drivers, and what is said of a
-//! password that is wrong.
-
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
+//! Authentication at a deployment: credentials outside of the URI, options of other drivers, wrong passwords.
 
 use std::sync::{Arc, Mutex};
 
@@ -14,16 +9,16 @@ use testkit::{ReplicaSet, ReplicaSetOptions, Scrape, wait};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::common::{Serving, printed, run, run_with, said};
+use crate::common::{Serving, run, run_with, stderr, stdout_and_stderr};
 
 const PASSWORD: &str = "the-password-of-root";
 
-struct Place {
+struct Environment {
     set: ReplicaSet,
     folder: TempDir,
 }
 
-impl Place {
+impl Environment {
     async fn open() -> Self {
         let set = ReplicaSetOptions::new(1).auth().start().await.unwrap();
         Self { set, folder: TempDir::new().unwrap() }
@@ -35,12 +30,12 @@ impl Place {
         file.display().to_string()
     }
 
-    /// The URI, which names nobody.
+    /// A URI without credentials.
     fn uri(&self, path_and_options: &str) -> String {
         format!("mongodb://{}/{path_and_options}", self.set.addresses().join(","))
     }
 
-    /// A user of the database `shop`, who may poll, and nobody of that name elsewhere.
+    /// Creates a user of the database `shop` with the privileges to poll.
     async fn user_of_shop(&self) {
         let client = self.set.client().await.unwrap();
         let roles = vec![doc! {"role": "clusterMonitor", "db": "admin"}];
@@ -57,17 +52,17 @@ fn lines<'a>(log: &'a str, what: &str) -> Vec<&'a str> {
 }
 
 #[tokio::test]
-async fn a_user_and_a_password_apart_log_in_with_the_mechanism_and_the_source_of_the_uri() {
-    let place = Place::open().await;
-    place.user_of_shop().await;
-    let password = format!("--mongodb.password-file={}", place.write("password", "hun@ter/2?\n"));
+async fn separate_credentials_use_mechanism_and_auth_source_of_the_uri() {
+    let env = Environment::open().await;
+    env.user_of_shop().await;
+    let password = format!("--mongodb.password-file={}", env.write("password", "hun@ter/2?\n"));
     for (options, mechanism) in [
         ("?authMechanism=SCRAM-SHA-1&authSource=shop", "SCRAM-SHA-1"),
         ("shop?authMechanism=SCRAM-SHA-256", "SCRAM-SHA-256"),
         ("?authSource=sh%6Fp&appName=a@b", "SCRAM-SHA-256"),
         ("shop", "SCRAM-SHA-256"),
     ] {
-        let uri = format!("--mongodb.uri={}", place.uri(options));
+        let uri = format!("--mongodb.uri={}", env.uri(options));
         let serving = Serving::start(&[&uri, "--mongodb.username=monitor", &password], &[]).await;
         serving
             .up()
@@ -77,8 +72,8 @@ async fn a_user_and_a_password_apart_log_in_with_the_mechanism_and_the_source_of
     }
 }
 
-/// What a client has said to a server, which it speaks to through this.
-async fn overheard(server: String) -> (u16, Arc<Mutex<Vec<u8>>>) {
+/// A proxy that records the bytes from the client to the server.
+async fn recording_proxy(server: String) -> (u16, Arc<Mutex<Vec<u8>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (port, heard) = (listener.local_addr().unwrap().port(), Arc::new(Mutex::new(Vec::new())));
     let all = Arc::clone(&heard);
@@ -87,11 +82,11 @@ async fn overheard(server: String) -> (u16, Arc<Mutex<Vec<u8>>>) {
             let (client, _) = listener.accept().await.unwrap();
             let (heard, server) = (Arc::clone(&all), server.clone());
             tokio::spawn(async move {
-                let (mut said, mut answers) = client.into_split();
+                let (mut output_text, mut answers) = client.into_split();
                 let (mut replies, mut requests) = TcpStream::connect(server).await.unwrap().into_split();
                 tokio::spawn(async move { tokio::io::copy(&mut replies, &mut answers).await });
                 let mut piece = vec![0; 4096];
-                while let Ok(length @ 1..) = said.read(&mut piece).await {
+                while let Ok(length @ 1..) = output_text.read(&mut piece).await {
                     heard.lock().unwrap().extend_from_slice(&piece[..length]);
                     if requests.write_all(&piece[..length]).await.is_err() {
                         break;
@@ -103,30 +98,33 @@ async fn overheard(server: String) -> (u16, Arc<Mutex<Vec<u8>>>) {
     (port, heard)
 }
 
-/// The server here has no LDAP and refuses. What it was asked for is what a server with LDAP is asked for.
+/// The server has no LDAP and rejects the login. The client sends what a server with LDAP would get.
 #[tokio::test(flavor = "multi_thread")]
-async fn ldap_by_plain_takes_its_password_from_a_file() {
-    let place = Place::open().await;
-    let password = format!("--mongodb.password-file={}", place.write("password", "hunter2"));
-    let (port, heard) = overheard(place.set.addresses().join(",")).await;
+async fn plain_mechanism_uses_the_password_of_a_file() {
+    let env = Environment::open().await;
+    let password = format!("--mongodb.password-file={}", env.write("password", "hunter2"));
+    let (port, heard) = recording_proxy(env.set.addresses().join(",")).await;
     let options = "directConnection=true&authMechanism=PLAIN&authSource=%24external";
     let uri = format!("--mongodb.uri=mongodb://127.0.0.1:{port}/?{options}");
     let output = run(&["serve", "--check-config", &uri, "--mongodb.username=monitor", &password]).await;
-    assert!(output.status.success(), "{}", said(&output));
+    assert!(output.status.success(), "{}", stderr(&output));
     let serving = Serving::start(&[&uri, "--mongodb.username=monitor", &password], &[]).await;
-    refused(&serving, 1.0).await;
+    wait_for_failed_logins(&serving, 1.0).await;
     let heard = String::from_utf8_lossy(&heard.lock().unwrap()).into_owned();
     assert!(heard.contains("PLAIN") && heard.contains("$external"), "{heard}");
-    assert!(heard.contains("\0monitor\0hunter2"), "the user and the password, as LDAP wants them: {heard}");
+    assert!(
+        heard.contains("\0monitor\0hunter2"),
+        "the user and the password in the format of PLAIN: {heard}"
+    );
     assert!(!serving.process.log().contains("hunter2"));
-    // Without a user it is said what is missing.
+    // Without a user, the error names what is missing.
     let output = run(&["serve", "--check-config", &uri]).await;
     assert_eq!(output.status.code(), Some(2));
-    assert!(said(&output).contains("mongodb.password_file"), "{}", said(&output));
+    assert!(stderr(&output).contains("mongodb.password_file"), "{}", stderr(&output));
 }
 
-/// Waits for so many failed polls, all of which are refusals of the credentials.
-async fn refused(serving: &Serving, polls: f64) {
+/// Waits for a number of failed polls, and asserts that all of them failed to authenticate.
+async fn wait_for_failed_logins(serving: &Serving, polls: f64) {
     wait::until("the refusals", async || {
         let page = Scrape::parse(&serving.get("/metrics").await?)?;
         let (all, refused) = (
@@ -142,21 +140,21 @@ async fn refused(serving: &Serving, polls: f64) {
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_authentication_in_every_poll_and_one_line_of_the_log() {
-    let place = Place::open().await;
-    let uri = place.uri("?authSource=admin").replace("mongodb://", "mongodb://root:hunter2@");
+async fn wrong_password_fails_every_poll_and_is_logged_once() {
+    let env = Environment::open().await;
+    let uri = env.uri("?authSource=admin").replace("mongodb://", "mongodb://root:hunter2@");
     let serving = Serving::start(&[], &[("MONGODB_URI", uri.as_str())]).await;
-    refused(&serving, 100.0).await;
+    wait_for_failed_logins(&serving, 100.0).await;
     let log = serving.process.log();
     assert_eq!(lines(&log, "polls fail").len(), 1, "{log}");
     assert_eq!(lines(&log, "level=warn").len(), 1, "{log}");
     assert!(log.contains("reason=authentication") && !log.contains("hunter2"), "{log}");
     assert!(serving.get("/").await.unwrap().contains("authentication"));
 
-    let client = place.set.client().await.unwrap();
+    let client = env.set.client().await.unwrap();
     client.database("admin").run_command(doc! {"updateUser": "root", "pwd": "hunter2"}).await.unwrap();
     serving.up().await.unwrap();
-    wait::until("the line that all is well", async || {
+    wait::until("the log entry about the recovery", async || {
         let log = serving.process.log();
         ensure!(lines(&log, "polls succeed again").len() == 1, "{log}");
         Ok(())
@@ -166,11 +164,11 @@ async fn a_wrong_password_is_authentication_in_every_poll_and_one_line_of_the_lo
 }
 
 #[tokio::test]
-async fn options_of_other_drivers_do_not_stop_the_start_and_one_warning_names_them() {
-    let place = Place::open().await;
+async fn unsupported_uri_options_cause_one_warning() {
+    let env = Environment::open().await;
     let options = "?compressors=snappy,zlib&socketTimeoutMS=271828&uuidRepresentation=standard&timeoutMS=271828\
                    &maxPoolSize=0&retryWrites=true&w=majority&someOption=hunter2";
-    let uri = place.uri(options).replace("mongodb://", &format!("mongodb://root:{PASSWORD}@"));
+    let uri = env.uri(options).replace("mongodb://", &format!("mongodb://root:{PASSWORD}@"));
     let serving = Serving::start(&[], &[("MONGODB_URI", uri.as_str())]).await;
     serving.up().await.unwrap();
     let log = serving.process.log();
@@ -188,11 +186,11 @@ async fn options_of_other_drivers_do_not_stop_the_start_and_one_warning_names_th
     }
     assert!(!log.contains("hunter2") && !log.contains("271828") && !log.contains("standard"), "{log}");
 
-    // An audit says it as well, beside its output.
-    let checks = place.write("checks.toml", include_str!("../../../examples/ledger/checks.toml"));
-    let output = run_with(&["audit", "--checks", &checks], &[("MONGODB_URI", uri.as_str())]).await;
-    assert!(said(&output).contains("no effect here: compressors"), "{}", said(&output));
-    assert!(!printed(&output).contains("hunter2"));
+    // An audit prints the warning to the standard error.
+    let checks = env.write("checks.toml", include_str!("../../../../examples/ledger/checks.toml"));
+    let output = run_with(&["audit", "--checks.file", &checks], &[("MONGODB_URI", uri.as_str())]).await;
+    assert!(stderr(&output).contains("no effect here: compressors"), "{}", stderr(&output));
+    assert!(!stdout_and_stderr(&output).contains("hunter2"));
 
     for (option, name) in [
         ("tlsAllowInvalidHostnames=hunter2", "tlsAllowInvalidHostnames"),
@@ -205,21 +203,19 @@ async fn options_of_other_drivers_do_not_stop_the_start_and_one_warning_names_th
     ] {
         let uri = format!("mongodb://u:p@127.0.0.1:1/?{option}");
         let output = run_with(&["serve", "--check-config"], &[("MONGODB_URI", &uri)]).await;
-        assert_eq!(output.status.code(), Some(2), "{option}: {}", said(&output));
-        let said = printed(&output);
-        assert!(said.contains(name) && !said.contains("hunter2"), "{option}: {said}");
-        assert!(!said.contains("percent-encoded"), "{option}: {said}");
+        assert_eq!(output.status.code(), Some(2), "{option}: {}", stderr(&output));
+        let output_text = stdout_and_stderr(&output);
+        assert!(output_text.contains(name) && !output_text.contains("hunter2"), "{option}: {output_text}");
+        assert!(!output_text.contains("percent-encoded"), "{option}: {output_text}");
     }
 }
 
 #[tokio::test]
-async fn a_newline_after_a_secret_in_a_variable_is_trimmed_as_in_a_file() {
-    let place = Place::open().await;
-    let (plain, by_file) = (
-        place.uri(""),
-        format!("--mongodb.password-file={}", place.write("pw", "the-password-of-root\r\n\n")),
-    );
-    let whole = format!("{}\n", place.set.uri());
+async fn trailing_newline_of_a_secret_is_trimmed() {
+    let env = Environment::open().await;
+    let (plain, by_file) =
+        (env.uri(""), format!("--mongodb.password-file={}", env.write("pw", "the-password-of-root\r\n\n")));
+    let whole = format!("{}\n", env.set.uri());
     let plain = format!("{plain}\n");
     let password = format!("{PASSWORD}\n");
     let root = ("TXNSCOPE_MONGODB_USERNAME", "root\n");
@@ -235,14 +231,14 @@ async fn a_newline_after_a_secret_in_a_variable_is_trimmed_as_in_a_file() {
 }
 
 #[tokio::test]
-async fn a_second_line_or_a_control_character_is_refused_by_name_by_every_command() {
+async fn second_line_or_control_character_in_a_secret_is_rejected() {
     let folder = TempDir::new().unwrap();
     let write = |name: &str, text: &str| {
         let file = folder.path().join(name);
         std::fs::write(&file, text).unwrap();
         file.display().to_string()
     };
-    let checks = write("checks.toml", include_str!("../../../examples/ledger/checks.toml"));
+    let checks = write("checks.toml", include_str!("../../../../examples/ledger/checks.toml"));
     let two = "mongodb://127.0.0.1:1/?replicaSet=rs0\nmongodb://user:hunter2@127.0.0.1:1/";
     let by_file = format!("--mongodb.uri-file={}", write("uri", two));
     let second = format!("--mongodb.password-file={}", write("password", "hunter2\nhunter3"));
@@ -281,18 +277,25 @@ async fn a_second_line_or_a_control_character_is_refused_by_name_by_every_comman
         ),
         (&["--mongodb.uri=mongodb://127.0.0.1:1/?replicaSet=rs0 hunter2"], &[], "--mongodb.uri", ""),
     ] {
-        let checks = format!("--checks={checks}");
+        let checks = format!("--checks.file={checks}");
         for command in
             [&["serve", "--check-config"][..], &["audit", &checks], &["repair", &checks], &["preflight"]]
         {
             let output = run_with(&[command, arguments].concat(), environment).await;
-            let said = printed(&output);
-            assert_eq!(output.status.code(), Some(2), "{command:?} {arguments:?} {environment:?}: {said}");
-            assert!(
-                said.contains(name) && said.contains(what),
-                "{command:?} {arguments:?} {environment:?}: {said}"
+            let output_text = stdout_and_stderr(&output);
+            assert_eq!(
+                output.status.code(),
+                Some(2),
+                "{command:?} {arguments:?} {environment:?}: {output_text}"
             );
-            assert!(!said.contains("hun") && !said.contains("ter3"), "{command:?} {arguments:?}: {said}");
+            assert!(
+                output_text.contains(name) && output_text.contains(what),
+                "{command:?} {arguments:?} {environment:?}: {output_text}"
+            );
+            assert!(
+                !output_text.contains("hun") && !output_text.contains("ter3"),
+                "{command:?} {arguments:?}: {output_text}"
+            );
         }
     }
     // The same in the configuration file, where a text has escapes.
@@ -313,7 +316,11 @@ async fn a_second_line_or_a_control_character_is_refused_by_name_by_every_comman
     ] {
         let file = format!("--config.file={}", write("txnscope.toml", text));
         let output = run(&["serve", "--check-config", &file]).await;
-        assert_eq!(output.status.code(), Some(2), "{text}: {}", said(&output));
-        assert!(said(&output).contains(name) && !said(&output).contains("hun"), "{text}: {}", said(&output));
+        assert_eq!(output.status.code(), Some(2), "{text}: {}", stderr(&output));
+        assert!(
+            stderr(&output).contains(name) && !stderr(&output).contains("hun"),
+            "{text}: {}",
+            stderr(&output)
+        );
     }
 }
