@@ -17,9 +17,9 @@ use crate::output::print;
 /// Why the command line names no command to run.
 #[derive(Debug)]
 pub(crate) enum UsageError {
-    /// It asks for the help or the version, whose text this is.
+    /// The text of the help or the version, if the command line asks for it.
     Help(String),
-    /// It is invalid. This is the message.
+    /// The message about an invalid command line.
     Invalid(String),
 }
 

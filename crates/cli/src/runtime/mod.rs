@@ -18,7 +18,7 @@ pub(crate) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyh
 ///
 /// # Errors
 ///
-/// If it cannot be started.
+/// If the runtime cannot be started.
 pub(crate) fn two_threads() -> anyhow::Result<tokio::runtime::Runtime> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.context("cannot start the runtime")

@@ -11,6 +11,7 @@ mod collectors;
 mod common;
 mod drill;
 mod identity;
+mod module_dependencies;
 mod preflight;
 mod role;
 mod secrets;

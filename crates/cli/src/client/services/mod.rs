@@ -210,7 +210,7 @@ impl fmt::Debug for ServiceClient {
     }
 }
 
-/// The user that the URL holds, for a header.
+/// The header for the user and the password of the URL.
 fn basic(url: &Url) -> String {
     let decode = |text| percent_decode_str(text).decode_utf8_lossy().into_owned();
     let pair = format!("{}:{}", decode(url.username()), decode(url.password().unwrap_or_default()));
@@ -223,14 +223,14 @@ fn secret(text: &str) -> Result<HeaderValue> {
     Ok(value)
 }
 
-/// Over HTTPS, the authorities are those of the system, or of SSL_CERT_FILE.
+/// HTTPS trusts the certificate authorities of the system, or those of SSL_CERT_FILE.
 fn client(timeout: Duration) -> Result<Client<HttpsConnector<HttpConnector>, Empty<Bytes>>> {
     let mut roots = RootCertStore::empty();
-    // A machine without a single one can still speak plain HTTP.
+    // A machine without certificate authorities can still use plain HTTP.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
-        .context("TLS has no protocol")?
+        .context("no TLS protocol version is available")?
         .with_root_certificates(roots)
         .with_no_client_auth();
     let mut tcp = HttpConnector::new();

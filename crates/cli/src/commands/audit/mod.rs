@@ -27,9 +27,9 @@ async fn audit(args: &AuditArgs, matches: &ArgMatches) -> anyhow::Result<ExitSta
     print(&output::render(args.output, &results))?;
     let any = |is: fn(&Verdict) -> bool| results.iter().any(|(_, report)| is(&report.verdict));
     // A violation is certain, even if other checks could not be run.
-    Ok(if any(|verdict| matches!(verdict, Verdict::Violated { .. })) {
+    Ok(if any(|outcome| matches!(outcome, Verdict::Violated { .. })) {
         ExitStatus::Failure
-    } else if any(|verdict| matches!(verdict, Verdict::Failed(_))) {
+    } else if any(|outcome| matches!(outcome, Verdict::Failed(_))) {
         ExitStatus::Error
     } else {
         ExitStatus::Success

@@ -18,8 +18,8 @@ pub(crate) fn render(format: Format, results: &Results<'_>) -> String {
     }
 }
 
-fn word(verdict: &Verdict) -> &'static str {
-    match verdict {
+fn word(outcome: &Verdict) -> &'static str {
+    match outcome {
         Verdict::Clean { .. } => "clean",
         Verdict::Violated { .. } => "violated",
         Verdict::Failed(_) => "failed",
@@ -40,17 +40,17 @@ fn render_text(results: &Results<'_>) -> String {
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     let number = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), grouped);
     for (check, report) in results {
-        let verdict = &report.verdict;
-        let result = match verdict {
+        let outcome = &report.verdict;
+        let result = match outcome {
             Verdict::Failed(failure) => format!("failed: {}", failure.reason.as_str()),
-            Verdict::Clean { .. } | Verdict::Violated { .. } => word(verdict).to_owned(),
+            Verdict::Clean { .. } | Verdict::Violated { .. } => word(outcome).to_owned(),
         };
         rows.push(vec![
             check.name.clone(),
             check.severity.as_str().to_owned(),
             result,
-            number(verdict.violations()),
-            number(verdict.documents()),
+            number(outcome.violations()),
+            number(outcome.documents()),
             format!("{:.2}", report.took.as_secs_f64()),
         ]);
     }
@@ -61,12 +61,12 @@ fn render_text(results: &Results<'_>) -> String {
     text
 }
 
-fn details(text: &mut String, check: &Check, verdict: &Verdict) {
-    match verdict {
+fn details(text: &mut String, check: &Check, outcome: &Verdict) {
+    match outcome {
         Verdict::Clean { .. } => return,
         Verdict::Violated { .. } | Verdict::Failed(_) => text.push_str(&format!("\n{}", check.name)),
     }
-    match verdict {
+    match outcome {
         Verdict::Clean { .. } => {}
         Verdict::Violated { count, sample, .. } => {
             if !check.about.is_empty() {
@@ -114,21 +114,21 @@ fn render_json(results: &Results<'_>) -> Value {
 fn render_csv(results: &Results<'_>) -> String {
     let mut text = "check,severity,result,violations,reason,document\n".to_owned();
     for (check, report) in results {
-        let verdict = &report.verdict;
-        let (reason, documents) = match verdict {
+        let outcome = &report.verdict;
+        let (reason, documents) = match outcome {
             Verdict::Clean { .. } => ("", vec![String::new()]),
             Verdict::Failed(failure) => (failure.reason.as_str(), vec![String::new()]),
             Verdict::Violated { sample, .. } if sample.is_empty() => ("", vec![String::new()]),
             Verdict::Violated { sample, .. } => ("", sample.iter().map(line).collect()),
         };
-        let violations = verdict.violations().map(|number| number.to_string()).unwrap_or_default();
+        let violations = outcome.violations().map(|number| number.to_string()).unwrap_or_default();
         for document in documents {
             let document = if document.is_empty() { document } else { quoted(&document) };
             let severity = check.severity.as_str();
             text.push_str(&format!(
                 "{},{severity},{},{violations},{reason},{document}\n",
                 check.name,
-                word(verdict)
+                word(outcome)
             ));
         }
     }

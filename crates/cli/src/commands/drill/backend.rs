@@ -28,7 +28,7 @@ use txnscope_mongo::{one_line, shown_path};
 use crate::commands::drill::args::BackendArgs;
 use crate::config::exposed::read_secret;
 
-/// A variable, since ps shows args.
+/// The variable with the token. There is no flag for it, since ps shows flags.
 const TOKEN: &str = "TXNSCOPE_DRILL_TOKEN";
 /// The maximum size of a response body. Valid responses are much smaller.
 const MAX_BODY: usize = 16 << 20;
@@ -156,7 +156,7 @@ impl Backend {
     ///
     /// # Errors
     ///
-    /// If it does not. The message names the remedy.
+    /// If the backend does not. The message names the remedy.
     pub(crate) async fn check_access(&self) -> Result<()> {
         const UNKNOWN_RETAINER: &str = "/api/retainers/000000000000000000000000";
         let root = self.display_address();

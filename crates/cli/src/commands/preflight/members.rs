@@ -14,7 +14,7 @@ const REACHED: &str = "members reached";
 const CLOCK: &str = "clocks";
 /// The maximum skew in seconds: more than NTP leaves, and enough to misorder log entries.
 const MAX_SKEW: f64 = 1.0;
-/// The first round includes the time to connect. The fastest round uncertaintys the most precise clock.
+/// The first round includes the time to connect. The fastest round has the most precise result.
 const ROUNDS: usize = 3;
 
 /// The result for one member.
@@ -94,7 +94,7 @@ pub(crate) fn reached(members: &[Member]) -> Finding {
     )
 }
 
-/// Clock skew makes ages wrong and misorders log entries of different machines.
+/// Clock skew makes durations wrong and misorders log entries of different machines.
 pub(crate) fn clocks(members: &[Member]) -> Finding {
     let known: Vec<(&str, Clock)> = members
         .iter()

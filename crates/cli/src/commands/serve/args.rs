@@ -217,11 +217,11 @@ mod tests {
             ("profile", profile.enabled, Some(profile.every)),
             ("slow-transactions", slow_transactions.enabled, Some(slow_transactions.every)),
         ] {
-            let told = help(&format!("collector.{collector}.enabled"));
-            assert!(told.ends_with(&format!("Default: {enabled}")), "{told}");
+            let text = help(&format!("collector.{collector}.enabled"));
+            assert!(text.ends_with(&format!("Default: {enabled}")), "{text}");
             if let Some(every) = every {
-                let told = help(&format!("collector.{collector}.every"));
-                assert!(told.ends_with(&format!("Default: {every}")), "{told}");
+                let text = help(&format!("collector.{collector}.every"));
+                assert!(text.ends_with(&format!("Default: {every}")), "{text}");
             }
         }
         for (flag, default) in [
@@ -230,9 +230,9 @@ mod tests {
             ("poll.timeout", defaults.poll_timeout),
             ("probe.idle-timeout", defaults.probe_idle_timeout),
         ] {
-            let (_, told) =
+            let (_, text) =
                 help(flag).rsplit_once("Default: ").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
-            assert_eq!(duration(&told), Ok(default), "{flag}");
+            assert_eq!(duration(&text), Ok(default), "{flag}");
         }
     }
 

@@ -32,7 +32,7 @@ mod tests {
         }
     }
 
-    /// Aggregator as they are, and as nobody has them.
+    /// Valid and malformed counts.
     fn count() -> impl Strategy<Value = f64> {
         prop_oneof![0.0..1e4_f64, 0.0..1e16_f64, Just(f64::MAX), Just(f64::MIN_POSITIVE), any::<f64>()]
     }

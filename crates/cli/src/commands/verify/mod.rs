@@ -3,10 +3,14 @@
 //! | module | contents |
 //! | --- | --- |
 //! | `traffic` | the counts of each operation in Prometheus, before and after |
-//! | `report` | the success criteria, each with its decision and its evidence |
+//! | `aggregation` | the aggregation of query results |
+//! | `report` | the decision about the rollout |
+//! | `criteria` | the success criteria, each with its decision and its evidence |
 //! | `output` | the report as a table, as JSON and as Markdown |
 
+mod aggregation;
 mod args;
+mod criteria;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod malformed_input;
 mod output;
@@ -20,6 +24,7 @@ use clap::ArgMatches;
 use mongodb::Client;
 use tokio::time::Instant;
 use txnscope_checks::{Checks, Sample, run as run_check};
+use txnscope_rollout::{Limits, alpha_spent, interim_analyses};
 
 pub(crate) use self::args::VerifyArgs;
 
@@ -34,8 +39,6 @@ use crate::config::checks::load_checks;
 use crate::config::file::ConfigFile;
 use crate::output::{print, print_warning, report_result};
 use crate::runtime::block_on;
-use txnscope_rollout::Limits;
-use txnscope_rollout::{alpha_spent, interim_analyses};
 
 /// The minimum length of a window, in seconds. A shorter one does not hold two samples.
 const MIN_WINDOW: f64 = 30.0;

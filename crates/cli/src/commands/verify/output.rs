@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 use txnscope_catalog::escape_line;
 
 use crate::commands::verify::args::Format;
-use crate::commands::verify::report::{Criterion, Report, Row, percent, seconds};
+use crate::commands::verify::criteria::{percent, seconds};
+use crate::commands::verify::report::{Criterion, Report, Row};
 use crate::commands::verify::traffic::TimeRange;
 use crate::output::table;
 use txnscope_rollout::{Measure, Outcome, WindowCounts};

@@ -1,4 +1,4 @@
-//! A ledger inside the test's own process, right or mutated, and the program that drills it.
+//! A ledger in the process of the test, correct or a mutant, and the program that tests it.
 
 use std::process::{Output, Stdio};
 
@@ -13,7 +13,7 @@ use txnscope::Metrics;
 use txnscope_checks::{Checks, Sample, Verdict, run};
 
 pub(crate) const TOKEN: &str = "t0p-s3cret";
-/// Failpoints fire for it alone.
+/// The app name to which failpoints are limited.
 pub(crate) const APP: &str = "drilled";
 
 pub(crate) struct Environment {
@@ -31,7 +31,7 @@ impl Environment {
         let mut settings = Settings::new(Token::new(TOKEN).unwrap());
         settings.registry = metrics.registry();
         settings.take_turns = take_turns;
-        // A busy machine is no reason for the ledger to give up.
+        // The ledger must not time out on a busy machine.
         settings.deadline = wait::LIMIT;
         let ledger = match mutant {
             Some(mutant) => Ledger::open_mutant(backend, settings, mutant).await.unwrap(),
@@ -50,7 +50,7 @@ impl Environment {
         Scrape::parse(&self.metrics.render()).unwrap()
     }
 
-    /// The names of the ledger's own checks that its data does not pass.
+    /// The names of the checks of the ledger that its data violates.
     pub(crate) async fn violated(&self) -> Vec<String> {
         let path = testkit::workspace().join("examples/ledger/checks.toml");
         let checks = Checks::parse(&std::fs::read_to_string(path).unwrap()).unwrap();
@@ -73,13 +73,14 @@ pub(crate) fn command(arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs it to its end. Whatever it says, it says no token.
+/// Runs a drill to its end, and asserts that the output contains no token.
 pub(crate) async fn drill(arguments: &[&str]) -> (i32, String) {
     ended(command(arguments).output()).await
 }
 
 pub(crate) async fn ended(output: impl Future<Output = std::io::Result<Output>>) -> (i32, String) {
-    let output = tokio::time::timeout(3 * wait::LIMIT, output).await.expect("it does not end").unwrap();
+    let output =
+        tokio::time::timeout(3 * wait::LIMIT, output).await.expect("the program does not end").unwrap();
     let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
     assert!(!text.contains(TOKEN) && !text.contains("panicked"), "{text}");
     (output.status.code().unwrap(), text)
@@ -90,7 +91,7 @@ pub(crate) async fn drill_json(arguments: &[&str]) -> (i32, Value) {
     (code, serde_json::from_str(&text).expect(&text))
 }
 
-/// Serves these routes until the test is over, and returns their address.
+/// Serves routes until the end of the test, and returns their URL.
 pub(crate) async fn serve(routes: Router) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

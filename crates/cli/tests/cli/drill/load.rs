@@ -1,4 +1,4 @@
-//! Load on a real ledger, and on backends that would deceive a generator that waits for them.
+//! Load tests against a real ledger, and against backends that expose coordinated omission.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -23,7 +23,7 @@ async fn counts_of_the_load_test_match_the_backend() {
     let (code, text) =
         drill(&["load", &url, "--rate=20", "--duration=4s", "--entities=8", "--timeout=120s", &result]).await;
     assert_eq!(code, 0, "{text}");
-    assert!(text.contains("80 arrivals at 20 a second"), "{text}");
+    assert!(text.contains("80 arrivals at 20 per second"), "{text}");
     assert!(!text.contains('\r'), "progress is for terminals: {text}");
     let result: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
     let scrape = env.scrape();
@@ -46,39 +46,38 @@ async fn counts_of_the_load_test_match_the_backend() {
     assert_eq!(env.violated().await, [""; 0]);
 }
 
-/// What the load needs before it begins.
-fn preparing() -> Router {
-    let made = |what: &'static str| {
+/// The routes that create the fixtures of a load test.
+fn fixture_routes() -> Router {
+    let created = |what: &'static str| {
         post(async move || (StatusCode::CREATED, Json(json!({what: {"_id": "65a0b0c0d0e0f00102030405"}}))))
     };
     Router::new()
-        .route("/api/retainers", made("retainer"))
-        .route("/api/bank-accounts", made("account"))
-        .route("/api/payments", made("payment"))
+        .route("/api/retainers", created("retainer"))
+        .route("/api/bank-accounts", created("account"))
+        .route("/api/payments", created("payment"))
         .fallback(async || StatusCode::NOT_FOUND)
 }
 
-fn answered_by<F: Future<Output = StatusCode> + Send + 'static>(
+fn backend_with<F: Future<Output = StatusCode> + Send + 'static>(
     handler: impl Fn() -> F + Clone + Send + Sync + 'static,
 ) -> Router {
     let handler = || post(handler.clone());
-    preparing()
+    fixture_routes()
         .route("/api/retainers/{id}/consume", handler())
         .route("/api/payments/{id}/complete", handler())
         .route("/api/bank-transfers", handler())
 }
 
-/// This backend answers nobody before fifty have asked. Whoever waits for its answers before asking again, waits for
-/// ever.
+/// The backend responds only after fifty requests have arrived, so a generator that waits for a response would hang.
 #[tokio::test]
 async fn arrivals_do_not_wait_for_responses() {
-    const ENOUGH: usize = 50;
+    const REQUESTS: usize = 50;
     let (waiting, all) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
-    let routes = answered_by(move || {
+    let routes = backend_with(move || {
         let (waiting, all) = (Arc::clone(&waiting), Arc::clone(&all));
         async move {
             let there = all.notified();
-            if waiting.fetch_add(1, SeqCst) + 1 < ENOUGH {
+            if waiting.fetch_add(1, SeqCst) + 1 < REQUESTS {
                 there.await;
             } else {
                 all.notify_waiters();
@@ -96,7 +95,7 @@ async fn arrivals_do_not_wait_for_responses() {
 
 #[tokio::test]
 async fn excess_requests_are_counted_as_dropped() {
-    let url = format!("--url={}", serve(answered_by(std::future::pending)).await);
+    let url = format!("--url={}", serve(backend_with(std::future::pending)).await);
     let arguments = ["load", &url, "--rate=100", "--duration=1s", "--timeout=5s", "--max-in-flight=5"];
     let (code, text) = drill(&arguments).await;
     assert_eq!(code, 1, "{text}");
@@ -112,7 +111,7 @@ async fn interrupted_load_test_reports_its_measurements() {
     let file = folder.path().join("result.json");
     let answered = Arc::new(Notify::new());
     let notified = Arc::clone(&answered);
-    let routes = answered_by(move || {
+    let routes = backend_with(move || {
         notified.notify_one();
         std::future::ready(StatusCode::OK)
     });

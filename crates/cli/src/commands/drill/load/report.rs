@@ -16,7 +16,7 @@ use crate::output::{grouped, table};
 ///
 /// # Errors
 ///
-/// If it cannot be created.
+/// If the file cannot be created.
 pub(super) fn create(path: &Path) -> Result<File> {
     File::create(path).with_context(|| format!("--result-file: cannot create {}", path.display()))
 }
