@@ -56,7 +56,6 @@ impl Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Export metrics of MongoDB deployments.
     Serve(Box<ServeArgs>),
     /// Check whether a deployment supports transactions and is monitored.
     Preflight(Box<PreflightArgs>),

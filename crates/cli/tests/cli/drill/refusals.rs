@@ -88,7 +88,7 @@ async fn hanging_backend_is_stopped_by_deadline_or_signal() {
     let (code, text) = drill(&["race", &url, "--deadline=1s"]).await;
     assert_eq!(code, 2, "{text}");
     assert!(text.contains("consume ") && text.contains("inconclusive"), "{text}");
-    assert!(text.contains("the deadline has passed (--deadline)") && !text.contains("passed"), "{text}");
+    assert!(text.contains("the time limit was reached (--deadline)") && !text.contains("passed"), "{text}");
 
     let asked = Arc::new(Notify::new());
     let notified = Arc::clone(&asked);

@@ -180,7 +180,7 @@ pub(crate) async fn race(args: &RaceArgs) -> Result<ExitStatus> {
     let stop = async {
         tokio::select! {
             _ = signals.next() => "it was interrupted",
-            () = tokio::time::sleep(args.deadline) => "the deadline has passed (--deadline)",
+            () = tokio::time::sleep(args.deadline) => "the time limit was reached (--deadline)",
         }
     };
     tokio::pin!(stop);
