@@ -83,7 +83,7 @@ async fn healthy_deployment_is_ready_and_scratch_transaction_cleans_up() {
     let arguments = ["--scratch-transaction=shop", "--expect-concurrency=50", "--expect-oplog-window=1ms"];
     let report = Report::of(&arguments, &[("MONGODB_URI", &uri)]).await;
     assert_eq!((report.code, report.failed()), (0, vec![]), "{:#}", report.json);
-    report.assert_finding("deployment", "pass", "replica set \"rs0\", 3 members");
+    report.assert_finding("deployment", "pass", "replica set \"rs0\", 3 data-bearing members");
     report.assert_finding("server version", "warn", "support ended on");
     report.assert_finding("storage engine", "pass", "wiredTiger");
     report.assert_finding("feature compatibility", "pass", "6.0");
