@@ -1,68 +1,69 @@
-//! Where a fuzzer comes in. No part of any interface.
+//! Entry points for the fuzzer. They are no part of any public interface.
 
 use std::path::Path;
 
 use mongodb::bson::Bson;
 use serde_json::Value;
 
+use crate::cli::Cli;
+use crate::client::services::{self, api_response};
 use crate::collectors::{self, CollectorFlags};
-use crate::file::File;
-use crate::flags::Flags;
-use crate::services::answer;
-use crate::{preflight, services, verify};
+use crate::commands::preflight::malformed_input as preflight_input;
+use crate::commands::verify::malformed_input as verify_input;
+use crate::config::file::ConfigFile;
 
-/// A URI with a password, for the word `URI` in what the fuzzer types.
+/// A URI with a password, which replaces the word `URI` in the input of the fuzzer.
 const URI: &str = "mongodb://user:hunter2@host/";
 
-/// The configuration file.
+/// Parses a configuration file.
 pub fn config(text: &str) {
-    if let Ok(file) = File::parse(Path::new("txnscope.toml"), text.to_owned()) {
+    if let Ok(file) = ConfigFile::parse(Path::new("txnscope.toml"), text.to_owned()) {
         let _ = collectors::settings(&file, &CollectorFlags::default());
     }
 }
 
-/// The command line, one word on each line.
+/// Parses a command line, one argument on each line.
 ///
 /// # Panics
 ///
-/// If what is said of it repeats the password of a URI.
+/// If the result repeats the password of a URI.
 pub fn flags(text: &str) {
     let words: Vec<String> = text.lines().map(|word| word.replace("URI", URI)).collect();
     let typed = || std::iter::once("txnscope".to_owned()).chain(words.iter().cloned());
-    let said = match Flags::read(typed().map(Into::into)) {
-        Ok((flags, _)) => format!("{flags:?}"),
-        Err(unread) => format!("{unread:?}"),
+    let output = match Cli::parse_args(typed().map(Into::into)) {
+        Ok((cli, _)) => format!("{cli:?}"),
+        Err(error) => format!("{error:?}"),
     };
-    assert!(text.contains("hunter2") || !said.contains("hunter2"), "{said}");
+    assert!(text.contains("hunter2") || !output.contains("hunter2"), "{output}");
 }
 
-/// The URL of a service.
+/// Parses the URL of a service.
 ///
 /// # Panics
 ///
-/// If what is said of it repeats its password.
+/// If the result repeats its password.
 pub fn url(text: &str) {
     for seen in [false, true] {
-        let said = services::said_of(&text.replace("URI", "user:hunter2@host"), seen);
-        assert!(text.contains("hunter2") || !said.contains("hunter2"), "{said}");
+        let output = services::describe_url(&text.replace("URI", "user:hunter2@host"), seen);
+        assert!(text.contains("hunter2") || !output.contains("hunter2"), "{output}");
     }
 }
 
-/// What Prometheus, Alertmanager or Grafana answers, to each question that `verify` and `preflight` have.
+/// Reads a response of Prometheus, Alertmanager or Grafana as `verify` and `preflight` do.
 pub fn answer(bytes: &[u8]) {
-    let _ = answer::error(bytes);
-    let Ok(answer) = serde_json::from_slice::<Value>(bytes) else { return };
-    preflight::hostile::printed(&preflight::hostile::of_service(&answer));
-    let _ = answer::matrix(&answer);
-    if let Ok(samples) = answer::vector(&answer) {
-        verify::hostile::judged(&samples);
+    let _ = api_response::error(bytes);
+    let Ok(response) = serde_json::from_slice::<Value>(bytes) else { return };
+    preflight_input::render(&preflight_input::findings_of_service(&response));
+    let _ = api_response::matrix(&response);
+    if let Ok(samples) = api_response::vector(&response) {
+        verify_input::render_report(&samples);
     }
 }
 
-/// What a server answers, as JSON, to each question of `preflight`.
+/// Reads a reply of a server, in JSON, as `preflight` does.
 pub fn preflight(bytes: &[u8]) {
     if let Ok(Bson::Document(reply)) = serde_json::from_slice(bytes) {
-        preflight::hostile::printed(&preflight::hostile::of_server(&reply));
+        preflight_input::render(&preflight_input::findings_of_server(&reply));
     }
 }
 
@@ -77,23 +78,23 @@ mod tests {
     }
 
     #[test]
-    fn no_configuration_file_is_a_panic() {
+    fn arbitrary_configuration_file_does_not_panic() {
         assert_no_panic("config", &[], 2_000, text(config));
     }
 
     #[test]
-    fn no_command_line_is_a_panic_or_tells_a_password() {
+    fn arbitrary_command_line_neither_panics_nor_reveals_a_password() {
         assert_no_panic("flags", &[], 200, text(flags));
         assert_no_panic("flags", &[], 1_000, text(url));
     }
 
     #[test]
-    fn no_answer_of_a_service_is_a_panic() {
+    fn arbitrary_service_response_does_not_panic() {
         assert_no_panic("answer", &[], 2_000, answer);
     }
 
     #[test]
-    fn no_reply_to_preflight_is_a_panic() {
+    fn arbitrary_server_reply_does_not_panic() {
         assert_no_panic("preflight", &[], 2_000, preflight);
     }
 }

@@ -1,121 +1,60 @@
-//! All of the binary `txnscope` but its `main`. It is a library for the sake of the fuzzer alone.
+//! The whole of the binary `txnscope` but its `main`. It is a library only so that the fuzzer can call it.
+//!
+//! | module | contents |
+//! | --- | --- |
+//! | `cli` | the command line as a whole |
+//! | `args` | arguments and parsers that several commands share, and the exit statuses |
+//! | `config` | the configuration file, and the files that it names |
+//! | `collectors` | the flags and the keys of the collectors |
+//! | `client` | clients of MongoDB and of HTTP services |
+//! | `output` | tables, numbers, errors and logs |
+//! | `runtime` | the async runtime and signals |
+//! | `commands` | one module for each command; no command uses another one |
 
-mod checks;
+mod args;
+mod cli;
+mod client;
 mod collectors;
-mod complaint;
-mod deployment;
-mod drill;
-mod exposed;
-mod file;
-mod flags;
+mod commands;
+mod config;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
-mod logging;
-mod preflight;
-mod role;
-mod serve;
-mod services;
-mod settings;
-mod span;
-mod verify;
+mod output;
+mod runtime;
 
-use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::ArgMatches;
-use txnscope_catalog::escape_text;
 
-use crate::complaint::Unread;
-use crate::flags::{Command, Flags};
+use crate::args::exit_status::ExitStatus;
+use crate::cli::{Cli, Command};
+use crate::commands::{audit, catalog, drill, preflight, repair, role, serve, verify};
+use crate::config::exposed;
 
-/// Something failed while it ran.
-const FAILURE: u8 = 1;
-/// What the command line, the environment or a file that they name got wrong.
-const MISUSE: u8 = 2;
-
-/// Does what the command line asks for.
+/// Runs the command that the process's arguments name.
 #[must_use]
 pub fn run() -> ExitCode {
-    let (flags, matches) = match Flags::read(std::env::args_os()) {
-        Ok(read) => read,
-        Err(error) => return explain(&error),
+    let (cli, matches) = match Cli::parse_args(std::env::args_os()) {
+        Ok(parsed) => parsed,
+        Err(error) => return error.report().into(),
     };
-    let code = done(flags, &matches);
-    exposed::print();
-    code
+    let status = dispatch(cli, &matches);
+    exposed::print_warnings();
+    status.into()
 }
 
-fn done(flags: Flags, matches: &ArgMatches) -> ExitCode {
-    match (flags.command, matches.subcommand()) {
-        (Command::Serve(flags), Some((_, matches))) => serve::run(*flags, matches),
-        (Command::Audit(flags), Some((_, matches))) => checks::audit::audit(&flags, matches),
-        (Command::Repair(flags), Some((_, matches))) => checks::repair::repair(&flags, matches),
-        (Command::Drill(flags), _) => drill::run(*flags),
-        (Command::Preflight(flags), Some((_, matches))) => preflight::run(&flags, matches),
-        (Command::Verify(flags), Some((_, matches))) => verify::run(&flags, matches),
-        (
-            Command::Serve(_)
-            | Command::Preflight(_)
-            | Command::Verify(_)
-            | Command::Audit(_)
-            | Command::Repair(_),
-            None,
-        ) => {
-            unreachable!("clap has parsed the subcommand that it has matched")
-        }
-        (Command::Role(flags), _) => match role::run(&flags) {
-            Ok(text) => printed(&text),
-            Err(error) => complain(&error, MISUSE),
-        },
-        (Command::Catalog(flags), _) => printed(&flags.format.render()),
+fn dispatch(cli: Cli, matches: &ArgMatches) -> ExitStatus {
+    let matches = matches.subcommand().map(|(_, matches)| matches);
+    let matches = matches.expect("clap has matched a subcommand, since it has parsed one");
+    match cli.command {
+        Command::Serve(args) => serve::run(*args, matches),
+        Command::Preflight(args) => preflight::run(&args, matches),
+        Command::Verify(args) => verify::run(&args, matches),
+        Command::Audit(args) => audit::run(&args, matches),
+        Command::Repair(args) => repair::run(&args, matches),
+        Command::Drill(args) => drill::run(*args),
+        Command::Role(args) => role::run(&args),
+        Command::Catalog(args) => catalog::run(&args),
     }
-}
-
-fn printed(text: &str) -> ExitCode {
-    match print(text) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => complain(&error, FAILURE),
-    }
-}
-
-/// Help and version, or what is wrong with the command line.
-fn explain(unread: &Unread) -> ExitCode {
-    match unread {
-        Unread::Help(text) => {
-            let _ = print(text);
-            ExitCode::SUCCESS
-        }
-        Unread::Wrong(text) => {
-            let _ = write!(io::stderr().lock(), "{}", escape_text(text));
-            ExitCode::from(MISUSE)
-        }
-    }
-}
-
-/// Prints it with its lines and nothing else that steers a terminal: whatever was not escaped where it came in is escaped
-/// here, in a form that JSON, CSV and JavaScript read as the same text.
-///
-/// Whoever reads may stop reading: that is no failure.
-fn print(text: &str) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
-    match out.write_all(escape_text(text).as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(error).context("cannot write to the output")
-        }
-        Ok(()) | Err(_) => Ok(()),
-    }
-}
-
-/// Says why, to whoever has called it.
-fn complain(error: &anyhow::Error, code: u8) -> ExitCode {
-    let _ = writeln!(io::stderr().lock(), "txnscope: {}", escape_text(&format!("{error:#}")));
-    ExitCode::from(code)
-}
-
-/// Logs why, on one line, with what is behind it.
-fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
-    tracing::error!("{error:#}");
-    ExitCode::from(code)
 }

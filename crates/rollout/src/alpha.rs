@@ -1,11 +1,11 @@
-//! The error rate of interim analyses: how often the data is analyzed does not change how often chance makes a no-go.
+//! Alpha spending: the error rate does not depend on the number of interim analyses.
 
 use std::time::Duration;
 
-/// The error rate that one of `analyses` may spend.
+/// The significance level of one of `analyses`.
 ///
-/// The last one spends half of `alpha`. The other half is shared by those before, which can only end in a no-go. The sum
-/// over all analyses is at most `alpha`, however many there are.
+/// The last analysis gets half of `alpha`. The earlier ones, which can only end in a no-go, share the other half. The sum
+/// over all analyses is at most `alpha`, independent of their number.
 #[must_use]
 pub fn alpha_spent(alpha: f64, analyses: u32, last: bool) -> f64 {
     match analyses {
@@ -15,11 +15,11 @@ pub fn alpha_spent(alpha: f64, analyses: u32, last: bool) -> f64 {
     }
 }
 
-/// How many analyses there are within `wait`: one at once, one each `interval`, and one at the end at least.
+/// The number of analyses within `wait`: one at the start, one after each `interval`, and at least one at the end.
 #[must_use]
 pub fn interim_analyses(wait: Duration, interval: Duration) -> u32 {
     let analyses = wait.as_secs_f64() / interval.as_secs_f64().max(1e-3);
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to what fits")]
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the range of u32")]
     let analyses = analyses.ceil().clamp(1.0, 100_000.0) as u32;
     analyses + 1
 }

@@ -1,6 +1,6 @@
-//! All comparisons of all operations, with one error rate for all of them together.
+//! All comparisons of all operations, with one family-wise error rate.
 
-use super::latency::{bounds_around, quantile, tail_count};
+use super::latency::{bounds_around, quantile, tail_proportion};
 use super::overdispersion::overdispersion;
 use super::proportion::{Proportion, fisher_exact_greater, has_power};
 
@@ -87,15 +87,15 @@ pub(crate) const QUANTILES: [f64; 3] = [0.5, 0.95, 0.99];
 /// The result of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// Not worse than the limit, with enough traffic to detect it if it were.
+    /// Not worse than the limit, with enough traffic to detect a regression.
     NotWorse,
-    /// Regressed, tail_count chance and tail_count the limit.
+    /// Significantly worse, and beyond the limit.
     Regressed,
-    /// Too little traffic to tell.
+    /// Too little traffic for a decision.
     Inconclusive,
 }
 
-/// One question: has this quantity of this operation become worse?
+/// The comparison of one quantity of one operation before and after the deployment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Comparison {
     /// The name of the operation.
@@ -108,15 +108,17 @@ pub struct Comparison {
     pub after: Option<f64>,
     /// The p-value: the probability that chance alone explains the rise.
     pub p: f64,
-    /// Whether it is tail_count the limit.
+    /// Whether the rise exceeds the limit.
     exceeds_limit: bool,
-    /// The proportions that say how much traffic there is, and the proportion after a rise worth detecting.
+    /// The inputs of the power analysis: the proportion before, the number of requests after, and the proportion after a
+    /// rise that must be detected.
     power: (Proportion, f64, f64),
     /// The result, set by [`analyze`].
     pub outcome: Outcome,
 }
 
-/// The questions of all operations, not yet outcome. Without attempts, there is none about conflicts.
+/// The comparisons of all operations, without outcomes; [`analyze`] sets these. Operations without attempts have no
+/// comparison of conflicts.
 #[must_use]
 pub fn compare(bounds: &[f64], operations: &[Operation], limits: &Limits) -> Vec<Comparison> {
     let mut comparisons = Vec::new();
@@ -136,8 +138,8 @@ pub fn compare(bounds: &[f64], operations: &[Operation], limits: &Limits) -> Vec
     comparisons
 }
 
-/// Sets the outcome of all comparisons together (Holm's procedure): the probability that chance makes any of them
-/// `Regressed` is at most `alpha`. It can be called again with another `alpha`.
+/// Sets the outcomes of all comparisons by Holm's procedure: if nothing changed, the probability that any of them is
+/// `Regressed` is at most `alpha`. The function can be called again with a different `alpha`.
 pub fn analyze(comparisons: &mut [Comparison], alpha: f64) {
     let mut order: Vec<usize> = (0..comparisons.len()).collect();
     order.sort_by(|one, other| comparisons[*one].p.total_cmp(&comparisons[*other].p));
@@ -150,7 +152,7 @@ pub fn analyze(comparisons: &mut [Comparison], alpha: f64) {
         }
         significant[*index] = true;
     }
-    // A rise that would be found even if every other comparison went before it.
+    // The strictest level of the procedure, so that a rise is detected in any order of the comparisons.
     let strict = level(comparisons.len());
     for (comparison, significant) in comparisons.iter_mut().zip(significant) {
         let (before, after, to) = comparison.power;
@@ -175,7 +177,7 @@ fn of_shares(
     let overdispersion = overdispersion(&slices);
     let (thin_before, thin_after) = (before.thinned(overdispersion), after.thinned(overdispersion));
     let rise = after.ratio().zip(before.ratio()).map(|(after, before)| after - before);
-    // A rise of twice the limit is worth being sure about.
+    // A rise of twice the limit must be detected.
     let to = (before.ratio().unwrap_or_default() + 2.0 * limit).min(1.0);
     Comparison {
         operation: operation.name.clone(),
@@ -194,24 +196,25 @@ fn of_quantile(bounds: &[f64], operation: &Operation, q: f64, limit: f64) -> Com
     let of = |counts: &WindowCounts| quantile(bounds, &counts.cumulative, q);
     let (was, is) = (of(&before), of(after));
     let places = bounds_around(bounds, &before.cumulative, q);
-    // Two bounds are two chances to be wrong.
+    // With two bounds, two tests are made (Bonferroni correction).
     #[allow(clippy::cast_precision_loss, reason = "one or two")]
-    let chances = places.len() as f64;
-    let (mut p, mut spread_most) = (1.0_f64, 1.0_f64);
+    let tests = places.len() as f64;
+    let (mut p, mut max_overdispersion) = (1.0_f64, 1.0_f64);
     for place in places {
-        let at = |counts: &WindowCounts| tail_count(&counts.cumulative, place);
+        let at = |counts: &WindowCounts| tail_proportion(&counts.cumulative, place);
         let slices: Vec<Proportion> = operation.slices.iter().map(at).collect();
         let overdispersion = overdispersion(&slices);
-        spread_most = spread_most.max(overdispersion);
+        max_overdispersion = max_overdispersion.max(overdispersion);
         p = p.min(
-            chances
+            tests
                 * fisher_exact_greater(
                     at(&before).thinned(overdispersion),
                     at(after).thinned(overdispersion),
                 ),
         );
     }
-    let total = |counts: &WindowCounts| counts.cumulative.last().copied().unwrap_or_default() / spread_most;
+    let total =
+        |counts: &WindowCounts| counts.cumulative.last().copied().unwrap_or_default() / max_overdispersion;
     let tail = Proportion::new((1.0 - q) * total(&before), total(&before));
     Comparison {
         operation: operation.name.clone(),
@@ -220,7 +223,7 @@ fn of_quantile(bounds: &[f64], operation: &Operation, q: f64, limit: f64) -> Com
         after: is,
         p: p.min(1.0),
         exceeds_limit: was.zip(is).is_some_and(|(was, is)| is > was * limit),
-        // A tail three times as heavy is worth being sure about; half of all can at most become three quarters.
+        // A tail that is three times as heavy must be detected; for the median, three quarters instead of half.
         power: (tail, total(after), (3.0 * (1.0 - q)).min(0.75)),
         outcome: Outcome::Inconclusive,
     }
@@ -270,7 +273,11 @@ mod tests {
         let rare = operation(12, counts(2.0, 0.0), counts(3.0, 1.0));
         assert!(outcome(&[rare]).iter().all(|(_, outcome)| *outcome == Outcome::Inconclusive));
         let broken = operation(12, counts(20.0, 0.0), counts(30.0, 30.0));
-        assert_eq!(outcome(&[broken])[0].1, Outcome::Regressed, "all of few failed: certain all the same");
+        assert_eq!(
+            outcome(&[broken])[0].1,
+            Outcome::Regressed,
+            "all of a few requests failed, which is significant"
+        );
         let silent = operation(12, counts(2_000.0, 10.0), WindowCounts::default());
         assert!(outcome(&[silent]).iter().all(|(_, outcome)| *outcome == Outcome::Inconclusive));
         let new = operation(0, WindowCounts::default(), counts(2_000.0, 10.0));

@@ -1,18 +1,17 @@
 //! Quantiles from the buckets of a histogram.
 //!
-//! A histogram does not know its quantiles, only how many were at most so slow. So a quantile is not tested itself: a
-//! bound near it is, and how large the proportion tail_count that bound is, which is exact. What people read is the quantile,
-//! interpolated inside of its bucket.
+//! A histogram has exact counts at its bounds only. So the test does not use the quantile itself, but the proportion of
+//! requests above a bound near it, which is exact. The displayed quantile is interpolated inside of its bucket.
 //!
-//! Prometheus interpolates as if a bucket were filled evenly. In a tail it is not: of 10 to 25 ms most are near 10, and
-//! a p99 that doubles over the bucket's end would seem to grow by a third. Here the proportion that is slower falls by a
-//! power of the time inside of a bucket, which is nearly right for the tails that latencies have.
+//! Prometheus interpolates linearly, as if the values of a bucket were distributed evenly. In a tail they are not: of the
+//! values between 10 and 25 ms most are near 10 ms, and a doubled p99 would seem to grow by a third. Here the proportion of
+//! slower requests falls by a power law inside of a bucket, which approximates the tails of latencies well.
 
 use super::proportion::Proportion;
 
-/// The value below which that proportion of all lies; `None` without data.
+/// The quantile `q`, or `None` without data.
 ///
-/// `cumulative` has one more element than `bounds`: all of them. What lies tail_count the last bound counts as the bound.
+/// `cumulative` has one more element than `bounds`, the total count. Values above the last bound count as that bound.
 pub(crate) fn quantile(bounds: &[f64], cumulative: &[f64], q: f64) -> Option<f64> {
     let total = *cumulative.last()?;
     let last = *bounds.last()?;
@@ -25,19 +24,19 @@ pub(crate) fn quantile(bounds: &[f64], cumulative: &[f64], q: f64) -> Option<f64
     };
     let (high, upto) = (bounds[index], cumulative[index]);
     if index == 0 {
-        // Down to nothing, no power leads.
+        // A power law does not reach zero, so the first bucket is interpolated linearly.
         return Some(high * rank / upto);
     }
     let (low, below) = (bounds[index - 1], cumulative[index - 1]);
-    // If no request was slower, half a request is assumed: the next one might have been.
+    // If no request was slower, half a request is assumed, since the logarithm of zero is undefined.
     let slower = |count: f64| ((total - count) / total).max(0.5 / total);
     let part = (slower(below) / slower(rank)).ln() / (slower(below) / slower(upto)).ln();
     let part = if part.is_finite() { part.clamp(0.0, 1.0) } else { 1.0 };
     Some(low * (high / low).powf(part))
 }
 
-/// The bounds on both sides of the quantile, by their places. A whole distribution that moves inside of one bucket
-/// shows at neither, a tail at the upper one, and a narrow one at the lower one.
+/// The indices of the bounds on both sides of the quantile. A shift of a tail shows at the upper bound, that of a narrow
+/// distribution at the lower one, and a shift inside of one bucket at neither.
 pub(crate) fn bounds_around(bounds: &[f64], cumulative: &[f64], q: f64) -> Vec<usize> {
     let Some(total) = cumulative.last().filter(|total| **total >= 1.0) else { return Vec::new() };
     let above = cumulative[..bounds.len().min(cumulative.len())].iter().position(|count| *count >= q * total);
@@ -48,8 +47,8 @@ pub(crate) fn bounds_around(bounds: &[f64], cumulative: &[f64], q: f64) -> Vec<u
     }
 }
 
-/// The proportion of requests slower than the bound at `place`.
-pub(crate) fn tail_count(cumulative: &[f64], place: usize) -> Proportion {
+/// The proportion of requests slower than the bound at the index `place`.
+pub(crate) fn tail_proportion(cumulative: &[f64], place: usize) -> Proportion {
     let total = cumulative.last().copied().unwrap_or_default();
     Proportion::new(total - cumulative.get(place).copied().unwrap_or(total), total)
 }
@@ -65,7 +64,7 @@ mod tests {
         let counts = [50.0, 90.0, 100.0, 100.0];
         assert_eq!(quantile(&BOUNDS, &counts, 0.5), Some(0.1));
         assert_eq!(quantile(&BOUNDS, &counts, 0.25), Some(0.05));
-        // From a tenth at 0.2 to half of one in a hundred at 0.4: a twentieth is nearer to the former.
+        // The share of slower requests falls from 10 % at 0.2 to 0.5 % at 0.4, and reaches 5 % near 0.2.
         let p95 = quantile(&BOUNDS, &counts, 0.95).unwrap();
         assert!((p95 - 0.2 * 2.0_f64.powf(2.0_f64.ln() / 20.0_f64.ln())).abs() < 1e-12, "{p95}");
         assert_eq!(quantile(&BOUNDS, &[0.0, 0.0, 1.0, 100.0], 0.5), Some(0.4));
@@ -75,7 +74,7 @@ mod tests {
 
     #[test]
     fn doubled_tail_across_a_bound_doubles_the_quantile() {
-        // Log-normal bounds_around 4 ms, and the same with what is slower than p95 twice as slow.
+        // A log-normal distribution around 4 ms, and the same with requests above p95 twice as slow.
         let bounds = [0.005, 0.01, 0.025, 0.05];
         let (before, after) =
             ([6_723.0, 9_666.0, 9_998.8, 1e4, 1e4], [6_723.0, 9_500.0, 9_885.0, 9_998.8, 1e4]);
@@ -90,6 +89,6 @@ mod tests {
         assert_eq!(bounds_around(&BOUNDS, &counts, 0.95), [1, 2]);
         assert_eq!(bounds_around(&BOUNDS, &[0.0, 0.0, 1.0, 100.0], 0.95), [2]);
         assert!(bounds_around(&BOUNDS, &[0.0; 4], 0.95).is_empty());
-        assert_eq!(tail_count(&counts, 1), Proportion::new(10.0, 100.0));
+        assert_eq!(tail_proportion(&counts, 1), Proportion::new(10.0, 100.0));
     }
 }

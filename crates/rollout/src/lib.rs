@@ -2,14 +2,14 @@
 //! deployment.
 //!
 //! All functions are pure: counts go in, comparisons come out, and equal counts give equal comparisons. Each comparison
-//! asks one question about two proportions: is the rise larger than a limit, and larger than chance explains?
+//! is a test of two proportions: is the rise larger than a limit, and statistically significant?
 //!
 //! | module | contents |
 //! | --- | --- |
-//! | `proportion` | a proportion before and after: Fisher's exact test, and the traffic that it takes |
-//! | `overdispersion` | how much more than chance a proportion varied before the deployment |
+//! | `proportion` | a proportion before and after: Fisher's exact test, and its power |
+//! | `overdispersion` | the variation of a proportion before the deployment beyond binomial noise |
 //! | `latency` | quantiles from a histogram's buckets, as proportions beyond a bound |
-//! | `comparison` | all comparisons of all operations, with one error rate for all of them together |
+//! | `comparison` | all comparisons of all operations, with one family-wise error rate |
 //! | `alpha` | the error rate of interim analyses |
 //! | `simulation` | simulated traffic, to measure how often the comparison errs |
 //!

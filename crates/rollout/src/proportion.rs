@@ -2,10 +2,10 @@
 
 use statrs::distribution::{Discrete, Hypergeometric};
 
-/// Larger counts are scaled down to this: they add no evidence that matters, only time.
-const ENOUGH: f64 = 1e9;
+/// Larger counts are scaled down to this one, since they only add computation time.
+const MAX_COUNT: f64 = 1e9;
 
-/// Hits among a number of requests. Prometheus extrapolates, so that these are not integers until they are tested.
+/// Hits among a number of requests. Prometheus extrapolates, so the counts are rounded only for the test.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(crate) struct Proportion {
     pub(crate) hits: f64,
@@ -37,33 +37,33 @@ impl std::ops::Add for Proportion {
 
 /// The p-value of a rise from `before` to `after` (Fisher's exact test, one-sided).
 ///
-/// 1 where there is nothing to compare.
+/// The result is 1 if there is nothing to compare.
 pub(crate) fn fisher_exact_greater(before: Proportion, after: Proportion) -> f64 {
-    let enough = |proportion: Proportion| proportion.thinned((proportion.of / ENOUGH).max(1.0));
-    let (before, after) = (enough(before), enough(after));
+    let scale = |proportion: Proportion| proportion.thinned((proportion.of / MAX_COUNT).max(1.0));
+    let (before, after) = (scale(before), scale(after));
     let whole = |number: f64| {
         #[allow(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
-            reason = "counts of requests; what is tail_count 2^53 is none"
+            reason = "counts of requests, clamped below 2^53"
         )]
         let whole = number.round().clamp(0.0, 9e15) as u64;
         whole
     };
     let (n0, n1) = (whole(before.of), whole(after.of));
     let (x0, x1) = (whole(before.hits).min(n0), whole(after.hits).min(n1));
-    // No rise at all: the tail holds half of everything and more.
+    // Without a rise, the p-value is at least one half.
     if n0 == 0 || n1 == 0 || u128::from(x1) * u128::from(n0) <= u128::from(x0) * u128::from(n1) {
         return 1.0;
     }
     let (population, successes) = (n0 + n1, x0 + x1);
     let Ok(draws) = Hypergeometric::new(population, successes, n1) else { return 1.0 };
-    // From here on upwards each term is smaller than the one before, by a factor that is known.
+    // Each term is the one before times a known factor smaller than 1.
     let (mut term, mut tail) = (draws.ln_pmf(x1).exp(), 0.0);
     #[allow(clippy::cast_precision_loss, reason = "counts below 2^53")]
     for x in x1..=successes.min(n1) {
         tail += term;
-        // So it is as well where all are too small for a float.
+        // This also ends the loop if all terms underflow to zero.
         if term <= tail * 1e-12 {
             break;
         }
@@ -76,8 +76,8 @@ pub(crate) fn fisher_exact_greater(before: Proportion, after: Proportion) -> f64
 /// Whether a rise to the proportion `to` would be detected with a power of 95 % at the significance level `alpha`.
 pub(crate) fn has_power(before: Proportion, after: f64, to: f64, alpha: f64) -> bool {
     let expected = after * to;
-    let unlucky = expected - 1.645 * (expected * (1.0 - to).max(0.0)).sqrt();
-    unlucky > 0.0 && fisher_exact_greater(before, Proportion::new(unlucky.floor(), after)) <= alpha
+    let lower_bound = expected - 1.645 * (expected * (1.0 - to).max(0.0)).sqrt();
+    lower_bound > 0.0 && fisher_exact_greater(before, Proportion::new(lower_bound.floor(), after)) <= alpha
 }
 
 #[cfg(test)]
@@ -92,10 +92,13 @@ mod tests {
             let exact = Hypergeometric::new(n0 + n1, x0 + x1, n1).unwrap().sf(x1 - 1);
             #[allow(clippy::cast_precision_loss, reason = "small numbers")]
             let proportion = |x: u64, n: u64| Proportion::new(x as f64, n as f64);
-            let ours = fisher_exact_greater(proportion(x0, n0), proportion(x1, n1));
-            assert!((ours - exact).abs() <= 1e-9 * exact.max(1e-9), "{x0}/{n0} {x1}/{n1}: {ours} {exact}");
+            let actual = fisher_exact_greater(proportion(x0, n0), proportion(x1, n1));
+            assert!(
+                (actual - exact).abs() <= 1e-9 * exact.max(1e-9),
+                "{x0}/{n0} {x1}/{n1}: {actual} {exact}"
+            );
         }
-        // The textbook's lady who tastes tea: four of four right.
+        // Fisher's lady tasting tea: four of four correct.
         let tea = fisher_exact_greater(Proportion::new(0.0, 4.0), Proportion::new(4.0, 4.0));
         assert!((tea - 1.0 / 70.0).abs() < 1e-12, "{tea}");
     }

@@ -1,4 +1,4 @@
-//! Simulated traffic, to measure how often the comparison errs. A run is reproduced by its seed.
+//! Simulated traffic, to measure the error rates of the comparison. A seed reproduces a run.
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -7,10 +7,10 @@ use statrs::distribution::{ContinuousCDF, LogNormal};
 
 use super::{Comparison, Limits, Operation, Outcome, WindowCounts, analyze, compare};
 
-/// The defaults of the command.
+/// The default limits of `txnscope verify`.
 pub const LIMITS: Limits = Limits { failures: 0.01, latency: 1.5, conflicts: 0.2, alpha: 0.01 };
 
-/// How an operation behaves while nothing is wrong.
+/// The normal behavior of an operation.
 #[derive(Debug, Clone, Copy)]
 pub struct Kind {
     /// The failure rate.
@@ -21,7 +21,7 @@ pub struct Kind {
     pub sigma: f64,
 }
 
-/// From a quick one that hardly fails to a slow one that often does.
+/// Kinds of operations, from a fast one that rarely fails to a slow one that often fails.
 pub const KINDS: [Kind; 5] = [
     Kind { failures: 0.001, median: 0.004, sigma: 0.5 },
     Kind { failures: 0.002, median: 0.007, sigma: 0.7 },
@@ -30,12 +30,12 @@ pub const KINDS: [Kind; 5] = [
     Kind { failures: 0.02, median: 0.060, sigma: 0.9 },
 ];
 
-/// The variation of traffic while nothing is wrong.
+/// The normal variation of traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Noise {
     /// Binomial noise alone.
     Even,
-    /// From slice to slice, failures come half as often or twice, and all takes a tenth more or less.
+    /// From slice to slice, the failure rate varies by a factor of two, and durations by 10 %.
     Bursty,
 }
 
@@ -79,8 +79,8 @@ pub enum Decision {
 }
 
 impl Scenario {
-    /// The baseline, with nothing after it yet.
-    fn before(&self, bounds: &[f64], rng: &mut StdRng) -> Vec<Operation> {
+    /// Generates the baseline.
+    fn baseline(&self, bounds: &[f64], rng: &mut StdRng) -> Vec<Operation> {
         let one = |index: usize, rng: &mut StdRng| Operation {
             name: format!("operation {index}"),
             slices: (0..self.slices)
@@ -91,8 +91,8 @@ impl Scenario {
         (0..self.operations).map(|index| one(index, rng)).collect()
     }
 
-    /// More of what comes after.
-    fn go_on(&self, bounds: &[f64], operations: &mut [Operation], requests: u32, rng: &mut StdRng) {
+    /// Adds requests to the window after the deployment.
+    fn add_after(&self, bounds: &[f64], operations: &mut [Operation], requests: u32, rng: &mut StdRng) {
         for (index, operation) in operations.iter_mut().enumerate() {
             let change = if index == 0 { self.change } else { Change::None };
             let more = self.counts(bounds, KINDS[index], change, requests, rng);
@@ -119,7 +119,7 @@ impl Scenario {
         let requests = (f64::from(requests) * rng.random_range(0.9..1.1)).round();
         let failed = draw(requests, failures, rng);
         let mut counts = WindowCounts { ended: requests, failed, ..WindowCounts::default() };
-        // Bucket after bucket, each with what those before have left.
+        // One bucket after the other, each with the remaining requests.
         let durations = Durations::new(median, kind.sigma, change);
         let (mut left, mut below, mut sum) = (requests - failed, 0.0, 0.0);
         for bound in bounds {
@@ -136,31 +136,31 @@ impl Scenario {
     #[must_use]
     pub fn run(&self, bounds: &[f64], seed: u64) -> Decision {
         let mut rng = StdRng::seed_from_u64(seed);
-        let mut operations = self.before(bounds, &mut rng);
-        self.go_on(bounds, &mut operations, self.requests, &mut rng);
+        let mut operations = self.baseline(bounds, &mut rng);
+        self.add_after(bounds, &mut operations, self.requests, &mut rng);
         decision(&outcome(bounds, &operations, LIMITS.alpha))
     }
 
-    /// Analyzes `looks` times, each time with more of the window, and stops at the first no-go. Returns the decision and
-    /// the number of the analysis that made it.
+    /// Analyzes the growing window `analyses` times, and stops at the first no-go. Returns the decision and the number of the
+    /// analysis that made it.
     pub fn watch(
         &self,
         bounds: &[f64],
         seed: u64,
-        looks: u32,
+        analyses: u32,
         spent: impl Fn(u32) -> f64,
     ) -> (Decision, u32) {
         let mut rng = StdRng::seed_from_u64(seed);
-        let mut operations = self.before(bounds, &mut rng);
+        let mut operations = self.baseline(bounds, &mut rng);
         let mut last = Decision::Inconclusive;
-        for look in 1..=looks {
-            self.go_on(bounds, &mut operations, self.requests / looks, &mut rng);
-            last = decision(&outcome(bounds, &operations, spent(look)));
+        for analysis in 1..=analyses {
+            self.add_after(bounds, &mut operations, self.requests / analyses, &mut rng);
+            last = decision(&outcome(bounds, &operations, spent(analysis)));
             if last == Decision::NoGo {
-                return (last, look);
+                return (last, analysis);
             }
         }
-        (last, looks)
+        (last, analyses)
     }
 }
 
@@ -180,7 +180,7 @@ fn decision(comparisons: &[Comparison]) -> Decision {
     }
 }
 
-/// Log-normal durations, and what the deployment made of them.
+/// Log-normal durations with the effect of the deployment.
 struct Durations {
     plain: LogNormal,
     p95: f64,
@@ -193,7 +193,7 @@ impl Durations {
         Self { p95: plain.inverse_cdf(0.95), plain, change }
     }
 
-    /// Which proportion takes at most so long.
+    /// The proportion of requests that take at most this time.
     fn at_most(&self, seconds: f64) -> f64 {
         match self.change {
             Change::None | Change::Failures(_) => self.plain.cdf(seconds),
@@ -204,7 +204,7 @@ impl Durations {
     }
 }
 
-/// Draws the number of hits among `of` requests of equal probability.
+/// Draws the number of hits among `of` requests with this probability.
 fn draw(of: f64, probability: f64, rng: &mut StdRng) -> f64 {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number of requests")]
     let of = of as u64;
@@ -227,52 +227,52 @@ mod tests {
 
     const RUNS: u64 = 50;
 
-    fn scene(noise: Noise, change: Change) -> Scenario {
+    fn scenario(noise: Noise, change: Change) -> Scenario {
         Scenario { noise, change, operations: 3, slices: 12, requests: 5_000 }
     }
 
-    fn all(scene: Scenario, expected: Decision) {
+    fn all(scenario: Scenario, expected: Decision) {
         for seed in 0..RUNS {
-            assert_eq!(scene.run(DURATION_BUCKETS, seed), expected, "seed {seed} of {scene:?}");
+            assert_eq!(scenario.run(DURATION_BUCKETS, seed), expected, "seed {seed} of {scenario:?}");
         }
     }
 
     #[test]
-    fn fifty_runs_of_noise_alone_are_a_go_each() {
-        all(scene(Noise::Even, Change::None), Decision::Go);
+    fn even_noise_is_always_a_go() {
+        all(scenario(Noise::Even, Change::None), Decision::Go);
     }
 
     #[test]
-    fn fifty_runs_of_noise_in_bursts_are_no_no_go() {
+    fn bursty_noise_is_never_a_no_go() {
         for seed in 0..RUNS {
-            let decision = scene(Noise::Bursty, Change::None).run(DURATION_BUCKETS, seed);
+            let decision = scenario(Noise::Bursty, Change::None).run(DURATION_BUCKETS, seed);
             assert_ne!(decision, Decision::NoGo, "seed {seed}");
         }
     }
 
     #[test]
-    fn fifty_rises_of_failures_by_two_in_a_hundred_are_found_each() {
-        all(scene(Noise::Even, Change::Failures(0.02)), Decision::NoGo);
+    fn failure_rise_of_two_percentage_points_is_always_detected() {
+        all(scenario(Noise::Even, Change::Failures(0.02)), Decision::NoGo);
     }
 
     #[test]
-    fn fifty_doubled_p99_are_found_each() {
-        all(scene(Noise::Even, Change::Tail(2.0)), Decision::NoGo);
-        all(scene(Noise::Even, Change::Slower(2.0)), Decision::NoGo);
+    fn doubled_p99_is_always_detected() {
+        all(scenario(Noise::Even, Change::Tail(2.0)), Decision::NoGo);
+        all(scenario(Noise::Even, Change::Slower(2.0)), Decision::NoGo);
     }
 
     #[test]
-    fn fifty_runs_with_little_traffic_are_neither() {
-        let scene = Scenario { requests: 50, ..scene(Noise::Even, Change::None) };
-        all(scene, Decision::Inconclusive);
+    fn little_traffic_is_always_inconclusive() {
+        let scenario = Scenario { requests: 50, ..scenario(Noise::Even, Change::None) };
+        all(scenario, Decision::Inconclusive);
     }
 
     #[test]
-    fn fifty_watches_of_noise_alone_end_with_their_time() {
-        let scene = scene(Noise::Even, Change::None);
+    fn interim_analyses_of_noise_are_never_a_no_go() {
+        let scenario = scenario(Noise::Even, Change::None);
         for seed in 0..RUNS {
-            let spent = |look| alpha_spent(LIMITS.alpha, 10, look == 10);
-            assert_ne!(scene.watch(DURATION_BUCKETS, seed, 10, spent).0, Decision::NoGo, "seed {seed}");
+            let spent = |analysis| alpha_spent(LIMITS.alpha, 10, analysis == 10);
+            assert_ne!(scenario.watch(DURATION_BUCKETS, seed, 10, spent).0, Decision::NoGo, "seed {seed}");
         }
     }
 }

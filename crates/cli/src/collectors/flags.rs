@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::flags::duration;
+use crate::args::duration::duration;
 
 /// A setting without a flag is taken from the configuration file, or has its default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]

@@ -8,7 +8,7 @@ use toml::Spanned;
 use txnscope_sidecar::CollectorSettings;
 
 pub(crate) use self::flags::CollectorFlags;
-use crate::file::{File, Time};
+use crate::config::file::{ConfigFile, Time};
 
 /// One section for each collector; missing settings keep their defaults.
 #[derive(Debug, Default, Deserialize)]
@@ -61,8 +61,8 @@ fn set<T, U: Into<T>>(setting: &mut T, said: Option<U>) {
 ///
 /// # Errors
 ///
-/// If a setting is invalid: with the line of its section, or with the flags if these have a part in it.
-pub(crate) fn settings(file: &File, flags: &CollectorFlags) -> Result<CollectorSettings> {
+/// If a setting makes no sense: at the section that holds it, or of the flags if these have a part in it.
+pub(crate) fn settings(file: &ConfigFile, flags: &CollectorFlags) -> Result<CollectorSettings> {
     let mut settings = CollectorSettings::default();
     // Validated section by section, so that the error names the right one.
     macro_rules! section {
@@ -75,7 +75,7 @@ pub(crate) fn settings(file: &File, flags: &CollectorFlags) -> Result<CollectorS
             )*
             let by_flags = [$(flags.$flag.is_some()),*].contains(&true);
             settings.validate().map_err(|error| match section {
-                Some(section) if !by_flags => file.at(section, error).into(),
+                Some(section) if !by_flags => file.error_at(section, error).into(),
                 Some(_) | None => {
                     anyhow!("--collector.{}, flags or variables: {error}", stringify!($collector).replace('_', "-"))
                 }
@@ -104,8 +104,8 @@ mod tests {
     }
 
     fn read_with(text: &str, flags: &CollectorFlags) -> Result<CollectorSettings, String> {
-        let file =
-            File::parse(Path::new("txnscope.toml"), text.to_owned()).map_err(|error| error.to_string())?;
+        let file = ConfigFile::parse(Path::new("txnscope.toml"), text.to_owned())
+            .map_err(|error| error.to_string())?;
         settings(&file, flags).map_err(|error| error.to_string())
     }
 

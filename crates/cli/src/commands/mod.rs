@@ -1,0 +1,11 @@
+//! The commands. None of them uses another one: what two of them share is in `args`, `config`, `client`, `output` or
+//! `runtime`.
+
+pub(crate) mod audit;
+pub(crate) mod catalog;
+pub(crate) mod drill;
+pub(crate) mod preflight;
+pub(crate) mod repair;
+pub(crate) mod role;
+pub(crate) mod serve;
+pub(crate) mod verify;

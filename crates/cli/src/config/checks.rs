@@ -1,0 +1,38 @@
+//! The file of checks.
+
+use std::path::Path;
+
+use anyhow::{Context, anyhow};
+use txnscope_checks::Checks;
+use txnscope_mongo::{FILE_LIMIT, read_file, display_path};
+
+use crate::config::file::ConfigFile;
+
+/// Loads the checks of the file that a flag, a variable or the configuration file names, if one of them does.
+///
+/// # Errors
+///
+/// If the file cannot be read or is invalid. The error lists all that is wrong with it, separated by `separator`.
+pub(crate) fn load_checks(
+    flag: Option<&Path>,
+    config: &ConfigFile,
+    separator: &str,
+) -> anyhow::Result<Option<Checks>> {
+    let path = flag.map(Path::to_owned);
+    let path = path.or_else(|| config.checks.file.as_ref().map(|path| config.resolve_path(path)));
+    path.map(|path| read_checks(&path, separator)).transpose()
+}
+
+fn read_checks(file: &Path, separator: &str) -> anyhow::Result<Checks> {
+    let name = display_path(file, file);
+    let bytes = read_file(file, FILE_LIMIT).with_context(|| format!("cannot read {name}"))?;
+    let text = String::from_utf8(bytes).with_context(|| format!("cannot read {name}: it is not UTF-8"))?;
+    Checks::parse(&text).map_err(|error| {
+        let messages: Vec<_> = error
+            .mistakes()
+            .iter()
+            .map(|mistake| format!("{name}:{}: {}", mistake.line, mistake.message))
+            .collect();
+        anyhow!("invalid file of checks: {}", messages.join(separator))
+    })
+}

@@ -1,0 +1,5 @@
+//! The configuration file, and the files that it or the flags name.
+
+pub(crate) mod checks;
+pub(crate) mod exposed;
+pub(crate) mod file;

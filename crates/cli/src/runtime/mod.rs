@@ -1,0 +1,25 @@
+//! The async runtime of a command, and the signals that end it.
+
+pub(crate) mod signals;
+
+use anyhow::Context;
+
+/// Runs a future to its end on the current thread.
+///
+/// # Errors
+///
+/// If the runtime cannot be started, or the error of the future.
+pub(crate) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("cannot start the runtime")?.block_on(work)
+}
+
+/// A runtime of two threads, for commands in which one task must not wait while another one decodes a reply.
+///
+/// # Errors
+///
+/// If the runtime cannot be started.
+pub(crate) fn two_threads() -> anyhow::Result<tokio::runtime::Runtime> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.context("cannot start the runtime")
+}

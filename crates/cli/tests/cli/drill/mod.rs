@@ -1,0 +1,8 @@
+//! `txnscope drill` as a process, on real ledgers and on backends that misbehave.
+
+mod environment;
+mod load;
+mod mutants;
+mod race;
+mod refusals;
+mod tls;
