@@ -31,7 +31,7 @@ pub struct Uses {
 ///
 /// - every metric is in the catalog, a recording rule, or one of the few that Prometheus itself creates;
 /// - every label that is matched, grouped or joined by exists on its series, and every value of a label with a closed
-/// set is in that set;
+///   set is in that set;
 /// - `rate` and similar functions are applied to counters only, and `delta` and similar ones to gauges only.
 ///
 /// # Errors
@@ -39,7 +39,7 @@ pub struct Uses {
 /// All errors of the query, one sentence each.
 pub fn check(query: &str, recorded: &BTreeSet<String>) -> Result<Uses, Vec<String>> {
     let parsed =
-        promql_parser::parser::parse(query).map_err(|error| vec![format!("is no PromQL: {error}")])?;
+        promql_parser::parser::parse(query).map_err(|error| vec![format!("is not valid PromQL: {error}")])?;
     let mut walk = Walk { recorded, uses: Uses::default(), wrong: Vec::new() };
     walk.expression(&parsed);
     if walk.wrong.is_empty() { Ok(walk.uses) } else { Err(walk.wrong) }
@@ -105,11 +105,11 @@ impl Walk<'_> {
             }
             match &modifier.card {
                 VectorMatchCardinality::ManyToOne(names) => {
-                    self.has(&right, names, "brought over from the right");
+                    self.has(&right, names, "copied from the right");
                     brought.extend(names.labels.iter().cloned());
                 }
                 VectorMatchCardinality::OneToMany(names) => {
-                    self.has(&left, names, "brought over from the left");
+                    self.has(&left, names, "copied from the left");
                     brought.extend(names.labels.iter().cloned());
                 }
                 VectorMatchCardinality::OneToOne | VectorMatchCardinality::ManyToMany => {}
@@ -173,10 +173,10 @@ impl Walk<'_> {
         let of_gauges = ["delta", "idelta", "deriv", "predict_linear"].contains(&function);
         match counter {
             Some(false) if is_of_counters(function) => {
-                self.wrong.push(format!("{function} is taken of {name}, which is no counter"));
+                self.wrong.push(format!("{function} is applied to {name}, which is not a counter"));
             }
             Some(true) if of_gauges => {
-                self.wrong.push(format!("{function} is taken of {name}, which is a counter"));
+                self.wrong.push(format!("{function} is applied to {name}, which is a counter"));
             }
             _ => {}
         }

@@ -160,9 +160,9 @@ fn on_path(program: &str) -> Option<PathBuf> {
 }
 
 /// Reports missing prerequisites and how to install them, before anything is built or fetched.
-fn needs(program: &str, cure: &str) -> Result<()> {
+fn needs(program: &str, remedy: &str) -> Result<()> {
     if on_path(program).is_none() {
-        bail!("{program} is not on the PATH: {cure}");
+        bail!("{program} is not on the PATH: {remedy}");
     }
     Ok(())
 }

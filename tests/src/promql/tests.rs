@@ -48,8 +48,8 @@ fn valid_promql_is_accepted() {
 
 #[test]
 fn invalid_promql_is_reported() {
-    wrong("rate(transaction_attempts_total[5m]", "no PromQL");
-    wrong("sum(rate(transaction_attempts_total))", "no PromQL");
+    wrong("rate(transaction_attempts_total[5m]", "not valid PromQL");
+    wrong("sum(rate(transaction_attempts_total))", "not valid PromQL");
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn unknown_label_is_reported_everywhere() {
     wrong("sum by (operation) (sum by (job) (transaction_attempts_total))", "operation is grouped by");
     wrong("sum by (rs) (sum(mongodb_up) by (member))", "rs is grouped by");
     wrong("mongodb_up * on (operation) transaction_attempts_total", "operation is joined on");
-    wrong("mongodb_up * on (member) group_left (host) mongodb_info", "host is brought over");
+    wrong("mongodb_up * on (member) group_left (host) mongodb_info", "host is copied");
     wrong("histogram_quantile(0.9, sum(rate(transaction_duration_seconds_bucket[5m])))", "le is needed");
     wrong(r#"label_replace(mongodb_up, "host", "$1", "node", ".*")"#, "node is read");
 }
@@ -88,10 +88,10 @@ fn label_value_outside_closed_set_is_reported() {
 
 #[test]
 fn rate_needs_counter_and_delta_needs_gauge() {
-    wrong("rate(concurrent_operations[5m])", "no counter");
-    wrong("increase(mongodb_replication_term[5m])", "no counter");
+    wrong("rate(concurrent_operations[5m])", "not a counter");
+    wrong("increase(mongodb_replication_term[5m])", "not a counter");
     wrong("delta(transaction_attempts_total[5m])", "is a counter");
-    wrong("rate(job:something:ratio_rate5m[5m])", "no counter");
+    wrong("rate(job:something:ratio_rate5m[5m])", "not a counter");
     wrong("rate(sum(transaction_attempts_total)[5m:1m])", "a counter's own series");
     right("delta(mongodb_transactions_open[5m])");
     right("resets(transaction_attempts_total[5m])");

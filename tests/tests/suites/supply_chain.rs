@@ -38,7 +38,7 @@ fn dependencies_support_declared_rust_version() {
     let newer: Vec<String> = packages(&metadata)
         .filter(|package| package["rust_version"].as_str().is_some_and(|wanted| version(wanted) > ours))
         .map(|package| {
-            format!("{} {} wants {}", package["name"], package["version"], package["rust_version"])
+            format!("{} {} needs {}", package["name"], package["version"], package["rust_version"])
         })
         .collect();
     assert!(newer.is_empty(), "take an older one, or raise rust-version: {newer:#?}");
@@ -113,7 +113,7 @@ fn library_has_only_known_dependencies() {
         let gone: Vec<_> = known.difference(&found).collect();
         assert!(
             gone.is_empty(),
-            "with {what} the library no longer brings {gone:?}: take them out of LIBRARY"
+            "with {what} the library no longer depends on {gone:?}: remove them from LIBRARY"
         );
     }
 }

@@ -42,8 +42,12 @@ pub(super) const ROWS: &[Row] = &[
         },
         Some("payments: 1 did not succeed, 0 have a reason"),
     ),
-    ("money that was moved twice", |case| case.movements += 1.0, Some("6 movements of money; 5 callers")),
-    ("money that was lost", |case| case.movements -= 1.0, Some("4 movements of money; 5 callers")),
+    (
+        "money that was moved twice",
+        |case| case.movements += 1.0,
+        Some("6 movements of money; 5 were acknowledged"),
+    ),
+    ("money that was lost", |case| case.movements -= 1.0, Some("4 movements of money; 5 were acknowledged")),
     (
         "a commit that the server does not know",
         |case| {

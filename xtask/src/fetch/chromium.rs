@@ -42,7 +42,7 @@ pub(super) fn bring(tools: &Path) -> Result<PathBuf> {
 fn unpack(scratch: &Path) -> Result<PathBuf> {
     let made = debian::with_dependencies(CHROMIUM.name, scratch)?;
     if !made.join("usr/lib/chromium/chromium").is_file() {
-        bail!("apt brought no chromium; if it is installed, set TXNSCOPE_CHROMIUM to it");
+        bail!("apt downloaded no chromium; if it is installed, set TXNSCOPE_CHROMIUM to it");
     }
     let wrapper = made.join("chromium");
     fs::write(&wrapper, WRAPPER).context("cannot write the start of chromium")?;

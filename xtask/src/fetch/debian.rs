@@ -15,7 +15,7 @@ pub(super) fn one(package: &Package, scratch: &Path) -> Result<PathBuf> {
     let pinned = format!("{}={}", package.name, package.version);
     if apt(&["download", &pinned]).is_err() {
         // A point release has replaced the version. apt verifies the archive's signature on the new one.
-        eprintln!("==> WARNING: {pinned} is no longer in the archive; taking the version that is, unpinned");
+        eprintln!("==> WARNING: {pinned} is no longer in the archive; using the present, unpinned version");
         apt(&["download", package.name])?;
     } else if sha256(&only_file(scratch, "deb")?)? != package.sha256 {
         bail!("{pinned} is not the file that was pinned");
@@ -33,14 +33,14 @@ pub(super) fn with_dependencies(name: &str, scratch: &Path) -> Result<PathBuf> {
     apt(scratch)?(&[&only[..], &["install", name]].concat())?;
     let archives = scratch.join("cache/archives");
     let made = scratch.join("folder");
-    let entries = fs::read_dir(&archives).context("cannot read what apt has brought")?;
+    let entries = fs::read_dir(&archives).context("cannot read the downloaded packages")?;
     for archive in entries.filter_map(|entry| Some(entry.ok()?.path())) {
         if archive.extension().is_some_and(|extension| extension == "deb") {
             unpack(&archive, &made)?;
         }
     }
     if !made.is_dir() {
-        bail!("apt brought nothing for {name}: is it installed?");
+        bail!("apt downloaded nothing for {name}: it may already be installed");
     }
     Ok(made)
 }

@@ -5,9 +5,9 @@
 //! - a connection is closed if a request head does not arrive in time, or if it is idle ([`Deadlines::head`]);
 //! - a connection is closed if its client does not read a response in time ([`Deadlines::response`]);
 //! - the number of connections is limited by the file limit of the process ([`most`]). At the limit, the connection
-//! that has been idle for the longest time is closed for a new one;
+//!   that has been idle for the longest time is closed for a new one;
 //! - a shutdown responds to complete requests only: an incomplete head is not a request, and a client has
-//! [`Deadlines::last_response`] to read its response.
+//!   [`Deadlines::last_response`] to read its response.
 
 mod activity;
 

@@ -308,7 +308,7 @@ fn cents(document: &Document, key: &str) -> Result<i64> {
     value
         .as_i64()
         .or(value.as_i32().map(i64::from))
-        .with_context(|| format!("{key} is no integer in {document}"))
+        .with_context(|| format!("{key} is not an integer in {document}"))
 }
 
 pub(crate) fn transfer(from: &str, to: &str, amount: Value) -> Value {

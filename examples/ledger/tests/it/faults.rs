@@ -107,7 +107,7 @@ fn commit_without_result_is_reported_as_unknown() -> Result<()> {
             let answer = answer.expect_error_about(503, "retry with the same Idempotency-Key")?;
             ensure!(answer.header("retry-after") == Some("1"));
             // The caller wanted the commit, so it is completed in the background. A majority has it a little later.
-            until("the commit to be brought to its end", async || {
+            until("the completion of the commit", async || {
                 let balance = bench.retainer_balance(&id).await?;
                 ensure!(balance == 999, "{balance} after {data}");
                 Ok(())

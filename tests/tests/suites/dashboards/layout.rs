@@ -68,7 +68,7 @@ fn panels_do_not_overlap_and_fit_the_grid() {
 
 /// The path of a dashboard is `/d/UID`, with variables after it.
 fn leads_to(url: &str) -> (&str, Vec<&str>) {
-    let path = url.strip_prefix("/d/").unwrap_or_else(|| panic!("{url} is no dashboard"));
+    let path = url.strip_prefix("/d/").unwrap_or_else(|| panic!("{url} is not a dashboard"));
     let (uid, query) = path.split_once('?').unwrap_or((path, ""));
     (uid, query.split('&').filter(|part| !part.is_empty()).collect())
 }
