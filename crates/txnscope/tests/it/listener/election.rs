@@ -16,15 +16,15 @@ async fn election_difference_is_counted_as_refused_or_lost() {
     let listened = ListenedClient::connect(&set).await;
     let shop = Shop::open(&listened.client).await;
     let before = ServerCounters::of(&set).await;
-    let (tell, told) = oneshot::channel();
-    let mut tell = Some(tell);
+    let (signal, signaled) = oneshot::channel();
+    let mut signal = Some(signal);
     let load = shop.run(600, |ended| {
         if ended == 200 {
-            tell.take().unwrap().send(()).unwrap();
+            signal.take().unwrap().send(()).unwrap();
         }
     });
     let election = async {
-        told.await.unwrap();
+        signaled.await.unwrap();
         set.step_up_another().await.unwrap();
     };
     tokio::join!(load, election);
