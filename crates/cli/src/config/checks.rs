@@ -29,7 +29,7 @@ fn read_checks(file: &Path, separator: &str) -> anyhow::Result<Checks> {
     let text = String::from_utf8(bytes).with_context(|| format!("cannot read {name}: it is not UTF-8"))?;
     Checks::parse(&text).map_err(|error| {
         let messages: Vec<_> = error
-            .mistakes()
+            .diagnostics()
             .iter()
             .map(|mistake| format!("{name}:{}: {}", mistake.line, mistake.message))
             .collect();

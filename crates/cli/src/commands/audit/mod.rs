@@ -18,14 +18,14 @@ pub(crate) fn run(args: &AuditArgs, matches: &ArgMatches) -> ExitStatus {
 
 async fn audit(args: &AuditArgs, matches: &ArgMatches) -> anyhow::Result<ExitStatus> {
     let (client, checks) = connect_with_checks(&args.checks, matches).await?;
-    let sample = Sample { most: args.sample, full: args.full };
+    let sample = SampleOptions { limit: args.sample, full_documents: args.full };
     let mut results = Vec::new();
     // One after the other, as in `serve`, to keep the load on the deployment low.
     for check in checks.iter() {
         results.push((check, run_check(&client, check, sample).await));
     }
     print(&output::render(args.output, &results))?;
-    let any = |is: fn(&Verdict) -> bool| results.iter().any(|(_, report)| is(&report.result));
+    let any = |is: fn(&CheckResult) -> bool| results.iter().any(|(_, report)| is(&report.result));
     // A violation is certain, even if other checks could not be run.
     Ok(if any(|outcome| matches!(outcome, CheckResult::Violated { .. })) {
         ExitStatus::Failure

@@ -18,7 +18,7 @@ pub(crate) fn render(format: Format, results: &Results<'_>) -> String {
     }
 }
 
-fn word(outcome: &Verdict) -> &'static str {
+fn word(outcome: &CheckResult) -> &'static str {
     match outcome {
         CheckResult::Clean { .. } => "clean",
         CheckResult::Violated { .. } => "violated",
@@ -61,7 +61,7 @@ fn render_text(results: &Results<'_>) -> String {
     text
 }
 
-fn details(text: &mut String, check: &Check, outcome: &Verdict) {
+fn details(text: &mut String, check: &Check, outcome: &CheckResult) {
     match outcome {
         CheckResult::Clean { .. } => return,
         CheckResult::Violated { .. } | CheckResult::Failed(_) => text.push_str(&format!("\n{}", check.name)),

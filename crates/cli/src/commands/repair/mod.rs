@@ -61,7 +61,7 @@ async fn repair(args: &RepairArgs, client: &Client, checks: &[&Check]) -> anyhow
         plans.push((*check, plan));
     }
     reject_unknown_ids(&plans)?;
-    let possible = |(_, plan): &(&Check, Plan)| {
+    let possible = |(_, plan): &(&Check, RepairPlan)| {
         plan.steps.iter().filter(|step| matches!(step.repair, Repair::Set(_))).count()
     };
     let (steps, possible): (usize, usize) =
@@ -84,7 +84,7 @@ async fn repair(args: &RepairArgs, client: &Client, checks: &[&Check]) -> anyhow
 }
 
 /// Rejects an id that no document of any of the collections has: a misspelled id would go unnoticed.
-fn reject_unknown_ids(plans: &[(&Check, Plan)]) -> anyhow::Result<()> {
+fn reject_unknown_ids(plans: &[(&Check, RepairPlan)]) -> anyhow::Result<()> {
     let Some((check, first)) = plans.first() else { return Ok(()) };
     let is_unknown_everywhere = |unknown: &&UnknownId| {
         plans.iter().all(|(_, plan)| plan.unknown.iter().any(|other| other.id == unknown.id))
@@ -95,7 +95,7 @@ fn reject_unknown_ids(plans: &[(&Check, Plan)]) -> anyhow::Result<()> {
         _ => "no document of the collections of these checks".to_owned(),
     };
     let meant = plans.iter().flat_map(|(_, plan)| &plan.unknown);
-    let meant = meant.filter(|other| other.id == unknown.id).find_map(|other| other.meant.as_ref());
+    let meant = meant.filter(|other| other.id == unknown.id).find_map(|other| other.suggestion.as_ref());
     let hint = match meant {
         Some(meant) => format!("did you mean --id='{}'?", value(Some(meant))),
         None => "give a string in double quotes, and any other id as Extended JSON".to_owned(),
@@ -103,15 +103,15 @@ fn reject_unknown_ids(plans: &[(&Check, Plan)]) -> anyhow::Result<()> {
     bail!("{collections} has the _id {}: {hint}", value(Some(&unknown.id)))
 }
 
-async fn apply(args: &RepairArgs, client: &Client, plans: &[(&Check, Plan)]) -> anyhow::Result<ExitStatus> {
+async fn apply(args: &RepairArgs, client: &Client, plans: &[(&Check, RepairPlan)]) -> anyhow::Result<ExitStatus> {
     let (author, mut made, mut left) = (author(args), 0, 0);
     for (check, plan) in plans.iter().filter(|(_, plan)| !plan.steps.is_empty()) {
-        let repairer = open(client, &check.database, &args.audit_collection, &author).await;
+        let repairer = Repairer::connect(client, &check.database, &args.audit_collection, &author).await;
         let repairer = repairer.map_err(|failure| check_error(check, &failure))?;
         for step in &plan.steps {
             let id = value(Some(&step.id));
             let message = match repairer.repair(check, step).await {
-                Ok(Outcome::Done(record)) => {
+                Ok(RepairOutcome::Done(record)) => {
                     made += 1;
                     format!("{} {id}: set, record {}\n", check.name, record.id)
                 }
@@ -156,7 +156,7 @@ fn value(value: Option<&Bson>) -> String {
 /// The maximum length of a value of a plan or a record, in characters; `--output` of an audit prints whole values.
 const MAX_VALUE_LENGTH: usize = 400;
 
-fn render_plan(check: &Check, plan: &Plan) -> String {
+fn render_plan(check: &Check, plan: &RepairPlan) -> String {
     let Rule::Derived(derived) = &check.rule else { return String::new() };
     let mut text = String::new();
     for Step { id, actual, inputs, repair, .. } in &plan.steps {
@@ -197,7 +197,7 @@ async fn undo(
     let (author, mut undoable, mut refused) = (author(args), Vec::new(), 0_usize);
     let options = UndoOptions::new().any_value(args.allow_any_value);
     for database in databases {
-        let repairer = open(client, &database, &args.audit_collection, &author).await?;
+        let repairer = Repairer::connect(client, &database, &args.audit_collection, &author).await?;
         for stored in records(&repairer, which).await? {
             let (text, undo) = match stored {
                 StoredRecord::Readable(record) => {
@@ -235,12 +235,12 @@ async fn undo(
     for Undoable { repairer, check, record } in &undoable {
         let document = short(Some(&record.document));
         let reason = match undo_with(repairer, check, record, options).await {
-            Ok(Outcome::Done(undoing)) => {
+            Ok(RepairOutcome::Done(undoing)) => {
                 print(&format!("{document}: restored, record {}\n", undoing.id))?;
                 continue;
             }
-            Ok(Outcome::Changed) => "it has changed since the repair".to_owned(),
-            Ok(Outcome::Refused(why)) => why,
+            Ok(RepairOutcome::Changed) => "it has changed since the repair".to_owned(),
+            Ok(RepairOutcome::Refused(why)) => why,
             Err(failure) if affects_all_records(failure.reason) => return Err(check_error(check, &failure)),
             // The server rejected this record only; the others may still be restored.
             Err(failure) => failure.to_string(),
@@ -260,7 +260,7 @@ fn affects_all_records(reason: Reason) -> bool {
 }
 
 /// Renders a record, whose contents are not trusted: every part is escaped and cut.
-fn render_record(record: &Record) -> String {
+fn render_record(record: &RepairRecord) -> String {
     let at = record.at.try_to_rfc3339_string().unwrap_or_default();
     let part = |text: &str| Line::new(text, MAX_VALUE_LENGTH).to_string();
     format!(

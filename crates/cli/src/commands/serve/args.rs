@@ -209,19 +209,20 @@ mod tests {
             slow_transactions,
             ..
         } = defaults.collectors;
-        for (collector, enabled, every) in [
+        for (collector, enabled, interval) in [
             ("current-op", current_op.enabled, None),
-            ("storage-engine", storage_engine.enabled, Some(storage_engine.every)),
-            ("replication", replication.enabled, Some(replication.every)),
-            ("parameters", parameters.enabled, Some(parameters.every)),
-            ("profile", profile.enabled, Some(profile.every)),
-            ("slow-transactions", slow_transactions.enabled, Some(slow_transactions.every)),
+            ("storage-engine", storage_engine.enabled, Some(storage_engine.interval)),
+            ("replication", replication.enabled, Some(replication.interval)),
+            ("parameters", parameters.enabled, Some(parameters.interval)),
+            ("profile", profile.enabled, Some(profile.interval)),
+            ("slow-transactions", slow_transactions.enabled, Some(slow_transactions.interval)),
         ] {
             let text = help(&format!("collector.{collector}.enabled"));
             assert!(text.ends_with(&format!("Default: {enabled}")), "{text}");
-            if let Some(every) = every {
-                let text = help(&format!("collector.{collector}.every"));
-                assert!(text.ends_with(&format!("Default: {every}")), "{text}");
+            if let Some(interval) = interval {
+                let text = help(&format!("collector.{collector}.interval"));
+                let default = text.rsplit_once("Default: ").map(|(_, time)| duration(time));
+                assert_eq!(default, Some(Ok(interval)), "{text}");
             }
         }
         for (flag, default) in [

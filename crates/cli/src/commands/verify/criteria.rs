@@ -1,6 +1,6 @@
 //! The success criteria of a rollout.
 
-use txnscope_checks::Verdict as CheckOutcome;
+use txnscope_checks::CheckResult as CheckOutcome;
 use txnscope_rollout::{Comparison, Measure, Operation, Outcome};
 
 use super::report::{Audit, Criterion, Decision, Row};
@@ -32,7 +32,7 @@ pub(super) fn data(criteria: &mut Vec<Criterion>, audit: Option<&Audit>) {
         } else {
             check.about.trim_end_matches('.').to_owned()
         };
-        let (decision, evidence) = match &run.verdict {
+        let (decision, evidence) = match &run.result {
             // An empty collection proves nothing, since its name may be misspelled, unless the check allows it to be missing.
             CheckOutcome::Clean { documents: 0 } if !check.may_be_missing => (
                 Decision::Inconclusive,
