@@ -9,7 +9,7 @@ use clap::builder::OsStringValueParser;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args};
 use toml::Spanned;
-use txnscope_mongo::{Credentials, EXPOSED_KEY, one_line, display_path};
+use txnscope_mongo::{Credentials, EXPOSED_KEY, display_path, one_line};
 use txnscope_sidecar::Target;
 
 use crate::config::exposed::read_secret;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, anyhow};
 use txnscope_checks::Checks;
-use txnscope_mongo::{FILE_LIMIT, read_file, display_path};
+use txnscope_mongo::{FILE_LIMIT, display_path, read_file};
 
 use crate::config::file::ConfigFile;
 

@@ -78,7 +78,7 @@ mod tests {
 
     use prometheus::TextEncoder;
     use testkit::Scrape;
-    use txnscope_checks::{Checks, Failure, Report, CheckResult};
+    use txnscope_checks::{CheckResult, Checks, Failure, Report};
 
     use super::*;
     use crate::export::MetricsPage;

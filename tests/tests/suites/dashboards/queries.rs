@@ -121,8 +121,7 @@ async fn success_ratio_is_absent_without_outcomes() {
     ];
     let of = |outcome: &str| format!(",operation=\"POST /pay\",outcome=\"{outcome}\"");
     let whole = [series(&of("succeeded"), 70), series(&of("failed"), 30), series(&of("cancelled"), 50)];
-    let judged =
-        |title: &str| ["Success ratio", "Remaining error budget", "Operations"].contains(&title);
+    let judged = |title: &str| ["Success ratio", "Remaining error budget", "Operations"].contains(&title);
     let mut asked = Vec::new();
     for page in pages() {
         for panel in page.panels().iter().filter(|panel| judged(text(&panel.json["title"]))) {

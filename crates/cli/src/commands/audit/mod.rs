@@ -4,7 +4,7 @@ mod args;
 mod output;
 
 use clap::ArgMatches;
-use txnscope_checks::{SampleOptions, CheckResult, run as run_check};
+use txnscope_checks::{CheckResult, SampleOptions, run as run_check};
 
 pub(crate) use self::args::AuditArgs;
 use crate::args::exit_status::ExitStatus;

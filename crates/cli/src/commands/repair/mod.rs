@@ -103,7 +103,11 @@ fn reject_unknown_ids(plans: &[(&Check, RepairPlan)]) -> anyhow::Result<()> {
     bail!("{collections} has the _id {}: {hint}", value(Some(&unknown.id)))
 }
 
-async fn apply(args: &RepairArgs, client: &Client, plans: &[(&Check, RepairPlan)]) -> anyhow::Result<ExitStatus> {
+async fn apply(
+    args: &RepairArgs,
+    client: &Client,
+    plans: &[(&Check, RepairPlan)],
+) -> anyhow::Result<ExitStatus> {
     let (author, mut made, mut left) = (author(args), 0, 0);
     for (check, plan) in plans.iter().filter(|(_, plan)| !plan.steps.is_empty()) {
         let repairer = Repairer::connect(client, &check.database, &args.audit_collection, &author).await;

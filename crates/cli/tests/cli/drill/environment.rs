@@ -24,13 +24,13 @@ pub(crate) struct Environment {
 }
 
 impl Environment {
-    pub(crate) async fn with(mutant: Option<Mutant>, take_turns: bool) -> Self {
+    pub(crate) async fn with(mutant: Option<Mutant>, serialize_transactions: bool) -> Self {
         let set = ReplicaSet::start(1).await.unwrap();
         let backend = ledger::connect(&format!("{}&appName={APP}", set.uri())).await.unwrap();
         let metrics = Metrics::isolated().unwrap();
         let mut settings = Settings::new(Token::new(TOKEN).unwrap());
         settings.registry = metrics.registry();
-        settings.take_turns = take_turns;
+        settings.serialize_transactions = serialize_transactions;
         // The ledger must not time out on a busy machine.
         settings.deadline = wait::LIMIT;
         let ledger = match mutant {

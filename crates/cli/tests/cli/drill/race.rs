@@ -4,8 +4,8 @@ use crate::drill::environment::{Environment, drill, drill_json};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn correct_backend_passes_all_scenarios() {
-    for take_turns in [true, false] {
-        let env = Environment::with(None, take_turns).await;
+    for serialize_transactions in [true, false] {
+        let env = Environment::with(None, serialize_transactions).await;
         let url = format!("--url={}", env.url());
         let (code, result) = drill_json(&["race", &url, "--rounds=2"]).await;
         assert_eq!(code, 0, "{result:#}");

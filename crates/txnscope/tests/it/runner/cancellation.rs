@@ -206,7 +206,10 @@ async fn random_drops_on_stalling_network_leave_nothing_open() {
     let (env, proxy) = Environment::behind_a_proxy().await;
     let stall = async {
         let mut rng = StdRng::seed_from_u64(3);
-        for flow in [ProxyMode::HoldReplies, ProxyMode::Forward, ProxyMode::HoldAll, ProxyMode::Forward].into_iter().cycle() {
+        for flow in [ProxyMode::HoldReplies, ProxyMode::Forward, ProxyMode::HoldAll, ProxyMode::Forward]
+            .into_iter()
+            .cycle()
+        {
             proxy.set(flow);
             tokio::time::sleep(Duration::from_millis(rng.random_range(1..30))).await;
         }
