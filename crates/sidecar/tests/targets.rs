@@ -187,11 +187,11 @@ async fn target_is_monitored_while_probed() {
     for (path, status, expected) in [
         ("/probe", 400, "which target?"),
         ("/probe?target=", 400, "which target?"),
-        ("/probe?target=nowhere", 404, "no target of that name"),
-        ("/probe?target=orders&auth_module=x", 404, "no auth module of that name"),
+        ("/probe?target=nowhere", 404, "no target with this name"),
+        ("/probe?target=orders&auth_module=x", 404, "no auth module with this name"),
         ("/probe?target=own&auth_module=root", 400, "leave out auth_module"),
-        ("/probe?target=mongodb%3A%2F%2Fu%3Ahunter2%40db1%2F", 400, "never a URI"),
-        ("/probe?target=orders&password=hunter2", 400, "only target and auth_module"),
+        ("/probe?target=mongodb%3A%2F%2Fu%3Ahunter2%40db1%2F", 400, "URIs are not accepted"),
+        ("/probe?target=orders&password=hunter2", 400, "unknown parameter"),
     ] {
         let (found, text) = get(&sidecar, path).await;
         assert!(

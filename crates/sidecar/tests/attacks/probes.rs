@@ -71,7 +71,7 @@ async fn hanging_target_does_not_exhaust_probe_limit() {
         .insert("other".into(), Target::new(format!("mongodb://{}/?directConnection=true", other.address())));
     let sidecar = Sidecar::start(config).await.unwrap();
     let (busy, waiting) = fill(&sidecar, std::iter::repeat_n("hung".to_owned(), 30)).await;
-    assert!(busy.starts_with("HTTP/1.1 503") && busy.contains("enough probes wait"), "{busy}");
+    assert!(busy.starts_with("HTTP/1.1 503") && busy.contains("too many probes are waiting"), "{busy}");
     let page = scrape(&sidecar, "/probe?target=other", "").await.unwrap();
     assert!(page.contains("mongodb_up"), "{page}");
     drop(waiting);
