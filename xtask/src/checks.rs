@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::run::{cargo, checked};
-use crate::{demo, fetch, instructions, suites, supply};
+use crate::{demo, fetch, instructions, suites, supply, words};
 
 struct Check {
     name: &'static str,
@@ -22,8 +22,12 @@ const CLIPPY: Check = Check {
     run: || cargo_with("clippy --workspace --all-targets --all-features -- -D warnings"),
 };
 
+const WORDS: Check =
+    Check { name: "words", what: "the words of docs/glossary.md, and American spelling", run: words::check };
+
 const CHECKS: &[Check] = &[
     FMT,
+    WORDS,
     Check { name: "fetch", what: "the servers for the tests are installed", run: fetch::all },
     CLIPPY,
     Check { name: "supply", what: "deny.toml allows all dependencies", run: supply::check },

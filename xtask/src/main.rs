@@ -14,6 +14,7 @@ mod run;
 mod sbom;
 mod suites;
 mod supply;
+mod words;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

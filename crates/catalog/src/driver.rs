@@ -66,7 +66,7 @@ pub const CLIENT_TRANSACTIONS_ABORTED: Metric = driver(
 /// Attempts of which it is unknown whether they committed.
 pub const CLIENT_TRANSACTIONS_UNKNOWN: Metric = count(
     "mongodb_client_transactions_unknown_total",
-    "Attempts whose commit was sent and whose result was not learnt, or not as widely written as was asked.",
+    "Attempts whose commit was sent and whose result was not learned, or not as widely written as was asked.",
     BOTH,
 );
 

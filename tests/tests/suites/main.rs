@@ -15,6 +15,7 @@ mod common;
 mod crate_dependencies;
 mod dashboards;
 mod disconnects;
+mod documented_names;
 mod end_to_end;
 mod grpc;
 mod metrics_contract;

@@ -44,6 +44,15 @@ pub(crate) const FUZZ: CargoTool = tool(
     "612108f626b6ee0e5d63b1a0e257c89c13abffbd8fff539ccbffb7205b33093f",
 );
 
+/// Spelling, and the words that the documentation does not use.
+pub(crate) const TYPOS: CargoTool = tool(
+    "typos",
+    "TXNSCOPE_TYPOS",
+    "typos",
+    "1.52.0",
+    "418fd85f7fc11dec14e5482e747f6e916af56da96207cde0cdd69540a4b389f6",
+);
+
 /// Fetches the tool if this version is missing, and returns its path.
 pub(super) fn bring(tool: &CargoTool, tools: &Path) -> Result<PathBuf> {
     let CargoTool { name, variable, package } = tool;

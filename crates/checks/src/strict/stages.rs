@@ -169,7 +169,7 @@ fn is_number(part: &Bson) -> bool {
 fn of_group(group: &Document, limits: Limits) -> Vec<Document> {
     let (mut before, mut grouped, mut after, mut helpers) =
         (Document::new(), Document::new(), Document::new(), Vec::new());
-    let mut odd_parts = Vec::new();
+    let mut invalid_parts = Vec::new();
     for (name, accumulator) in group {
         let sum = accumulator.as_document().filter(|of| of.len() == 1).and_then(|of| of.get("$sum"));
         let Some(part) = sum.filter(|part| name != "_id" && !is_number(part)) else {
@@ -178,7 +178,7 @@ fn of_group(group: &Document, limits: Limits) -> Vec<Document> {
             grouped.insert(name.clone(), inner);
             continue;
         };
-        let number = odd_parts.len();
+        let number = invalid_parts.len();
         let [invalid, exactly, part_of] =
             ["Invalid", "Exact", "Part"].map(|what| format!("txnscope{what}{number}"));
         before.insert(&invalid, findings_of_part(part, limits));
@@ -192,12 +192,12 @@ fn of_group(group: &Document, limits: Limits) -> Vec<Document> {
         let has_invalid = doc! {"$eq": [{"$type": &part_path}, "object"]};
         after.insert(name.clone(), doc! {"$cond": [has_invalid, f64::NAN, as_double(&sum, &exactly_path)]});
         helpers.extend([exactly, part_of]);
-        odd_parts.push(part_path);
+        invalid_parts.push(part_path);
     }
-    if odd_parts.is_empty() {
+    if invalid_parts.is_empty() {
         return vec![doc! {"$group": grouped}];
     }
-    let first = odd_parts
+    let first = invalid_parts
         .into_iter()
         .rev()
         .fold(Bson::from("$$REMOVE"), |rest, part| doc! {"$ifNull": [part, rest]}.into());

@@ -121,11 +121,11 @@ mod tests {
     }
 
     fn found(count: u64) -> Report {
-        let verdict = match count {
+        let result = match count {
             0 => CheckResult::Clean { documents: 7 },
             count => CheckResult::Violated { count, sample: Vec::new(), documents: 7 },
         };
-        Report::new(verdict, SECOND)
+        Report::new(result, SECOND)
     }
 
     fn failed(reason: Reason) -> Report {

@@ -87,9 +87,9 @@ impl CheckEntry {
         }
     }
 
-    fn log(&self, rs: &str, before: Option<LoggedState>, verdict: &CheckResult) {
+    fn log(&self, rs: &str, before: Option<LoggedState>, result: &CheckResult) {
         let (check, severity) = (self.check.name.as_str(), self.check.severity.as_str());
-        match verdict {
+        match result {
             CheckResult::Clean { .. } if before.is_some() => {
                 tracing::info!(rs, check, "the check is clean again")
             }

@@ -266,7 +266,7 @@ impl Series {
         let samples: Vec<Value> = firing.iter().map(|labels| json!({"labels": labels, "value": 1})).collect();
         // The name and the location; the texts are covered by other tests.
         let expr = format!(
-            r#"max by (alertname, deployment, rs, member, job, operation, check, book) (ALERTS{{cluster="{}",alertstate="firing",alertname!="TxnscopeWatchdog"}})"#,
+            r#"max by (alertname, deployment, rs, member, job, operation, check, counter) (ALERTS{{cluster="{}",alertstate="firing",alertname!="TxnscopeWatchdog"}})"#,
             self.cluster
         );
         json!({"expr": expr, "eval_time": format!("{LOOK}m"), "exp_samples": samples})

@@ -40,7 +40,7 @@ const STATE: &[(i32, Reason)] = &[
 ];
 
 /// The server labels neither.
-const UNLABELLED: &[(i32, Reason)] = &[
+const UNLABELED: &[(i32, Reason)] = &[
     (100, Reason::WRITE_CONCERN),
     (225, Reason::TRANSACTION_TOO_OLD),
     (257, Reason::TRANSACTION_TOO_LARGE),
@@ -76,7 +76,7 @@ async fn transient_statement_error_retries_callback() {
 
 #[tokio::test]
 async fn non_transient_statement_error_is_final() {
-    let mut cases = on_a_statement(UNLABELLED, Expected::Failed);
+    let mut cases = on_a_statement(UNLABELED, Expected::Failed);
     let without = [(50, Reason::MAX_TIME_EXPIRED), (11601, Reason::INTERRUPTED), (64, Reason::WRITE_CONCERN)];
     cases.extend(on_a_statement(&without, Expected::Failed));
     check(&mut SpecEnv::start().await, &cases).await;
@@ -96,7 +96,7 @@ async fn retryable_commit_error_is_retried_by_driver_then_runner() {
 
 #[tokio::test]
 async fn unlabeled_commit_error_is_final_and_leaves_nothing_open() {
-    check(&mut SpecEnv::start().await, &on_the_commit(1, UNLABELLED, Expected::Failed)).await;
+    check(&mut SpecEnv::start().await, &on_the_commit(1, UNLABELED, Expected::Failed)).await;
 }
 
 #[tokio::test]

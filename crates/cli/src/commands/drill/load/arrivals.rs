@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_stops_when_it_is_told_to_and_waits_for_what_is_in_flight() {
+    async fn stop_signal_ends_the_load_after_requests_in_flight() {
         let (sender, mut receiver) = mpsc::unbounded_channel();
         let stop = tokio::time::sleep(Duration::from_millis(1_005));
         let send = |_| tokio::time::sleep(Duration::from_secs(5));

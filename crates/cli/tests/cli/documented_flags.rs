@@ -1,6 +1,4 @@
-//! Flags in the documentation: every flag that a text names belongs to a command of ours, or to a named program of others.
-
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+//! Flags in the documentation: every flag that a text names belongs to one of our own commands, or to a named third-party program.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -2,8 +2,6 @@
 //!
 //! The flags are checked in `crates/cli`, which declares them; the queries of the runbooks in the suite `alerts`.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +11,7 @@ use txnscope_catalog as catalog;
 /// Prefixes by which a word is recognized as the name of a metric.
 const PREFIXES: [&str; 4] = ["mongodb_", "transaction_", "txnscope_", "concurrent_"];
 
-/// Words with such a prefix that are not metrics of ours.
+/// Words with such a prefix that are not metrics of our own.
 const OTHERS: [&str; 5] = [
     // The exporter that ours is compared with.
     "mongodb_exporter",
