@@ -140,8 +140,8 @@ mod tests {
                 "\n[collector.replication]\ninterval = \"0s\"",
                 "txnscope.toml:2: the interval of the collector replication is 0ns: use",
             ),
-            ("[collector.replication]\ninterval = 4", "txnscope.toml:2: an integer stands where"),
-            ("[collector.replication]\ninterval = \"4\"", "txnscope.toml:2: the unit must be"),
+            ("[collector.replication]\ninterval = 4", "txnscope.toml:2: expected a string, found an integer"),
+            ("[collector.replication]\ninterval = \"4\"", "txnscope.toml:2: use numbers with a unit"),
             (
                 "[collector.profile]\nenabled = true",
                 "txnscope.toml:1: the collector profile is on and has no",

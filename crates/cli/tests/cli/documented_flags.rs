@@ -27,7 +27,7 @@ const OTHERS: &[&str] = &[
     "--release",
     "--target",
     "--test",
-    // curl, date, mongodump, Prometheus, and the exporter that ours is compared with.
+    // curl, date, journalctl, mongodump, Prometheus, and the exporter that ours is compared with.
     "--archive",
     "--collect-all",
     "--collector.currentopmetrics",
@@ -36,6 +36,7 @@ const OTHERS: &[&str] = &[
     "--db",
     "--gzip",
     "--silent",
+    "--since",
     "--storage.tsdb.retention.time",
     "--uri",
     "--utc",

@@ -144,14 +144,14 @@ impl CollectorSettings {
             debug_assert!(COLLECTORS.contains(&name));
             if !BOUNDS.contains(&interval) {
                 return Err(format!(
-                    "the interval of the collector {name} is {interval:?}: use a value from 100ms to 24 hours"
+                    "the interval of the collector {name} is {interval:?}: use a value from 100ms to 24h"
                 ));
             }
         }
         if !BOUNDS.contains(&current_op.long_running) {
             let given = current_op.long_running;
             return Err(format!(
-                "the threshold for long-running transactions is {given:?}: use a value from 100ms to 24 hours"
+                "the threshold for long-running transactions is {given:?}: use a value from 100ms to 24h"
             ));
         }
         for (index, url) in open_by_operation.backends.iter().enumerate() {
