@@ -21,6 +21,11 @@ async fn prometheus_scrapes_both_sides_and_counters_match() {
 
     let (client, load) = (backend.client(), Load::default());
     let targets = Targets::open(&client).await.unwrap();
+    // The load comes to this in its own time, which is long on a busy machine.
+    let retainer = client.retainer(100).await.unwrap();
+    let too_much = serde_json::json!({"amount": 500, "description": "too much"});
+    let (status, _) = client.post(&format!("/api/retainers/{retainer}/consume"), &too_much).await.unwrap();
+    assert_eq!(status, 400);
     let (stop, stopped) = oneshot::channel();
     let until = async {
         let _ = stopped.await;
@@ -80,10 +85,12 @@ async fn prometheus_scrapes_both_sides_and_counters_match() {
     sidecar.shutdown().await;
 }
 
-/// The operations of `Targets::open`, outside of the load.
+/// The operations outside of the load: those of `Targets::open`, and one rejected consumption.
 fn opened(operation: &str) -> u64 {
     match operation {
-        "POST /api/retainers" | "POST /api/bank-accounts" => 6,
+        "POST /api/retainers" => 7,
+        "POST /api/bank-accounts" => 6,
+        "POST /api/retainers/{id}/consume" => 1,
         _ => 0,
     }
 }

@@ -108,7 +108,7 @@ async fn plain_mechanism_uses_the_password_of_a_file() {
     let uri = format!("--mongodb.uri=mongodb://127.0.0.1:{port}/?{options}");
     let output = run(&["serve", "--check-config", &uri, "--mongodb.username=monitor", &password]).await;
     assert!(output.status.success(), "{}", stderr(&output));
-    let serving = Serving::start(&[&uri, "--mongodb.username=monitor", &password], &[]).await;
+    let serving = Serving::start(&[&uri, "--mongodb.username=monitor", &password, POLL_TIMEOUT], &[]).await;
     wait_for_failed_logins(&serving, 1.0).await;
     let heard = String::from_utf8_lossy(&heard.lock().unwrap()).into_owned();
     assert!(heard.contains("PLAIN") && heard.contains("$external"), "{heard}");
@@ -122,6 +122,9 @@ async fn plain_mechanism_uses_the_password_of_a_file() {
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("mongodb.password_file"), "{}", stderr(&output));
 }
+
+/// Time for a poll on a busy machine: a poll that times out does not fail to authenticate.
+const POLL_TIMEOUT: &str = "--poll.timeout=1m";
 
 /// Waits for a number of failed polls, and asserts that all of them failed to authenticate.
 async fn wait_for_failed_logins(serving: &Serving, polls: f64) {
@@ -143,7 +146,7 @@ async fn wait_for_failed_logins(serving: &Serving, polls: f64) {
 async fn wrong_password_fails_every_poll_and_is_logged_once() {
     let env = Environment::open().await;
     let uri = env.uri("?authSource=admin").replace("mongodb://", "mongodb://root:hunter2@");
-    let serving = Serving::start(&[], &[("MONGODB_URI", uri.as_str())]).await;
+    let serving = Serving::start(&[POLL_TIMEOUT], &[("MONGODB_URI", uri.as_str())]).await;
     wait_for_failed_logins(&serving, 100.0).await;
     let log = serving.process.log();
     assert_eq!(lines(&log, "polls fail").len(), 1, "{log}");

@@ -6,10 +6,10 @@
 
 mod auth_modules;
 mod browsers;
-#[path = "../common/mod.rs"]
+#[path = "../sidecar/common/mod.rs"]
 mod common;
 mod connections;
-#[path = "../watched/fakes.rs"]
+#[path = "../sidecar/watched/fakes.rs"]
 #[allow(dead_code, reason = "not every suite uses all of it")]
 mod fakes;
 mod files;

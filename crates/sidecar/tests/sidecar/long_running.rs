@@ -1,9 +1,5 @@
 //! A transaction that is open for too long is counted, and logged once with the data that identifies its client.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
-
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -6,8 +6,8 @@ use mongodb::bson::{Document, doc};
 use testkit::fake_member::error_reply;
 use testkit::{Mongod, ReplicaSetOptions, wait};
 
-use super::common::{COLLECTORS, everything, page_where, sidecar, sidecar_with};
 use super::fakes::{ERRORS, SUCCESS, healthy, member, primary, states, succeed, up};
+use crate::common::{COLLECTORS, everything, page_where, sidecar, sidecar_with};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_member_state_is_exported_by_protocol_number() {

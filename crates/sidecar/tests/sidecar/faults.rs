@@ -1,9 +1,5 @@
 //! Members that hang, die, are unreachable, or return errors. The page stays available, fast and accurate.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
-
 use std::time::Duration;
 
 use mongodb::bson::doc;

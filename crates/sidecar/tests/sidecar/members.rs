@@ -1,9 +1,5 @@
 //! Discovery: from one URI to the current members.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
-
 use mongodb::bson::{Document, doc};
 use testkit::{ReplicaSet, Scrape, wait};
 

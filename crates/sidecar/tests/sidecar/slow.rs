@@ -1,9 +1,5 @@
 //! Profiler and log: the exported counters match the executed operations.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
-
 use mongodb::Client;
 use mongodb::bson::{Document, doc};
 use testkit::{FailPoint, ReplicaSet, Scrape};

@@ -6,8 +6,8 @@ use mongodb::bson::{Document, doc};
 use testkit::fake_member::{error_reply, hello_reply, is_hello};
 use testkit::{FakeMember, wait};
 
-use super::common::{COLLECTORS, everything, page_where, sidecar, sidecar_with};
 use super::fakes::{ERRORS, healthy, primary, succeed, up};
+use crate::common::{COLLECTORS, everything, page_where, sidecar, sidecar_with};
 
 /// The commands of the collectors, without those that identify the server.
 const ASKED: [&str; 6] = ["serverStatus", "replSetGetStatus", "aggregate", "getParameter", "getLog", "find"];

@@ -7,10 +7,10 @@ use mongodb::bson::doc;
 use testkit::fake_member::{hello_reply, is_hello};
 use testkit::{FakeMember, ReplicaSet};
 
-use super::common::{COLLECTORS, page_where, sidecar};
 use super::fakes::{
     ERRORS, MISMATCH, STATE, has_numbers, healthy, member, member_of, primary, states, succeed, up,
 };
+use crate::common::{COLLECTORS, page_where, sidecar};
 
 /// One of three monitored members dies, and another server takes its port.
 #[tokio::test(flavor = "multi_thread")]
@@ -39,7 +39,7 @@ async fn another_server_at_a_member_address_is_down() {
     for (who, answer, state) in strangers {
         stranger.answer(healthy(answer, state));
         let before =
-            super::common::scrape(&sidecar).await.unwrap().sum(ERRORS, &[("member", &victim), MISMATCH]);
+            crate::common::scrape(&sidecar).await.unwrap().sum(ERRORS, &[("member", &victim), MISMATCH]);
         let page = page_where(&sidecar, who, |page| {
             // The member's own numbers are exported until they are three intervals old.
             page.sum(ERRORS, &[("member", &victim), MISMATCH]) > before + 10.0 && !has_numbers(page, &victim)

@@ -3,10 +3,6 @@
 //! mongod does not start with an expired certificate, though it keeps running with one that expires. So TLS is
 //! terminated in front of it here, and the certificate is replaced at will.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
-
 use tempfile::TempDir;
 use testkit::{Mongod, Scrape};
 

@@ -4,8 +4,8 @@ use mongodb::bson::doc;
 use testkit::fake_member::error_reply;
 use testkit::{FakeMember, Mongod, ReplicaSet, wait};
 
-use super::common::{COLLECTORS, page_where, reconfigure, sidecar};
 use super::fakes::{ERRORS, MISMATCH, has_numbers, healthy, member, member_of, primary, states, succeed, up};
+use crate::common::{COLLECTORS, page_where, reconfigure, sidecar};
 
 /// The others do not list it, and it was another server to them when it was first asked.
 #[tokio::test(flavor = "multi_thread")]

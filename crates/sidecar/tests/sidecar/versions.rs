@@ -1,9 +1,5 @@
 //! Older servers. All available versions: `cargo xtask test --matrix`.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
-
 use testkit::{ReplicaSetOptions, promtool};
 use txnscope_catalog::{self as catalog, Emitter, Presence};
 

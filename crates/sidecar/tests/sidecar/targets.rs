@@ -1,9 +1,5 @@
 //! Several deployments, deployments on demand, and changes of both at runtime.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
-
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -1,9 +1,5 @@
 //! Waits for locks, for prepared transactions, and for the majority.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
-
 use anyhow::ensure;
 use mongodb::Collection;
 use mongodb::bson::{Document, doc};

@@ -1,9 +1,5 @@
 //! Replication metrics: states, elections, lag, and the lifetime limit.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
-
 use mongodb::bson::doc;
 use testkit::{ReplicaSet, Scrape};
 
@@ -73,7 +69,7 @@ async fn lag_of_a_hung_member_is_exported_by_the_primary() {
     let test = client.database("test");
     let page = testkit::wait::until("a lag of two seconds", async || {
         test.collection("c").insert_one(doc! {"n": 1}).await?;
-        let page = common::scrape(&sidecar).await?;
+        let page = crate::common::scrape(&sidecar).await?;
         let lag = page.value("mongodb_replication_peer_lag_seconds", &who);
         let up = page.value("mongodb_replication_peer_up", &who);
         anyhow::ensure!(lag > Some(2.0) && up == Some(0.0), "{lag:?}, {up:?}");

@@ -2,9 +2,9 @@
 
 use testkit::{FakeMember, ReplicaSetOptions};
 
-use super::common::{page_where, sidecar, url};
 use super::fakes::{healthy, member, primary, states, succeed, up};
 use crate::common::COLLECTORS;
+use crate::common::{page_where, sidecar, url};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ipv6_members_are_monitored() {

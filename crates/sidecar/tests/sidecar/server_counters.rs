@@ -1,9 +1,5 @@
 //! The effects of real transactions on the metrics page.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
-
 use anyhow::ensure;
 use mongodb::Collection;
 use mongodb::bson::{Document, doc};

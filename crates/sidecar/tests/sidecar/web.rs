@@ -1,9 +1,5 @@
 //! The HTTP server: TLS, users, limits, and changes at runtime.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
-
 use std::path::Path;
 use std::sync::Arc;
 

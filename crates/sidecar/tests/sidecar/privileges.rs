@@ -1,9 +1,5 @@
 //! The printed role is sufficient and minimal for all collectors.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
-
 use std::collections::BTreeSet;
 
 use mongodb::Database;

@@ -1,9 +1,5 @@
 //! Certificates for MongoDB: client identities, renewal, and invalid files.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
-
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
