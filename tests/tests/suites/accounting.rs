@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use mongodb::bson::{Document, doc};
+use mongodb::error::RETRYABLE_WRITE_ERROR;
 use mongodb::{Client, Collection};
 use testkit::{ReplicaSet, Scrape, wait};
 use tokio::sync::Semaphore;
@@ -86,7 +87,10 @@ impl Work {
                     .await
             }
             Kind::RetryableWrite => {
-                items.insert_one(doc! {"plain": true}).await.unwrap();
+                // The driver sends it a second time, and no third: an election may outlast both.
+                while let Err(error) = items.insert_one(doc! {"plain": true}).await {
+                    assert!(error.contains_label(RETRYABLE_WRITE_ERROR), "{error:?}");
+                }
                 return false;
             }
         };
