@@ -16,6 +16,7 @@ use crate::complaint::Unread;
 use crate::deployment::DeploymentFlags;
 use crate::drill::DrillFlags;
 use crate::preflight::PreflightFlags;
+use crate::proxy::ProxyFlags;
 use crate::verify::VerifyFlags;
 
 /// MongoDB's transactions, made visible to Prometheus.
@@ -80,6 +81,8 @@ fn misplaced_uri(grammar: &clap::Command, matches: &ArgMatches) -> Option<String
 pub(crate) enum Command {
     /// Poll a deployment and serve what it says.
     Serve(Box<ServeFlags>),
+    /// Count the operations of any HTTP backend, from in front of it.
+    Proxy(Box<ProxyFlags>),
     /// Check whether a deployment can run transactions, and whether it is observed.
     Preflight(Box<PreflightFlags>),
     /// Judge a deployment by what came after it: go or no-go.

@@ -13,6 +13,7 @@ mod flags;
 pub mod fuzzing;
 mod logging;
 mod preflight;
+mod proxy;
 mod role;
 mod serve;
 mod services;
@@ -53,6 +54,7 @@ fn done(flags: Flags, matches: &ArgMatches) -> ExitCode {
         (Command::Audit(flags), Some((_, matches))) => checks::audit::audit(&flags, matches),
         (Command::Repair(flags), Some((_, matches))) => checks::repair::repair(&flags, matches),
         (Command::Drill(flags), _) => drill::run(*flags),
+        (Command::Proxy(flags), _) => proxy::run(&flags),
         (Command::Preflight(flags), Some((_, matches))) => preflight::run(&flags, matches),
         (Command::Verify(flags), Some((_, matches))) => verify::run(&flags, matches),
         (

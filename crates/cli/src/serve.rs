@@ -48,7 +48,7 @@ pub(crate) fn run(flags: ServeFlags, matches: &ArgMatches) -> ExitCode {
 
 /// As many files as the system lets us have: each connection is one. The limit that a process starts with is low for the
 /// sake of programs of another age.
-fn raise_file_limit() {
+pub(crate) fn raise_file_limit() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;

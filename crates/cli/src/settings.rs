@@ -188,7 +188,7 @@ pub(crate) fn misspelt_variables() -> Vec<(String, String)> {
 }
 
 /// `host:port`, `[::1]:port`, or `:port` for every address.
-fn addresses(text: &str) -> Result<Vec<SocketAddr>> {
+pub(crate) fn addresses(text: &str) -> Result<Vec<SocketAddr>> {
     if let Some(port) = text.strip_prefix(':') {
         let port: u16 = port.parse().map_err(|_| anyhow!("the port is no number from 0 to 65535"))?;
         // Of both kinds, where the machine has both.

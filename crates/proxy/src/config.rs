@@ -155,7 +155,9 @@ pub(crate) enum Kind {
 
 /// An address of a backend that is none. It repeats nothing of what was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{0}; write the backend's address as http://127.0.0.1:3000, https://backend.internal or unix:/run/app.sock")]
+#[error(
+    "{0}; write the backend's address as http://127.0.0.1:3000, https://backend.internal or unix:/run/app.sock"
+)]
 pub struct AddressError(&'static str);
 
 impl UpstreamAddress {
@@ -244,7 +246,15 @@ mod tests {
         ] {
             assert_eq!(text.parse::<UpstreamAddress>().unwrap().to_string(), expected);
         }
-        for text in ["", "localhost:3000", "http://", "http://u:hunter2@h", "http://h/hunter2", "unix:hunter2", "ftp://hunter2"] {
+        for text in [
+            "",
+            "localhost:3000",
+            "http://",
+            "http://u:hunter2@h",
+            "http://h/hunter2",
+            "unix:hunter2",
+            "ftp://hunter2",
+        ] {
             let error = text.parse::<UpstreamAddress>().expect_err(text).to_string();
             assert!(!error.contains("hunter2") && error.contains("http://127.0.0.1:3000"), "{error}");
         }

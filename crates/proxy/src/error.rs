@@ -9,7 +9,9 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum StartError {
     /// An address cannot be listened on.
-    #[error("cannot listen on {address}; is another process there? --proxy.reuse-port shares it with one that does the same")]
+    #[error(
+        "cannot listen on {address}; is another process there? --proxy.reuse-port shares it with one that does the same"
+    )]
     Listen {
         /// Where.
         address: SocketAddr,
@@ -35,6 +37,8 @@ pub enum StartError {
         why: String,
     },
     /// The system has no authorities.
-    #[error("the system has no certificates of authorities to check the backend's with: give --upstream.ca-file")]
+    #[error(
+        "the system has no certificates of authorities to check the backend's with: give --upstream.ca-file"
+    )]
     NoAuthorities,
 }

@@ -160,7 +160,8 @@ impl Shared {
         let wants_upgrade =
             (request.version() == Version::HTTP_11).then(|| headers::upgrade(request.headers())).flatten();
         let caller = wants_upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
-        let learning = self.learner.as_ref().map(|_| (request.method().clone(), request.uri().path().to_owned()));
+        let learning =
+            self.learner.as_ref().map(|_| (request.method().clone(), request.uri().path().to_owned()));
         let http2 = wants_upgrade.is_none() && (self.settings.http2 || is_grpc(&request));
         let (request, watch) = self.prepare(request, authority, wants_upgrade, http2, peer);
         let (response, lease) = match self.head(request, http2, &watch).await {
@@ -187,7 +188,8 @@ impl Shared {
         } else {
             HeaderMap::new()
         };
-        let body = ResponseBody::stream(inner, Arc::clone(&handover), lease, look, self.settings.read_timeout);
+        let body =
+            ResponseBody::stream(inner, Arc::clone(&handover), lease, look, self.settings.read_timeout);
         handover.respond(Response::from_parts(head, body));
         let end = poll_fn(|_| handover.take_end().map_or(Poll::Pending, Poll::Ready)).await;
         watch.end();
@@ -323,7 +325,9 @@ fn failed(failure: Failure, watch: &UploadWatch, handover: &Handover) -> Classif
         Failure::Send(SendError::Reset(_)) if watch.is_broken() => {
             (StatusCode::BAD_REQUEST, Classification::rejected(Reason::INVALID_REQUEST))
         }
-        Failure::Send(SendError::Reset(_)) => (StatusCode::BAD_GATEWAY, Classification::failed(UPSTREAM_RESET)),
+        Failure::Send(SendError::Reset(_)) => {
+            (StatusCode::BAD_GATEWAY, Classification::failed(UPSTREAM_RESET))
+        }
         Failure::Send(SendError::Unreachable(error)) => {
             let is_slow = error.kind() == std::io::ErrorKind::TimedOut;
             let status = if is_slow { StatusCode::GATEWAY_TIMEOUT } else { StatusCode::BAD_GATEWAY };

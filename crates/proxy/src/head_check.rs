@@ -66,7 +66,8 @@ fn authority<B>(request: &Request<B>) -> Result<Option<Authority>, Refusal> {
         // A name of nobody is legal in HTTP/1.1, where the target has none.
         Some(host) if host.is_empty() => None,
         Some(host) => {
-            let host = Authority::try_from(host.as_bytes()).map_err(|_| bad("the Host header is malformed"))?;
+            let host =
+                Authority::try_from(host.as_bytes()).map_err(|_| bad("the Host header is malformed"))?;
             if host.as_str().contains('@') {
                 return Err(bad("the Host header is malformed"));
             }

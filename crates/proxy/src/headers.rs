@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, FORWARDED, HOST, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
-    TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, COOKIE, FORWARDED, HOST, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
+    TE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderValue};
 
@@ -70,7 +70,8 @@ pub(crate) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     if !tokens(headers, &CONNECTION).any(|option| option == "upgrade") {
         return None;
     }
-    let is_http = tokens(headers, &UPGRADE).any(|token| token.starts_with("h2c") || token.starts_with("http"));
+    let is_http =
+        tokens(headers, &UPGRADE).any(|token| token.starts_with("h2c") || token.starts_with("http"));
     (!is_http).then(|| protocol.clone())
 }
 
@@ -190,7 +191,12 @@ mod tests {
 
     #[test]
     fn what_a_caller_claims_is_replaced_extended_or_left() {
-        let claimed = [("host", "shop"), ("x-forwarded-for", "6.6.6.6"), ("x-forwarded-proto", "https"), ("forwarded", "for=6.6.6.6")];
+        let claimed = [
+            ("host", "shop"),
+            ("x-forwarded-for", "6.6.6.6"),
+            ("x-forwarded-proto", "https"),
+            ("forwarded", "for=6.6.6.6"),
+        ];
         let peer = Some(IpAddr::from([192, 0, 2, 7]));
         let mut headers = map(&claimed);
         forwarded(&mut headers, ForwardedPolicy::Replace, peer);

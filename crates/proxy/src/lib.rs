@@ -1,13 +1,12 @@
 //! A reverse proxy that counts the operations of any HTTP backend.
 //!
 //! The proxy stands in front of a backend in any language and wraps it, from outside, with the same
-//! [`TransactionLayer`] that a backend in Rust has around its router: each request to a route that an
+//! [`TransactionLayer`](txnscope::TransactionLayer) that a backend in Rust has around its router: each request to a route that an
 //! operations file names is counted and timed once, however it ends. Everything else passes uncounted, or as `unmatched`.
 //!
 //! ```no_run
 //! use std::path::Path;
-//! use txnscope::Metrics;
-//! use txnscope_proxy::{Config, Operations, Proxy};
+//! use txnscope_proxy::{Config, Metrics, Operations, Proxy};
 //!
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 //! let mut config = Config::new("http://127.0.0.1:3000".parse()?);
@@ -55,17 +54,14 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use txnscope::{Metrics, TransactionLayer};
+use txnscope::TransactionLayer;
+pub use txnscope::{InstallError, Metrics};
 
-pub use crate::config::{
-    AddressError, Config, ForwardedPolicy, Limits, UpstreamAddress, UpstreamSettings,
-};
+pub use crate::config::{AddressError, Config, ForwardedPolicy, Limits, UpstreamAddress, UpstreamSettings};
 pub use crate::error::StartError;
 use crate::exchange::{Classifier, Exchange};
 pub use crate::learn::Learner;
-pub use crate::operations::{
-    FileError, Operations, UPSTREAM_RESET, UPSTREAM_TIMEOUT, UPSTREAM_UNREACHABLE,
-};
+pub use crate::operations::{FileError, Operations, UPSTREAM_RESET, UPSTREAM_TIMEOUT, UPSTREAM_UNREACHABLE};
 use crate::serve::Server;
 use crate::tunnel::Tunnels;
 use crate::upstream::Upstream;

@@ -16,8 +16,8 @@ pub use self::file::FileError;
 use self::router::Router;
 pub(crate) use self::rule::{Head, Rule, by_status, classify, wants_body};
 use self::rule::{Place, Text};
-use self::words::line;
 pub(crate) use self::words::as_reason;
+use self::words::line;
 
 /// The most operations of a file: as many as the library counts.
 const MAX_OPERATIONS: usize = txnscope_catalog::MAX_OPERATIONS - 2;
@@ -216,8 +216,13 @@ fn compile(start: usize, outcome: Outcome, rule: file::Rule) -> Result<Rule, (us
     let status = match rule.status {
         None => None,
         Some(status) => Some(
-            StatusCode::from_u16(*status.get_ref()).ok().filter(|status| (200..600).contains(&status.as_u16()))
-                .ok_or((status.span().start, format!("{} is no status of a response: 200 to 599", status.get_ref())))?,
+            StatusCode::from_u16(*status.get_ref())
+                .ok()
+                .filter(|status| (200..600).contains(&status.as_u16()))
+                .ok_or((
+                    status.span().start,
+                    format!("{} is no status of a response: 200 to 599", status.get_ref()),
+                ))?,
         ),
     };
     let place = match (rule.header, rule.json) {

@@ -60,7 +60,9 @@ fn check(template: &str) -> Result<(), String> {
     if template.len() > 256 {
         return Err("a template has 256 bytes at most: it becomes a label".to_owned());
     }
-    if let Some(odd) = template.chars().find(|c| c.is_control() || c.is_whitespace() || matches!(c, '?' | '#')) {
+    if let Some(odd) =
+        template.chars().find(|c| c.is_control() || c.is_whitespace() || matches!(c, '?' | '#'))
+    {
         return Err(format!("{odd:?} cannot stand in the path of a request, and so in no template"));
     }
     for segment in template.split('/') {

@@ -100,8 +100,7 @@ pub(crate) struct Head<'a> {
 /// Whether a rule may need the response's body: one that looks into JSON, for this status, and the body is JSON that is
 /// not compressed.
 pub(crate) fn wants_body<'a>(rules: impl IntoIterator<Item = &'a Rule>, head: Head<'_>) -> bool {
-    let wanted =
-        |rule: &Rule| matches!(rule.place, Place::Json(_)) && rule.wants_status(head.status);
+    let wanted = |rule: &Rule| matches!(rule.place, Place::Json(_)) && rule.wants_status(head.status);
     rules.into_iter().any(wanted) && is_plain_json(head.headers)
 }
 

@@ -65,8 +65,18 @@ fn the_first_rule_that_matches_decides_and_else_the_status() {
         (200, &[], r#"{"code":1042}"#, ("rejected", "frozen")),
         (200, &[], r#"{"code":"1042"}"#, ("rejected", "frozen")),
         (409, &[], "{}", ("rejected", "already_completed")),
-        (400, &[("content-type", "text/html")], r#"{"message":"Insufficient balance"}"#, ("rejected", "invalid_request")),
-        (400, &[("content-encoding", "gzip")], r#"{"message":"Insufficient balance"}"#, ("rejected", "invalid_request")),
+        (
+            400,
+            &[("content-type", "text/html")],
+            r#"{"message":"Insufficient balance"}"#,
+            ("rejected", "invalid_request"),
+        ),
+        (
+            400,
+            &[("content-encoding", "gzip")],
+            r#"{"message":"Insufficient balance"}"#,
+            ("rejected", "invalid_request"),
+        ),
         (400, &[], r#"{"message":"Insufficient balance"#, ("rejected", "invalid_request")),
         (503, &[], "", ("failed", "other")),
         (504, &[], "", ("failed", "timeout")),
@@ -106,20 +116,35 @@ fn a_mistake_is_named_with_its_line_and_how_to_write_it() {
     let operation = "[[operation]]\nname = \"POST /pay\"\n";
     let rule = |keys: &str| format!("{operation}[[operation.rejected]]\n{keys}\n");
     for (text, expected) in [
-        ("[[operations]]".to_owned(), "operations.toml:1: unknown key `operations`; did you mean `operation`?"),
+        (
+            "[[operations]]".to_owned(),
+            "operations.toml:1: unknown key `operations`; did you mean `operation`?",
+        ),
         (rule("statuss = 400\nreason = \"a\""), ":4: unknown key `statuss`; did you mean `status`?"),
         (rule("status = 400"), ":3: missing field `reason`"),
         (rule("status = 40\nreason = \"a\""), ":4: 40 is no status"),
-        (rule("status = 400\nreason = \"Insufficient balance\""), ":5: a reason is in snake case, at most 64 bytes long, as in \"insufficient_balance\""),
-        (rule("status = 409\nreason = \"write_conflict\""), ":5: `write_conflict` is a failure of the database"),
+        (
+            rule("status = 400\nreason = \"Insufficient balance\""),
+            ":5: a reason is in snake case, at most 64 bytes long, as in \"insufficient_balance\"",
+        ),
+        (
+            rule("status = 409\nreason = \"write_conflict\""),
+            ":5: `write_conflict` is a failure of the database",
+        ),
         (rule("reason = \"a\""), ":3: a rule without a condition"),
         (rule("equals = \"x\"\nreason = \"a\""), ":3: `equals` and `prefix` compare"),
-        (rule("json = \"/a\"\nequals = \"x\"\nprefix = \"x\"\nreason = \"a\""), ":6: a rule has `equals` or `prefix`"),
+        (
+            rule("json = \"/a\"\nequals = \"x\"\nprefix = \"x\"\nreason = \"a\""),
+            ":6: a rule has `equals` or `prefix`",
+        ),
         (rule("json = \"/a\"\nheader = \"x\"\nreason = \"a\""), ":4: a rule looks at `header` or at `json`"),
         (rule("json = \"message\"\nreason = \"a\""), ":4: `message` is no JSON pointer: write \"/message\""),
         (rule("header = \"a b\"\nreason = \"a\""), ":4: this is no name of a header"),
         (format!("{operation}{operation}"), ":4: the operation `POST /pay` stands here twice"),
-        ("[[operation]]\nname = \"POST /a/{id}\"\n[[operation]]\nname = \"POST /a/{number}\"".to_owned(), ":4: `/a/{number}` matches the same paths as `/a/{id}`"),
+        (
+            "[[operation]]\nname = \"POST /a/{id}\"\n[[operation]]\nname = \"POST /a/{number}\"".to_owned(),
+            ":4: `/a/{number}` matches the same paths as `/a/{id}`",
+        ),
         ("[[operation]]\nname = \"/pay\"".to_owned(), ":2: `/pay` is no operation: write the method"),
         ("[[operation]]\nname = \"post /pay\"".to_owned(), ":2: `post` is no method; did you mean `POST`?"),
         ("[[operation]]\nname = \"POST /pay/:id\"".to_owned(), ":2: `:id` is written `{id}`"),

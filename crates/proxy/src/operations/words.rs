@@ -8,8 +8,7 @@ pub(super) fn line(text: &str, offset: usize) -> usize {
 /// The parser's message, with the known name that is nearest to an unknown one.
 pub(super) fn explain(message: &str) -> String {
     let message = message.trim();
-    let Some((unknown, rest)) =
-        message.strip_prefix("unknown field `").and_then(|rest| rest.split_once('`'))
+    let Some((unknown, rest)) = message.strip_prefix("unknown field `").and_then(|rest| rest.split_once('`'))
     else {
         return message.to_owned();
     };

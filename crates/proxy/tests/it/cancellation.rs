@@ -36,7 +36,9 @@ async fn a_caller_who_leaves_before_the_answer_is_cancelled_upstream() {
     came.notified().await;
     assert_eq!(running.in_flight(PAY), 1.0);
     drop(caller);
-    tokio::time::timeout(testkit::wait::LIMIT, ended.notified()).await.expect("the backend's request goes on");
+    tokio::time::timeout(testkit::wait::LIMIT, ended.notified())
+        .await
+        .expect("the backend's request goes on");
     running.wait_for(PAY, "cancelled", 1.0).await;
     assert_eq!(running.failures(PAY, "cancelled", "cancelled"), 1.0);
 }
@@ -50,7 +52,9 @@ async fn a_caller_who_leaves_with_a_pipelined_request_is_cancelled() {
     caller.write_all(twice.as_bytes()).await.unwrap();
     came.notified().await;
     drop(caller);
-    tokio::time::timeout(testkit::wait::LIMIT, ended.notified()).await.expect("the backend's request goes on");
+    tokio::time::timeout(testkit::wait::LIMIT, ended.notified())
+        .await
+        .expect("the backend's request goes on");
     running.wait_for(PAY, "cancelled", 1.0).await;
 }
 
@@ -71,7 +75,10 @@ async fn a_caller_who_leaves_while_the_upload_is_stuck_is_cancelled() {
     .await;
     let running = start(backend);
     let mut caller = TcpStream::connect(running.address).await.unwrap();
-    caller.write_all(b"POST /pay/7 HTTP/1.1\r\nhost: shop\r\ncontent-length: 1000000000\r\n\r\n").await.unwrap();
+    caller
+        .write_all(b"POST /pay/7 HTTP/1.1\r\nhost: shop\r\ncontent-length: 1000000000\r\n\r\n")
+        .await
+        .unwrap();
     came.notified().await;
     let piece = vec![0; 1 << 20];
     // Until nobody takes more.
@@ -114,6 +121,8 @@ async fn a_stream_of_http2_that_is_reset_is_cancelled() {
     let answer = tokio::spawn(client.send_request(request));
     came.notified().await;
     answer.abort();
-    tokio::time::timeout(testkit::wait::LIMIT, ended.notified()).await.expect("the backend's request goes on");
+    tokio::time::timeout(testkit::wait::LIMIT, ended.notified())
+        .await
+        .expect("the backend's request goes on");
     running.wait_for(PAY, "cancelled", 1.0).await;
 }

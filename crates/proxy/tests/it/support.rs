@@ -232,9 +232,7 @@ pub(crate) fn status(answer: &str) -> u16 {
 pub(crate) type Answer = Response<Incoming>;
 
 /// A connection by HTTP/1.1 of hyper's.
-pub(crate) async fn client(
-    address: SocketAddr,
-) -> hyper::client::conn::http1::SendRequest<AnyBody> {
+pub(crate) async fn client(address: SocketAddr) -> hyper::client::conn::http1::SendRequest<AnyBody> {
     let stream = TcpStream::connect(address).await.unwrap();
     let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection.with_upgrades());
@@ -242,9 +240,7 @@ pub(crate) async fn client(
 }
 
 /// A connection by HTTP/2, with prior knowledge.
-pub(crate) async fn client_http2(
-    address: SocketAddr,
-) -> hyper::client::conn::http2::SendRequest<AnyBody> {
+pub(crate) async fn client_http2(address: SocketAddr) -> hyper::client::conn::http2::SendRequest<AnyBody> {
     let stream = TcpStream::connect(address).await.unwrap();
     let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
     let (sender, connection) = handshake.await.unwrap();

@@ -24,7 +24,8 @@ async fn an_upstream_that_is_down_is_502_and_unreachable() {
 
 #[tokio::test]
 async fn an_upstream_that_never_answers_is_504_and_timeout() {
-    let backend = raw_backend(|mut stream| async move { drop(stream.read_to_end(&mut Vec::new()).await) }).await;
+    let backend =
+        raw_backend(|mut stream| async move { drop(stream.read_to_end(&mut Vec::new()).await) }).await;
     let running = start_with(backend, |config| config.upstream_settings.timeout = SHORT);
     assert_eq!(status(&running.raw(post("/pay/7", "{}")).await), 504);
     assert_eq!(running.failures(PAY, "failed", "upstream_timeout"), 1.0);
@@ -32,7 +33,9 @@ async fn an_upstream_that_never_answers_is_504_and_timeout() {
 
 #[tokio::test]
 async fn an_upstream_that_closes_before_its_answer_is_502_and_reset() {
-    for answer in ["", "HTTP/1.1 200", "HTTP/1.1 200 OK\r\ncontent-length: 5, 6\r\n\r\nhello", "SSH-2.0-x\r\n\r\n"] {
+    for answer in
+        ["", "HTTP/1.1 200", "HTTP/1.1 200 OK\r\ncontent-length: 5, 6\r\n\r\nhello", "SSH-2.0-x\r\n\r\n"]
+    {
         let backend = raw_backend(move |mut stream| async move {
             read_until(&mut stream, "{}").await;
             let _ = stream.write_all(answer.as_bytes()).await;
