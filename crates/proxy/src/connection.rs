@@ -3,8 +3,8 @@
 use std::future::pending;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep};
 
 use crate::config::Limits;
+use crate::framing::{Framing, Verdict};
 
 /// What a connection is busy with.
 #[derive(Debug)]
@@ -26,6 +27,7 @@ pub(crate) struct Activity {
     /// Bytes of a head have come, or nothing has come at all so far.
     reads_head: AtomicBool,
     http2: AtomicBool,
+    framing: Mutex<Framing>,
 }
 
 /// A request that is in flight on a connection.
@@ -47,6 +49,7 @@ impl Activity {
             in_flight: AtomicUsize::new(0),
             reads_head: AtomicBool::new(true),
             http2: AtomicBool::new(false),
+            framing: Mutex::default(),
         })
     }
 
@@ -71,8 +74,21 @@ impl Activity {
         self.in_flight.load(Ordering::Acquire) > 0
     }
 
+    /// What the second reader has found in the head of the request that is served now. After an upgrade nothing is
+    /// followed any more.
+    pub(crate) fn verdict(&self, is_upgrade: bool) -> Verdict {
+        let mut framing = self.framing.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_upgrade {
+            framing.lose();
+        }
+        framing.next()
+    }
+
     /// Bytes have come.
-    fn read(&self) {
+    fn read(&self, bytes: &[u8]) {
+        if !self.is_http2() {
+            self.framing.lock().unwrap_or_else(PoisonError::into_inner).read(bytes);
+        }
         // In HTTP/2 they may be a ping; there a head comes in one piece or is cut by hyper's own limits.
         if !self.is_busy() && !self.is_http2() && !self.reads_head.swap(true, Ordering::AcqRel) {
             self.note();
@@ -146,10 +162,11 @@ impl AsyncRead for CallerStream {
     ) -> Poll<io::Result<()>> {
         loop {
             ready!(self.stream.poll_read_ready(cx))?;
+            let before = buffer.filled().len();
             match self.stream.try_read_buf(buffer) {
                 Ok(read) => {
                     if read > 0 {
-                        self.activity.read();
+                        self.activity.read(&buffer.filled()[before..]);
                     }
                     return Poll::Ready(Ok(()));
                 }

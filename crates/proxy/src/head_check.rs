@@ -7,6 +7,8 @@ use http::header::{HOST, TRANSFER_ENCODING};
 use http::uri::Authority;
 use http::{Method, Request, StatusCode, Version};
 
+use crate::framing::Verdict;
+
 /// A request that is refused, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Refusal {
@@ -57,6 +59,22 @@ where
         return Err(Refusal { status: StatusCode::PAYLOAD_TOO_LARGE, why: "the body is too large" });
     }
     authority(request)
+}
+
+/// What the second reader of the caller's bytes has found.
+///
+/// # Errors
+///
+/// If the request is refused: it is ambiguous, or it has chunks and nobody knows whether it had a length, too.
+pub(crate) fn second_reader<B>(request: &Request<B>, verdict: Verdict) -> Result<(), Refusal> {
+    match verdict {
+        Verdict::Clear => Ok(()),
+        Verdict::Ambiguous(why) => Err(bad(why)),
+        Verdict::Unknown if request.headers().contains_key(TRANSFER_ENCODING) => {
+            Err(bad("the connection cannot be followed any more"))
+        }
+        Verdict::Unknown => Ok(()),
+    }
 }
 
 fn authority<B>(request: &Request<B>) -> Result<Option<Authority>, Refusal> {

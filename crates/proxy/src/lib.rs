@@ -35,6 +35,7 @@ mod config;
 mod connection;
 mod error;
 mod exchange;
+mod framing;
 mod handover;
 mod head_check;
 mod headers;

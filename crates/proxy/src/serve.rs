@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::header::CONNECTION;
+use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -179,6 +179,12 @@ impl Server {
         let in_flight = activity.begin(request.version() == Version::HTTP_2);
         let is_http1 = request.version() != Version::HTTP_2;
         let checked = head_check::check(&request, self.limits.max_body);
+        let checked = if is_http1 {
+            let verdict = activity.verdict(request.headers().contains_key(UPGRADE));
+            checked.and_then(|authority| head_check::second_reader(&request, verdict).map(|()| authority))
+        } else {
+            checked
+        };
         let matched = self.operations.find(request.method(), request.uri().path());
         let handover = Arc::new(Handover::default());
         let exchange =

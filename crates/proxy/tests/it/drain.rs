@@ -31,7 +31,9 @@ async fn a_drain_lets_a_request_in_flight_end_and_accepts_nothing_more() {
     let ready = "GET /-/ready HTTP/1.1\r\nhost: x\r\n\r\n";
     assert_eq!(status(&raw(web, ready).await), 200);
     assert_eq!(status(&raw(web, "GET /-/healthy HTTP/1.1\r\nhost: x\r\n\r\n").await), 200);
-    assert!(raw(web, "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await.contains("transaction_attempts_total"));
+    assert!(
+        raw(web, "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await.contains("transaction_attempts_total")
+    );
     let mut stream = TcpStream::connect(running.address).await.unwrap();
     stream.write_all(post("/pay/7", "{}").as_bytes()).await.unwrap();
     let frames = receiver.recv().await.unwrap();
@@ -39,19 +41,19 @@ async fn a_drain_lets_a_request_in_flight_end_and_accepts_nothing_more() {
     read_until(&mut stream, "first").await;
     let (address, metrics) = (running.address, running.metrics.clone());
     let draining = tokio::spawn(running.proxy.drain());
-    let refused = testkit::wait::until("the address to be free", async || {
-        match TcpStream::connect(address).await {
+    let refused =
+        testkit::wait::until("the address to be free", async || match TcpStream::connect(address).await {
             Ok(_) => anyhow::bail!("it is accepted"),
             Err(_) => Ok(()),
-        }
-    });
+        });
     refused.await.unwrap();
     assert_eq!(status(&raw(web, ready).await), 503);
     frames.send(Frame::data("last".into())).await.unwrap();
     drop(frames);
     read_until(&mut stream, "0\r\n\r\n").await;
     assert!(draining.await.unwrap(), "something was cut");
-    let succeeded = "transaction_duration_seconds_count{operation=\"POST /pay/{id}\",outcome=\"succeeded\"} 1";
+    let succeeded =
+        "transaction_duration_seconds_count{operation=\"POST /pay/{id}\",outcome=\"succeeded\"} 1";
     assert!(metrics.render().contains(succeeded));
 }
 
@@ -73,7 +75,8 @@ async fn a_request_that_takes_longer_than_the_drain_is_cut_and_cancelled() {
     let metrics = running.metrics.clone();
     assert!(!running.proxy.drain().await, "nothing was cut");
     assert_eq!(read_all(&mut stream).await, "");
-    let cancelled = "transaction_duration_seconds_count{operation=\"POST /pay/{id}\",outcome=\"cancelled\"} 1";
+    let cancelled =
+        "transaction_duration_seconds_count{operation=\"POST /pay/{id}\",outcome=\"cancelled\"} 1";
     assert!(metrics.render().contains(cancelled));
 }
 

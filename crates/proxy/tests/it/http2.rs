@@ -26,9 +26,12 @@ async fn grpc_backend(status: &'static str) -> std::net::SocketAddr {
 
 #[tokio::test]
 async fn the_grpc_status_in_the_trailers_decides() {
-    for (code, outcome, reason) in
-        [("0", "succeeded", ""), ("9", "rejected", "application"), ("14", "failed", "other"), ("16", "rejected", "unauthorized")]
-    {
+    for (code, outcome, reason) in [
+        ("0", "succeeded", ""),
+        ("9", "rejected", "application"),
+        ("14", "failed", "other"),
+        ("16", "rejected", "unauthorized"),
+    ] {
         let running = start(grpc_backend(code).await);
         let mut client = client_http2(running.address).await;
         let request = Request::post("http://shop/pay/7").header("te", "trailers");

@@ -22,7 +22,8 @@ async fn a_head_that_is_too_large_is_431() {
 
 #[tokio::test]
 async fn a_head_that_is_never_finished_ends_the_connection() {
-    let running = start_with(fixed(200, "text/plain", "ok").await, |config| config.limits.head_timeout = SHORT);
+    let running =
+        start_with(fixed(200, "text/plain", "ok").await, |config| config.limits.head_timeout = SHORT);
     for begun in ["", "GET", "GET / HTTP/1.1\r\nhost: shop\r\nx: "] {
         let mut stream = TcpStream::connect(running.address).await.unwrap();
         stream.write_all(begun.as_bytes()).await.unwrap();

@@ -1,7 +1,7 @@
 //! Requests that two readers could understand differently never reach the backend.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -87,11 +87,13 @@ async fn a_body_whose_chunks_are_malformed_is_refused_or_breaks_off() {
         ("a bare line feed after the size", "5\nhello\r\n0\r\n\r\n"),
         ("a line feed in an extension", "5;a\nb\r\nhello\r\n0\r\n\r\n"),
     ] {
-        let (sent, mut reached) = tokio::sync::mpsc::unbounded_channel();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let sees = Arc::clone(&seen);
         let backend = raw_backend(move |mut stream| {
-            let sent = sent.clone();
+            let seen = Arc::clone(&sees);
             async move {
-                let _ = sent.send(read_until(&mut stream, "0\r\n\r\n").await);
+                let reached = read_until(&mut stream, "0\r\n\r\n").await;
+                seen.lock().unwrap().push(reached);
             }
         })
         .await;
@@ -101,10 +103,13 @@ async fn a_body_whose_chunks_are_malformed_is_refused_or_breaks_off() {
         stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
         let answers = read_all(&mut stream).await;
         assert!(answers.is_empty() || status(&answers) == 400, "{what}: {answers}");
-        drop(running);
-        while let Some(reached) = reached.recv().await {
-            assert!(!reached.ends_with("0\r\n\r\n"), "{what}: the backend has seen a whole request: {reached}");
+        for reached in seen.lock().unwrap().iter() {
+            assert!(
+                !reached.ends_with("0\r\n\r\n"),
+                "{what}: the backend has seen a whole request: {reached}"
+            );
         }
+        assert_eq!(running.ended(PAY, "succeeded"), 0.0, "{what}");
     }
 }
 
@@ -112,9 +117,10 @@ async fn a_body_whose_chunks_are_malformed_is_refused_or_breaks_off() {
 async fn chunks_with_extensions_and_equal_lengths_are_understood_and_written_anew() {
     let backend = raw_backend(|mut stream| async move {
         let head = read_head(&mut stream).await.to_ascii_lowercase();
-        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{head}", head.len());
+        let head_length = head.len();
+        let answer =
+            format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {head_length}\r\n\r\n{head}");
         stream.write_all(answer.as_bytes()).await.unwrap();
-        read_all(&mut stream).await;
     })
     .await;
     let running = start(backend);

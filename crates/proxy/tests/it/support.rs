@@ -228,9 +228,6 @@ pub(crate) fn status(answer: &str) -> u16 {
     answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("{answer:?}"))
 }
 
-/// An answer of a client by HTTP/1.1 or HTTP/2.
-pub(crate) type Answer = Response<Incoming>;
-
 /// A connection by HTTP/1.1 of hyper's.
 pub(crate) async fn client(address: SocketAddr) -> hyper::client::conn::http1::SendRequest<AnyBody> {
     let stream = TcpStream::connect(address).await.unwrap();

@@ -13,7 +13,8 @@ async fn bytes_pass_both_ways_after_an_upgrade_which_has_succeeded() {
     let backend = raw_backend(|mut stream| async move {
         let head = read_head(&mut stream).await.to_ascii_lowercase();
         assert!(head.contains("connection: upgrade") && head.contains("upgrade: websocket"), "{head}");
-        let answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhello";
+        let answer =
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhello";
         stream.write_all(answer.as_bytes()).await.unwrap();
         let mut byte = [0];
         while stream.read(&mut byte).await.unwrap_or(0) == 1 {
