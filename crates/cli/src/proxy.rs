@@ -112,6 +112,16 @@ pub(crate) struct ProxyFlags {
     #[arg(long = "proxy.idle-timeout", value_name = "TIME", env = "TXNSCOPE_PROXY_IDLE_TIMEOUT", hide_env_values = true, value_parser = duration)]
     idle_timeout: Option<Duration>,
 
+    /// How long a caller may take no byte of an answer that waits. Default: 60s.
+    #[arg(
+        long = "proxy.write-timeout",
+        value_name = "TIME",
+        env = "TXNSCOPE_PROXY_WRITE_TIMEOUT",
+        hide_env_values = true,
+        value_parser = duration
+    )]
+    write_timeout: Option<Duration>,
+
     /// What the backend is told of who has called, in Forwarded and X-Forwarded-*: replace what the caller claims, append to
     /// it behind a trusted proxy, or leave it alone. Default: replace.
     #[arg(long, value_name = "POLICY", env = "TXNSCOPE_FORWARDED", hide_env_values = true, value_enum)]
@@ -243,6 +253,7 @@ fn config(flags: &ProxyFlags) -> Result<Config> {
     set(&mut limits.max_head, flags.max_head);
     set(&mut limits.head_timeout, flags.head_timeout);
     set(&mut limits.idle_timeout, flags.idle_timeout);
+    set(&mut limits.write_timeout, flags.write_timeout);
     limits.max_body = flags.max_body;
     let upstream = &mut config.upstream_settings;
     upstream.http2 = flags.upstream_http2;

@@ -28,7 +28,7 @@ struct Proxying {
     process: Process,
     address: SocketAddr,
     web: SocketAddr,
-    folder: TempDir,
+    _folder: TempDir,
 }
 
 impl Proxying {
@@ -59,14 +59,13 @@ impl Proxying {
             ))
         });
         let (address, web) = addresses.await.unwrap();
-        Self { process, address, web, folder }
+        Self { process, address, web, _folder: folder }
     }
 
     async fn end(mut self) -> String {
         self.process.signal(Signal::TERM).unwrap();
         let status = self.process.wait().await.unwrap();
         assert!(status.success(), "{status}: {}", self.process.log());
-        drop(self.folder);
         self.process.log()
     }
 }

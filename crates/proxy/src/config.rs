@@ -108,6 +108,9 @@ pub struct Limits {
     pub head_timeout: Duration,
     /// How long a connection is kept without a request. Default: 75 s.
     pub idle_timeout: Duration,
+    /// How long a caller may take no byte of an answer that waits. The operation is cancelled then. What takes longer is ended
+    /// after twice the time at the latest. Default: 60 s.
+    pub write_timeout: Duration,
 }
 
 impl Default for Limits {
@@ -118,6 +121,7 @@ impl Default for Limits {
             max_body: None,
             head_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
+            write_timeout: Duration::from_secs(60),
         }
     }
 }

@@ -27,6 +27,8 @@ pub(crate) struct Activity {
     /// Bytes of a head have come, or nothing has come at all so far.
     reads_head: AtomicBool,
     http2: AtomicBool,
+    /// Since when the system has taken nothing that was to be written, in milliseconds after the opening; 0 if it takes.
+    blocked: AtomicU64,
     framing: Mutex<Framing>,
 }
 
@@ -49,13 +51,32 @@ impl Activity {
             in_flight: AtomicUsize::new(0),
             reads_head: AtomicBool::new(true),
             http2: AtomicBool::new(false),
+            blocked: AtomicU64::new(0),
             framing: Mutex::default(),
         })
     }
 
+    fn now(&self) -> u64 {
+        u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
     fn note(&self) {
-        let since = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.since.store(since, Ordering::Release);
+        self.since.store(self.now(), Ordering::Release);
+    }
+
+    /// Something was written, or could not be.
+    fn wrote(&self, is_blocked: bool) {
+        match (is_blocked, self.blocked.load(Ordering::Relaxed)) {
+            (true, 0) => self.blocked.store(self.now().max(1), Ordering::Relaxed),
+            (false, 1..) => self.blocked.store(0, Ordering::Relaxed),
+            (true, 1..) | (false, 0) => {}
+        }
+    }
+
+    /// Whether an answer waits to be taken for longer than that.
+    fn is_blocked_for(&self, limit: Duration) -> bool {
+        let since = self.blocked.load(Ordering::Relaxed);
+        since > 0 && Duration::from_millis(self.now().saturating_sub(since)) >= limit
     }
 
     /// A request has come.
@@ -95,10 +116,13 @@ impl Activity {
         }
     }
 
-    /// Ends when the connection has waited too long for a head, or for its first byte.
+    /// Ends when the connection has waited too long for a head, for its first byte, or for the caller to read.
     pub(crate) async fn overdue(&self, limits: &Limits) -> &'static str {
-        let step = limits.head_timeout.min(limits.idle_timeout);
+        let step = limits.head_timeout.min(limits.idle_timeout).min(limits.write_timeout);
         loop {
+            if self.is_blocked_for(limits.write_timeout) {
+                return "the answer was not taken in time";
+            }
             if self.is_busy() {
                 sleep(step).await;
                 continue;
@@ -184,7 +208,9 @@ impl CallerStream {
         write: impl Fn(&TcpStream) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
-            ready!(self.stream.poll_write_ready(cx))?;
+            let ready = self.stream.poll_write_ready(cx)?;
+            self.activity.wrote(ready.is_pending());
+            ready!(ready);
             match write(&self.stream) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 written => return Poll::Ready(written),

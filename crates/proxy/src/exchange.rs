@@ -31,7 +31,8 @@ use crate::head_check::Refusal;
 use crate::headers;
 use crate::learn::Learner;
 use crate::operations::{
-    Head, Matched, UPSTREAM_RESET, UPSTREAM_TIMEOUT, UPSTREAM_UNREACHABLE, by_status, classify, wants_body,
+    Head, Matched, UPSTREAM_RESET, UPSTREAM_TIMEOUT, UPSTREAM_UNREACHABLE, by_status, classify,
+    needs_headers, wants_body,
 };
 use crate::tunnel::Tunnels;
 use crate::upload::{Upload, UploadWatch};
@@ -179,15 +180,9 @@ impl Shared {
         let seen = Head { status, headers: &head.headers };
         let look = matched.is_some_and(|matched| wants_body(matched.rules(), seen))
             || (learning.is_some() && status.is_client_error());
-        // What classifies is looked at when the body has ended; without rules it is the status alone, or gRPC's.
-        let is_plain = matched.is_none_or(|matched| matched.rules().next().is_none());
-        let kept = if is_plain && !head.headers.contains_key(CONTENT_TYPE) {
-            HeaderMap::new()
-        } else if matched.is_some() || learning.is_some() {
-            head.headers.clone()
-        } else {
-            HeaderMap::new()
-        };
+        // What classifies is looked at when the body has ended, and nearly no success needs its headers for that.
+        let needs_headers = matched.is_some_and(|matched| needs_headers(matched.rules(), seen));
+        let kept = if needs_headers { head.headers.clone() } else { HeaderMap::new() };
         let body =
             ResponseBody::stream(inner, Arc::clone(&handover), lease, look, self.settings.read_timeout);
         handover.respond(Response::from_parts(head, body));

@@ -114,7 +114,9 @@ impl Proxy {
         let listeners = listen::listeners(&config)?;
         let web_listeners = listen::web_listeners(&config)?;
         let (tasks, acceptors) = (TaskTracker::new(), TaskTracker::new());
-        let (drain, end) = (CancellationToken::new(), CancellationToken::new());
+        let end = CancellationToken::new();
+        // What ends everything ends the accepting, too.
+        let drain = end.child_token();
         let exchange = Exchange::new(
             upstream,
             &config.upstream,

@@ -14,7 +14,7 @@ use txnscope::{OperationName, Outcome, Reason};
 
 pub use self::file::FileError;
 use self::router::Router;
-pub(crate) use self::rule::{Head, Rule, by_status, classify, wants_body};
+pub(crate) use self::rule::{Head, Rule, by_status, classify, needs_headers, wants_body};
 use self::rule::{Place, Text};
 pub(crate) use self::words::as_reason;
 use self::words::line;

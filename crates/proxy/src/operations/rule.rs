@@ -104,6 +104,12 @@ pub(crate) fn wants_body<'a>(rules: impl IntoIterator<Item = &'a Rule>, head: He
     rules.into_iter().any(wanted) && is_plain_json(head.headers)
 }
 
+/// Whether the headers of the answer are needed to classify it: a rule may look at them, or they have gRPC's status.
+pub(crate) fn needs_headers<'a>(rules: impl IntoIterator<Item = &'a Rule>, head: Head<'_>) -> bool {
+    let looks = |rule: &Rule| matches!(rule.place, Place::Header(_)) && rule.wants_status(head.status);
+    rules.into_iter().any(looks) || grpc_status(head.headers).is_some()
+}
+
 /// `application/json`, `application/problem+json`.
 fn is_plain_json(headers: &HeaderMap) -> bool {
     let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();

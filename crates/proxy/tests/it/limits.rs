@@ -89,3 +89,12 @@ async fn a_connection_over_the_limit_waits_until_another_ends() {
     drop(first);
     assert_eq!(status(&read_answer(&mut second).await), 200);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_who_takes_nothing_of_an_answer_is_cut_and_cancelled() {
+    let backend = backend(|_| async { http::Response::new(full(vec![b'x'; 64 << 20])) }).await;
+    let running = start_with(backend, |config| config.limits.write_timeout = SHORT);
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    stream.write_all(post("/pay/7", "{}").as_bytes()).await.unwrap();
+    running.wait_for(PAY, "cancelled", 1.0).await;
+}

@@ -13,5 +13,6 @@ mod large_bodies;
 mod limits;
 mod smuggling;
 mod support;
+mod transports;
 mod upgrades;
 mod upstream_failures;
