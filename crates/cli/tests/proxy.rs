@@ -33,6 +33,11 @@ struct Proxying {
 
 impl Proxying {
     async fn start(arguments: &[String]) -> Self {
+        Self::start_with(arguments, None).await
+    }
+
+    /// With a socket that is handed over.
+    async fn start_with(arguments: &[String], socket: Option<&std::net::TcpListener>) -> Self {
         let folder = TempDir::new().unwrap();
         let mut all = vec!["proxy".to_owned()];
         for (flag, default) in
@@ -44,7 +49,20 @@ impl Proxying {
         }
         all.extend_from_slice(arguments);
         let log = folder.path().join("log");
-        let mut process = Process::spawn(Path::new(PROGRAM), &all, log).await.unwrap();
+        let mut process = match socket {
+            None => Process::spawn(Path::new(PROGRAM), &all, log).await.unwrap(),
+            Some(socket) => {
+                let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\"";
+                let before = ["-c", script, PROGRAM].map(str::to_owned);
+                let all: Vec<_> = before.into_iter().chain(all).collect();
+                let handed =
+                    std::process::Stdio::from(std::os::fd::OwnedFd::from(socket.try_clone().unwrap()));
+                let spawn = Process::spawn_with(Path::new("sh"), &all, log, |command| {
+                    command.stdin(handed);
+                });
+                spawn.await.unwrap()
+            }
+        };
         let addresses = wait::until("the addresses in the log", async || {
             process.check()?;
             let log = process.log();
@@ -176,20 +194,14 @@ async fn a_wrong_operations_file_or_upstream_is_named_and_nothing_starts() {
     }
 }
 
-/// The new process listens beside the old one before that one is told to end.
+/// As with systemd: the socket is there before every process and stays, and each has it as its file descriptor 3.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_restart_with_a_shared_port_loses_no_request() {
+async fn a_restart_with_the_socket_of_systemd_loses_no_request() {
     let upstream = format!("--upstream=http://{}", backend().await);
-    let flags = |address: &str| {
-        vec![
-            upstream.clone(),
-            "--proxy.reuse-port".to_owned(),
-            "--proxy.drain-timeout=6s".to_owned(),
-            format!("--proxy.listen-address={address}"),
-        ]
-    };
-    let mut old = Proxying::start(&flags("127.0.0.1:0")).await;
-    let address = old.address;
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let flags = ["--proxy.systemd-socket".to_owned(), "--proxy.drain-timeout=6s".to_owned(), upstream];
+    let mut old = Proxying::start_with(&flags, Some(&socket)).await;
     let (stop, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let mut callers = Vec::new();
     for keeps in [true, false] {
@@ -215,7 +227,7 @@ async fn a_restart_with_a_shared_port_loses_no_request() {
         }));
     }
     for _ in 0..2 {
-        let new = Proxying::start(&flags(&address.to_string())).await;
+        let new = Proxying::start_with(&flags, Some(&socket)).await;
         let goal = served.load(Ordering::Relaxed) + 20;
         let going = wait::until("requests to go on", async || {
             anyhow::ensure!(served.load(Ordering::Relaxed) >= goal);

@@ -139,7 +139,7 @@ impl Proxy {
         ));
         let addresses = listeners.iter().map(|(address, _)| *address).collect();
         for (_, listener) in listeners {
-            acceptors.spawn(Arc::clone(&server).accept(listener));
+            acceptors.spawn(Arc::clone(&server).accept(listener, config.systemd_socket));
         }
         let web_addresses = web_listeners.iter().map(|(address, _)| *address).collect();
         for (_, listener) in web_listeners {

@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::error::StartError;
 
 /// How many callers may wait to be accepted; the system's own limit may be lower.
-const BACKLOG: u32 = 4096;
+pub(crate) const BACKLOG: u32 = 4096;
 
 /// # Errors
 ///
@@ -21,7 +21,18 @@ pub(crate) fn listeners(config: &Config) -> Result<Vec<(SocketAddr, TcpListener)
     if config.listen_addresses.is_empty() {
         return Err(StartError::NoAddress);
     }
+    if config.reuse_port && !migrates() {
+        tracing::warn!(
+            "net.ipv4.tcp_migrate_req is 0: when a proxy with --proxy.reuse-port ends, the system resets connections that are \
+             just being made to it. Set it to 1, or take the socket from systemd (--proxy.systemd-socket)"
+        );
+    }
     config.listen_addresses.iter().map(|address| bind(*address, config.reuse_port)).collect()
+}
+
+/// Whether the system gives connections that nobody has accepted to another socket of the same port, when theirs is closed.
+fn migrates() -> bool {
+    std::fs::read_to_string("/proc/sys/net/ipv4/tcp_migrate_req").is_ok_and(|value| value.trim() == "1")
 }
 
 /// Where the proxy's own pages are. Their port is shared, too, so that a new process has them from its start on.

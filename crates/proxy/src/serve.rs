@@ -27,6 +27,7 @@ use crate::connection::{Activity, CallerStream};
 use crate::exchange::{Classifier, Exchange, ExchangeRequest};
 use crate::handover::Handover;
 use crate::head_check;
+use crate::listen::BACKLOG;
 use crate::operations::Operations;
 
 /// How long to wait after the system has refused a connection, for want of file descriptors say.
@@ -72,8 +73,8 @@ impl Server {
     }
 
     /// Accepts until the proxy is drained, and then whatever has been waiting already: closing a socket resets what nobody
-    /// has accepted.
-    pub(crate) async fn accept(self: Arc<Self>, listener: TcpListener) {
+    /// has accepted. A socket that others have as well is not closed, and who waits there is theirs.
+    pub(crate) async fn accept(self: Arc<Self>, listener: TcpListener, is_shared: bool) {
         loop {
             let next = async {
                 // Without a place nothing is accepted, and callers wait in the system's queue.
@@ -89,11 +90,15 @@ impl Server {
                 Some(None) | None => break,
             }
         }
-        self.accept_waiting(&listener).await;
+        if !is_shared {
+            self.accept_waiting(&listener).await;
+        }
     }
 
     async fn accept_waiting(self: &Arc<Self>, listener: &TcpListener) {
-        while let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+        // No more than can wait at once, so that it has an end however many come.
+        for _ in 0..BACKLOG {
+            let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else { return };
             let waiting = poll_fn(|cx| match listener.poll_accept(cx) {
                 Poll::Ready(Ok(accepted)) => Poll::Ready(Some(accepted)),
                 Poll::Ready(Err(_)) | Poll::Pending => Poll::Ready(None),

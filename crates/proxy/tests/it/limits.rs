@@ -92,7 +92,15 @@ async fn a_connection_over_the_limit_waits_until_another_ends() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_who_takes_nothing_of_an_answer_is_cut_and_cancelled() {
-    let backend = backend(|_| async { http::Response::new(full(vec![b'x'; 64 << 20])) }).await;
+    let backend = backend(|_| async {
+        let (frames, body) = channel();
+        tokio::spawn(async move {
+            let piece = bytes::Bytes::from(vec![b'x'; 64 * 1024]);
+            while frames.send(http_body::Frame::data(piece.clone())).await.is_ok() {}
+        });
+        http::Response::new(body)
+    })
+    .await;
     let running = start_with(backend, |config| config.limits.write_timeout = SHORT);
     let mut stream = TcpStream::connect(running.address).await.unwrap();
     stream.write_all(post("/pay/7", "{}").as_bytes()).await.unwrap();

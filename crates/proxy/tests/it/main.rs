@@ -9,7 +9,6 @@ mod counting;
 mod drain;
 mod forwarding;
 mod http2;
-mod large_bodies;
 mod limits;
 mod smuggling;
 mod support;
