@@ -1,7 +1,7 @@
 //! A reverse proxy that counts the operations of any HTTP backend.
 //!
 //! The proxy stands in front of a backend in any language and wraps it, from outside, with the same
-//! [`TransactionLayer`](txnscope::TransactionLayer) that a backend in Rust has around its router: each request to a route that an
+//! [`TransactionLayer`] that a backend in Rust has around its router: each request to a route that an
 //! operations file names is counted and timed once, however it ends. Everything else passes uncounted, or as `unmatched`.
 //!
 //! ```no_run

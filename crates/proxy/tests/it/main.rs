@@ -10,6 +10,7 @@ mod drain;
 mod forwarding;
 mod http2;
 mod limits;
+mod malformed;
 mod smuggling;
 mod support;
 mod transports;
