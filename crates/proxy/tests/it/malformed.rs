@@ -67,7 +67,8 @@ async fn malformed_answers_of_a_backend_are_counted_once_each() {
         let request = post("/pay/7", "{}").replace("host:", "connection: close\r\nhost:");
         stream.write_all(request.as_bytes()).await.unwrap();
         let answer = read_all(&mut stream).await;
-        assert!(answer.starts_with("HTTP/1.1 "), "{answer:?}");
+        // Nothing is there if the backend broke off before the answer's head was written.
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 "), "{answer:?}");
     }
     #[allow(clippy::cast_precision_loss, reason = "150")]
     let rounds = ROUNDS as f64;
