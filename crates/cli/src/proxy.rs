@@ -50,7 +50,7 @@ pub(crate) struct ProxyFlags {
     #[arg(long = "check-config")]
     check_config: bool,
 
-    /// Print a draft of an operations file from what passes, after that time or at the end.
+    /// Print a draft of an operations file from what passes, after that time or at the end. Requests are served on.
     #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, value_parser = duration)]
     #[allow(clippy::option_option, reason = "the flag is there or not, and has a value or not")]
     learn: Option<Option<Duration>>,
@@ -282,7 +282,7 @@ async fn proxy(config: Config, learn: Option<Option<Duration>>) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
     let metrics = Metrics::install()?;
-    let learner = learn.map(|_| Arc::new(Learner::new()));
+    let mut learner = learn.map(|_| Arc::new(Learner::new()));
     let upstream = config.upstream.clone();
     if config.operations.is_empty() && learner.is_none() && !config.operations.counts_unmatched() {
         tracing::warn!("nothing is counted: give --operations.file, or draft one with --learn");
@@ -290,26 +290,39 @@ async fn proxy(config: Config, learn: Option<Option<Duration>>) -> Result<()> {
     let proxy: Result<_, StartError> = Proxy::start_learning(config, &metrics, learner.clone());
     let proxy = proxy?;
     tracing::info!(listening = ?proxy.addresses(), web = ?proxy.web_addresses(), %upstream, "proxying");
-    let learned = async {
-        match learn.flatten() {
-            Some(time) => tokio::time::sleep(time).await,
-            None => std::future::pending().await,
+    let mut time = learn.flatten();
+    let name = loop {
+        let learned = async {
+            match time {
+                Some(time) => tokio::time::sleep(time).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = interrupt.recv() => break "SIGINT",
+            _ = terminate.recv() => break "SIGTERM",
+            // Callers are served on: to end when the time is over would be an outage.
+            () = learned => {
+                time = None;
+                draft(learner.take().as_deref())?;
+                tracing::info!("the draft of an operations file is printed; requests go on");
+            }
         }
-    };
-    let name = tokio::select! {
-        _ = interrupt.recv() => "SIGINT",
-        _ = terminate.recv() => "SIGTERM",
-        () = learned => "the time for learning is over",
     };
     tracing::info!(signal = name, "draining");
     let is_empty = proxy.drain().await;
     if !is_empty {
         tracing::warn!("some requests were cut, as they took longer than --proxy.drain-timeout");
     }
-    if let Some(learner) = learner {
-        let draft = txnscope_catalog::escape_text(&learner.draft()).into_owned();
-        io::stdout().lock().write_all(draft.as_bytes()).context("cannot write to the output")?;
-    }
+    draft(learner.as_deref())?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Prints what was learned, if anybody has.
+fn draft(learner: Option<&Learner>) -> Result<()> {
+    let Some(learner) = learner else { return Ok(()) };
+    let draft = txnscope_catalog::escape_text(&learner.draft()).into_owned();
+    let mut out = io::stdout().lock();
+    out.write_all(draft.as_bytes()).and_then(|()| out.flush()).context("cannot write to the output")
 }

@@ -113,7 +113,9 @@ impl Server {
         let server = Arc::clone(self);
         self.tasks.spawn(async move {
             let end = server.end.clone();
-            end.run_until_cancelled(server.connection(stream, peer, place)).await
+            // In a box: it is large, and would have its place twice in the future of whoever waits for two things.
+            let connection = Box::pin(server.connection(stream, peer, place));
+            end.run_until_cancelled(connection).await
         });
     }
 
@@ -140,7 +142,7 @@ impl Server {
             .max_concurrent_streams(256)
             .keep_alive_interval(Duration::from_secs(30));
         let served = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-        tokio::pin!(served);
+        let mut served = Box::pin(served);
         let ended = tokio::select! {
             ended = served.as_mut() => ended,
             why = activity.overdue(&self.limits) => {

@@ -8,16 +8,11 @@ use hyper::body::Incoming;
 use sha2::{Digest, Sha256};
 
 use crate::support::*;
+use crate::{ALONE, resident};
 
 const PIECE: usize = 64 * 1024;
 /// 100 MB each way.
 const PIECES: usize = 1600;
-
-/// The memory of this process, in bytes.
-fn resident() -> usize {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
-}
 
 fn piece(n: usize) -> Bytes {
     let mut piece = vec![u8::try_from(n % 251).unwrap(); PIECE];
@@ -27,6 +22,7 @@ fn piece(n: usize) -> Bytes {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_megabytes_pass_both_ways_unchanged_in_little_memory() {
+    let _alone = ALONE.lock().await;
     let backend = backend(|request: Request<Incoming>| async move {
         let (frames, body) = channel();
         tokio::spawn(async move {
@@ -64,7 +60,7 @@ async fn a_hundred_megabytes_pass_both_ways_unchanged_in_little_memory() {
     }
     assert_eq!(length, PIECE * PIECES);
     assert_eq!(sum.finalize(), sent.await.unwrap());
-    // Client, proxy and backend together, and whatever other tests run beside.
+    // Client, proxy and backend together.
     let grown = most.saturating_sub(before);
     assert!(grown < 60 << 20, "memory has grown by {grown} bytes");
     running.wait_for(PAY, "succeeded", 1.0).await;
@@ -73,6 +69,7 @@ async fn a_hundred_megabytes_pass_both_ways_unchanged_in_little_memory() {
 /// Back-pressure: who does not read holds up the backend, and nothing piles up in between.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_who_does_not_read_holds_up_the_backend() {
+    let _alone = ALONE.lock().await;
     let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
     let backend = backend(move |_: Request<Incoming>| {
         let sender = sender.clone();
