@@ -310,9 +310,14 @@ async fn proxy(config: Config, learn: Option<Option<Duration>>) -> Result<()> {
         }
     };
     tracing::info!(signal = name, "draining");
-    let is_empty = proxy.drain().await;
+    let is_empty = tokio::select! {
+        is_empty = proxy.drain() => is_empty,
+        // Who asks twice does not want to wait.
+        _ = interrupt.recv() => false,
+        _ = terminate.recv() => false,
+    };
     if !is_empty {
-        tracing::warn!("some requests were cut, as they took longer than --proxy.drain-timeout");
+        tracing::warn!("some requests were cut: they took longer than --proxy.drain-timeout, or a second signal came");
     }
     draft(learner.as_deref())?;
     tracing::info!("stopped");
