@@ -10,6 +10,7 @@ use crate::commands::audit::AuditArgs;
 use crate::commands::catalog::CatalogArgs;
 use crate::commands::drill::DrillArgs;
 use crate::commands::preflight::PreflightArgs;
+use crate::commands::proxy::ProxyArgs;
 use crate::commands::repair::RepairArgs;
 use crate::commands::role::RoleArgs;
 use crate::commands::serve::ServeArgs;
@@ -39,7 +40,7 @@ impl Cli {
         Ok((cli, matches))
     }
 
-    /// The clap command. Every command but `serve` takes one deployment only, so their help texts leave out that a flag
+    /// The clap command. The commands but `serve` and `proxy` take one deployment only, so their help texts leave out that a flag
     /// can be repeated.
     pub(crate) fn command() -> clap::Command {
         const MORE: &str = ". Repeat it for more";
@@ -49,7 +50,7 @@ impl Cli {
         };
         let command = <Self as clap::CommandFactory>::command();
         let names: Vec<_> = command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
-        let others = names.into_iter().filter(|name| name != "serve");
+        let others = names.into_iter().filter(|name| !["serve", "proxy"].contains(&name.as_str()));
         others.fold(command, |command, name| command.mut_subcommand(name, |command| command.mut_args(one)))
     }
 }
@@ -57,6 +58,8 @@ impl Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Serve(Box<ServeArgs>),
+    /// Count the operations of any HTTP backend with a reverse proxy in front of it.
+    Proxy(Box<ProxyArgs>),
     /// Check whether a deployment supports transactions and is monitored.
     Preflight(Box<PreflightArgs>),
     /// Compare metrics before and after a deployment, and decide: go or no-go.

@@ -29,7 +29,7 @@ use clap::ArgMatches;
 
 use crate::args::exit_status::ExitStatus;
 use crate::cli::{Cli, Command};
-use crate::commands::{audit, catalog, drill, preflight, repair, role, serve, verify};
+use crate::commands::{audit, catalog, drill, preflight, proxy, repair, role, serve, verify};
 use crate::config::exposed;
 
 /// Runs the command that the process's arguments name.
@@ -49,6 +49,7 @@ fn dispatch(cli: Cli, matches: &ArgMatches) -> ExitStatus {
     let matches = matches.expect("clap has matched a subcommand, since it has parsed one");
     match cli.command {
         Command::Serve(args) => serve::run(*args, matches),
+        Command::Proxy(args) => proxy::run(&args),
         Command::Preflight(args) => preflight::run(&args, matches),
         Command::Verify(args) => verify::run(&args, matches),
         Command::Audit(args) => audit::run(&args, matches),

@@ -172,7 +172,8 @@ fn every_file_that_the_documentation_links_or_names_exists() {
                 && !quoted.starts_with('/')
                 && [".rs", ".md", ".toml", ".yml", ".py"].iter().any(|end| quoted.ends_with(end))
                 && quoted.chars().all(|c| c.is_ascii_alphanumeric() || "_-./".contains(c));
-            let exists = || roots.iter().any(|root| root.join(quoted).exists()) || folder.join(quoted).exists();
+            let exists =
+                || roots.iter().any(|root| root.join(quoted).exists()) || folder.join(quoted).exists();
             if is_path && !exists() {
                 missing.push(format!("{}: {quoted}", path.display()));
             }

@@ -1,5 +1,6 @@
 //! Arguments and parsers that several commands share.
 
+pub(crate) mod addresses;
 pub(crate) mod checks;
 pub(crate) mod connection;
 pub(crate) mod duration;

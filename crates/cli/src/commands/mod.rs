@@ -5,6 +5,7 @@ pub(crate) mod audit;
 pub(crate) mod catalog;
 pub(crate) mod drill;
 pub(crate) mod preflight;
+pub(crate) mod proxy;
 pub(crate) mod repair;
 pub(crate) mod role;
 pub(crate) mod serve;

@@ -228,7 +228,7 @@ async fn audit_repair_undo_roundtrip() {
     assert_eq!(env.balance().await, -4);
     let (code, text) = env.run(&["repair", "--yes", &format!("--run={run}")]).await;
     assert_eq!(code, 1, "{text}");
-    assert!(text.contains("it has been undone already"), "{text}");
+    assert!(text.contains("the repair has already been undone"), "{text}");
     let (code, text) = env.run(&["repair", "--yes", "--undo=65a0b0c0d0e0f00102030405"]).await;
     assert_eq!(code, 2, "{text}");
     assert!(text.contains("there is no record"), "{text}");
@@ -268,8 +268,8 @@ async fn input_that_is_not_a_number_is_shown_and_not_repaired() {
     let (code, text) = env.run(&["repair", "--apply", "--yes"]).await;
     assert_eq!(code, 1, "{text}");
     for part in [
-        "cannot be recomputed: deposits: \"4\" is no number",
-        r#"{"$numberDouble":"NaN"} is no number"#,
+        "cannot be recomputed: deposits: \"4\" is not a number that can be summed",
+        r#"{"$numberDouble":"NaN"} is not a number"#,
         "drift 2: left alone: deposits",
         "1 set, 1 left alone",
     ] {

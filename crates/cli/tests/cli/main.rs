@@ -14,6 +14,7 @@ mod drill;
 mod identity;
 mod module_dependencies;
 mod preflight;
+mod proxy;
 mod role;
 mod secrets;
 mod serve;

@@ -13,7 +13,7 @@ use crate::config::exposed;
 use crate::output::logging::{self, Level, LogFormat};
 use crate::output::{log_error, print};
 use crate::runtime::signals::{ShutdownSignals, reload_signal};
-use crate::runtime::two_threads;
+use crate::runtime::{raise_file_limit, two_threads};
 
 pub(crate) fn run(args: ServeArgs, matches: &ArgMatches) -> ExitStatus {
     let sources = ConfigSources::new(args, matches);
@@ -48,17 +48,6 @@ pub(crate) fn run(args: ServeArgs, matches: &ArgMatches) -> ExitStatus {
     // A task that still reads a file, for example from a disk that hangs, must not delay the exit.
     runtime.shutdown_background();
     status
-}
-
-/// Raises the limit on open files to its maximum, since each connection is one. The soft limit is low only for the sake of
-/// programs that use `select`.
-fn raise_file_limit() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::debug!(%error, "cannot raise the limit on open files");
-    }
 }
 
 async fn check(config: &Config) -> ExitStatus {

@@ -1,14 +1,13 @@
 //! The sources of the configuration of `serve`. Precedence: flag, environment variable, configuration file.
 
-use std::net::{SocketAddr, ToSocketAddrs};
-
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{ArgMatches, Args as _};
 use toml::Spanned;
 use txnscope_mongo::{Credentials, one_line};
 use txnscope_sidecar::{Config, StartError, Target, is_name};
 
 use super::args::ServeArgs;
+use crate::args::addresses::addresses;
 use crate::args::connection::{
     ConnectionSources, MISSING_DEPLOYMENT, PASSWORD, inline_secret, secret_from_file,
 };
@@ -199,19 +198,4 @@ pub(crate) fn misspelled_variables() -> Vec<(String, String)> {
             Some((name.clone(), format!("{PREFIX}{meant}")))
         })
         .collect()
-}
-
-/// `host:port`, `[::1]:port`, or `:port` for every address.
-fn addresses(text: &str) -> Result<Vec<SocketAddr>> {
-    if let Some(port) = text.strip_prefix(':') {
-        let port: u16 = port.parse().map_err(|_| anyhow!("the port must be a number from 0 to 65535"))?;
-        // IPv6 and IPv4, if the machine has IPv6.
-        let both = SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, port));
-        let has_both =
-            std::net::TcpListener::bind(SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 0))).is_ok();
-        return Ok(vec![if has_both { both } else { (std::net::Ipv4Addr::UNSPECIFIED, port).into() }]);
-    }
-    let mut found = text.to_socket_addrs().context("invalid address: use host:port")?;
-    // A name may have several addresses; clients usually take the first as well.
-    Ok(vec![found.next().context("the name has no address")?])
 }

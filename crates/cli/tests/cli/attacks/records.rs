@@ -28,7 +28,7 @@ async fn undo_rejects_and_shows_a_record_of_another_collection() {
             let flag = format!("--{which}={id}");
             let (code, text) = env.run(&[&["repair", "--yes", &flag][..], more].concat()).await;
             assert_eq!(code, 2, "{text}");
-            assert!(text.contains("another collection than the check: that is retainers"), "{text}");
+            assert!(text.contains("another collection than the check, which has retainers"), "{text}");
             assert!(text.contains(r#"{"collection":"users","_id":1}"#), "the record is not shown: {text}");
         }
     }

@@ -1,0 +1,149 @@
+//! `txnscope proxy`: runs the reverse proxy.
+
+mod args;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use txnscope_proxy::{
+    Config, ForwardedPolicy, Learner, Metrics, Operations, Proxy, StartError, UpstreamAddress,
+};
+
+pub(crate) use self::args::ProxyArgs;
+use self::args::{Forwarded, Unmatched};
+use crate::args::addresses::addresses;
+use crate::args::exit_status::ExitStatus;
+use crate::output::logging::{self, Level, LogFormat};
+use crate::output::{log_error, print, print_result};
+use crate::runtime::signals::ShutdownSignals;
+use crate::runtime::{many_threads, raise_file_limit};
+
+/// Where the traffic comes in, if nothing else is said.
+const LISTEN: &str = "127.0.0.1:8080";
+/// Where the proxy's own pages are.
+const WEB: &str = "127.0.0.1:9918";
+
+pub(crate) fn run(args: &ProxyArgs) -> ExitStatus {
+    logging::start(args.level.unwrap_or(Level::Info), args.format.unwrap_or(LogFormat::Logfmt));
+    let config = match config(args) {
+        Ok(config) => config,
+        Err(error) => return log_error(&error, ExitStatus::Error),
+    };
+    if args.check_config {
+        let operations = config.operations.len();
+        return print_result(&format!("the configuration is valid: {operations} operations\n"));
+    }
+    raise_file_limit();
+    let runtime = match many_threads() {
+        Ok(runtime) => runtime,
+        Err(error) => return log_error(&error, ExitStatus::Failure),
+    };
+    let status = match runtime.block_on(proxy(config, args.learn)) {
+        Ok(()) => ExitStatus::Success,
+        Err(error) => log_error(&error, ExitStatus::Failure),
+    };
+    runtime.shutdown_background();
+    status
+}
+
+fn config(args: &ProxyArgs) -> Result<Config> {
+    let upstream: UpstreamAddress = args.upstream.parse().context("--upstream")?;
+    let mut config = Config::new(upstream);
+    if let Some(file) = &args.operations_file {
+        config.operations = Operations::read(file)?;
+    }
+    if let Some(unmatched) = args.unmatched {
+        config.operations = config.operations.count_unmatched(matches!(unmatched, Unmatched::Count));
+    }
+    config.listen_addresses =
+        all_addresses(&args.listen_addresses, LISTEN).context("--proxy.listen-address")?;
+    config.web_listen_addresses =
+        all_addresses(&args.web_listen_addresses, WEB).context("--web.listen-address")?;
+    config.systemd_socket = args.systemd_socket;
+    config.reuse_port = args.reuse_port;
+    set(&mut config.drain_timeout, args.drain_timeout);
+    config.forwarded = match args.forwarded {
+        Some(Forwarded::Append) => ForwardedPolicy::Append,
+        Some(Forwarded::Off) => ForwardedPolicy::Off,
+        Some(Forwarded::Replace) | None => ForwardedPolicy::Replace,
+    };
+    let limits = &mut config.limits;
+    set(&mut limits.max_connections, args.max_connections);
+    set(&mut limits.max_head, args.max_head);
+    set(&mut limits.head_timeout, args.head_timeout);
+    set(&mut limits.idle_timeout, args.idle_timeout);
+    set(&mut limits.write_timeout, args.write_timeout);
+    limits.max_body = args.max_body;
+    let upstream = &mut config.upstream_settings;
+    upstream.http2 = args.upstream_http2;
+    upstream.ca_file.clone_from(&args.upstream_ca_file);
+    set(&mut upstream.connect_timeout, args.upstream_connect_timeout);
+    set(&mut upstream.timeout, args.upstream_timeout);
+    set(&mut upstream.read_timeout, args.upstream_read_timeout);
+    set(&mut upstream.idle_timeout, args.upstream_idle_timeout);
+    Ok(config)
+}
+
+fn set<T>(setting: &mut T, flag: Option<T>) {
+    if let Some(flag) = flag {
+        *setting = flag;
+    }
+}
+
+fn all_addresses(given: &[String], default: &str) -> Result<Vec<std::net::SocketAddr>> {
+    if given.is_empty() {
+        return addresses(default);
+    }
+    Ok(given.iter().map(|text| addresses(text)).collect::<Result<Vec<_>>>()?.concat())
+}
+
+async fn proxy(config: Config, learn: Option<Option<Duration>>) -> Result<()> {
+    let mut signals = ShutdownSignals::listen()?;
+    let metrics = Metrics::install()?;
+    let mut learner = learn.map(|_| Arc::new(Learner::new()));
+    let upstream = config.upstream.clone();
+    if config.operations.is_empty() && learner.is_none() && !config.operations.counts_unmatched() {
+        tracing::warn!("nothing is counted: give --operations.file, or draft one with --learn");
+    }
+    let proxy: Result<_, StartError> = Proxy::start_learning(config, &metrics, learner.clone());
+    let proxy = proxy?;
+    tracing::info!(listening = ?proxy.addresses(), web = ?proxy.web_addresses(), %upstream, "proxying");
+    let mut time = learn.flatten();
+    let name = loop {
+        let learned = async {
+            match time {
+                Some(time) => tokio::time::sleep(time).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            name = signals.next() => break name,
+            // Callers are served on: to end when the time is over would be an outage.
+            () = learned => {
+                time = None;
+                draft(learner.take().as_deref())?;
+                tracing::info!("the draft of an operations file is printed; requests go on");
+            }
+        }
+    };
+    tracing::info!(signal = name, "draining");
+    let is_empty = tokio::select! {
+        is_empty = proxy.drain() => is_empty,
+        // A second signal ends the wait.
+        _ = signals.next() => false,
+    };
+    if !is_empty {
+        tracing::warn!(
+            "some requests were cut: they took longer than --proxy.drain-timeout, or a second signal came"
+        );
+    }
+    draft(learner.as_deref())?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Prints the draft, if there is a learner.
+fn draft(learner: Option<&Learner>) -> Result<()> {
+    learner.map_or(Ok(()), |learner| print(&learner.draft()))
+}

@@ -1,0 +1,225 @@
+//! Callers' connections: accepted, served, ended in time, and drained.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use http::header::{CONNECTION, UPGRADE};
+use http::{HeaderValue, Request, Response, Version};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower_layer::Layer;
+use tower_service::Service;
+use txnscope::{TransactionLayer, TransactionService};
+
+use crate::body::ResponseBody;
+use crate::config::Limits;
+use crate::connection::{Activity, CallerStream};
+use crate::exchange::{Classifier, Exchange, ExchangeRequest};
+use crate::handover::Handover;
+use crate::head_check;
+use crate::listen::BACKLOG;
+use crate::operations::Operations;
+
+/// How long to wait after the system has refused a connection, for want of file descriptors say.
+const REFUSED: Duration = Duration::from_millis(100);
+
+/// How long an idle connection is kept while the proxy is drained, so that a request which is on its way is answered.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// What all connections share.
+pub(crate) struct Server {
+    pub(crate) service: TransactionService<Exchange, Classifier>,
+    pub(crate) operations: Operations,
+    pub(crate) limits: Limits,
+    pub(crate) places: Arc<Semaphore>,
+    pub(crate) tasks: TaskTracker,
+    /// Cancelled when the proxy is drained.
+    pub(crate) drain: CancellationToken,
+    /// Cancelled when everything ends.
+    pub(crate) end: CancellationToken,
+    pub(crate) linger: Duration,
+}
+
+impl Server {
+    pub(crate) fn new(
+        layer: &TransactionLayer<Classifier>,
+        exchange: Exchange,
+        operations: Operations,
+        limits: Limits,
+        drain_timeout: Duration,
+        tasks: TaskTracker,
+        (drain, end): (CancellationToken, CancellationToken),
+    ) -> Self {
+        Self {
+            service: layer.layer(exchange),
+            operations,
+            places: Arc::new(Semaphore::new(limits.max_connections.clamp(1, Semaphore::MAX_PERMITS))),
+            limits,
+            tasks,
+            drain,
+            end,
+            linger: LINGER.min(drain_timeout / 2),
+        }
+    }
+
+    /// Accepts until the proxy is drained, and then whatever has been waiting already: closing a socket resets what nobody
+    /// has accepted. A socket that others have as well is not closed, and who waits there is theirs.
+    pub(crate) async fn accept(self: Arc<Self>, listener: TcpListener, is_shared: bool) {
+        loop {
+            let next = async {
+                // Without a place nothing is accepted, and callers wait in the system's queue.
+                let place = Arc::clone(&self.places).acquire_owned().await.ok()?;
+                Some((listener.accept().await, place))
+            };
+            match self.drain.run_until_cancelled(next).await {
+                Some(Some((Ok((stream, peer)), place))) => self.spawn(stream, peer.ip(), place),
+                Some(Some((Err(error), _))) => {
+                    tracing::debug!(%error, "a connection could not be accepted");
+                    let _ = self.drain.run_until_cancelled(tokio::time::sleep(REFUSED)).await;
+                }
+                Some(None) | None => break,
+            }
+        }
+        if !is_shared {
+            self.accept_waiting(&listener).await;
+        }
+    }
+
+    async fn accept_waiting(self: &Arc<Self>, listener: &TcpListener) {
+        // No more than can wait at once, so that it has an end however many come.
+        for _ in 0..BACKLOG {
+            let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else { return };
+            let waiting = poll_fn(|cx| match listener.poll_accept(cx) {
+                Poll::Ready(Ok(accepted)) => Poll::Ready(Some(accepted)),
+                Poll::Ready(Err(_)) | Poll::Pending => Poll::Ready(None),
+            });
+            // Not in the budget of this task, which would say that nobody waits.
+            let Some((stream, peer)) = tokio::task::coop::unconstrained(waiting).await else { return };
+            self.spawn(stream, peer.ip(), place);
+        }
+    }
+
+    fn spawn(self: &Arc<Self>, stream: TcpStream, peer: IpAddr, place: OwnedSemaphorePermit) {
+        let server = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let end = server.end.clone();
+            // In a box: it is large, and would have its place twice in the future of whoever waits for two things.
+            let connection = Box::pin(server.connection(stream, peer, place));
+            end.run_until_cancelled(connection).await
+        });
+    }
+
+    async fn connection(self: &Arc<Self>, stream: TcpStream, peer: IpAddr, place: OwnedSemaphorePermit) {
+        let _ = stream.set_nodelay(true);
+        let activity = Activity::new();
+        let (stream, leaving) = CallerStream::new(stream, &activity, place);
+        let (server, busy) = (Arc::clone(self), Arc::clone(&activity));
+        let service = service_fn(move |request: Request<Incoming>| {
+            let (server, activity) = (Arc::clone(&server), Arc::clone(&busy));
+            async move { server.handle(request, peer, &activity).await }
+        });
+        let mut builder = Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            // Heads have a deadline of their own, so that an idle connection may have another.
+            .header_read_timeout(None)
+            .max_buf_size(self.limits.max_head.max(8 * 1024));
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_header_list_size(u32::try_from(self.limits.max_head).unwrap_or(u32::MAX))
+            .max_concurrent_streams(256)
+            .keep_alive_interval(Duration::from_secs(30));
+        let served = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        let mut served = Box::pin(served);
+        let ended = tokio::select! {
+            ended = served.as_mut() => ended,
+            why = activity.overdue(&self.limits) => {
+                tracing::debug!(client = %peer, why, "a connection is closed");
+                return;
+            }
+            () = leaving.left() => {
+                // What the system holds of the caller's bytes may be a whole request, and is answered only if somebody is
+                // there for the answer: nobody is.
+                return;
+            }
+            () = self.lingered(&activity) => {
+                served.as_mut().graceful_shutdown();
+                tokio::select! {
+                    ended = served.as_mut() => ended,
+                    () = leaving.left() => return,
+                }
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(client = %peer, error = %txnscope::ErrorChain::new(&*error), "a connection has ended early");
+        }
+    }
+
+    /// Ends when the proxy is drained and the connection may take no further request. HTTP/2 can say so at once and lose
+    /// none. In HTTP/1.1 a request may be on its way to a connection that is just closed, so it is told with each answer,
+    /// and closed after a while.
+    async fn lingered(&self, activity: &Activity) {
+        self.drain.cancelled().await;
+        if !activity.is_http2() {
+            tokio::time::sleep(self.linger).await;
+        }
+    }
+
+    async fn handle(
+        &self,
+        request: Request<Incoming>,
+        peer: IpAddr,
+        activity: &Arc<Activity>,
+    ) -> Result<Response<ResponseBody>, Infallible> {
+        let in_flight = activity.begin(request.version() == Version::HTTP_2);
+        let is_http1 = request.version() != Version::HTTP_2;
+        let checked = head_check::check(&request, self.limits.max_body);
+        let checked = if is_http1 {
+            let verdict = activity.verdict(request.headers().contains_key(UPGRADE));
+            checked.and_then(|authority| head_check::second_reader(&request, verdict).map(|()| authority))
+        } else {
+            checked
+        };
+        let matched = self.operations.find(request.method(), request.uri().path());
+        let handover = Arc::new(Handover::default());
+        let exchange =
+            ExchangeRequest { request, matched, checked, handover: Arc::clone(&handover), peer: Some(peer) };
+        let mut operation = Box::pin(self.service.clone().call(exchange));
+        let mut ended = false;
+        let mut response = poll_fn(|cx| {
+            ended = operation.as_mut().poll(cx).is_ready();
+            match handover.take_response() {
+                Some(response) => Poll::Ready(response),
+                None => Poll::Pending,
+            }
+        })
+        .await;
+        if !ended {
+            let mut operation = Some(operation);
+            poll_fn(|cx| {
+                if let Some(operation) = operation.take() {
+                    response.body_mut().attach(operation, cx);
+                }
+                Poll::Ready(())
+            })
+            .await;
+        }
+        response.body_mut().hold(in_flight);
+        if is_http1 && self.drain.is_cancelled() && !response.headers().contains_key(CONNECTION) {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Ok(response)
+    }
+}
