@@ -317,7 +317,9 @@ async fn proxy(config: Config, learn: Option<Option<Duration>>) -> Result<()> {
         _ = terminate.recv() => false,
     };
     if !is_empty {
-        tracing::warn!("some requests were cut: they took longer than --proxy.drain-timeout, or a second signal came");
+        tracing::warn!(
+            "some requests were cut: they took longer than --proxy.drain-timeout, or a second signal came"
+        );
     }
     draft(learner.as_deref())?;
     tracing::info!("stopped");
