@@ -4,7 +4,7 @@ use std::future::pending;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -95,20 +95,24 @@ impl Activity {
         self.in_flight.load(Ordering::Acquire) > 0
     }
 
-    /// What the second reader has found in the head of the request that is served now. After an upgrade nothing is
-    /// followed any more.
-    pub(crate) fn verdict(&self, is_upgrade: bool) -> Verdict {
-        let mut framing = self.framing.lock().unwrap_or_else(PoisonError::into_inner);
-        if is_upgrade {
-            framing.lose();
-        }
-        framing.next()
+    fn framing(&self) -> MutexGuard<'_, Framing> {
+        self.framing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the second reader has found in the head of the request that is served now.
+    pub(crate) fn verdict(&self) -> Verdict {
+        self.framing().next()
+    }
+
+    /// The connection speaks another protocol from here on, which nobody follows.
+    pub(crate) fn switch(&self) {
+        self.framing().lose();
     }
 
     /// Bytes have come.
     fn read(&self, bytes: &[u8]) {
         if !self.is_http2() {
-            self.framing.lock().unwrap_or_else(PoisonError::into_inner).read(bytes);
+            self.framing().read(bytes);
         }
         // In HTTP/2 they may be a ping; there a head comes in one piece or is cut by hyper's own limits.
         if !self.is_busy() && !self.is_http2() && !self.reads_head.swap(true, Ordering::AcqRel) {

@@ -166,7 +166,7 @@ impl Framing {
         self.heads.pop_front().unwrap_or(Verdict::Unknown)
     }
 
-    /// The connection may speak another protocol from here on.
+    /// The connection speaks another protocol from here on.
     pub(crate) fn lose(&mut self) {
         self.state = State::Lost;
     }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::header::{CONNECTION, UPGRADE};
-use http::{HeaderValue, Request, Response, Version};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -187,7 +187,7 @@ impl Server {
         let is_http1 = request.version() != Version::HTTP_2;
         let checked = head_check::check(&request, self.limits.max_body);
         let checked = if is_http1 {
-            let verdict = activity.verdict(request.headers().contains_key(UPGRADE));
+            let verdict = activity.verdict();
             checked.and_then(|authority| head_check::second_reader(&request, verdict).map(|()| authority))
         } else {
             checked
@@ -217,6 +217,9 @@ impl Server {
             .await;
         }
         response.body_mut().hold(in_flight);
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            activity.switch();
+        }
         if is_http1 && self.drain.is_cancelled() && !response.headers().contains_key(CONNECTION) {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }

@@ -198,7 +198,7 @@ async fn a_restart_with_the_socket_of_systemd_loses_no_request() {
     let upstream = format!("--upstream=http://{}", backend().await);
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
-    let flags = ["--proxy.systemd-socket".to_owned(), "--proxy.drain-timeout=6s".to_owned(), upstream];
+    let flags = ["--proxy.systemd-socket".to_owned(), "--proxy.drain-timeout=20s".to_owned(), upstream];
     let mut old = Proxying::start_with(&flags, Some(&socket)).await;
     let (stop, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let mut callers = Vec::new();

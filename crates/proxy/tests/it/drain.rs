@@ -109,7 +109,7 @@ async fn a_handover_between_proxies_that_share_the_port_answers_whoever_was_acce
     let backend = fixed(200, "text/plain", "ok").await;
     let share = |config: &mut txnscope_proxy::Config| {
         config.reuse_port = true;
-        config.drain_timeout = Duration::from_secs(4);
+        config.drain_timeout = Duration::from_secs(20);
     };
     let mut old = start_with(backend, share);
     let address = old.address;

@@ -131,3 +131,18 @@ async fn chunks_with_extensions_and_equal_lengths_are_understood_and_written_ane
     let answer = running.raw(twice).await;
     assert_eq!(answer.matches("content-length: 5").count(), 1, "{answer}");
 }
+
+/// As clients do that would like to speak HTTP/2, and stay with HTTP/1.1.
+#[tokio::test]
+async fn chunks_are_followed_on_a_connection_that_was_offered_another_protocol() {
+    let running = start(fixed(200, "text/plain", "ok").await);
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    let offer = "connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AA\r\n";
+    for _ in 0..3 {
+        let head = format!("POST /pay/7 HTTP/1.1\r\nhost: shop\r\n{offer}transfer-encoding: chunked\r\n\r\n");
+        stream.write_all(format!("{head}5\r\nhello\r\n0\r\n\r\n").as_bytes()).await.unwrap();
+        let answer = read_answer(&mut stream).await;
+        assert!(answer.ends_with("ok"), "{answer}");
+    }
+    assert_eq!(running.ended(PAY, "succeeded"), 3.0);
+}
