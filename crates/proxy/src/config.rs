@@ -1,4 +1,4 @@
-//! What a proxy is told.
+//! The configuration of a proxy.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use url::{Host, Url};
 
 use crate::Operations;
 
-/// What a proxy is told. Start from [`Config::new`] and change what is to be different.
+/// The configuration of a proxy. Start from [`Config::new`] and change what differs.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Config {
@@ -30,7 +30,7 @@ pub struct Config {
     pub upstream_settings: UpstreamSettings,
     /// What is counted.
     pub operations: Operations,
-    /// What the backend is told of who has called.
+    /// The policy for the headers about the client.
     pub forwarded: ForwardedPolicy,
     /// What callers may take.
     pub limits: Limits,
@@ -126,7 +126,7 @@ impl Default for Limits {
     }
 }
 
-/// What the backend is told of who has called: `Forwarded`, `X-Forwarded-For`, `X-Forwarded-Proto`, `X-Forwarded-Host`.
+/// The headers about the client that the backend gets: `Forwarded`, `X-Forwarded-For`, `X-Forwarded-Proto`, `X-Forwarded-Host`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ForwardedPolicy {
     /// What the caller says of it is dropped, and what the proxy sees stands there.

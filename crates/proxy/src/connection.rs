@@ -15,7 +15,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep};
 
 use crate::config::Limits;
-use crate::framing::{Framing, Verdict};
+use crate::framing::{Framing, Reading};
 
 /// What a connection is busy with.
 #[derive(Debug)]
@@ -100,11 +100,11 @@ impl Activity {
     }
 
     /// What the second reader has found in the head of the request that is served now.
-    pub(crate) fn verdict(&self) -> Verdict {
+    pub(crate) fn reading(&self) -> Reading {
         self.framing().next()
     }
 
-    /// The connection speaks another protocol from here on, which nobody follows.
+    /// The connection speaks another protocol from here on, which is not parsed.
     pub(crate) fn switch(&self) {
         self.framing().lose();
     }

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 /// What was found in the head of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Reading {
     /// Nothing that could be read in two ways.
     Clear,
     /// Why it is refused.
@@ -24,13 +24,13 @@ const MAX_WAITING: usize = 256;
 #[derive(Debug, Default)]
 pub(crate) struct Framing {
     state: State,
-    heads: VecDeque<Verdict>,
+    heads: VecDeque<Reading>,
 }
 
 #[derive(Debug)]
 enum State {
     Head(Head),
-    /// So many bytes of a body are left.
+    /// The number of bytes of a body that are left.
     Fixed(u64),
     Chunks(Chunks),
     /// It is no HTTP/1.1, or not any more.
@@ -101,7 +101,7 @@ enum Chunks {
     Size { size: u64, in_extension: bool },
     /// In the data and the line's end behind it.
     Data(u64),
-    /// After the last chunk: so many bytes of a line of the trailers.
+    /// After the last chunk: the number of bytes of a line of the trailers.
     Trailers { length: usize, last: u8 },
 }
 
@@ -140,20 +140,20 @@ impl Framing {
     }
 
     fn end_head(&mut self, head: &Head) {
-        let verdict = if head.has_coding && head.has_length {
-            Verdict::Ambiguous("there are a length and a transfer coding")
+        let reading = if head.has_coding && head.has_length {
+            Reading::Ambiguous("there are a length and a transfer coding")
         } else if head.bare_line_feed {
-            Verdict::Ambiguous("a line ends with a line feed alone")
+            Reading::Ambiguous("a line ends with a line feed alone")
         } else {
-            Verdict::Clear
+            Reading::Clear
         };
         if self.heads.len() == MAX_WAITING {
             self.state = State::Lost;
             return;
         }
-        self.heads.push_back(verdict);
+        self.heads.push_back(reading);
         self.state = match (head.has_coding, head.has_length, head.length) {
-            _ if verdict != Verdict::Clear => State::Lost,
+            _ if reading != Reading::Clear => State::Lost,
             (true, ..) => State::Chunks(Chunks::Size { size: 0, in_extension: false }),
             (false, true, Some(0)) | (false, false, _) => State::default(),
             (false, true, Some(length)) => State::Fixed(length),
@@ -162,8 +162,8 @@ impl Framing {
     }
 
     /// What was found in the head of the request that is served now.
-    pub(crate) fn next(&mut self) -> Verdict {
-        self.heads.pop_front().unwrap_or(Verdict::Unknown)
+    pub(crate) fn next(&mut self) -> Reading {
+        self.heads.pop_front().unwrap_or(Reading::Unknown)
     }
 
     /// The connection speaks another protocol from here on.
@@ -245,10 +245,10 @@ impl Chunks {
 mod tests {
     use super::*;
 
-    const BOTH: Verdict = Verdict::Ambiguous("there are a length and a transfer coding");
+    const BOTH: Reading = Reading::Ambiguous("there are a length and a transfer coding");
 
     /// Whatever pieces it comes in.
-    fn verdicts(text: &str) -> Vec<Verdict> {
+    fn readings(text: &str) -> Vec<Reading> {
         let of = |size: usize| {
             let mut framing = Framing::default();
             for piece in text.as_bytes().chunks(size) {
@@ -270,7 +270,7 @@ mod tests {
                     POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5;a=f\r\nhello\r\nA\r\n0123456789\r\n0\r\nx-sum: 1\r\n\r\n\
                     POST / HTTP/1.1\r\ncontent-length: 0\r\n\r\n\
                     POST / HTTP/1.1\r\nContent-Length:5\r\nTRANSFER-ENCODING:chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\n\r\n";
-        assert_eq!(verdicts(text), [Verdict::Clear, Verdict::Clear, Verdict::Clear, Verdict::Clear, BOTH]);
+        assert_eq!(readings(text), [Reading::Clear, Reading::Clear, Reading::Clear, Reading::Clear, BOTH]);
     }
 
     #[test]
@@ -280,7 +280,7 @@ mod tests {
             "GET / HTTP/1.1\r\nhost: a\n\r\n",
             "GET / HTTP/1.1\r\nhost: a\r\n\n",
         ] {
-            assert!(matches!(verdicts(text)[..], [Verdict::Ambiguous(_)]), "{text:?}");
+            assert!(matches!(readings(text)[..], [Reading::Ambiguous(_)]), "{text:?}");
         }
     }
 
@@ -288,6 +288,6 @@ mod tests {
     fn who_has_lost_the_place_says_so() {
         let mut framing = Framing::default();
         framing.read(b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nfffffffffffffffff\r\n");
-        assert_eq!((framing.next(), framing.next()), (Verdict::Clear, Verdict::Unknown));
+        assert_eq!((framing.next(), framing.next()), (Reading::Clear, Reading::Unknown));
     }
 }

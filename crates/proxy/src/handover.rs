@@ -1,6 +1,6 @@
 //! Between an operation and those who drive it: the answer's head comes out of it, and the body's end goes in.
 //!
-//! Whoever puts something in polls the operation right afterwards, so that no waker is kept.
+//! The side that puts something in polls the operation right afterwards, so that no waker is kept.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -7,7 +7,7 @@ use http::header::{HOST, TRANSFER_ENCODING};
 use http::uri::Authority;
 use http::{Method, Request, StatusCode, Version};
 
-use crate::framing::Verdict;
+use crate::framing::Reading;
 
 /// A request that is refused, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,15 +65,15 @@ where
 ///
 /// # Errors
 ///
-/// If the request is refused: it is ambiguous, or it has chunks and nobody knows whether it had a length, too.
-pub(crate) fn second_reader<B>(request: &Request<B>, verdict: Verdict) -> Result<(), Refusal> {
-    match verdict {
-        Verdict::Clear => Ok(()),
-        Verdict::Ambiguous(why) => Err(bad(why)),
-        Verdict::Unknown if request.headers().contains_key(TRANSFER_ENCODING) => {
+/// If the request is refused: it is ambiguous, or it has chunks and it is unknown whether it had a length, too.
+pub(crate) fn second_reader<B>(request: &Request<B>, reading: Reading) -> Result<(), Refusal> {
+    match reading {
+        Reading::Clear => Ok(()),
+        Reading::Ambiguous(why) => Err(bad(why)),
+        Reading::Unknown if request.headers().contains_key(TRANSFER_ENCODING) => {
             Err(bad("the connection cannot be followed any more"))
         }
-        Verdict::Unknown => Ok(()),
+        Reading::Unknown => Ok(()),
     }
 }
 
@@ -81,7 +81,7 @@ fn authority<B>(request: &Request<B>) -> Result<Option<Authority>, Refusal> {
     let mut hosts = request.headers().get_all(HOST).iter();
     let host = match hosts.next() {
         None => None,
-        // A name of nobody is legal in HTTP/1.1, where the target has none.
+        // An empty name is legal in HTTP/1.1, where the target has none.
         Some(host) if host.is_empty() => None,
         Some(host) => {
             let host =

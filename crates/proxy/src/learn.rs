@@ -124,7 +124,7 @@ impl Route {
             }
         }
         draft.push('\n');
-        // What only reads is not counted unless somebody wants it.
+        // Requests that only read are not counted by default.
         let is_read_only = matches!(method, "GET" | "HEAD" | "OPTIONS");
         for line in text.lines() {
             let _ = writeln!(draft, "{}{line}", if is_read_only { "# " } else { "" });

@@ -8,14 +8,14 @@
 //! use std::path::Path;
 //! use txnscope_proxy::{Config, Metrics, Operations, Proxy};
 //!
-//! # async fn told_to_end() {}
+//! # async fn shutdown_signal() {}
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 //! let mut config = Config::new("http://127.0.0.1:3000".parse()?);
 //! config.listen_addresses = vec!["0.0.0.0:8080".parse()?];
 //! config.web_listen_addresses = vec!["127.0.0.1:9918".parse()?];
 //! config.operations = Operations::read(Path::new("operations.toml"))?;
 //! let proxy = Proxy::start(config, &Metrics::install()?)?;
-//! told_to_end().await; // by SIGTERM, say
+//! shutdown_signal().await; // by SIGTERM, say
 //! proxy.drain().await;
 //! # Ok(())
 //! # }
@@ -88,7 +88,7 @@ impl Proxy {
     ///
     /// # Errors
     ///
-    /// If it cannot listen, or cannot make connections to the backend as it is told.
+    /// If it cannot listen, or cannot connect to the backend as configured.
     ///
     /// # Panics
     ///

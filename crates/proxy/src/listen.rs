@@ -1,4 +1,4 @@
-//! Where requests come in: addresses of ours, or sockets that systemd hands over.
+//! Where requests come in: configured addresses, or sockets that systemd hands over.
 
 use std::net::SocketAddr;
 
@@ -30,7 +30,7 @@ pub(crate) fn listeners(config: &Config) -> Result<Vec<(SocketAddr, TcpListener)
     config.listen_addresses.iter().map(|address| bind(*address, config.reuse_port)).collect()
 }
 
-/// Whether the system gives connections that nobody has accepted to another socket of the same port, when theirs is closed.
+/// Whether the system gives connections that were not accepted yet to another socket of the same port, when theirs is closed.
 fn migrates() -> bool {
     std::fs::read_to_string("/proc/sys/net/ipv4/tcp_migrate_req").is_ok_and(|value| value.trim() == "1")
 }
@@ -64,15 +64,15 @@ fn handed_over() -> Result<Vec<(SocketAddr, TcpListener)>, StartError> {
                 .into(),
         ));
     }
-    let odd = |error: std::io::Error| {
+    let invalid = |error: std::io::Error| {
         StartError::Socket(format!("a socket from systemd is no TCP socket that listens: {error}"))
     };
     let mut listeners = Vec::new();
     for index in 0..handed.len() {
-        let Some(listener) = handed.take_tcp_listener(index).map_err(odd)? else { continue };
-        listener.set_nonblocking(true).map_err(odd)?;
-        let address = listener.local_addr().map_err(odd)?;
-        listeners.push((address, TcpListener::from_std(listener).map_err(odd)?));
+        let Some(listener) = handed.take_tcp_listener(index).map_err(invalid)? else { continue };
+        listener.set_nonblocking(true).map_err(invalid)?;
+        let address = listener.local_addr().map_err(invalid)?;
+        listeners.push((address, TcpListener::from_std(listener).map_err(invalid)?));
     }
     Ok(listeners)
 }

@@ -72,8 +72,8 @@ impl Server {
         }
     }
 
-    /// Accepts until the proxy is drained, and then whatever has been waiting already: closing a socket resets what nobody
-    /// has accepted. A socket that others have as well is not closed, and who waits there is theirs.
+    /// Accepts connections until the proxy is drained, and then those that wait already: closing a socket resets connections
+    /// that were not accepted. A socket that other processes share is not closed, and its waiting connections are theirs.
     pub(crate) async fn accept(self: Arc<Self>, listener: TcpListener, is_shared: bool) {
         loop {
             let next = async {
@@ -103,7 +103,7 @@ impl Server {
                 Poll::Ready(Ok(accepted)) => Poll::Ready(Some(accepted)),
                 Poll::Ready(Err(_)) | Poll::Pending => Poll::Ready(None),
             });
-            // Not in the budget of this task, which would say that nobody waits.
+            // Not in the budget of this task, which would look as if no connection waited.
             let Some((stream, peer)) = tokio::task::coop::unconstrained(waiting).await else { return };
             self.spawn(stream, peer.ip(), place);
         }
@@ -113,7 +113,7 @@ impl Server {
         let server = Arc::clone(self);
         self.tasks.spawn(async move {
             let end = server.end.clone();
-            // In a box: it is large, and would have its place twice in the future of whoever waits for two things.
+            // In a box: it is large, and would have its place twice in the future that waits for two things.
             let connection = Box::pin(server.connection(stream, peer, place));
             end.run_until_cancelled(connection).await
         });
@@ -150,8 +150,8 @@ impl Server {
                 return;
             }
             () = leaving.left() => {
-                // What the system holds of the caller's bytes may be a whole request, and is answered only if somebody is
-                // there for the answer: nobody is.
+                // What the system holds of the caller's bytes may be a whole request, and is answered only if the client is
+                // there for the answer: it is not.
                 return;
             }
             () = self.lingered(&activity) => {
@@ -168,7 +168,7 @@ impl Server {
     }
 
     /// Ends when the proxy is drained and the connection may take no further request. HTTP/2 can say so at once and lose
-    /// none. In HTTP/1.1 a request may be on its way to a connection that is just closed, so it is told with each answer,
+    /// none. In HTTP/1.1 a request may be on its way to a connection that is just closed, so each answer announces it,
     /// and closed after a while.
     async fn lingered(&self, activity: &Activity) {
         self.drain.cancelled().await;
@@ -187,8 +187,8 @@ impl Server {
         let is_http1 = request.version() != Version::HTTP_2;
         let checked = head_check::check(&request, self.limits.max_body);
         let checked = if is_http1 {
-            let verdict = activity.verdict();
-            checked.and_then(|authority| head_check::second_reader(&request, verdict).map(|()| authority))
+            let reading = activity.reading();
+            checked.and_then(|authority| head_check::second_reader(&request, reading).map(|()| authority))
         } else {
             checked
         };

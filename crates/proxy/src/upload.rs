@@ -66,7 +66,7 @@ impl UploadWatch {
         }
     }
 
-    /// Nobody wants what was not sent yet.
+    /// The rest of the body is not needed any longer.
     pub(crate) fn end(&self) {
         if matches!(*self.gate(), Gate::Closed(_)) {
             self.set_gate(Gate::Ended);

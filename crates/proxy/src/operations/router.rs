@@ -60,10 +60,10 @@ fn check(template: &str) -> Result<(), String> {
     if template.len() > 256 {
         return Err("a template has 256 bytes at most: it becomes a label".to_owned());
     }
-    if let Some(odd) =
+    if let Some(invalid) =
         template.chars().find(|c| c.is_control() || c.is_whitespace() || matches!(c, '?' | '#'))
     {
-        return Err(format!("{odd:?} cannot stand in the path of a request, and so in no template"));
+        return Err(format!("{invalid:?} cannot stand in the path of a request, and so in no template"));
     }
     for segment in template.split('/') {
         let old = [(':', "{", "}"), ('*', "{*", "}")];

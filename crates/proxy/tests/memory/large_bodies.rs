@@ -89,7 +89,7 @@ async fn a_caller_who_does_not_read_holds_up_the_backend() {
     let stuck = std::time::Duration::from_millis(500);
     while let Ok(Ok(())) = tokio::time::timeout(stuck, frames.send(Frame::data(piece(passed)))).await {
         passed += 1;
-        assert!(passed < PIECES, "everything is taken, though nobody reads");
+        assert!(passed < PIECES, "everything is taken, though the client does not read");
     }
     drop(frames);
     assert_eq!(bytes(answer.into_body()).await.unwrap().len(), PIECE * passed);

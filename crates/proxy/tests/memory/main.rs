@@ -4,7 +4,7 @@
 
 mod idle_connections;
 mod large_bodies;
-#[path = "../it/support.rs"]
+#[path = "../proxy/support.rs"]
 #[allow(dead_code, reason = "it is that of another suite")]
 mod support;
 

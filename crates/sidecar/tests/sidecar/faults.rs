@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use mongodb::bson::doc;
 use testkit::{Mongod, Port, ReplicaSet, ReplicaSetOptions, promtool, wait};
-use txnscope_sidecar::CollectorSettings;
 
 use crate::common::{
-    COLLECTORS, open_transaction, page_where, patient_sidecar, prepare, scrape, sidecar, total, url,
+    COLLECTORS, frequent, open_transaction, page_where, patient_sidecar, prepare, scrape, sidecar, total, url,
 };
 
 const STARTED: &str = "mongodb_transactions_started_total";
@@ -168,7 +167,7 @@ async fn missing_privilege_costs_its_own_families_and_is_reported() {
 
     let hosts = set.members()[0].address();
     let uri = format!("mongodb://txnscope:pass-of-ours@{hosts}/?replicaSet={}", set.name());
-    let sidecar = patient_sidecar(&uri, CollectorSettings::default()).await;
+    let sidecar = patient_sidecar(&uri, frequent()).await;
     let denied = [("collector", "current_op"), ("reason", "permission_denied")];
     let page = page_where(&sidecar, "the refusal, and every other collector", |page| {
         page.sum(ERRORS, &denied) > 1.0 && page.sum("txnscope_poll_success", &[]) == COLLECTORS - 1.0

@@ -12,7 +12,7 @@ use txnscope_sidecar::{Config, Credentials, Sidecar, Target};
 
 use crate::common::authority::Authority;
 use crate::common::terminal::Terminal;
-use crate::common::{page_where, total};
+use crate::common::{frequent, page_where, total};
 
 /// Replaces the files atomically, as a certificate renewer does.
 struct Files(TempDir);
@@ -31,6 +31,7 @@ async fn start(target: Target) -> Sidecar {
     config.targets = vec![target];
     config.listen_addresses = vec!["127.0.0.1:0".parse().unwrap()];
     config.poll_interval = Duration::from_millis(200);
+    config.collectors = frequent();
     Sidecar::start(config).await.unwrap()
 }
 

@@ -5,11 +5,10 @@ use mongodb::Collection;
 use mongodb::bson::{Document, doc};
 use testkit::{FailPoint, ReplicaSet, Scrape, promtool, wait};
 use txnscope_catalog::{self as catalog, Emitter, Presence, Values};
-use txnscope_sidecar::CollectorSettings;
 
 use crate::common::{
-    COLLECTORS, everything, open_transaction, page_where, patient_sidecar, prepare, scrape, sidecar,
-    sidecar_with, total, url,
+    COLLECTORS, everything, frequent, open_transaction, page_where, patient_sidecar, prepare, scrape,
+    sidecar, sidecar_with, total, url,
 };
 
 const STARTED: &str = "mongodb_transactions_started_total";
@@ -252,7 +251,7 @@ async fn current_op_is_not_sent_without_open_transactions() {
     let set = ReplicaSet::start(1).await.unwrap();
     let client = set.client().await.unwrap();
     prepare(&client).await;
-    let sidecar = patient_sidecar(&set.uri(), CollectorSettings::default()).await;
+    let sidecar = patient_sidecar(&set.uri(), frequent()).await;
     let page = page_where(&sidecar, "the first answer", |page| page.family(OLDEST).is_some()).await;
     let began = total(&page, "mongodb_uptime_seconds");
 

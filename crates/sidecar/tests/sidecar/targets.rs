@@ -10,13 +10,14 @@ use mongodb::bson::{Bson, doc};
 use testkit::{Mongod, ReplicaSetOptions, Scrape, wait};
 use txnscope_sidecar::{Config, Credentials, Sidecar, Target};
 
-use crate::common::{page_where, total, url};
+use crate::common::{frequent, page_where, total, url};
 
 fn config(targets: &[&Mongod]) -> Config {
     let mut config = Config::default();
     config.targets = targets.iter().map(|mongod| target(mongod)).collect();
     config.listen_addresses = vec!["127.0.0.1:0".parse().unwrap()];
     config.poll_interval = Duration::from_millis(200);
+    config.collectors = frequent();
     config
 }
 

@@ -107,7 +107,7 @@ pub(crate) struct ProxyArgs {
     )]
     pub(super) write_timeout: Option<Duration>,
 
-    /// What the backend is told of who has called, in Forwarded and X-Forwarded-*: replace what the caller claims, append to
+    /// What Forwarded and X-Forwarded-* tell the backend about the client: replace what the client claims, append to
     /// it behind a trusted proxy, or leave it alone. Default: replace.
     #[arg(long, value_name = "POLICY", env = "TXNSCOPE_FORWARDED", hide_env_values = true, value_enum)]
     pub(super) forwarded: Option<Forwarded>,

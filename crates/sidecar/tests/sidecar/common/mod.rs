@@ -19,7 +19,22 @@ pub(crate) const COLLECTORS: f64 = 5.0;
 
 /// A sidecar with a short poll interval.
 pub(crate) async fn sidecar(uri: &str) -> Sidecar {
-    sidecar_with(uri, CollectorSettings::default()).await
+    sidecar_with(uri, frequent()).await
+}
+
+/// The default collectors, at intervals that are to the tests' poll interval as the defaults are to the default.
+pub(crate) fn frequent() -> CollectorSettings {
+    let mut collectors = CollectorSettings::default();
+    for interval in [
+        &mut collectors.storage_engine.interval,
+        &mut collectors.replication.interval,
+        &mut collectors.parameters.interval,
+        &mut collectors.profile.interval,
+        &mut collectors.slow_transactions.interval,
+    ] {
+        *interval /= 25;
+    }
+    collectors
 }
 
 /// A sidecar with other settings of its collectors.

@@ -96,7 +96,7 @@ impl Running {
         self.sum("transaction_failures_total", &labels)
     }
 
-    /// Waits until so many operations have ended in that way, and none is in flight.
+    /// Waits until this number of operations has ended in that way, and none is in flight.
     pub(crate) async fn wait_for(&self, operation: &str, outcome: &str, count: f64) {
         let waited = testkit::wait::until("operations to end", async || {
             let (ended, in_flight) = (self.ended(operation, outcome), self.in_flight(operation));

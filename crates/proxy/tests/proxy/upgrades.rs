@@ -59,7 +59,7 @@ async fn an_upgrade_to_http2_is_not_passed_on() {
 }
 
 #[tokio::test]
-async fn a_switch_that_nobody_asked_for_is_502() {
+async fn unrequested_protocol_switch_is_502() {
     let backend = raw_backend(|mut stream| async move {
         read_until(&mut stream, "{}").await;
         let answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";

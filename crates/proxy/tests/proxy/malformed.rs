@@ -11,18 +11,18 @@ const ROUNDS: u64 = 150;
 
 /// The same bytes with some of them changed, removed, doubled or cut off.
 fn mutated(bytes: &[u8], random: &mut StdRng) -> Vec<u8> {
-    const ODD: &[u8] = b"\r\n\0 \t:;,\x7f\xff0-+fZ";
+    const CORRUPT_BYTES: &[u8] = b"\r\n\0 \t:;,\x7f\xff0-+fZ";
     let mut bytes = bytes.to_vec();
     for _ in 0..random.random_range(1..4) {
         if bytes.is_empty() {
             break;
         }
         let at = random.random_range(0..bytes.len());
-        let odd = ODD[random.random_range(0..ODD.len())];
+        let corrupt = CORRUPT_BYTES[random.random_range(0..CORRUPT_BYTES.len())];
         match random.random_range(0..5) {
-            0 => bytes[at] = odd,
+            0 => bytes[at] = corrupt,
             1 => drop(bytes.remove(at)),
-            2 => bytes.insert(at, odd),
+            2 => bytes.insert(at, corrupt),
             3 => bytes.truncate(at),
             _ => bytes.extend_from_within(at..),
         }
@@ -77,7 +77,7 @@ async fn malformed_answers_of_a_backend_are_counted_once_each() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn malformed_requests_harm_nobody_else() {
+async fn malformed_requests_do_not_affect_other_clients() {
     let running = start(fixed(200, "text/plain", "ok").await);
     let requests = [
         post("/pay/7", "{}"),

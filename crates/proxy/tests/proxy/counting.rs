@@ -108,6 +108,6 @@ async fn many_requests_on_one_connection_use_one_connection_to_the_backend() {
         assert!(running.raw("GET /pay/1 HTTP/1.1\r\nhost: shop\r\n\r\n").await.ends_with("ok"));
     }
     assert_eq!(running.ended("GET /pay/{id}", "succeeded"), 20.0);
-    // One whose task has not seen the end of its answer yet may have been left aside once.
+    // One whose task has not seen the end of its answer yet may have been skipped once.
     assert!(connections.load(std::sync::atomic::Ordering::SeqCst) <= 3, "{connections:?}");
 }

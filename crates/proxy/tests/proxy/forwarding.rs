@@ -34,7 +34,7 @@ fn body(answer: &str) -> &str {
 }
 
 #[tokio::test]
-async fn headers_of_the_hop_stay_and_the_backend_is_told_of_the_caller() {
+async fn hop_by_hop_headers_are_removed_and_forwarded_headers_are_set() {
     let running = start(echo_head().await);
     let request = "GET /a?b=c%20d HTTP/1.1\r\nHost: shop.example\r\nConnection: x-private, keep-alive\r\nX-Private: 1\r\n\
                    Keep-Alive: timeout=5\r\nProxy-Authorization: Basic x\r\nTE: trailers, gzip\r\nX-Forwarded-For: 6.6.6.6\r\n\

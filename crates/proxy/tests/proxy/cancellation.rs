@@ -81,7 +81,7 @@ async fn a_caller_who_leaves_while_the_upload_is_stuck_is_cancelled() {
         .unwrap();
     came.notified().await;
     let piece = vec![0; 1 << 20];
-    // Until nobody takes more.
+    // Until no more is taken.
     let stuck = std::time::Duration::from_millis(300);
     while tokio::time::timeout(stuck, caller.write_all(&piece)).await.is_ok() {}
     caller.set_zero_linger().unwrap();

@@ -14,9 +14,9 @@ const SHORT: Duration = Duration::from_millis(100);
 #[tokio::test]
 async fn an_upstream_that_is_down_is_502_and_unreachable() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let nobody = listener.local_addr().unwrap();
+    let closed = listener.local_addr().unwrap();
     drop(listener);
-    let running = start(nobody);
+    let running = start(closed);
     assert_eq!(status(&running.raw(post("/pay/7", "{}")).await), 502);
     assert_eq!(running.failures(PAY, "failed", "upstream_unreachable"), 1.0);
     assert_eq!(running.in_flight(PAY), 0.0);
@@ -103,7 +103,7 @@ async fn a_request_that_was_written_is_never_sent_again() {
     .await;
     let running = start(backend);
     assert_eq!(status(&running.raw(post("/pay/7", "{}")).await), 200);
-    // The connection may be left aside as long as its task has not seen the end of the answer.
+    // The connection may be skipped as long as its task has not seen the end of the answer.
     let mut statuses = Vec::new();
     while !statuses.contains(&502) {
         statuses.push(status(&running.raw(post("/pay/7", "{}")).await));

@@ -114,7 +114,7 @@ async fn a_body_whose_chunks_are_malformed_is_refused_or_breaks_off() {
 }
 
 #[tokio::test]
-async fn chunks_with_extensions_and_equal_lengths_are_understood_and_written_anew() {
+async fn chunk_extensions_and_equal_lengths_are_parsed_and_framed_again() {
     let backend = raw_backend(|mut stream| async move {
         let head = read_head(&mut stream).await.to_ascii_lowercase();
         let head_length = head.len();

@@ -102,10 +102,10 @@ async fn an_answer_during_the_drain_closes_its_connection() {
 }
 
 /// A new proxy listens beside the old one before that is drained. The system resets a connection that is just being made to a
-/// socket which is closed, unless it is told otherwise (`net.ipv4.tcp_migrate_req`); whoever was accepted is answered. That
+/// socket which is closed, unless `net.ipv4.tcp_migrate_req` is set; an accepted connection is answered. That
 /// nothing at all is lost over a socket of systemd's, the tests of the command hold.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_handover_between_proxies_that_share_the_port_answers_whoever_was_accepted() {
+async fn handover_with_a_shared_port_answers_accepted_connections() {
     let backend = fixed(200, "text/plain", "ok").await;
     let share = |config: &mut txnscope_proxy::Config| {
         config.reuse_port = true;
