@@ -21,6 +21,7 @@ use crate::commands::drill::load::arrivals::{ArrivalPlan, Event};
 use crate::commands::drill::load::fixtures::Fixtures;
 use crate::commands::drill::load::progress::Progress;
 use crate::commands::drill::load::stats::{LoadStats, Outcome};
+use crate::commands::drill::scenario::file::ScenarioFile;
 use crate::output::print;
 use crate::runtime::signals::ShutdownSignals;
 
@@ -46,7 +47,8 @@ pub(crate) async fn load(args: &LoadArgs) -> Result<ExitStatus> {
     let plan = plan(args)?;
     let size = Fixtures::size(plan.arrivals, args.entities)?;
     let result = args.result_file.as_deref().map(report::create).transpose()?;
-    backend.check_access().await?;
+    let scenarios = ScenarioFile::load(None)?;
+    backend.check_access(scenarios.backend.probe.get_ref(), &scenarios.backend.probe_status).await?;
     let mark = format!("txnscope-drill-{:08x}", rand::rng().random::<u32>());
     let mut progress = Progress::on_terminal();
     let created = Fixtures::create(&backend, &mark, size, args.seed, |count| progress.prepared(count));
