@@ -1,4 +1,4 @@
-//! The scenario file of `drill race`.
+//! The scenario file of `drill`.
 
 #![no_main]
 

@@ -23,7 +23,7 @@ pub fn config(text: &str) {
     }
 }
 
-/// Parses a scenario file of `drill race`.
+/// Parses a scenario file of `drill`.
 pub fn scenarios(text: &str) {
     drill::parse_scenarios(text);
 }

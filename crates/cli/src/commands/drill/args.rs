@@ -24,8 +24,9 @@ pub(crate) enum Drill {
         after_help = "Exit status: 0 all scenarios that the backend offers passed, 1 at least one failed, 2 an error, or inconclusive and none failed, or the backend offers none of them."
     )]
     Race(RaceArgs),
-    /// Send consumptions, completions and transfers at a fixed rate, and measure their latency.
+    /// Send requests at a fixed rate, and measure their latency.
     ///
+    /// The requests are those of a scenario file, or consumptions, completions and transfers of the ledger's API.
     /// Requests are sent whether or not earlier ones have completed, and each latency is measured from the scheduled time,
     /// so that a stalled backend shows (no coordinated omission). The test creates data, as `drill race` does.
     #[command(
@@ -108,7 +109,16 @@ pub(crate) struct LoadArgs {
     #[arg(long, value_name = "NUMBER", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
     pub(crate) max_in_flight: u32,
 
-    /// Number of retainers and of accounts. Fewer entities cause more write conflicts.
+    /// File with the requests, in TOML (docs/drill.md). Without it, the API of the ledger.
+    #[arg(
+        long = "scenarios.file",
+        value_name = "FILE",
+        env = "TXNSCOPE_DRILL_SCENARIOS_FILE",
+        hide_env_values = true
+    )]
+    pub(crate) scenarios_file: Option<PathBuf>,
+
+    /// Number of entities, such as retainers and accounts. Fewer entities cause more write conflicts.
     #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = clap::value_parser!(u32).range(2..=10_000))]
     pub(crate) entities: u32,
 

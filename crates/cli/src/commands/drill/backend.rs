@@ -125,11 +125,6 @@ impl Backend {
         self.send(Request { method, path, headers: Vec::new(), body: None }).await
     }
 
-    pub(crate) async fn post(&self, path: &str, body: &Value) -> Reply {
-        let (method, path) = (Method::POST, path.to_owned());
-        self.send(Request { method, path, headers: Vec::new(), body: Some(body.clone()) }).await
-    }
-
     pub(crate) async fn send(&self, request: Request) -> Reply {
         let Request { method, path, headers, body } = request;
         let mut request = http::Request::builder()
@@ -201,27 +196,11 @@ impl Backend {
             ),
         }
     }
+}
 
-    /// Creates an entity, and returns its id.
-    ///
-    /// # Errors
-    ///
-    /// If the response is not 201 with `what._id`.
-    pub(crate) async fn create(&self, path: &str, what: &str, body: &Value) -> Result<String> {
-        match self.post(path, body).await {
-            Reply::Received(StatusCode::CREATED, body) => match body[what]["_id"].as_str() {
-                // The id becomes a part of a path.
-                Some(id)
-                    if !id.is_empty()
-                        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') =>
-                {
-                    Ok(id.to_owned())
-                }
-                _ => bail!("POST {path} responded with 201 without {what}._id"),
-            },
-            reply => bail!("POST {path} responded with {} instead of 201", describe(&reply, "/error")),
-        }
-    }
+/// Describes a reply that a request did not expect.
+pub(crate) fn unexpected(method: &Method, path: &str, reply: &Reply, error: &str, expected: &str) -> String {
+    format!("{method} {path} responded with {} instead of {expected}", describe(reply, error))
 }
 
 /// A short description of a reply, whose error message is at a pointer.

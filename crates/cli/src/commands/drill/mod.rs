@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `race` | race tests: concurrent conflicting requests to the same entity |
 //! | `load` | requests at a fixed rate, whether or not earlier ones have completed |
-//! | `scenario` | the scenario file, which describes the races |
+//! | `scenario` | the scenario file, which describes the races and the load |
 //! | `backend` | the HTTP client of the backend |
 //!
 //! A drill uses only the HTTP API of the backend, so the backend may be written in any language.

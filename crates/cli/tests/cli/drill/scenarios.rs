@@ -120,6 +120,36 @@ async fn correct_backend_with_another_api_passes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn load_of_another_api_is_sent_by_weight() {
+    let (url, file) = (backend(Consumption::Correct).await, file(&sample()));
+    let arguments =
+        ["load", &url, &file.argument, "--rate=30", "--duration=1s", "--entities=3", "--timeout=60s"];
+    let (code, result) = drill_json(&arguments).await;
+    assert_eq!(code, 0, "{result:#}");
+    for (operation, arrivals) in [("POST /v1/retainers/{id}/consume", 20), ("GET /v1/retainers/{id}", 10)] {
+        assert_eq!(result["operations"][operation]["outcomes"]["succeeded"], arrivals, "{result:#}");
+    }
+    assert_eq!(result["statuses"], json!({"200": 30}));
+}
+
+#[tokio::test]
+async fn load_without_its_section_or_list_is_an_error() {
+    let load = sample().find("[[load.setup]]").unwrap();
+    for (text, expected) in [
+        (sample()[..load].to_owned(), "the scenario file has no [load]"),
+        (sample().replace("times = \"{entities}\"\n", ""), "`retainers` is no list"),
+        (sample().replace("\"{entities}\"", "\"{entities} * 1000000\""), "lower --rate or --duration"),
+        (sample().replace("weight = 2", "weight = 0"), "a weight is a number from 1 to 1000"),
+    ] {
+        let file = file(&text);
+        let url = "--url=http://127.0.0.1:1";
+        let (code, output) = drill(&["load", url, &file.argument, "--rate=1", "--duration=1s"]).await;
+        assert_eq!(code, 2, "{output}");
+        assert!(output.contains(expected), "{output}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn lost_update_of_another_api_is_detected() {
     let (url, file) = (backend(Consumption::LostUpdate).await, file(&sample()));
     let (code, text) = drill(&["race", &url, &file.argument, "--rounds=1"]).await;

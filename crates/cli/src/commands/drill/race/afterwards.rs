@@ -8,9 +8,9 @@ use txnscope_catalog::escape_line;
 use crate::commands::drill::backend::{Reply, describe};
 use crate::commands::drill::race::RaceEnvironment;
 use crate::commands::drill::race::findings::{Compared, Comparison, Counter, Findings, compare};
-use crate::commands::drill::race::round::{capture, request};
 use crate::commands::drill::scenario::file::After;
 use crate::commands::drill::scenario::number::Number;
+use crate::commands::drill::scenario::request::{build, capture};
 use crate::commands::drill::scenario::template::Template;
 use crate::commands::drill::scenario::variables::{Variable, Variables};
 
@@ -65,7 +65,7 @@ impl Afterwards<'_> {
         let mut counted = 0;
         for index in 0..times {
             let sent =
-                request(after.method, path, &after.headers, after.body.as_ref(), &self.variables, index)?;
+                build(after.method, path, &after.headers, after.body.as_ref(), &self.variables, index)?;
             let what = format!("{} {}", sent.method, sent.path);
             let body = match self.env.backend.send(sent).await {
                 Reply::Received(status, body) if after.status.contains(status) => body,

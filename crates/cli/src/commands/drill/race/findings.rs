@@ -1,6 +1,6 @@
 //! The findings of a round: the replies and the data afterwards must agree with each other and with the invariant.
 
-use crate::commands::drill::backend::{Reply, describe};
+use crate::commands::drill::backend::describe;
 use crate::commands::drill::race::burst::{Burst, Count, Outcome, ReplyCounts, Watched, outcome};
 use crate::commands::drill::scenario::expression::Expression;
 use crate::commands::drill::scenario::file::Race;
@@ -157,17 +157,6 @@ pub(crate) fn compare(
         steps[..at].fill(0);
     }
     Ok(Compared::Undecided)
-}
-
-/// Describes a reply that a request did not expect.
-pub(crate) fn unexpected(
-    method: &http::Method,
-    path: &str,
-    reply: &Reply,
-    error: &str,
-    expected: &str,
-) -> String {
-    format!("{method} {path} responded with {} instead of {expected}", describe(reply, error))
 }
 
 #[cfg(test)]

@@ -1,20 +1,18 @@
 //! One round of a scenario: the set-up, the burst, and what must hold afterwards.
 
 use anyhow::{Result, anyhow, bail, ensure};
-use http::header::{HeaderName, HeaderValue};
-use serde_json::Value;
 use toml::Spanned;
 
-use crate::commands::drill::backend::{Reply, Request, describe};
+use crate::commands::drill::backend::{Reply, Request, describe, unexpected};
 use crate::commands::drill::race::RaceEnvironment;
 use crate::commands::drill::race::afterwards::Afterwards;
 use crate::commands::drill::race::burst::{Burst, Watched};
-use crate::commands::drill::race::findings::{Counter, Findings, unexpected};
+use crate::commands::drill::race::findings::{Counter, Findings};
 use crate::commands::drill::scenario::check::in_order;
 use crate::commands::drill::scenario::expression::Expression;
-use crate::commands::drill::scenario::file::{Captures, Headers, Method, Race, SetUp};
+use crate::commands::drill::scenario::file::{Race, SetUp};
 use crate::commands::drill::scenario::number::Number;
-use crate::commands::drill::scenario::template::{Body, Template};
+use crate::commands::drill::scenario::request::{build, capture};
 use crate::commands::drill::scenario::variables::{Variable, Variables};
 
 /// The maximum number of requests of a burst, and of the repetitions of a request.
@@ -108,7 +106,7 @@ async fn set_up(env: &RaceEnvironment, request: &SetUp, variables: &mut Variable
             variables.set_number("i", index + 1);
         }
         let SetUp { method, path, headers, body, status: statuses, .. } = request;
-        let sent = self::request(*method, path, headers, body.as_ref(), variables, index)?;
+        let sent = build(*method, path, headers, body.as_ref(), variables, index)?;
         let (method, path) = (sent.method.clone(), sent.path.clone());
         match env.backend.send(sent).await {
             Reply::Received(status, body) if statuses.contains(status) => {
@@ -124,53 +122,6 @@ async fn set_up(env: &RaceEnvironment, request: &SetUp, variables: &mut Variable
         }
     }
     Ok(None)
-}
-
-/// Sets the variables that a response has.
-///
-/// # Errors
-///
-/// If one is missing or has no usable value.
-pub(super) fn capture(
-    captures: &Captures,
-    body: &Value,
-    as_list: bool,
-    variables: &mut Variables,
-) -> Result<(), String> {
-    for (name, pointer) in captures {
-        let value = body.pointer(&pointer.0).ok_or_else(|| format!("it has no {}", pointer.0))?;
-        let value = Variable::from_json(value).map_err(|why| format!("its {} is {why}", pointer.0))?;
-        if as_list { variables.push(name.get_ref(), value) } else { variables.set(name.get_ref(), value) }
-    }
-    Ok(())
-}
-
-/// A request with the values of the variables.
-///
-/// # Errors
-///
-/// If a variable has no value, or one that a header cannot carry.
-pub(super) fn request(
-    method: Method,
-    path: &Spanned<Template>,
-    headers: &Headers,
-    body: Option<&Spanned<Body>>,
-    variables: &Variables,
-    index: usize,
-) -> Result<Request> {
-    let text = |error: String| anyhow!(error);
-    let header = |(name, value): (&Spanned<String>, &Spanned<Template>)| {
-        let value = value.get_ref().render(variables, index).map_err(text)?;
-        let value = HeaderValue::try_from(value);
-        let value = value.map_err(|_| anyhow!("the header {} cannot carry its value", name.get_ref()))?;
-        Ok((HeaderName::try_from(name.get_ref().as_str())?, value))
-    };
-    Ok(Request {
-        method: method.into(),
-        path: path.get_ref().render_path(variables, index).map_err(text)?,
-        headers: headers.iter().map(header).collect::<Result<_>>()?,
-        body: body.map(|body| body.get_ref().render(variables, index)).transpose().map_err(text)?,
-    })
 }
 
 /// The requests of the burst, of each kind one after the other.
@@ -193,7 +144,7 @@ fn burst_requests(
         variables.set_number("i", round + 1);
         for (index, kind) in race.burst.iter().enumerate().filter(|(index, _)| round < times[*index]) {
             let request =
-                request(kind.method, &kind.path, &kind.headers, kind.body.as_ref(), &variables, round)?;
+                build(kind.method, &kind.path, &kind.headers, kind.body.as_ref(), &variables, round)?;
             requests.push((index, request));
         }
     }

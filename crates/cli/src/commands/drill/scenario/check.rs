@@ -33,7 +33,12 @@ impl ScenarioFile {
             decimals,
             format!("at most {MAX_DECIMALS} decimals are exact"),
         )?;
-        ensure(!self.race.is_empty(), probe, "the file needs a `[[race]]`")?;
+        ensure(
+            !self.race.is_empty() || self.load.is_some(),
+            probe,
+            "the file needs a `[[race]]` or a `[load]`",
+        )?;
+        self.load.as_ref().map_or(Ok(()), |load| load.check(probe))?;
         let mut names = BTreeSet::new();
         for race in &self.race {
             let name = &race.name;

@@ -7,6 +7,7 @@ use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 use toml::Spanned;
 
 use crate::commands::drill::scenario::expression::Expression;
+use crate::commands::drill::scenario::load::Load;
 use crate::commands::drill::scenario::template::{Body, Template};
 
 /// A scenario file whose keys and types are valid.
@@ -16,6 +17,7 @@ pub(crate) struct ScenarioFile {
     pub(crate) backend: Backend,
     #[serde(default)]
     pub(crate) race: Vec<Race>,
+    pub(crate) load: Option<Load>,
 }
 
 /// What holds for all requests.
@@ -245,7 +247,7 @@ fn probe_statuses() -> Statuses {
     Statuses(vec![200, 204, 400, 404])
 }
 
-fn success_statuses() -> Statuses {
+pub(super) fn success_statuses() -> Statuses {
     Statuses(vec![200, 201])
 }
 
@@ -265,6 +267,6 @@ const fn get() -> Method {
     Method::Get
 }
 
-const fn post() -> Method {
+pub(super) const fn post() -> Method {
     Method::Post
 }

@@ -1,9 +1,11 @@
-//! The scenario file: races against any backend, described in TOML.
+//! The scenario file: races and a load against any backend, described in TOML.
 //!
 //! | module | contents |
 //! | --- | --- |
 //! | `file` | the sections and keys of the file |
 //! | `check` | what the file must fulfill beyond its syntax: variables, names, combinations of keys |
+//! | `load` | the section with the load |
+//! | `request` | requests with the values of variables, and what responses set |
 //! | `scope` | the variables that have a value at a place of the file |
 //! | `template` | texts and bodies with variables |
 //! | `expression` | expressions of numbers |
@@ -13,14 +15,16 @@
 pub(crate) mod check;
 pub(crate) mod expression;
 pub(crate) mod file;
+pub(crate) mod load;
 pub(crate) mod number;
+pub(crate) mod request;
 mod scope;
 pub(crate) mod template;
 pub(crate) mod variables;
 
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
 use crate::args::nearest::nearest;
 use crate::commands::drill::scenario::file::{Race, ScenarioFile};
@@ -58,6 +62,10 @@ impl ScenarioFile {
     ///
     /// If a name is unknown.
     pub(crate) fn select(&self, names: &[String]) -> Result<Vec<&Race>> {
+        ensure!(
+            !self.race.is_empty(),
+            "the scenario file has no [[race]]: add one, as docs/drill.md describes"
+        );
         let known: Vec<&str> = self.race.iter().map(|race| race.name.get_ref().as_str()).collect();
         // The name is not repeated: it may be a secret in the wrong place.
         if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
@@ -164,6 +172,11 @@ equals = "{start} - {succeeded} * 10"
         assert!(
             parse(&twice).unwrap_err().to_string().contains("there are two scenarios with the name `debit`")
         );
-        assert!(parse("[backend]\nprobe = \"/\"").unwrap_err().to_string().contains("needs a `[[race]]`"));
+        assert!(
+            parse("[backend]\nprobe = \"/\"")
+                .unwrap_err()
+                .to_string()
+                .contains("needs a `[[race]]` or a `[load]`")
+        );
     }
 }

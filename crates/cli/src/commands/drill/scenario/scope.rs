@@ -42,7 +42,7 @@ pub(super) struct Scope {
 }
 
 impl Scope {
-    fn kind<T>(&self, name: &str, at: &Spanned<T>) -> Result<Kind, Mistake> {
+    pub(super) fn kind<T>(&self, name: &str, at: &Spanned<T>) -> Result<Kind, Mistake> {
         if let Some(kind) = self.known.get(name) {
             return Ok(*kind);
         }
@@ -58,7 +58,7 @@ impl Scope {
         for name in names {
             let is_list = self.kind(name, at)? == Kind::List;
             let what = format!(
-                "`{{{name}}}` is a list: only a request with `times`, of the burst or in `after` can use one"
+                "`{{{name}}}` is a list: only a request with `times`, of the burst or in `after` can use one, and `pick` and `take` of a load"
             );
             ensure(!is_list || lists == Lists::Yes, at, what)?;
         }
@@ -83,7 +83,7 @@ impl Scope {
         Ok(())
     }
 
-    fn request(
+    pub(super) fn request(
         &self,
         path: &Spanned<Template>,
         headers: &Headers,
@@ -200,7 +200,8 @@ pub(super) const NO_PATH: &str =
 const VARIABLE: &str =
     "a variable consists of lowercase letters, digits and underscores, and begins with a letter";
 /// Variables that the drill sets.
-const RESERVED: [&str; 7] = ["n", "i", "round", "mark", "succeeded", "actual", "expected"];
+const RESERVED: [&str; 10] =
+    ["n", "i", "round", "mark", "succeeded", "actual", "expected", "entities", "arrivals", "arrival"];
 
 pub(super) fn is_name(text: &str, separator: char) -> bool {
     text.starts_with(|c: char| c.is_ascii_lowercase())

@@ -1,6 +1,7 @@
 //! The variables of a round: what it counts, and what it has captured from responses.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -12,8 +13,8 @@ pub(crate) enum Variable {
     Text(String),
     Number(Number),
     Bool(bool),
-    /// One value for each repetition of a request.
-    List(Vec<Variable>),
+    /// One value for each repetition of a request. Clones share the values.
+    List(Arc<Vec<Variable>>),
 }
 
 #[derive(Debug, Clone, Default)]
@@ -75,8 +76,32 @@ impl Variables {
     /// Adds a value to a list.
     pub(crate) fn push(&mut self, name: &str, value: Variable) {
         match self.0.get_mut(name) {
-            Some(Variable::List(values)) => values.push(value),
-            _ => self.set(name, Variable::List(vec![value])),
+            Some(Variable::List(values)) => Arc::make_mut(values).push(value),
+            _ => self.set(name, Variable::List(Arc::new(vec![value]))),
+        }
+    }
+
+    /// Adds variables. The values of their lists are added to those of the same name.
+    pub(crate) fn append(&mut self, others: Self) {
+        for (name, value) in others.0 {
+            match value {
+                Variable::List(values) => values.iter().for_each(|value| self.push(&name, value.clone())),
+                value => self.set(&name, value),
+            }
+        }
+    }
+
+    /// These variables without the lists.
+    pub(crate) fn without_lists(&self) -> Self {
+        let others = self.0.iter().filter(|(_, value)| !matches!(value, Variable::List(_)));
+        Self(others.map(|(name, value)| (name.clone(), value.clone())).collect())
+    }
+
+    /// The values of a list.
+    pub(crate) fn list(&self, name: &str) -> &[Variable] {
+        match self.0.get(name) {
+            Some(Variable::List(values)) => values,
+            _ => &[],
         }
     }
 
