@@ -62,12 +62,12 @@ pub(super) async fn run(
     }
     let (min, max) = bounds(race, &variables)?;
     let requests = burst_requests(env, race, &variables)?;
-    let (watched, in_responses) = watched(race, &variables)?;
-    let burst = Burst::send(&env.backend, &env.probe, requests, &watched).await;
+    let Watches { polled, in_responses } = watches(race, &variables)?;
+    let burst = Burst::send(&env.backend, &env.probe, requests, &polled).await;
     if let Some(reason) = missing_route(env, race, &burst) {
         return Ok(RoundEnd::NotOffered(reason));
     }
-    let count = findings.record_burst(&burst, race, &watched, &env.error);
+    let count = findings.record_burst(&burst, race, &polled, &env.error);
     for (pointer, at_least) in in_responses {
         findings.assert_responses(&burst, race, pointer, at_least);
     }
@@ -151,21 +151,29 @@ fn burst_requests(
     Ok(requests)
 }
 
+/// The limits of numbers during the burst.
+#[derive(Debug, Default)]
+struct Watches<'a> {
+    polled: Vec<Watched>,
+    /// Pointers into the successful responses.
+    in_responses: Vec<(&'a str, Number)>,
+}
+
 /// The numbers that are polled during the burst, and the pointers to numbers in its responses.
-fn watched<'a>(race: &'a Race, variables: &Variables) -> Result<(Vec<Watched>, Vec<(&'a str, Number)>)> {
-    let (mut watched, mut in_responses) = (Vec::new(), Vec::new());
+fn watches<'a>(race: &'a Race, variables: &Variables) -> Result<Watches<'a>> {
+    let mut watches = Watches::default();
     for watch in &race.watch {
         let at_least =
             watch.at_least.as_ref().map_or(Ok(Number::ZERO), |limit| evaluate(limit, variables))?;
         match &watch.path {
             Some(path) => {
                 let path = path.get_ref().render_path(variables, 0).map_err(|error| anyhow!(error))?;
-                watched.push(Watched { path, pointer: watch.json.0.clone(), at_least });
+                watches.polled.push(Watched { path, pointer: watch.json.0.clone(), at_least });
             }
-            None => in_responses.push((watch.json.0.as_str(), at_least)),
+            None => watches.in_responses.push((watch.json.0.as_str(), at_least)),
         }
     }
-    Ok((watched, in_responses))
+    Ok(watches)
 }
 
 /// Why the scenario is not offered: every response to an optional request is 404 or 405.
