@@ -19,6 +19,7 @@ use crate::run::checked;
 const SEEDS: &[(&str, &str)] = &[
     ("checks", "examples/ledger/checks.toml"),
     ("checks", "crates/checks/samples/mongoose.toml"),
+    ("scenarios", "examples/ledger/scenarios.toml"),
     ("reply", "crates/sidecar/fixtures/mongod-4.2.json"),
     ("reply", "crates/sidecar/fixtures/mongod-7.0.json"),
     ("reply", "crates/sidecar/fixtures/mongod-8.0.json"),

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::cli::Cli;
 use crate::client::services::{self, api_response};
 use crate::collectors::{self, CollectorFlags};
+use crate::commands::drill;
 use crate::commands::preflight::malformed_input as preflight_input;
 use crate::commands::verify::malformed_input as verify_input;
 use crate::config::file::ConfigFile;
@@ -20,6 +21,11 @@ pub fn config(text: &str) {
     if let Ok(file) = ConfigFile::parse(Path::new("txnscope.toml"), text.to_owned()) {
         let _ = collectors::settings(&file, &CollectorFlags::default());
     }
+}
+
+/// Parses a scenario file of `drill`.
+pub fn scenarios(text: &str) {
+    drill::parse_scenarios(text);
 }
 
 /// Parses a command line, one argument on each line.
@@ -80,6 +86,11 @@ mod tests {
     #[test]
     fn arbitrary_configuration_file_does_not_panic() {
         assert_no_panic("config", &[], 2_000, text(config));
+    }
+
+    #[test]
+    fn arbitrary_scenario_file_does_not_panic() {
+        assert_no_panic("scenarios", &["examples/ledger/scenarios.toml"], 2_000, text(scenarios));
     }
 
     #[test]

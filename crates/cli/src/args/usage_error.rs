@@ -183,7 +183,7 @@ mod tests {
             (&["drill", "race", "--url=a", "--concurrency=1"], ": it is not in 2..=1000"),
             (&["drill", "race", "--url=a", "--concurrency=hunter2"], "--concurrency"),
             (&["drill", "race"], "--url"),
-            (&["drill", "race", "--url=a", "--scenario=hunter2"], "[possible values: "),
+            (&["drill", "race", "--url=a", "--output=hunter2"], "[possible values: "),
             (&["preflight", "--scratch-transaction=hun/ter2"], "is no valid name of a database"),
         ] {
             let said = error(words);

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 use txnscope_catalog::escape_line;
@@ -146,6 +148,38 @@ impl fmt::Display for FileError {
 
 impl std::error::Error for FileError {}
 
+impl FileError {
+    /// An error at a place of the text.
+    pub(crate) fn at(file: &Path, text: &str, span: Range<usize>, what: impl Into<String>) -> Self {
+        Self { file: file.to_owned(), line: Some(line(text, span.start)), what: what.into() }
+    }
+}
+
+/// Reads a file of TOML.
+///
+/// # Errors
+///
+/// If the file cannot be read, or is not UTF-8.
+pub(crate) fn read_text(path: &Path) -> Result<String, FileError> {
+    // A path that does not exist may be anything, a secret included.
+    let file = || PathBuf::from(display_path(path, path));
+    let unreadable = |what: String| FileError { file: file(), line: None, what };
+    let bytes = read_file(path, FILE_LIMIT).map_err(|error| unreadable(error.to_string()))?;
+    String::from_utf8(bytes).map_err(|_| unreadable("it is not UTF-8".to_owned()))
+}
+
+/// Parses a file of TOML.
+///
+/// # Errors
+///
+/// If it is not TOML, or has an unknown key or an invalid value.
+pub(crate) fn parse_toml<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, FileError> {
+    toml::from_str(text).map_err(|error| {
+        let line = error.span().map(|span| line(text, span.start));
+        FileError { file: path.to_owned(), line, what: describe(error.message()) }
+    })
+}
+
 impl ConfigFile {
     /// Loads the file that a flag or a variable names. Without a path, the file is empty.
     ///
@@ -160,28 +194,18 @@ impl ConfigFile {
     ///
     /// If the file cannot be read, is not TOML, or has an unknown key or an invalid value.
     pub(crate) fn read(path: &Path) -> Result<Self, FileError> {
-        // A path that does not exist may be anything, a secret included.
-        let file = || PathBuf::from(display_path(path, path));
-        let unreadable = |what: String| FileError { file: file(), line: None, what };
-        let bytes = read_file(path, FILE_LIMIT).map_err(|error| unreadable(error.to_string()))?;
-        let text = String::from_utf8(bytes).map_err(|_| unreadable("it is not UTF-8".to_owned()))?;
-        Self::parse(path, text)
+        Self::parse(path, read_text(path)?)
     }
 
     pub(crate) fn parse(path: &Path, text: String) -> Result<Self, FileError> {
-        match toml::from_str::<Self>(&text) {
-            Ok(file) => Ok(Self { origin: Some((path.to_owned(), text)), ..file }),
-            Err(error) => {
-                let line = error.span().map(|span| line(&text, span.start));
-                Err(FileError { file: path.to_owned(), line, what: describe(error.message()) })
-            }
-        }
+        let file: Self = parse_toml(path, &text)?;
+        Ok(Self { origin: Some((path.to_owned(), text)), ..file })
     }
 
     /// An error at the line of a value.
     pub(crate) fn error_at<T>(&self, value: &Spanned<T>, what: impl Into<String>) -> FileError {
         let (file, text) = self.origin.clone().unwrap_or_default();
-        FileError { line: Some(line(&text, value.span().start)), file, what: what.into() }
+        FileError::at(&file, &text, value.span(), what)
     }
 
     /// An error about a missing key.

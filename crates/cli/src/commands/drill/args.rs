@@ -18,14 +18,15 @@ pub(crate) struct DrillArgs {
 pub(crate) enum Drill {
     /// Send concurrent conflicting requests and assert that exactly the permitted number succeeds.
     ///
-    /// The test creates retainers, payments and accounts, and does not delete them: their clientId, customerId and
-    /// accountNumber begin with txnscope-drill. Run it where this data does no harm.
+    /// The scenarios are those of a file, or of the ledger, the reference backend. The test creates data, and does not delete
+    /// it: the ledger's clientId, customerId and accountNumber begin with txnscope-drill. Run it where this data does no harm.
     #[command(
-        after_help = "Exit status: 0 all scenarios passed, 1 at least one failed, 2 an error, or inconclusive and none failed."
+        after_help = "Exit status: 0 all scenarios that the backend offers passed, 1 at least one failed, 2 an error, or inconclusive and none failed, or the backend offers none of them."
     )]
     Race(RaceArgs),
-    /// Send consumptions, completions and transfers at a fixed rate, and measure their latency.
+    /// Send requests at a fixed rate, and measure their latency.
     ///
+    /// The requests are those of a scenario file, or consumptions, completions and transfers of the ledger's API.
     /// Requests are sent whether or not earlier ones have completed, and each latency is measured from the scheduled time,
     /// so that a stalled backend shows (no coordinated omission). The test creates data, as `drill race` does.
     #[command(
@@ -67,8 +68,18 @@ pub(crate) struct RaceArgs {
     #[arg(long, value_name = "NUMBER", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) rounds: u32,
 
-    /// Run only this scenario. May be given more than once.
-    #[arg(long, value_name = "NAME", value_parser = crate::commands::drill::race::names())]
+    /// File with the scenarios, in TOML (docs/drill.md). Without it: consume, consume-some, consume-and-replenish,
+    /// consume-repeated, complete, complete-invoice, transfer, transfer-both-ways and cancel, on the API of the ledger.
+    #[arg(
+        long = "scenarios.file",
+        value_name = "FILE",
+        env = "TXNSCOPE_DRILL_SCENARIOS_FILE",
+        hide_env_values = true
+    )]
+    pub(crate) scenarios_file: Option<PathBuf>,
+
+    /// Run only this scenario of the file. May be given more than once.
+    #[arg(long, value_name = "NAME")]
     pub(crate) scenario: Vec<String>,
 
     /// Maximum duration of the whole test. Rounds that have not been run by then are inconclusive.
@@ -98,7 +109,16 @@ pub(crate) struct LoadArgs {
     #[arg(long, value_name = "NUMBER", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
     pub(crate) max_in_flight: u32,
 
-    /// Number of retainers and of accounts. Fewer entities cause more write conflicts.
+    /// File with the requests, in TOML (docs/drill.md). Without it, the API of the ledger.
+    #[arg(
+        long = "scenarios.file",
+        value_name = "FILE",
+        env = "TXNSCOPE_DRILL_SCENARIOS_FILE",
+        hide_env_values = true
+    )]
+    pub(crate) scenarios_file: Option<PathBuf>,
+
+    /// Number of entities, such as retainers and accounts. Fewer entities cause more write conflicts.
     #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = clap::value_parser!(u32).range(2..=10_000))]
     pub(crate) entities: u32,
 

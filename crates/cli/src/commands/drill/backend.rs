@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use http::header::{self, HeaderValue};
-use http::{Method, Request, StatusCode, Uri};
+use http::header::{self, HeaderName, HeaderValue};
+use http::{Method, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -26,6 +26,7 @@ use txnscope_catalog::Line;
 use txnscope_mongo::{display_path, one_line};
 
 use crate::commands::drill::args::BackendArgs;
+use crate::commands::drill::scenario::file::Statuses;
 use crate::config::exposed::read_secret;
 
 /// The variable with the token. There is no flag for it, since ps shows flags.
@@ -47,6 +48,17 @@ impl fmt::Debug for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Backend").field("root", &self.root).finish_non_exhaustive()
     }
+}
+
+/// A request to the backend.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    pub(crate) method: Method,
+    /// Path and query.
+    pub(crate) path: String,
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+    /// The body in JSON.
+    pub(crate) body: Option<Value>,
 }
 
 /// The result of a request.
@@ -109,30 +121,26 @@ impl Backend {
     }
 
     pub(crate) async fn get(&self, path: &str) -> Reply {
-        self.send(Method::GET, path, Bytes::new(), None).await
+        let (method, path) = (Method::GET, path.to_owned());
+        self.send(Request { method, path, headers: Vec::new(), body: None }).await
     }
 
-    pub(crate) async fn post(&self, path: &str, body: &Value) -> Reply {
-        self.send(Method::POST, path, body.to_string().into(), None).await
-    }
-
-    pub(crate) async fn post_with_key(&self, path: &str, body: &Value, key: &str) -> Reply {
-        self.send(Method::POST, path, body.to_string().into(), Some(key)).await
-    }
-
-    async fn send(&self, method: Method, path: &str, body: Bytes, key: Option<&str>) -> Reply {
-        let mut request = Request::builder()
+    pub(crate) async fn send(&self, request: Request) -> Reply {
+        let Request { method, path, headers, body } = request;
+        let mut request = http::Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.root))
             .header(header::AUTHORIZATION, self.token.clone())
             .header(header::USER_AGENT, concat!("txnscope/", env!("CARGO_PKG_VERSION")))
             .header(header::ACCEPT, "application/json");
-        if !body.is_empty() {
+        if body.is_some() {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
-        if let Some(key) = key {
-            request = request.header("idempotency-key", key);
+        if let Some(own) = request.headers_mut() {
+            // A header of the scenario replaces one of these.
+            headers.into_iter().for_each(|(name, value)| _ = own.insert(name, value));
         }
+        let body = body.map_or_else(Bytes::new, |body| body.to_string().into());
         let Ok(request) = request.body(Full::new(body)) else {
             return Reply::Missing(MissingReply::Unreachable);
         };
@@ -152,15 +160,15 @@ impl Backend {
         }
     }
 
-    /// Checks that the backend responds and accepts the token, before any data is created.
+    /// Checks that the backend responds to the probe with one of these statuses and accepts the token, before any data is
+    /// created.
     ///
     /// # Errors
     ///
     /// If the backend does not. The message names the remedy.
-    pub(crate) async fn check_access(&self) -> Result<()> {
-        const UNKNOWN_RETAINER: &str = "/api/retainers/000000000000000000000000";
+    pub(crate) async fn check_access(&self, probe: &str, statuses: &Statuses) -> Result<()> {
         let root = self.display_address();
-        let status = match self.get(UNKNOWN_RETAINER).await {
+        let status = match self.get(probe).await {
             Reply::Received(status, _) => status,
             Reply::Missing(MissingReply::Timeout) => {
                 bail!(
@@ -176,46 +184,29 @@ impl Backend {
             }
         };
         match status.as_u16() {
-            // An unknown id.
-            400 | 404 => Ok(()),
+            _ if statuses.contains(status) => Ok(()),
             401 | 403 => {
                 bail!("{root} rejects the token ({status}): give a valid token with --token-file or {TOKEN}")
             }
-            300..400 => bail!(
+            300..=399 => bail!(
                 "{root} responds with a redirect ({status}), which a drill does not follow: give the target of the redirect as --url"
             ),
             _ => bail!(
-                "{root} responds with {status} to GET {UNKNOWN_RETAINER} instead of 404: check that it has this API and is healthy"
+                "{root} responds with {status} to GET {probe} instead of {statuses}: check that it has this API and is healthy"
             ),
-        }
-    }
-
-    /// Creates an entity, and returns its id.
-    ///
-    /// # Errors
-    ///
-    /// If the response is not 201 with `what._id`.
-    pub(crate) async fn create(&self, path: &str, what: &str, body: &Value) -> Result<String> {
-        match self.post(path, body).await {
-            Reply::Received(StatusCode::CREATED, body) => match body[what]["_id"].as_str() {
-                // The id becomes a part of a path.
-                Some(id)
-                    if !id.is_empty()
-                        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') =>
-                {
-                    Ok(id.to_owned())
-                }
-                _ => bail!("POST {path} responded with 201 without {what}._id"),
-            },
-            reply => bail!("POST {path} responded with {} instead of 201", describe(&reply)),
         }
     }
 }
 
-/// A short description of a reply.
-pub(crate) fn describe(reply: &Reply) -> String {
+/// Describes a reply that a request did not expect.
+pub(crate) fn unexpected(method: &Method, path: &str, reply: &Reply, error: &str, expected: &str) -> String {
+    format!("{method} {path} responded with {} instead of {expected}", describe(reply, error))
+}
+
+/// A short description of a reply, whose error message is at a pointer.
+pub(crate) fn describe(reply: &Reply, error: &str) -> String {
     match reply {
-        Reply::Received(status, body) => match error_text(body) {
+        Reply::Received(status, body) => match error_text(body, error) {
             Some(text) => format!("{} {text}", status.as_u16()),
             None => status.as_u16().to_string(),
         },
@@ -224,10 +215,10 @@ pub(crate) fn describe(reply: &Reply) -> String {
 }
 
 /// The error message of the backend, cut and escaped for a terminal.
-pub(crate) fn error_text(body: &Value) -> Option<String> {
+pub(crate) fn error_text(body: &Value, pointer: &str) -> Option<String> {
     /// In bytes.
     const MAX_LENGTH: usize = 60;
-    let text = body["error"].as_str()?;
+    let text = body.pointer(pointer)?.as_str()?;
     Some(Line::new(text, MAX_LENGTH).to_string())
 }
 
@@ -315,8 +306,8 @@ mod tests {
     #[test]
     fn error_message_of_the_backend_is_escaped() {
         let body = serde_json::json!({"error": format!("red\u{1b}[31m\n{}", "x".repeat(100))});
-        let text = error_text(&body).unwrap();
+        let text = error_text(&body, "/error").unwrap();
         assert!(text.starts_with("red\\u001b[31m\\nxxx") && text.ends_with('…'), "{text}");
-        assert_eq!(error_text(&Value::Null), None);
+        assert_eq!(error_text(&Value::Null, "/error"), None);
     }
 }

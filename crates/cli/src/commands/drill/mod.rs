@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `race` | race tests: concurrent conflicting requests to the same entity |
 //! | `load` | requests at a fixed rate, whether or not earlier ones have completed |
+//! | `scenario` | the scenario file, which describes the races and the load |
 //! | `backend` | the HTTP client of the backend |
 //!
 //! A drill uses only the HTTP API of the backend, so the backend may be written in any language.
@@ -11,8 +12,8 @@
 mod args;
 mod backend;
 mod load;
-mod money;
 mod race;
+mod scenario;
 
 use self::args::Drill;
 pub(crate) use self::args::DrillArgs;
@@ -31,4 +32,11 @@ pub(crate) fn run(args: DrillArgs) -> ExitStatus {
         })
     });
     report_result(status)
+}
+
+/// Parses a scenario file, for the fuzzer.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn parse_scenarios(text: &str) {
+    let path = std::path::Path::new("scenarios.toml");
+    let _ = scenario::file::ScenarioFile::parse(path, text);
 }

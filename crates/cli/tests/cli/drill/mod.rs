@@ -5,4 +5,5 @@ mod load;
 mod mutants;
 mod race;
 mod refusals;
+mod scenarios;
 mod tls;

@@ -1,158 +1,180 @@
-//! The fixtures of a load test: retainers, accounts and payments, created before the load starts.
+//! The fixtures of a load test, created before the load starts, and its requests.
 
 use std::sync::Arc;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use serde_json::{Value, json};
 
-use crate::commands::drill::backend::{Backend, Reply};
+use crate::commands::drill::backend::{Backend, MissingReply, Reply, Request, unexpected};
+use crate::commands::drill::load::schedule::Schedule;
+use crate::commands::drill::scenario::check::in_order;
+use crate::commands::drill::scenario::file::SetUp;
+use crate::commands::drill::scenario::load::{Load, LoadRequest};
+use crate::commands::drill::scenario::number::Number;
+use crate::commands::drill::scenario::request::{build, capture};
+use crate::commands::drill::scenario::variables::{Variable, Variables};
 
-/// The operations of the load. Their names are the routes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Operation {
-    Consume,
-    Complete,
-    Transfer,
-}
-
-impl Operation {
-    pub(crate) const ALL: [Self; 3] = [Self::Consume, Self::Complete, Self::Transfer];
-
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Consume => "POST /api/retainers/{id}/consume",
-            Self::Complete => "POST /api/payments/{id}/complete",
-            Self::Transfer => "POST /api/bank-transfers",
-        }
-    }
-
-    /// The operation of an arrival: of five arrivals, two consume, one completes, two transfer.
-    pub(crate) const fn of(arrival: u64) -> Self {
-        match arrival % 5 {
-            0 | 3 => Self::Consume,
-            1 | 4 => Self::Transfer,
-            _ => Self::Complete,
-        }
-    }
-}
-
-/// The maximum number of payments. Each completion needs a separate one.
-const MAX_PAYMENTS: u64 = 100_000;
-/// The maximum number of movements of a retainer, whose document holds them and may have at most 16 MB.
-const MAX_MOVEMENTS: u64 = 1_000;
+/// The maximum number of repetitions of a request of the set-up.
+const MAX_FIXTURES: usize = 100_000;
 /// The number of concurrent requests that create fixtures.
 const SETUP_CONCURRENCY: usize = 16;
-/// The initial balance of retainers and accounts, enough for the whole load.
-const INITIAL_BALANCE: i64 = 10_000_000;
 
 #[derive(Debug)]
 pub(crate) struct Fixtures {
     backend: Backend,
-    retainers: Vec<String>,
-    accounts: Vec<String>,
-    payments: Vec<String>,
+    load: Arc<Load>,
+    schedule: Schedule,
+    /// All variables, lists included.
+    variables: Variables,
+    /// Those that every request gets.
+    common: Variables,
     seed: u64,
 }
 
-impl Fixtures {
-    /// The number of entities and of payments that a load needs.
-    ///
+/// How often each request of the set-up is sent.
+#[derive(Debug)]
+pub(crate) struct FixturePlan {
+    times: Vec<usize>,
+    variables: Variables,
+}
+
+impl FixturePlan {
     /// # Errors
     ///
-    /// If it needs too many payments.
-    pub(crate) fn size(arrivals: u64, entities: u32) -> Result<(u64, u64)> {
-        let payments = arrivals.div_ceil(5);
-        ensure!(
-            payments <= MAX_PAYMENTS,
-            "{arrivals} arrivals need {payments} payments, and the maximum is {MAX_PAYMENTS}: \
-             lower --rate or --duration"
-        );
-        Ok((u64::from(entities).max(arrivals.div_ceil(MAX_MOVEMENTS)), payments))
+    /// If a load of this size needs too many fixtures.
+    pub(crate) fn new(load: &Load, arrivals: u64, entities: u32) -> Result<Self> {
+        let mut variables = Variables::default();
+        variables.set_number("arrivals", usize::try_from(arrivals)?);
+        variables.set_number("entities", usize::try_from(entities)?);
+        let times = |request: &SetUp| {
+            let Some(times) = &request.times else { return Ok(1) };
+            let number: Number =
+                times.get_ref().evaluate(&|name| variables.number(name)).map_err(|error| anyhow!(error))?;
+            let whole = number.whole().filter(|whole| *whole <= MAX_FIXTURES);
+            whole.ok_or_else(|| {
+                anyhow!(
+                    "{arrivals} arrivals need {number} requests of the set-up, and the maximum is {MAX_FIXTURES}: \
+                     lower --rate or --duration"
+                )
+            })
+        };
+        Ok(Self { times: load.setup.iter().map(times).collect::<Result<_>>()?, variables })
     }
+}
 
-    /// Creates the fixtures. `on_progress` gets the number of documents so far.
+impl Fixtures {
+    /// Creates the fixtures. `on_progress` gets the number of responses so far.
     ///
     /// # Errors
     ///
     /// If the backend rejects a request.
     pub(crate) async fn create(
-        backend: &Backend,
+        (backend, error): (&Backend, &str),
+        load: Arc<Load>,
         mark: &str,
-        (entities, payments): (u64, u64),
+        plan: FixturePlan,
         seed: u64,
         mut on_progress: impl FnMut(usize),
     ) -> Result<Self> {
-        let retainer = json!({"clientId": mark, "retainerType": "drill", "initialAmount": INITIAL_BALANCE});
-        let account = json!({
-            "name": "Drill", "accountNumber": mark, "bankName": "Drill", "currency": "EUR", "balance": INITIAL_BALANCE,
-        });
-        let payment =
-            json!({"customerId": mark, "amount": 12.5, "paymentMethod": "card", "status": "pending"});
+        let FixturePlan { times, mut variables } = plan;
+        variables.set("mark", Variable::Text(mark.to_owned()));
         let mut before = 0;
-        let mut make = async |path: &str, what: &str, body: &Value, count: u64| -> Result<Vec<String>> {
-            let make = stream::iter(0..count).map(|_| backend.create(path, what, body));
-            let ids = make.buffer_unordered(SETUP_CONCURRENCY).try_fold(Vec::new(), async |mut ids, id| {
-                ids.push(id);
-                Ok(ids)
+        for (setup, times) in load.setup.iter().zip(times) {
+            let known = &variables;
+            let responses = stream::iter(0..times).map(|index| async move {
+                let mut variables = known.clone();
+                variables.set_number("i", index + 1);
+                let SetUp { method, path, headers, body, status: statuses, .. } = setup;
+                let sent = build(*method, path, headers, body.as_ref(), &variables, index)?;
+                let (method, path) = (sent.method.clone(), sent.path.clone());
+                match backend.send(sent).await {
+                    Reply::Received(status, body) if statuses.contains(status) => {
+                        let mut captured = Variables::default();
+                        capture(&setup.capture, &body, setup.times.is_some(), &mut captured)
+                            .map_err(|why| anyhow!("{method} {path} responded with {status}, but {why}"))?;
+                        Ok(captured)
+                    }
+                    reply => bail!(unexpected(&method, &path, &reply, error, &statuses.to_string())),
+                }
             });
-            let ids = ids.await?;
-            before += ids.len();
+            let captured: Vec<_> = responses.buffer_unordered(SETUP_CONCURRENCY).try_collect().await?;
+            before += captured.len();
+            captured.into_iter().for_each(|captured| variables.append(captured));
             on_progress(before);
-            Ok(ids)
-        };
-        Ok(Self {
-            retainers: make("/api/retainers", "retainer", &retainer, entities).await?,
-            accounts: make("/api/bank-accounts", "account", &account, entities).await?,
-            payments: make("/api/payments", "payment", &payment, payments).await?,
-            backend: backend.clone(),
-            seed,
-        })
+        }
+        let schedule = Schedule::new(&load.request.iter().map(LoadRequest::weight).collect::<Vec<_>>());
+        let common = variables.without_lists();
+        let backend = backend.clone();
+        let fixtures = Self { backend, load, schedule, variables, common, seed };
+        // The first request of each kind shows whether all can be built.
+        for request in &fixtures.load.request {
+            fixtures.request(request, 0)?;
+        }
+        Ok(fixtures)
     }
 
     /// Sends the request of an arrival.
     pub(crate) async fn send(self: Arc<Self>, arrival: u64) -> Reply {
+        match self.request(&self.load.request[self.schedule.request(arrival)], arrival) {
+            Ok(request) => self.backend.send(request).await,
+            Err(_) => Reply::Missing(MissingReply::Unreachable),
+        }
+    }
+
+    fn request(&self, request: &LoadRequest, arrival: u64) -> Result<Request> {
         // Each arrival has its own generator, so that its choices depend only on the seed.
         let mut rng = StdRng::seed_from_u64(self.seed ^ arrival.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let mut pick = |of: &[String]| rng.random_range(0..of.len());
-        match Operation::of(arrival) {
-            Operation::Consume => {
-                let path = format!("/api/retainers/{}/consume", self.retainers[pick(&self.retainers)]);
-                self.backend.post(&path, &json!({"amount": 1, "description": "drill"})).await
-            }
-            Operation::Complete => {
-                // One in five arrivals; each has its own payment.
-                let own = usize::try_from(arrival / 5).unwrap_or(usize::MAX) % self.payments.len();
-                let path = format!("/api/payments/{}/complete", self.payments[own]);
-                self.backend.post(&path, &json!({})).await
-            }
-            Operation::Transfer => {
-                let from = pick(&self.accounts);
-                let others = pick(&self.accounts[1..]);
-                let to = (from + 1 + others) % self.accounts.len();
-                let body = json!({
-                    "fromAccountId": self.accounts[from], "toAccountId": self.accounts[to],
-                    "amount": 1, "description": "drill",
-                });
-                self.backend.post("/api/bank-transfers", &body).await
-            }
+        let mut variables = self.common.clone();
+        variables.set_number("arrival", usize::try_from(arrival)?);
+        let mut picked: Vec<(&str, usize)> = Vec::new();
+        for (name, list) in in_order(&request.pick) {
+            let list = list.get_ref().as_str();
+            let values = self.variables.list(list);
+            let mut others: Vec<_> =
+                picked.iter().filter(|(of, _)| *of == list).map(|(_, index)| *index).collect();
+            ensure!(
+                others.len() < values.len(),
+                "{list} has {} values, which a request needs at once",
+                values.len()
+            );
+            // One of those that are not picked yet.
+            let mut index = rng.random_range(0..values.len() - others.len());
+            others.sort_unstable();
+            others.into_iter().for_each(|other| index += usize::from(index >= other));
+            picked.push((list, index));
+            variables.set(name.get_ref(), values[index].clone());
         }
+        for (name, list) in &request.take {
+            let values = self.variables.list(list.get_ref());
+            ensure!(!values.is_empty(), "{} has no values", list.get_ref());
+            let next = usize::try_from(self.schedule.earlier(arrival))? % values.len();
+            variables.set(name.get_ref(), values[next].clone());
+        }
+        let LoadRequest { method, path, headers, body, .. } = request;
+        build(*method, path, headers, body.as_ref(), &variables, 0)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::drill::scenario::file::ScenarioFile;
 
     #[test]
     fn each_completion_has_its_own_payment() {
+        let load = ScenarioFile::load(None).unwrap().load.unwrap();
+        let schedule = Schedule::new(&load.request.iter().map(LoadRequest::weight).collect::<Vec<_>>());
+        let complete = load.request.iter().position(|request| request.take.len() == 1).unwrap();
         for arrivals in [1, 2, 3, 4, 5, 999, 1_000] {
-            let (_, payments) = Fixtures::size(arrivals, 10).unwrap();
-            let completions = (0..arrivals).filter(|arrival| Operation::of(*arrival) == Operation::Complete);
-            assert!(completions.map(|arrival| arrival / 5).max().is_none_or(|most| most < payments));
+            let payments = FixturePlan::new(&load, arrivals, 10).unwrap().times[2] as u64;
+            let completions = (0..arrivals).filter(|arrival| schedule.request(*arrival) == complete);
+            assert!(
+                completions.map(|arrival| schedule.earlier(arrival)).max().is_none_or(|most| most < payments)
+            );
         }
-        assert!(Fixtures::size(500_001, 10).is_err());
+        assert!(FixturePlan::new(&load, 500_001, 10).is_err());
+        assert_eq!(FixturePlan::new(&load, 20_001, 10).unwrap().times, [21, 21, 4_001]);
     }
 }

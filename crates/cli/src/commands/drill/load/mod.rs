@@ -4,6 +4,7 @@ mod arrivals;
 mod fixtures;
 mod progress;
 mod report;
+mod schedule;
 mod stats;
 
 use std::sync::Arc;
@@ -18,9 +19,10 @@ use crate::args::exit_status::ExitStatus;
 use crate::commands::drill::args::LoadArgs;
 use crate::commands::drill::backend::{Backend, Reply};
 use crate::commands::drill::load::arrivals::{ArrivalPlan, Event};
-use crate::commands::drill::load::fixtures::Fixtures;
+use crate::commands::drill::load::fixtures::{FixturePlan, Fixtures};
 use crate::commands::drill::load::progress::Progress;
 use crate::commands::drill::load::stats::{LoadStats, Outcome};
+use crate::commands::drill::scenario::file::ScenarioFile;
 use crate::output::print;
 use crate::runtime::signals::ShutdownSignals;
 
@@ -44,17 +46,23 @@ pub(crate) async fn load(args: &LoadArgs) -> Result<ExitStatus> {
     let mut signals = ShutdownSignals::listen()?;
     let backend = Backend::new(&args.backend)?;
     let plan = plan(args)?;
-    let size = Fixtures::size(plan.arrivals, args.entities)?;
+    let ScenarioFile { backend: settings, load, .. } = ScenarioFile::load(args.scenarios_file.as_deref())?;
+    let load = load.context("the scenario file has no [load]: add it, as docs/drill.md describes")?;
+    let load = Arc::new(load);
+    let fixture_plan = FixturePlan::new(&load, plan.arrivals, args.entities)?;
     let result = args.result_file.as_deref().map(report::create).transpose()?;
-    backend.check_access().await?;
+    backend.check_access(settings.probe.get_ref(), &settings.probe_status).await?;
     let mark = format!("txnscope-drill-{:08x}", rand::rng().random::<u32>());
     let mut progress = Progress::on_terminal();
-    let created = Fixtures::create(&backend, &mark, size, args.seed, |count| progress.prepared(count));
+    let target = (&backend, settings.error.0.as_str());
+    let on_progress = |count| progress.prepared(count);
+    let created = Fixtures::create(target, Arc::clone(&load), &mark, fixture_plan, args.seed, on_progress);
     let fixtures = tokio::select! {
         fixtures = created => Arc::new(fixtures.context("cannot create the fixtures")?),
         _ = signals.next() => anyhow::bail!("interrupted before the load began"),
     };
-    let measured = drive(plan, fixtures, &mut signals, progress, mark).await?;
+    let stats = LoadStats::new(load)?;
+    let measured = drive(plan, fixtures, stats, &mut signals, progress, mark).await?;
     let report = report::json(args, &measured)?;
     if let Some(file) = result {
         report::write(file, &report).context("--result-file: cannot write the result")?;
@@ -85,12 +93,12 @@ fn plan(args: &LoadArgs) -> Result<ArrivalPlan> {
 async fn drive(
     plan: ArrivalPlan,
     fixtures: Arc<Fixtures>,
+    mut stats: LoadStats,
     signals: &mut ShutdownSignals,
     mut progress: Progress,
     mark: String,
 ) -> Result<LoadResult> {
     let (sender, mut events) = mpsc::unbounded_channel::<(u64, Event<Reply>)>();
-    let mut stats = LoadStats::new()?;
     let mut interrupted = false;
     let began = Instant::now();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();

@@ -41,8 +41,8 @@ fn render_text(args: &LoadArgs, measured: &LoadResult) -> Result<String> {
     head.extend(upper.iter().map(String::as_str));
     head.extend(["P50", "P90", "P99", "P99.9", "MAX"]);
     let mut rows = vec![head.into_iter().map(str::to_owned).collect::<Vec<_>>()];
-    for (operation, operation_stats) in &measured.stats.of {
-        rows.push(row(operation.name(), operation_stats));
+    for (name, operation_stats) in &measured.stats.of {
+        rows.push(row(name, operation_stats));
     }
     let all = measured.stats.all()?;
     rows.push(row("all", &all));
@@ -87,11 +87,8 @@ fn row(name: &str, operation_stats: &OperationStats) -> Vec<String> {
 
 pub(super) fn json(args: &LoadArgs, measured: &LoadResult) -> Result<Value> {
     let stats = &measured.stats;
-    let operations: serde_json::Map<_, _> = stats
-        .of
-        .iter()
-        .map(|(operation, operation_stats)| (operation.name().to_owned(), operation_stats.json()))
-        .collect();
+    let operations: serde_json::Map<_, _> =
+        stats.of.iter().map(|(name, operation_stats)| (name.clone(), operation_stats.json())).collect();
     Ok(json!({
         "url": args.backend.url.trim_end_matches('/'),
         "mark": measured.mark,

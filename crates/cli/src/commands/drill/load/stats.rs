@@ -1,6 +1,7 @@
 //! Statistics of each operation: outcomes and latencies.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -9,7 +10,8 @@ use serde_json::{Value, json};
 
 use crate::commands::drill::backend::Reply;
 use crate::commands::drill::load::arrivals::Event;
-use crate::commands::drill::load::fixtures::Operation;
+use crate::commands::drill::load::schedule::Schedule;
+use crate::commands::drill::scenario::load::{Load, LoadRequest};
 
 /// The maximum latency of the histograms; a longer one counts as this.
 const MAX_LATENCY: Duration = Duration::from_secs(3_600);
@@ -44,13 +46,11 @@ impl Outcome {
         }
     }
 
-    fn of(reply: &Reply) -> Self {
+    fn of(reply: &Reply, load: &Load) -> Self {
         match reply {
-            Reply::Received(status, _) => match status.as_u16() {
-                200 | 201 => Self::Succeeded,
-                400 | 409 | 422 => Self::Rejected,
-                _ => Self::Failed,
-            },
+            Reply::Received(status, _) if load.success_status.contains(*status) => Self::Succeeded,
+            Reply::Received(status, _) if load.rejected_status.contains(*status) => Self::Rejected,
+            Reply::Received(..) => Self::Failed,
             Reply::Missing(_) => Self::Unanswered,
         }
     }
@@ -90,7 +90,10 @@ impl OperationStats {
 /// The statistics of all operations.
 #[derive(Debug)]
 pub(crate) struct LoadStats {
-    pub(crate) of: BTreeMap<Operation, OperationStats>,
+    /// The name of each request of the scenario file, and its statistics.
+    pub(crate) of: Vec<(String, OperationStats)>,
+    load: Arc<Load>,
+    schedule: Schedule,
     /// The number of requests that were sent more than ten milliseconds late, and the maximum delay.
     pub(crate) late: u64,
     pub(crate) latest: Duration,
@@ -98,15 +101,17 @@ pub(crate) struct LoadStats {
 }
 
 impl LoadStats {
-    pub(crate) fn new() -> Result<Self> {
-        let of = Operation::ALL.into_iter().map(|operation| Ok((operation, OperationStats::new()?)));
+    pub(crate) fn new(load: Arc<Load>) -> Result<Self> {
+        let of =
+            load.request.iter().map(|request| Ok((request.name.get_ref().clone(), OperationStats::new()?)));
         let of = of.collect::<Result<_>>()?;
-        Ok(Self { of, late: 0, latest: Duration::ZERO, statuses: BTreeMap::new() })
+        let schedule = Schedule::new(&load.request.iter().map(LoadRequest::weight).collect::<Vec<_>>());
+        Ok(Self { of, load, schedule, late: 0, latest: Duration::ZERO, statuses: BTreeMap::new() })
     }
 
     /// Records the result of one arrival. An abandoned one counts with the drain timeout as its latency.
     pub(crate) fn record(&mut self, arrival: u64, event: &Event<Reply>, drain_timeout: Duration) {
-        let Some(operation_stats) = self.of.get_mut(&Operation::of(arrival)) else { return };
+        let Some((_, operation_stats)) = self.of.get_mut(self.schedule.request(arrival)) else { return };
         let (outcome, took) = match event {
             Event::Ended { outcome, took, sent_late_by } => {
                 self.late += u64::from(*sent_late_by > LATE_THRESHOLD);
@@ -116,7 +121,7 @@ impl LoadStats {
                     Reply::Missing(cause) => cause.as_str().to_owned(),
                 };
                 *self.statuses.entry(status).or_default() += 1;
-                (Outcome::of(outcome), Some(*took))
+                (Outcome::of(outcome, &self.load), Some(*took))
             }
             Event::Abandoned => (Outcome::Unanswered, Some(drain_timeout)),
             Event::Dropped => (Outcome::Dropped, None),
@@ -129,17 +134,17 @@ impl LoadStats {
     }
 
     pub(crate) fn total(&self, outcome: Outcome) -> u64 {
-        self.of.values().map(|operation_stats| operation_stats.count(outcome)).sum()
+        self.of.iter().map(|(_, operation_stats)| operation_stats.count(outcome)).sum()
     }
 
     pub(crate) fn arrivals(&self) -> u64 {
-        self.of.values().map(OperationStats::arrivals).sum()
+        self.of.iter().map(|(_, operation_stats)| operation_stats.arrivals()).sum()
     }
 
     /// The sum of all operations.
     pub(crate) fn all(&self) -> Result<OperationStats> {
         let mut all = OperationStats::new()?;
-        for operation_stats in self.of.values() {
+        for (_, operation_stats) in &self.of {
             all.latencies.add(&operation_stats.latencies).context("the histograms have different bounds")?;
             for (outcome, count) in &operation_stats.outcomes {
                 *all.outcomes.entry(*outcome).or_default() += count;
@@ -182,10 +187,12 @@ mod tests {
 
     use super::*;
     use crate::commands::drill::backend::MissingReply;
+    use crate::commands::drill::scenario::file::ScenarioFile;
 
     #[test]
     fn each_arrival_is_counted_once() {
-        let mut stats = LoadStats::new().unwrap();
+        let load = ScenarioFile::load(None).unwrap().load.unwrap();
+        let mut stats = LoadStats::new(Arc::new(load)).unwrap();
         let ended = |outcome, milliseconds| Event::Ended {
             outcome,
             took: Duration::from_millis(milliseconds),

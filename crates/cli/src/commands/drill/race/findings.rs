@@ -1,10 +1,14 @@
 //! The findings of a round: the replies and the data afterwards must agree with each other and with the invariant.
 
-use serde_json::Value;
+use crate::commands::drill::backend::describe;
+use crate::commands::drill::race::burst::{Burst, Count, Outcome, ReplyCounts, Watched, outcome};
+use crate::commands::drill::scenario::expression::Expression;
+use crate::commands::drill::scenario::file::Race;
+use crate::commands::drill::scenario::number::{MAX_DECIMALS, Number};
+use crate::commands::drill::scenario::variables::Variables;
 
-use crate::commands::drill::backend::{Backend, Reply, describe};
-use crate::commands::drill::money::{cents, format_cents};
-use crate::commands::drill::race::burst::{Burst, Count, ReplyCounts};
+/// The maximum number of combinations of outcomes that are tried.
+const MAX_COMBINATIONS: usize = 1_000_000;
 
 /// The findings of one round, or of several.
 #[derive(Debug, Default)]
@@ -16,6 +20,39 @@ pub(crate) struct Findings {
     pub(crate) uncertainties: Vec<String>,
 }
 
+/// A number of successes that the responses bound: some requests may have taken effect without one.
+#[derive(Debug, Clone)]
+pub(crate) struct Counter {
+    pub(crate) name: String,
+    pub(crate) count: Count,
+}
+
+/// How a value is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Comparison {
+    Equals,
+    AtLeast,
+    AtMost,
+}
+
+impl Comparison {
+    fn holds(self, actual: Number, expected: Number) -> bool {
+        match self {
+            Self::Equals => actual == expected,
+            Self::AtLeast => actual >= expected,
+            Self::AtMost => actual <= expected,
+        }
+    }
+
+    pub(crate) const fn words(self) -> &'static str {
+        match self {
+            Self::Equals => "must be",
+            Self::AtLeast => "must be at least",
+            Self::AtMost => "must be at most",
+        }
+    }
+}
+
 impl Findings {
     pub(crate) fn add_violation(&mut self, what: impl Into<String>) {
         self.violations.push(what.into());
@@ -25,119 +62,101 @@ impl Findings {
         self.uncertainties.push(what.into());
     }
 
-    /// Records the replies, and asserts what holds for every burst: each request succeeds or is rejected, and no balance
-    /// is negative, for a reader or in a response.
-    pub(crate) fn record_burst(&mut self, burst: &Burst, balance: Option<&str>) -> Count {
-        self.replies.add(&burst.replies);
-        let count = burst.count();
+    /// Records the replies, and asserts what holds for every burst: each request succeeds or is rejected as declared, and
+    /// no watched number falls below its limit.
+    pub(crate) fn record_burst(
+        &mut self,
+        burst: &Burst,
+        race: &Race,
+        watched: &[Watched],
+        error: &str,
+    ) -> Count {
+        self.replies.add(burst.replies.iter().map(|(_, reply)| reply), error);
+        let count = burst.count(race, None);
         if count.failed > 0 {
-            let example =
-                burst.replies.iter().find(|reply| !is_expected(reply)).map(describe).unwrap_or_default();
+            let mut replies = burst.replies.iter().map(|(_, reply)| reply);
+            let example = replies.find(|reply| outcome(race, reply) == Outcome::Failed);
+            let example = example.map(|reply| describe(reply, error)).unwrap_or_default();
             self.add_violation(format!("{} neither succeeded nor were rejected: {example}", count.failed));
         }
-        if let Some(lowest) = burst.negative {
-            self.add_violation(format!(
-                "a reader saw a balance of {} during the burst",
-                format_cents(lowest)
-            ));
-        }
-        let balances = balance
-            .into_iter()
-            .flat_map(|pointer| burst.successes().filter_map(move |body| cents(body.pointer(pointer)?).ok()));
-        if let Some(lowest) = balances.filter(|balance| *balance < 0).min() {
-            self.add_violation(format!("a response contained a balance of {}", format_cents(lowest)));
+        for (Watched { path, pointer, at_least }, lowest) in watched.iter().zip(&burst.below) {
+            if let Some(lowest) = lowest {
+                let what = format!("during the burst a reader saw {lowest} at {pointer} of GET {path}");
+                self.add_violation(format!("{what}, which must be at least {at_least}"));
+            }
         }
         count
     }
 
-    /// Asserts that exactly `k` requests succeeded.
-    pub(crate) fn assert_successes(&mut self, k: usize, count: Count) {
+    /// Asserts that no successful response has a number below a limit.
+    pub(crate) fn assert_responses(&mut self, burst: &Burst, race: &Race, pointer: &str, at_least: Number) {
+        let values = burst.successes(&race.success_status);
+        let values = values.filter_map(|body| Number::from_json(body.pointer(pointer)?, MAX_DECIMALS).ok());
+        if let Some(lowest) = values.min().filter(|lowest| *lowest < at_least) {
+            self.add_violation(format!(
+                "a response has {lowest} at {pointer}, which must be at least {at_least}"
+            ));
+        }
+    }
+
+    /// Asserts that the number of successes is within bounds.
+    pub(crate) fn assert_successes(&mut self, min: usize, max: usize, count: Count) {
         let Count { succeeded, failed, unknown, .. } = count;
-        if succeeded > k {
-            self.add_violation(format!("{succeeded} succeeded, and at most {k} may"));
-        } else if succeeded + failed + unknown < k {
-            self.add_violation(format!("{succeeded} succeeded, and {k} must"));
+        if succeeded > max {
+            self.add_violation(format!("{succeeded} succeeded, and at most {max} may"));
+        } else if succeeded + failed + unknown < min {
+            self.add_violation(format!("{succeeded} succeeded, and {min} must"));
         } else if unknown > 0 {
             self.add_uncertainty(format!("{unknown} got no response, or the backend was unavailable"));
         }
     }
-
-    /// Asserts that a balance is `before` minus `each` for every success. Requests with an unknown outcome may have been
-    /// processed or not.
-    pub(crate) fn assert_balance_after(
-        &mut self,
-        what: &str,
-        now: i64,
-        before: i64,
-        each: i64,
-        count: Count,
-    ) {
-        let open = i64::try_from(count.unknown + count.failed).unwrap_or(i64::MAX);
-        let succeeded = i64::try_from(count.succeeded).unwrap_or(i64::MAX);
-        let fits = (succeeded..=succeeded.saturating_add(open)).any(|times| before - times * each == now);
-        if !fits {
-            self.add_violation(format!(
-                "{what} is {}, and must be {} after {succeeded} × {}",
-                format_cents(now),
-                format_cents(before - succeeded * each),
-                format_cents(each)
-            ));
-        }
-    }
-
-    /// Asserts that an amount has the expected value.
-    pub(crate) fn assert_amount(&mut self, what: &str, now: i64, expected: i64) {
-        if now != expected {
-            self.add_violation(format!(
-                "{what} is {}, and must be {}",
-                format_cents(now),
-                format_cents(expected)
-            ));
-        }
-    }
-
-    /// Reads an amount through the API. A failed request makes the round inconclusive; an invalid amount is a violation.
-    pub(crate) async fn read(&mut self, backend: &Backend, path: &str, pointer: &str) -> Option<i64> {
-        let value = self.field(backend, path, pointer).await?;
-        match cents(&value) {
-            Ok(cents) => {
-                if cents < 0 {
-                    self.add_violation(format!("a balance is {}", format_cents(cents)));
-                }
-                Some(cents)
-            }
-            Err(why) => {
-                self.add_violation(format!("{pointer} of GET {path} is {why}"));
-                None
-            }
-        }
-    }
-
-    /// Reads a field through the API.
-    pub(crate) async fn field(&mut self, backend: &Backend, path: &str, pointer: &str) -> Option<Value> {
-        match backend.get(path).await {
-            Reply::Received(status, body) if status.as_u16() == 200 => match body.pointer(pointer) {
-                Some(value) => Some(value.clone()),
-                None => {
-                    self.add_violation(format!("GET {path} has no {pointer}"));
-                    None
-                }
-            },
-            reply => {
-                self.add_uncertainty(format!("GET {path} responded with {}", describe(&reply)));
-                None
-            }
-        }
-    }
 }
 
-fn is_expected(reply: &Reply) -> bool {
-    match reply {
-        Reply::Received(status, _) => {
-            matches!(status.as_u16(), 200 | 201 | 400 | 409 | 422 | 429 | 502..=504)
+/// The result of a comparison that may depend on requests whose outcome is unknown.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Compared {
+    Holds,
+    /// The value that would be right if exactly the successes took effect.
+    Violated(Number),
+    /// There are too many possibilities.
+    Undecided,
+}
+
+/// Compares a value with an expression. A request with an unknown outcome may have been processed or not, so the value is
+/// right if it is right for any number of these.
+///
+/// # Errors
+///
+/// If the expression cannot be computed.
+pub(crate) fn compare(
+    actual: Number,
+    comparison: Comparison,
+    expression: &Expression,
+    variables: &Variables,
+    counters: &[Counter],
+) -> Result<Compared, String> {
+    let used: Vec<_> =
+        counters.iter().filter(|c| expression.variables().contains(&c.name.as_str())).collect();
+    let mut steps = vec![0; used.len()];
+    let evaluate = |steps: &[usize]| {
+        expression.evaluate(&|name| match used.iter().position(|counter| counter.name == name) {
+            Some(at) => Ok(Number::from(used[at].count.succeeded + steps[at])),
+            None => variables.number(name),
+        })
+    };
+    let expected = evaluate(&steps)?;
+    for _ in 0..MAX_COMBINATIONS {
+        if comparison.holds(actual, evaluate(&steps)?) {
+            return Ok(Compared::Holds);
         }
-        Reply::Missing(_) => true,
+        // The next combination.
+        let Some(at) = (0..steps.len()).find(|at| steps[*at] < used[*at].count.open()) else {
+            return Ok(Compared::Violated(expected));
+        };
+        steps[at] += 1;
+        steps[..at].fill(0);
     }
+    Ok(Compared::Undecided)
 }
 
 #[cfg(test)]
@@ -150,7 +169,7 @@ mod tests {
 
     fn success_findings(k: usize, count: Count) -> (usize, usize) {
         let mut findings = Findings::default();
-        findings.assert_successes(k, count);
+        findings.assert_successes(k, k, count);
         (findings.violations.len(), findings.uncertainties.len())
     }
 
@@ -166,19 +185,49 @@ mod tests {
     }
 
     #[test]
-    fn balance_allows_for_requests_with_unknown_outcome() {
-        let violations = |now, count| {
-            let mut findings = Findings::default();
-            findings.assert_balance_after("the balance", now, 1_000, 800, count);
-            findings.violations
+    fn comparison_allows_for_requests_with_unknown_outcome() {
+        let expression = Expression::parse("10 - {succeeded} * 8").unwrap();
+        let compared = |now: &str, count| {
+            let now = Number::parse(now, 2).unwrap();
+            let counters = [Counter { name: "succeeded".to_owned(), count }];
+            compare(now, Comparison::Equals, &expression, &Variables::default(), &counters).unwrap()
         };
-        assert!(violations(200, count(1, 9, 0, 0)).is_empty());
-        assert_eq!(violations(1_000, count(1, 9, 0, 0)), ["the balance is 10, and must be 2 after 1 × 8"]);
-        assert_eq!(violations(-600, count(1, 9, 0, 0)).len(), 1);
-        assert!(
-            violations(200, count(0, 9, 0, 1)).is_empty() && violations(1_000, count(0, 9, 0, 1)).is_empty()
+        assert_eq!(compared("2", count(1, 9, 0, 0)), Compared::Holds);
+        assert_eq!(compared("10", count(1, 9, 0, 0)), Compared::Violated(Number::from(2)));
+        assert_ne!(compared("-6", count(1, 9, 0, 0)), Compared::Holds);
+        assert_eq!(compared("2", count(0, 9, 0, 1)), Compared::Holds);
+        assert_eq!(compared("10", count(0, 9, 0, 1)), Compared::Holds);
+        assert_ne!(compared("-6", count(0, 9, 0, 1)), Compared::Holds);
+        assert_eq!(
+            compared("2", count(0, 9, 1, 0)),
+            Compared::Holds,
+            "a failed request may have been processed"
         );
-        assert_eq!(violations(-600, count(0, 9, 0, 1)).len(), 1);
-        assert!(violations(200, count(0, 9, 1, 0)).is_empty(), "a failed request may have been processed");
+    }
+
+    #[test]
+    fn counters_of_several_requests_are_combined() {
+        let expression = Expression::parse("100 - {a.succeeded} * 10 + {b.succeeded} * 7").unwrap();
+        let compared = |now: &str, open| {
+            let counter =
+                |name: &str| Counter { name: format!("{name}.succeeded"), count: count(2, 0, 0, open) };
+            let counters = [counter("a"), counter("b")];
+            compare(
+                Number::parse(now, 2).unwrap(),
+                Comparison::Equals,
+                &expression,
+                &Variables::default(),
+                &counters,
+            )
+            .unwrap()
+        };
+        assert_eq!(compared("94", 0), Compared::Holds);
+        assert_eq!(compared("91", 0), Compared::Violated(Number::from(94)));
+        for (now, holds) in
+            [("91", true), ("84", true), ("101", true), ("94", true), ("74", true), ("77", false)]
+        {
+            assert_eq!(compared(now, 2) == Compared::Holds, holds, "{now}");
+        }
+        assert_eq!(compared("0.5", 2_000), Compared::Undecided);
     }
 }

@@ -1,110 +1,25 @@
 //! `txnscope drill race`: concurrent conflicting requests to the same entity.
 //!
-//! Each scenario creates its own data, sends a burst of requests, and checks the responses and the data afterwards, all
-//! through the API.
+//! Each scenario of the file creates its own data, sends a burst of requests, and checks the responses and the data
+//! afterwards, all through the API.
 
+mod afterwards;
 mod burst;
 mod findings;
-mod payments;
 mod report;
-mod retainers;
-mod transfers;
+mod round;
 
-use std::sync::Arc;
-
-use anyhow::Result;
-use clap::builder::PossibleValuesParser;
+use anyhow::{Result, anyhow};
 use rand::Rng;
 
 use crate::args::exit_status::ExitStatus;
 use crate::commands::drill::args::RaceArgs;
 use crate::commands::drill::backend::Backend;
 use crate::commands::drill::race::findings::Findings;
+use crate::commands::drill::race::round::RoundEnd;
+use crate::commands::drill::scenario::file::{Race, ScenarioFile};
 use crate::output::print;
 use crate::runtime::signals::ShutdownSignals;
-
-/// The scenarios, by their names in `--scenario`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Scenario {
-    Consume,
-    ConsumeSome,
-    ConsumeAndReplenish,
-    ConsumeRepeated,
-    Complete,
-    CompleteInvoice,
-    Transfer,
-    TransferBothWays,
-    Cancel,
-}
-
-impl Scenario {
-    const ALL: [Self; 9] = [
-        Self::Consume,
-        Self::ConsumeSome,
-        Self::ConsumeAndReplenish,
-        Self::ConsumeRepeated,
-        Self::Complete,
-        Self::CompleteInvoice,
-        Self::Transfer,
-        Self::TransferBothWays,
-        Self::Cancel,
-    ];
-
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Consume => "consume",
-            Self::ConsumeSome => "consume-some",
-            Self::ConsumeAndReplenish => "consume-and-replenish",
-            Self::ConsumeRepeated => "consume-repeated",
-            Self::Complete => "complete",
-            Self::CompleteInvoice => "complete-invoice",
-            Self::Transfer => "transfer",
-            Self::TransferBothWays => "transfer-both-ways",
-            Self::Cancel => "cancel",
-        }
-    }
-
-    /// The invariant that the scenario checks.
-    pub(crate) fn invariant(self, n: usize) -> String {
-        match self {
-            Self::Consume => format!("of {n} consumptions of 800 from a retainer with 1000, one succeeds"),
-            Self::ConsumeSome => {
-                format!("of {n} consumptions, exactly those succeed that the balance of the retainer covers")
-            }
-            Self::ConsumeAndReplenish => format!("{n} consumptions and {n} replenishments all count"),
-            Self::ConsumeRepeated => format!("{n} consumptions with the same Idempotency-Key count once"),
-            Self::Complete => format!("of {n} completions of a payment, one succeeds"),
-            Self::CompleteInvoice => format!("of {n} payments of an invoice, one succeeds"),
-            Self::Transfer => format!("of {n} transfers of 800 from an account with 1000, one succeeds"),
-            Self::TransferBothWays => {
-                format!("{n} transfers in each direction all count, and the sum of the balances is unchanged")
-            }
-            Self::Cancel => {
-                format!("of {n} cancellations of a transfer, one succeeds, and the amount is refunded once")
-            }
-        }
-    }
-
-    /// Runs one round on new data.
-    async fn run_round(self, env: &RaceEnvironment, round: u32, findings: &mut Findings) -> Result<()> {
-        match self {
-            Self::Consume => retainers::consume(env, findings).await,
-            Self::ConsumeSome => retainers::consume_some(env, findings).await,
-            Self::ConsumeAndReplenish => retainers::consume_and_replenish(env, findings).await,
-            Self::ConsumeRepeated => retainers::consume_repeated(env, round, findings).await,
-            Self::Complete => payments::complete(env, findings).await,
-            Self::CompleteInvoice => payments::complete_invoice(env, round, findings).await,
-            Self::Transfer => transfers::transfer(env, round, findings).await,
-            Self::TransferBothWays => transfers::both_ways(env, round, findings).await,
-            Self::Cancel => transfers::cancel(env, round, findings).await,
-        }
-    }
-}
-
-/// The values of `--scenario`.
-pub(crate) fn names() -> PossibleValuesParser {
-    PossibleValuesParser::new(Scenario::ALL.map(Scenario::name))
-}
 
 /// The backend and the settings of a race test.
 #[derive(Debug)]
@@ -114,14 +29,23 @@ pub(crate) struct RaceEnvironment {
     n: usize,
     /// A mark in all data that this run creates.
     mark: String,
+    /// A path whose GET changes nothing.
+    probe: String,
+    /// Where an error response has its message.
+    error: String,
+    /// The most decimals that an amount may have.
+    decimals: usize,
 }
 
 /// The report of one scenario over its rounds.
 #[derive(Debug)]
 pub(crate) struct ScenarioReport {
-    scenario: Scenario,
+    name: String,
+    invariant: String,
     rounds: u32,
     findings: Findings,
+    /// Why the backend does not offer the scenario.
+    not_offered: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,6 +53,8 @@ pub(crate) enum RaceResult {
     Passed,
     Failed,
     Inconclusive,
+    /// The backend does not have a route of the scenario.
+    NotOffered,
 }
 
 impl RaceResult {
@@ -137,26 +63,19 @@ impl RaceResult {
             Self::Passed => "passed",
             Self::Failed => "failed",
             Self::Inconclusive => "inconclusive",
+            Self::NotOffered => "not offered",
         }
     }
 
-    /// One failure makes the whole race fail, even if other results are inconclusive.
+    /// One failure makes the whole race fail, even if other results are inconclusive. A scenario that is not offered does
+    /// not change the result of the others.
     fn worst(results: impl Iterator<Item = Self>) -> Self {
-        results.fold(Self::Passed, |all, one| match (all, one) {
+        results.fold(Self::NotOffered, |all, one| match (all, one) {
             (Self::Failed, _) | (_, Self::Failed) => Self::Failed,
             (Self::Inconclusive, _) | (_, Self::Inconclusive) => Self::Inconclusive,
-            (Self::Passed, Self::Passed) => Self::Passed,
+            (Self::Passed, _) | (_, Self::Passed) => Self::Passed,
+            (Self::NotOffered, Self::NotOffered) => Self::NotOffered,
         })
-    }
-}
-
-impl ScenarioReport {
-    fn result(&self) -> RaceResult {
-        match (self.findings.violations.is_empty(), self.findings.uncertainties.is_empty()) {
-            (false, _) => RaceResult::Failed,
-            (true, false) => RaceResult::Inconclusive,
-            (true, true) => RaceResult::Passed,
-        }
     }
 }
 
@@ -164,58 +83,102 @@ impl ScenarioReport {
 ///
 /// # Errors
 ///
-/// If the backend cannot be reached, or rejects the token.
+/// If the scenario file is invalid, or the backend cannot be reached, or rejects the token.
 pub(crate) async fn race(args: &RaceArgs) -> Result<ExitStatus> {
     let mut signals = ShutdownSignals::listen()?;
-    let backend = Backend::new(&args.backend)?;
-    backend.check_access().await?;
-    let mark = format!("txnscope-drill-{:08x}", rand::rng().random::<u32>());
+    let file = ScenarioFile::load(args.scenarios_file.as_deref())?;
     let n = usize::try_from(args.concurrency)?;
-    let env = Arc::new(RaceEnvironment { backend, n, mark });
-    let wanted = |scenario: &Scenario| {
-        args.scenario.is_empty() || args.scenario.iter().any(|name| name == scenario.name())
+    let races = file.select(&args.scenario)?;
+    let reports = races.iter().map(|race| ScenarioReport::new(race, n)).collect::<Result<Vec<_>>>()?;
+    let backend = Backend::new(&args.backend)?;
+    let settings = &file.backend;
+    backend.check_access(settings.probe.get_ref(), &settings.probe_status).await?;
+    let env = RaceEnvironment {
+        backend,
+        n,
+        mark: format!("txnscope-drill-{:08x}", rand::rng().random::<u32>()),
+        probe: settings.probe.get_ref().clone(),
+        error: settings.error.0.clone(),
+        decimals: *settings.decimals.get_ref(),
     };
-    let mut reports = Vec::new();
-    let mut stopped = None;
     let stop = async {
         tokio::select! {
             _ = signals.next() => "it was interrupted",
             () = tokio::time::sleep(args.deadline) => "the time limit was reached (--deadline)",
         }
     };
+    let reports = run_all(&env, races.into_iter().zip(reports), args.rounds, stop).await;
+    let result = RaceResult::worst(reports.iter().map(ScenarioReport::result));
+    print(&report::render(args, &env, &reports, result))?;
+    Ok(match result {
+        RaceResult::Passed => ExitStatus::Success,
+        RaceResult::Failed => ExitStatus::Failure,
+        RaceResult::Inconclusive | RaceResult::NotOffered => ExitStatus::Error,
+    })
+}
+
+/// Runs the rounds of all scenarios, until `stop` is ready with a reason.
+async fn run_all(
+    env: &RaceEnvironment,
+    races: impl Iterator<Item = (&Race, ScenarioReport)>,
+    rounds: u32,
+    stop: impl Future<Output = &'static str>,
+) -> Vec<ScenarioReport> {
+    let mut reports = Vec::new();
+    let mut stopped = None;
     tokio::pin!(stop);
-    for scenario in Scenario::ALL.into_iter().filter(wanted) {
-        let mut report = ScenarioReport { scenario, rounds: 0, findings: Findings::default() };
-        for round in 1..=args.rounds {
+    for (race, mut report) in races {
+        for round in 1..=rounds {
             if let Some(why) = stopped {
                 report.findings.add_uncertainty(format!("round {round} and later were not run: {why}"));
                 break;
             }
             let mut found = Findings::default();
             let ran = tokio::select! {
-                ran = scenario.run_round(&env, round, &mut found) => ran,
+                ran = round::run(env, race, round, &mut found) => ran,
                 why = &mut stop => {
                     stopped = Some(why);
-                    Err(anyhow::anyhow!("the round was stopped: {why}"))
+                    Err(anyhow!("the round was stopped: {why}"))
                 }
             };
-            if let Err(error) = ran {
-                found.add_uncertainty(format!("{error:#}"));
+            match ran {
+                Ok(RoundEnd::Completed) => {}
+                Ok(RoundEnd::NotOffered(reason)) if round == 1 => {
+                    report.not_offered = Some(reason);
+                    break;
+                }
+                // An earlier round had the route.
+                Ok(RoundEnd::NotOffered(reason)) => found.add_uncertainty(reason),
+                Err(error) => found.add_uncertainty(format!("{error:#}")),
             }
             report.add_round(round, found);
         }
         reports.push(report);
     }
-    let result = RaceResult::worst(reports.iter().map(ScenarioReport::result));
-    print(&report::render(args, &env, &reports, result))?;
-    Ok(match result {
-        RaceResult::Passed => ExitStatus::Success,
-        RaceResult::Failed => ExitStatus::Failure,
-        RaceResult::Inconclusive => ExitStatus::Error,
-    })
+    reports
 }
 
 impl ScenarioReport {
+    /// # Errors
+    ///
+    /// If the numbers of the scenario cannot be computed.
+    fn new(race: &Race, n: usize) -> Result<Self> {
+        let name = race.name.get_ref().clone();
+        let invariant =
+            round::numbers(race, n).and_then(|numbers| race.invariant.get_ref().render(&numbers, 0));
+        let invariant = invariant.map_err(|error| anyhow!("the scenario {name}: {error}"))?;
+        Ok(Self { name, invariant, rounds: 0, findings: Findings::default(), not_offered: None })
+    }
+
+    fn result(&self) -> RaceResult {
+        match (self.findings.violations.is_empty(), self.findings.uncertainties.is_empty()) {
+            _ if self.not_offered.is_some() => RaceResult::NotOffered,
+            (false, _) => RaceResult::Failed,
+            (true, false) => RaceResult::Inconclusive,
+            (true, true) => RaceResult::Passed,
+        }
+    }
+
     fn add_round(&mut self, round: u32, found: Findings) {
         let Findings { replies, violations, uncertainties } = found;
         self.rounds = round;
@@ -228,5 +191,33 @@ impl ScenarioReport {
         self.findings
             .uncertainties
             .extend(uncertainties.into_iter().map(|uncertainty| format!("round {round}: {uncertainty}")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// A scenario with more lines.
+    pub(super) fn scenario(lines: &str) -> Race {
+        let text = format!(
+            "[backend]\nprobe = \"/\"\n[[race]]\nname = \"a\"\ninvariant = \"b\"\nsucceed = 1\n{lines}\n[[race.burst]]\npath = \"/\""
+        );
+        ScenarioFile::parse(Path::new("scenarios.toml"), &text).unwrap().race.remove(0)
+    }
+
+    #[test]
+    fn scenarios_that_are_not_offered_do_not_change_the_result() {
+        use RaceResult::{Failed, Inconclusive, NotOffered, Passed};
+        for (results, expected) in [
+            (&[NotOffered, NotOffered][..], NotOffered),
+            (&[NotOffered, Passed], Passed),
+            (&[Passed, NotOffered, Inconclusive], Inconclusive),
+            (&[Inconclusive, Failed, NotOffered], Failed),
+        ] {
+            assert_eq!(RaceResult::worst(results.iter().copied()), expected, "{results:?}");
+        }
     }
 }

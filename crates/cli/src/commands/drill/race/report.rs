@@ -27,7 +27,7 @@ fn render_text(env: &RaceEnvironment, reports: &[ScenarioReport], result: RaceRe
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for report in reports {
         rows.push(vec![
-            report.scenario.name().to_owned(),
+            report.name.clone(),
             report.rounds.to_string(),
             grouped(report.findings.replies.total()),
             report.result().as_str().to_owned(),
@@ -36,16 +36,25 @@ fn render_text(env: &RaceEnvironment, reports: &[ScenarioReport], result: RaceRe
     }
     let mut text = table(&rows);
     for report in reports.iter().filter(|report| report.result() != RaceResult::Passed) {
-        text.push_str(&format!("\n{}: {}\n", report.scenario.name(), report.scenario.invariant(env.n)));
+        text.push_str(&format!("\n{}: {}\n", report.name, report.invariant));
+        let findings = &report.findings;
         let evidence: Vec<_> =
-            report.findings.violations.iter().chain(&report.findings.uncertainties).collect();
+            findings.violations.iter().chain(&findings.uncertainties).chain(&report.not_offered).collect();
         evidence.iter().take(MAX_EVIDENCE).for_each(|line| text.push_str(&format!("  {line}\n")));
         let left = evidence.len().saturating_sub(MAX_EVIDENCE);
         if left > 0 {
             text.push_str(&format!("  … and {left} more; --output=json prints all\n"));
         }
     }
-    text.push_str(&format!("\n{}; the data of this run is marked {}\n", result.as_str(), env.mark));
+    let missing = reports.iter().filter(|report| report.not_offered.is_some()).count();
+    let missing = match missing {
+        0 => String::new(),
+        _ if result == RaceResult::NotOffered => {
+            ": the backend has the routes of none of these scenarios".to_owned()
+        }
+        missing => format!(", {missing} not offered"),
+    };
+    text.push_str(&format!("\n{}{missing}; the data of this run is marked {}\n", result.as_str(), env.mark));
     text
 }
 
@@ -70,16 +79,20 @@ fn render_json(
         let responses: Vec<_> = responses
             .map(|(kind, count)| json!({"status": kind.status, "text": kind.text, "count": count}))
             .collect();
-        json!({
-            "scenario": report.scenario.name(),
-            "about": report.scenario.invariant(env.n),
+        let mut scenario = json!({
+            "scenario": report.name,
+            "about": report.invariant,
             "result": report.result().as_str(),
             "rounds": report.rounds,
             "requests": report.findings.replies.total(),
             "responses": responses,
             "violations": report.findings.violations,
             "uncertainties": report.findings.uncertainties,
-        })
+        });
+        if let Some(reason) = &report.not_offered {
+            scenario["not_offered"] = reason.as_str().into();
+        }
+        scenario
     };
     json!({
         "url": env.backend.display_address(),
