@@ -98,7 +98,7 @@ async fn log_of_serve_contains_no_documents_or_control_characters() {
         .unwrap();
         let log = serving.process.log();
         assert!(!log.contains("s3nt") && !log.contains("forged"), "{log}");
-        assert!(log.contains("with the code 241 ConversionFailure"), "{log}");
+        assert!(log.contains("with code 241 ConversionFailure"), "{log}");
         assert!(is_harmless(&log), "{log:?}");
     }
 }
