@@ -31,8 +31,8 @@ use crate::head_check::Refusal;
 use crate::headers;
 use crate::learn::Learner;
 use crate::operations::{
-    Head, Matched, UPSTREAM_RESET, UPSTREAM_TIMEOUT, UPSTREAM_UNREACHABLE, by_status, classify,
-    needs_headers, wants_body,
+    Head, Matched, UPSTREAM_RESET, UPSTREAM_TIMEOUT, UPSTREAM_UNREACHABLE, classify, needs_headers,
+    wants_body,
 };
 use crate::tunnel::Tunnels;
 use crate::upload::{Upload, UploadWatch};
@@ -193,7 +193,7 @@ impl Shared {
                 if let (Some(learner), Some((method, path))) = (&self.learner, learning) {
                     learner.learn(&method, &path, status, body.as_deref());
                 }
-                let Some(matched) = matched else { return by_status(status) };
+                let Some(matched) = matched else { return Classification::from_status(status) };
                 let head = Head { status, headers: &kept };
                 classify(matched.rules(), head, trailers.as_ref(), body.as_deref())
             }

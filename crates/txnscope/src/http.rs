@@ -151,16 +151,27 @@ impl<B, E> ClassifyResponse<Response<B>, E> for Http {
 }
 
 fn classify_status(status: StatusCode) -> Classification {
-    match status.as_u16() {
-        ..400 => return Classification::succeeded(),
-        401 | 403 => Classification::rejected(Reason::UNAUTHORIZED),
-        408 | 504 => Classification::failed(Reason::TIMEOUT),
-        402 | 409 | 423 | 429 | 451 => Classification::rejected(Reason::APPLICATION),
-        405 => return Classification::rejected(Reason::INVALID_REQUEST).without_handler(),
-        400..500 => Classification::rejected(Reason::INVALID_REQUEST),
-        _ => Classification::failed(Reason::OTHER),
+    match status {
+        // The router's own response: the route does not have this method.
+        StatusCode::METHOD_NOT_ALLOWED => Classification::from_status(status).without_handler(),
+        status => Classification::from_status(status),
     }
-    .overridable()
+}
+
+impl Classification {
+    /// The classification of a response of which only the HTTP status is known, by the table of [`Http`].
+    #[must_use]
+    pub fn from_status(status: StatusCode) -> Self {
+        match status.as_u16() {
+            ..400 => return Self::succeeded(),
+            401 | 403 => Self::rejected(Reason::UNAUTHORIZED),
+            408 | 504 => Self::failed(Reason::TIMEOUT),
+            402 | 409 | 423 | 429 | 451 => Self::rejected(Reason::APPLICATION),
+            400..500 => Self::rejected(Reason::INVALID_REQUEST),
+            _ => Self::failed(Reason::OTHER),
+        }
+        .overridable()
+    }
 }
 
 impl fmt::Debug for Http {

@@ -118,7 +118,8 @@ impl Reason {
     }
 
     /// Whether the reason can only come from the driver or the server, so that it is never a business rejection.
-    pub(crate) fn is_driver_reason(self) -> bool {
+    #[must_use]
+    pub fn is_driver_reason(self) -> bool {
         self.is_transient()
             || [
                 Self::TRANSACTION_TOO_OLD,

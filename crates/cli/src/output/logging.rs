@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::io::{self, Write};
 
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use serde::Deserialize;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt;
@@ -39,6 +39,37 @@ impl From<Level> for LevelFilter {
 pub(crate) enum LogFormat {
     Logfmt,
     Json,
+}
+
+/// The flags of a command that logs.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct LogArgs {
+    /// Minimum log level. Default: info.
+    #[arg(
+        long = "log.level",
+        value_name = "LEVEL",
+        env = "TXNSCOPE_LOG_LEVEL",
+        hide_env_values = true,
+        value_enum
+    )]
+    pub(crate) level: Option<Level>,
+
+    /// Log format. Default: logfmt.
+    #[arg(
+        long = "log.format",
+        value_name = "FORMAT",
+        env = "TXNSCOPE_LOG_FORMAT",
+        hide_env_values = true,
+        value_enum
+    )]
+    pub(crate) format: Option<LogFormat>,
+}
+
+impl LogArgs {
+    /// The level and the format; `file` has those of the configuration file.
+    pub(crate) fn resolve(&self, file: (Option<Level>, Option<LogFormat>)) -> (Level, LogFormat) {
+        (self.level.or(file.0).unwrap_or(Level::Info), self.format.or(file.1).unwrap_or(LogFormat::Logfmt))
+    }
 }
 
 /// Starts logging. Events before are lost.

@@ -14,7 +14,7 @@ use txnscope::{OperationName, Outcome, Reason};
 
 pub use self::file::FileError;
 use self::router::Router;
-pub(crate) use self::rule::{Head, Rule, by_status, classify, needs_headers, wants_body};
+pub(crate) use self::rule::{Head, Rule, classify, needs_headers, wants_body};
 use self::rule::{Place, Text};
 pub(crate) use self::words::as_reason;
 use self::words::line;
@@ -177,26 +177,6 @@ fn distinct(reasons: impl Iterator<Item = Reason>) -> &'static [Reason] {
     Vec::leak(reasons.into_iter().collect())
 }
 
-/// What only the driver or the server can mean: the library counts it as failed, whatever a rule says.
-const NEVER_REJECTED: [Reason; 16] = [
-    Reason::WRITE_CONFLICT,
-    Reason::NO_SUCH_TRANSACTION,
-    Reason::LOCK_TIMEOUT,
-    Reason::SNAPSHOT_UNAVAILABLE,
-    Reason::TRANSACTION_TOO_OLD,
-    Reason::TRANSACTION_EXPIRED,
-    Reason::TRANSACTION_TOO_LARGE,
-    Reason::MAX_TIME_EXPIRED,
-    Reason::NOT_PRIMARY,
-    Reason::INTERRUPTED,
-    Reason::NETWORK,
-    Reason::SERVER_SELECTION,
-    Reason::POOL_TIMEOUT,
-    Reason::OVERLOADED,
-    Reason::WRITE_CONCERN,
-    Reason::COMMIT_UNKNOWN,
-];
-
 /// The rules of an operation in the order of the file, whichever outcome they are for.
 fn rules(
     rejected: Vec<Spanned<file::Rule>>,
@@ -279,7 +259,7 @@ fn reason(outcome: Outcome, reason: Spanned<String>) -> Result<Reason, (usize, S
     }
     let known = Reason::ALL.iter().copied().find(|known| known.as_str() == reason);
     let reason = known.unwrap_or_else(|| Reason::declare(reason.leak()));
-    if outcome == Outcome::Rejected && NEVER_REJECTED.contains(&reason) {
+    if outcome == Outcome::Rejected && reason.is_driver_reason() {
         let what = format!(
             "`{reason}` is a failure of the database and never a rejection: write the rule under `failed`, or give a \
              reason of your own"

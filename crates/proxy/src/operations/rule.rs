@@ -132,36 +132,11 @@ pub(crate) fn classify<'a>(
     }
     let grpc = trailers.and_then(grpc_status).or_else(|| grpc_status(head.headers));
     match grpc {
-        Some(status) if head.status == StatusCode::OK => by_grpc_status(status),
-        Some(_) | None => by_status(head.status),
+        Some(status) if head.status == StatusCode::OK => Classification::from_grpc_status(status),
+        Some(_) | None => Classification::from_status(head.status),
     }
 }
 
 fn grpc_status(headers: &HeaderMap) -> Option<&[u8]> {
     headers.get("grpc-status").map(http::HeaderValue::as_bytes)
-}
-
-/// The same table as [`txnscope::Http`] has: a backend is counted alike from inside and from outside.
-pub(crate) fn by_status(status: StatusCode) -> Classification {
-    match status.as_u16() {
-        ..400 => Classification::succeeded(),
-        401 | 403 => Classification::rejected(Reason::UNAUTHORIZED),
-        408 | 504 => Classification::failed(Reason::TIMEOUT),
-        402 | 409 | 423 | 429 | 451 => Classification::rejected(Reason::APPLICATION),
-        400..500 => Classification::rejected(Reason::INVALID_REQUEST),
-        _ => Classification::failed(Reason::OTHER),
-    }
-}
-
-/// The same table as [`txnscope::Http`] has; here the trailers are seen, too.
-fn by_grpc_status(status: &[u8]) -> Classification {
-    match status {
-        b"0" => Classification::succeeded(),
-        b"1" => Classification::rejected(Reason::CANCELLED),
-        b"6" | b"8" | b"9" | b"10" => Classification::rejected(Reason::APPLICATION),
-        b"3" | b"5" | b"11" | b"12" => Classification::rejected(Reason::INVALID_REQUEST),
-        b"7" | b"16" => Classification::rejected(Reason::UNAUTHORIZED),
-        b"4" => Classification::failed(Reason::TIMEOUT),
-        _ => Classification::failed(Reason::OTHER),
-    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use crate::args::duration::duration;
-use crate::output::logging::{Level, LogFormat};
+use crate::output::logging::LogArgs;
 
 /// Each request to a route that the operations file names is counted and timed as by the library's tower layer, without a
 /// change of the backend's code. docs/proxy.md has the file's form.
@@ -152,25 +152,8 @@ pub(crate) struct ProxyArgs {
     )]
     pub(super) web_listen_addresses: Vec<String>,
 
-    /// The least important messages to log. Default: info.
-    #[arg(
-        long = "log.level",
-        value_name = "LEVEL",
-        env = "TXNSCOPE_LOG_LEVEL",
-        hide_env_values = true,
-        value_enum
-    )]
-    pub(super) level: Option<Level>,
-
-    /// How to log. Default: logfmt.
-    #[arg(
-        long = "log.format",
-        value_name = "FORMAT",
-        env = "TXNSCOPE_LOG_FORMAT",
-        hide_env_values = true,
-        value_enum
-    )]
-    pub(super) format: Option<LogFormat>,
+    #[command(flatten)]
+    pub(super) log: LogArgs,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

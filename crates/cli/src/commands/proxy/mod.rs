@@ -14,7 +14,7 @@ pub(crate) use self::args::ProxyArgs;
 use self::args::{Forwarded, Unmatched};
 use crate::args::addresses::addresses;
 use crate::args::exit_status::ExitStatus;
-use crate::output::logging::{self, Level, LogFormat};
+use crate::output::logging;
 use crate::output::{log_error, print, print_result};
 use crate::runtime::signals::ShutdownSignals;
 use crate::runtime::{many_threads, raise_file_limit};
@@ -25,7 +25,8 @@ const LISTEN: &str = "127.0.0.1:8080";
 const WEB: &str = "127.0.0.1:9918";
 
 pub(crate) fn run(args: &ProxyArgs) -> ExitStatus {
-    logging::start(args.level.unwrap_or(Level::Info), args.format.unwrap_or(LogFormat::Logfmt));
+    let (level, format) = args.log.resolve((None, None));
+    logging::start(level, format);
     let config = match config(args) {
         Ok(config) => config,
         Err(error) => return log_error(&error, ExitStatus::Error),

@@ -8,7 +8,7 @@ use clap::Args;
 use crate::args::connection::ConnectionArgs;
 use crate::args::duration::duration;
 use crate::collectors::CollectorFlags;
-use crate::output::logging::{Level, LogFormat};
+use crate::output::logging::LogArgs;
 
 /// Export metrics of MongoDB deployments.
 ///
@@ -128,25 +128,8 @@ pub(crate) struct ServeArgs {
     #[arg(long = "checks.file", value_name = "FILE", env = "TXNSCOPE_CHECKS_FILE", hide_env_values = true)]
     pub(crate) checks_file: Option<PathBuf>,
 
-    /// Minimum log level. Default: info.
-    #[arg(
-        long = "log.level",
-        value_name = "LEVEL",
-        env = "TXNSCOPE_LOG_LEVEL",
-        hide_env_values = true,
-        value_enum
-    )]
-    pub(crate) level: Option<Level>,
-
-    /// Log format. Default: logfmt.
-    #[arg(
-        long = "log.format",
-        value_name = "FORMAT",
-        env = "TXNSCOPE_LOG_FORMAT",
-        hide_env_values = true,
-        value_enum
-    )]
-    pub(crate) format: Option<LogFormat>,
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
 }
 
 impl std::fmt::Debug for ServeArgs {

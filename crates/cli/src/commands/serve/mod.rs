@@ -10,7 +10,7 @@ pub(crate) use self::args::ServeArgs;
 use self::sources::{ConfigSources, Settings, misspelled_variables};
 use crate::args::exit_status::ExitStatus;
 use crate::config::exposed;
-use crate::output::logging::{self, Level, LogFormat};
+use crate::output::logging;
 use crate::output::{log_error, print};
 use crate::runtime::signals::{ShutdownSignals, reload_signal};
 use crate::runtime::{raise_file_limit, two_threads};
@@ -21,9 +21,7 @@ pub(crate) fn run(args: ServeArgs, matches: &ArgMatches) -> ExitStatus {
     // The file may configure logging. If it is invalid, its error is logged as the flags say.
     let (level, format) = match &settings {
         Ok(settings) => (settings.level, settings.format),
-        Err(_) => {
-            (sources.args.level.unwrap_or(Level::Info), sources.args.format.unwrap_or(LogFormat::Logfmt))
-        }
+        Err(_) => sources.args.log.resolve((None, None)),
     };
     logging::start(level, format);
     exposed::log_warnings();

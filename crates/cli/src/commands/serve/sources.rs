@@ -135,11 +135,8 @@ impl ConfigSources {
         }
         config.checks = load_checks(flags.checks_file.as_deref(), &file, "; ")?;
         ensure!(!config.targets.is_empty() || !config.probes.is_empty(), MISSING_DEPLOYMENT);
-        Ok(Settings {
-            level: flags.level.or(file.log.level).unwrap_or(Level::Info),
-            format: flags.format.or(file.log.format).unwrap_or(LogFormat::Logfmt),
-            config,
-        })
+        let (level, format) = flags.log.resolve((file.log.level, file.log.format));
+        Ok(Settings { level, format, config })
     }
 
     /// Warns about a configuration file that holds secrets and that all users can read.
