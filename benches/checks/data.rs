@@ -7,9 +7,9 @@ use mongodb::options::WriteConcern;
 use mongodb::{Collection, Database};
 use tokio::task::JoinSet;
 
-/// The documents of one unit: 20 completed payments, 3 retainers with a deposit and a consumption, 2 accounts and 6
-/// transfers between them, each with its lines in the general ledger.
-const UNIT: u64 = 20 * 3 + 3 * 5 + 2 * 3 + 6 * 3;
+/// The documents of one unit: 20 completed payments, 3 retainers with a deposit and a consumption each, 2 accounts and
+/// 6 transfers between them, each with its lines in the general ledger.
+const UNIT: u64 = 20 * 3 + 3 * 7 + 2 * 3 + 6 * 3;
 /// The number of units that one task inserts at once: some thousand documents, far below the limit of 48 MB per
 /// message.
 const BATCH: u64 = 50;
@@ -38,6 +38,7 @@ pub(crate) async fn fill(database: &Database, documents: u64, inserters: u64) ->
 struct Batch {
     payments: Vec<RawDocumentBuf>,
     retainers: Vec<RawDocumentBuf>,
+    movements: Vec<RawDocumentBuf>,
     accounts: Vec<RawDocumentBuf>,
     transfers: Vec<RawDocumentBuf>,
     lines: Vec<RawDocumentBuf>,
@@ -48,10 +49,11 @@ async fn insert(database: &Database, units: u64) -> Result<()> {
     for _ in 0..units {
         batch.unit();
     }
-    let Batch { payments, retainers, accounts, transfers, lines } = batch;
+    let Batch { payments, retainers, movements, accounts, transfers, lines } = batch;
     for (name, documents) in [
         ("payments", payments),
         ("retainers", retainers),
+        ("retainerMovements", movements),
         ("bankAccounts", accounts),
         ("bankTransfers", transfers),
         ("generalLedger", lines),
@@ -76,16 +78,21 @@ impl Batch {
             self.entry(id, None, ["cash", "receivables"], 9_995, "USD", at);
         }
         for _ in 0..3 {
-            let (id, deposit, consumption) = (ObjectId::new(), ObjectId::new(), ObjectId::new());
+            let id = ObjectId::new();
             self.retainers.push(rawdoc! {
                 "_id": id, "clientId": "client-1", "retainerType": "hourly", "currentBalance": 70_000_i64,
-                "deposits": [{"movementId": deposit, "amount": 100_000_i64, "description": "Initial amount", "at": at}],
-                "consumptions": [{"movementId": consumption, "amount": 30_000_i64, "description": "work", "at": at}],
                 "createdAt": at, "updatedAt": at,
             });
             let account = format!("retainers/{id}");
-            self.entry(deposit, None, ["cash", &account], 100_000, "USD", at);
-            self.entry(consumption, None, [&account, "revenue"], 30_000, "USD", at);
+            for (kind, amount, accounts) in
+                [("deposit", 100_000_i64, ["cash", &account]), ("consumption", 30_000, [&account, "revenue"])]
+            {
+                let movement = ObjectId::new();
+                self.movements.push(rawdoc! {
+                    "_id": movement, "retainerId": id, "kind": kind, "amount": amount, "description": "work", "at": at,
+                });
+                self.entry(movement, None, accounts, amount, "USD", at);
+            }
         }
         let accounts = [ObjectId::new(), ObjectId::new()];
         let [a, b] = accounts.map(|id| format!("bankAccounts/{id}"));

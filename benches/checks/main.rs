@@ -97,7 +97,7 @@ async fn report(set: &ReplicaSet, flags: &Flags, made: u64, filled: Duration, si
     let cpu = (on_processor(mongod)? - before) / 1e3;
     let count = data::grouped(made);
     println!(
-        "{count} documents in five collections, {:.1} GB ({:.1} GB on disk with indexes), made in {:.0} s; a replica \
+        "{count} documents in six collections, {:.1} GB ({:.1} GB on disk with indexes), made in {:.0} s; a replica \
          set of one, WiredTiger's cache {} GB. One check after the other, each at one moment of the data.\n",
         size[0],
         size[1],

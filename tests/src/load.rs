@@ -80,7 +80,7 @@ impl Load {
     }
 
     /// As [`run`](Self::run), for long runs: it creates new retainers and accounts every half minute, because
-    /// documents grow with each movement, and large ones are slow.
+    /// the load consumes more than it replenishes, and an empty retainer rejects every consumption.
     ///
     /// # Errors
     ///

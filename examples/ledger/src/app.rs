@@ -13,7 +13,7 @@ use crate::extract::MAX_BODY;
 use crate::fault_injection::{self, Mutant};
 use crate::operations::OPERATIONS;
 use crate::state::Ledger;
-use crate::{bank_accounts, bank_transfers, health, payments, retainers};
+use crate::{bank_accounts, bank_transfers, health, payments, retainer_movements, retainers};
 
 /// The whole service as a router: `/api` with the token, `/metrics`, `/-/healthy` and `/-/ready` without it, and
 /// `/-/transactions` for clients on this machine only.
@@ -30,6 +30,7 @@ pub fn app(ledger: Ledger, metrics: &Metrics) -> Router {
     let api = Router::new()
         .route("/retainers", post(retainers::create))
         .route("/retainers/{id}", get(retainers::read))
+        .route("/retainers/{id}/movements", get(retainer_movements::page))
         .route("/retainers/{id}/replenish", post(retainers::replenish))
         .route("/payments", post(payments::create))
         .route("/payments/{id}", get(payments::read))

@@ -15,6 +15,7 @@ use crate::general_ledger::Line;
 use crate::idempotency::Record;
 use crate::invoices;
 use crate::payments::Payment;
+use crate::retainer_movements::Movement;
 use crate::retainers::Retainer;
 
 const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(5);
@@ -103,6 +104,7 @@ async fn check_deployment(client: &Client) -> Result<(), OpenError> {
 #[derive(Debug, Clone)]
 pub(crate) struct Collections {
     pub(crate) retainers: Collection<Retainer>,
+    pub(crate) retainer_movements: Collection<Movement>,
     pub(crate) payments: Collection<Payment>,
     pub(crate) bank_accounts: Collection<BankAccount>,
     pub(crate) bank_transfers: Collection<BankTransfer>,
@@ -120,6 +122,12 @@ impl Collections {
         let database = client.database(database);
         let data = Self {
             retainers: open(&database, "retainers", []).await?,
+            retainer_movements: open(
+                &database,
+                "retainerMovements",
+                [index(doc! { "retainerId": 1, "_id": 1 })],
+            )
+            .await?,
             payments: open(&database, "payments", invoices::indexes()).await?,
             bank_accounts: open(&database, "bankAccounts", []).await?,
             bank_transfers: open(&database, "bankTransfers", []).await?,

@@ -18,6 +18,9 @@ use crate::identifier::{identifier, is_blank};
 pub(crate) const MAX_BODY: usize = 16 * 1024;
 /// The time limit of a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// The number of documents of a page, if the client does not choose it, and its maximum.
+const DEFAULT_LIMIT: u8 = 50;
+const MAX_LIMIT: u8 = 100;
 /// The maximum length of a name, number or description, in characters.
 const MAX_TEXT: usize = 200;
 
@@ -144,7 +147,45 @@ impl<S: Send + Sync> FromRequestParts<S> for EntityId {
     }
 }
 
-/// Parses an id in a path or a body.
+/// The part of a list that the client requests: at most `limit` documents, which follow the document `after`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PageQuery {
+    pub(crate) after: Option<ObjectId>,
+    pub(crate) limit: u8,
+}
+
+impl PageQuery {
+    /// Neither value needs percent-encoding. Other parameters are ignored, as other fields of a body are.
+    fn parse(query: &str) -> Result<Self, AppError> {
+        let (mut after, mut limit) = (None, None);
+        for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+            let repeated = match name {
+                "after" => after.replace(object_id("after", value)?).is_some(),
+                "limit" => limit.replace(page_limit(value)?).is_some(),
+                _ => false,
+            };
+            if repeated {
+                return Err(AppError::invalid("after and limit may be given once"));
+            }
+        }
+        Ok(Self { after, limit: limit.unwrap_or(DEFAULT_LIMIT) })
+    }
+}
+
+fn page_limit(text: &str) -> Result<u8, AppError> {
+    let limit = text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
+    limit.ok_or_else(|| AppError::invalid(format!("limit must be a whole number from 1 to {MAX_LIMIT}")))
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for PageQuery {
+    type Rejection = AppError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AppError> {
+        Self::parse(parts.uri.query().unwrap_or_default())
+    }
+}
+
+/// Parses an id in a path, a query or a body.
 pub(crate) fn object_id(field: &'static str, text: &str) -> Result<ObjectId, AppError> {
     ObjectId::parse_str(text).map_err(|_| malformed_id(field))
 }
@@ -172,4 +213,35 @@ pub(crate) fn short(field: &'static str, text: String) -> Result<String, AppErro
         return Err(AppError::invalid(format!("{field} must have at most {MAX_TEXT} characters")));
     }
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn page_query_is_bounded() {
+        let parse =
+            |query| PageQuery::parse(query).map(|page| (page.after.map(|id| id.to_hex()), page.limit));
+        let id = "0123456789abcdef01234567";
+        for (query, after, limit) in [
+            ("", None, 50),
+            ("limit=1", None, 1),
+            ("limit=100&x=%20&y", None, 100),
+            ("after=0123456789ABCDEF01234567&limit=7", Some(id), 7),
+        ] {
+            assert_eq!(parse(query).unwrap(), (after.map(str::to_owned), limit), "{query}");
+        }
+        for (query, message) in [
+            ("limit=0", "limit must be a whole number from 1 to 100"),
+            ("limit=101", "limit must be a whole number from 1 to 100"),
+            ("limit=300", "limit must be a whole number from 1 to 100"),
+            ("limit=", "limit must be a whole number from 1 to 100"),
+            ("limit=%31", "limit must be a whole number from 1 to 100"),
+            ("after=7", "Malformed after: it must be 24 hexadecimal digits"),
+            ("limit=1&limit=2", "after and limit may be given once"),
+        ] {
+            assert_eq!(parse(query).unwrap_err().to_string(), message, "{query}");
+        }
+    }
 }

@@ -23,6 +23,7 @@ use crate::general_ledger::{Account, Entity, Entry, HOUSE_CURRENCY};
 use crate::money::Literal;
 use crate::operations::Rejection;
 use crate::response::Reply;
+use crate::retainer_movements::{Kind, Movement};
 use crate::state::Ledger;
 use crate::transaction::{Abort, Work, WorkError};
 
@@ -177,16 +178,10 @@ impl Work for Unchecked {
         let (data, at, movement) = (&self.data, At::now(), ObjectId::new());
         match &self.what {
             What::Consume { id, amount } => {
-                let consumption =
-                    doc! { "movementId": movement, "amount": amount.cents(), "description": "", "at": at.0 };
-                let change = doc! {
-                    "$inc": { "currentBalance": -amount.cents() },
-                    "$push": { "consumptions": consumption },
-                };
+                let change = doc! { "$inc": { "currentBalance": -amount.cents() } };
                 let retainers = data.retainers.find_one_and_update(doc! { "_id": id }, change);
                 let retainer = retainers.return_document(ReturnDocument::After).session(&mut *tx).await?;
-                let accounts = [Account::Retainer(*id), Account::Revenue];
-                self.post(movement, Entity::retainer(*id), accounts, *amount, HOUSE_CURRENCY, tx).await?;
+                Movement::new(*id, Kind::Consumption, *amount, String::new()).write(data, tx).await?;
                 Ok(Reply::ok("retainer", &retainer.ok_or(GONE)?))
             }
             What::Complete { id, amount } => {

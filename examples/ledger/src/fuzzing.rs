@@ -14,8 +14,9 @@ use tower::ServiceExt as _;
 use crate::bank_accounts::NewBankAccount;
 use crate::bank_transfers::NewTransfer;
 use crate::error::AppError;
-use crate::extract::{EntityId, MAX_BODY, Nothing, Posted};
+use crate::extract::{EntityId, MAX_BODY, Nothing, PageQuery, Posted};
 use crate::payments::NewPayment;
+use crate::retainer_movements::Kind;
 use crate::retainers::{NewMovement, NewRetainer};
 
 /// Sends a request, given as text: the method and the path, headers, an empty line, the body.
@@ -44,9 +45,12 @@ fn doorstep() -> Router {
     Router::new()
         .route("/api/retainers", post(async |Posted { body, .. }: Posted<NewRetainer>| done(body.check())))
         .route("/api/retainers/{id}", get(async |EntityId(_): EntityId| StatusCode::NO_CONTENT))
+        .route("/api/retainers/{id}/movements", get(async |_: EntityId, _: PageQuery| StatusCode::NO_CONTENT))
         .route(
             "/api/retainers/{id}/consume",
-            post(async |_: EntityId, Posted { body, .. }: Posted<NewMovement>| done(body.check())),
+            post(async |EntityId(id): EntityId, Posted { body, .. }: Posted<NewMovement>| {
+                done(body.check(id, Kind::Consumption))
+            }),
         )
         .route("/api/payments", post(async |Posted { body, .. }: Posted<NewPayment>| done(body.check())))
         .route(

@@ -1,8 +1,8 @@
 //! The reference backend: retainers, payments and bank transfers on real MongoDB transactions, instrumented with
 //! txnscope's layer.
 //!
-//! Each movement of money is one transaction: the balance, the two lines of the general ledger and, if the client
-//! sent an `Idempotency-Key`, the record of the response are written together or not at all.
+//! Each movement of money is one transaction: the balance, the movement of a retainer, the two lines of the general
+//! ledger and, if the client sent an `Idempotency-Key`, the record of the response are written together or not at all.
 //!
 //! ```no_run
 //! # async fn run() -> anyhow::Result<()> {
@@ -43,6 +43,7 @@ mod money;
 pub mod operations;
 mod payments;
 mod response;
+mod retainer_movements;
 mod retainers;
 mod server;
 mod state;

@@ -9,8 +9,6 @@ use txnscope::{Operation, Reason};
 pub const INSUFFICIENT_BALANCE: Reason = Reason::declare("insufficient_balance");
 /// A balance would exceed [`Money::MAX`](crate::Money::MAX).
 pub const BALANCE_LIMIT: Reason = Reason::declare("balance_limit");
-/// A retainer has the maximum number of movements of one document.
-pub const RETAINER_FULL: Reason = Reason::declare("retainer_full");
 /// The payment has already been completed.
 pub const PAYMENT_ALREADY_COMPLETED: Reason = Reason::declare("payment_already_completed");
 /// The payment failed or was cancelled.
@@ -73,9 +71,9 @@ operations! {
     /// Opens a retainer.
     CREATE_RETAINER = "POST /api/retainers" rejects [];
     /// Takes money from a retainer.
-    CONSUME_RETAINER = "POST /api/retainers/{id}/consume" rejects [NOT_FOUND, INSUFFICIENT_BALANCE, RETAINER_FULL];
+    CONSUME_RETAINER = "POST /api/retainers/{id}/consume" rejects [NOT_FOUND, INSUFFICIENT_BALANCE];
     /// Puts money into a retainer.
-    REPLENISH_RETAINER = "POST /api/retainers/{id}/replenish" rejects [NOT_FOUND, BALANCE_LIMIT, RETAINER_FULL];
+    REPLENISH_RETAINER = "POST /api/retainers/{id}/replenish" rejects [NOT_FOUND, BALANCE_LIMIT];
     /// Records a payment.
     CREATE_PAYMENT = "POST /api/payments" rejects [INVOICE_ALREADY_PAID];
     /// Completes a payment.
@@ -114,7 +112,6 @@ macro_rules! rejections {
 rejections! {
     INSUFFICIENT_BALANCE = BAD_REQUEST INSUFFICIENT_BALANCE "Insufficient balance";
     BALANCE_LIMIT = BAD_REQUEST BALANCE_LIMIT "The balance would exceed 9999999999999.99";
-    RETAINER_FULL = BAD_REQUEST RETAINER_FULL "The retainer has too many movements; open a new one";
     PAYMENT_ALREADY_COMPLETED = BAD_REQUEST PAYMENT_ALREADY_COMPLETED "Payment already completed";
     PAYMENT_FAILED = BAD_REQUEST PAYMENT_NOT_COMPLETABLE "A failed payment cannot be completed";
     PAYMENT_CANCELLED = BAD_REQUEST PAYMENT_NOT_COMPLETABLE "A cancelled payment cannot be completed";

@@ -12,22 +12,19 @@ use txnscope::{Transaction, scope};
 
 use crate::Money;
 use crate::database::Collections;
-use crate::dto::{At, Id, stored};
+use crate::dto::{At, Id};
 use crate::error::AppError;
 use crate::extract::{EntityId, Posted, reference, short};
-use crate::general_ledger::{Account, Entity, Entry, HOUSE_CURRENCY};
 use crate::money::Literal;
 use crate::operations::Rejection;
 use crate::response::Reply;
+use crate::retainer_movements::{Kind, Movement};
 use crate::state::Ledger;
 use crate::stored::{raw, read as read_stored};
 use crate::transaction::{Abort, Work, document};
 
-/// The maximum number of deposits, and of consumptions, of one document: with the longest descriptions they stay well
-/// below MongoDB's limit of 16 MB.
-const MAX_MOVEMENTS: usize = 5000;
-
-/// `currentBalance` is the sum of the deposits less the sum of the consumptions.
+/// `currentBalance` is the sum of the deposits less the sum of the consumptions. Both are documents of their own
+/// ([`Movement`]), so that the size of a retainer does not depend on the number of its movements.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Retainer {
@@ -36,75 +33,16 @@ pub(crate) struct Retainer {
     client_id: String,
     retainer_type: String,
     current_balance: Money,
-    deposits: Vec<Movement>,
-    consumptions: Vec<Movement>,
     created_at: At,
     updated_at: At,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Movement {
-    movement_id: Id,
-    amount: Money,
-    description: String,
-    at: At,
-}
-
-impl Movement {
-    fn new(amount: Money, description: String) -> Self {
-        Self { movement_id: Id(ObjectId::new()), amount, description, at: At::now() }
-    }
-
-    /// The two lines of a movement in the general ledger.
-    async fn post(
-        &self,
-        retainer: ObjectId,
-        [debit, credit]: [Account; 2],
-        data: &Collections,
-        tx: &mut Transaction,
-    ) -> Result<(), Abort> {
-        let entry = Entry {
-            movement: self.movement_id.0,
-            entity: Entity::retainer(retainer),
-            debit,
-            credit,
-            amount: self.amount,
-            currency: HOUSE_CURRENCY,
-            description: &self.description,
-            at: self.at,
-        };
-        Ok(entry.post(data, tx).await?)
-    }
-}
-
-/// The response to a movement: the present retainer with this movement, and without the others. There may be
-/// thousands of them, and the response is recorded under an idempotency key.
+/// The response to a movement: the present retainer with this movement.
 #[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
 struct Moved<'a> {
-    #[serde(rename = "_id")]
-    id: Id,
-    client_id: &'a str,
-    retainer_type: &'a str,
-    current_balance: Money,
+    #[serde(flatten)]
+    retainer: &'a Retainer,
     movement: &'a Movement,
-    created_at: At,
-    updated_at: At,
-}
-
-impl Retainer {
-    fn moved<'a>(&'a self, movement: &'a Movement) -> Moved<'a> {
-        Moved {
-            id: self.id,
-            client_id: &self.client_id,
-            retainer_type: &self.retainer_type,
-            current_balance: self.current_balance,
-            movement,
-            created_at: self.created_at,
-            updated_at: self.updated_at,
-        }
-    }
 }
 
 // ===== POST /api/retainers =====
@@ -118,21 +56,22 @@ pub(crate) struct NewRetainer {
 }
 
 impl NewRetainer {
-    pub(crate) fn check(self) -> Result<Retainer, AppError> {
+    /// The retainer, and the deposit of its initial amount if it is not zero.
+    pub(crate) fn check(self) -> Result<(Retainer, Option<Movement>), AppError> {
         let amount = self.initial_amount.not_negative("initialAmount")?;
         let (id, now) = (ObjectId::new(), At::now());
         Span::current().record("entity_id", display(id)).record("amount", display(amount));
-        let deposit = (amount > Money::ZERO).then(|| Movement::new(amount, "Initial amount".to_owned()));
-        Ok(Retainer {
+        let deposit = (amount > Money::ZERO)
+            .then(|| Movement::new(id, Kind::Deposit, amount, "Initial amount".to_owned()));
+        let retainer = Retainer {
             id: Id(id),
             client_id: reference("clientId", &self.client_id)?,
             retainer_type: reference("retainerType", &self.retainer_type)?,
             current_balance: amount,
-            deposits: deposit.into_iter().collect(),
-            consumptions: Vec::new(),
             created_at: now,
             updated_at: now,
-        })
+        };
+        Ok((retainer, deposit))
     }
 }
 
@@ -146,25 +85,25 @@ pub(crate) async fn create(
     Posted { body, key }: Posted<NewRetainer>,
 ) -> Result<Reply, AppError> {
     scope::attach_span(Span::current());
-    let retainer = body.check()?;
-    ledger.write(key, Create { data: ledger.data().clone(), retainer }).await
+    let (retainer, deposit) = body.check()?;
+    ledger.write(key, Create { data: ledger.data().clone(), retainer, deposit }).await
 }
 
 #[derive(Clone)]
 struct Create {
     data: Collections,
     retainer: Retainer,
+    deposit: Option<Movement>,
 }
 
 impl Work for Create {
     type Output = Reply;
 
     async fn attempt(&self, tx: &mut Transaction) -> Result<Reply, Abort> {
-        let Self { data, retainer } = self;
+        let Self { data, retainer, deposit } = self;
         data.retainers.insert_one(retainer).session(&mut *tx).await?;
-        for deposit in &retainer.deposits {
-            let accounts = [Account::Cash, Account::Retainer(retainer.id.0)];
-            deposit.post(retainer.id.0, accounts, data, tx).await?;
+        if let Some(deposit) = deposit {
+            deposit.write(data, tx).await?;
         }
         Ok(Reply::created("retainer", retainer))
     }
@@ -187,10 +126,11 @@ pub(crate) struct NewMovement {
 }
 
 impl NewMovement {
-    pub(crate) fn check(self) -> Result<Movement, AppError> {
+    pub(crate) fn check(self, retainer: ObjectId, kind: Kind) -> Result<Movement, AppError> {
         let amount = self.amount.positive("amount")?;
         Span::current().record("amount", display(amount));
-        Ok(Movement::new(amount, short("description", self.description.unwrap_or_default())?))
+        let description = short("description", self.description.unwrap_or_default())?;
+        Ok(Movement::new(retainer, kind, amount, description))
     }
 }
 
@@ -205,7 +145,7 @@ pub(crate) async fn consume(
     Posted { body, key }: Posted<NewMovement>,
 ) -> Result<Reply, AppError> {
     scope::attach_span(Span::current());
-    let movement = body.check()?;
+    let movement = body.check(id, Kind::Consumption)?;
     ledger.write(key, Consume { data: ledger.data().clone(), id, movement }).await
 }
 
@@ -225,30 +165,12 @@ impl Work for Consume {
 
     async fn attempt(&self, tx: &mut Transaction) -> Result<Reply, Abort> {
         let Self { data, id, movement } = self;
-        let amount = movement.amount.cents();
-        let guard =
-            doc! { "_id": id, "currentBalance": { "$gte": amount }, last_of("consumptions"): absent() };
-        let change = doc! {
-            "$inc": { "currentBalance": -amount },
-            "$push": { "consumptions": stored(movement)? },
-            "$max": { "updatedAt": movement.at.0 },
-        };
-        let retainer = raw(&data.retainers)
-            .find_one_and_update(guard, change)
-            .return_document(ReturnDocument::After)
-            .session(&mut *tx)
-            .await?;
-        let Some(retainer) = retainer else {
-            let refused = read_current(data, *id, tx).await?;
-            return Err(if refused.current_balance < movement.amount {
-                Rejection::INSUFFICIENT_BALANCE.into()
-            } else {
-                Rejection::RETAINER_FULL.into()
-            });
-        };
-        let retainer: Retainer = read_stored("retainers", &retainer)?;
-        movement.post(*id, [Account::Retainer(*id), Account::Revenue], data, tx).await?;
-        Ok(Reply::ok("retainer", &retainer.moved(movement)))
+        let amount = movement.amount();
+        let guard = doc! { "_id": id, "currentBalance": { "$gte": amount.cents() } };
+        match change_balance(guard, -amount.cents(), movement, data, tx).await? {
+            Some(reply) => Ok(reply),
+            None => Err(refusal(*id, Rejection::INSUFFICIENT_BALANCE, data, tx).await?),
+        }
     }
 }
 
@@ -263,7 +185,7 @@ pub(crate) async fn replenish(
     Posted { body, key }: Posted<NewMovement>,
 ) -> Result<Reply, AppError> {
     scope::attach_span(Span::current());
-    let movement = body.check()?;
+    let movement = body.check(id, Kind::Deposit)?;
     ledger.write(key, Replenish { data: ledger.data().clone(), id, movement }).await
 }
 
@@ -283,44 +205,45 @@ impl Work for Replenish {
 
     async fn attempt(&self, tx: &mut Transaction) -> Result<Reply, Abort> {
         let Self { data, id, movement } = self;
-        let most = movement.amount.largest_balance_before();
-        let guard =
-            doc! { "_id": id, "currentBalance": { "$lte": most.cents() }, last_of("deposits"): absent() };
-        let change = doc! {
-            "$inc": { "currentBalance": movement.amount.cents() },
-            "$push": { "deposits": stored(movement)? },
-            "$max": { "updatedAt": movement.at.0 },
-        };
-        let retainer = raw(&data.retainers)
-            .find_one_and_update(guard, change)
-            .return_document(ReturnDocument::After)
-            .session(&mut *tx)
-            .await?;
-        let Some(retainer) = retainer else {
-            let refused = read_current(data, *id, tx).await?;
-            return Err(if refused.current_balance > most {
-                Rejection::BALANCE_LIMIT.into()
-            } else {
-                Rejection::RETAINER_FULL.into()
-            });
-        };
-        let retainer: Retainer = read_stored("retainers", &retainer)?;
-        movement.post(*id, [Account::Cash, Account::Retainer(*id)], data, tx).await?;
-        Ok(Reply::ok("retainer", &retainer.moved(movement)))
+        let amount = movement.amount();
+        let most = amount.largest_balance_before();
+        let guard = doc! { "_id": id, "currentBalance": { "$lte": most.cents() } };
+        match change_balance(guard, amount.cents(), movement, data, tx).await? {
+            Some(reply) => Ok(reply),
+            None => Err(refusal(*id, Rejection::BALANCE_LIMIT, data, tx).await?),
+        }
     }
 }
 
-/// The present retainer, to determine why a guard did not match.
-async fn read_current(data: &Collections, id: ObjectId, tx: &mut Transaction) -> Result<Retainer, Abort> {
+/// Changes the balance of the retainer that the guard matches, and writes the movement. Returns `None` without a write
+/// if the guard does not match.
+async fn change_balance(
+    guard: Document,
+    cents: i64,
+    movement: &Movement,
+    data: &Collections,
+    tx: &mut Transaction,
+) -> Result<Option<Reply>, Abort> {
+    let change = doc! { "$inc": { "currentBalance": cents }, "$max": { "updatedAt": movement.at().0 } };
+    let retainer = raw(&data.retainers)
+        .find_one_and_update(guard, change)
+        .return_document(ReturnDocument::After)
+        .session(&mut *tx)
+        .await?;
+    let Some(retainer) = retainer else { return Ok(None) };
+    let retainer: Retainer = read_stored("retainers", &retainer)?;
+    movement.write(data, tx).await?;
+    Ok(Some(Reply::ok("retainer", &Moved { retainer: &retainer, movement })))
+}
+
+/// Why a guard did not match: there is no such retainer, it cannot be read, or the rule rejects the request.
+async fn refusal(
+    id: ObjectId,
+    rule: Rejection,
+    data: &Collections,
+    tx: &mut Transaction,
+) -> Result<Abort, Abort> {
     let found = raw(&data.retainers).find_one(doc! { "_id": id }).session(tx).await?;
-    Ok(read_stored("retainers", &found.ok_or(Rejection::RETAINER_NOT_FOUND)?)?)
-}
-
-/// The path of the last element that an array of movements may have; there is room while it is absent.
-fn last_of(array: &str) -> String {
-    format!("{array}.{}", MAX_MOVEMENTS - 1)
-}
-
-fn absent() -> Document {
-    doc! { "$exists": false }
+    read_stored::<Retainer>("retainers", &found.ok_or(Rejection::RETAINER_NOT_FOUND)?)?;
+    Ok(rule.into())
 }

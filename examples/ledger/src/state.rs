@@ -15,6 +15,7 @@ use crate::auth::Token;
 use crate::database::{Collections, OpenError};
 use crate::db_error::DbError;
 use crate::error::AppError;
+use crate::extract::PageQuery;
 #[cfg(feature = "mutants")]
 use crate::fault_injection::{self, Mutant};
 use crate::idempotency::{Idempotent, Key};
@@ -181,17 +182,61 @@ impl Ledger {
             .read_concern(ReadConcern::majority())
             .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
             .max_time(deadline);
-        let fault = match tokio::time::timeout(deadline, find.into_future()).await {
-            Ok(Ok(None)) => return Ok(None),
-            Ok(Ok(Some(found))) => match stored::read(collection.name(), &found) {
-                Ok(found) => return Ok(Some(found)),
-                Err(unreadable) => DbError::from(unreadable),
-            },
-            Ok(Err(error)) => DbError::from(error),
-            Err(_) => DbError::deadline(deadline),
+        let found = match tokio::time::timeout(deadline, find.into_future()).await {
+            Ok(Ok(found)) => {
+                let found = found.map(|found| stored::read(collection.name(), &found)).transpose();
+                found.map_err(DbError::from)
+            }
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => Err(DbError::deadline(deadline)),
         };
-        // Reads are not operations, so no layer logs them.
-        tracing::error!(collection = collection.name(), entity_id = %id, reason = fault.reason.as_str(), error = %ErrorChain::new(&fault), "read failed");
-        Err(fault.into())
+        found.map_err(|fault| read_failed(collection.name(), id, fault))
     }
+
+    /// Reads majority-committed documents that belong to an entity, whose id is their field `owner`: at most `limit`,
+    /// with ids below `after`, in descending order of their ids.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future leaves nothing behind.
+    pub(crate) async fn find_newest<T>(
+        &self,
+        collection: &Collection<T>,
+        (owner, entity): (&str, ObjectId),
+        PageQuery { after, limit }: PageQuery,
+    ) -> Result<Vec<T>, AppError>
+    where
+        T: DeserializeOwned + Send + Sync,
+    {
+        let deadline = self.deadline();
+        let collection = stored::raw(collection);
+        let mut filter = doc! { owner: entity };
+        if let Some(after) = after {
+            filter.insert("_id", doc! { "$lt": after });
+        }
+        // Only the index on both fields has this order, so that the server never reads the documents of other entities.
+        let find = collection
+            .find(filter)
+            .sort(doc! { owner: -1, "_id": -1 })
+            .limit(limit.into())
+            .read_concern(ReadConcern::majority())
+            .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
+            .max_time(deadline);
+        let read = async {
+            let (mut cursor, mut found) = (find.await?, Vec::new());
+            while cursor.advance().await? {
+                found.push(stored::read(collection.name(), &cursor.current().to_owned())?);
+            }
+            Ok(found)
+        };
+        let found = tokio::time::timeout(deadline, read).await;
+        let found = found.unwrap_or_else(|_| Err(DbError::deadline(deadline)));
+        found.map_err(|fault| read_failed(collection.name(), entity, fault))
+    }
+}
+
+/// Logs a failed read. Reads are not operations, so no layer logs them.
+fn read_failed(collection: &str, entity: ObjectId, fault: DbError) -> AppError {
+    tracing::error!(collection, entity_id = %entity, reason = fault.reason.as_str(), error = %ErrorChain::new(&fault), "read failed");
+    fault.into()
 }

@@ -179,6 +179,12 @@ impl Bench {
             .clone())
     }
 
+    /// A page of the movements of a retainer; `query` begins with `?` unless it is empty.
+    pub(crate) async fn movements(&self, id: &str, query: &str) -> Result<Value> {
+        let answer = self.get(&format!("/api/retainers/{id}/movements{query}")).await?.expect(200)?;
+        Ok(answer.json["data"].clone())
+    }
+
     pub(crate) async fn account_balance(&self, id: &str) -> Result<Value> {
         let answer = self.get(&format!("/api/bank-accounts/{id}")).await?.expect(200)?;
         Ok(answer.json["account"]["availableBalance"].clone())
@@ -252,20 +258,22 @@ impl Bench {
                 (cents(&account, "debit")?, cents(&account, "credit")?),
             );
         }
-        let sums = doc! { "$project": {
-            "currentBalance": 1, "in": { "$sum": "$deposits.amount" }, "out": { "$sum": "$consumptions.amount" },
-        } };
-        for retainer in aggregate("retainers", vec![sums]).await? {
-            let balance = retainer.get_i64("currentBalance")?;
+        let is_deposit = doc! { "$eq": [ "$kind", "deposit" ] };
+        let signed = doc! { "$cond": [ is_deposit, "$amount", { "$subtract": [ 0, "$amount" ] } ] };
+        let sums = doc! { "$group": { "_id": "$retainerId", "sum": { "$sum": signed } } };
+        let mut moved = BTreeMap::new();
+        for sum in aggregate("retainerMovements", vec![sums]).await? {
+            moved.insert(sum.get_object_id("_id")?, cents(&sum, "sum")?);
+        }
+        for retainer in aggregate("retainers", vec![]).await? {
+            let (id, balance) = (retainer.get_object_id("_id")?, retainer.get_i64("currentBalance")?);
             ensure!(balance >= 0, "negative: {retainer}");
-            ensure!(
-                balance == cents(&retainer, "in")? - cents(&retainer, "out")?,
-                "not its movements: {retainer}"
-            );
-            let lines =
-                accounts.remove(&format!("retainers/{}", retainer.get_object_id("_id")?)).unwrap_or((0, 0));
+            let moved = moved.remove(&id).unwrap_or(0);
+            ensure!(balance == moved, "its movements say {moved}: {retainer}");
+            let lines = accounts.remove(&format!("retainers/{id}")).unwrap_or((0, 0));
             ensure!(balance == lines.1 - lines.0, "the general ledger says {lines:?}: {retainer}");
         }
+        ensure!(moved.is_empty(), "movements of retainers that do not exist: {moved:?}");
         for account in aggregate("bankAccounts", vec![doc! { "$match": {} }]).await? {
             let balance = account.get_i64("availableBalance")?;
             ensure!(balance >= 0, "negative: {account}");

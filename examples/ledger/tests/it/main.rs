@@ -9,6 +9,7 @@ mod faults;
 mod idempotency;
 mod identifiers;
 mod process;
+mod retainer_movements;
 mod rules;
 mod service;
 mod shutdown;

@@ -106,27 +106,6 @@ fn retainer_cannot_be_overdrawn() -> Result<()> {
 }
 
 #[test]
-fn number_of_retainer_movements_is_limited() -> Result<()> {
-    with_ledger(async |bench| {
-        let id = bench.retainer(json!(1000)).await?;
-        // The state after 5,000 consumptions.
-        let retainers = bench.database().collection::<Document>("retainers");
-        let movement =
-            retainers.find_one(doc! {}).await?.and_then(|found| found.get_array("deposits").ok().cloned());
-        let many: Vec<_> = std::iter::repeat_n(movement.unwrap_or_default(), 5000).flatten().collect();
-        retainers.update_one(doc! {}, doc! { "$set": { "consumptions": many } }).await?;
-        let body = json!({ "amount": 1, "description": "" });
-        let answer = bench.post(&format!("/api/retainers/{id}/consume"), body.clone()).await?;
-        answer.expect_error(400, "The retainer has too many movements; open a new one")?;
-        bench.post(&format!("/api/retainers/{id}/replenish"), body).await?.expect(200)?;
-        let body = json!({ "amount": 2000, "description": "" });
-        let answer = bench.post(&format!("/api/retainers/{id}/consume"), body).await?;
-        answer.expect_error(400, "Insufficient balance")?;
-        Ok(())
-    })
-}
-
-#[test]
 fn payment_is_completed_once() -> Result<()> {
     with_ledger(async |bench| {
         for status in ["pending", "processing"] {

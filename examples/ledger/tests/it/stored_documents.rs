@@ -1,6 +1,6 @@
 //! Documents written by others: another numeric type is accepted, and unreadable documents are reported.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Bson, Document, doc};
 use serde_json::json;
@@ -15,15 +15,24 @@ async fn set(bench: &Bench, collection: &str, id: &str, change: Document) -> Res
     Ok(())
 }
 
+/// The id of the only movement of a new retainer.
+async fn first_movement(bench: &Bench, retainer: &str) -> Result<String> {
+    let page = bench.movements(retainer, "").await?;
+    Ok(page["movements"][0]["_id"].as_str().context("a movement")?.to_owned())
+}
+
 #[test]
 fn whole_number_of_another_type_is_read_and_written() -> Result<()> {
     with_ledger(async |bench| {
         let decimal = |text: &str| -> Result<Bson> { Ok(Bson::Decimal128(text.parse()?)) };
         for balance in [Bson::Double(100_000.0), Bson::Int32(100_000), decimal("100000.00")?] {
             let id = bench.retainer(json!(1000)).await?;
-            let first = doc! { "currentBalance": balance.clone(), "deposits.0.amount": balance.clone() };
-            set(bench, "retainers", &id, first).await?;
+            set(bench, "retainers", &id, doc! { "currentBalance": balance.clone() }).await?;
+            let deposit = first_movement(bench, &id).await?;
+            set(bench, "retainerMovements", &deposit, doc! { "amount": balance.clone() }).await?;
             ensure!(bench.retainer_balance(&id).await? == 1000, "{balance:?}");
+            let page = bench.movements(&id, "").await?;
+            ensure!(page["movements"][0]["amount"] == 1000, "{balance:?}: {page}");
             let body = json!({ "amount": 0.01, "description": "" });
             bench.post(&format!("/api/retainers/{id}/consume"), body.clone()).await?.expect(200)?;
             ensure!(bench.retainer_balance(&id).await? == 999.99, "{balance:?}");
@@ -68,7 +77,8 @@ fn unreadable_document_is_reported_and_unchanged() -> Result<()> {
                 retainers.find_one(doc! { "_id": ObjectId::parse_str(&id)? }).await?.unwrap_or_default();
             let kept = after.get("currentBalance").map(Bson::to_string);
             ensure!(kept == Some(balance.to_string()), "{balance} became {after}");
-            ensure!(after.get_array("consumptions")?.is_empty() && after.get_array("deposits")?.len() == 1);
+            let movements = doc! { "retainerId": ObjectId::parse_str(&id)? };
+            ensure!(bench.count("retainerMovements", movements).await? == 1, "the first deposit");
 
             let (from, to) =
                 (bench.account("EUR", json!(1000)).await?, bench.account("EUR", json!(0)).await?);
@@ -77,11 +87,12 @@ fn unreadable_document_is_reported_and_unchanged() -> Result<()> {
             bench.transfer(&from, &to, json!(1)).await?.expect_error_about(500, &about)?;
             ensure!(bench.account_balance(&from).await? == 1000);
         }
-        // Inside of an array, and a time.
+        // In a list, and a time.
         let id = bench.retainer(json!(1000)).await?;
-        set(bench, "retainers", &id, doc! { "deposits.0.amount": "1000" }).await?;
-        let answer = bench.post(&format!("/api/retainers/{id}/consume"), body()).await?;
-        answer.expect_error_about(500, &format!("retainers/{id} cannot be read at deposits[0].amount"))?;
+        let deposit = first_movement(bench, &id).await?;
+        set(bench, "retainerMovements", &deposit, doc! { "amount": "1000" }).await?;
+        let answer = bench.get(&format!("/api/retainers/{id}/movements")).await?;
+        answer.expect_error_about(500, &format!("retainerMovements/{deposit} cannot be read at amount"))?;
         let payment = bench.payment("pending", None).await?.created("payment")?;
         set(bench, "payments", &payment, doc! { "createdAt": "2024-01-01" }).await?;
         let answer = bench.post(&format!("/api/payments/{payment}/complete"), json!({})).await?;

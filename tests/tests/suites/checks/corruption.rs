@@ -91,14 +91,23 @@ async fn each_corruption_violates_exactly_its_checks() {
         trial.finds(what, &drift(from_ref(id))).await;
     }
 
-    let lost = doc! {"$pop": {"consumptions": 1}};
-    fixtures.collection("retainers").update_one(doc! {"_id": &spent}, lost).await.unwrap();
+    let movements = fixtures.collection("retainerMovements");
+    movements.delete_one(doc! {"retainerId": &spent, "kind": "consumption"}).await.unwrap();
     trial.finds("a lost consumption", &[("retainer_balance_drift", from_ref(&spent))]).await;
 
-    let nothing = doc! {"amount": 0_i64};
-    let pushed = doc! {"$push": {"deposits": nothing}};
-    fixtures.collection("retainers").update_one(doc! {"_id": &untouched}, pushed).await.unwrap();
-    trial.finds("a deposit of nothing", &[("retainer_movement_not_positive", from_ref(&untouched))]).await;
+    let of_other_retainer = doc! {"$set": {"retainerId": &untouched}};
+    movements
+        .update_one(doc! {"retainerId": &spent, "kind": "consumption"}, of_other_retainer)
+        .await
+        .unwrap();
+    let both = [spent.clone(), untouched.clone()];
+    trial.finds("a consumption of another retainer", &[("retainer_balance_drift", &both)]).await;
+
+    for (what, kind, amount) in [("a deposit of nothing", "deposit", 0_i64), ("neither", "gift", 5)] {
+        let movement = doc! {"retainerId": &untouched, "kind": kind, "amount": amount};
+        let id = movements.insert_one(movement).await.unwrap().inserted_id;
+        trial.finds(what, &[("retainer_movement_not_positive", from_ref(&id))]).await;
+    }
 
     // ===== Payments =====
 

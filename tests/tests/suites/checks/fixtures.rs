@@ -12,8 +12,8 @@ use txnscope_checks::{CheckResult, Checks, SampleOptions, run};
 
 use crate::common::Backend;
 
-pub(crate) const COLLECTIONS: [&str; 5] =
-    ["retainers", "payments", "bankAccounts", "bankTransfers", "generalLedger"];
+pub(crate) const COLLECTIONS: [&str; 6] =
+    ["retainers", "retainerMovements", "payments", "bankAccounts", "bankTransfers", "generalLedger"];
 
 pub(crate) fn checks() -> Checks {
     let path = testkit::workspace().join("examples/ledger/checks.toml");

@@ -69,8 +69,14 @@ async fn drifted_balance_is_repaired_recorded_and_undone() {
     assert_eq!((&step.id, &step.actual), (&Bson::ObjectId(retainer), &Some(Bson::Int64(7))));
     assert_eq!(step.repair, Repair::Set(Bson::Int64(80_000)));
     let paths: Vec<_> = step.inputs.iter().map(|trace| trace.path.as_str()).collect();
-    assert_eq!(paths, ["deposits", "consumptions"]);
-    assert_eq!(step.inputs[0].value.as_ref(), right.get("deposits"));
+    assert_eq!(paths, ["movements"]);
+    let Some([Bson::Document(sums)]) =
+        step.inputs[0].value.as_ref().and_then(Bson::as_array).map(Vec::as_slice)
+    else {
+        panic!("{step:?}")
+    };
+    let sums = ["deposits", "consumptions"].map(|kind| sums.get_i64(kind).unwrap());
+    assert_eq!(sums, [105_000, 25_000]);
     assert_eq!(fixtures.get("retainers", retainer).await, wrong, "a plan changes nothing");
 
     let repairer = fixtures.repairer().await;
@@ -149,22 +155,37 @@ async fn document_changed_since_plan_is_not_repaired() {
     let retainer = fixtures.retainers[0];
     let filter = doc! {"_id": retainer};
     let repairer = fixtures.repairer().await;
-    for (what, change) in [
-        ("the field", doc! {"$set": {"currentBalance": 8_i64}}),
-        ("its type", doc! {"$set": {"currentBalance": 7}}),
-        ("the history", doc! {"$set": {"deposits.0.amount": 90_000_i64}}),
-        ("the history, not its sum", doc! {"$set": {"deposits.0.description": "other"}}),
-        ("all of it", doc! {"$unset": {"currentBalance": 1}}),
+    let history = doc! {"retainerId": retainer};
+    let movements: Vec<Document> = fixtures
+        .collection("retainerMovements")
+        .find(history.clone())
+        .await
+        .unwrap()
+        .try_collect()
+        .await
+        .unwrap();
+    let deposit = doc! {"retainerId": retainer, "description": "Initial amount"};
+    let deposit_and_consumption =
+        doc! {"retainerId": retainer, "$or": [{"description": "Initial amount"}, {"kind": "consumption"}]};
+    let more = doc! {"$inc": {"amount": 500_i64}};
+    for (what, collection, of, change) in [
+        ("the field", "retainers", &filter, doc! {"$set": {"currentBalance": 8_i64}}),
+        ("its type", "retainers", &filter, doc! {"$set": {"currentBalance": 7}}),
+        ("the history", "retainerMovements", &deposit, more.clone()),
+        ("the history, not its sum", "retainerMovements", &deposit_and_consumption, more),
+        ("all of it", "retainers", &filter, doc! {"$unset": {"currentBalance": 1}}),
     ] {
         let right = fixtures.get("retainers", retainer).await;
         fixtures.set("retainers", retainer, doc! {"currentBalance": 7_i64}).await;
         let planned = fixtures.plan(DRIFT).await;
-        fixtures.collection("retainers").update_one(filter.clone(), change).await.unwrap();
+        fixtures.collection(collection).update_many(of.clone(), change).await.unwrap();
         let changed = fixtures.get("retainers", retainer).await;
         let outcome = repairer.repair(&check(DRIFT), &planned.steps[0]).await.unwrap();
         assert_eq!(outcome, RepairOutcome::Changed, "{what}");
         assert_eq!(fixtures.get("retainers", retainer).await, changed, "{what}");
         fixtures.collection("retainers").replace_one(filter.clone(), right).await.unwrap();
+        fixtures.collection("retainerMovements").delete_many(history.clone()).await.unwrap();
+        fixtures.collection("retainerMovements").insert_many(&movements).await.unwrap();
     }
     // An undo does not overwrite a later change either.
     fixtures.set("retainers", retainer, doc! {"currentBalance": 7_i64}).await;
@@ -249,12 +270,9 @@ async fn repairs_under_load_and_election_lose_nothing() {
     assert!(acknowledged > 0, "nothing moved meanwhile");
     assert_eq!(audit(&fixtures.client).await, Found::new());
     // Every movement that was acknowledged to a client exists.
-    let mut moved = 0;
-    for retainer in &retainers {
-        let stored = fixtures.get("retainers", *retainer).await;
-        let length = |array| stored.get_array(array).unwrap().len();
-        moved += length("deposits") - 1 + length("consumptions");
-    }
+    let of_these = doc! {"retainerId": {"$in": &retainers}};
+    let stored = fixtures.collection("retainerMovements").count_documents(of_these).await.unwrap();
+    let moved = usize::try_from(stored).unwrap() - retainers.len();
     assert!(moved >= acknowledged, "{moved} movements, {acknowledged} acknowledged");
 }
 

@@ -102,11 +102,52 @@ fn shipped(file: &str, name: &str) -> Check {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn embedded_non_numeric_amounts_are_not_repaired() {
+    let money = Money::start().await;
+    let check = check(EMBEDDED);
+    money.fill("accounts", &documents(["balance", "in", "out"], Bson::Int64)).await;
+    refuses_each(&money, &check, Bson::Int64).await;
+}
+
+/// The ledger sums the movements of a retainer by kind, in another collection.
+#[tokio::test(flavor = "multi_thread")]
 async fn ledger_checks_reject_repair_of_non_numeric_amounts() {
     let money = Money::start().await;
     let check = shipped("examples/ledger/checks.toml", "retainer_balance_drift");
-    money.fill("retainers", &documents(["currentBalance", "deposits", "consumptions"], Bson::Int64)).await;
-    refuses_each(&money, &check, Bson::Int64).await;
+    let movement =
+        |id: &str, retainer: &str, kind: &str| doc! {"_id": id, "retainerId": retainer, "kind": kind};
+    let amount = |cents: i64| doc! {"amount": cents};
+    for kind in ["deposit", "consumption"] {
+        for (what, damaged) in [
+            ("a text", doc! {"amount": "50"}),
+            ("an object", doc! {"amount": {"cents": 50}}),
+            ("a list", doc! {"amount": [50_i64]}),
+            ("null", doc! {"amount": Bson::Null}),
+            ("NaN", doc! {"amount": f64::NAN}),
+            ("no amount", doc! {"amonut": 50}),
+        ] {
+            let mut movements = Vec::new();
+            for (id, retainer, kind, amount) in [
+                ("damaged", "invalid", kind, damaged),
+                ("valid", "invalid", "deposit", amount(100)),
+                ("in", "drift", "deposit", amount(150)),
+                ("out", "drift", "consumption", amount(50)),
+            ] {
+                let mut movement = movement(id, retainer, kind);
+                movement.extend(amount);
+                movements.push(movement);
+            }
+            let retainer = |id: &str| doc! {"_id": id, "currentBalance": 500_i64};
+            money.fill("retainers", &[retainer("invalid"), retainer("drift")]).await;
+            money.fill("retainerMovements", &movements).await;
+            let (set, refused) = money.repair(&check).await;
+            assert_eq!(set, [("drift".into(), Bson::Int64(100))], "{kind}, {what}");
+            let [(id, why)] = refused.as_slice() else { panic!("{kind}, {what}: {refused:?}") };
+            assert_eq!(*id, Bson::from("invalid"));
+            assert!(why.contains("damaged"), "{kind}, {what}: {why}");
+            assert_eq!(money.wrong(&check).await, ["invalid".into()], "{kind}, {what}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -175,6 +175,6 @@ mod tests {
             );
         }
         assert!(FixturePlan::new(&load, 500_001, 10).is_err());
-        assert_eq!(FixturePlan::new(&load, 20_001, 10).unwrap().times, [21, 21, 4_001]);
+        assert_eq!(FixturePlan::new(&load, 20_001, 10).unwrap().times, [10, 10, 4_001]);
     }
 }
