@@ -1,4 +1,4 @@
-//! A backend with one route, which consumes a retainer with the ledger's statements.
+//! A backend with one route, which consumes a retainer as the ledger does, without a document for the movement.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -3,11 +3,13 @@
 //!
 //! The load is open: requests arrive at a fixed rate, whether or not earlier ones have been answered, and each is
 //! timed from its due time. `cargo xtask bench ledger` builds this program with optimization and runs it. It prints
-//! Markdown.
+//! Markdown. With `--history` (`cargo xtask bench history`) it measures how the cost of a consumption depends on the
+//! number of earlier ones.
 
 #![allow(clippy::print_stdout, reason = "a report is what it makes")]
 
 mod backend;
+mod history;
 mod load;
 
 use std::process::ExitCode;
@@ -33,6 +35,12 @@ struct Flags {
     /// Number of rounds; the variants alternate.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
+    /// Measure instead a consumption of a retainer with a short history and of one with a long history.
+    #[arg(long)]
+    history: bool,
+    /// Number of consumptions before those of the long history that are measured.
+    #[arg(long, default_value_t = 100_000, requires = "history")]
+    consumptions: u32,
     /// Run as the backend, in the process that the benchmark starts.
     #[arg(long, hide = true, requires = "uri")]
     serve: Option<Variant>,
@@ -45,6 +53,7 @@ async fn main() -> ExitCode {
     let flags = Flags::parse();
     let done = match (flags.serve, &flags.uri) {
         (Some(variant), Some(uri)) => backend::serve(variant, uri).await,
+        _ if flags.history => history::run(flags.consumptions, flags.rounds).await,
         _ => run(&flags).await,
     };
     match done {

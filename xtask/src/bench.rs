@@ -21,6 +21,8 @@ struct Bench {
     package: &'static str,
     /// Whether it is an example of its package and not a binary, so that it uses the package's dev-dependencies.
     example: bool,
+    /// Arguments that select this benchmark, if its program has several.
+    selected_by: &'static [&'static str],
     runs: Option<&'static str>,
     /// Creates the report, if the program does not do this by itself.
     report: Option<fn(&Path) -> Result<String>>,
@@ -28,7 +30,7 @@ struct Bench {
 
 impl Bench {
     const fn new(name: &'static str, program: &'static str) -> Self {
-        Self { name, program, package: "benches", example: false, runs: None, report: None }
+        Self { name, program, package: "benches", example: false, selected_by: &[], runs: None, report: None }
     }
 
     /// A benchmark in the package `cost`, which needs few dependencies.
@@ -38,6 +40,11 @@ impl Bench {
 
     const fn reported_by(mut self, report: fn(&Path) -> Result<String>) -> Self {
         self.report = Some(report);
+        self
+    }
+
+    const fn selected_by(mut self, arguments: &'static [&'static str]) -> Self {
+        self.selected_by = arguments;
         self
     }
 
@@ -52,6 +59,7 @@ const BENCHES: &[Bench] = &[
     Bench::of_cost("counts", "bench_counts").reported_by(counts::measure),
     Bench::of_cost("render", "bench_render"),
     Bench::new("ledger", "bench-ledger"),
+    Bench::new("history", "bench-ledger").selected_by(&["--history"]),
     Bench::new("runner", "bench-runner"),
     Bench::new("listener", "bench-listener"),
     Bench::new("sidecar", "bench-sidecar").running("txnscope-cli"),
@@ -102,6 +110,7 @@ pub(crate) fn run(only: &[String], write: bool, arguments: &[String]) -> Result<
 /// Runs the benchmark, prints its output, and returns it.
 fn measure(bench: &Bench, program: &Path, arguments: &[String]) -> Result<String> {
     let mut child = Command::new(program)
+        .args(bench.selected_by)
         .args(arguments)
         .current_dir(crate::root())
         .stdout(Stdio::piped())
