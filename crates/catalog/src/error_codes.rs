@@ -1,7 +1,7 @@
-//! MongoDB's error codes that mean "never" or "not in this state", in one table.
+//! MongoDB's error codes in one table: what a code means for a retry, and the label value that each view gives it.
 //!
 //! A permanent refusal is not retried, and does not count as a failure: the server does not have what was
-//! requested. Every module that sends commands uses this table, so that no two disagree.
+//! requested. Every module that reads the code of an error uses this table, so that no two disagree.
 
 /// The meaning of a refused command for a retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +26,23 @@ impl Refusal {
     }
 }
 
+/// An error code of the server, and its meaning for each view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct ErrorCode {
+    code: i32,
+    /// The server's name of the code.
+    name: &'static str,
+    refusal: Refusal,
+    /// The reason of an attempt, one of [`REASONS`](crate::REASONS).
+    attempt: &'static str,
+    /// The reason of a failed check, one of [`CHECK_ERROR_REASONS`](crate::CHECK_ERROR_REASONS).
+    check: &'static str,
+}
+
+fn find(code: i32) -> Option<&'static ErrorCode> {
+    CODES.binary_search_by_key(&code, |known| known.code).ok().map(|index| &CODES[index])
+}
+
 /// The meaning of an error reply (`ok: 0`) with this code. Errors without a code come from servers that emulate
 /// MongoDB, and from mongos for commands of replica set members: they are permanent.
 ///
@@ -39,38 +56,138 @@ impl Refusal {
 #[must_use]
 pub fn refusal(code: Option<i32>) -> Refusal {
     let Some(code) = code else { return Refusal::Unsupported };
-    let known = CODES.iter().find(|(known, _, _)| *known == code);
-    known.map_or(Refusal::Temporary, |(_, _, refusal)| *refusal)
+    find(code).map_or(Refusal::Temporary, |known| known.refusal)
 }
 
-/// Code, name, meaning.
-const CODES: &[(i32, &str, Refusal)] = &[
-    (13, "Unauthorized", Refusal::Denied),
-    (20, "IllegalOperation", Refusal::Unsupported),
-    (59, "CommandNotFound", Refusal::Unsupported),
-    (72, "InvalidOptions", Refusal::Unsupported),
-    (76, "NoReplicationEnabled", Refusal::Unsupported),
-    (93, "InvalidReplicaSetConfig", Refusal::NotInThisState),
-    (94, "NotYetInitialized", Refusal::NotInThisState),
-    (115, "CommandNotSupported", Refusal::Unsupported),
-    (166, "CommandNotSupportedOnView", Refusal::Unsupported),
-    (168, "InvalidPipelineOperator", Refusal::Unsupported),
-    (238, "NotImplemented", Refusal::Unsupported),
+/// The reason of an attempt whose statement, commit or abort the server answered with this code, one of
+/// [`REASONS`](crate::REASONS).
+///
+/// ```
+/// assert_eq!(txnscope_catalog::attempt_reason(112), "write_conflict");
+/// ```
+#[must_use]
+pub fn attempt_reason(code: i32) -> &'static str {
+    find(code).map_or("other", |known| known.attempt)
+}
+
+/// The reason of a check whose query the server answered with this code, one of
+/// [`CHECK_ERROR_REASONS`](crate::CHECK_ERROR_REASONS).
+///
+/// ```
+/// assert_eq!(txnscope_catalog::check_error_reason(13), "permission_denied");
+/// ```
+#[must_use]
+pub fn check_error_reason(code: i32) -> &'static str {
+    match find(code) {
+        Some(known) => known.check,
+        // Codes that stand for places in the server's source. Errors of its parsers are among them.
+        None if code >= 15_000 => "invalid_query",
+        None => "command_failed",
+    }
+}
+
+/// The reason of a poll whose command the server answered with this code, one of
+/// [`POLL_ERROR_REASONS`](crate::POLL_ERROR_REASONS): what a poll does not distinguish is `command_failed`.
+///
+/// ```
+/// assert_eq!(txnscope_catalog::poll_error_reason(13), "permission_denied");
+/// assert_eq!(txnscope_catalog::poll_error_reason(26), "command_failed");
+/// ```
+#[must_use]
+pub fn poll_error_reason(code: i32) -> &'static str {
+    let reason = check_error_reason(code);
+    if crate::POLL_ERROR_REASONS.contains(&reason) { reason } else { "command_failed" }
+}
+
+const fn row(
+    code: i32,
+    name: &'static str,
+    refusal: Refusal,
+    attempt: &'static str,
+    check: &'static str,
+) -> ErrorCode {
+    ErrorCode { code, name, refusal, attempt, check }
+}
+
+use Refusal::{Denied, NotInThisState, Temporary, Unsupported};
+
+/// Code, name, meaning for a retry, reason of an attempt, reason of a check; sorted by code.
+const CODES: &[ErrorCode] = &[
+    row(2, "BadValue", Temporary, "invalid_request", "invalid_query"),
+    row(6, "HostUnreachable", Temporary, "network", "command_failed"),
+    row(7, "HostNotFound", Temporary, "network", "command_failed"),
+    row(9, "FailedToParse", Temporary, "invalid_request", "invalid_query"),
+    row(13, "Unauthorized", Denied, "unauthorized", "permission_denied"),
+    row(14, "TypeMismatch", Temporary, "invalid_request", "invalid_query"),
+    row(15, "Overflow", Temporary, "other", "invalid_query"),
+    row(16, "InvalidLength", Temporary, "other", "invalid_query"),
+    row(18, "AuthenticationFailed", Temporary, "unauthorized", "authentication"),
+    row(20, "IllegalOperation", Unsupported, "invalid_request", "invalid_query"),
+    row(24, "LockTimeout", Temporary, "lock_timeout", "command_failed"),
+    row(26, "NamespaceNotFound", Temporary, "other", "collection_missing"),
+    row(43, "CursorNotFound", Temporary, "other", "interrupted"),
+    row(46, "LockBusy", Temporary, "lock_timeout", "command_failed"),
+    row(50, "MaxTimeMSExpired", Temporary, "max_time_expired", "timeout"),
+    row(59, "CommandNotFound", Unsupported, "invalid_request", "command_failed"),
+    row(64, "WriteConcernFailed", Temporary, "write_concern", "command_failed"),
+    row(72, "InvalidOptions", Unsupported, "invalid_request", "invalid_query"),
+    row(73, "InvalidNamespace", Temporary, "other", "invalid_query"),
+    row(76, "NoReplicationEnabled", Unsupported, "other", "command_failed"),
+    row(79, "UnknownReplWriteConcern", Temporary, "write_concern", "command_failed"),
+    row(89, "NetworkTimeout", Temporary, "network", "command_failed"),
+    row(91, "ShutdownInProgress", Temporary, "not_primary", "interrupted"),
+    row(93, "InvalidReplicaSetConfig", NotInThisState, "other", "command_failed"),
+    row(94, "NotYetInitialized", NotInThisState, "other", "command_failed"),
+    row(100, "UnsatisfiableWriteConcern", Temporary, "write_concern", "command_failed"),
+    row(112, "WriteConflict", Temporary, "write_conflict", "command_failed"),
+    row(115, "CommandNotSupported", Unsupported, "other", "command_failed"),
+    row(121, "DocumentValidationFailure", Temporary, "document_validation", "command_failed"),
+    row(123, "NotAReplicaSet", Temporary, "other", "snapshot_unavailable"),
+    row(133, "FailedToSatisfyReadPreference", Temporary, "server_selection", "command_failed"),
+    row(134, "ReadConcernMajorityNotAvailableYet", Temporary, "server_selection", "snapshot_unavailable"),
+    row(166, "CommandNotSupportedOnView", Unsupported, "other", "command_failed"),
+    row(168, "InvalidPipelineOperator", Unsupported, "other", "invalid_query"),
+    row(175, "QueryPlanKilled", Temporary, "other", "interrupted"),
+    row(189, "PrimarySteppedDown", Temporary, "not_primary", "interrupted"),
+    row(225, "TransactionTooOld", Temporary, "transaction_too_old", "command_failed"),
+    row(237, "CursorKilled", Temporary, "other", "interrupted"),
+    row(238, "NotImplemented", Unsupported, "other", "command_failed"),
+    row(239, "SnapshotTooOld", Temporary, "snapshot_unavailable", "snapshot_unavailable"),
+    row(241, "ConversionFailure", Temporary, "other", "invalid_query"),
+    row(246, "SnapshotUnavailable", Temporary, "snapshot_unavailable", "snapshot_unavailable"),
+    row(251, "NoSuchTransaction", Temporary, "no_such_transaction", "command_failed"),
+    row(257, "TransactionTooLarge", Temporary, "transaction_too_large", "command_failed"),
+    row(262, "ExceededTimeLimit", Temporary, "max_time_expired", "command_failed"),
+    row(263, "OperationNotSupportedInTransaction", Temporary, "invalid_request", "command_failed"),
+    row(267, "PreparedTransactionInProgress", Temporary, "invalid_request", "command_failed"),
+    row(290, "TransactionExceededLifetimeLimitSeconds", Temporary, "transaction_expired", "command_failed"),
     // Amazon DocumentDB: an unsupported feature, and an unsupported aggregation stage.
-    (303, "FeatureNotSupported", Refusal::Unsupported),
-    (304, "StageNotSupported", Refusal::Unsupported),
+    row(303, "FeatureNotSupported", Unsupported, "other", "command_failed"),
+    row(304, "StageNotSupported", Unsupported, "other", "command_failed"),
     // The Stable API: an unknown version, a command outside of it, a deprecated one.
-    (322, "APIVersionError", Refusal::Unsupported),
-    (323, "APIStrictError", Refusal::Unsupported),
-    (324, "APIDeprecationError", Refusal::Unsupported),
+    row(322, "APIVersionError", Unsupported, "other", "command_failed"),
+    row(323, "APIStrictError", Unsupported, "other", "command_failed"),
+    row(324, "APIDeprecationError", Unsupported, "other", "command_failed"),
+    row(388, "TransactionTooLargeForCache", Temporary, "transaction_too_large", "command_failed"),
+    row(462, "IngressRequestRateLimitExceeded", Temporary, "overloaded", "command_failed"),
     // MongoDB Atlas: not allowed on shared tiers.
-    (8000, "AtlasError", Refusal::Unsupported),
-    (13435, "NotPrimaryNoSecondaryOk", Refusal::NotInThisState),
-    (13436, "NotPrimaryOrSecondary", Refusal::NotInThisState),
+    row(8000, "AtlasError", Unsupported, "other", "command_failed"),
+    row(9001, "SocketException", Temporary, "network", "command_failed"),
+    row(10_058, "LegacyNotPrimary", Temporary, "not_primary", "command_failed"),
+    row(10_107, "NotWritablePrimary", Temporary, "not_primary", "interrupted"),
+    row(11_000, "DuplicateKey", Temporary, "duplicate_key", "command_failed"),
+    // Names of ours: the server has none for this code, nor for 12582.
+    row(11_001, "DuplicateKeyOnUpdate", Temporary, "duplicate_key", "command_failed"),
+    row(11_600, "InterruptedAtShutdown", Temporary, "interrupted", "interrupted"),
+    row(11_601, "Interrupted", Temporary, "interrupted", "interrupted"),
+    row(11_602, "InterruptedDueToReplStateChange", Temporary, "interrupted", "interrupted"),
+    row(12_582, "DuplicateKeyOnShard", Temporary, "duplicate_key", "command_failed"),
+    row(13_435, "NotPrimaryNoSecondaryOk", NotInThisState, "not_primary", "interrupted"),
+    row(13_436, "NotPrimaryOrSecondary", NotInThisState, "not_primary", "interrupted"),
     // `serverStatus` with `oplog` before 5.0, on a member without an oplog.
-    (17347, "Location17347", Refusal::NotInThisState),
-    (40324, "UnrecognizedPipelineStage", Refusal::Unsupported),
-    (40415, "IDLUnknownField", Refusal::Unsupported),
+    row(17_347, "Location17347", NotInThisState, "other", "invalid_query"),
+    row(40_324, "UnrecognizedPipelineStage", Unsupported, "other", "invalid_query"),
+    row(40_415, "IDLUnknownField", Unsupported, "other", "invalid_query"),
 ];
 
 #[cfg(test)]
@@ -99,7 +216,15 @@ mod tests {
 
     #[test]
     fn error_code_table_is_sorted_and_unique() {
-        assert!(CODES.is_sorted_by(|one, other| one.0 < other.0));
-        assert!(CODES.iter().all(|(_, name, _)| !name.is_empty()));
+        assert!(CODES.is_sorted_by(|one, other| one.code < other.code));
+        assert!(CODES.iter().all(|known| !known.name.is_empty()));
+    }
+
+    #[test]
+    fn error_code_table_uses_label_values_of_the_catalog() {
+        for known in CODES {
+            assert!(crate::REASONS.contains(&known.attempt), "{known:?}");
+            assert!(crate::CHECK_ERROR_REASONS.contains(&known.check), "{known:?}");
+        }
     }
 }

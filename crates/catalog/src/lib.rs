@@ -23,7 +23,7 @@ mod server;
 
 pub use checks::*;
 pub use driver::*;
-pub use error_codes::{Refusal, refusal};
+pub use error_codes::{Refusal, attempt_reason, check_error_reason, poll_error_reason, refusal};
 pub use escape::{Line, escape_line, escape_text, is_printable};
 pub use exporter::*;
 pub use label_values::*;

@@ -1,10 +1,10 @@
 //! The reasons for which a check fails to determine whether the data is right.
 
-use std::io;
 use std::time::Duration;
 
 use mongodb::error::{Error, ErrorKind, WriteFailure};
-use txnscope_catalog::Line;
+use txnscope_catalog::{Line, check_error_reason};
+use txnscope_mongo::ErrorClass;
 
 /// The maximum length of a message in bytes: a server may quote whole documents.
 const LONGEST: usize = 2_000;
@@ -76,22 +76,8 @@ impl Reason {
     }
 
     fn of_code(code: i32) -> Self {
-        match code {
-            13 => Self::PermissionDenied,
-            18 => Self::Authentication,
-            26 => Self::CollectionMissing,
-            50 => Self::Timeout,
-            // NotAReplicaSet, ReadConcernMajorityNotAvailableYet, SnapshotTooOld, SnapshotUnavailable
-            123 | 134 | 239 | 246 => Self::SnapshotUnavailable,
-            // CursorNotFound, PrimarySteppedDown, QueryPlanKilled, CursorKilled, NotWritablePrimary and its kin
-            43 | 91 | 175 | 189 | 237 | 10107 | 11600 | 11601 | 11602 | 13435 | 13436 => Self::Interrupted,
-            // BadValue, FailedToParse, TypeMismatch, Overflow, InvalidLength, IllegalOperation, InvalidOptions,
-            // InvalidNamespace, InvalidPipelineOperator, ConversionFailure
-            2 | 9 | 14 | 15 | 16 | 20 | 72 | 73 | 168 | 241 => Self::InvalidQuery,
-            // Codes that stand for places in the server's source. Errors of the parsers are among them.
-            15_000.. => Self::InvalidQuery,
-            _ => Self::CommandFailed,
-        }
+        let reason = check_error_reason(code);
+        Self::ALL.into_iter().find(|known| known.as_str() == reason).unwrap_or(Self::CommandFailed)
     }
 }
 
@@ -147,30 +133,26 @@ impl Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let reason = match error.kind.as_ref() {
-            ErrorKind::Authentication { .. } => Reason::Authentication,
-            ErrorKind::Command(command) => Reason::of_code(command.code),
-            ErrorKind::Write(WriteFailure::WriteError(error)) => Reason::of_code(error.code),
-            ErrorKind::ServerSelection { .. } => Reason::ServerSelection,
-            ErrorKind::Io(io) if io.kind() == io::ErrorKind::TimedOut => Reason::Timeout,
-            ErrorKind::Io(_) | ErrorKind::ConnectionPoolCleared { .. } | ErrorKind::DnsResolve { .. } => {
-                Reason::Network
-            }
-            ErrorKind::InvalidResponse { .. } | ErrorKind::BsonDeserialization(_) | ErrorKind::Bson(_) => {
-                Reason::MalformedReply
-            }
+        let class = ErrorClass::of(&error);
+        let reason = match class {
+            ErrorClass::Authentication => Reason::Authentication,
+            ErrorClass::Code(code) => Reason::of_code(code),
+            ErrorClass::ServerSelection => Reason::ServerSelection,
+            ErrorClass::Timeout => Reason::Timeout,
+            ErrorClass::Network | ErrorClass::PoolCleared => Reason::Network,
+            ErrorClass::MalformedReply => Reason::MalformedReply,
             _ => Reason::Other,
         };
-        let message = match error.kind.as_ref() {
+        let message = match class {
             // The server's message may name the user.
-            _ if reason == Reason::Authentication => {
+            ErrorClass::Authentication => {
                 "the server does not accept the credentials: user, password, authSource or authMechanism is wrong"
                     .to_owned()
             }
             // The driver's message repeats the server's reply to another command.
-            ErrorKind::ConnectionPoolCleared { .. } => "the connection pool was cleared: another connection could not be established".to_owned(),
+            ErrorClass::PoolCleared => "the connection pool was cleared: another connection could not be established".to_owned(),
             // Only the kind: the error's own form repeats the server's whole reply.
-            kind => kind.to_string(),
+            _ => error.kind.to_string(),
         };
         let refused = |code: i32, name: &str| {
             let name = Line::new(name, 100);

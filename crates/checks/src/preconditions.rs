@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 
 use mongodb::bson::{Bson, Document, doc};
-use mongodb::error::{Error, ErrorKind};
+use mongodb::error::Error;
 use mongodb::options::SelectionCriteria;
 use mongodb::{Client, Database};
+use txnscope_mongo::server_code;
 
 use crate::check::{Check, Derived, Rule, Side};
 use crate::extended_json::extended_json;
@@ -174,7 +175,7 @@ impl<'a> Collections<'a> {
 }
 
 fn is_unauthorized(error: &Error) -> bool {
-    matches!(error.kind.as_ref(), ErrorKind::Command(command) if command.code == UNAUTHORIZED)
+    server_code(error) == Some(UNAUTHORIZED)
 }
 
 /// The collection and fields that a check reads; a collection that has documents should have the fields in one of

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use mongodb::bson::{Document, deserialize_from_document, doc};
-use mongodb::error::{Error, ErrorKind};
+use mongodb::error::Error;
 use mongodb::options::{ReadConcern, SelectionCriteria};
 use mongodb::{Client, ClientSession, SessionCursor};
 use tokio::time::Instant;
+use txnscope_mongo::server_code;
 
 use crate::check::{Check, Rule};
 use crate::failure::{Failure, Reason};
@@ -163,7 +164,7 @@ struct ReadView {
 
 fn is_unknown_command(error: &Error) -> bool {
     const COMMAND_NOT_FOUND: i32 = 59;
-    matches!(error.kind.as_ref(), ErrorKind::Command(command) if command.code == COMMAND_NOT_FOUND)
+    server_code(error) == Some(COMMAND_NOT_FOUND)
 }
 
 /// One run of a check.

@@ -7,6 +7,7 @@
 //! | module | contents |
 //! | --- | --- |
 //! | `uri` | the parsed URI, and the driver options |
+//! | `driver_error` | the class of a driver's error |
 //! | `uri_parts` | splitting of a URI at the driver's delimiters |
 //! | `options` | the options of all drivers, and how each is treated |
 //! | `credentials` | credentials apart from the URI |
@@ -17,6 +18,7 @@
 //! | `tls` | TLS files, by their contents |
 
 mod credentials;
+mod driver_error;
 mod error;
 mod file;
 mod options;
@@ -28,6 +30,7 @@ mod uri;
 mod uri_parts;
 
 pub use crate::credentials::Credentials;
+pub use crate::driver_error::{ErrorClass, server_code};
 pub use crate::error::UriError;
 pub use crate::file::{
     EXPOSED_KEY, EXPOSED_SECRET, FILE_LIMIT, SECRET_LIMIT, is_readable_by_all_users, read_file,

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use mongodb::bson::RawDocument;
-use mongodb::error::{Error as DriverError, ErrorKind};
-use txnscope_catalog::{Refusal, refusal};
-use txnscope_mongo::UriError;
+use mongodb::error::Error as DriverError;
+use txnscope_catalog::{Refusal, poll_error_reason, refusal};
+use txnscope_mongo::{ErrorClass, UriError, server_code};
 
 use crate::decode::{Field, boolean, decode_lossy, number, text};
 use crate::web::WebConfigError;
@@ -184,12 +184,9 @@ impl PollError {
 
     /// An error that the server returned.
     fn refused(code: Option<i32>, message: String) -> Self {
-        let reason = match code {
-            Some(UNAUTHORIZED) => PollErrorReason::PermissionDenied,
-            Some(AUTHENTICATION_FAILED) => PollErrorReason::Authentication,
-            Some(MAX_TIME_MS_EXPIRED) => PollErrorReason::Timeout,
-            Some(_) | None => PollErrorReason::CommandFailed,
-        };
+        let word = code.map_or("command_failed", poll_error_reason);
+        let known = PollErrorReason::ALL.into_iter().find(|reason| reason.as_str() == word);
+        let reason = known.unwrap_or(PollErrorReason::CommandFailed);
         // The server's message may contain the user name.
         let message =
             if reason == PollErrorReason::Authentication { CREDENTIALS_REJECTED.to_owned() } else { message };
@@ -249,10 +246,6 @@ impl PollError {
 /// The message for rejected credentials.
 const CREDENTIALS_REJECTED: &str = "the server does not accept the credentials";
 
-const UNAUTHORIZED: i32 = 13;
-const AUTHENTICATION_FAILED: i32 = 18;
-const MAX_TIME_MS_EXPIRED: i32 = 50;
-
 /// Server error: the member was removed from its set.
 pub(crate) const INVALID_REPLICA_SET_CONFIG: i32 = 93;
 /// Server error: the member belongs to no set yet.
@@ -262,15 +255,16 @@ impl From<DriverError> for PollError {
     fn from(error: DriverError) -> Self {
         // Only the kind: the error's own text repeats the server's whole reply.
         let message = one_line(&error.kind);
-        let reason = match error.kind.as_ref() {
-            ErrorKind::Authentication { .. } => PollErrorReason::Authentication,
-            ErrorKind::Command(command) => return Self::refused(Some(command.code), message),
-            ErrorKind::ServerSelection { .. } => PollErrorReason::ServerSelection,
-            ErrorKind::Io(io) if io.kind() == io::ErrorKind::TimedOut => PollErrorReason::Timeout,
-            ErrorKind::Io(_) | ErrorKind::ConnectionPoolCleared { .. } | ErrorKind::DnsResolve { .. } => {
-                PollErrorReason::Network
-            }
-            ErrorKind::InvalidResponse { .. } | ErrorKind::BsonDeserialization(_) | ErrorKind::Bson(_) => {
+        if let Some(code) = server_code(&error) {
+            return Self::refused(Some(code), message);
+        }
+        let class = ErrorClass::of(&error);
+        let reason = match class {
+            ErrorClass::Authentication => PollErrorReason::Authentication,
+            ErrorClass::ServerSelection => PollErrorReason::ServerSelection,
+            ErrorClass::Timeout => PollErrorReason::Timeout,
+            ErrorClass::Network | ErrorClass::PoolCleared => PollErrorReason::Network,
+            ErrorClass::MalformedReply => {
                 // The driver does not parse error replies without a code, or with a code of another type.
                 let Some(reply) = error.server_response() else {
                     return Self::new(PollErrorReason::MalformedReply, message).for_handshake();
@@ -282,16 +276,15 @@ impl From<DriverError> for PollError {
             }
             _ => PollErrorReason::Other,
         };
-        let cleared = matches!(error.kind.as_ref(), ErrorKind::ConnectionPoolCleared { .. });
-        let message = match error.kind.as_ref() {
+        let message = match class {
             // The server's message may contain the user name.
-            _ if reason == PollErrorReason::Authentication => CREDENTIALS_REJECTED.to_owned(),
+            ErrorClass::Authentication => CREDENTIALS_REJECTED.to_owned(),
             // The driver's message repeats the last error of the server verbatim.
-            ErrorKind::ConnectionPoolCleared { .. } => "another connection could not be made".to_owned(),
-            ErrorKind::ServerSelection { .. } => "no server can be selected in time".to_owned(),
+            ErrorClass::PoolCleared => "another connection could not be made".to_owned(),
+            ErrorClass::ServerSelection => "no server can be selected in time".to_owned(),
             _ => message,
         };
-        Self { cleared, ..Self::new(reason, message) }
+        Self { cleared: class == ErrorClass::PoolCleared, ..Self::new(reason, message) }
     }
 }
 

@@ -111,6 +111,12 @@ impl Reason {
         Self(name)
     }
 
+    /// A reason of the catalog's closed set.
+    #[cfg(feature = "mongodb")]
+    pub(crate) const fn from_catalog(name: &'static str) -> Self {
+        Self(name)
+    }
+
     /// Returns the label value.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use mongodb::bson::{Document, doc};
-use mongodb::error::ErrorKind;
 use mongodb::options::IndexOptions;
 use mongodb::{Client, Collection, Database, IndexModel};
-use txnscope_mongo::Uri;
+use txnscope_mongo::{Uri, server_code};
 
 use crate::bank_accounts::BankAccount;
 use crate::bank_transfers::BankTransfer;
@@ -150,11 +149,9 @@ async fn open<T: Send + Sync>(
     indexes: impl IntoIterator<Item = IndexModel>,
 ) -> Result<Collection<T>, OpenError> {
     const NAMESPACE_EXISTS: i32 = 48;
-    if let Err(error) = database.create_collection(name).await {
-        match error.kind.as_ref() {
-            ErrorKind::Command(refusal) if refusal.code == NAMESPACE_EXISTS => {}
-            _ => return Err(error.into()),
-        }
+    match database.create_collection(name).await {
+        Err(error) if server_code(&error) != Some(NAMESPACE_EXISTS) => return Err(error.into()),
+        Ok(()) | Err(_) => {}
     }
     let collection = database.collection(name);
     for index in indexes {

@@ -12,7 +12,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("txnscope", &["txnscope-catalog"]),
     ("txnscope-mongo", &[]),
     ("txnscope-sidecar", &["txnscope-catalog", "txnscope-checks", "txnscope-mongo"]),
-    ("txnscope-checks", &["txnscope-catalog"]),
+    ("txnscope-checks", &["txnscope-catalog", "txnscope-mongo"]),
     ("txnscope-proxy", &["txnscope", "txnscope-catalog"]),
     ("txnscope-rollout", &[]),
     (

@@ -2,9 +2,10 @@
 
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Bson, DateTime, Document, RawDocumentBuf, doc};
-use mongodb::error::{Error, ErrorKind, UNKNOWN_TRANSACTION_COMMIT_RESULT};
+use mongodb::error::{Error, UNKNOWN_TRANSACTION_COMMIT_RESULT};
 use mongodb::options::{ReadConcern, ReadPreference, SelectionCriteria, WriteConcern};
 use mongodb::{Client, ClientSession, Collection, Database};
+use txnscope_mongo::server_code;
 
 use crate::check::Check;
 use crate::failure::{Failure, Reason};
@@ -96,10 +97,9 @@ impl Repairer {
         const NAMESPACE_EXISTS: i32 = 48;
         let status = client.database("admin").run_command(doc! {"connectionStatus": 1}).await?;
         let database = client.database(database);
-        match database.create_collection(records).await.map_err(|error| *error.kind) {
-            Err(ErrorKind::Command(refused)) if refused.code == NAMESPACE_EXISTS => {}
-            Err(kind) => return Err(Error::from(kind).into()),
-            Ok(()) => {}
+        match database.create_collection(records).await {
+            Err(error) if server_code(&error) != Some(NAMESPACE_EXISTS) => return Err(error.into()),
+            Ok(()) | Err(_) => {}
         }
         Ok(Self {
             client: client.clone(),

@@ -3,9 +3,9 @@
 use std::fmt;
 
 use mongodb::error::{Error, ErrorKind, WriteFailure};
-use txnscope_catalog::Line;
+use txnscope_catalog::{Line, attempt_reason};
 
-use super::first_statement::{OVERLOADED, is_overload};
+use super::first_statement::is_overload;
 use crate::Reason;
 
 impl Reason {
@@ -44,27 +44,7 @@ impl Reason {
 
     /// Returns the reason of a server's error code.
     pub(super) fn of_code(code: i32) -> Self {
-        match code {
-            112 => Self::WRITE_CONFLICT,
-            251 => Self::NO_SUCH_TRANSACTION,
-            24 | 46 => Self::LOCK_TIMEOUT,
-            239 | 246 => Self::SNAPSHOT_UNAVAILABLE,
-            225 => Self::TRANSACTION_TOO_OLD,
-            290 => Self::TRANSACTION_EXPIRED,
-            257 | 388 => Self::TRANSACTION_TOO_LARGE,
-            50 | 262 => Self::MAX_TIME_EXPIRED,
-            11000 | 11001 | 12582 => Self::DUPLICATE_KEY,
-            121 => Self::DOCUMENT_VALIDATION,
-            91 | 189 | 10058 | 10107 | 13435 | 13436 => Self::NOT_PRIMARY,
-            11600..=11602 => Self::INTERRUPTED,
-            6 | 7 | 89 | 9001 => Self::NETWORK,
-            64 | 79 | 100 => Self::WRITE_CONCERN,
-            13 | 18 => Self::UNAUTHORIZED,
-            133 | 134 => Self::SERVER_SELECTION,
-            OVERLOADED => Self::OVERLOADED,
-            2 | 9 | 14 | 20 | 59 | 72 | 263 | 267 => Self::INVALID_REQUEST,
-            _ => Self::OTHER,
-        }
+        Self::from_catalog(attempt_reason(code))
     }
 }
 

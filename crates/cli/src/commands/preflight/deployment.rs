@@ -1,14 +1,13 @@
 //! Commands to the deployment, each with a timeout.
 
-use std::io;
 use std::time::Duration;
 
 use mongodb::bson::{Bson, Document, doc};
-use mongodb::error::{Error, ErrorKind};
+use mongodb::error::Error;
 use mongodb::options::{ClientOptions, ReadPreference, SelectionCriteria, ServerAddress};
 use mongodb::{Client, options::DriverInfo};
 
-use txnscope_mongo::UriError;
+use txnscope_mongo::{ErrorClass, UriError};
 
 use crate::client::services::prometheus::plain;
 
@@ -125,28 +124,17 @@ async fn run_command(client: &Client, database: &str, command: Document, timeout
 /// Classifies an error of the driver by its remediation.
 pub(crate) fn query_error(error: &Error) -> QueryError {
     const UNAUTHORIZED: i32 = 13;
-    const AUTHENTICATION_FAILED: i32 = 18;
     const INVALID: &str = "user, password, authSource or authMechanism is wrong";
     // Only the kind, since the text of the error itself repeats the whole reply.
     let text = plain(&error.kind.to_string());
-    match error.kind.as_ref() {
+    match ErrorClass::of(error) {
         // The message of the server can name the user.
-        ErrorKind::Authentication { .. } => QueryError::Authentication(INVALID.to_owned()),
-        ErrorKind::Command(command) => match command.code {
-            UNAUTHORIZED => QueryError::PermissionDenied,
-            AUTHENTICATION_FAILED => QueryError::Authentication(INVALID.to_owned()),
-            _ => QueryError::CommandFailed(text),
-        },
-        ErrorKind::Io(io) if io.kind() == io::ErrorKind::TimedOut => {
-            QueryError::Unreachable("it timed out".to_owned())
-        }
+        ErrorClass::Authentication => QueryError::Authentication(INVALID.to_owned()),
+        ErrorClass::Code(UNAUTHORIZED) => QueryError::PermissionDenied,
+        ErrorClass::Timeout => QueryError::Unreachable("it timed out".to_owned()),
         // The message of the driver repeats the reply to an unrelated command.
-        ErrorKind::ConnectionPoolCleared { .. } => {
-            QueryError::Unreachable("another connection failed".to_owned())
-        }
-        ErrorKind::ServerSelection { .. } | ErrorKind::Io(_) | ErrorKind::DnsResolve { .. } => {
-            QueryError::Unreachable(text)
-        }
+        ErrorClass::PoolCleared => QueryError::Unreachable("another connection failed".to_owned()),
+        ErrorClass::ServerSelection | ErrorClass::Network => QueryError::Unreachable(text),
         _ => QueryError::CommandFailed(text),
     }
 }
