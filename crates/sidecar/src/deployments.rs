@@ -16,7 +16,6 @@ use crate::checks::{CheckRunner, DeploymentCheckResults};
 use crate::collector::CollectorSettings;
 use crate::config::Config;
 use crate::error::StartError;
-use crate::export::MetricsPage;
 use crate::monitor::DeploymentMonitor;
 use crate::poller::PollTiming;
 use crate::snapshot::Snapshot;
@@ -113,7 +112,6 @@ impl Drop for RunningDeployment {
 struct OnDemandDeployment {
     running: RunningDeployment,
     store: MetricStore,
-    page: MetricsPage,
     last_probed: Instant,
     /// Held by each probe that waits for the first polls, so that the target is not removed meanwhile.
     waiting: Arc<()>,
@@ -297,7 +295,7 @@ impl DeploymentManager {
         reading.await.unwrap_or(Ok(Vec::new()))
     }
 
-    /// The metrics page of a deployment that is monitored on demand. The first probe starts the monitoring, and
+    /// The store of a deployment that is monitored on demand. The first probe starts the monitoring, and
     /// waits until each collector has been polled once, but no longer than its timeout: a member that hangs is
     /// down on the page.
     ///
@@ -309,9 +307,9 @@ impl DeploymentManager {
         target: &str,
         auth_module: Option<&str>,
         scrape_timeout: Option<Duration>,
-    ) -> Result<MetricsPage, ProbeError> {
+    ) -> Result<MetricStore, ProbeError> {
         let key = (target.to_owned(), auth_module.map(str::to_owned));
-        let (page, store, limit, _waiting) = {
+        let (store, limit, _waiting) = {
             let mut state = self.state.lock().await;
             let State { on_demand, definitions, .. } = &mut *state;
             let target = definitions.target(&key)?;
@@ -326,12 +324,7 @@ impl DeploymentManager {
                 return Err(ProbeError::Busy);
             }
             let waiting = Arc::clone(&on_demand.waiting);
-            (
-                on_demand.page.clone(),
-                on_demand.store.clone(),
-                poll_config.timing.timeout + FIRST_POLL_GRACE,
-                waiting,
-            )
+            (on_demand.store.clone(), poll_config.timing.timeout + FIRST_POLL_GRACE, waiting)
         };
         let limit = scrape_timeout.map_or(limit, |scrape_timeout| scrape_timeout.min(limit));
         wait_for_first_polls(&store, limit).await;
@@ -339,7 +332,7 @@ impl DeploymentManager {
         if let Some(on_demand) = self.state.lock().await.on_demand.get_mut(&key) {
             on_demand.last_probed = Instant::now();
         }
-        Ok(page)
+        Ok(store)
     }
 
     async fn start_on_demand(
@@ -355,10 +348,9 @@ impl DeploymentManager {
         let (running, monitor) =
             self.new_deployment(target, poll_config).await.map_err(|error| failed(&error))?;
         let store = MetricStore::from(running.snapshot.clone());
-        let page = MetricsPage::new(store.clone()).map_err(|error| failed(&error))?;
         tracing::info!(probe = key.0, auth_module = key.1, "monitoring a probed target");
         self.tasks.spawn(monitor.run());
-        Ok(OnDemandDeployment { running, store, page, last_probed: Instant::now(), waiting: Arc::new(()) })
+        Ok(OnDemandDeployment { running, store, last_probed: Instant::now(), waiting: Arc::new(()) })
     }
 
     /// The names of all targets that can be probed.

@@ -70,9 +70,6 @@ pub enum StartError {
     /// A setting of the collectors is invalid.
     #[error("{0}")]
     Settings(String),
-    /// The metric catalog has an entry that Prometheus does not accept.
-    #[error("the metrics cannot be registered; this is a bug of txnscope")]
-    Metrics(#[from] prometheus::Error),
     /// The address cannot be listened on.
     #[error("cannot listen on {address}; is another process there?")]
     Listen {
@@ -102,7 +99,7 @@ impl StartError {
             | Self::Duration { .. }
             | Self::Settings(_) => true,
             Self::Target { error, .. } => error.is_misuse(),
-            Self::Metrics(_) | Self::Listen { .. } | Self::Socket(_) => false,
+            Self::Listen { .. } | Self::Socket(_) => false,
         }
     }
 }

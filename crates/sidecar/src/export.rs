@@ -1,16 +1,15 @@
 //! Export of the store as Prometheus metric families, with the catalog's names, types and help texts.
 //!
-//! This is a [`Collector`] and no vector of counters: the values belong to MongoDB, so they are set and not
-//! incremented, and a member that has left leaves no series behind.
+//! The page is built from the store at each scrape, and there is no registry of counters: the values belong to MongoDB,
+//! so they are set and not incremented, and a member that has left leaves no series behind.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::iter;
 
-use prometheus::Registry;
-use prometheus::core::{Collector, Desc};
 use prometheus::proto::{self, LabelPair, MetricFamily, MetricType};
 use tokio::time::Instant;
 use txnscope_catalog as catalog;
-use txnscope_catalog::{Emitter, Kind, Metric};
+use txnscope_catalog::{Kind, Metric};
 
 use crate::checks;
 use crate::error::PollErrorReason;
@@ -18,85 +17,42 @@ use crate::sample_set::{Histogram, Value};
 use crate::snapshot::{MemberState, PollHistory};
 use crate::store::MetricStore;
 
-/// A metrics page.
-#[derive(Debug, Clone)]
-pub(crate) struct MetricsPage(Registry);
-
-impl MetricsPage {
-    /// # Errors
-    ///
-    /// If the catalog has an entry that Prometheus does not accept.
-    pub(crate) fn new(store: impl Into<MetricStore>) -> prometheus::Result<Self> {
-        let registry = Registry::new();
-        let entries = catalog::emitted_by(Emitter::Sidecar);
-        let descriptions = entries.map(description).collect::<prometheus::Result<_>>()?;
-        registry.register(Box::new(StoreCollector { store: store.into(), descriptions }))?;
-        Ok(Self(registry))
+/// The current metric families of a page, sorted by name and labels. Does not block and contacts no server.
+pub(crate) fn families(store: &MetricStore) -> Vec<MetricFamily> {
+    let (mut families, now) = (FamilyBuilder::default(), Instant::now());
+    families.number(&catalog::TXNSCOPE_BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1.0);
+    if let Some(reloads) = store.reloads() {
+        let (successful, at) = reloads.last();
+        families.number(&catalog::TXNSCOPE_CONFIG_RELOAD_SUCCESSFUL, &[], f64::from(u8::from(successful)));
+        families.number(&catalog::TXNSCOPE_CONFIG_RELOAD_TIMESTAMP, &[], at);
     }
-
-    /// The current metric families. Does not block and contacts no server.
-    pub(crate) fn families(&self) -> Vec<MetricFamily> {
-        self.0.gather()
+    if let Some(logins) = store.logins() {
+        for (result, count) in catalog::FAILED_LOGIN_RESULTS.iter().zip(logins.failed()) {
+            #[allow(clippy::cast_precision_loss, reason = "Prometheus has no other number than f64")]
+            families.number(&catalog::TXNSCOPE_FAILED_LOGINS, &[result], count as f64);
+        }
     }
-}
-
-fn description(metric: &'static Metric) -> prometheus::Result<Desc> {
-    let labels = metric.labels.iter().map(|label| label.name.to_owned()).collect();
-    Desc::new(metric.name.to_owned(), metric.help.to_owned(), labels, HashMap::new())
-}
-
-struct StoreCollector {
-    store: MetricStore,
-    descriptions: Vec<Desc>,
-}
-
-impl Collector for StoreCollector {
-    fn desc(&self) -> Vec<&Desc> {
-        self.descriptions.iter().collect()
+    for member in store.members() {
+        add_member(&mut families, &member, now);
     }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        let (mut families, now) = (FamilyBuilder::default(), Instant::now());
-        families.number(&catalog::TXNSCOPE_BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1.0);
-        if let Some(reloads) = self.store.reloads() {
-            let (successful, at) = reloads.last();
-            families.number(
-                &catalog::TXNSCOPE_CONFIG_RELOAD_SUCCESSFUL,
-                &[],
-                f64::from(u8::from(successful)),
-            );
-            families.number(&catalog::TXNSCOPE_CONFIG_RELOAD_TIMESTAMP, &[], at);
-        }
-        if let Some(logins) = self.store.logins() {
-            for (result, count) in catalog::FAILED_LOGIN_RESULTS.iter().zip(logins.failed()) {
-                #[allow(clippy::cast_precision_loss, reason = "Prometheus has no other number than f64")]
-                families.number(&catalog::TXNSCOPE_FAILED_LOGINS, &[result], count as f64);
-            }
-        }
-        for member in self.store.members() {
-            add_member(&mut families, &member, now);
-        }
-        checks::export_checks(&mut families, &self.store.check_results(), now);
-        for (metric, value) in catalog::process_now() {
-            families.number(metric, &[], value);
-        }
-        families.0.into_values().collect()
+    checks::export_checks(&mut families, &store.check_results(), now);
+    for (metric, value) in catalog::process_now() {
+        families.number(metric, &[], value);
     }
+    families.build()
 }
 
 fn add_member(families: &mut FamilyBuilder, member: &MemberState, now: Instant) {
     let rs = member.rs();
     let member_labels = [rs.as_str(), member.address()];
-    for (index, collector) in member.collectors().iter().enumerate() {
-        // One copy for all series of this collector: a poll may end meanwhile, and a member that is down has no
-        // new numbers.
-        let history = collector.history();
-        if index == 0
-            && let Some(up) = history.up(now)
-        {
-            families.number(&catalog::MONGODB_UP, &member_labels, f64::from(u8::from(up)));
-        }
-        add_collector(families, [member_labels[0], member_labels[1], collector.name()], &history, now);
+    // One copy for all series of a collector: a poll may end meanwhile, and a member that is down has no new numbers.
+    let status = member.status().history();
+    if let Some(up) = status.up(now) {
+        families.number(&catalog::MONGODB_UP, &member_labels, f64::from(u8::from(up)));
+    }
+    let others = member.others().iter().map(|collector| (collector.name(), collector.history()));
+    for (name, history) in iter::once((member.status().name(), status)).chain(others) {
+        add_collector(families, [member_labels[0], member_labels[1], name], &history, now);
     }
 }
 
@@ -169,6 +125,19 @@ impl FamilyBuilder {
         self.family(metric).mut_metric().push(sample);
     }
 
+    fn build(self) -> Vec<MetricFamily> {
+        let mut families: Vec<_> = self.0.into_values().collect();
+        for family in &mut families {
+            family.mut_metric().sort_by(|one, other| {
+                let values = |metric: &'_ proto::Metric| -> Vec<String> {
+                    metric.get_label().iter().map(|pair| pair.value().to_owned()).collect()
+                };
+                values(one).cmp(&values(other))
+            });
+        }
+        families
+    }
+
     fn family(&mut self, metric: &'static Metric) -> &mut MetricFamily {
         self.0.entry(metric.name).or_insert_with(|| {
             let mut family = MetricFamily::default();
@@ -212,14 +181,14 @@ mod tests {
 
     fn snapshot(address: &str) -> (Snapshot, Arc<MemberState>) {
         let snapshot = Snapshot::default();
-        let names = ["server_status", "current_op"].into_iter();
+        let names = ["current_op"].into_iter();
         let member = Arc::new(MemberState::new(address.to_owned(), "rs0".into(), names));
         snapshot.insert(Arc::clone(&member));
         (snapshot, member)
     }
 
     fn scrape(snapshot: &Snapshot) -> Scrape {
-        let families = MetricsPage::new(snapshot.clone()).unwrap().families();
+        let families = families(&snapshot.clone().into());
         Scrape::parse(&TextEncoder::new().encode_to_string(&families).unwrap()).unwrap()
     }
 
@@ -239,7 +208,7 @@ mod tests {
             PollErrorReason::ALL.len()
         );
 
-        member.collectors()[0].record(Instant::now(), SECOND, Ok(uptime()));
+        member.status().record(Instant::now(), SECOND, Ok(uptime()));
         let page = scrape(&snapshot);
         let member_labels = [("rs", "rs0"), ("member", "db1:27017")];
         assert_eq!(page.value("mongodb_uptime_seconds", &member_labels), Some(7.5));
@@ -256,7 +225,7 @@ mod tests {
     #[test]
     fn page_is_consistent_while_polls_end() {
         let (snapshot, member) = snapshot("db1:27017");
-        let record = |result| member.collectors()[0].record(Instant::now(), SECOND, result);
+        let record = |result| member.status().record(Instant::now(), SECOND, result);
         record(Ok(uptime()));
         std::thread::scope(|threads| {
             let pages = threads.spawn(|| {
@@ -277,7 +246,7 @@ mod tests {
     async fn malicious_address_cannot_escape_its_label() {
         let malicious = "a\"} 1\n# evil{x=\"\\";
         let (snapshot, member) = snapshot(malicious);
-        member.collectors()[0].record(Instant::now(), SECOND, Ok(uptime()));
+        member.status().record(Instant::now(), SECOND, Ok(uptime()));
         assert_eq!(scrape(&snapshot).value("mongodb_up", &[("member", malicious)]), Some(1.0));
     }
 }

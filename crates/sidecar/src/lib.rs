@@ -76,7 +76,6 @@ pub use crate::web::WebConfigError;
 pub use txnscope_mongo::{Credentials, Ignored, UriError};
 
 use crate::deployments::DeploymentManager;
-use crate::export::MetricsPage;
 use crate::reload::{Loader, ReloadStatus, Reloader};
 use crate::store::MetricStore;
 use crate::web::{AccessControl, Logins, Web, listeners};
@@ -125,14 +124,13 @@ impl Sidecar {
         let deployments = Arc::new(DeploymentManager::new(store.clone(), tasks.clone(), stop.clone()));
         let plan = deployments.plan(&config).await?;
         let access = Arc::new(AccessControl::new(&config, logins, Arc::clone(&record))?);
-        let page = MetricsPage::new(store.clone())?;
         let (addresses, listeners): (Vec<_>, Vec<_>) = listeners(&config).await?.into_iter().unzip();
 
         deployments.apply(plan).await;
         let path = config.telemetry_path.clone();
         let reloader = Reloader::new(config, load, Arc::clone(&deployments), Arc::clone(&access), record);
         let reloader = Arc::new(reloader);
-        let web = Web::new(page, store, Arc::clone(&deployments), Arc::clone(&reloader), &path);
+        let web = Web::new(store, Arc::clone(&deployments), Arc::clone(&reloader), &path);
         let server = web.server(Arc::clone(&access), tasks.clone(), stop.clone());
         for listener in listeners {
             tasks.spawn(server.clone().run(listener));

@@ -168,9 +168,8 @@ impl DeploymentMonitor {
     }
 
     fn new_member_state(&self, address: String) -> MemberState {
-        let names =
-            collector::enabled_collectors(&self.collectors).into_iter().map(|collector| collector.name());
-        MemberState::new(address, self.rs.clone(), names)
+        let others = collector::enabled_collectors(&self.collectors).others;
+        MemberState::new(address, self.rs.clone(), others.iter().map(|collector| collector.name()))
     }
 
     /// Sets the known name of the set for all members.

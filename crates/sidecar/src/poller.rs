@@ -17,11 +17,11 @@ use txnscope_catalog::{
 };
 
 use crate::cause::FailureCause;
-use crate::collector::{Collector, PollContext, STATUS_COLLECTOR, Schedule, TransactionCounts};
+use crate::collector::{Collector, Collectors, PollContext, STATUS_COLLECTOR, Schedule, TransactionCounts};
 use crate::error::{PollError, PollErrorReason};
 use crate::identity::ObservedServer;
 use crate::sample_set::SampleSet;
-use crate::snapshot::MemberState;
+use crate::snapshot::{CollectorState, MemberState};
 use crate::topology::Role;
 use crate::uri::MemberClient;
 
@@ -59,48 +59,53 @@ impl Status {
     }
 }
 
-/// Starts polling a member until it is cancelled. `state` has one entry for each collector, in the same order;
-/// the first collector is the status.
+/// Starts polling a member until it is cancelled. `state` has one entry for each collector, in the same order.
 pub(crate) fn spawn_pollers(
     state: &Arc<MemberState>,
     client: &MemberClient,
-    collectors: Vec<Box<dyn Collector>>,
+    collectors: Collectors,
     timing: PollTiming,
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) {
     let (status, _) = watch::channel(Status::default());
     let status = Arc::new(status);
-    for (index, collector) in collectors.into_iter().enumerate() {
+    let start = |collector: Box<dyn Collector>, results: &Arc<CollectorState>, reports| {
+        let trigger = PollTrigger::new(
+            collector.schedule(),
+            timing.interval,
+            state.address(),
+            collector.name(),
+            &status,
+        );
         let poller = Poller {
-            trigger: PollTrigger::new(
-                collector.schedule(),
-                timing.interval,
-                state.address(),
-                collector.name(),
-                &status,
-            ),
-            reports: (index == 0).then(|| Arc::clone(&status)),
-            index,
             collector,
+            results: Arc::clone(results),
             state: Arc::clone(state),
             admin: client.database("admin"),
             cause: client.cause().clone(),
             timing,
+            trigger,
+            reports,
             permanent_refusal: None,
         };
         tasks.spawn(stop.clone().run_until_cancelled_owned(poller.run()));
+    };
+    start(collectors.status, state.status(), Some(Arc::clone(&status)));
+    for (collector, results) in collectors.others.into_iter().zip(state.others()) {
+        start(collector, results, None);
     }
 }
 
 struct Poller {
     collector: Box<dyn Collector>,
-    index: usize,
+    results: Arc<CollectorState>,
     state: Arc<MemberState>,
     admin: Database,
     cause: FailureCause,
     timing: PollTiming,
     trigger: PollTrigger,
+    /// Where the status collector reports to those that follow it.
     reports: Option<Arc<watch::Sender<Status>>>,
     permanent_refusal: Option<PermanentRefusal>,
 }
@@ -216,11 +221,10 @@ impl Poller {
             Ok(samples) => samples.failure().cloned(),
             Err(error) => Some(error.clone()),
         };
-        let collector = &self.state.collectors()[self.index];
-        collector.record(began, interval, result.map_err(|e| e.reason));
+        self.results.record(began, interval, result.map_err(|e| e.reason));
         // If the status poll found the member unreachable, its poller has logged that already.
         if status.unreachable.is_none() {
-            self.log(collector.replace_logged(error.as_ref().map(|error| error.reason)), error.as_ref());
+            self.log(self.results.replace_logged(error.as_ref().map(|error| error.reason)), error.as_ref());
         }
     }
 
@@ -422,22 +426,26 @@ mod tests {
     }
 
     async fn start_pollers(scripts: [(Schedule, &'static [Step]); 2]) -> Arc<MemberState> {
-        let names = ["server_status", "current_op"];
-        let state = Arc::new(MemberState::new("db1:27017".into(), "rs0".into(), names.into_iter()));
-        let collectors = names.into_iter().zip(scripts).map(|(name, (schedule, script))| {
-            Box::new(Scripted { name, schedule, script, at: 0 }) as Box<dyn Collector>
-        });
+        let [status, other] = scripts;
+        let state = Arc::new(MemberState::new("db1:27017".into(), "rs0".into(), ["current_op"].into_iter()));
+        let scripted = |name, (schedule, script)| -> Box<dyn Collector> {
+            Box::new(Scripted { name, schedule, script, at: 0 })
+        };
+        let collectors = Collectors {
+            status: scripted(STATUS_COLLECTOR, status),
+            others: vec![scripted("current_op", other)],
+        };
         let address = ServerAddress::parse("127.0.0.1:1").unwrap();
         let client = crate::uri::client(&ClientOptions::default(), address, TIMING.timeout).unwrap();
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        spawn_pollers(&state, &client, collectors.collect(), TIMING, &tasks, &stop);
+        spawn_pollers(&state, &client, collectors, TIMING, &tasks, &stop);
         state
     }
 
     /// The failures of a collector by reason, after at least this many polls.
-    async fn failures(state: &MemberState, index: usize, polls: u64) -> Vec<(PollErrorReason, u64)> {
+    async fn failures(collector: &CollectorState, polls: u64) -> Vec<(PollErrorReason, u64)> {
         loop {
-            let history = state.collectors()[index].history();
+            let history = collector.history();
             let all: u64 = history.failures.iter().sum();
             if all >= polls {
                 let each = PollErrorReason::ALL.into_iter().zip(history.failures);
@@ -458,14 +466,14 @@ mod tests {
         ])
         .await;
         assert_eq!(
-            failures(&state, 1, 6).await,
+            failures(&state.others()[0], 6).await,
             [
                 (PollErrorReason::Timeout, 2),
                 (PollErrorReason::PermissionDenied, 2),
                 (PollErrorReason::Other, 2)
             ]
         );
-        let status = state.collectors()[0].history();
+        let status = state.status().history();
         assert_eq!(status.failures.iter().sum::<u64>(), 0);
         assert!(status.fresh(Instant::now()).is_some());
         assert_eq!(state.up(Instant::now()), Some(true));
@@ -479,7 +487,7 @@ mod tests {
         ])
         .await;
         assert_eq!(
-            failures(&state, 1, 3).await,
+            failures(&state.others()[0], 3).await,
             [(PollErrorReason::Timeout, 3)],
             "it was asked, and panicked"
         );
@@ -493,7 +501,7 @@ mod tests {
             (Schedule::AfterStatus, &[Step::Refuse(PollErrorReason::CommandFailed)]),
         ])
         .await;
-        assert_eq!(failures(&state, 1, 3).await, [(PollErrorReason::CommandFailed, 3)]);
+        assert_eq!(failures(&state.others()[0], 3).await, [(PollErrorReason::CommandFailed, 3)]);
         assert_eq!(state.up(Instant::now()), Some(true));
     }
 
@@ -507,10 +515,11 @@ mod tests {
         .await;
         // Half a second more than a minute, so that the phase of either collector does not matter.
         tokio::time::sleep(Duration::from_millis(60_500)).await;
-        let polls = |index: usize| state.collectors()[index].history().failures.iter().sum::<u64>();
-        assert!((60..=62).contains(&polls(0)), "{} polls at the poll interval of 1 s", polls(0));
-        assert!((12..=14).contains(&polls(1)), "{} polls at the collector's interval of 5 s", polls(1));
-        let interval = state.collectors()[1].history().last.map(|last| last.interval);
+        let polls = |collector: &CollectorState| collector.history().failures.iter().sum::<u64>();
+        let (status, other) = (polls(state.status()), polls(&state.others()[0]));
+        assert!((60..=62).contains(&status), "{status} polls at the poll interval of 1 s");
+        assert!((12..=14).contains(&other), "{other} polls at the collector's interval of 5 s");
+        let interval = state.others()[0].history().last.map(|last| last.interval);
         assert_eq!(interval, Some(Duration::from_secs(5)), "freshness follows the collector's own interval");
     }
 

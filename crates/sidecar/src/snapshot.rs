@@ -3,11 +3,13 @@
 //! Locks are held for a copy or a swap only.
 
 use std::collections::BTreeMap;
+use std::iter;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::collector::STATUS_COLLECTOR;
 use crate::error::PollErrorReason;
 use crate::identity::Identity;
 use crate::sample_set::SampleSet;
@@ -47,13 +49,21 @@ pub(crate) struct MemberState {
     address: String,
     rs: Mutex<String>,
     identity: Identity,
-    collectors: Vec<CollectorState>,
+    status: Arc<CollectorState>,
+    others: Vec<Arc<CollectorState>>,
 }
 
 impl MemberState {
-    pub(crate) fn new(address: String, rs: String, collectors: impl Iterator<Item = &'static str>) -> Self {
-        let collectors = collectors.map(CollectorState::new).collect();
-        Self { address, rs: Mutex::new(rs), identity: Identity::default(), collectors }
+    /// A member that has not been polled, with the names of its collectors apart from the status.
+    pub(crate) fn new(address: String, rs: String, others: impl Iterator<Item = &'static str>) -> Self {
+        let state = |name| Arc::new(CollectorState::new(name));
+        Self {
+            address,
+            rs: Mutex::new(rs),
+            identity: Identity::default(),
+            status: state(STATUS_COLLECTOR),
+            others: others.map(state).collect(),
+        }
     }
 
     pub(crate) fn address(&self) -> &str {
@@ -74,18 +84,29 @@ impl MemberState {
         &self.identity
     }
 
-    pub(crate) fn collectors(&self) -> &[CollectorState] {
-        &self.collectors
+    /// The collector that determines whether the member is up.
+    pub(crate) fn status(&self) -> &Arc<CollectorState> {
+        &self.status
+    }
+
+    /// The other collectors, in the order of the catalog.
+    pub(crate) fn others(&self) -> &[Arc<CollectorState>] {
+        &self.others
+    }
+
+    /// All collectors.
+    pub(crate) fn collectors(&self) -> impl Iterator<Item = &CollectorState> {
+        iter::once(&self.status).chain(&self.others).map(AsRef::as_ref)
     }
 
     /// Whether the member answered its last status poll in time. `None` before the first has ended.
     pub(crate) fn up(&self, now: Instant) -> Option<bool> {
-        self.collectors.first()?.history().up(now)
+        self.status.history().up(now)
     }
 
     /// Whether every collector has been polled at least once.
     pub(crate) fn has_been_polled(&self) -> bool {
-        self.collectors.iter().all(|collector| collector.history().last.is_some())
+        self.collectors().all(|collector| collector.history().last.is_some())
     }
 }
 
@@ -102,17 +123,11 @@ pub(crate) struct CollectorState {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PollHistory {
     pub(crate) last: Option<LastPoll>,
-    samples: Option<Timestamped<Arc<SampleSet>>>,
+    samples: Option<Arc<SampleSet>>,
+    /// When the samples were taken, and the interval after which the next ones were due.
+    taken: Option<(Instant, Duration)>,
     pub(crate) failures: [u64; PollErrorReason::ALL.len()],
     pub(crate) dropped: u64,
-}
-
-/// A value with its time, and the interval after which the next one is due.
-#[derive(Debug, Clone)]
-struct Timestamped<T> {
-    value: T,
-    at: Instant,
-    interval: Duration,
 }
 
 /// The last poll.
@@ -156,7 +171,8 @@ impl CollectorState {
             Ok(samples) => {
                 history.dropped += samples.dropped();
                 let failure = samples.failure().map(|error| error.reason);
-                history.samples = Some(Timestamped { value: Arc::new(samples), at: ended, interval });
+                history.samples = Some(Arc::new(samples));
+                history.taken = Some((ended, interval));
                 failure
             }
             Err(reason) => Some(reason),
@@ -171,9 +187,9 @@ impl CollectorState {
 impl PollHistory {
     /// The last samples, if they are fresh.
     pub(crate) fn fresh(&self, now: Instant) -> Option<&SampleSet> {
-        let Timestamped { value, at, interval } = self.samples.as_ref()?;
-        let age = now.saturating_duration_since(*at);
-        (age <= *interval * STALE_AFTER).then_some(value.as_ref())
+        let (at, interval) = self.taken?;
+        let age = now.saturating_duration_since(at);
+        self.samples.as_deref().filter(|_| age <= interval * STALE_AFTER)
     }
 
     /// Whether the last poll was answered in time. `None` before the first has ended.
@@ -186,7 +202,7 @@ impl PollHistory {
 
     /// The age of the last samples.
     pub(crate) fn age(&self, now: Instant) -> Option<Duration> {
-        self.samples.as_ref().map(|timestamped| now.saturating_duration_since(timestamped.at))
+        self.taken.map(|(at, _)| now.saturating_duration_since(at))
     }
 }
 
@@ -203,13 +219,13 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn member() -> MemberState {
-        MemberState::new("db1:27017".into(), "rs0".into(), ["server_status", "current_op"].into_iter())
+        MemberState::new("db1:27017".into(), "rs0".into(), ["current_op"].into_iter())
     }
 
     #[tokio::test(start_paused = true)]
     async fn samples_older_than_three_intervals_are_stale() {
         let member = member();
-        let status = &member.collectors()[0];
+        let status = member.status();
         assert_eq!(member.up(Instant::now()), None, "no poll has ended");
         status.record(Instant::now(), SECOND, Ok(SampleSet::default()));
         tokio::time::advance(3 * SECOND).await;
@@ -224,7 +240,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn failed_poll_does_not_extend_freshness() {
         let member = member();
-        let collector = &member.collectors()[1];
+        let collector = &member.others()[0];
         collector.record(Instant::now(), SECOND, Ok(SampleSet::default()));
         collector.record(Instant::now(), 100 * SECOND, Err(PollErrorReason::Timeout));
         tokio::time::advance(4 * SECOND).await;
@@ -234,7 +250,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn partial_sample_set_is_exported() {
         let member = member();
-        let collector = &member.collectors()[1];
+        let collector = &member.others()[0];
         let refused = PollError::new(PollErrorReason::PermissionDenied, "as in the test");
         collector.record(Instant::now(), SECOND, Ok(SampleSet::default().mark_partial(Some(refused))));
         let history = collector.history();
@@ -246,12 +262,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn refused_command_means_up_and_timeout_means_down() {
         let member = member();
-        let record = |reason| member.collectors()[0].record(Instant::now(), SECOND, Err(reason));
+        let record = |reason| member.status().record(Instant::now(), SECOND, Err(reason));
         record(PollErrorReason::PermissionDenied);
         assert_eq!(member.up(Instant::now()), Some(true));
         record(PollErrorReason::Timeout);
         assert_eq!(member.up(Instant::now()), Some(false));
-        let history = member.collectors()[0].history();
+        let history = member.status().history();
         assert_eq!(history.failures[PollErrorReason::Timeout as usize], 1);
         assert_eq!(history.failures.iter().sum::<u64>(), 2);
         assert!(!member.has_been_polled(), "the other collector has not been asked");

@@ -81,7 +81,7 @@ mod tests {
     use txnscope_checks::{CheckResult, Checks, Failure, Report};
 
     use super::*;
-    use crate::export::MetricsPage;
+    use crate::export;
     use crate::store::MetricStore;
 
     const FILE: &str = r#"
@@ -116,7 +116,7 @@ mod tests {
     }
 
     fn scrape(store: &MetricStore) -> Scrape {
-        let families = MetricsPage::new(store.clone()).unwrap().families();
+        let families = export::families(&store);
         Scrape::parse(&TextEncoder::new().encode_to_string(&families).unwrap()).unwrap()
     }
 

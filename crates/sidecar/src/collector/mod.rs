@@ -24,6 +24,7 @@ mod slow_transactions;
 mod storage_engine;
 
 use std::fmt;
+use std::iter;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -230,9 +231,23 @@ pub(crate) async fn hello(admin: &Database, identity: &Identity) -> Result<Hello
     Ok(HelloReply::from_hello(&reply))
 }
 
-/// The enabled collectors of one member, in the order of the catalog. The first is the status, which others
-/// follow.
-pub(crate) fn enabled_collectors(settings: &CollectorSettings) -> Vec<Box<dyn Collector>> {
+/// The collectors of one member.
+#[derive(Debug)]
+pub(crate) struct Collectors {
+    /// Determines whether the member is up, and triggers those that follow it.
+    pub(crate) status: Box<dyn Collector>,
+    /// The others, in the order of the catalog.
+    pub(crate) others: Vec<Box<dyn Collector>>,
+}
+
+impl Collectors {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &dyn Collector> {
+        iter::once(&self.status).chain(&self.others).map(AsRef::as_ref)
+    }
+}
+
+/// The enabled collectors of one member.
+pub(crate) fn enabled_collectors(settings: &CollectorSettings) -> Collectors {
     let CollectorSettings {
         current_op,
         storage_engine,
@@ -242,29 +257,29 @@ pub(crate) fn enabled_collectors(settings: &CollectorSettings) -> Vec<Box<dyn Co
         slow_transactions,
         open_by_operation,
     } = settings;
-    let mut collectors: Vec<Box<dyn Collector>> = vec![Box::new(server_status::ServerStatus::default())];
+    let mut others: Vec<Box<dyn Collector>> = Vec::new();
     if current_op.enabled {
-        collectors.push(Box::new(current_op::CurrentOp::new(current_op)));
+        others.push(Box::new(current_op::CurrentOp::new(current_op)));
     }
     if storage_engine.enabled {
-        collectors.push(Box::new(storage_engine::StorageEngine { interval: storage_engine.interval }));
+        others.push(Box::new(storage_engine::StorageEngine { interval: storage_engine.interval }));
     }
     if replication.enabled {
-        collectors.push(Box::new(replication::Replication::new(replication.interval)));
+        others.push(Box::new(replication::Replication::new(replication.interval)));
     }
     if parameters.enabled {
-        collectors.push(Box::new(parameters::Parameters { interval: parameters.interval }));
+        others.push(Box::new(parameters::Parameters { interval: parameters.interval }));
     }
     if profile.enabled {
-        collectors.push(Box::new(profile::Profile::new(profile)));
+        others.push(Box::new(profile::Profile::new(profile)));
     }
     if slow_transactions.enabled {
-        collectors.push(Box::new(slow_transactions::SlowTransactions::new(slow_transactions.interval)));
+        others.push(Box::new(slow_transactions::SlowTransactions::new(slow_transactions.interval)));
     }
     if !open_by_operation.backends.is_empty() {
-        collectors.push(Box::new(open_by_operation::OpenByOperation::new(open_by_operation)));
+        others.push(Box::new(open_by_operation::OpenByOperation::new(open_by_operation)));
     }
-    collectors
+    Collectors { status: Box::new(server_status::ServerStatus::default()), others }
 }
 
 /// The collector that determines whether the member is up, and how many transactions are open.
@@ -277,14 +292,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn collectors_match_the_catalog_and_status_is_first() {
+    fn collectors_match_the_catalog_and_its_order() {
         let mut settings = CollectorSettings::default();
         settings.profile.enabled = true;
         settings.slow_transactions.enabled = true;
         settings.open_by_operation.backends = vec!["http://127.0.0.1:3000/-/transactions".to_owned()];
         let names: Vec<_> = enabled_collectors(&settings).iter().map(|collector| collector.name()).collect();
         assert_eq!(names, COLLECTORS);
-        assert_eq!(names[0], STATUS_COLLECTOR);
+        assert_eq!(enabled_collectors(&settings).status.name(), STATUS_COLLECTOR);
     }
 
     #[test]

@@ -77,7 +77,7 @@ pub fn privileges(settings: &CollectorSettings) -> Vec<Privilege> {
 #[must_use]
 pub fn privileges_by_collector(settings: &CollectorSettings) -> Vec<(&'static str, Privilege)> {
     let mut all = Vec::new();
-    for collector in super::enabled_collectors(settings) {
+    for collector in super::enabled_collectors(settings).iter() {
         all.extend(collector.privileges().into_iter().map(|privilege| (collector.name(), privilege)));
     }
     all

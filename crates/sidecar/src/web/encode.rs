@@ -5,7 +5,8 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use prometheus::{Encoder, ProtobufEncoder, TEXT_FORMAT, TextEncoder};
 
-use crate::export::MetricsPage;
+use crate::export::families;
+use crate::store::MetricStore;
 
 const PROTOBUF_FORMAT: &str =
     "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited";
@@ -17,8 +18,8 @@ enum Format {
 }
 
 /// Renders the current metrics page.
-pub(super) fn page(page: &MetricsPage, headers: &HeaderMap) -> Response {
-    let families = page.families();
+pub(super) fn page(store: &MetricStore, headers: &HeaderMap) -> Response {
+    let families = families(store);
     let format = negotiate_format(headers);
     let mut body = Vec::new();
     let (encoded, content_type) = match format {

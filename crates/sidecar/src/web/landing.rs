@@ -19,7 +19,7 @@ pub(super) async fn page(State(web): State<Web>) -> Html<String> {
         let state = state(&member, now);
         let class = if state == "down" { " class=\"bad\"" } else { "" };
         let (rs, address) = (escaped(&member.rs()), escaped(member.address()));
-        let collectors = member.collectors().iter().map(|collector| {
+        let collectors = member.collectors().map(|collector| {
             let history = collector.history();
             let how = match history.last.map(|last| last.failure) {
                 None => "not asked yet",

@@ -43,7 +43,6 @@ pub(crate) use self::policy::WebPolicy;
 pub(crate) use self::serve::Server;
 use crate::config::is_name;
 use crate::deployments::{DeploymentManager, ProbeError};
-use crate::export::MetricsPage;
 use crate::reload::{Reloader, WebReloadError};
 use crate::snapshot::MemberState;
 use crate::store::MetricStore;
@@ -57,7 +56,6 @@ const RESPONSE_MARGIN: Duration = Duration::from_millis(500);
 /// The state shared by all handlers.
 #[derive(Debug, Clone)]
 pub(crate) struct Web {
-    page: MetricsPage,
     store: MetricStore,
     deployments: Arc<DeploymentManager>,
     reloader: Arc<Reloader>,
@@ -67,14 +65,13 @@ pub(crate) struct Web {
 
 impl Web {
     pub(crate) fn new(
-        page: MetricsPage,
         store: MetricStore,
         deployments: Arc<DeploymentManager>,
         reloader: Arc<Reloader>,
         telemetry_path: &str,
     ) -> Self {
         let telemetry_path = telemetry_path.into();
-        Self { page, store, deployments, reloader, telemetry_path, ready: Arc::default() }
+        Self { store, deployments, reloader, telemetry_path, ready: Arc::default() }
     }
 
     fn router(self) -> Router {
@@ -110,7 +107,7 @@ impl Web {
 }
 
 async fn metrics(State(web): State<Web>, headers: HeaderMap) -> Response {
-    encode::page(&web.page, &headers)
+    encode::page(&web.store, &headers)
 }
 
 /// Probes a configured target by its name. URIs and passwords are not accepted in a query: they would be in the
@@ -129,7 +126,7 @@ async fn probe(
         Err(refused) => return (StatusCode::BAD_REQUEST, refused).into_response(),
     };
     match web.deployments.probe(target, auth_module, scrape_timeout(&headers)).await {
-        Ok(page) => encode::page(&page, &headers),
+        Ok(store) => encode::page(&store, &headers),
         Err(error) => {
             let status = match &error {
                 ProbeError::Target | ProbeError::AuthModule => StatusCode::NOT_FOUND,
@@ -261,13 +258,12 @@ mod tests {
     fn web() -> (Web, Snapshot) {
         let (snapshot, record) = (Snapshot::default(), Arc::new(ReloadStatus::new()));
         let store = MetricStore::from(snapshot.clone());
-        let page = MetricsPage::new(store.clone()).unwrap();
         let deployments = DeploymentManager::new(store.clone(), TaskTracker::new(), CancellationToken::new());
         let access = AccessControl::new(&Config::default(), Arc::default(), Arc::clone(&record)).unwrap();
         let deployments = Arc::new(deployments);
         let reloader =
             Reloader::new(Config::default(), None, Arc::clone(&deployments), Arc::new(access), record);
-        (Web::new(page, store, deployments, Arc::new(reloader), "/metrics"), snapshot)
+        (Web::new(store, deployments, Arc::new(reloader), "/metrics"), snapshot)
     }
 
     #[tokio::test]
@@ -275,18 +271,18 @@ mod tests {
         let (web, snapshot) = web();
         assert_eq!(get(&web, "/-/healthy").await.0, StatusCode::OK);
         assert_eq!(get(&web, "/-/ready").await.0, StatusCode::SERVICE_UNAVAILABLE, "no member is known");
-        let member = MemberState::new("db1:27017".into(), String::new(), ["server_status"].into_iter());
+        let member = MemberState::new("db1:27017".into(), String::new(), [].into_iter());
         let member = Arc::new(member);
         snapshot.insert(Arc::clone(&member));
         assert_eq!(get(&web, "/-/ready").await.0, StatusCode::SERVICE_UNAVAILABLE, "no poll has ended");
         let second = std::time::Duration::from_secs(1);
-        member.collectors()[0].record(Instant::now(), second, Err(PollErrorReason::Network));
+        member.status().record(Instant::now(), second, Err(PollErrorReason::Network));
         let (status, body) = get(&web, "/-/ready").await;
         assert_eq!(status, StatusCode::OK);
         assert!(body.contains("db1:27017: down"), "{body}");
-        member.collectors()[0].record(Instant::now(), second, Ok(SampleSet::default()));
+        member.status().record(Instant::now(), second, Ok(SampleSet::default()));
         assert!(get(&web, "/-/ready").await.1.contains("db1:27017: up"));
-        snapshot.insert(Arc::new(MemberState::new("db2:27017".into(), String::new(), ["x"].into_iter())));
+        snapshot.insert(Arc::new(MemberState::new("db2:27017".into(), String::new(), [].into_iter())));
         assert_eq!(
             get(&web, "/-/ready").await.0,
             StatusCode::OK,
@@ -298,7 +294,7 @@ mod tests {
     async fn landing_page_escapes_member_names() {
         let (web, snapshot) = web();
         let evil = "<script>alert('&')</script>";
-        snapshot.insert(Arc::new(MemberState::new(evil.into(), evil.into(), ["server_status"].into_iter())));
+        snapshot.insert(Arc::new(MemberState::new(evil.into(), evil.into(), [].into_iter())));
         let (status, page) = get(&web, "/").await;
         assert_eq!(status, StatusCode::OK);
         assert!(!page.contains("<script") && page.contains("&lt;script&gt;"), "{page}");
