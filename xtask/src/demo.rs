@@ -17,7 +17,7 @@ pub(crate) fn chaos(arguments: &[String]) -> Result<ExitCode> {
 pub(crate) fn run(name: &str, arguments: &[String]) -> Result<ExitCode> {
     fetch::servers(servers(name))?;
     eprintln!("==> building");
-    build(name)?;
+    build(name, &[])?;
     // The program receives Ctrl-C as well and stops its servers; this process only waits for it.
     ctrlc::set_handler(|| {}).context("cannot wait for Ctrl-C")?;
     let code = play(name, arguments)?.and_then(|code| u8::try_from(code).ok());
@@ -33,10 +33,10 @@ fn servers(name: &str) -> &'static [&'static str] {
 }
 
 /// Builds a program and the binaries that it starts, with all features, as for the tests, so that nothing is built
-/// twice.
-pub(crate) fn build(name: &str) -> Result<()> {
+/// twice. `also` are further targets of cargo.
+pub(crate) fn build(name: &str, also: &[&str]) -> Result<()> {
     let programs = ["--workspace", "--all-features", "--bin", "ledger", "--bin", "txnscope", "--bin", name];
-    checked(cargo().arg("build").args(programs))
+    checked(cargo().arg("build").args(programs).args(also))
 }
 
 /// Runs a program that is built, and returns its exit code.
