@@ -1,5 +1,6 @@
 //! One `mongod` process.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -97,6 +98,11 @@ impl Mongod {
     #[must_use]
     pub fn uri(&self) -> String {
         format!("mongodb://{}/?directConnection=true", self.address())
+    }
+
+    /// The folder of its data and its log.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// The process id.

@@ -15,7 +15,7 @@ const JOB: &str = "nightly_reconcile";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_transaction_is_attributed_to_its_operation() {
-    let set = ReplicaSet::start(1).await.unwrap();
+    let set = ReplicaSet::recycled().await.unwrap();
     let backend = Backend::start(&set.uri()).await;
     let mut config = Config::new(set.uri());
     config.listen_addresses = vec!["127.0.0.1:0".parse().unwrap()];

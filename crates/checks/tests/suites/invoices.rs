@@ -85,7 +85,7 @@ fn payments(numbers: &[Bson], status: &str) -> Vec<Document> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn double_paid_invoice_is_found_across_spellings() {
-    let set = ReplicaSet::start(1).await.unwrap();
+    let set = ReplicaSet::recycled().await.unwrap();
     let client = set.client().await.unwrap();
     for file in FILES {
         let text = std::fs::read_to_string(testkit::workspace().join(file)).unwrap();

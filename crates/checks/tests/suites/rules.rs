@@ -48,7 +48,7 @@ fn decimal(text: &str) -> Bson {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn numbers_of_different_types_compare_by_value() {
-    let set = ReplicaSet::start(1).await.unwrap();
+    let set = ReplicaSet::recycled().await.unwrap();
     let client = set.client().await.unwrap();
     let document = |id: &str, sum: Bson, parts: Vec<Bson>| doc! {"_id": id, "sum": sum, "parts": parts};
     fill(
@@ -83,7 +83,7 @@ async fn numbers_of_different_types_compare_by_value() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn count_is_exact_and_sample_is_bounded() {
-    let set = ReplicaSet::start(1).await.unwrap();
+    let set = ReplicaSet::recycled().await.unwrap();
     let client = set.client().await.unwrap();
     let documents = (0..500).map(|n| doc! {"_id": n, "n": n, "name": "x", "secret": "y"}).collect();
     fill(&client, documents).await;
@@ -109,7 +109,7 @@ async fn count_is_exact_and_sample_is_bounded() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn balance_sides_are_compared_by_group() {
-    let set = ReplicaSet::start(1).await.unwrap();
+    let set = ReplicaSet::recycled().await.unwrap();
     let client = set.client().await.unwrap();
     fill(
         &client,
@@ -136,7 +136,7 @@ async fn balance_sides_are_compared_by_group() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn check_that_cannot_run_fails_with_reason() {
-    let set = ReplicaSet::start(1).await.unwrap();
+    let set = ReplicaSet::recycled().await.unwrap();
     let client = set.client().await.unwrap();
     let documents = (0..2_000).map(|n| doc! {"_id": n, "s": "a"}).collect();
     fill(&client, documents).await;

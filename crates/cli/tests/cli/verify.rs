@@ -200,7 +200,7 @@ const CHECKS: &str = r#"
 #[tokio::test(flavor = "multi_thread")]
 async fn violations_are_a_no_go_even_with_good_traffic() {
     let (prometheus, deployed) = prometheus().await;
-    let set = ReplicaSet::start(1).await.unwrap();
+    let set = ReplicaSet::recycled().await.unwrap();
     let retainers = set.client().await.unwrap().database("shop").collection::<Document>("retainers");
     retainers.insert_one(doc! {"_id": 1, "balance": 5}).await.unwrap();
     let folder = TempDir::new().unwrap();
@@ -338,7 +338,7 @@ async fn missing_labels_are_inconclusive_and_server_counters_are_compared() {
 #[tokio::test(flavor = "multi_thread")]
 async fn check_of_an_empty_collection_is_inconclusive() {
     let (prometheus, deployed) = prometheus().await;
-    let set = ReplicaSet::start(1).await.unwrap();
+    let set = ReplicaSet::recycled().await.unwrap();
     let client = set.client().await.unwrap();
     client.database("shop").create_collection("retainers").await.unwrap();
     let folder = TempDir::new().unwrap();

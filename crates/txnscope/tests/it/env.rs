@@ -6,7 +6,7 @@ use anyhow::ensure;
 use mongodb::bson::{Document, doc};
 use mongodb::options::{ClientOptions, ServerAddress};
 use mongodb::{Client, Collection};
-use testkit::{FailPoint, Proxy, ReplicaSet, ReplicaSetOptions, Scrape, wait};
+use testkit::{FailPoint, Proxy, RecycledSet, ReplicaSet, ReplicaSetOptions, Scrape, wait};
 use txnscope::{Metrics, Reason, TransactionRunner};
 
 /// The application name that failpoints match.
@@ -15,7 +15,7 @@ pub(crate) const OPERATION: &str = "test";
 pub(crate) const NO: Reason = Reason::declare("no");
 
 pub(crate) struct Environment {
-    pub(crate) set: ReplicaSet,
+    pub(crate) set: RecycledSet,
     /// A client without failpoints.
     pub(crate) admin: Client,
     pub(crate) client: Client,
@@ -35,7 +35,7 @@ pub(crate) struct ServerCounters {
 
 impl Environment {
     pub(crate) async fn start() -> Self {
-        Self::on(ReplicaSet::start(1).await.unwrap(), None).await
+        Self::on(ReplicaSet::recycled().await.unwrap(), None).await
     }
 
     /// Starts the environment on an older server, if a version is given.
@@ -49,12 +49,13 @@ impl Environment {
 
     /// Starts the environment with a proxy between the runner and the server.
     pub(crate) async fn behind_a_proxy() -> (Self, Proxy) {
-        let set = ReplicaSet::start(1).await.unwrap();
+        let set = ReplicaSet::recycled().await.unwrap();
         let proxy = Proxy::to(&set.members()[0].address()).await.unwrap();
         (Self::on(set, Some(&proxy)).await, proxy)
     }
 
-    async fn on(set: ReplicaSet, proxy: Option<&Proxy>) -> Self {
+    async fn on(set: impl Into<RecycledSet>, proxy: Option<&Proxy>) -> Self {
+        let set = set.into();
         let mut options = ClientOptions::parse(set.uri()).await.unwrap();
         options.app_name = Some(APP.to_owned());
         options.heartbeat_freq = Some(std::time::Duration::from_millis(500));

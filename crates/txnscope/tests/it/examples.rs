@@ -29,7 +29,7 @@ use crate::common::assert_value;
 
 #[tokio::test]
 async fn axum_example_serves_and_shuts_down() {
-    let set = ReplicaSet::start(1).await.unwrap();
+    let set = ReplicaSet::recycled().await.unwrap();
     let (uri, metrics) = (set.uri(), Metrics::isolated().unwrap());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -60,7 +60,7 @@ async fn axum_example_serves_and_shuts_down() {
 
 #[tokio::test]
 async fn runner_example_commits_and_rejects_transfers() {
-    let set = ReplicaSet::start(1).await.unwrap();
+    let set = ReplicaSet::recycled().await.unwrap();
     let metrics = Metrics::isolated().unwrap();
     runner::run(&set.uri(), metrics.clone()).await.unwrap();
     assert_value(&metrics, "mongodb_client_transactions_committed_total{operation=\"transfer\"}", 10.0);
@@ -71,7 +71,7 @@ async fn runner_example_commits_and_rejects_transfers() {
 
 #[tokio::test]
 async fn listener_example_counts_commit_and_abort() {
-    let set = ReplicaSet::start(1).await.unwrap();
+    let set = ReplicaSet::recycled().await.unwrap();
     let metrics = Metrics::isolated().unwrap();
     listener::run(&set.uri(), metrics.clone()).await.unwrap();
     assert_value(&metrics, "mongodb_client_transactions_committed_total{operation=\"unscoped\"}", 1.0);

@@ -3,7 +3,7 @@
 use futures_util::TryStreamExt;
 use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 use mongodb::{Client, Collection, Database};
-use testkit::ReplicaSet;
+use testkit::{RecycledSet, ReplicaSet};
 use txnscope_checks::repair::{PlanOptions, Repair, RepairOutcome, RepairPlan, Repairer, plan, plan_with};
 use txnscope_checks::{Check, CheckResult, Checks, Failure, SampleOptions, run};
 
@@ -47,12 +47,12 @@ pub(crate) fn decimal(text: &str) -> Bson {
 pub(crate) struct Money {
     pub(crate) client: Client,
     pub(crate) database: Database,
-    _set: ReplicaSet,
+    _set: RecycledSet,
 }
 
 impl Money {
     pub(crate) async fn start() -> Self {
-        let set = ReplicaSet::start(1).await.unwrap();
+        let set = ReplicaSet::recycled().await.unwrap();
         let client = set.client().await.unwrap();
         Self { database: client.database("d"), client, _set: set }
     }

@@ -42,7 +42,7 @@ fn number(name: &str, default: u64) -> u64 {
 async fn repair_and_audit_agree_with_oracle() {
     let cases = number("TXNSCOPE_MONEY_CASES", 2_000);
     let seed = number("TXNSCOPE_MONEY_SEED", 4_711);
-    let set = ReplicaSet::start(1).await.unwrap();
+    let set = ReplicaSet::recycled().await.unwrap();
     let client = set.client().await.unwrap();
     let mut count = Count::default();
     let mut round = 0;

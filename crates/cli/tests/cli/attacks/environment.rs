@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use mongodb::bson::{Document, doc};
 use mongodb::{Client, Collection};
 use tempfile::TempDir;
-use testkit::ReplicaSet;
+use testkit::{RecycledSet, ReplicaSet};
 
 use crate::common::{run_with, stdout_and_stderr};
 
@@ -38,14 +38,14 @@ pub(crate) fn is_harmless(text: &str) -> bool {
 }
 
 pub(crate) struct Environment {
-    pub(crate) set: ReplicaSet,
+    pub(crate) set: RecycledSet,
     pub(crate) client: Client,
     pub(crate) folder: TempDir,
 }
 
 impl Environment {
     pub(crate) async fn open() -> Self {
-        let set = ReplicaSet::start(1).await.unwrap();
+        let set = ReplicaSet::recycled().await.unwrap();
         let client = set.client().await.unwrap();
         let env = Self { set, client, folder: TempDir::new().unwrap() };
         std::fs::write(env.file(), FILE).unwrap();

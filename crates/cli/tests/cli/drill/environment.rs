@@ -6,7 +6,7 @@ use axum::Router;
 use ledger::{Ledger, Mutant, Server, Settings, Token};
 use mongodb::Client;
 use serde_json::Value;
-use testkit::{ReplicaSet, Scrape, wait};
+use testkit::{RecycledSet, ReplicaSet, Scrape, wait};
 use tokio::net::TcpListener;
 use tokio::process::Command;
 use txnscope::Metrics;
@@ -17,7 +17,7 @@ pub(crate) const TOKEN: &str = "t0p-s3cret";
 pub(crate) const APP: &str = "drilled";
 
 pub(crate) struct Environment {
-    _set: ReplicaSet,
+    _set: RecycledSet,
     pub(crate) client: Client,
     pub(crate) metrics: Metrics,
     server: Server,
@@ -25,7 +25,7 @@ pub(crate) struct Environment {
 
 impl Environment {
     pub(crate) async fn with(mutant: Option<Mutant>, serialize_transactions: bool) -> Self {
-        let set = ReplicaSet::start(1).await.unwrap();
+        let set = ReplicaSet::recycled().await.unwrap();
         let backend = ledger::connect(&format!("{}&appName={APP}", set.uri())).await.unwrap();
         let metrics = Metrics::isolated().unwrap();
         let mut settings = Settings::new(Token::new(TOKEN).unwrap());

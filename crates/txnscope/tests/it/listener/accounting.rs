@@ -12,7 +12,7 @@ use super::support::{ClientCounters, ListenedClient, ServerCounters, wait_until_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mixed_jobs_listener_and_server_counters_match() {
-    let set = ReplicaSet::start(1).await.unwrap();
+    let set = ReplicaSet::recycled().await.unwrap();
     let listened = ListenedClient::connect(&set).await;
     let shop = Shop::open(&listened.client).await;
     let before = ServerCounters::of(&set).await;
@@ -42,7 +42,7 @@ async fn mixed_jobs_listener_and_server_counters_match() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn runner_transactions_are_counted_once() {
-    let set = ReplicaSet::start(1).await.unwrap();
+    let set = ReplicaSet::recycled().await.unwrap();
     let listened = ListenedClient::connect(&set).await;
     let shop = Shop::open(&listened.client).await;
     let before = ServerCounters::of(&set).await;
@@ -79,7 +79,7 @@ async fn runner_transactions_are_counted_once() {
 /// runner counts all of that.
 #[tokio::test(flavor = "multi_thread")]
 async fn runner_cleanups_are_not_counted() {
-    let set = ReplicaSet::start(1).await.unwrap();
+    let set = ReplicaSet::recycled().await.unwrap();
     let listened = ListenedClient::connect(&set).await;
     listened.collection("hot").insert_one(doc! {"_id": 0}).await.unwrap();
     let runner = TransactionRunner::with_registry(&listened.client, listened.metrics.registry());

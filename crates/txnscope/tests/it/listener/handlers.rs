@@ -17,7 +17,7 @@ use super::support::options;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn application_event_handler_still_receives_events() {
-    let set = ReplicaSet::start(1).await.unwrap();
+    let set = ReplicaSet::recycled().await.unwrap();
     let metrics = txnscope::Metrics::isolated().unwrap();
     let heard = Arc::new(AtomicUsize::new(0));
     let (callback, task) = (Arc::clone(&heard), Arc::clone(&heard));
@@ -88,7 +88,7 @@ impl Recorder for Panics {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn panicking_recorder_does_not_fail_transactions() {
-    let set = ReplicaSet::start(1).await.unwrap();
+    let set = ReplicaSet::recycled().await.unwrap();
     let mut options = options(&set).await;
     TransactionListener::with_registry(Registry::new(Panics)).install(&mut options);
     let client = Client::with_options(options).unwrap();

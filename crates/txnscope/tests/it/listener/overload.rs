@@ -39,7 +39,7 @@ async fn pay(client: Client, admin: Client, command: &'static str, times: i32) -
 
 #[tokio::test(flavor = "multi_thread")]
 async fn overload_retries_of_driver_are_followed() {
-    let set = ReplicaSet::start(1).await.unwrap();
+    let set = ReplicaSet::recycled().await.unwrap();
     let admin = set.client_named("admin").await.unwrap();
     admin.database("shop").create_collection("items").await.unwrap();
     for (command, times, repeats, ends) in [

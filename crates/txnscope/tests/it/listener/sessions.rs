@@ -13,7 +13,7 @@ use super::support::{ClientCounters, ListenedClient, wait_until_idle};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn transaction_is_attributed_to_starting_operation() {
-    let set = ReplicaSet::start(1).await.unwrap();
+    let set = ReplicaSet::recycled().await.unwrap();
     let listened = ListenedClient::connect(&set).await;
     let (client, orders) = (listened.client.clone(), listened.collection("orders"));
     let transaction = async move || {
@@ -49,7 +49,7 @@ async fn transaction_is_attributed_to_starting_operation() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn failed_operation_takes_driver_reason() {
-    let set = ReplicaSet::start(1).await.unwrap();
+    let set = ReplicaSet::recycled().await.unwrap();
     let listened = ListenedClient::connect(&set).await;
     let (client, orders) = (listened.client.clone(), listened.collection("orders"));
     orders.insert_one(doc! {"_id": 1}).await.unwrap();
@@ -66,7 +66,7 @@ async fn failed_operation_takes_driver_reason() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn failure_after_commit_ignores_attempt_reason() {
-    let set = ReplicaSet::start(1).await.unwrap();
+    let set = ReplicaSet::recycled().await.unwrap();
     let listened = ListenedClient::connect(&set).await;
     let (client, orders) = (listened.client.clone(), listened.collection("orders"));
     orders.insert_one(doc! {"_id": 1, "n": 0}).await.unwrap();
@@ -95,7 +95,7 @@ async fn failure_after_commit_ignores_attempt_reason() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn open_transactions_list_names_session_holder() {
-    let set = ReplicaSet::start(1).await.unwrap();
+    let set = ReplicaSet::recycled().await.unwrap();
     let listened = ListenedClient::connect(&set).await;
     let (client, orders) = (listened.client.clone(), listened.collection("orders"));
     let work = async move {
@@ -150,7 +150,7 @@ async fn drop_in_first_statement(set: &ReplicaSet, listened: &ListenedClient) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn abandoned_transaction_is_counted_without_further_events() {
-    let set = ReplicaSet::start(1).await.unwrap();
+    let set = ReplicaSet::recycled().await.unwrap();
     let silence = Duration::from_millis(400);
     let listened = ListenedClient::connect_with(&set, |listener| listener.abandon_after(silence)).await;
     drop_in_first_statement(&set, &listened).await;
@@ -173,7 +173,7 @@ async fn abandoned_transaction_is_counted_without_further_events() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn abandoned_transaction_ends_with_next_session_write() {
-    let set = ReplicaSet::start(1).await.unwrap();
+    let set = ReplicaSet::recycled().await.unwrap();
     let listened = ListenedClient::connect(&set).await;
     drop_in_first_statement(&set, &listened).await;
     // The driver returns the session to its pool in a task of its own; then a plain write reuses it.
