@@ -9,7 +9,7 @@ use testkit::{
     Mongod, Process, Prometheus, ReplicaSet, ReplicaSetOptions, Scrape, ScrapeJob, Signal, promtool, wait,
 };
 
-use crate::common::{PROGRAM, Serving, run, run_with, stderr};
+use crate::common::{PROGRAM, Serving, assert_misuse, run, run_with, stderr};
 #[tokio::test]
 async fn invalid_command_line_is_an_error_without_passwords() {
     for (arguments, expected) in [
@@ -43,13 +43,7 @@ async fn invalid_command_line_is_an_error_without_passwords() {
         (&["swerve"], "swerve"),
     ] {
         let output = run(arguments).await;
-        let output_text = stderr(&output);
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {output_text}");
-        assert!(output_text.contains(expected), "{arguments:?}: {output_text}");
-        assert!(
-            !output_text.contains("hunter2") && !output_text.contains("panicked"),
-            "{arguments:?}: {output_text}"
-        );
+        assert_misuse(&output, arguments, expected);
     }
 }
 

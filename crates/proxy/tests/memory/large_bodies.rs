@@ -70,16 +70,7 @@ async fn a_hundred_megabytes_pass_both_ways_unchanged_in_little_memory() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_who_does_not_read_holds_up_the_backend() {
     let _alone = ALONE.lock().await;
-    let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
-    let backend = backend(move |_: Request<Incoming>| {
-        let sender = sender.clone();
-        async move {
-            let (frames, body) = channel();
-            sender.send(frames).await.unwrap();
-            Response::new(body)
-        }
-    })
-    .await;
+    let (backend, mut receiver) = streaming_backend().await;
     let running = start(backend);
     let mut client = client(running.address).await;
     let request = Request::post("/pay/7").header("host", "shop").body(full("{}")).unwrap();

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{Request, Response};
-use hyper::body::Incoming;
+use http::Request;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -91,16 +90,7 @@ async fn a_caller_who_leaves_while_the_upload_is_stuck_is_cancelled() {
 
 #[tokio::test]
 async fn a_caller_who_leaves_in_the_middle_of_the_answer_is_cancelled_upstream() {
-    let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
-    let backend = backend(move |_: Request<Incoming>| {
-        let sender = sender.clone();
-        async move {
-            let (frames, body) = channel();
-            sender.send(frames).await.unwrap();
-            Response::new(body)
-        }
-    })
-    .await;
+    let (backend, mut receiver) = streaming_backend().await;
     let running = start(backend);
     let mut caller = TcpStream::connect(running.address).await.unwrap();
     caller.write_all(post("/pay/7", "{}").as_bytes()).await.unwrap();

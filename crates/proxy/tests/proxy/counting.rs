@@ -64,17 +64,7 @@ async fn what_matches_no_operation_passes_uncounted_or_as_unmatched() {
 
 #[tokio::test]
 async fn an_operation_is_in_flight_until_the_last_byte_of_its_answer() {
-    let (sender, receiver) = tokio::sync::mpsc::channel(1);
-    let backend = backend(move |_: Request<Incoming>| {
-        let sender = sender.clone();
-        async move {
-            let (frames, body) = channel();
-            sender.send(frames).await.unwrap();
-            Response::new(body)
-        }
-    })
-    .await;
-    let mut receiver = receiver;
+    let (backend, mut receiver) = streaming_backend().await;
     let running = start(backend);
     let mut client = client(running.address).await;
     let request = Request::post("/pay/7").header("host", "shop").body(full("{}")).unwrap();

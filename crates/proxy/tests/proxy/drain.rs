@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use http::{Request, Response};
 use http_body::Frame;
-use hyper::body::Incoming;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
@@ -14,16 +12,7 @@ use crate::support::*;
 
 #[tokio::test]
 async fn a_drain_lets_a_request_in_flight_end_and_accepts_nothing_more() {
-    let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
-    let backend = backend(move |_: Request<Incoming>| {
-        let sender = sender.clone();
-        async move {
-            let (frames, body) = channel();
-            sender.send(frames).await.unwrap();
-            Response::new(body)
-        }
-    })
-    .await;
+    let (backend, mut receiver) = streaming_backend().await;
     let running = start_with(backend, |config| {
         config.web_listen_addresses = vec!["127.0.0.1:0".parse().unwrap()];
     });

@@ -184,16 +184,7 @@ async fn a_backend_that_refuses_what_is_expected_gets_no_body() {
 
 #[tokio::test]
 async fn an_answer_comes_piece_by_piece_as_the_backend_sends_it() {
-    let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
-    let backend = backend(move |_: Request<Incoming>| {
-        let sender = sender.clone();
-        async move {
-            let (frames, body) = channel();
-            sender.send(frames).await.unwrap();
-            Response::builder().header("content-type", "text/event-stream").body(body).unwrap()
-        }
-    })
-    .await;
+    let (backend, mut receiver) = streaming_backend().await;
     let running = start(backend);
     let mut client = client(running.address).await;
     let request = Request::get("/pay/7").header("host", "shop").body(full("")).unwrap();

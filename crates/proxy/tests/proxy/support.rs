@@ -158,6 +158,21 @@ pub(crate) fn channel() -> (mpsc::Sender<Frame<Bytes>>, AnyBody) {
     (sender, Box::pin(StreamBody::new(frames)))
 }
 
+/// A backend whose answers have a body of frames: it sends the test a channel for each request's answer.
+pub(crate) async fn streaming_backend() -> (SocketAddr, mpsc::Receiver<mpsc::Sender<Frame<Bytes>>>) {
+    let (sender, receiver) = mpsc::channel(1);
+    let address = backend(move |_: Request<Incoming>| {
+        let sender = sender.clone();
+        async move {
+            let (frames, body) = channel();
+            sender.send(frames).await.unwrap();
+            Response::builder().header("content-type", "text/event-stream").body(body).unwrap()
+        }
+    })
+    .await;
+    (address, receiver)
+}
+
 /// A backend of raw TCP: what becomes of each connection.
 pub(crate) async fn raw_backend<F, Fut>(script: F) -> SocketAddr
 where

@@ -46,6 +46,12 @@ pub(crate) struct Row {
 }
 
 impl Row {
+    /// The comparisons of one operation, or of one server.
+    fn of(operation: &Operation, all: &[Comparison]) -> Self {
+        let own = all.iter().filter(|comparison| comparison.operation == operation.name);
+        Self { operation: operation.clone(), comparisons: own.cloned().collect() }
+    }
+
     /// The decision about the operation: a go requires that all comparisons are not worse.
     pub(crate) fn decision(&self) -> Decision {
         if self.comparisons.iter().any(|comparison| comparison.outcome == Outcome::Regressed) {
@@ -109,16 +115,8 @@ pub(crate) fn report(
         all.extend(of_pool.into_iter().filter(|comparison| comparison.measure == Measure::Failures));
         analyze(&mut all, limits.alpha);
     }
-    let of = |operation: &Operation| Row {
-        operation: operation.clone(),
-        comparisons: all
-            .iter()
-            .filter(|comparison| comparison.operation == operation.name)
-            .cloned()
-            .collect(),
-    };
-    let rows: Vec<Row> = counts.operations.iter().map(of).collect();
-    let pool = pool.as_ref().map(of);
+    let rows: Vec<Row> = counts.operations.iter().map(|operation| Row::of(operation, &all)).collect();
+    let pool = pool.as_ref().map(|pool| Row::of(pool, &all));
 
     let mut criteria = Vec::new();
     data(&mut criteria, audit);
@@ -160,15 +158,7 @@ fn report_on_servers(
     let mut all = compare(&counts.bounds, &counts.servers, limits);
     all.retain(|comparison| comparison.measure == Measure::Conflicts);
     analyze(&mut all, limits.alpha);
-    let of = |operation: &Operation| Row {
-        operation: operation.clone(),
-        comparisons: all
-            .iter()
-            .filter(|comparison| comparison.operation == operation.name)
-            .cloned()
-            .collect(),
-    };
-    let rows: Vec<Row> = counts.servers.iter().map(of).collect();
+    let rows: Vec<Row> = counts.servers.iter().map(|server| Row::of(server, &all)).collect();
     let mut criteria = Vec::new();
     data(&mut criteria, audit);
     criteria.extend([FAILURES, LATENCY].map(|name| Criterion {

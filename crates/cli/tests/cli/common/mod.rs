@@ -27,6 +27,18 @@ pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// Asserts that the program refused its arguments with this message, and printed no password.
+#[track_caller]
+pub(crate) fn assert_misuse(output: &Output, arguments: &[&str], expected: &str) {
+    let output_text = stderr(output);
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {output_text}");
+    assert!(output_text.contains(expected), "{arguments:?}: {output_text}");
+    assert!(
+        !output_text.contains("hunter2") && !output_text.contains("panicked"),
+        "{arguments:?}: {output_text}"
+    );
+}
+
 /// The standard output followed by the standard error.
 pub(crate) fn stdout_and_stderr(output: &Output) -> String {
     [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned()).concat()

@@ -1,7 +1,9 @@
 //! Aborts that fail: counterparts of `abort` and `retryable-abort*`. The counterpart of
 //! `backpressure-retryable-abort` is in `backpressure`.
 
-use super::cases::{Case, Expected, check, closed, code, concern, retryable, retryable_concern};
+use super::cases::{
+    Case, Expected, RETRYABLE_CODES, check, closed, code, concern, retryable, retryable_concern,
+};
 use super::spec_env::SpecEnv;
 use mongodb::bson::doc;
 
@@ -9,22 +11,9 @@ const ABORT: &str = "abortTransaction";
 
 #[tokio::test]
 async fn rejection_stays_rejection_when_abort_fails() {
-    let named = [
-        ("NotWritablePrimary", 10107),
-        ("NotPrimaryOrSecondary", 13436),
-        ("NotPrimaryNoSecondaryOk", 13435),
-        ("InterruptedDueToReplStateChange", 11602),
-        ("InterruptedAtShutdown", 11600),
-        ("PrimarySteppedDown", 189),
-        ("ShutdownInProgress", 91),
-        ("HostNotFound", 7),
-        ("HostUnreachable", 6),
-        ("SocketException", 9001),
-        ("NetworkTimeout", 89),
-    ];
     let twice = Expected::Rejected { aborts: 2 };
     let once = Expected::Rejected { aborts: 1 };
-    let mut cases: Vec<_> = named
+    let mut cases: Vec<_> = RETRYABLE_CODES
         .into_iter()
         .map(|(name, number)| {
             Case::new(format!("abortTransaction succeeds after {name}"), 1, retryable(ABORT, number), twice)

@@ -8,6 +8,21 @@ use txnscope::{Abort, Reason, TransactionError};
 use super::spec_env::SpecEnv;
 use crate::env::{NO, OPERATION};
 
+/// Errors after which the driver sends a commit or an abort once more.
+pub(super) const RETRYABLE_CODES: [(&str, i32); 11] = [
+    ("NotWritablePrimary", 10107),
+    ("NotPrimaryOrSecondary", 13436),
+    ("NotPrimaryNoSecondaryOk", 13435),
+    ("InterruptedDueToReplStateChange", 11602),
+    ("InterruptedAtShutdown", 11600),
+    ("PrimarySteppedDown", 189),
+    ("ShutdownInProgress", 91),
+    ("HostNotFound", 7),
+    ("HostUnreachable", 6),
+    ("SocketException", 9001),
+    ("NetworkTimeout", 89),
+];
+
 /// A transaction of an `insert` and an `update`, which is committed or, if it is to be rejected, aborted.
 pub(crate) struct Case {
     /// The name in MongoDB's file, or the failing command.

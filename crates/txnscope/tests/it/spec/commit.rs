@@ -4,27 +4,16 @@
 use mongodb::bson::doc;
 use txnscope::Reason;
 
-use super::cases::{Case, Expected, check, closed, code, commits, concern, retryable, retryable_concern};
+use super::cases::{
+    Case, Expected, RETRYABLE_CODES, check, closed, code, commits, concern, retryable, retryable_concern,
+};
 use super::spec_env::SpecEnv;
 
 const COMMIT: &str = "commitTransaction";
 
 #[tokio::test]
 async fn retryable_commit_is_retried() {
-    let named = [
-        ("NotWritablePrimary", 10107),
-        ("NotPrimaryOrSecondary", 13436),
-        ("NotPrimaryNoSecondaryOk", 13435),
-        ("InterruptedDueToReplStateChange", 11602),
-        ("InterruptedAtShutdown", 11600),
-        ("PrimarySteppedDown", 189),
-        ("ShutdownInProgress", 91),
-        ("HostNotFound", 7),
-        ("HostUnreachable", 6),
-        ("SocketException", 9001),
-        ("NetworkTimeout", 89),
-    ];
-    let mut cases: Vec<_> = named
+    let mut cases: Vec<_> = RETRYABLE_CODES
         .into_iter()
         .map(|(name, number)| {
             Case::new(
