@@ -72,7 +72,7 @@ pub(crate) enum Command {
     Drill(Box<DrillArgs>),
     /// Print the MongoDB role and user that txnscope needs, as commands for mongosh.
     Role(RoleArgs),
-    /// Print all metrics that txnscope exports.
+    /// Print all metrics that txnscope exports, or all settings.
     Catalog(CatalogArgs),
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// The modules that commands share. They must not use a command.
-const SHARED: [&str; 6] = ["args", "client", "collectors", "config", "output", "runtime"];
+const SHARED: [&str; 5] = ["args", "client", "config", "output", "runtime"];
 
 fn source_files(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
