@@ -27,7 +27,9 @@ use clap::ArgMatches;
 
 use crate::args::exit_status::ExitStatus;
 use crate::cli::{Cli, Command};
-use crate::commands::{audit, catalog, drill, preflight, proxy, repair, role, serve, verify};
+use crate::commands::{
+    audit, catalog, completions, drill, man, preflight, proxy, repair, role, serve, verify,
+};
 use crate::config::exposed;
 
 /// Runs the command that the process's arguments name.
@@ -55,5 +57,7 @@ fn dispatch(cli: Cli, matches: &ArgMatches) -> ExitStatus {
         Command::Drill(args) => drill::run(*args),
         Command::Role(args) => role::run(&args),
         Command::Catalog(args) => catalog::run(&args, &Cli::command()),
+        Command::Completions(args) => completions::run(&args, Cli::command()),
+        Command::Man(args) => man::run(&args, Cli::command()),
     }
 }
