@@ -105,7 +105,8 @@ enum Command {
         #[arg(long)]
         write: bool,
     },
-    /// Generate docs/metrics.md from the catalog, and the dashboards from their source.
+    /// Generate docs/metrics.md from the catalog, docs/configuration.md from the settings, and the dashboards from their
+    /// source.
     Gen,
     /// Render the dashboards with data of a live Prometheus, such as the demo's, with Grafana's components but
     /// without Grafana.
@@ -163,6 +164,10 @@ fn run(command: Command) -> Result<ExitCode> {
             let page = root().join("docs/metrics.md");
             std::fs::write(&page, txnscope_catalog::markdown())
                 .with_context(|| format!("cannot write {}", page.display()))?;
+            let settings = root().join("docs/configuration.md");
+            let catalog = ["run", "--quiet", "--package=txnscope-cli", "--", "catalog", "--format=settings"];
+            std::fs::write(&settings, run::output(run::cargo().args(catalog))?)
+                .with_context(|| format!("cannot write {}", settings.display()))?;
             dashboards::generate()?;
             Ok(ExitCode::SUCCESS)
         }

@@ -13,6 +13,8 @@ mod driver;
 mod error_codes;
 mod escape;
 mod exporter;
+#[cfg(feature = "files")]
+mod file_error;
 mod label_values;
 mod layer;
 mod markdown;
@@ -26,6 +28,8 @@ pub use driver::*;
 pub use error_codes::{Refusal, attempt_reason, check_error_reason, poll_error_reason, refusal};
 pub use escape::{Line, escape_line, escape_text, is_printable};
 pub use exporter::*;
+#[cfg(feature = "files")]
+pub use file_error::{FileError, nearest, unknown_name};
 pub use label_values::*;
 pub use layer::*;
 pub use markdown::markdown;

@@ -7,12 +7,13 @@ use mongodb::bson::{Bson, Document, doc};
 use mongodb::error::Error;
 use mongodb::options::SelectionCriteria;
 use mongodb::{Client, Database};
+use txnscope_catalog::nearest;
 use txnscope_mongo::server_code;
 
 use crate::check::{Check, Derived, Rule, Side};
 use crate::extended_json::extended_json;
 use crate::failure::{Failure, Reason};
-use crate::file::{alike, fields};
+use crate::file::fields;
 use crate::pipeline;
 
 const UNAUTHORIZED: i32 = 13;
@@ -116,7 +117,7 @@ impl<'a> Collections<'a> {
         let known = self.kinds(&[]).await?;
         let known: Vec<_> =
             known.keys().map(String::as_str).filter(|name| !name.starts_with("system.")).collect();
-        let alike = alike(name, &known).filter(|_| known.len() <= MOST_NAMES);
+        let alike = nearest(name, &known).filter(|_| known.len() <= MOST_NAMES);
         let hint = alike.map(|other| format!("; did you mean {other}?")).unwrap_or_else(|| ".".to_owned());
         let reader = view.map(|view| format!(", which the view {view} reads")).unwrap_or_default();
         Ok(Failure::new(

@@ -8,7 +8,9 @@ use crate::args::uri_guard::reject_uri_argument;
 use crate::args::usage_error::UsageError;
 use crate::commands::audit::AuditArgs;
 use crate::commands::catalog::CatalogArgs;
+use crate::commands::completions::CompletionsArgs;
 use crate::commands::drill::DrillArgs;
+use crate::commands::man::ManArgs;
 use crate::commands::preflight::PreflightArgs;
 use crate::commands::proxy::ProxyArgs;
 use crate::commands::repair::RepairArgs;
@@ -72,8 +74,12 @@ pub(crate) enum Command {
     Drill(Box<DrillArgs>),
     /// Print the MongoDB role and user that txnscope needs, as commands for mongosh.
     Role(RoleArgs),
-    /// Print all metrics that txnscope exports.
+    /// Print all metrics that txnscope exports, or all settings.
     Catalog(CatalogArgs),
+    /// Print the completions for a shell.
+    Completions(CompletionsArgs),
+    /// Write the man pages, one for each command.
+    Man(ManArgs),
 }
 
 #[cfg(test)]

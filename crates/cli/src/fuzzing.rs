@@ -7,11 +7,12 @@ use serde_json::Value;
 
 use crate::cli::Cli;
 use crate::client::services::{self, api_response};
-use crate::collectors::{self, CollectorFlags};
 use crate::commands::drill;
 use crate::commands::preflight::malformed_input as preflight_input;
 use crate::commands::verify::malformed_input as verify_input;
+use crate::config::collectors;
 use crate::config::file::ConfigFile;
+use crate::config::sections::Collectors;
 
 /// A URI with a password, which replaces the word `URI` in the input of the fuzzer.
 const URI: &str = "mongodb://user:hunter2@host/";
@@ -19,7 +20,7 @@ const URI: &str = "mongodb://user:hunter2@host/";
 /// Parses a configuration file.
 pub fn config(text: &str) {
     if let Ok(file) = ConfigFile::parse(Path::new("txnscope.toml"), text.to_owned()) {
-        let _ = collectors::settings(&file, &CollectorFlags::default());
+        let _ = collectors::settings(&file, &Collectors::default());
     }
 }
 

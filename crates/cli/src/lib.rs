@@ -4,8 +4,7 @@
 //! | --- | --- |
 //! | `cli` | the command line as a whole |
 //! | `args` | arguments and parsers that several commands share, and the exit statuses |
-//! | `config` | the configuration file, and the files that it names |
-//! | `collectors` | the flags and the keys of the collectors |
+//! | `config` | the settings, the configuration file, and the files that it names |
 //! | `client` | clients of MongoDB and of HTTP services |
 //! | `output` | tables, numbers, errors and logs |
 //! | `runtime` | the async runtime and signals |
@@ -14,7 +13,6 @@
 mod args;
 mod cli;
 mod client;
-mod collectors;
 mod commands;
 mod config;
 #[cfg(feature = "fuzzing")]
@@ -29,7 +27,9 @@ use clap::ArgMatches;
 
 use crate::args::exit_status::ExitStatus;
 use crate::cli::{Cli, Command};
-use crate::commands::{audit, catalog, drill, preflight, proxy, repair, role, serve, verify};
+use crate::commands::{
+    audit, catalog, completions, drill, man, preflight, proxy, repair, role, serve, verify,
+};
 use crate::config::exposed;
 
 /// Runs the command that the process's arguments name.
@@ -56,6 +56,8 @@ fn dispatch(cli: Cli, matches: &ArgMatches) -> ExitStatus {
         Command::Repair(args) => repair::run(&args, matches),
         Command::Drill(args) => drill::run(*args),
         Command::Role(args) => role::run(&args),
-        Command::Catalog(args) => catalog::run(&args),
+        Command::Catalog(args) => catalog::run(&args, &Cli::command()),
+        Command::Completions(args) => completions::run(&args, Cli::command()),
+        Command::Man(args) => man::run(&args, Cli::command()),
     }
 }

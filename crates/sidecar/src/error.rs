@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use mongodb::bson::RawDocument;
 use mongodb::error::Error as DriverError;
-use txnscope_catalog::{Refusal, poll_error_reason, refusal};
+use txnscope_catalog::{FileError, Refusal, poll_error_reason, refusal};
 use txnscope_mongo::{ErrorClass, UriError, server_code};
 
 use crate::decode::{Field, boolean, decode_lossy, number, text};
-use crate::web::WebConfigError;
 
 /// An error that keeps the sidecar from starting.
 ///
@@ -46,7 +45,7 @@ pub enum StartError {
     },
     /// The web configuration file is missing, malformed, or uses unsupported options.
     #[error("{0}")]
-    Web(#[from] WebConfigError),
+    Web(#[from] FileError),
     /// The path of the metrics page is invalid.
     #[error(
         "invalid path of the metrics page: begin with / and use letters, digits, _ . and -, as in /metrics; /, /probe and /-/ are reserved"

@@ -72,7 +72,7 @@ pub use crate::config::{Config, DEFAULT_PORT, is_name};
 pub use crate::error::StartError;
 pub use crate::reload::{LoadError, ReloadError};
 pub use crate::target::Target;
-pub use crate::web::WebConfigError;
+pub use txnscope_catalog::FileError;
 pub use txnscope_mongo::{Credentials, Ignored, UriError};
 
 use crate::deployments::DeploymentManager;

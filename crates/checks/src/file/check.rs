@@ -6,7 +6,7 @@ use mongodb::bson::{Document, deserialize_from_document};
 use mongodb::options::{Collation, ReadPreference};
 
 use crate::check::{Balance, Check, Derived, NumberType, Rule, Severity, Side};
-use crate::file::table::{Table, nearest};
+use crate::file::table::{Table, suggestion};
 use crate::file::{Diagnostics, fields};
 
 const MAX_NAME: usize = 64;
@@ -255,7 +255,7 @@ fn severity(table: &mut Table<'_>, diagnostics: &mut Diagnostics) -> Option<Seve
     let severity = Severity::ALL.into_iter().find(|severity| severity.as_str() == word);
     if severity.is_none() {
         let known = Severity::ALL.map(Severity::as_str);
-        diagnostics.report(line, format!("`{word}` is not a severity{}", nearest(word, &known)));
+        diagnostics.report(line, format!("`{word}` is not a severity{}", suggestion(word, &known)));
     }
     severity
 }
@@ -265,7 +265,7 @@ fn number_type(table: &mut Table<'_>, diagnostics: &mut Diagnostics) -> Option<N
     let number = NumberType::ALL.into_iter().find(|number| number.as_str() == word);
     if number.is_none() {
         let known = NumberType::ALL.map(NumberType::as_str);
-        diagnostics.report(line, format!("`{word}` is not a numeric type{}", nearest(word, &known)));
+        diagnostics.report(line, format!("`{word}` is not a numeric type{}", suggestion(word, &known)));
     }
     number
 }
@@ -281,7 +281,8 @@ fn read_preference(table: &mut Table<'_>, diagnostics: &mut Diagnostics) -> Opti
         "secondaryPreferred" => Some(ReadPreference::SecondaryPreferred { options }),
         "nearest" => Some(ReadPreference::Nearest { options }),
         _ => {
-            diagnostics.report(line, format!("`{word}` is not a read preference{}", nearest(word, &KNOWN)));
+            diagnostics
+                .report(line, format!("`{word}` is not a read preference{}", suggestion(word, &KNOWN)));
             None
         }
     }

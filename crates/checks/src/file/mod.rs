@@ -14,7 +14,6 @@ use txnscope_catalog::{MAX_CHECKS, escape_line};
 
 use crate::check::Check;
 use crate::file::check::Defaults;
-pub(crate) use crate::file::table::alike;
 use crate::file::table::{Lines, Table};
 
 /// The checks of a file, in the order of the file.
@@ -92,7 +91,7 @@ impl Checks {
         for name in names {
             if self.find(name).is_none() {
                 let known: Vec<_> = self.iter().map(|check| check.name.as_str()).collect();
-                return Err(format!("there is no check `{name}`{}", table::nearest(name, &known)));
+                return Err(format!("there is no check `{name}`{}", table::suggestion(name, &known)));
             }
         }
         let wanted = |check: &Check| names.is_empty() || names.contains(&check.name);

@@ -6,6 +6,7 @@ use mongodb::bson::{Bson, Document};
 use serde_json::error::Category;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+use txnscope_catalog::nearest;
 
 use crate::file::Diagnostics;
 
@@ -23,16 +24,9 @@ impl Lines {
     }
 }
 
-/// The most similar of some names, if one is similar enough.
-pub(crate) fn alike<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
-    let alike = known.iter().map(|other| (strsim::jaro_winkler(name, other), *other));
-    let (likeness, other) = alike.max_by(|(a, _), (b, _)| a.total_cmp(b))?;
-    (likeness > 0.7).then_some(other)
-}
-
 /// A suggestion of the most similar name, as the end of a sentence.
-pub(crate) fn nearest(name: &str, known: &[&str]) -> String {
-    match alike(name, known) {
+pub(crate) fn suggestion(name: &str, known: &[&str]) -> String {
+    match nearest(name, known) {
         Some(other) => format!("; did you mean `{other}`?"),
         None if known.is_empty() => String::new(),
         None => format!("; valid names are {}", known.join(", ")),
@@ -263,7 +257,8 @@ impl<'a> Table<'a> {
             let key: &Spanned<_> = key;
             let line = self.lines.line_at(key.span().start);
             let name = key.get_ref();
-            diagnostics.report(line, format!("{} has no key `{name}`{}", self.name, nearest(name, &known)));
+            diagnostics
+                .report(line, format!("{} has no key `{name}`{}", self.name, suggestion(name, &known)));
         }
     }
 }

@@ -1,24 +1,27 @@
 //! The arguments of the commands that run checks on the data.
 
-use std::path::PathBuf;
+use clap::{Arg, Args};
 
-use clap::Args;
+use crate::config::sections::{Checks, ConfigPath, MongoDb};
 
-use crate::args::connection::ConnectionArgs;
+/// The help text of `--config.file`, for the commands that take the deployment and the checks from it.
+pub(crate) fn names_deployment_and_checks(argument: Arg) -> Arg {
+    argument
+        .help("The configuration file of `serve`, in TOML. It may name the deployment and the file of checks")
+}
 
 /// The deployment and the checks to run on it.
 #[derive(Debug, Args)]
+#[command(mut_arg("config.file", names_deployment_and_checks))]
 pub(crate) struct ChecksArgs {
-    /// The configuration file of `serve`, in TOML. It may name the deployment and the file of checks.
-    #[arg(long = "config.file", value_name = "FILE", env = "TXNSCOPE_CONFIG_FILE", hide_env_values = true)]
-    pub(crate) config_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) config: ConfigPath,
 
     #[command(flatten)]
-    pub(crate) connection: ConnectionArgs,
+    pub(crate) mongodb: MongoDb,
 
-    /// The file of checks; docs/checks.md describes its format.
-    #[arg(long = "checks.file", value_name = "FILE", env = "TXNSCOPE_CHECKS_FILE", hide_env_values = true)]
-    pub(crate) checks_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) checks: Checks,
 
     /// Run only the check of this name. May be given more than once.
     #[arg(long, value_name = "NAME")]

@@ -2,18 +2,17 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use clap::builder::OsStringValueParser;
+use clap::ArgMatches;
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Args};
-use toml::Spanned;
 use txnscope_mongo::{Credentials, EXPOSED_KEY, display_path, one_line};
 use txnscope_sidecar::Target;
 
 use crate::config::exposed::read_secret;
 use crate::config::file::ConfigFile;
+use crate::config::sections::MongoDb;
 use crate::output::print_warning;
 
 const URI: &str = "MONGODB_URI";
@@ -23,64 +22,10 @@ pub(crate) const PASSWORD: &str = "TXNSCOPE_MONGODB_PASSWORD";
 pub(crate) const MISSING_DEPLOYMENT: &str = "no deployment configured: give --mongodb.uri=mongodb://host:port/?replicaSet=name, \
                                              or a file that holds the URI with --mongodb.uri-file, or set MONGODB_URI";
 
-/// The arguments of every command that connects to a deployment.
-#[derive(Clone, Args)]
-pub(crate) struct ConnectionArgs {
-    /// URI of a deployment: mongodb://host:port/?replicaSet=name. All its members are discovered, unless the URI has
-    /// directConnection=true. Repeat it for more. It must hold no password, since ps shows flags. MONGODB_URI is read as
-    /// well.
-    #[arg(
-        id = "uri",
-        long = "mongodb.uri",
-        value_name = "URI",
-        env = "TXNSCOPE_MONGODB_URI",
-        hide_env_values = true,
-        value_delimiter = ' ',
-        value_parser = OsStringValueParser::new()
-    )]
-    pub(crate) uris: Vec<OsString>,
-
-    /// File that contains only a URI. Repeat it for more.
-    #[arg(
-        id = "uri-file",
-        long = "mongodb.uri-file",
-        value_name = "FILE",
-        env = "TXNSCOPE_MONGODB_URI_FILE",
-        hide_env_values = true,
-        value_delimiter = ' '
-    )]
-    pub(crate) uri_files: Vec<PathBuf>,
-
-    /// User name, if the URI has none.
-    #[arg(
-        long = "mongodb.username",
-        value_name = "NAME",
-        env = "TXNSCOPE_MONGODB_USERNAME",
-        hide_env_values = true
-    )]
-    pub(crate) username: Option<String>,
-
-    /// File that contains only the password of that user. TXNSCOPE_MONGODB_PASSWORD holds the password itself.
-    #[arg(
-        id = "password-file",
-        long = "mongodb.password-file",
-        value_name = "FILE",
-        env = "TXNSCOPE_MONGODB_PASSWORD_FILE",
-        hide_env_values = true
-    )]
-    pub(crate) password_file: Option<PathBuf>,
-}
-
-impl fmt::Debug for ConnectionArgs {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ConnectionArgs").finish_non_exhaustive()
-    }
-}
-
 /// The arguments with the source of each, and the variables that have no flag.
 #[derive(Debug, Clone)]
 pub(crate) struct ConnectionSources {
-    args: ConnectionArgs,
+    args: MongoDb,
     uris: Option<ValueSource>,
     uri_files: Option<ValueSource>,
     password_file: Option<ValueSource>,
@@ -101,13 +46,13 @@ impl fmt::Debug for Environment {
 }
 
 impl ConnectionSources {
-    pub(crate) fn new(args: ConnectionArgs, matches: &ArgMatches) -> Self {
+    pub(crate) fn new(args: MongoDb, matches: &ArgMatches) -> Self {
         let of = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         Self {
             args,
-            uris: matches.value_source("uri"),
-            uri_files: matches.value_source("uri-file"),
-            password_file: matches.value_source("password-file"),
+            uris: matches.value_source("mongodb.uri"),
+            uri_files: matches.value_source("mongodb.uri-file"),
+            password_file: matches.value_source("mongodb.password-file"),
             environment: Environment { uri: of(URI), password: of(PASSWORD) },
         }
     }
@@ -146,7 +91,7 @@ impl ConnectionSources {
                 targets.extend(self.uris_of(layer, complete)?);
             }
             if self.uri_files == Some(layer) {
-                for path in &self.args.uri_files {
+                for path in self.args.uri_file.iter().flatten() {
                     let from = || format!("--mongodb.uri-file: cannot use {}", display_path(path, path));
                     let target = complete(Target::new(read_secret(path, path).with_context(from)?));
                     target.check().with_context(from)?;
@@ -166,14 +111,16 @@ impl ConnectionSources {
             }
         }
         let mut targets = Vec::new();
-        for uri in &file.mongodb.uri {
-            let target = complete(Target::new(uri.get_ref().clone()));
-            target.check().map_err(|error| file.error_at(uri, format!("mongodb.uri: {error}")))?;
+        for (index, uri) in file.mongodb.uri.iter().flatten().enumerate() {
+            let at = ["mongodb", "uri", &index.to_string()];
+            let target = complete(Target::new(utf8(&uri.0)?));
+            target.check().map_err(|error| file.error_at(&at, format!("mongodb.uri: {error}")))?;
             targets.push(target);
         }
-        for path in &file.mongodb.uri_file {
-            let target = complete(Target::new(secret_from_file(file, path)?));
-            target.check().map_err(|error| file.error_at(path, format!("mongodb.uri_file: {error}")))?;
+        for (index, path) in file.mongodb.uri_file.iter().flatten().enumerate() {
+            let at = ["mongodb", "uri_file", &index.to_string()];
+            let target = complete(Target::new(secret_from_file(file, &at, path)?));
+            target.check().map_err(|error| file.error_at(&at, format!("mongodb.uri_file: {error}")))?;
             targets.push(target);
         }
         Ok(targets)
@@ -187,11 +134,11 @@ impl ConnectionSources {
         let seen = layer == ValueSource::CommandLine;
         let from = if seen { "--mongodb.uri" } else { "TXNSCOPE_MONGODB_URI" };
         // Spaces separate the URIs of a variable, and some users write them around a URI as well.
-        let given = self.args.uris.iter().filter(|uri| !uri.to_string_lossy().trim().is_empty());
+        let uris = self.args.uri.as_deref().unwrap_or_default();
+        let given = uris.iter().map(|uri| &uri.0).filter(|uri| !uri.to_string_lossy().trim().is_empty());
         let mut targets = Vec::new();
         for (index, uri) in given.enumerate() {
-            let which =
-                if self.args.uris.len() > 1 { format!("{from}: URI {}", index + 1) } else { from.to_owned() };
+            let which = if uris.len() > 1 { format!("{from}: URI {}", index + 1) } else { from.to_owned() };
             let target = Target::new(utf8(uri).with_context(|| which.clone())?);
             if seen && target.has_secret_in_uri() {
                 // An invalid URI may hold a password as well.
@@ -223,14 +170,16 @@ impl ConnectionSources {
                 Some(one_line(text).with_context(|| format!("{PASSWORD} cannot be used"))?.to_owned())
             }
             (None, None) => match (&section.password, &section.password_file) {
-                (Some(_), Some(path)) => {
+                (Some(_), Some(_)) => {
                     bail!(file.error_at(
-                        path,
+                        &["mongodb", "password_file"],
                         "mongodb: password and password_file exclude each other: give only one of them"
                     ))
                 }
-                (Some(password), None) => Some(inline_secret(file, password, "mongodb.password")?),
-                (None, Some(path)) => Some(secret_from_file(file, path)?),
+                (Some(password), None) => {
+                    Some(inline_secret(file, &["mongodb", "password"], password, "mongodb.password")?)
+                }
+                (None, Some(path)) => Some(secret_from_file(file, &["mongodb", "password_file"], path)?),
                 (None, None) => None,
             },
         };
@@ -268,15 +217,15 @@ fn print_uri_warnings(target: &Target) {
 }
 
 /// Reads a secret from a file that the configuration file names.
-pub(crate) fn secret_from_file(file: &ConfigFile, path: &Spanned<PathBuf>) -> Result<String> {
-    let resolved = file.resolve_path(path.get_ref());
-    read_secret(path.get_ref(), &resolved).map_err(|error| {
-        file.error_at(path, format!("cannot use {}: {error}", display_path(path.get_ref(), &resolved))).into()
+pub(crate) fn secret_from_file(file: &ConfigFile, at: &[&str], path: &Path) -> Result<String> {
+    let resolved = file.resolve_path(path);
+    read_secret(path, &resolved).map_err(|error| {
+        file.error_at(at, format!("cannot use {}: {error}", display_path(path, &resolved))).into()
     })
 }
 
 /// A secret that is a value of the configuration file itself.
-pub(crate) fn inline_secret(file: &ConfigFile, value: &Spanned<String>, name: &str) -> Result<String> {
-    let line = one_line(value.get_ref()).map(str::to_owned);
-    line.map_err(|error| file.error_at(value, format!("{name} cannot be used: {error}")).into())
+pub(crate) fn inline_secret(file: &ConfigFile, at: &[&str], value: &str, name: &str) -> Result<String> {
+    let line = one_line(value).map(str::to_owned);
+    line.map_err(|error| file.error_at(at, format!("{name} cannot be used: {error}")).into())
 }

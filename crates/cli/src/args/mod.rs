@@ -5,6 +5,5 @@ pub(crate) mod checks;
 pub(crate) mod connection;
 pub(crate) mod duration;
 pub(crate) mod exit_status;
-pub(crate) mod nearest;
 pub(crate) mod uri_guard;
 pub(crate) mod usage_error;

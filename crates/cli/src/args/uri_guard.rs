@@ -25,7 +25,7 @@ pub(crate) fn reject_uri_argument(command: &clap::Command, matches: &ArgMatches)
 
 fn argument_with_uri(command: &clap::Command, matches: &ArgMatches) -> Option<String> {
     let is_uri = |value: &OsStr| Uri::is_in(&value.to_string_lossy());
-    for argument in command.get_arguments().filter(|argument| argument.get_id() != "uri") {
+    for argument in command.get_arguments().filter(|argument| argument.get_id() != "mongodb.uri") {
         let values = matches.try_get_raw(argument.get_id().as_str()).ok().flatten();
         if values.into_iter().flatten().any(is_uri) {
             return Some(argument.get_long().unwrap_or(argument.get_id().as_str()).to_owned());

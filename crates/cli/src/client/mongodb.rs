@@ -9,9 +9,10 @@ use txnscope_checks::Checks;
 use txnscope_mongo::UriError;
 
 use crate::args::checks::ChecksArgs;
-use crate::args::connection::{ConnectionArgs, ConnectionSources};
+use crate::args::connection::ConnectionSources;
 use crate::config::checks::load_checks;
 use crate::config::file::ConfigFile;
+use crate::config::sections::MongoDb;
 
 const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -21,7 +22,7 @@ const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// If none is named, or several are, or if the URI or the credentials are invalid.
 pub(crate) async fn connect(
-    args: ConnectionArgs,
+    args: MongoDb,
     config: &ConfigFile,
     matches: &ArgMatches,
 ) -> anyhow::Result<Client> {
@@ -42,10 +43,10 @@ pub(crate) async fn connect_with_checks(
     args: &ChecksArgs,
     matches: &ArgMatches,
 ) -> anyhow::Result<(Client, Checks)> {
-    let config = ConfigFile::load(args.config_file.as_deref())?;
-    let checks = load_checks(args.checks_file.as_deref(), &config, "\n  ")?
+    let config = ConfigFile::load(args.config.file.as_deref())?;
+    let checks = load_checks(&args.checks, &config, "\n  ")?
         .context("no file of checks: name one with --checks.file, or in the configuration file")?
         .only(&args.only)
         .map_err(anyhow::Error::msg)?;
-    Ok((connect(args.connection.clone(), &config, matches).await?, checks))
+    Ok((connect(args.mongodb.clone(), &config, matches).await?, checks))
 }

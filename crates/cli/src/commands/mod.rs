@@ -3,7 +3,9 @@
 
 pub(crate) mod audit;
 pub(crate) mod catalog;
+pub(crate) mod completions;
 pub(crate) mod drill;
+pub(crate) mod man;
 pub(crate) mod preflight;
 pub(crate) mod proxy;
 pub(crate) mod repair;

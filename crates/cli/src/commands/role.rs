@@ -1,7 +1,5 @@
 //! `txnscope role`: the role with the privileges that the sidecar needs, and its user, as commands for mongosh.
 
-use std::path::PathBuf;
-
 use anyhow::Result;
 use clap::Args;
 use serde_json::{Value, json};
@@ -9,9 +7,10 @@ use txnscope_checks::Checks;
 use txnscope_sidecar::{CollectorSettings, Privilege, privileges_by_collector};
 
 use crate::args::exit_status::ExitStatus;
-use crate::collectors::{self, CollectorFlags};
 use crate::config::checks::load_checks;
+use crate::config::collectors;
 use crate::config::file::ConfigFile;
+use crate::config::sections::{self, Collectors, ConfigPath};
 use crate::output::{print_result, report_error};
 
 /// The filter of the profiler: write conflicts and slow operations. Anything else would push these out of its capped
@@ -19,17 +18,23 @@ use crate::output::{print_result, report_error};
 const FILTER: &str = "{$or: [{errCode: 112}, {writeConflicts: {$gt: 0}}, {millis: {$gte: 100}}]}";
 
 #[derive(Debug, Args)]
+#[command(
+    mut_arg("config.file", |argument| argument.help(
+        "The configuration file. It may enable collectors and name the file of checks"
+    )),
+    mut_arg("checks.file", |argument| argument.help(
+        "The file of checks, whose collections the user must be able to read"
+    )),
+)]
 pub(crate) struct RoleArgs {
-    /// The configuration file. It may enable collectors and name the file of checks.
-    #[arg(long = "config.file", value_name = "FILE", env = "TXNSCOPE_CONFIG_FILE", hide_env_values = true)]
-    config_file: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigPath,
 
     #[command(flatten)]
-    collectors: CollectorFlags,
+    collectors: Collectors,
 
-    /// The file of checks, whose collections the user must be able to read.
-    #[arg(long = "checks.file", value_name = "FILE", env = "TXNSCOPE_CHECKS_FILE", hide_env_values = true)]
-    checks_file: Option<PathBuf>,
+    #[command(flatten)]
+    checks: sections::Checks,
 
     /// The name of the user.
     #[arg(long, value_name = "NAME", default_value = "txnscope")]
@@ -48,9 +53,9 @@ pub(crate) fn run(args: &RoleArgs) -> ExitStatus {
 }
 
 fn script(args: &RoleArgs) -> Result<String> {
-    let config = ConfigFile::load(args.config_file.as_deref())?;
+    let config = ConfigFile::load(args.config.file.as_deref())?;
     let settings = collectors::settings(&config, &args.collectors)?;
-    let checks = load_checks(args.checks_file.as_deref(), &config, "; ")?;
+    let checks = load_checks(&args.checks, &config, "; ")?;
     Ok(render(args, &settings, checks.as_ref()))
 }
 
@@ -117,9 +122,9 @@ mod tests {
 
     fn args(user: &str) -> RoleArgs {
         RoleArgs {
-            config_file: None,
-            collectors: CollectorFlags::default(),
-            checks_file: None,
+            config: ConfigPath::default(),
+            collectors: Collectors::default(),
+            checks: sections::Checks::default(),
             user: user.to_owned(),
             role: "poller".to_owned(),
         }

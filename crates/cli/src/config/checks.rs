@@ -7,6 +7,7 @@ use txnscope_checks::Checks;
 use txnscope_mongo::{FILE_LIMIT, display_path, read_file};
 
 use crate::config::file::ConfigFile;
+use crate::config::sections;
 
 /// Loads the checks of the file that a flag, a variable or the configuration file names, if one of them does.
 ///
@@ -14,13 +15,12 @@ use crate::config::file::ConfigFile;
 ///
 /// If the file cannot be read or is invalid. The error lists all that is wrong with it, separated by `separator`.
 pub(crate) fn load_checks(
-    flag: Option<&Path>,
+    flags: &sections::Checks,
     config: &ConfigFile,
     separator: &str,
 ) -> anyhow::Result<Option<Checks>> {
-    let path = flag.map(Path::to_owned);
-    let path = path.or_else(|| config.checks.file.as_ref().map(|path| config.resolve_path(path)));
-    path.map(|path| read_checks(&path, separator)).transpose()
+    let path = flags.file.as_ref().or(config.checks.file.as_ref());
+    path.map(|path| read_checks(path, separator)).transpose()
 }
 
 fn read_checks(file: &Path, separator: &str) -> anyhow::Result<Checks> {

@@ -2,20 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Deserializer};
-use toml::Spanned;
-use txnscope_catalog::escape_line;
+use toml::de::{DeTable, DeValue};
+use txnscope_catalog::FileError;
 use txnscope_mongo::{FILE_LIMIT, display_path, read_file};
 
-use crate::args::duration::duration;
-use crate::args::nearest::nearest;
-use crate::collectors::Collectors;
-use crate::output::logging::{Level, LogFormat};
+use crate::config::sections::{Checks, Collectors, Log, MongoDb, Poll, Probe, Web};
 
 /// The configuration file, whose keys and types are valid.
 #[derive(Debug, Default, Deserialize)]
@@ -36,25 +31,15 @@ pub(crate) struct ConfigFile {
     origin: Option<(PathBuf, String)>,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct MongoDb {
-    pub(crate) uri: Vec<Spanned<String>>,
-    pub(crate) uri_file: Vec<Spanned<PathBuf>>,
-    pub(crate) username: Option<String>,
-    pub(crate) password: Option<Spanned<String>>,
-    pub(crate) password_file: Option<Spanned<PathBuf>>,
-}
-
 /// A deployment that a probe can choose as its target.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Target {
-    pub(crate) uri: Option<Spanned<String>>,
-    pub(crate) uri_file: Option<Spanned<PathBuf>>,
-    pub(crate) auth_module: Option<Spanned<String>>,
+    pub(crate) uri: Option<String>,
+    pub(crate) uri_file: Option<PathBuf>,
+    pub(crate) auth_module: Option<String>,
     /// The auth modules that a probe may choose instead; all of them, if this is missing.
-    pub(crate) auth_modules: Option<Vec<Spanned<String>>>,
+    pub(crate) auth_modules: Option<Vec<String>>,
 }
 
 /// Credentials that a probe can choose.
@@ -62,97 +47,9 @@ pub(crate) struct Target {
 #[serde(deny_unknown_fields)]
 pub(crate) struct AuthModule {
     pub(crate) username: String,
-    pub(crate) password: Option<Spanned<String>>,
-    pub(crate) password_file: Option<Spanned<PathBuf>>,
+    pub(crate) password: Option<String>,
+    pub(crate) password_file: Option<PathBuf>,
     pub(crate) auth_source: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Web {
-    pub(crate) listen_address: Vec<Spanned<String>>,
-    pub(crate) systemd_socket: Option<bool>,
-    pub(crate) telemetry_path: Option<String>,
-    pub(crate) config: WebConfig,
-    pub(crate) max_requests: Option<usize>,
-    pub(crate) allowed_hosts: Vec<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct WebConfig {
-    pub(crate) file: Option<PathBuf>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Poll {
-    pub(crate) interval: Option<Time>,
-    pub(crate) timeout: Option<Time>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Probe {
-    pub(crate) idle_timeout: Option<Time>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Checks {
-    pub(crate) file: Option<PathBuf>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Log {
-    pub(crate) level: Option<Level>,
-    pub(crate) format: Option<LogFormat>,
-}
-
-/// A duration in the format of the flags: 500ms, 5s, 1m.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Time(pub(crate) Duration);
-
-impl From<Time> for Duration {
-    fn from(time: Time) -> Self {
-        time.0
-    }
-}
-
-impl<'de> Deserialize<'de> for Time {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        duration(&text).map(Self).map_err(serde::de::Error::custom)
-    }
-}
-
-/// An error in the configuration file. It quotes nothing that may be a secret.
-#[derive(Debug)]
-pub(crate) struct FileError {
-    file: PathBuf,
-    line: Option<usize>,
-    what: String,
-}
-
-impl fmt::Display for FileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", escape_line(&self.file.display().to_string()))?;
-        if let Some(line) = self.line {
-            write!(f, ":{line}")?;
-        }
-        // The message may contain keys and names of the file.
-        write!(f, ": {}", escape_line(&self.what))
-    }
-}
-
-impl std::error::Error for FileError {}
-
-impl FileError {
-    /// An error at a place of the text.
-    pub(crate) fn at(file: &Path, text: &str, span: Range<usize>, what: impl Into<String>) -> Self {
-        Self { file: file.to_owned(), line: Some(line(text, span.start)), what: what.into() }
-    }
 }
 
 /// Reads a file of TOML.
@@ -162,8 +59,7 @@ impl FileError {
 /// If the file cannot be read, or is not UTF-8.
 pub(crate) fn read_text(path: &Path) -> Result<String, FileError> {
     // A path that does not exist may be anything, a secret included.
-    let file = || PathBuf::from(display_path(path, path));
-    let unreadable = |what: String| FileError { file: file(), line: None, what };
+    let unreadable = |what: String| FileError::new(Path::new(&display_path(path, path)), what);
     let bytes = read_file(path, FILE_LIMIT).map_err(|error| unreadable(error.to_string()))?;
     String::from_utf8(bytes).map_err(|_| unreadable("it is not UTF-8".to_owned()))
 }
@@ -174,10 +70,7 @@ pub(crate) fn read_text(path: &Path) -> Result<String, FileError> {
 ///
 /// If it is not TOML, or has an unknown key or an invalid value.
 pub(crate) fn parse_toml<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, FileError> {
-    toml::from_str(text).map_err(|error| {
-        let line = error.span().map(|span| line(text, span.start));
-        FileError { file: path.to_owned(), line, what: describe(error.message()) }
-    })
+    toml::from_str(text).map_err(|error| FileError::toml(path, text, error.span(), error.message()))
 }
 
 impl ConfigFile {
@@ -198,20 +91,26 @@ impl ConfigFile {
     }
 
     pub(crate) fn parse(path: &Path, text: String) -> Result<Self, FileError> {
-        let file: Self = parse_toml(path, &text)?;
-        Ok(Self { origin: Some((path.to_owned(), text)), ..file })
+        let mut file: Self = parse_toml(path, &text)?;
+        file.origin = Some((path.to_owned(), text));
+        file.web.config.file = file.web.config.file.as_deref().map(|path| file.resolve_path(path));
+        file.checks.file = file.checks.file.as_deref().map(|path| file.resolve_path(path));
+        Ok(file)
     }
 
-    /// An error at the line of a value.
-    pub(crate) fn error_at<T>(&self, value: &Spanned<T>, what: impl Into<String>) -> FileError {
+    /// An error at the line of a value, which is found by the keys and the indexes that lead to it.
+    pub(crate) fn error_at(&self, keys: &[&str], what: impl Into<String>) -> FileError {
         let (file, text) = self.origin.clone().unwrap_or_default();
-        FileError::at(&file, &text, value.span(), what)
+        let root = DeTable::parse(&text).ok().map(|root| DeValue::Table(root.into_inner()));
+        match root.and_then(|root| offset(&root, keys)) {
+            Some(offset) => FileError::at(&file, &text, offset, what),
+            None => FileError::new(&file, what),
+        }
     }
 
     /// An error about a missing key.
     pub(crate) fn missing_key(&self, what: impl Into<String>) -> FileError {
-        let (file, _) = self.origin.clone().unwrap_or_default();
-        FileError { line: None, file, what: what.into() }
+        self.error_at(&[], what)
     }
 
     /// Resolves a path of the file: a relative path starts at the folder of the file.
@@ -221,46 +120,15 @@ impl ConfigFile {
     }
 }
 
-/// The number of the line at an offset, from 1.
-fn line(text: &str, offset: usize) -> usize {
-    text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
-}
-
-/// The message of the parser without quotes of the file, and with the closest valid name.
-fn describe(message: &str) -> String {
-    let message = message.trim();
-    let (head, expected) = message.split_once(", expected ").unwrap_or((message, ""));
-    let known: Vec<_> = expected.split('`').skip(1).step_by(2).collect();
-    for (kind, what) in [("unknown field `", "key"), ("unknown variant `", "value")] {
-        let Some(unknown) = head.strip_prefix(kind).and_then(|rest| rest.strip_suffix('`')) else { continue };
-        // A name that is no misspelling of a valid one may be a secret in the wrong place.
-        return match nearest(unknown, &known) {
-            Some(name) => format!("unknown {what} `{unknown}`; did you mean `{name}`?"),
-            None if known.is_empty() => format!("unknown {what}"),
-            None => format!("unknown {what}; valid are {}", known.join(", ")),
-        };
-    }
-    for kind in ["invalid type: ", "invalid value: "] {
-        if let Some(found) = message.strip_prefix(kind)
-            && let Some((_, expected)) = message.rsplit_once(", expected ")
-        {
-            // The name of the type, up to the quoted value.
-            let kind = found.split(['`', '"', ',']).next().unwrap_or_default().trim();
-            let article = if kind.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
-            return format!("expected {expected}, found {article} {kind}");
-        }
-    }
-    if head.contains(['`', '"', '\'']) && !head.starts_with("missing field `") {
-        return "invalid TOML or an invalid value".to_owned();
-    }
-    message.to_owned()
-}
-
-/// Leaves out URIs and passwords.
-impl fmt::Debug for MongoDb {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MongoDb").finish_non_exhaustive()
-    }
+/// Where a value begins; `None` if it is not there.
+fn offset(value: &DeValue<'_>, keys: &[&str]) -> Option<usize> {
+    let (first, rest) = keys.split_first()?;
+    let found = match value {
+        DeValue::Table(table) => table.get(*first)?,
+        DeValue::Array(list) => list.get(first.parse::<usize>().ok()?)?,
+        _ => return None,
+    };
+    if rest.is_empty() { Some(found.span().start) } else { offset(found.get_ref(), rest) }
 }
 
 /// Leaves out the URI.
@@ -337,5 +205,23 @@ mod tests {
         let file = ConfigFile::parse(Path::new("txnscope.toml"), file.to_owned()).unwrap();
         let ConfigFile { mongodb, targets, auth_modules, .. } = &file;
         assert!(!format!("{mongodb:?} {targets:?} {auth_modules:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn errors_have_the_line_of_a_value() {
+        let text = "[web]\nconfig.file = \"web.yml\"\nlisten_address = [\n\"a\",\n\"b\"]\n[targets.\"a.b\"]\nuri = \"c\"\n";
+        let file = ConfigFile::parse(Path::new("/etc/txnscope.toml"), text.to_owned()).unwrap();
+        for (keys, expected) in [
+            (&["web", "listen_address", "1"][..], "/etc/txnscope.toml:5: x"),
+            (&["web", "listen_address"], "/etc/txnscope.toml:3: x"),
+            (&["web", "config", "file"], "/etc/txnscope.toml:2: x"),
+            (&["targets", "a.b", "uri"], "/etc/txnscope.toml:7: x"),
+            (&["targets", "a.b"], "/etc/txnscope.toml:6: x"),
+            (&["poll", "interval"], "/etc/txnscope.toml: x"),
+            (&[], "/etc/txnscope.toml: x"),
+        ] {
+            assert_eq!(file.error_at(keys, "x").to_string(), expected);
+        }
+        assert_eq!(file.web.config.file.as_deref(), Some(Path::new("/etc/web.yml")));
     }
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::io::{self, Write};
 
-use clap::{Args, ValueEnum};
+use clap::ValueEnum;
 use serde::Deserialize;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt;
@@ -12,11 +12,12 @@ use tracing_subscriber::util::SubscriberInitExt;
 use txnscope_catalog::escape_line;
 
 /// The minimum level of the messages to log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Level {
     Error,
     Warn,
+    #[default]
     Info,
     Debug,
     Trace,
@@ -34,46 +35,23 @@ impl From<Level> for LevelFilter {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum LogFormat {
+    #[default]
     Logfmt,
     Json,
 }
 
-/// The flags of a command that logs.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct LogArgs {
-    /// Minimum log level. Default: info.
-    #[arg(
-        long = "log.level",
-        value_name = "LEVEL",
-        env = "TXNSCOPE_LOG_LEVEL",
-        hide_env_values = true,
-        value_enum
-    )]
-    pub(crate) level: Option<Level>,
-
-    /// Log format. Default: logfmt.
-    #[arg(
-        long = "log.format",
-        value_name = "FORMAT",
-        env = "TXNSCOPE_LOG_FORMAT",
-        hide_env_values = true,
-        value_enum
-    )]
-    pub(crate) format: Option<LogFormat>,
-}
-
-impl LogArgs {
-    /// The level and the format; `file` has those of the configuration file.
-    pub(crate) fn resolve(&self, file: (Option<Level>, Option<LogFormat>)) -> (Level, LogFormat) {
-        (self.level.or(file.0).unwrap_or(Level::Info), self.format.or(file.1).unwrap_or(LogFormat::Logfmt))
-    }
+/// What is logged, and how.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct LogSettings {
+    pub(crate) level: Level,
+    pub(crate) format: LogFormat,
 }
 
 /// Starts logging. Events before are lost.
-pub(crate) fn start(level: Level, format: LogFormat) {
+pub(crate) fn start(LogSettings { level, format }: LogSettings) {
     let registry = tracing_subscriber::registry().with(LevelFilter::from(level));
     let writer = || Escaping(io::stderr());
     match format {

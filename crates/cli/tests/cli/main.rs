@@ -11,6 +11,7 @@ mod collectors;
 mod common;
 mod documented_flags;
 mod drill;
+mod generated_docs;
 mod identity;
 mod module_dependencies;
 mod preflight;

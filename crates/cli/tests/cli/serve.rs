@@ -129,6 +129,12 @@ async fn catalog_is_printed() {
     assert_eq!(String::from_utf8(output.stdout).unwrap(), txnscope_catalog::markdown());
     let names = String::from_utf8(run(&["catalog", "--format=names"]).await.stdout).unwrap();
     assert_eq!(names.lines().count(), txnscope_catalog::METRICS.len());
+    let settings = String::from_utf8(run(&["catalog", "--format=settings"]).await.stdout).unwrap();
+    let page = std::fs::read_to_string(testkit::workspace().join("docs/configuration.md")).unwrap();
+    assert!(
+        settings == page,
+        "docs/configuration.md is not what the settings say; run `cargo xtask gen`:\n{settings}"
+    );
 }
 
 #[tokio::test]

@@ -1,14 +1,11 @@
 //! The operations file as it is written: TOML, checked for its form, each mistake with its line.
 
-use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Deserialize;
 use toml::Spanned;
-use txnscope_catalog::escape_line;
-
-use super::words::{explain, line};
+use txnscope_catalog::FileError;
 
 /// The largest operations file, in bytes.
 const MAX_FILE: u64 = 1 << 20;
@@ -48,63 +45,28 @@ pub(super) struct Rule {
     pub(super) reason: Spanned<String>,
 }
 
-/// What is wrong with an operations file, and in which line.
-#[derive(Debug)]
-pub struct FileError {
-    file: PathBuf,
-    line: Option<usize>,
-    what: String,
-}
-
-impl FileError {
-    pub(super) fn new(file: &Path, line: Option<usize>, what: impl Into<String>) -> Self {
-        Self { file: file.to_owned(), line, what: what.into() }
-    }
-
-    /// The line, counted from 1, if the mistake is in one.
-    #[must_use]
-    pub fn line(&self) -> Option<usize> {
-        self.line
-    }
-}
-
-impl fmt::Display for FileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", escape_line(&self.file.display().to_string()))?;
-        if let Some(line) = self.line {
-            write!(f, ":{line}")?;
-        }
-        write!(f, ": {}", escape_line(&self.what))
-    }
-}
-
-impl std::error::Error for FileError {}
-
 /// The text of a file.
 ///
 /// # Errors
 ///
 /// If it cannot be read, is no regular file, is larger than 1 MiB or is not UTF-8.
 pub(super) fn read(path: &Path) -> Result<String, FileError> {
-    let unreadable = |error: io::Error| FileError::new(path, None, format!("cannot be read: {error}"));
+    let unreadable = |error: io::Error| FileError::new(path, format!("cannot be read: {error}"));
     // Before it is opened: opening a pipe waits for its other end.
     let metadata = std::fs::metadata(path).map_err(unreadable)?;
     if !metadata.is_file() {
-        return Err(FileError::new(path, None, "is no regular file"));
+        return Err(FileError::new(path, "is no regular file"));
     }
     if metadata.len() > MAX_FILE {
-        return Err(FileError::new(path, None, format!("is larger than {MAX_FILE} bytes")));
+        return Err(FileError::new(path, format!("is larger than {MAX_FILE} bytes")));
     }
     let bytes = std::fs::read(path).map_err(unreadable)?;
-    String::from_utf8(bytes).map_err(|_| FileError::new(path, None, "is not UTF-8"))
+    String::from_utf8(bytes).map_err(|_| FileError::new(path, "is not UTF-8"))
 }
 
 /// # Errors
 ///
 /// If it is not TOML, or has a key or a type of value that makes no sense.
 pub(super) fn parse(path: &Path, text: &str) -> Result<File, FileError> {
-    toml::from_str(text).map_err(|error| {
-        let line = error.span().map(|span| line(text, span.start));
-        FileError::new(path, line, explain(error.message()))
-    })
+    toml::from_str(text).map_err(|error| FileError::toml(path, text, error.span(), error.message()))
 }

@@ -1,9 +1,9 @@
 //! The operations: read from a file, checked, compiled, and declared from the start.
 
 mod file;
+mod reason_name;
 mod router;
 mod rule;
-mod words;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -11,13 +11,12 @@ use std::path::Path;
 use http::{HeaderName, Method, StatusCode};
 use toml::Spanned;
 use txnscope::{OperationName, Outcome, Reason};
+pub use txnscope_catalog::FileError;
 
-pub use self::file::FileError;
+pub(crate) use self::reason_name::as_reason;
 use self::router::Router;
 pub(crate) use self::rule::{Head, Rule, classify, needs_headers, wants_body};
 use self::rule::{Place, Text};
-pub(crate) use self::words::as_reason;
-use self::words::line;
 
 /// The most operations of a file: as many as the library counts.
 const MAX_OPERATIONS: usize = txnscope_catalog::MAX_OPERATIONS - 2;
@@ -96,11 +95,11 @@ impl Operations {
     /// As [`read`](Self::read).
     pub fn parse(path: &Path, text: &str) -> Result<Self, FileError> {
         let file = file::parse(path, text)?;
-        let at = |(offset, what): (usize, String)| FileError::new(path, Some(line(text, offset)), what);
+        let at = |(offset, what): (usize, String)| FileError::at(path, text, offset, what);
         if file.operations.len() > MAX_OPERATIONS {
             let found = file.operations.len();
             let what = format!("there are {found} operations; {MAX_OPERATIONS} can be counted");
-            return Err(FileError::new(path, None, what));
+            return Err(FileError::new(path, what));
         }
         let for_all = rules(file.rejected, file.failed).map_err(at)?;
         let mut router = Router::default();
@@ -253,7 +252,7 @@ fn compile(start: usize, outcome: Outcome, rule: file::Rule) -> Result<Rule, (us
 
 fn reason(outcome: Outcome, reason: Spanned<String>) -> Result<Reason, (usize, String)> {
     let (start, reason) = (reason.span().start, reason.into_inner());
-    if !words::is_reason(&reason) {
+    if !reason_name::is_reason(&reason) {
         let meant = as_reason(&reason).map_or_else(String::new, |meant| format!(", as in \"{meant}\""));
         return Err((start, format!("a reason is in snake case, at most 64 bytes long{meant}")));
     }

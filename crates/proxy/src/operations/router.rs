@@ -27,7 +27,7 @@ impl Router {
             ));
         };
         if !METHODS.contains(&method) {
-            let meant = super::words::nearest(&method.to_ascii_uppercase(), &METHODS);
+            let meant = txnscope_catalog::nearest(&method.to_ascii_uppercase(), &METHODS);
             let hint = meant.map_or_else(
                 || format!("there are {}", METHODS.join(", ")),
                 |meant| format!("did you mean `{meant}`?"),

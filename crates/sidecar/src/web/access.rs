@@ -10,10 +10,10 @@ use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use txnscope_catalog::FileError;
 
 use super::SCRAPE_TIMEOUT;
 use super::connections::Connection;
-use super::file::WebConfigError;
 use super::logins::{LoginOutcome, Logins};
 use super::origin::has_allowed_host;
 use super::peer::Peer;
@@ -68,7 +68,7 @@ impl AccessControl {
         config: &Config,
         logins: Arc<Logins>,
         status: Arc<ReloadStatus>,
-    ) -> Result<Self, WebConfigError> {
+    ) -> Result<Self, FileError> {
         let policy = WebPolicy::read(config.web_config_file.as_deref()).1?;
         policy.log_warnings();
         Ok(Self {
@@ -95,11 +95,11 @@ impl AccessControl {
     ///
     /// If the file, or one that it names, cannot be used, or if it would remove protection by being empty: it
     /// may be half written.
-    pub(crate) async fn read(&self, file: Option<PathBuf>) -> Result<WebPolicy, WebConfigError> {
+    pub(crate) async fn read(&self, file: Option<PathBuf>) -> Result<WebPolicy, FileError> {
         let reading = tokio::task::spawn_blocking(move || WebPolicy::read(file.as_deref()).1);
         let policy = reading
             .await
-            .unwrap_or_else(|_| Err(WebConfigError::new(std::path::Path::new(""), "reading it failed")))?;
+            .unwrap_or_else(|_| Err(FileError::new(std::path::Path::new(""), "reading it failed")))?;
         policy.check_may_replace(&self.policy())?;
         Ok(policy)
     }

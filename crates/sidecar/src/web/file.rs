@@ -4,43 +4,20 @@
 //! that is less strict than its file says would be worse than one that does not start.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_saphyr::{Location, Spanned};
+use txnscope_catalog::{FileError, unknown_name};
 
-/// Why a web configuration file was rejected.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WebConfigError {
-    file: PathBuf,
-    line: Option<u64>,
-    what: String,
-}
-
-impl WebConfigError {
-    pub(super) fn new(file: &Path, what: impl Into<String>) -> Self {
-        Self { file: file.to_owned(), line: None, what: what.into() }
-    }
-
-    pub(super) fn at(file: &Path, location: Location, what: impl Into<String>) -> Self {
-        let line = Some(location.line()).filter(|line| *line > 0);
-        Self { line, ..Self::new(file, what) }
+/// An error at a place of the file.
+pub(super) fn error_at(file: &Path, location: Location, what: impl Into<String>) -> FileError {
+    match usize::try_from(location.line()) {
+        Ok(line) if line > 0 => FileError::in_line(file, line, what),
+        _ => FileError::new(file, what),
     }
 }
-
-impl fmt::Display for WebConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file.display())?;
-        if let Some(line) = self.line {
-            write!(f, ":{line}")?;
-        }
-        write!(f, ": {}", self.what)
-    }
-}
-
-impl std::error::Error for WebConfigError {}
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -121,7 +98,7 @@ pub(super) struct HeadersFile {
 }
 
 impl WebFile {
-    pub(super) fn parse(file: &Path, text: &str) -> Result<Self, WebConfigError> {
+    pub(super) fn parse(file: &Path, text: &str) -> Result<Self, FileError> {
         if text.trim().is_empty() {
             return Ok(Self::default());
         }
@@ -133,11 +110,11 @@ impl WebFile {
         Ok(parsed)
     }
 
-    fn malformed(file: &Path, error: &serde_saphyr::Error) -> WebConfigError {
+    fn malformed(file: &Path, error: &serde_saphyr::Error) -> FileError {
         use serde_saphyr::Error;
         let location = error.location().unwrap_or(Location::UNKNOWN);
         let what = match error.without_snippet() {
-            Error::SerdeUnknownField { field, expected, .. } => nearest(field, expected),
+            Error::SerdeUnknownField { field, expected, .. } => unknown_name("key", field, expected),
             Error::SerdeUnknownVariant { variant, expected, .. } => match variant.as_str() {
                 "RequestClientCert" | "RequireAnyClientCert" => format!(
                     "`{variant}` checks nothing about the certificate: use VerifyClientCertIfGiven or \
@@ -149,11 +126,11 @@ impl WebFile {
             // The parser's other messages may quote the file.
             _ => "malformed YAML, a duplicate key, or a value of the wrong type".to_owned(),
         };
-        WebConfigError::at(file, location, what)
+        error_at(file, location, what)
     }
 
-    fn refuse_what_we_cannot_do(&self, file: &Path) -> Result<(), WebConfigError> {
-        let no = |at: Location, what: &str| Err(WebConfigError::at(file, at, what));
+    fn refuse_what_we_cannot_do(&self, file: &Path) -> Result<(), FileError> {
+        let no = |at: Location, what: &str| Err(error_at(file, at, what));
         if let Some(limit) = &self.rate_limit {
             return no(
                 limit.referenced,
@@ -177,19 +154,6 @@ impl WebFile {
             return no(http2.referenced, "HTTP/2 is not supported here: remove http2, or set it to false");
         }
         Ok(())
-    }
-}
-
-/// A suggestion for an unknown key, or the list of known ones. The key is repeated only if it resembles a known
-/// one: otherwise it may be a secret.
-fn nearest(unknown: &str, known: &[&'static str]) -> String {
-    let close = known.iter().map(|name| (strsim::damerau_levenshtein(unknown, name), name)).min();
-    match close {
-        Some((distance, name)) if distance <= 1 + unknown.chars().count() / 4 => {
-            format!("unknown key `{unknown}`; did you mean `{name}`?")
-        }
-        Some(_) => format!("unknown key; there are {}", known.join(", ")),
-        None => "unknown key".to_owned(),
     }
 }
 
@@ -219,7 +183,7 @@ mod tests {
                 "tls_server_config:\n  cert_fil: a\n",
                 "web.yml:2: unknown key `cert_fil`; did you mean `cert_file`?",
             ),
-            ("http_server_config:\n  headers:\n    Server: x\n", "web.yml:3: unknown key; there are Strict-"),
+            ("http_server_config:\n  headers:\n    Server: x\n", "web.yml:3: unknown key; valid are Strict-"),
             ("tls_server_config:\n  min_version: TLS11\n", "web.yml:2: TLS11 is insecure"),
             ("tls_server_config:\n  client_auth_type: RequireAnyClientCert\n", "checks nothing"),
             (

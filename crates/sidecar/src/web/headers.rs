@@ -11,8 +11,9 @@ use axum::http::header::{
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
+use txnscope_catalog::FileError;
 
-use super::file::{HeadersFile, WebConfigError};
+use super::file::HeadersFile;
 use super::landing::STYLE;
 
 /// No content is loaded and no script runs; the landing page has one style, and pages cannot be framed.
@@ -39,7 +40,7 @@ pub(super) fn defaults() -> HeaderMap {
 /// # Errors
 ///
 /// If a value is not a valid header value.
-pub(super) fn add(headers: &mut HeaderMap, file: &Path, wanted: &HeadersFile) -> Result<(), WebConfigError> {
+pub(super) fn add(headers: &mut HeaderMap, file: &Path, wanted: &HeadersFile) -> Result<(), FileError> {
     let values: [(HeaderName, &Option<String>); 6] = [
         (STRICT_TRANSPORT_SECURITY, &wanted.strict_transport_security),
         (X_CONTENT_TYPE_OPTIONS, &wanted.x_content_type_options),
@@ -51,10 +52,7 @@ pub(super) fn add(headers: &mut HeaderMap, file: &Path, wanted: &HeadersFile) ->
     for (name, value) in values {
         let Some(value) = value.as_ref().filter(|value| !value.is_empty()) else { continue };
         let value = HeaderValue::from_str(value).map_err(|_| {
-            WebConfigError::new(
-                file,
-                format!("http_server_config: the value of {name} is not valid in a header"),
-            )
+            FileError::new(file, format!("http_server_config: the value of {name} is not valid in a header"))
         })?;
         headers.insert(name, value);
     }

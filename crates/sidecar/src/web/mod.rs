@@ -36,7 +36,6 @@ use tokio_util::task::TaskTracker;
 use tower_http::compression::CompressionLayer;
 
 pub(crate) use self::access::AccessControl;
-pub use self::file::WebConfigError;
 pub(crate) use self::listen::listeners;
 pub(crate) use self::logins::Logins;
 pub(crate) use self::policy::WebPolicy;

@@ -10,9 +10,10 @@ use serde_saphyr::Location;
 use sha2::{Digest, Sha256};
 use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
+use txnscope_catalog::FileError;
 use txnscope_mongo::{EXPOSED_SECRET, FILE_LIMIT, display_path, is_readable_by_all_users, read_file};
 
-use super::file::{ClientAuth, Version, WebConfigError, WebFile};
+use super::file::{ClientAuth, Version, WebFile, error_at};
 use super::headers;
 use super::tls;
 use super::users::Users;
@@ -37,14 +38,14 @@ pub(crate) struct WebPolicy {
 
 impl WebPolicy {
     /// Returns a digest of all files as well, so that a change is noticed even if the file is rejected.
-    pub(super) fn read(file: Option<&Path>) -> ([u8; 32], Result<Self, WebConfigError>) {
+    pub(super) fn read(file: Option<&Path>) -> ([u8; 32], Result<Self, FileError>) {
         let mut digest = Sha256::new();
         let policy = Self::read_with(file, &mut digest);
         let digest = digest.finalize().into();
         (digest, policy.map(|policy| Self { digest, ..policy }))
     }
 
-    fn read_with(file: Option<&Path>, digest: &mut Sha256) -> Result<Self, WebConfigError> {
+    fn read_with(file: Option<&Path>, digest: &mut Sha256) -> Result<Self, FileError> {
         let mut policy = Self {
             file: file.map(Path::to_owned),
             digest: [0; 32],
@@ -67,8 +68,8 @@ impl WebPolicy {
                 // A user may have put the key itself in place of its file name.
                 let shown = if path == file { display_path(file, file) } else { display_path(named, &path) };
                 match path == file {
-                    true => WebConfigError::new(Path::new(&shown), error.to_string()),
-                    false => WebConfigError::new(file, format!("{key}cannot use {shown}: {error}")),
+                    true => FileError::new(Path::new(&shown), error.to_string()),
+                    false => FileError::new(file, format!("{key}cannot use {shown}: {error}")),
                 }
             });
             if key.starts_with("key_file") && is_readable_by_all_users(&path) {
@@ -78,9 +79,9 @@ impl WebPolicy {
             digest.update(bytes.as_deref().unwrap_or_default());
             bytes
         };
-        let name = file.file_name().ok_or_else(|| WebConfigError::new(file, "this is no file"))?;
+        let name = file.file_name().ok_or_else(|| FileError::new(file, "this is no file"))?;
         let text = String::from_utf8(read("", Path::new(name))?)
-            .map_err(|_| WebConfigError::new(file, "it is not UTF-8"))?;
+            .map_err(|_| FileError::new(file, "it is not UTF-8"))?;
         policy.is_blank = is_blank(&text);
         let parsed = WebFile::parse(file, &text)?;
         if let Some(tls) = &parsed.tls_server_config {
@@ -105,7 +106,7 @@ impl WebPolicy {
                 let what = "basic_auth_users: a user has an invalid bcrypt hash; `htpasswd -nBC 10 \"\"` \
                             makes one";
                 let place = places.get(&name).copied().unwrap_or(Location::UNKNOWN);
-                WebConfigError::at(file, place, what)
+                error_at(file, place, what)
             })?;
             policy.users = Some(Arc::new(users));
         }
@@ -146,7 +147,7 @@ impl WebPolicy {
     ///
     /// If the policy removes protection without an explicit file, since no file is configured any more, or the
     /// file is empty: it may be half written.
-    pub(super) fn check_may_replace(&self, others: &Self) -> Result<(), WebConfigError> {
+    pub(super) fn check_may_replace(&self, others: &Self) -> Result<(), FileError> {
         let lost = others.protections_lost_with(self).join(", ");
         let how = match (&self.file, &others.file) {
             _ if lost.is_empty() => return Ok(()),
@@ -156,7 +157,7 @@ impl WebPolicy {
         };
         let (file, what) = how;
         let what = format!("{what}, which would switch off {lost}; write {{}} into it to mean that");
-        Err(WebConfigError::new(file, what))
+        Err(FileError::new(file, what))
     }
 
     /// Logs warnings about the files.

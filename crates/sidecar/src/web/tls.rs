@@ -9,8 +9,9 @@ use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{NamedGroup, RootCertStore, ServerConfig};
+use txnscope_catalog::FileError;
 
-use super::file::{ClientAuth, TlsFile, Version, WebConfigError};
+use super::file::{ClientAuth, TlsFile, Version, error_at};
 
 /// Cipher suites by Go's names, which the toolkit uses, as far as they differ from rustls's.
 const CIPHER_SUITES: &[(&str, &str)] = &[
@@ -28,15 +29,15 @@ const CURVES: &[(&str, NamedGroup)] = &[
 ];
 
 /// Reads a file that is configured under a key.
-pub(super) type Read<'a> = &'a mut dyn FnMut(&str, &Path) -> Result<Vec<u8>, WebConfigError>;
+pub(super) type Read<'a> = &'a mut dyn FnMut(&str, &Path) -> Result<Vec<u8>, FileError>;
 
 /// `None` if the section is empty: TLS is off.
 pub(super) fn server_config(
     file: &Path,
     tls: &TlsFile,
     read: Read<'_>,
-) -> Result<Option<Arc<ServerConfig>>, WebConfigError> {
-    let wrong = |what: String| WebConfigError::new(file, what);
+) -> Result<Option<Arc<ServerConfig>>, FileError> {
+    let wrong = |what: String| FileError::new(file, what);
     let mut pem = |name: &str, inline: &Option<String>, path: &Option<PathBuf>| match (inline, path) {
         (Some(_), Some(_)) => Err(wrong(format!("tls_server_config: give one of {name} and {name}_file"))),
         (Some(text), None) => Ok(Some(text.clone().into_bytes())),
@@ -118,7 +119,7 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
 }
 
 /// The crypto provider, restricted to the configured ciphers and curves.
-fn provider(file: &Path, tls: &TlsFile) -> Result<CryptoProvider, WebConfigError> {
+fn provider(file: &Path, tls: &TlsFile) -> Result<CryptoProvider, FileError> {
     let mut provider = ring::default_provider();
     if let Some(wanted) = &tls.cipher_suites {
         let mut chosen = Vec::new();
@@ -130,7 +131,7 @@ fn provider(file: &Path, tls: &TlsFile) -> Result<CryptoProvider, WebConfigError
             let suite = provider.cipher_suites.iter().find(|suite| format!("{:?}", suite.suite()) == ours);
             let suite = suite.ok_or_else(|| {
                 let what = "cipher_suites: this suite is not supported";
-                WebConfigError::at(file, name.referenced, what)
+                error_at(file, name.referenced, what)
             })?;
             chosen.push(*suite);
         }
@@ -146,7 +147,7 @@ fn provider(file: &Path, tls: &TlsFile) -> Result<CryptoProvider, WebConfigError
             let group = group.ok_or_else(|| {
                 let known: Vec<_> = CURVES.iter().map(|(go, _)| *go).collect();
                 let what = format!("curve_preferences: invalid value; use one of {}", known.join(", "));
-                WebConfigError::at(file, name.referenced, what)
+                error_at(file, name.referenced, what)
             })?;
             chosen.push(*group);
         }

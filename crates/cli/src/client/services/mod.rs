@@ -6,13 +6,14 @@ pub(crate) mod prometheus;
 use std::error::Error as StdError;
 use std::ffi::OsString;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use clap::{ArgMatches, parser::ValueSource};
 use http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Bytes;
@@ -75,6 +76,31 @@ pub(crate) enum ServiceError {
 }
 
 impl ServiceClient {
+    /// A client of the service that `--NAME.url` and `--NAME.token-file` describe, if there is a URL. The variable
+    /// `TXNSCOPE_NAME_TOKEN` holds the token itself.
+    ///
+    /// # Errors
+    ///
+    /// If the URL or the token is invalid. The error holds no secret.
+    pub(crate) fn from_flags(
+        name: &'static str,
+        (url, token_file): (&Option<String>, &Option<PathBuf>),
+        matches: &ArgMatches,
+        timeout: Duration,
+    ) -> Result<Option<Self>> {
+        let Some(url) = url else { return Ok(None) };
+        let token = std::env::var_os(format!("TXNSCOPE_{}_TOKEN", name.to_uppercase()));
+        let token = token.filter(|token| !token.is_empty());
+        let args = ServiceArgs {
+            name,
+            url,
+            on_command_line: matches.value_source(&format!("{name}.url")) == Some(ValueSource::CommandLine),
+            token_file: token_file.as_deref(),
+            token: token.as_ref(),
+        };
+        Self::new(args, timeout).map(Some)
+    }
+
     /// # Errors
     ///
     /// If the URL or the token is invalid. The error holds no secret.

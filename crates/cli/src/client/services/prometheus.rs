@@ -1,39 +1,24 @@
 //! A client of the HTTP API of Prometheus.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::{ArgMatches, Args, parser::ValueSource};
+use clap::ArgMatches;
 
-use crate::client::services::{ServiceArgs, ServiceClient, ServiceError, api_response};
+use crate::client::services::{ServiceClient, ServiceError, api_response};
+use crate::config::settings::{Nothing, settings};
 
 pub(crate) use crate::client::services::api_response::{Labels, Sample, Series, data, plain};
 
-/// The arguments of every command that queries Prometheus.
-#[derive(Clone, Args)]
-pub(crate) struct PrometheusArgs {
+settings! {
+    /// The arguments of every command that queries Prometheus.
+    pub(crate) struct PrometheusArgs in "prometheus" for Nothing = Nothing;
     /// URL of Prometheus: http://host:9090. A URL with a user and a password belongs in the variable, since ps shows
     /// flags.
-    #[arg(
-        id = "prometheus-url",
-        long = "prometheus.url",
-        value_name = "URL",
-        env = "TXNSCOPE_PROMETHEUS_URL",
-        hide_env_values = true
-    )]
-    pub(crate) url: Option<String>,
-
+    url: String [URL];
     /// File that contains only the bearer token for Prometheus. TXNSCOPE_PROMETHEUS_TOKEN holds the token itself.
-    #[arg(
-        id = "prometheus-token-file",
-        long = "prometheus.token-file",
-        value_name = "FILE",
-        env = "TXNSCOPE_PROMETHEUS_TOKEN_FILE",
-        hide_env_values = true
-    )]
-    pub(crate) token_file: Option<PathBuf>,
+    token_file: PathBuf [FILE];
 }
 
 impl std::fmt::Debug for PrometheusArgs {
@@ -57,16 +42,9 @@ impl Prometheus {
         matches: &ArgMatches,
         timeout: Duration,
     ) -> Result<Option<Self>> {
-        let Some(url) = &args.url else { return Ok(None) };
-        let token = token("TXNSCOPE_PROMETHEUS_TOKEN");
-        let args = ServiceArgs {
-            name: "prometheus",
-            url,
-            on_command_line: matches.value_source("prometheus-url") == Some(ValueSource::CommandLine),
-            token_file: args.token_file.as_deref(),
-            token: token.as_ref(),
-        };
-        Ok(Some(Self(ServiceClient::new(args, timeout)?)))
+        let client =
+            ServiceClient::from_flags("prometheus", (&args.url, &args.token_file), matches, timeout)?;
+        Ok(client.map(Self))
     }
 
     /// Evaluates an expression at a time, in seconds since 1970, or now.
@@ -99,9 +77,4 @@ impl Prometheus {
         let response = self.0.json("/api/v1/query_range", &query).await?;
         api_response::matrix(&response).map_err(ServiceError::Malformed)
     }
-}
-
-/// A token from a variable, if the variable is set and not empty.
-pub(crate) fn token(variable: &str) -> Option<OsString> {
-    std::env::var_os(variable).filter(|value| !value.is_empty())
 }

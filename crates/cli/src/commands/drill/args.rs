@@ -55,7 +55,25 @@ pub(crate) struct BackendArgs {
     pub(crate) timeout: Duration,
 }
 
+/// What is sent to the backend.
 #[derive(Debug, Args)]
+pub(crate) struct ScenariosArgs {
+    /// File with the requests, in TOML (docs/drill.md). Without it, the API of the ledger.
+    #[arg(
+        id = "scenarios.file",
+        long = "scenarios.file",
+        value_name = "FILE",
+        env = "TXNSCOPE_DRILL_SCENARIOS_FILE",
+        hide_env_values = true
+    )]
+    pub(crate) file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(mut_arg("scenarios.file", |argument| argument.help(
+    "File with the scenarios, in TOML (docs/drill.md). Without it: consume, consume-some, consume-and-replenish, \
+     consume-repeated, complete, complete-invoice, transfer, transfer-both-ways and cancel, on the API of the ledger"
+)))]
 pub(crate) struct RaceArgs {
     #[command(flatten)]
     pub(crate) backend: BackendArgs,
@@ -68,15 +86,8 @@ pub(crate) struct RaceArgs {
     #[arg(long, value_name = "NUMBER", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) rounds: u32,
 
-    /// File with the scenarios, in TOML (docs/drill.md). Without it: consume, consume-some, consume-and-replenish,
-    /// consume-repeated, complete, complete-invoice, transfer, transfer-both-ways and cancel, on the API of the ledger.
-    #[arg(
-        long = "scenarios.file",
-        value_name = "FILE",
-        env = "TXNSCOPE_DRILL_SCENARIOS_FILE",
-        hide_env_values = true
-    )]
-    pub(crate) scenarios_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) scenarios: ScenariosArgs,
 
     /// Run only this scenario of the file. May be given more than once.
     #[arg(long, value_name = "NAME")]
@@ -109,14 +120,8 @@ pub(crate) struct LoadArgs {
     #[arg(long, value_name = "NUMBER", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
     pub(crate) max_in_flight: u32,
 
-    /// File with the requests, in TOML (docs/drill.md). Without it, the API of the ledger.
-    #[arg(
-        long = "scenarios.file",
-        value_name = "FILE",
-        env = "TXNSCOPE_DRILL_SCENARIOS_FILE",
-        hide_env_values = true
-    )]
-    pub(crate) scenarios_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) scenarios: ScenariosArgs,
 
     /// Number of entities, such as retainers and accounts. Fewer entities cause more write conflicts.
     #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = clap::value_parser!(u32).range(2..=10_000))]

@@ -5,70 +5,37 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use crate::args::connection::ConnectionArgs;
 use crate::args::duration::positive_duration;
 use crate::client::services::prometheus::PrometheusArgs;
-use crate::collectors::CollectorFlags;
+use crate::config::sections::{Collectors, ConfigPath, MongoDb};
+use crate::config::settings::{Nothing, settings};
 
 #[derive(Args)]
 #[command(
+    mut_arg("config.file", |argument| argument.help(
+        "The configuration file of `serve`, in TOML. It may name the deployment and enable collectors"
+    )),
     after_help = "Exit status: 0 ready (possibly with warnings), 1 at least one finding is a failure, 2 an argument, a \
                   variable or a file is invalid."
 )]
 pub(crate) struct PreflightArgs {
-    /// The configuration file of `serve`, in TOML. It may name the deployment and enable collectors.
-    #[arg(long = "config.file", value_name = "FILE", env = "TXNSCOPE_CONFIG_FILE", hide_env_values = true)]
-    pub(crate) config_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) config: ConfigPath,
 
     #[command(flatten)]
-    pub(crate) connection: ConnectionArgs,
+    pub(crate) mongodb: MongoDb,
 
     #[command(flatten)]
-    pub(crate) collectors: CollectorFlags,
+    pub(crate) collectors: Collectors,
 
     #[command(flatten)]
     pub(crate) prometheus: PrometheusArgs,
 
-    /// URL of Alertmanager: http://host:9093.
-    #[arg(
-        id = "alertmanager-url",
-        long = "alertmanager.url",
-        value_name = "URL",
-        env = "TXNSCOPE_ALERTMANAGER_URL",
-        hide_env_values = true
-    )]
-    pub(crate) alertmanager_url: Option<String>,
+    #[command(flatten)]
+    pub(crate) alertmanager: AlertmanagerArgs,
 
-    /// File that contains only the bearer token for Alertmanager. TXNSCOPE_ALERTMANAGER_TOKEN holds the token itself.
-    #[arg(
-        id = "alertmanager-token-file",
-        long = "alertmanager.token-file",
-        value_name = "FILE",
-        env = "TXNSCOPE_ALERTMANAGER_TOKEN_FILE",
-        hide_env_values = true
-    )]
-    pub(crate) alertmanager_token_file: Option<PathBuf>,
-
-    /// URL of Grafana: http://host:3000.
-    #[arg(
-        id = "grafana-url",
-        long = "grafana.url",
-        value_name = "URL",
-        env = "TXNSCOPE_GRAFANA_URL",
-        hide_env_values = true
-    )]
-    pub(crate) grafana_url: Option<String>,
-
-    /// File that contains only the token of a Grafana service account that may read dashboards. TXNSCOPE_GRAFANA_TOKEN
-    /// holds the token itself.
-    #[arg(
-        id = "grafana-token-file",
-        long = "grafana.token-file",
-        value_name = "FILE",
-        env = "TXNSCOPE_GRAFANA_TOKEN_FILE",
-        hide_env_values = true
-    )]
-    pub(crate) grafana_token_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) grafana: GrafanaArgs,
 
     /// Expected number of concurrent transactions in one process of the backend. Its connection pool, and the server's
     /// connections and tickets, are compared with this number.
@@ -95,6 +62,23 @@ pub(crate) struct PreflightArgs {
     /// Output format.
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Table)]
     pub(crate) output: Format,
+}
+
+settings! {
+    pub(crate) struct AlertmanagerArgs in "alertmanager" for Nothing = Nothing;
+    /// URL of Alertmanager: http://host:9093.
+    url: String [URL];
+    /// File that contains only the bearer token for Alertmanager. TXNSCOPE_ALERTMANAGER_TOKEN holds the token itself.
+    token_file: PathBuf [FILE];
+}
+
+settings! {
+    pub(crate) struct GrafanaArgs in "grafana" for Nothing = Nothing;
+    /// URL of Grafana: http://host:3000.
+    url: String [URL];
+    /// File that contains only the token of a Grafana service account that may read dashboards. TXNSCOPE_GRAFANA_TOKEN
+    /// holds the token itself.
+    token_file: PathBuf [FILE];
 }
 
 impl std::fmt::Debug for PreflightArgs {

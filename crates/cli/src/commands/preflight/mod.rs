@@ -27,7 +27,7 @@ mod topology;
 mod version;
 
 use anyhow::Result;
-use clap::{ArgMatches, parser::ValueSource};
+use clap::ArgMatches;
 use mongodb::bson::{DateTime, doc};
 use txnscope_sidecar::CollectorSettings;
 
@@ -35,13 +35,13 @@ pub(crate) use self::args::PreflightArgs;
 
 use crate::args::connection::ConnectionSources;
 use crate::args::exit_status::ExitStatus;
-use crate::client::services::prometheus::{Prometheus, token};
-use crate::client::services::{ServiceArgs, ServiceClient};
-use crate::collectors;
+use crate::client::services::ServiceClient;
+use crate::client::services::prometheus::Prometheus;
 use crate::commands::preflight::capacity::Expected;
 use crate::commands::preflight::deployment::{Deployment, QueryError, Reply, hello_of};
 use crate::commands::preflight::finding::{Finding, Status};
 use crate::commands::preflight::topology::Kind;
+use crate::config::collectors;
 use crate::config::file::ConfigFile;
 use crate::output::{print, report_result};
 use crate::runtime::block_on;
@@ -53,9 +53,9 @@ pub(crate) fn run(args: &PreflightArgs, matches: &ArgMatches) -> ExitStatus {
 }
 
 async fn preflight(args: &PreflightArgs, matches: &ArgMatches) -> Result<ExitStatus> {
-    let config = ConfigFile::load(args.config_file.as_deref())?;
+    let config = ConfigFile::load(args.config.file.as_deref())?;
     let settings = collectors::settings(&config, &args.collectors)?;
-    let target = ConnectionSources::new(args.connection.clone(), matches).single_target(&config)?;
+    let target = ConnectionSources::new(args.mongodb.clone(), matches).single_target(&config)?;
     let services = Services::new(args, matches)?;
     let deployment = Deployment::new(target.options().await?, args.timeout)?;
     let (mut findings, monitoring) =
@@ -206,24 +206,12 @@ struct Services {
 
 impl Services {
     fn new(args: &PreflightArgs, matches: &ArgMatches) -> Result<Self> {
-        let service = |name: &'static str, url: &Option<String>, token_file: &Option<std::path::PathBuf>| {
-            let Some(url) = url else { return Ok(None) };
-            let token = token(&format!("TXNSCOPE_{}_TOKEN", name.to_uppercase()));
-            let on_command_line =
-                matches.value_source(&format!("{name}-url")) == Some(ValueSource::CommandLine);
-            let service = ServiceArgs {
-                name,
-                url,
-                on_command_line,
-                token_file: token_file.as_deref(),
-                token: token.as_ref(),
-            };
-            ServiceClient::new(service, args.timeout).map(Some)
-        };
+        let (alertmanager, grafana) = (&args.alertmanager, &args.grafana);
+        let service = |name, flags| ServiceClient::from_flags(name, flags, matches, args.timeout);
         Ok(Self {
             prometheus: Prometheus::new(&args.prometheus, matches, args.timeout)?,
-            alertmanager: service("alertmanager", &args.alertmanager_url, &args.alertmanager_token_file)?,
-            grafana: service("grafana", &args.grafana_url, &args.grafana_token_file)?,
+            alertmanager: service("alertmanager", (&alertmanager.url, &alertmanager.token_file))?,
+            grafana: service("grafana", (&grafana.url, &grafana.token_file))?,
         })
     }
 

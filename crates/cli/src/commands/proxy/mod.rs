@@ -2,6 +2,7 @@
 
 mod args;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,22 +12,18 @@ use txnscope_proxy::{
 };
 
 pub(crate) use self::args::ProxyArgs;
-use self::args::{Forwarded, Unmatched};
+use self::args::{Forwarded, Unmatched, defaults};
 use crate::args::addresses::addresses;
 use crate::args::exit_status::ExitStatus;
+use crate::config::sections::Log;
+use crate::config::settings::Section as _;
 use crate::output::logging;
 use crate::output::{log_error, print, print_result};
 use crate::runtime::signals::ShutdownSignals;
 use crate::runtime::{many_threads, raise_file_limit};
 
-/// Where the traffic comes in, if nothing else is said.
-const LISTEN: &str = "127.0.0.1:8080";
-/// Where the proxy's own pages are.
-const WEB: &str = "127.0.0.1:9918";
-
 pub(crate) fn run(args: &ProxyArgs) -> ExitStatus {
-    let (level, format) = args.log.resolve((None, None));
-    logging::start(level, format);
+    logging::start(Log::resolve(&Log::default(), &args.log));
     let config = match config(args) {
         Ok(config) => config,
         Err(error) => return log_error(&error, ExitStatus::Error),
@@ -50,53 +47,32 @@ pub(crate) fn run(args: &ProxyArgs) -> ExitStatus {
 
 fn config(args: &ProxyArgs) -> Result<Config> {
     let upstream: UpstreamAddress = args.upstream.parse().context("--upstream")?;
-    let mut config = Config::new(upstream);
-    if let Some(file) = &args.operations_file {
+    let mut config = defaults(upstream);
+    if let Some(file) = &args.operations.file {
         config.operations = Operations::read(file)?;
     }
     if let Some(unmatched) = args.unmatched {
         config.operations = config.operations.count_unmatched(matches!(unmatched, Unmatched::Count));
     }
-    config.listen_addresses =
-        all_addresses(&args.listen_addresses, LISTEN).context("--proxy.listen-address")?;
-    config.web_listen_addresses =
-        all_addresses(&args.web_listen_addresses, WEB).context("--web.listen-address")?;
-    config.systemd_socket = args.systemd_socket;
-    config.reuse_port = args.reuse_port;
-    set(&mut config.drain_timeout, args.drain_timeout);
+    args.proxy.apply(&mut config);
+    args.upstream_settings.apply(&mut config);
+    listen(&mut config.listen_addresses, args.proxy.listen_address.as_ref())
+        .context("--proxy.listen-address")?;
+    listen(&mut config.web_listen_addresses, args.web.listen_address.as_ref())
+        .context("--web.listen-address")?;
     config.forwarded = match args.forwarded {
         Some(Forwarded::Append) => ForwardedPolicy::Append,
         Some(Forwarded::Off) => ForwardedPolicy::Off,
         Some(Forwarded::Replace) | None => ForwardedPolicy::Replace,
     };
-    let limits = &mut config.limits;
-    set(&mut limits.max_connections, args.max_connections);
-    set(&mut limits.max_head, args.max_head);
-    set(&mut limits.head_timeout, args.head_timeout);
-    set(&mut limits.idle_timeout, args.idle_timeout);
-    set(&mut limits.write_timeout, args.write_timeout);
-    limits.max_body = args.max_body;
-    let upstream = &mut config.upstream_settings;
-    upstream.http2 = args.upstream_http2;
-    upstream.ca_file.clone_from(&args.upstream_ca_file);
-    set(&mut upstream.connect_timeout, args.upstream_connect_timeout);
-    set(&mut upstream.timeout, args.upstream_timeout);
-    set(&mut upstream.read_timeout, args.upstream_read_timeout);
-    set(&mut upstream.idle_timeout, args.upstream_idle_timeout);
     Ok(config)
 }
 
-fn set<T>(setting: &mut T, flag: Option<T>) {
-    if let Some(flag) = flag {
-        *setting = flag;
+fn listen(on: &mut Vec<SocketAddr>, given: Option<&Vec<String>>) -> Result<()> {
+    if let Some(given) = given {
+        *on = given.iter().map(|text| addresses(text)).collect::<Result<Vec<_>>>()?.concat();
     }
-}
-
-fn all_addresses(given: &[String], default: &str) -> Result<Vec<std::net::SocketAddr>> {
-    if given.is_empty() {
-        return addresses(default);
-    }
-    Ok(given.iter().map(|text| addresses(text)).collect::<Result<Vec<_>>>()?.concat())
+    Ok(())
 }
 
 async fn proxy(config: Config, learn: Option<Option<Duration>>) -> Result<()> {

@@ -1,135 +1,45 @@
 //! The arguments of `serve`.
 
-use std::path::PathBuf;
-use std::time::Duration;
-
 use clap::Args;
 
-use crate::args::connection::ConnectionArgs;
-use crate::args::duration::duration;
-use crate::collectors::CollectorFlags;
-use crate::output::logging::LogArgs;
+use crate::config::sections::{Checks, Collectors, ConfigPath, Log, MongoDb, Poll, Probe, Web};
 
 /// Export metrics of MongoDB deployments.
 ///
 /// Precedence: flag, environment variable, configuration file, default. The flag `--a.b-c` is the variable
 /// `TXNSCOPE_A_B_C` and the key `a.b_c` of the file. In a variable, spaces separate the values of a list.
 #[derive(Clone, Args)]
+#[command(mut_arg("checks.file", |argument| argument.help(
+    "File of checks to run on the data of each deployment, each check at its interval; docs/checks.md describes its format"
+)))]
 pub(crate) struct ServeArgs {
-    /// Configuration file, in TOML.
-    #[arg(long = "config.file", value_name = "FILE", env = "TXNSCOPE_CONFIG_FILE", hide_env_values = true)]
-    pub(crate) config_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) config: ConfigPath,
 
     /// Validate the configuration and all files that it names, and exit.
     #[arg(long = "check-config")]
     pub(crate) check_config: bool,
 
     #[command(flatten)]
-    pub(crate) connection: ConnectionArgs,
-
-    /// Address to listen on: host:port, or :port for all addresses. Repeat it for more; port 0 selects a free port.
-    /// Default: 127.0.0.1:9917.
-    #[arg(
-        long = "web.listen-address",
-        value_name = "ADDRESS",
-        env = "TXNSCOPE_WEB_LISTEN_ADDRESS",
-        hide_env_values = true,
-        value_delimiter = ' '
-    )]
-    pub(crate) listen_addresses: Vec<String>,
-
-    /// Listen on the sockets that systemd passes (socket activation), and on no address.
-    #[arg(
-        long = "web.systemd-socket",
-        value_name = "BOOL",
-        env = "TXNSCOPE_WEB_SYSTEMD_SOCKET",
-        hide_env_values = true,
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true"
-    )]
-    pub(crate) systemd_socket: Option<bool>,
-
-    /// Path of the metrics. Default: /metrics.
-    #[arg(
-        long = "web.telemetry-path",
-        value_name = "PATH",
-        env = "TXNSCOPE_WEB_TELEMETRY_PATH",
-        hide_env_values = true
-    )]
-    pub(crate) telemetry_path: Option<String>,
-
-    /// Web configuration file with TLS and users, in the format of Prometheus's exporter toolkit. It is reloaded when it
-    /// changes.
-    #[arg(
-        long = "web.config.file",
-        value_name = "FILE",
-        env = "TXNSCOPE_WEB_CONFIG_FILE",
-        hide_env_values = true
-    )]
-    pub(crate) web_config_file: Option<PathBuf>,
-
-    /// Maximum number of concurrent requests, and of concurrent probes. Further ones get the status 503. 0: no limit.
-    /// Default: 40.
-    #[arg(
-        long = "web.max-requests",
-        value_name = "NUMBER",
-        env = "TXNSCOPE_WEB_MAX_REQUESTS",
-        hide_env_values = true
-    )]
-    pub(crate) max_requests: Option<usize>,
-
-    /// Host name that requests may use, without port, in addition to IP addresses and localhost. Repeat it for more.
-    /// Default: any name, if an address to listen on can be reached by other machines.
-    #[arg(
-        long = "web.allowed-hosts",
-        value_name = "NAME",
-        env = "TXNSCOPE_WEB_ALLOWED_HOSTS",
-        hide_env_values = true,
-        value_delimiter = ' '
-    )]
-    pub(crate) allowed_hosts: Vec<String>,
-
-    /// Interval between polls of a member: 500ms, 5s, 1m. Default: 5s.
-    #[arg(
-        long = "poll.interval",
-        value_name = "TIME",
-        env = "TXNSCOPE_POLL_INTERVAL",
-        hide_env_values = true,
-        value_parser = duration
-    )]
-    pub(crate) interval: Option<Duration>,
-
-    /// Timeout of a poll of a member. Default: 3s.
-    #[arg(
-        long = "poll.timeout",
-        value_name = "TIME",
-        env = "TXNSCOPE_POLL_TIMEOUT",
-        hide_env_values = true,
-        value_parser = duration
-    )]
-    pub(crate) timeout: Option<Duration>,
+    pub(crate) mongodb: MongoDb,
 
     #[command(flatten)]
-    pub(crate) collectors: CollectorFlags,
-
-    /// Time without a probe after which a target is no longer polled. Default: 5m.
-    #[arg(
-        long = "probe.idle-timeout",
-        value_name = "TIME",
-        env = "TXNSCOPE_PROBE_IDLE_TIMEOUT",
-        hide_env_values = true,
-        value_parser = duration
-    )]
-    pub(crate) idle_timeout: Option<Duration>,
-
-    /// File of checks to run on the data of each deployment, each check at its interval; docs/checks.md describes its
-    /// format.
-    #[arg(long = "checks.file", value_name = "FILE", env = "TXNSCOPE_CHECKS_FILE", hide_env_values = true)]
-    pub(crate) checks_file: Option<PathBuf>,
+    pub(crate) web: Web,
 
     #[command(flatten)]
-    pub(crate) log: LogArgs,
+    pub(crate) poll: Poll,
+
+    #[command(flatten)]
+    pub(crate) collectors: Collectors,
+
+    #[command(flatten)]
+    pub(crate) probe: Probe,
+
+    #[command(flatten)]
+    pub(crate) checks: Checks,
+
+    #[command(flatten)]
+    pub(crate) log: Log,
 }
 
 impl std::fmt::Debug for ServeArgs {
@@ -140,35 +50,16 @@ impl std::fmt::Debug for ServeArgs {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use txnscope_sidecar::CollectorSettings;
 
     use super::*;
+    use crate::args::duration::duration;
+    use crate::config::file::ConfigFile;
 
     fn command() -> clap::Command {
         ServeArgs::augment_args(clap::Command::new("serve"))
-    }
-
-    /// One row for each flag. `docs/sidecar.md` has the table as this prints it.
-    fn table() -> String {
-        let mut table = "| flag | variable | in the file | meaning |\n| --- | --- | --- | --- |\n".to_owned();
-        let command = command();
-        for argument in command.get_arguments().filter(|argument| argument.get_id() != "help") {
-            let long = argument.get_long().unwrap();
-            let variable = argument.get_env().map(|name| format!("`{}`", name.to_str().unwrap()));
-            let in_the_file = !["config.file", "check-config"].contains(&long);
-            let key = if in_the_file { format!("`{}`", long.replace('-', "_")) } else { String::new() };
-            let help =
-                argument.get_long_help().or(argument.get_help()).unwrap().to_string().replace('\n', " ");
-            let row = format!("| `--{long}` | {} | {key} | {help} |\n", variable.unwrap_or_default());
-            table += &row;
-        }
-        table
-    }
-
-    #[test]
-    fn documentation_has_the_table_of_flags() {
-        let documentation = include_str!("../../../../../docs/sidecar.md");
-        assert!(documentation.contains(&table()), "docs/sidecar.md should have this table:\n{}", table());
     }
 
     #[test]
@@ -227,6 +118,18 @@ mod tests {
             let expected = argument.get_long().unwrap().to_uppercase().replace(['.', '-'], "_");
             assert_eq!(variable, format!("TXNSCOPE_{expected}"));
             assert!(argument.is_hide_env_values_set(), "{variable}");
+        }
+    }
+
+    #[test]
+    fn each_flag_has_a_key_of_the_same_name() {
+        let flags = command();
+        let flags = flags.get_arguments().filter_map(clap::Arg::get_long);
+        let not_in_the_file = ["config.file", "check-config"];
+        for flag in flags.filter(|flag| !not_in_the_file.contains(flag)) {
+            let text = format!("{} = {{ a = 1 }}", flag.replace('-', "_"));
+            let error = ConfigFile::parse(Path::new("txnscope.toml"), text).expect_err(flag).to_string();
+            assert!(!error.contains("unknown key"), "{flag}: {error}");
         }
     }
 }

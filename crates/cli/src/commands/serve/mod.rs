@@ -10,6 +10,8 @@ pub(crate) use self::args::ServeArgs;
 use self::sources::{ConfigSources, Settings, misspelled_variables};
 use crate::args::exit_status::ExitStatus;
 use crate::config::exposed;
+use crate::config::sections::Log;
+use crate::config::settings::Section as _;
 use crate::output::logging;
 use crate::output::{log_error, print};
 use crate::runtime::signals::{ShutdownSignals, reload_signal};
@@ -19,11 +21,11 @@ pub(crate) fn run(args: ServeArgs, matches: &ArgMatches) -> ExitStatus {
     let sources = ConfigSources::new(args, matches);
     let settings = sources.load();
     // The file may configure logging. If it is invalid, its error is logged as the flags say.
-    let (level, format) = match &settings {
-        Ok(settings) => (settings.level, settings.format),
-        Err(_) => sources.args.log.resolve((None, None)),
+    let log = match &settings {
+        Ok(settings) => settings.log,
+        Err(_) => Log::resolve(&Log::default(), &sources.args.log),
     };
-    logging::start(level, format);
+    logging::start(log);
     exposed::log_warnings();
     for (name, meant) in misspelled_variables() {
         tracing::warn!(name, meant, "unknown variable");

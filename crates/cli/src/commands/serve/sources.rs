@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{ArgMatches, Args as _};
-use toml::Spanned;
+use txnscope_catalog::nearest;
 use txnscope_mongo::{Credentials, one_line};
 use txnscope_sidecar::{Config, StartError, Target, is_name};
 
@@ -11,12 +11,12 @@ use crate::args::addresses::addresses;
 use crate::args::connection::{
     ConnectionSources, MISSING_DEPLOYMENT, PASSWORD, inline_secret, secret_from_file,
 };
-use crate::args::nearest::nearest;
-use crate::collectors;
 use crate::config::checks::load_checks;
-use crate::config::exposed;
-use crate::config::file::{ConfigFile, Time};
-use crate::output::logging::{Level, LogFormat};
+use crate::config::file::ConfigFile;
+use crate::config::sections::Log;
+use crate::config::settings::Section as _;
+use crate::config::{collectors, exposed};
+use crate::output::logging::LogSettings;
 
 const PREFIX: &str = "TXNSCOPE_";
 
@@ -30,14 +30,13 @@ pub(crate) struct ConfigSources {
 /// The settings of logging, and the configuration of the sidecar.
 #[derive(Debug)]
 pub(crate) struct Settings {
-    pub(crate) level: Level,
-    pub(crate) format: LogFormat,
+    pub(crate) log: LogSettings,
     pub(crate) config: Config,
 }
 
 impl ConfigSources {
     pub(crate) fn new(args: ServeArgs, matches: &ArgMatches) -> Self {
-        Self { connection: ConnectionSources::new(args.connection.clone(), matches), args }
+        Self { connection: ConnectionSources::new(args.mongodb.clone(), matches), args }
     }
 
     /// Reads all files and merges the sources.
@@ -47,7 +46,7 @@ impl ConfigSources {
     /// If a setting is missing or invalid. The error holds no secret.
     pub(crate) fn load(&self) -> Result<Settings> {
         let flags = &self.args;
-        let file = ConfigFile::load(flags.config_file.as_deref())?;
+        let file = ConfigFile::load(flags.config.file.as_deref())?;
         self.check_permissions(&file);
         let mut config = Config::default();
         config.targets = self.connection.targets(&file)?;
@@ -57,19 +56,23 @@ impl ConfigSources {
             bail!(file.missing_key(StartError::Name.to_string()));
         }
         for (name, module) in &file.auth_modules {
+            let at = |key| ["auth_modules", name, key];
             let password = match (&module.password, &module.password_file) {
-                (Some(password), None) => {
-                    inline_secret(&file, password, &format!("auth_modules.{name}: password"))?
-                }
-                (None, Some(path)) => secret_from_file(&file, path)?,
+                (Some(password), None) => inline_secret(
+                    &file,
+                    &at("password"),
+                    password,
+                    &format!("auth_modules.{name}: password"),
+                )?,
+                (None, Some(path)) => secret_from_file(&file, &at("password_file"), path)?,
                 (None, None) => {
                     bail!(file.missing_key(format!(
                         "auth_modules.{name}: password is missing: give password or password_file"
                     )))
                 }
-                (Some(_), Some(path)) => {
+                (Some(_), Some(_)) => {
                     bail!(
-                        file.error_at(path, format!("auth_modules.{name}: password and password_file exclude each other: give only one of them"))
+                        file.error_at(&at("password_file"), format!("auth_modules.{name}: password and password_file exclude each other: give only one of them"))
                     )
                 }
             };
@@ -84,97 +87,80 @@ impl ConfigSources {
             config.auth_modules.insert(name.clone(), credentials);
         }
         for (name, target) in &file.targets {
-            let (uri, at) = match (&target.uri, &target.uri_file) {
-                (Some(uri), None) => (uri.get_ref().clone(), uri.span()),
-                (None, Some(path)) => (secret_from_file(&file, path)?, path.span()),
+            let at = |key| ["targets", name, key];
+            let (uri, key) = match (&target.uri, &target.uri_file) {
+                (Some(uri), None) => (uri.clone(), "uri"),
+                (None, Some(path)) => (secret_from_file(&file, &at("uri_file"), path)?, "uri_file"),
                 (None, None) => bail!(
                     file.missing_key(format!("targets.{name}: the URI is missing: give uri or uri_file"))
                 ),
-                (Some(_), Some(path)) => {
+                (Some(_), Some(_)) => {
                     bail!(file.error_at(
-                        path,
+                        &at("uri_file"),
                         format!("targets.{name}: uri and uri_file exclude each other: give only one of them")
                     ))
                 }
             };
             let mut found = Target::new(uri);
             let known: Vec<_> = config.auth_modules.keys().map(String::as_str).collect();
-            let module = |module: &Spanned<String>| {
-                config.auth_modules.get(module.get_ref()).ok_or_else(|| {
-                    let meant =
-                        nearest(module.get_ref(), &known).map(|name| format!("; did you mean `{name}`?"));
-                    let what = format!("unknown auth module{}", meant.unwrap_or_default());
-                    file.error_at(module, what)
+            let module = |module: &str, at: &[&str]| {
+                config.auth_modules.get(module).ok_or_else(|| {
+                    let meant = nearest(module, &known).map(|name| format!("; did you mean `{name}`?"));
+                    file.error_at(at, format!("unknown auth module{}", meant.unwrap_or_default()))
                 })
             };
             if let Some(name) = &target.auth_module {
-                found = found.with_credentials(module(name)?.clone());
+                found = found.with_credentials(module(name, &at("auth_module"))?.clone());
             }
             if let Some(names) = &target.auth_modules {
-                for name in names {
-                    module(name)?;
+                for (index, one) in names.iter().enumerate() {
+                    module(one, &["targets", name, "auth_modules", &index.to_string()])?;
                 }
-                found = found.with_auth_modules(names.iter().map(|name| name.get_ref().clone()));
+                found = found.with_auth_modules(names.clone());
             }
-            let wrong =
-                |error| file.error_at(&Spanned::new(at.clone(), ()), format!("targets.{name}: {error}"));
-            found.check().map_err(wrong)?;
+            found.check().map_err(|error| file.error_at(&at(key), format!("targets.{name}: {error}")))?;
             config.probes.insert(name.clone(), found);
         }
         config.collectors = collectors::settings(&file, &flags.collectors)?;
-        self.web(&file, &mut config)?;
-        let time = |flag: Option<_>, key: Option<Time>| flag.or(key.map(|time| time.0));
-        if let Some(interval) = time(flags.interval, file.poll.interval) {
-            config.poll_interval = interval;
+        for (web, poll, probe) in
+            [(&file.web, &file.poll, &file.probe), (&flags.web, &flags.poll, &flags.probe)]
+        {
+            web.apply(&mut config);
+            poll.apply(&mut config);
+            probe.apply(&mut config);
         }
-        if let Some(timeout) = time(flags.timeout, file.poll.timeout) {
-            config.poll_timeout = timeout;
-        }
-        if let Some(idle) = time(flags.idle_timeout, file.probe.idle_timeout) {
-            config.probe_idle_timeout = idle;
-        }
-        config.checks = load_checks(flags.checks_file.as_deref(), &file, "; ")?;
+        self.listen_addresses(&file, &mut config)?;
+        config.checks = load_checks(&flags.checks, &file, "; ")?;
         ensure!(!config.targets.is_empty() || !config.probes.is_empty(), MISSING_DEPLOYMENT);
-        let (level, format) = flags.log.resolve((file.log.level, file.log.format));
-        Ok(Settings { level, format, config })
+        Ok(Settings { log: Log::resolve(&file.log, &flags.log), config })
     }
 
     /// Warns about a configuration file that holds secrets and that all users can read.
     fn check_permissions(&self, file: &ConfigFile) {
-        let uris =
-            file.mongodb.uri.iter().chain(file.targets.values().filter_map(|target| target.uri.as_ref()));
+        let uris = file.mongodb.uri.iter().flatten().filter_map(|uri| uri.0.to_str());
+        let uris = uris.chain(file.targets.values().filter_map(|target| target.uri.as_deref()));
         let holds_secrets = file.mongodb.password.is_some()
             || file.auth_modules.values().any(|module| module.password.is_some())
-            || uris.map(|uri| Target::new(uri.get_ref().clone())).any(|target| target.has_secret_in_uri());
-        if let Some(path) = self.args.config_file.as_ref().filter(|_| holds_secrets) {
+            || uris.map(|uri| Target::new(uri.to_owned())).any(|target| target.has_secret_in_uri());
+        if let Some(path) = self.args.config.file.as_ref().filter(|_| holds_secrets) {
             exposed::check_permissions(path, path);
         }
     }
 
-    fn web(&self, file: &ConfigFile, config: &mut Config) -> Result<()> {
-        let (flags, web) = (&self.args, &file.web);
-        if !flags.listen_addresses.is_empty() {
-            let addresses =
-                flags.listen_addresses.iter().map(|text| addresses(text).context("--web.listen-address"));
+    fn listen_addresses(&self, file: &ConfigFile, config: &mut Config) -> Result<()> {
+        let given = |texts: &Option<Vec<String>>| texts.clone().filter(|texts| !texts.is_empty());
+        if let Some(texts) = given(&self.args.web.listen_address) {
+            let addresses = texts.iter().map(|text| addresses(text).context("--web.listen-address"));
             config.listen_addresses = addresses.collect::<Result<Vec<_>>>()?.concat();
-        } else if !web.listen_address.is_empty() {
-            let addresses = web.listen_address.iter().map(|text| {
-                let wrong = |error| file.error_at(text, format!("web.listen_address: {error:#}"));
-                addresses(text.get_ref()).map_err(wrong)
+        } else if let Some(texts) = given(&file.web.listen_address) {
+            let addresses = texts.iter().enumerate().map(|(index, text)| {
+                addresses(text).map_err(|error| {
+                    let at = ["web", "listen_address", &index.to_string()];
+                    file.error_at(&at, format!("web.listen_address: {error:#}"))
+                })
             });
             config.listen_addresses = addresses.collect::<Result<Vec<_>, _>>()?.concat();
         }
-        config.systemd_socket = flags.systemd_socket.or(web.systemd_socket).unwrap_or_default();
-        if let Some(path) = flags.telemetry_path.as_ref().or(web.telemetry_path.as_ref()) {
-            config.telemetry_path.clone_from(path);
-        }
-        let resolved = web.config.file.as_ref().map(|path| file.resolve_path(path));
-        config.web_config_file = flags.web_config_file.clone().or(resolved);
-        if let Some(most) = flags.max_requests.or(web.max_requests) {
-            config.max_requests = most;
-        }
-        let hosts = if flags.allowed_hosts.is_empty() { &web.allowed_hosts } else { &flags.allowed_hosts };
-        config.allowed_hosts.clone_from(hosts);
         Ok(())
     }
 }

@@ -1,17 +1,19 @@
 //! The arguments of `verify`.
 
-use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use clap::{Args, ValueEnum};
 use mongodb::bson::DateTime;
 
-use crate::args::connection::ConnectionArgs;
+use crate::args::checks::names_deployment_and_checks;
 use crate::args::duration::positive_duration;
 use crate::client::services::prometheus::PrometheusArgs;
+use crate::config::sections::{Checks, ConfigPath, MongoDb};
 
 #[derive(Args)]
 #[command(
+    mut_arg("config.file", names_deployment_and_checks),
+    mut_arg("checks.file", |argument| argument.help("File of checks to run on the data. It requires a deployment")),
     after_help = "Exit status: 0 go, 1 no-go, 2 an error of an argument, a file or Prometheus, 3 inconclusive (too little \
                   traffic, or a criterion could not be checked)."
 )]
@@ -60,16 +62,14 @@ pub(crate) struct VerifyArgs {
     #[arg(long, value_name = "SHARE", value_parser = alpha, default_value = "0.01")]
     pub(crate) alpha: f64,
 
-    /// The configuration file of `serve`, in TOML. It may name the deployment and the file of checks.
-    #[arg(long = "config.file", value_name = "FILE", env = "TXNSCOPE_CONFIG_FILE", hide_env_values = true)]
-    pub(crate) config_file: Option<PathBuf>,
-
-    /// File of checks to run on the data. It requires a deployment.
-    #[arg(long = "checks.file", value_name = "FILE", env = "TXNSCOPE_CHECKS_FILE", hide_env_values = true)]
-    pub(crate) checks_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) config: ConfigPath,
 
     #[command(flatten)]
-    pub(crate) connection: ConnectionArgs,
+    pub(crate) checks: Checks,
+
+    #[command(flatten)]
+    pub(crate) mongodb: MongoDb,
 
     /// Timeout of each query to Prometheus.
     #[arg(long, value_name = "TIME", value_parser = positive_duration, default_value = "10s")]

@@ -74,9 +74,9 @@ impl<'a> RolloutAnalysis<'a> {
         let prometheus = Prometheus::new(&args.prometheus, matches, args.timeout)?;
         let prometheus =
             prometheus.context("no Prometheus configured: give --prometheus.url=http://host:9090")?;
-        let config = ConfigFile::load(args.config_file.as_deref())?;
-        let data = match load_checks(args.checks_file.as_deref(), &config, "\n  ")? {
-            Some(checks) => Some((connect(args.connection.clone(), &config, matches).await?, checks)),
+        let config = ConfigFile::load(args.config.file.as_deref())?;
+        let data = match load_checks(&args.checks, &config, "\n  ")? {
+            Some(checks) => Some((connect(args.mongodb.clone(), &config, matches).await?, checks)),
             None => None,
         };
         let now = now();

@@ -46,7 +46,7 @@ pub(crate) async fn load(args: &LoadArgs) -> Result<ExitStatus> {
     let mut signals = ShutdownSignals::listen()?;
     let backend = Backend::new(&args.backend)?;
     let plan = plan(args)?;
-    let ScenarioFile { backend: settings, load, .. } = ScenarioFile::load(args.scenarios_file.as_deref())?;
+    let ScenarioFile { backend: settings, load, .. } = ScenarioFile::load(args.scenarios.file.as_deref())?;
     let load = load.context("the scenario file has no [load]: add it, as docs/drill.md describes")?;
     let load = Arc::new(load);
     let fixture_plan = FixturePlan::new(&load, plan.arrivals, args.entities)?;

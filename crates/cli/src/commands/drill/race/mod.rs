@@ -86,7 +86,7 @@ impl RaceResult {
 /// If the scenario file is invalid, or the backend cannot be reached, or rejects the token.
 pub(crate) async fn race(args: &RaceArgs) -> Result<ExitStatus> {
     let mut signals = ShutdownSignals::listen()?;
-    let file = ScenarioFile::load(args.scenarios_file.as_deref())?;
+    let file = ScenarioFile::load(args.scenarios.file.as_deref())?;
     let n = usize::try_from(args.concurrency)?;
     let races = file.select(&args.scenario)?;
     let reports = races.iter().map(|race| ScenarioReport::new(race, n)).collect::<Result<Vec<_>>>()?;

@@ -25,10 +25,10 @@ pub(crate) mod variables;
 use std::path::Path;
 
 use anyhow::{Result, bail, ensure};
+use txnscope_catalog::{FileError, nearest};
 
-use crate::args::nearest::nearest;
 use crate::commands::drill::scenario::file::{Race, ScenarioFile};
-use crate::config::file::{FileError, parse_toml, read_text};
+use crate::config::file::{parse_toml, read_text};
 
 /// The scenarios of the ledger, which are the default.
 const LEDGER: &str = include_str!("../../../../../../examples/ledger/scenarios.toml");
@@ -52,7 +52,7 @@ impl ScenarioFile {
     /// If the text is no valid scenario file.
     pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, FileError> {
         let file: Self = parse_toml(path, text)?;
-        file.check().map_err(|mistake| FileError::at(path, text, mistake.at, mistake.what))?;
+        file.check().map_err(|mistake| FileError::at(path, text, mistake.at.start, mistake.what))?;
         Ok(file)
     }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use http::header::{self, HeaderName};
 use toml::Spanned;
+use txnscope_catalog::nearest;
 
-use crate::args::nearest::nearest;
 use crate::commands::drill::scenario::check::{Checked, Mistake, ensure};
 use crate::commands::drill::scenario::expression::Expression;
 use crate::commands::drill::scenario::file::{After, BurstRequest, Captures, Headers, SetUp};

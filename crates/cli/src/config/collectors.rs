@@ -1,94 +1,36 @@
 //! Settings of the collectors, from flags, variables and the configuration file.
 
-mod flags;
-
 use anyhow::{Result, anyhow};
-use serde::Deserialize;
-use toml::Spanned;
 use txnscope_sidecar::CollectorSettings;
 
-pub(crate) use self::flags::CollectorFlags;
-use crate::config::file::{ConfigFile, Time};
-
-/// One section for each collector; missing settings keep their defaults.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Collectors {
-    current_op: Option<Spanned<CurrentOp>>,
-    storage_engine: Option<Spanned<WithInterval>>,
-    replication: Option<Spanned<WithInterval>>,
-    parameters: Option<Spanned<WithInterval>>,
-    profile: Option<Spanned<Profile>>,
-    slow_transactions: Option<Spanned<WithInterval>>,
-    open_by_operation: Option<Spanned<OpenByOperation>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct CurrentOp {
-    enabled: Option<bool>,
-    long_running: Option<Time>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct WithInterval {
-    enabled: Option<bool>,
-    interval: Option<Time>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct OpenByOperation {
-    backends: Option<Vec<String>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Profile {
-    enabled: Option<bool>,
-    interval: Option<Time>,
-    databases: Option<Vec<String>>,
-}
-
-fn set<T, U: Into<T>>(setting: &mut T, said: Option<U>) {
-    if let Some(said) = said {
-        *setting = said.into();
-    }
-}
+use crate::config::file::ConfigFile;
+use crate::config::sections::Collectors;
+use crate::config::settings::Section as _;
 
 /// Merges flags, variables and the configuration file into the settings of the collectors.
 ///
 /// # Errors
 ///
 /// If a setting makes no sense: at the section that holds it, or of the flags if these have a part in it.
-pub(crate) fn settings(file: &ConfigFile, flags: &CollectorFlags) -> Result<CollectorSettings> {
+pub(crate) fn settings(file: &ConfigFile, flags: &Collectors) -> Result<CollectorSettings> {
     let mut settings = CollectorSettings::default();
     // Validated section by section, so that the error names the right one.
-    macro_rules! section {
-        ($collector:ident: $($setting:ident = $flag:ident),*) => {{
-            let section = &file.collectors.$collector;
-            let said = section.as_ref().map(Spanned::get_ref);
-            $(
-                set(&mut settings.$collector.$setting, said.and_then(|section| section.$setting.clone()));
-                set(&mut settings.$collector.$setting, flags.$flag.clone());
-            )*
-            let by_flags = [$(flags.$flag.is_some()),*].contains(&true);
-            settings.validate().map_err(|error| match section {
-                Some(section) if !by_flags => file.error_at(section, error).into(),
-                Some(_) | None => {
-                    anyhow!("--collector.{}, flags or variables: {error}", stringify!($collector).replace('_', "-"))
+    macro_rules! apply {
+        ($($collector:ident)*) => {$({
+            let (of_file, of_flags) = (&file.collectors.$collector, &flags.$collector);
+            of_file.apply(&mut settings);
+            of_flags.apply(&mut settings);
+            settings.validate().map_err(|error| {
+                let name = stringify!($collector);
+                if *of_flags == Default::default() {
+                    anyhow::Error::new(file.error_at(&["collector", name], error))
+                } else {
+                    anyhow!("--collector.{}, flags or variables: {error}", name.replace('_', "-"))
                 }
             })?;
-        }};
+        })*};
     }
-    section!(current_op: enabled = current_op_enabled, long_running = current_op_long_running);
-    section!(storage_engine: enabled = storage_engine_enabled, interval = storage_engine_interval);
-    section!(replication: enabled = replication_enabled, interval = replication_interval);
-    section!(parameters: enabled = parameters_enabled, interval = parameters_interval);
-    section!(profile: enabled = profile_enabled, interval = profile_interval, databases = profile_databases);
-    section!(slow_transactions: enabled = slow_transactions_enabled, interval = slow_transactions_interval);
-    section!(open_by_operation: backends = open_by_operation_backends);
+    apply!(current_op storage_engine replication parameters profile slow_transactions open_by_operation);
     Ok(settings)
 }
 
@@ -98,12 +40,13 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::config::settings::Time;
 
     fn read(text: &str) -> Result<CollectorSettings, String> {
-        read_with(text, &CollectorFlags::default())
+        read_with(text, &Collectors::default())
     }
 
-    fn read_with(text: &str, flags: &CollectorFlags) -> Result<CollectorSettings, String> {
+    fn read_with(text: &str, flags: &Collectors) -> Result<CollectorSettings, String> {
         let file = ConfigFile::parse(Path::new("txnscope.toml"), text.to_owned())
             .map_err(|error| error.to_string())?;
         settings(&file, flags).map_err(|error| error.to_string())
@@ -161,11 +104,9 @@ mod tests {
     fn flags_override_the_file() {
         let text =
             "[collector]\nprofile = { enabled = true, interval = \"7s\" }\nreplication.interval = \"3s\"";
-        let flags = CollectorFlags {
-            profile_databases: Some(vec!["shop".to_owned()]),
-            replication_interval: Some(Duration::from_secs(4)),
-            ..CollectorFlags::default()
-        };
+        let mut flags = Collectors::default();
+        flags.profile.databases = Some(vec!["shop".to_owned()]);
+        flags.replication.interval = Some(Time(Duration::from_secs(4)));
         let read = read_with(text, &flags).unwrap();
         assert_eq!(
             (read.profile.interval, read.profile.databases),
@@ -176,7 +117,8 @@ mod tests {
 
     #[test]
     fn invalid_flag_is_reported_as_a_flag() {
-        let flags = CollectorFlags { profile_enabled: Some(true), ..CollectorFlags::default() };
+        let mut flags = Collectors::default();
+        flags.profile.enabled = Some(true);
         for text in ["", "[collector.profile]\ninterval = \"2s\""] {
             let said = read_with(text, &flags).expect_err("no databases");
             assert!(
