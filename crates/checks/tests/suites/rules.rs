@@ -258,7 +258,8 @@ async fn mongoose_sample_finds_each_violation() {
         testkit::wait::until(&format!("the violations of {name}"), async || {
             match run(&client, check, SampleOptions { limit: 10, full_documents: false }).await.result {
                 CheckResult::Violated { sample, .. } => {
-                    let ids: Vec<_> = sample.iter().map(|one| one.get("_id").unwrap().clone()).collect();
+                    let mut ids: Vec<_> = sample.iter().map(|one| one.get("_id").unwrap().clone()).collect();
+                    ids.sort_by_key(Bson::to_string);
                     anyhow::ensure!(ids == expected, "{ids:?}");
                     Ok(())
                 }

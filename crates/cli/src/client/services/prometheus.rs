@@ -61,6 +61,7 @@ impl Prometheus {
         let token = token("TXNSCOPE_PROMETHEUS_TOKEN");
         let args = ServiceArgs {
             name: "prometheus",
+            url_flag: "prometheus.url",
             url,
             on_command_line: matches.value_source("prometheus-url") == Some(ValueSource::CommandLine),
             token_file: args.token_file.as_deref(),

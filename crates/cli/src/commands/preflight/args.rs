@@ -26,6 +26,17 @@ pub(crate) struct PreflightArgs {
     #[command(flatten)]
     pub(crate) collectors: CollectorFlags,
 
+    /// URL of a backend's own metrics page, whose metrics are compared with docs/metrics.md: http://host:3000/metrics. A URL
+    /// with a user and a password belongs in the variable, since ps shows flags.
+    #[arg(
+        id = "backend-metrics-url",
+        long = "backend.metrics-url",
+        value_name = "URL",
+        env = "TXNSCOPE_BACKEND_METRICS_URL",
+        hide_env_values = true
+    )]
+    pub(crate) backend_metrics_url: Option<String>,
+
     #[command(flatten)]
     pub(crate) prometheus: PrometheusArgs,
 
