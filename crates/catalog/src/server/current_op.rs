@@ -20,7 +20,7 @@ const BY_APPLICATION: &[Label] = &[
     MEMBER,
     Label {
         name: "application",
-        help: "`appName` of the client; empty if it has none; a value that is not seen for an hour may be replaced by another",
+        help: "`appName` of the client, or the name of its driver if it has none; a value that is not seen for an hour may be replaced by another",
         values: Values::Bounded { max: MAX_APPLICATIONS, overflow: Some(OVERFLOW) },
     },
 ];

@@ -22,7 +22,7 @@ fn documentation_samples_parse() {
 
 #[test]
 fn sample_files_parse() {
-    for file in ["examples/ledger/checks.toml", "crates/checks/samples/mongoose.toml"] {
+    for file in ["examples/ledger/checks.toml", "examples/node-backend/checks.toml"] {
         let checks = Checks::parse(&read(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
         assert!(
             checks.iter().all(|check| !check.about.is_empty()),

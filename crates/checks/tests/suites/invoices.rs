@@ -5,7 +5,7 @@ use mongodb::bson::{Bson, Document, doc};
 use testkit::ReplicaSet;
 use txnscope_checks::{CheckResult, Checks, SampleOptions, run};
 
-const FILES: [&str; 2] = ["examples/ledger/checks.toml", "crates/checks/samples/mongoose.toml"];
+const FILES: [&str; 2] = ["examples/ledger/checks.toml", "examples/node-backend/checks.toml"];
 
 fn decimal(text: &str) -> Bson {
     Bson::Decimal128(text.parse().unwrap())

@@ -189,21 +189,34 @@ async fn check_that_cannot_run_fails_with_reason() {
 #[tokio::test(flavor = "multi_thread")]
 async fn mongoose_sample_finds_each_violation() {
     let text =
-        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/samples/mongoose.toml")).unwrap();
+        std::fs::read_to_string(testkit::workspace().join("examples/node-backend/checks.toml")).unwrap();
     let checks = Checks::parse(&text).unwrap();
     let set = ReplicaSet::start(3).await.unwrap();
     let client = set.client().await.unwrap();
     let database = client.database("app");
-    let part = |amount: f64| doc! {"_id": 1, "amount": amount};
-    let retainers = [
-        doc! {"_id": "right", "currentBalance": 0.2, "deposits": [part(0.3)], "consumptions": [part(0.1)], "__v": 1},
-        doc! {"_id": "drift", "currentBalance": 5, "deposits": [part(6.0)], "consumptions": [], "__v": 0},
-        doc! {"_id": "negative", "currentBalance": -1.5, "deposits": [], "consumptions": [part(1.5)], "__v": 0},
-    ];
-    database.collection("retainers").insert_many(retainers).await.unwrap();
-    let payment =
-        |id: i32, invoice: Bson, status: &str| doc! {"_id": id, "invoiceId": invoice, "status": status};
-    let payments = [
+    let insert = async |name: &str, documents: Vec<Document>| {
+        database.collection(name).insert_many(documents).await.unwrap();
+    };
+    let retainer = |id: &str, balance: Bson| doc! {"_id": id, "currentBalance": balance, "__v": 0};
+    let movement =
+        |id: &str, kind: &str, amount: f64| doc! {"retainerId": id, "kind": kind, "amount": amount};
+    insert(
+        "retainers",
+        vec![retainer("right", 0.2.into()), retainer("drift", 5.into()), retainer("negative", (-1.5).into())],
+    )
+    .await;
+    insert(
+        "retainerMovements",
+        vec![
+            movement("right", "deposit", 0.3),
+            movement("right", "consumption", 0.1),
+            movement("drift", "deposit", 6.0),
+            movement("negative", "consumption", 1.5),
+        ],
+    )
+    .await;
+    let payment = |id: i32, invoice: Bson, status: &str| doc! {"_id": id, "invoiceId": invoice, "status": status, "amount": 12.5};
+    let payments = vec![
         payment(1, "i-1".into(), "completed"),
         payment(2, "i-1".into(), "completed"),
         payment(3, "i-2".into(), "completed"),
@@ -211,27 +224,49 @@ async fn mongoose_sample_finds_each_violation() {
         payment(5, Bson::Null, "completed"),
         payment(6, Bson::Null, "completed"),
     ];
-    database.collection("payments").insert_many(payments).await.unwrap();
-    let accounts = [doc! {"_id": 1, "availableBalance": 0}, doc! {"_id": 2, "availableBalance": -0.01}];
-    database.collection("bankaccounts").insert_many(accounts).await.unwrap();
-    let mut found = Vec::new();
-    for check in checks.iter() {
-        // A secondary may lag behind.
-        let sample = testkit::wait::until("a run that finds something", async || {
-            match run(&client, check, SOME).await.result {
-                CheckResult::Violated { sample, .. } => Ok(sample),
-                other => Err(anyhow::anyhow!("{}: {other:?}", check.name)),
-            }
-        });
-        let sample = sample.await.unwrap();
-        let ids: Vec<_> = sample.iter().map(|one| one.get("_id").unwrap().clone()).collect();
-        found.push((check.name.as_str(), ids));
-    }
-    let expected: [(&str, Vec<Bson>); 4] = [
+    insert("payments", payments).await;
+    // The third is posted twice, the fourth before it is completed, the fifth with another amount, and the sixth not at all.
+    let entries = [(1, 12.5), (2, 12.5), (3, 12.5), (3, 12.5), (4, 12.5), (5, 12.25)];
+    let entries = entries.map(|(payment, amount)| doc! {"paymentId": payment, "amount": amount});
+    insert("ledgerEntries", entries.to_vec()).await;
+    let account = |id: i32, opening: f64, balance: f64| doc! {"_id": id, "currency": "EUR", "openingBalance": opening, "availableBalance": balance};
+    // The third has what it received without the second transfer.
+    insert("bankAccounts", vec![account(1, 0.3, 0.0), account(2, 0.0, -0.01), account(3, 0.0, 0.1)]).await;
+    let transfer = |from: i32, to: i32, amount: f64, status: &str| doc! {"fromAccountId": from, "toAccountId": to, "amount": amount, "status": status};
+    insert(
+        "bankTransfers",
+        vec![
+            transfer(1, 3, 0.1, "completed"),
+            transfer(1, 3, 0.2, "completed"),
+            transfer(1, 3, 0.2, "cancelled"),
+            transfer(2, 3, 0.01, "completed"),
+        ],
+    )
+    .await;
+    let expected: [(&str, Vec<Bson>); 7] = [
         ("retainer_balance_negative", vec!["negative".into()]),
         ("retainer_balance_drift", vec!["drift".into()]),
         ("payment_completed_twice", vec!["i-1".into()]),
+        ("payment_not_posted_once", vec![3.into(), 4.into(), 5.into(), 6.into()]),
         ("bank_account_overdrawn", vec![2.into()]),
+        ("bank_account_balance_drift", vec![3.into()]),
+        ("bank_accounts_total", vec!["EUR".into()]),
     ];
-    assert_eq!(found, expected);
+    assert!(checks.iter().map(|check| check.name.as_str()).eq(expected.iter().map(|(name, _)| *name)));
+    for (check, (name, expected)) in checks.iter().zip(expected) {
+        // A secondary may lag behind.
+        testkit::wait::until(&format!("the violations of {name}"), async || {
+            match run(&client, check, SampleOptions { limit: 10, full_documents: false }).await.result {
+                CheckResult::Violated { sample, .. } => {
+                    let mut ids: Vec<_> = sample.iter().map(|one| one.get("_id").unwrap().clone()).collect();
+                    ids.sort_by_key(Bson::to_string);
+                    anyhow::ensure!(ids == expected, "{ids:?}");
+                    Ok(())
+                }
+                other => Err(anyhow::anyhow!("{other:?}")),
+            }
+        })
+        .await
+        .unwrap();
+    }
 }

@@ -27,6 +27,9 @@ const OTHERS: &[&str] = &[
     "--release",
     "--target",
     "--test",
+    // npm.
+    "--omit-lockfile-registry-resolved",
+    "--package-lock-only",
     // curl, date, journalctl, mongodump, Prometheus, and the exporter that ours is compared with.
     "--archive",
     "--collect-all",

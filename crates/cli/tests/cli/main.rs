@@ -14,6 +14,7 @@ mod drill;
 mod generated_docs;
 mod identity;
 mod module_dependencies;
+mod node_backend;
 mod preflight;
 mod proxy;
 mod role;

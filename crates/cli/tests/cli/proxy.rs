@@ -22,15 +22,16 @@ prefix = "Insufficient balance"
 reason = "insufficient_balance"
 "#;
 
-struct Proxying {
+/// A running proxy.
+pub(crate) struct Proxying {
     process: Process,
-    address: SocketAddr,
-    web: SocketAddr,
+    pub(crate) address: SocketAddr,
+    pub(crate) web: SocketAddr,
     _folder: TempDir,
 }
 
 impl Proxying {
-    async fn start(arguments: &[String]) -> Self {
+    pub(crate) async fn start(arguments: &[String]) -> Self {
         Self::start_with(arguments, None).await
     }
 

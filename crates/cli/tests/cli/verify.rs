@@ -1,8 +1,6 @@
 //! `txnscope verify` as a process, against a real Prometheus with a history of its own, and a real replica set.
 
 use std::fmt::Write as _;
-use std::path::Path;
-use std::process::Stdio;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::common::prometheus::Prometheus;
@@ -13,7 +11,7 @@ use axum::routing::get;
 use mongodb::bson::{Document, doc};
 use serde_json::Value;
 use tempfile::TempDir;
-use testkit::{Binary, ReplicaSet};
+use testkit::ReplicaSet;
 use tokio::net::TcpListener;
 
 /// The metrics of a service before and after the deployment; the label `env` is its name.
@@ -102,15 +100,7 @@ fn history() -> (String, String) {
 /// A Prometheus with the history.
 async fn prometheus() -> (Prometheus, String) {
     let (text, deployed) = history();
-    let prometheus = Prometheus::start("global: {}", async |folder: &Path| {
-        let file = folder.join("history");
-        std::fs::write(&file, text).unwrap();
-        let mut promtool = tokio::process::Command::new(Binary::Promtool.path().unwrap());
-        promtool.args(["tsdb", "create-blocks-from", "openmetrics"]).arg(&file).arg(folder.join("data"));
-        let output = promtool.stdin(Stdio::null()).output().await.unwrap();
-        assert!(output.status.success(), "{}", stdout_and_stderr(&output));
-    })
-    .await;
+    let prometheus = Prometheus::with_history(&text).await;
     prometheus.has("last_over_time(transaction_duration_seconds_count[5m])").await;
     (prometheus, deployed)
 }

@@ -153,11 +153,26 @@ async fn ledger_checks_reject_repair_of_non_numeric_amounts() {
 #[tokio::test(flavor = "multi_thread")]
 async fn mongoose_checks_reject_repair_of_non_numeric_amounts() {
     let money = Money::start().await;
-    let check = shipped("crates/checks/samples/mongoose.toml", "retainer_balance_drift");
-    #[allow(clippy::cast_precision_loss, reason = "small numbers")]
-    let double = |cents: i64| Bson::Double(cents as f64);
-    money.fill("retainers", &documents(["currentBalance", "deposits", "consumptions"], double)).await;
-    refuses_each(&money, &check, double).await;
+    let check = shipped("examples/node-backend/checks.toml", "retainer_balance_drift");
+    let movement = |id: &str, retainer: &str, kind: &str, amount: Bson| doc! {"_id": id, "retainerId": retainer, "kind": kind, "amount": amount};
+    for kind in ["deposit", "consumption"] {
+        for damaged in ["50".into(), doc! {"cents": 50}.into(), Bson::Null, f64::NAN.into()] {
+            let retainer = |id: &str| doc! {"_id": id, "currentBalance": 500.5};
+            money.fill("retainers", &[retainer("invalid"), retainer("drift")]).await;
+            let movements = [
+                movement("damaged", "invalid", kind, damaged.clone()),
+                movement("valid", "invalid", "deposit", 100.into()),
+                movement("in", "drift", "deposit", 150.75.into()),
+                movement("out", "drift", "consumption", 50.into()),
+            ];
+            money.fill("retainerMovements", &movements).await;
+            let (set, refused) = money.repair(&check).await;
+            assert_eq!(set, [("drift".into(), Bson::Double(100.75))], "{kind}, {damaged}");
+            let [(id, why)] = refused.as_slice() else { panic!("{kind}, {damaged}: {refused:?}") };
+            assert!(*id == Bson::from("invalid") && why.contains("damaged"), "{kind}, {damaged}: {why}");
+            assert_eq!(money.wrong(&check).await, ["invalid".into()], "{kind}, {damaged}");
+        }
+    }
 }
 
 /// The same sum in other notations.

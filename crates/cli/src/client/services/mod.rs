@@ -45,8 +45,10 @@ pub(crate) struct ServiceClient {
 /// The address of a service and the token, from flags and variables.
 #[derive(Clone, Copy)]
 pub(crate) struct ServiceArgs<'a> {
-    /// `prometheus`: the flags are `--prometheus.url` and `--prometheus.token-file`.
+    /// `prometheus`: the flag of the token is `--prometheus.token-file`.
     pub(crate) name: &'static str,
+    /// `prometheus.url`, the flag of the URL.
+    pub(crate) url_flag: &'a str,
     pub(crate) url: &'a str,
     /// Whether the URL is on the command line, which ps shows to all users.
     pub(crate) on_command_line: bool,
@@ -91,10 +93,12 @@ impl ServiceClient {
         let Some(url) = url else { return Ok(None) };
         let token = std::env::var_os(format!("TXNSCOPE_{}_TOKEN", name.to_uppercase()));
         let token = token.filter(|token| !token.is_empty());
+        let url_flag = format!("{name}.url");
         let args = ServiceArgs {
             name,
+            url_flag: &url_flag,
             url,
-            on_command_line: matches.value_source(&format!("{name}.url")) == Some(ValueSource::CommandLine),
+            on_command_line: matches.value_source(&url_flag) == Some(ValueSource::CommandLine),
             token_file: token_file.as_deref(),
             token: token.as_ref(),
         };
@@ -112,8 +116,8 @@ impl ServiceClient {
 
     /// The URL without user and password, and the header for authorization.
     fn address(args: ServiceArgs<'_>) -> Result<(Url, Option<HeaderValue>)> {
-        let ServiceArgs { name, url, on_command_line, token_file, token } = args;
-        let invalid = |what: &str| anyhow!("--{name}.url {what}: use a URL such as http://host:port");
+        let ServiceArgs { name, url_flag, url, on_command_line, token_file, token } = args;
+        let invalid = |what: &str| anyhow!("--{url_flag} {what}: use a URL such as http://host:port");
         let mut url: Url = url.parse().map_err(|_| invalid("is no URL"))?;
         ensure!(
             matches!(url.scheme(), "http" | "https") && url.has_host(),
@@ -128,9 +132,8 @@ impl ServiceClient {
         let user = !url.username().is_empty() || url.password().is_some();
         if user && on_command_line {
             bail!(
-                "--{name}.url holds a user, which ps shows to all users: put the URL into the variable \
-                 TXNSCOPE_{}_URL",
-                name.to_uppercase()
+                "--{url_flag} holds a user, which ps shows to all users: put the URL into the variable TXNSCOPE_{}",
+                url_flag.to_uppercase().replace(['.', '-'], "_")
             );
         }
         url.set_query(None);
@@ -222,7 +225,14 @@ impl ServiceClient {
 /// The URL as it is used, or the error about it.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn describe_url(url: &str, on_command_line: bool) -> String {
-    let args = ServiceArgs { name: "grafana", url, on_command_line, token_file: None, token: None };
+    let args = ServiceArgs {
+        name: "grafana",
+        url_flag: "grafana.url",
+        url,
+        on_command_line,
+        token_file: None,
+        token: None,
+    };
     match ServiceClient::address(args) {
         Ok((url, _)) => url.to_string(),
         Err(error) => format!("{error:#}"),
@@ -284,7 +294,14 @@ mod tests {
     use super::*;
 
     fn client_of(url: &str, on_command_line: bool) -> Result<ServiceClient> {
-        let args = ServiceArgs { name: "grafana", url, on_command_line, token_file: None, token: None };
+        let args = ServiceArgs {
+            name: "grafana",
+            url_flag: "grafana.url",
+            url,
+            on_command_line,
+            token_file: None,
+            token: None,
+        };
         ServiceClient::new(args, Duration::from_secs(1))
     }
 

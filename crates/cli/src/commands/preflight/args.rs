@@ -29,6 +29,9 @@ pub(crate) struct PreflightArgs {
     pub(crate) collectors: Collectors,
 
     #[command(flatten)]
+    pub(crate) backend: BackendArgs,
+
+    #[command(flatten)]
     pub(crate) prometheus: PrometheusArgs,
 
     #[command(flatten)]
@@ -62,6 +65,13 @@ pub(crate) struct PreflightArgs {
     /// Output format.
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Table)]
     pub(crate) output: Format,
+}
+
+settings! {
+    pub(crate) struct BackendArgs in "backend" for Nothing = Nothing;
+    /// URL of a backend's own metrics page, whose metrics are compared with docs/metrics.md: http://host:3000/metrics. A URL
+    /// with a user and a password belongs in the variable, since ps shows flags.
+    metrics_url: String [URL];
 }
 
 settings! {

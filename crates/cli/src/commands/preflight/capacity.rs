@@ -4,14 +4,13 @@ use mongodb::options::ClientOptions;
 
 use super::deployment::{Reply, number};
 use super::finding::Finding;
+use crate::client::services::prometheus::plain;
 
 const POOL: &str = "connection pool";
 const CONNECTIONS: &str = "server connections";
 const TICKETS: &str = "write tickets";
-/// The default pool size of the Rust driver.
+/// The smallest default pool size of all drivers, that of the Rust driver.
 const RUST_POOL: u32 = 10;
-/// The default pool size of other drivers.
-const OTHERS_POOL: u32 = 100;
 
 /// The expected number of concurrent transactions in one process, and of processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,11 +19,17 @@ pub(crate) struct Expected {
     pub(crate) processes: u32,
 }
 
-pub(crate) fn pool(options: &ClientOptions, expected: Expected) -> Finding {
-    let (size, origin) = match options.max_pool_size {
-        Some(0) => return Finding::pass(POOL, "maxPoolSize=0 in the URI: no limit"),
-        Some(size) => (size, "by the URI".to_owned()),
-        None => (RUST_POOL, format!("the Rust driver's default (other drivers': {OTHERS_POOL})")),
+/// `default` is the smallest default of the connected drivers, with the driver.
+pub(crate) fn pool(options: &ClientOptions, default: Option<&(u32, String)>, expected: Expected) -> Finding {
+    let (size, origin) = match (options.max_pool_size, default) {
+        (Some(0), _) => return Finding::pass(POOL, "maxPoolSize=0 in the URI: no limit"),
+        (Some(size), _) => (size, "by the URI".to_owned()),
+        (None, Some((size, driver))) => {
+            (*size, format!("the default of {}, which is connected", plain(driver)))
+        }
+        (None, None) => {
+            (RUST_POOL, "the Rust driver's default (Node.js, Java, Go, Python and .NET: 100)".to_owned())
+        }
     };
     let evidence = format!("{size} connections to each member, {origin}");
     let Some(concurrency) = expected.concurrency else {
@@ -43,7 +48,12 @@ pub(crate) fn pool(options: &ClientOptions, expected: Expected) -> Finding {
     Finding::pass(POOL, format!("{evidence}, for {concurrency} concurrent transactions"))
 }
 
-pub(crate) fn connections(status: &Reply, options: &ClientOptions, expected: Expected) -> Finding {
+pub(crate) fn connections(
+    status: &Reply,
+    options: &ClientOptions,
+    default: Option<&(u32, String)>,
+    expected: Expected,
+) -> Finding {
     let status = match status {
         Ok(status) => status,
         Err(error) => return super::unknown(CONNECTIONS, error, "serverStatus"),
@@ -57,7 +67,8 @@ pub(crate) fn connections(status: &Reply, options: &ClientOptions, expected: Exp
     };
     let current = number(status, &["connections", "current"]).unwrap_or_default();
     let evidence = format!("{available} available, {current} in use");
-    let size = options.max_pool_size.unwrap_or(RUST_POOL).max(expected.concurrency.unwrap_or_default());
+    let default = default.map_or(RUST_POOL, |(size, _)| *size);
+    let size = options.max_pool_size.unwrap_or(default).max(expected.concurrency.unwrap_or_default());
     let needed = f64::from(size) * f64::from(expected.processes);
     if available < needed {
         return Finding::fail(
@@ -125,10 +136,14 @@ mod tests {
 
     #[test]
     fn pool_smaller_than_the_concurrency_is_a_warning() {
-        assert_eq!(pool(&pool_of(None), of(Some(11), 1)).status, Status::Warn);
-        assert_eq!(pool(&pool_of(Some(0)), of(Some(11), 1)).status, Status::Pass);
-        assert_eq!(pool(&pool_of(Some(50)), of(Some(50), 1)).status, Status::Pass);
-        assert_eq!(pool(&pool_of(None), of(None, 1)).status, Status::Pass);
+        assert_eq!(pool(&pool_of(None), None, of(Some(11), 1)).status, Status::Warn);
+        let node = (100, "nodejs|Mongoose".to_owned());
+        let found = pool(&pool_of(None), Some(&node), of(Some(100), 1));
+        assert!(found.status == Status::Pass && found.evidence.contains("nodejs|Mongoose"), "{found:?}");
+        assert_eq!(pool(&pool_of(None), Some(&node), of(Some(101), 1)).status, Status::Warn);
+        assert_eq!(pool(&pool_of(Some(0)), None, of(Some(11), 1)).status, Status::Pass);
+        assert_eq!(pool(&pool_of(Some(50)), None, of(Some(50), 1)).status, Status::Pass);
+        assert_eq!(pool(&pool_of(None), None, of(None, 1)).status, Status::Pass);
     }
 
     #[test]
@@ -140,9 +155,9 @@ mod tests {
             })
         };
         let pool = pool_of(Some(100));
-        assert_eq!(connections(&status(1_000, 128), &pool, of(Some(100), 8)).status, Status::Pass);
-        assert_eq!(connections(&status(1_000, 128), &pool, of(Some(100), 11)).status, Status::Fail);
-        assert_eq!(connections(&status(1, 128), &pool_of(Some(1)), of(None, 1)).status, Status::Warn);
+        assert_eq!(connections(&status(1_000, 128), &pool, None, of(Some(100), 8)).status, Status::Pass);
+        assert_eq!(connections(&status(1_000, 128), &pool, None, of(Some(100), 11)).status, Status::Fail);
+        assert_eq!(connections(&status(1, 128), &pool_of(Some(1)), None, of(None, 1)).status, Status::Warn);
         assert_eq!(tickets(&status(1_000, 128), of(Some(64), 2), false).status, Status::Pass);
         assert_eq!(tickets(&status(1_000, 128), of(Some(65), 2), false).status, Status::Warn);
         let newer = Ok(doc! {"queues": {"execution": {"write": {"totalTickets": 8}}}});

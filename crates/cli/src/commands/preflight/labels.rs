@@ -61,7 +61,8 @@ pub(super) async fn present(prometheus: &Prometheus, passed: Finding) -> Finding
     Finding::fail(
         passed.check,
         problems.join("; "),
-        "export operation and outcome with the values of docs/metrics.md, or wrap the router in TransactionLayer",
+        "export operation and outcome with the values of docs/metrics.md (--backend.metrics-url checks a page), or put \
+         `txnscope proxy` in front of the backend",
     )
 }
 
@@ -87,7 +88,8 @@ pub(super) async fn families(prometheus: &Prometheus) -> Finding {
     Finding::warn(
         METRICS,
         missing.join("; "),
-        "run transactions with the transaction runner, or register the TransactionListener at the client",
+        "in Rust, run transactions with the transaction runner, or register the TransactionListener; elsewhere, count the driver's \
+         command events (docs/prom-client.md); behind `txnscope proxy` alone, do without these alerts",
     )
 }
 
@@ -116,7 +118,8 @@ pub(super) async fn cancelled(prometheus: &Prometheus) -> Finding {
     Finding::warn(
         CANCELLED,
         format!("within the last hour: {}", operations.join(", ")),
-        "put timeouts (TimeoutLayer) inside of TransactionLayer: outside of it, timeouts count as cancelled and never as failed",
+        "let timeouts answer inside of what counts (in Rust, TimeoutLayer inside of TransactionLayer): outside of it, timeouts count as \
+         cancelled and never as failed",
     )
 }
 
@@ -137,7 +140,8 @@ pub(super) async fn unmatched(prometheus: &Prometheus) -> Finding {
                 "successful requests of {} match no route: all of them count as the operation `unmatched`",
                 jobs.join(", ")
             ),
-            "put the TransactionLayer inside of the router (Router::layer), use axum 0.8, or name the operations",
+            "in Rust, put the TransactionLayer inside of the router (Router::layer), use axum 0.8, or name the operations; elsewhere, declare \
+         the routes",
         ),
         Err(error) => unknown(UNMATCHED, &error),
     }

@@ -11,7 +11,7 @@ use super::args::Format;
 use super::capacity::{self, Expected};
 use super::deployment::Reply;
 use super::finding::Finding;
-use super::{concern, monitoring, output, privileges, topology, version};
+use super::{backend, clients, concern, monitoring, output, privileges, topology, version};
 
 /// The findings of all checks from one reply of a server.
 pub(crate) fn findings_of_server(reply: &Document) -> Vec<Finding> {
@@ -29,7 +29,9 @@ pub(crate) fn findings_of_server(reply: &Document) -> Vec<Finding> {
         version::compatibility(&result, &result, false),
         version::lifetime(&result, false),
         concern::default(None, &result),
-        capacity::connections(&result, &options, expected),
+        capacity::connections(&result, &options, None, expected),
+        capacity::pool(&options, clients::smallest_default(&result).as_ref(), expected),
+        clients::names(&result),
         capacity::tickets(&result, expected, false),
         privileges::granted(&result, &result, &settings),
         privileges::profiler(&[("shop".to_owned(), result.clone())]),
@@ -39,6 +41,11 @@ pub(crate) fn findings_of_server(reply: &Document) -> Vec<Finding> {
 /// The findings from a response of Prometheus, Alertmanager or Grafana.
 pub(crate) fn findings_of_service(response: &Value) -> Vec<Finding> {
     monitoring::findings_of(response)
+}
+
+/// The findings about a backend's metrics page.
+pub(crate) fn findings_of_page(text: &str) -> Vec<Finding> {
+    backend::findings("here", text)
 }
 
 /// The findings in both output formats.

@@ -4,14 +4,18 @@
 //! | --- | --- |
 //! | `deployment` | commands to MongoDB, each with a timeout |
 //! | `version`, `topology`, `concern`, `capacity` | findings from replies of the deployment |
+//! | `clients` | the applications that are connected |
 //! | `members` | whether each member can be reached, and its clock |
 //! | `privileges` | the privileges of the sidecar's user, and the profiler |
 //! | `scratch` | a real transaction, if it is requested |
 //! | `monitoring` | Prometheus, Alertmanager, Grafana |
 //! | `labels` | the metrics of the backends in Prometheus |
+//! | `backend` | a backend's own metrics page |
 
 mod args;
+mod backend;
 mod capacity;
+mod clients;
 mod concern;
 mod deployment;
 mod finding;
@@ -28,6 +32,7 @@ mod version;
 
 use anyhow::Result;
 use clap::ArgMatches;
+use clap::parser::ValueSource;
 use mongodb::bson::{DateTime, doc};
 use txnscope_sidecar::CollectorSettings;
 
@@ -35,8 +40,8 @@ pub(crate) use self::args::PreflightArgs;
 
 use crate::args::connection::ConnectionSources;
 use crate::args::exit_status::ExitStatus;
-use crate::client::services::ServiceClient;
 use crate::client::services::prometheus::Prometheus;
+use crate::client::services::{ServiceArgs, ServiceClient};
 use crate::commands::preflight::capacity::Expected;
 use crate::commands::preflight::deployment::{Deployment, QueryError, Reply, hello_of};
 use crate::commands::preflight::finding::{Finding, Status};
@@ -91,13 +96,14 @@ async fn check_deployment(
     };
     let parameters =
         doc! {"getParameter": 1, "featureCompatibilityVersion": 1, "transactionLifetimeLimitSeconds": 1};
-    let (build, status, set, parameters, defaults, connection) = tokio::join!(
+    let (build, status, set, parameters, defaults, connection, connected) = tokio::join!(
         deployment.run(doc! {"buildInfo": 1}),
         deployment.run(doc! {"serverStatus": 1, "metrics": 0, "tcmalloc": 0, "oplog": 1}),
         set_status,
         deployment.run(parameters),
         deployment.run(doc! {"getDefaultRWConcern": 1}),
         deployment.run(doc! {"connectionStatus": 1, "showPrivileges": true}),
+        clients::connected(deployment),
     );
     // mongos has none of these parameters and returns an error.
     let parameters = if sharded { Ok(doc! {}) } else { parameters };
@@ -120,8 +126,10 @@ async fn check_deployment(
     }
     findings.push(version::lifetime(&parameters, sharded));
     let expected = Expected { concurrency: args.concurrency, processes: args.processes };
-    findings.push(capacity::pool(options, expected));
-    findings.push(capacity::connections(&status, options, expected));
+    let default_pool = clients::smallest_default(&connected);
+    findings.push(capacity::pool(options, default_pool.as_ref(), expected));
+    findings.push(capacity::connections(&status, options, default_pool.as_ref(), expected));
+    findings.push(clients::names(&connected));
     findings.push(capacity::tickets(&status, expected, sharded));
     findings.push(privileges::granted(&connection, &status, settings));
     findings.push(privileges::profiler(&profilers(deployment, settings).await));
@@ -200,6 +208,7 @@ fn unknown(check: &'static str, error: &QueryError, action: &str) -> Finding {
 /// The services that the arguments name.
 struct Services {
     prometheus: Option<Prometheus>,
+    backend: Option<ServiceClient>,
     alertmanager: Option<ServiceClient>,
     grafana: Option<ServiceClient>,
 }
@@ -208,7 +217,20 @@ impl Services {
     fn new(args: &PreflightArgs, matches: &ArgMatches) -> Result<Self> {
         let (alertmanager, grafana) = (&args.alertmanager, &args.grafana);
         let service = |name, flags| ServiceClient::from_flags(name, flags, matches, args.timeout);
+        let backend = args.backend.metrics_url.as_ref().map(|url| {
+            let url_flag = "backend.metrics-url";
+            let service = ServiceArgs {
+                name: "backend",
+                url_flag,
+                url,
+                on_command_line: matches.value_source(url_flag) == Some(ValueSource::CommandLine),
+                token_file: None,
+                token: None,
+            };
+            ServiceClient::new(service, args.timeout)
+        });
         Ok(Self {
+            backend: backend.transpose()?,
             prometheus: Prometheus::new(&args.prometheus, matches, args.timeout)?,
             alertmanager: service("alertmanager", (&alertmanager.url, &alertmanager.token_file))?,
             grafana: service("grafana", (&grafana.url, &grafana.token_file))?,
@@ -234,7 +256,15 @@ impl Services {
                 None => Finding::skip("dashboards", "--grafana.url was not given"),
             }
         };
-        let (mut findings, alertmanager, grafana) = tokio::join!(prometheus, alertmanager, grafana);
+        let backend = async {
+            match &self.backend {
+                Some(service) => backend::metrics_page(service).await,
+                None => Vec::new(),
+            }
+        };
+        let (mut findings, prometheus, alertmanager, grafana) =
+            tokio::join!(backend, prometheus, alertmanager, grafana);
+        findings.extend(prometheus);
         findings.extend([alertmanager, grafana]);
         findings
     }

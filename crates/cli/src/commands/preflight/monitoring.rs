@@ -47,7 +47,8 @@ pub(crate) async fn prometheus(prometheus: &Prometheus) -> Vec<Finding> {
         prometheus,
         BACKEND,
         &catalog::TRANSACTION_ATTEMPTS,
-        "merge txnscope's metrics router into the backend",
+        "merge txnscope's metrics router into a backend in Rust, put `txnscope proxy` in front of any other, or export the metrics \
+         yourself (docs/prom-client.md)",
     );
     let backend = match backend.await {
         // The series may still lack labels.

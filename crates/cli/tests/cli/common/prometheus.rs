@@ -1,12 +1,15 @@
 //! A real Prometheus, and a page for it to scrape.
 
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use axum::Router;
 use axum::routing::get;
 use tempfile::TempDir;
 use testkit::{Binary, Port, Process, wait};
 use tokio::net::TcpListener;
+
+use super::stdout_and_stderr;
 
 /// A page for Prometheus, served until the test ends.
 pub(crate) async fn page(text: String) -> String {
@@ -45,6 +48,19 @@ impl Prometheus {
         process.wait_ready(port.number(), "/-/ready").await.unwrap();
         let url = format!("http://{}", port.address());
         Self { _process: process, _port: port, url, _folder: folder }
+    }
+
+    /// Starts Prometheus with a history in OpenMetrics.
+    pub(crate) async fn with_history(text: &str) -> Self {
+        Self::start("global: {}", async |folder: &Path| {
+            let file = folder.join("history");
+            std::fs::write(&file, text).unwrap();
+            let mut promtool = tokio::process::Command::new(Binary::Promtool.path().unwrap());
+            promtool.args(["tsdb", "create-blocks-from", "openmetrics"]).arg(&file).arg(folder.join("data"));
+            let output = promtool.stdin(Stdio::null()).output().await.unwrap();
+            assert!(output.status.success(), "{}", stdout_and_stderr(&output));
+        })
+        .await
     }
 
     /// Waits until an expression has a result.

@@ -25,7 +25,7 @@ pub(crate) struct OpenTransaction {
     pub(crate) age: Duration,
     /// Whether it runs a statement now.
     pub(crate) active: bool,
-    /// `appName` of its client; empty if it has none.
+    /// `appName` of its client, or the name of its driver; empty if it has neither.
     pub(crate) application: String,
     /// Host and port of its client.
     pub(crate) client: String,
@@ -62,7 +62,7 @@ pub(super) fn decode(operation: &Document) -> Option<OpenTransaction> {
         number,
         age: Duration::try_from_secs_f64(number_of(&["transaction", "timeOpenMicros"])? / 1e6).ok()?,
         active: boolean(operation, &["active"]) == Field::Value(true),
-        application: text_of("appName"),
+        application: text_of("application"),
         client: text_of("client"),
     })
 }
@@ -118,7 +118,8 @@ impl SlowTransactionLogger {
                 member,
                 session = of.session,
                 txn_number = of.number,
-                age_seconds = of.age.as_secs_f64(),
+                // To the millisecond.
+                age_seconds = (of.age.as_secs_f64() * 1e3).round() / 1e3,
                 active = of.active,
                 application = of.application,
                 client = of.client,
@@ -149,7 +150,7 @@ mod tests {
     fn open_transaction_is_decoded() {
         let session = Uuid::new();
         let operation = doc! {
-            "lsid": {"id": session}, "active": false, "appName": "shop", "client": "127.0.0.1:5",
+            "lsid": {"id": session}, "active": false, "application": "shop", "client": "127.0.0.1:5",
             "transaction": {"parameters": {"txnNumber": 3_i64}, "timeOpenMicros": 1_500_000_i64},
         };
         let read = decode(&operation).unwrap();

@@ -37,6 +37,12 @@ fn age_thresholds() -> impl Iterator<Item = (String, f64)> {
     AGE_BUCKETS.iter().skip(1).map(|(from, name)| ((*name).to_owned(), f64::from(*from) * 1e6))
 }
 
+/// `appName` of the client. Many clients have none, such as Mongoose as it connects by default: then it is the name of the
+/// driver, `nodejs|Mongoose`.
+fn application() -> Document {
+    doc! {"$cond": [{"$gt": ["$appName", ""]}, "$appName", "$clientMetadata.driver.name"]}
+}
+
 /// One document for each state that has transactions, with sums and the applications.
 pub(super) fn summary(long_running: Duration) -> Document {
     let open = doc! {"$eq": ["$transaction.parameters.autocommit", false]};
@@ -45,7 +51,7 @@ pub(super) fn summary(long_running: Duration) -> Document {
         |command: &str| doc! {"$max": {"$cond": [ending(command), "$microsecs_running", Bson::Null]}};
     let waiting = doc! {"$and": [&open, {"$eq": ["$waitingForLock", true]}]};
     let mut each = doc! {
-        "_id": {"active": {"$eq": ["$active", true]}, "application": "$appName"},
+        "_id": {"active": {"$eq": ["$active", true]}, "application": application()},
         "open": count_if(open),
         "oldest": {"$max": OPEN_MICROS},
         "oldest_prepared": {"$max": "$transaction.timePreparedMicros"},
@@ -96,7 +102,7 @@ pub(super) fn oldest(older_than: Duration, most: u16) -> Document {
             "transaction.parameters.txnNumber": 1,
             "transaction.timeOpenMicros": 1,
             "active": 1,
-            "appName": 1,
+            "application": application(),
             "client": 1,
         }},
     ];
