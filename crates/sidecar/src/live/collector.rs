@@ -29,8 +29,9 @@ use crate::sample_set::SampleSet;
 /// The name of the collector. It exports no metrics.
 pub(super) const NAME: &str = "live";
 
-/// The next poll is at least this many times the duration of the last one later: less than a hundredth of a core.
-const PAUSE_FACTOR: u32 = 100;
+/// The next poll is at least this many times the duration of the last one later: at most a twentieth of a core, and
+/// only while a user looks.
+const PAUSE_FACTOR: u32 = 20;
 
 /// The requests of one poll, each of which takes a round trip: `hello`, `serverStatus`, and two replies that a
 /// `hello` verifies.

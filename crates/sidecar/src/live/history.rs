@@ -41,6 +41,7 @@ impl History {
     }
 
     /// The points, the oldest first.
+    #[must_use]
     pub fn points(&self) -> impl DoubleEndedIterator<Item = &HistoryPoint> + ExactSizeIterator {
         self.0.iter()
     }

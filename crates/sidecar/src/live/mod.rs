@@ -35,6 +35,8 @@
 
 mod blockers;
 mod collector;
+#[cfg(any(test, feature = "fuzzing"))]
+mod decode_all;
 mod history;
 mod locks;
 mod model;
@@ -52,6 +54,8 @@ mod transactions;
 mod tree;
 
 pub(crate) use self::collector::LiveCollector;
+#[cfg(feature = "fuzzing")]
+pub(crate) use self::decode_all::decode_all;
 pub use self::history::{HISTORY, History, HistoryPoint};
 pub use self::model::{
     HeldLock, LiveModel, MissingPart, Part, Reference, RunningOperation, Transaction, TransactionState,

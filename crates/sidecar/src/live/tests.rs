@@ -198,6 +198,15 @@ fn report_holds_no_value_of_a_command() {
     }
 }
 
+/// The decoders of the fuzzer read the recorded situations, so that it changes something that matters.
+#[test]
+fn recorded_situation_is_read_by_the_decoders_of_the_fuzzer() {
+    let path = format!("{}/fixtures/live/index-6.0.json", env!("CARGO_MANIFEST_DIR"));
+    let reply: Bson = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let model = super::decode_all::decode_all(reply.as_document().unwrap());
+    assert_eq!(model, recorded("index-6.0").model());
+}
+
 #[test]
 fn tree_of_a_cycle_ends() {
     let mut model = recorded("index-6.0").model();

@@ -4,10 +4,24 @@
 //! | --- | --- |
 //! | `once` | the report as a table and as JSON |
 //! | `text` | the words for transactions, waits and times, which both views use |
+//! | `terminal` | the terminal: setting up, restoring, and the loop of events |
+//! | `app`, `keys` | the state of the view, and what the keys change |
+//! | `rows` | filter and order of the rows |
+//! | `draw`, `panes` | from the state to the screen |
 
+mod app;
 mod args;
+mod draw;
+mod keys;
 mod once;
+mod panes;
+mod rows;
+mod terminal;
+#[cfg(test)]
+mod tests;
 mod text;
+
+use std::io::IsTerminal as _;
 
 use anyhow::{Result, ensure};
 use clap::ArgMatches;
@@ -26,7 +40,10 @@ pub(crate) fn run(args: &TopArgs, matches: &ArgMatches) -> ExitStatus {
 }
 
 fn top(args: &TopArgs, matches: &ArgMatches) -> Result<ExitStatus> {
-    ensure!(args.once, "use --once, with --output=json for a script");
+    ensure!(
+        args.once || std::io::stdout().is_terminal() && std::io::stdin().is_terminal(),
+        "the standard input and output are no terminal: use --once, with --output=json for a script"
+    );
     let config = ConfigFile::load(args.config_file.as_deref())?;
     let target = ConnectionSources::new(args.connection.clone(), matches).single_target(&config)?;
     let mut settings = LiveSettings::default();
@@ -35,9 +52,13 @@ fn top(args: &TopArgs, matches: &ArgMatches) -> Result<ExitStatus> {
     // Members are polled in the background, so that the view never waits for one that hangs.
     let runtime = two_threads()?;
     let monitor = runtime.block_on(LiveMonitor::start(&target, &settings))?;
-    let limit = args.timeout * 3 + args.interval * 3;
-    runtime.block_on(monitor.wait_for_members(limit));
-    let status = print_once(&monitor.report(), args)?;
+    let status = if args.once {
+        let limit = args.timeout * 3 + args.interval * 3;
+        runtime.block_on(monitor.wait_for_members(limit));
+        print_once(&monitor.report(), args)?
+    } else {
+        terminal::show(&runtime, &monitor)?
+    };
     runtime.block_on(monitor.shutdown());
     // A DNS query that hangs must not keep the command.
     runtime.shutdown_background();

@@ -163,6 +163,11 @@ fn group_entry(report: &LiveReport, entries: &[Reference]) -> Option<String> {
     ))
 }
 
+/// A number of things: `1 open transaction`, `31 open transactions`.
+pub(super) fn counted(number: usize, thing: &str) -> String {
+    format!("{} {thing}{}", grouped(number as u64), if number == 1 { "" } else { "s" })
+}
+
 /// A rate with one digit; `-` if it is unknown.
 pub(super) fn rate(rate: Option<f64>) -> String {
     rate.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.1}"))

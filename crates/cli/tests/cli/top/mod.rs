@@ -1,7 +1,8 @@
-//! `txnscope top` as a process: JSON and tables of a known situation.
+//! `txnscope top` as a process: JSON and tables of a known situation, and the view in a terminal.
 
 mod once;
 mod schema;
+mod terminal;
 
 use mongodb::bson::{Document, doc};
 use mongodb::options::ClientOptions;
