@@ -207,7 +207,7 @@ fn footer(app: &App) -> String {
         Focus::Tree => "transactions",
     };
     format!(
-        "q quit  Tab member  b {other}  Enter details  s sort: {}  / filter  p pause  ? help{filter}",
+        "? help  q quit  Tab member  b {other}  Enter details  s sort: {}  / filter  p pause{filter}",
         app.sort.as_str()
     )
 }

@@ -158,7 +158,7 @@ fn entry_details(report: &LiveReport, entry: Reference) -> Vec<(&'static str, St
                 ("number", of.txn_number.to_string()),
                 ("namespaces", namespaces(of)),
                 ("locks", if locks.is_empty() { "-".to_owned() } else { plain(&locks.join(", ")) }),
-                ("blocks", report.blocked_by(entry).to_string()),
+                ("blocks", format!("{} directly", report.blocked_by(entry))),
             ]
         }),
         Reference::Waiting(index) => report.waiting.get(index).map(|of| {
@@ -177,7 +177,7 @@ fn entry_details(report: &LiveReport, entry: Reference) -> Vec<(&'static str, St
                 ("driver", optional(of.driver.as_deref())),
                 ("member", plain(&of.member)),
                 ("opid", of.opid.to_string()),
-                ("blocks", report.blocked_by(entry).to_string()),
+                ("blocks", format!("{} directly", report.blocked_by(entry))),
             ]
         }),
         Reference::Running(index) => report.running.get(index).map(|of| {
@@ -190,7 +190,7 @@ fn entry_details(report: &LiveReport, entry: Reference) -> Vec<(&'static str, St
                 ("client", optional(of.client.as_deref())),
                 ("member", plain(&of.member)),
                 ("opid", of.opid.to_string()),
-                ("blocks", report.blocked_by(entry).to_string()),
+                ("blocks", format!("{} directly", report.blocked_by(entry))),
             ]
         }),
     }

@@ -96,23 +96,33 @@ pub(super) fn tree_row(report: &LiveReport, row: &TreeRow) -> String {
         1 => ", 1 waits behind".to_owned(),
         blocks => format!(", {} wait behind", grouped(blocks as u64)),
     };
-    format!("{branch}{}{behind}", tree_entry(report, &row.entries))
+    // The number is before what may be cut off on a narrow screen.
+    let (subject, rest) = tree_entry(report, &row.entries).unwrap_or_default();
+    format!("{branch}{subject}{behind}: {rest}")
 }
 
-fn tree_entry(report: &LiveReport, entries: &[Reference]) -> String {
+/// What an entry is, and what is known about it.
+fn tree_entry(report: &LiveReport, entries: &[Reference]) -> Option<(String, String)> {
     match entries {
         [Reference::Transaction(index)] => report.transactions.get(*index).map(transaction_entry),
         [Reference::Running(index)] => report.running.get(*index).map(|running| {
-            let namespace = optional(running.namespace.as_deref());
-            format!("{} on {namespace} runs for {}", plain(&running.command), time(running.running))
+            let subject = on(&running.command, running.namespace.as_deref());
+            (subject, format!("runs for {}", time(running.running)))
         }),
         [Reference::Waiting(index)] => report.waiting.get(*index).map(waiting_entry),
         _ => group_entry(report, entries),
     }
-    .unwrap_or_default()
 }
 
-fn transaction_entry(transaction: &Transaction) -> String {
+/// A command on its namespace.
+fn on(command: &str, namespace: Option<&str>) -> String {
+    match namespace {
+        Some(namespace) => format!("{} on {}", plain(command), plain(namespace)),
+        None => plain(command),
+    }
+}
+
+fn transaction_entry(transaction: &Transaction) -> (String, String) {
     let since = match transaction.idle {
         Some(idle) => format!("{} for {}", state(transaction), time(idle)),
         None => state(transaction),
@@ -121,26 +131,22 @@ fn transaction_entry(transaction: &Transaction) -> String {
         [] => String::new(),
         _ => format!(", holds {}", namespaces(transaction)),
     };
-    format!("transaction {}: {since}, open for {}{holds}", name(transaction), time(transaction.age))
+    let rest = format!("{since}, open for {}{holds}", time(transaction.age));
+    (format!("transaction {}", name(transaction)), rest)
 }
 
-fn waiting_entry(waiting: &WaitingOperation) -> String {
-    let candidates = match (waiting.waits_for.clone(), waiting.candidates.len()) {
+fn waiting_entry(waiting: &WaitingOperation) -> (String, String) {
+    let candidates = match (&waiting.waits_for, waiting.candidates.len()) {
         (WaitsFor::Document | WaitsFor::PreparedTransaction, 2..) => {
             format!(", candidates: {}", references(&waiting.candidates))
         }
         _ => String::new(),
     };
-    format!(
-        "{} on {} waits {} for {}{candidates}",
-        plain(&waiting.command),
-        optional(waiting.namespace.as_deref()),
-        time(waiting.waiting),
-        waits_for(waiting)
-    )
+    let rest = format!("waits {} for {}{candidates}", time(waiting.waiting), waits_for(waiting));
+    (on(&waiting.command, waiting.namespace.as_deref()), rest)
 }
 
-fn group_entry(report: &LiveReport, entries: &[Reference]) -> Option<String> {
+fn group_entry(report: &LiveReport, entries: &[Reference]) -> Option<(String, String)> {
     let waiting: Vec<_> = entries
         .iter()
         .filter_map(|entry| match entry {
@@ -154,13 +160,9 @@ fn group_entry(report: &LiveReport, entries: &[Reference]) -> Option<String> {
         WaitsFor::Document => "a document, holder unknown".to_owned(),
         WaitsFor::Lock { .. } | WaitsFor::PreparedTransaction => waits_for(first),
     };
-    Some(format!(
-        "{} × {} on {} wait up to {} for {what}",
-        grouped(waiting.len() as u64),
-        plain(&first.command),
-        optional(first.namespace.as_deref()),
-        time(longest)
-    ))
+    let subject = on(&first.command, first.namespace.as_deref());
+    let subject = format!("{} × {subject}", grouped(waiting.len() as u64));
+    Some((subject, format!("wait up to {} for {what}", time(longest))))
 }
 
 /// A number of things: `1 open transaction`, `31 open transactions`.

@@ -91,11 +91,14 @@ async fn index_build_and_thirty_writers_wait_for_the_transaction_of_an_operation
         let (_, tree) = text.split_once("Who waits for whom\n").expect(&text);
         let lines: Vec<_> = tree.lines().collect();
         assert_eq!(lines.len(), 3, "{text}");
-        assert!(lines[0].starts_with("transaction nightly_reconcile (shop): idle for "), "{text}");
-        assert!(lines[0].ends_with(", holds shop.orders, 31 wait behind"), "{text}");
-        assert!(lines[1].starts_with("└─ createIndexes on shop.orders waits "), "{text}");
-        assert!(lines[1].ends_with(" for lock X on collection shop.orders, 30 wait behind"), "{text}");
-        assert!(lines[2].starts_with("   └─ 30 × update on shop.orders wait up to "), "{text}");
+        assert!(
+            lines[0].starts_with("transaction nightly_reconcile (shop), 31 wait behind: idle for "),
+            "{text}"
+        );
+        assert!(lines[0].ends_with(", holds shop.orders"), "{text}");
+        assert!(lines[1].starts_with("└─ createIndexes on shop.orders, 30 wait behind: waits "), "{text}");
+        assert!(lines[1].ends_with(" for lock X on collection shop.orders"), "{text}");
+        assert!(lines[2].starts_with("   └─ 30 × update on shop.orders: wait up to "), "{text}");
         end.send(()).unwrap();
         succeed(build).await;
         succeed(writers).await;
