@@ -16,6 +16,7 @@ use crate::commands::proxy::ProxyArgs;
 use crate::commands::repair::RepairArgs;
 use crate::commands::role::RoleArgs;
 use crate::commands::serve::ServeArgs;
+use crate::commands::top::TopArgs;
 use crate::commands::verify::VerifyArgs;
 
 /// Observability for MongoDB transactions: export metrics, check data, verify deployments.
@@ -62,6 +63,8 @@ pub(crate) enum Command {
     Serve(Box<ServeArgs>),
     /// Count the operations of any HTTP backend with a reverse proxy in front of it.
     Proxy(Box<ProxyArgs>),
+    /// See which transactions are open, and which operation waits for which.
+    Top(Box<TopArgs>),
     /// Check whether a deployment supports transactions and is monitored.
     Preflight(Box<PreflightArgs>),
     /// Compare metrics before and after a deployment, and decide: go or no-go.

@@ -28,7 +28,7 @@ use clap::ArgMatches;
 use crate::args::exit_status::ExitStatus;
 use crate::cli::{Cli, Command};
 use crate::commands::{
-    audit, catalog, completions, drill, man, preflight, proxy, repair, role, serve, verify,
+    audit, catalog, completions, drill, man, preflight, proxy, repair, role, serve, top, verify,
 };
 use crate::config::exposed;
 
@@ -50,6 +50,7 @@ fn dispatch(cli: Cli, matches: &ArgMatches) -> ExitStatus {
     match cli.command {
         Command::Serve(args) => serve::run(*args, matches),
         Command::Proxy(args) => proxy::run(&args),
+        Command::Top(args) => top::run(&args, matches),
         Command::Preflight(args) => preflight::run(&args, matches),
         Command::Verify(args) => verify::run(&args, matches),
         Command::Audit(args) => audit::run(&args, matches),

@@ -2,7 +2,7 @@
 
 use mongodb::bson::{Bson, Document, RawDocument};
 
-use crate::{collector, decode, target, topology, web};
+use crate::{collector, decode, live, target, topology, web};
 
 /// Decodes a server's reply with every collector: as BSON, or as JSON, in which a fuzzer changes one value at a
 /// time.
@@ -20,6 +20,7 @@ pub fn reply(bytes: &[u8]) {
 fn read(reply: &Document) {
     collector::decode_all(reply);
     topology::read(reply);
+    live::decode_all(reply);
 }
 
 /// Parses a backend's table of open transactions.
@@ -60,7 +61,11 @@ mod tests {
 
     #[test]
     fn malformed_reply_does_not_panic() {
-        let fixtures = ["crates/sidecar/fixtures/mongod-8.0.json", "crates/sidecar/fixtures/mongos.json"];
+        let fixtures = [
+            "crates/sidecar/fixtures/mongod-8.0.json",
+            "crates/sidecar/fixtures/mongos.json",
+            "crates/sidecar/fixtures/live/index-6.0.json",
+        ];
         assert_no_panic("reply", &fixtures, 2_000, reply);
     }
 

@@ -15,6 +15,7 @@
 //! | `decode`, `sample_set` | from a reply, field by field, to samples of cataloged metrics |
 //! | `poller` | schedules, timeouts and failures of polls |
 //! | `snapshot`, `store` | the newest sample sets, and their age |
+//! | `live` | open transactions, waiting operations and their blockers, now |
 //! | `checks` | scheduled checks on the data |
 //! | `export`, `web` | the metrics page and the HTTP server |
 //!
@@ -45,6 +46,7 @@ pub mod fuzzing;
 mod hello;
 mod hosts;
 mod identity;
+pub mod live;
 mod monitor;
 mod poller;
 mod reload;

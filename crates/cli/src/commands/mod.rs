@@ -11,4 +11,5 @@ pub(crate) mod proxy;
 pub(crate) mod repair;
 pub(crate) mod role;
 pub(crate) mod serve;
+pub(crate) mod top;
 pub(crate) mod verify;

@@ -281,9 +281,13 @@ async fn second_line_or_control_character_in_a_secret_is_rejected() {
         (&["--mongodb.uri=mongodb://127.0.0.1:1/?replicaSet=rs0 hunter2"], &[], "--mongodb.uri", ""),
     ] {
         let checks = format!("--checks.file={checks}");
-        for command in
-            [&["serve", "--check-config"][..], &["audit", &checks], &["repair", &checks], &["preflight"]]
-        {
+        for command in [
+            &["serve", "--check-config"][..],
+            &["audit", &checks],
+            &["repair", &checks],
+            &["preflight"],
+            &["top", "--once"],
+        ] {
             let output = run_with(&[command, arguments].concat(), environment).await;
             let output_text = stdout_and_stderr(&output);
             assert_eq!(

@@ -20,4 +20,5 @@ mod proxy;
 mod role;
 mod secrets;
 mod serve;
+mod top;
 mod verify;

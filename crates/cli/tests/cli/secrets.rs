@@ -310,6 +310,7 @@ impl CaseGenerator {
             "audit",
             "repair",
             "preflight",
+            "top",
             "verify",
             "role",
             "race",
@@ -329,6 +330,7 @@ impl CaseGenerator {
                 add(&mut arguments, &[command, &format!("--checks.file={checks}")]);
             }
             "preflight" => add(&mut arguments, &["preflight", "--timeout=100ms"]),
+            "top" => add(&mut arguments, &["top", "--once", "--interval=200ms", "--timeout=200ms"]),
             "verify" => add(&mut arguments, &["verify", "--deployed-at=1h", "--timeout=100ms"]),
             "role" => add(&mut arguments, &["role"]),
             drill => {
@@ -352,11 +354,13 @@ impl CaseGenerator {
                 }
             }
         }
-        let connects = matches!(command, "serve" | "check" | "audit" | "repair" | "preflight" | "verify");
+        let connects =
+            matches!(command, "serve" | "check" | "audit" | "repair" | "preflight" | "top" | "verify");
         if connects {
             self.deployment(&mut arguments, &mut environment);
         }
-        if matches!(command, "serve" | "check" | "audit" | "repair" | "preflight" | "role") && self.chance(3)
+        if matches!(command, "serve" | "check" | "audit" | "repair" | "preflight" | "top" | "role")
+            && self.chance(3)
         {
             let file = match self.chance(8) {
                 true => self.secret(),

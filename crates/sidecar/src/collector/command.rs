@@ -5,7 +5,7 @@ use mongodb::bson::{Document, doc};
 /// `serverStatus` with these sections only; `repl` identifies the server. All sections are sent that are not
 /// excluded by name, so those of newer servers are sent, and ignored. The full reply has 63 kB and takes the
 /// server twice as long.
-pub(super) fn server_status_with(sections: &[&str]) -> Document {
+pub(crate) fn server_status_with(sections: &[&str]) -> Document {
     const ALL: &[&str] = &[
         "activeIndexBuilds",
         "asserts",
@@ -75,7 +75,7 @@ pub(super) fn server_status_with(sections: &[&str]) -> Document {
 }
 
 /// The projection for `metrics.operation`. The filter can only exclude, with booleans.
-pub(super) fn metrics_but_for_operation() -> Document {
+pub(crate) fn metrics_but_for_operation() -> Document {
     const REST: &[&str] = &[
         "aggStageCounters",
         "apiVersions",

@@ -3,7 +3,7 @@
 //! A collector has its own schedule, timeout, success, age and error reason, and a failure costs only its own
 //! families. The poller implements that.
 
-mod command;
+pub(crate) mod command;
 mod current_op;
 #[cfg(any(test, feature = "fuzzing"))]
 mod decode_all;
@@ -13,7 +13,7 @@ mod fixtures;
 mod label_limiter;
 #[cfg(test)]
 mod malformed_input_tests;
-mod open_by_operation;
+pub(crate) mod open_by_operation;
 mod parameters;
 mod privileges;
 mod profile;
@@ -45,6 +45,7 @@ pub use settings::{
 use crate::decode::decode_lossy;
 use crate::error::{PollError, PollErrorReason};
 use crate::identity::{Identity, ObservedServer};
+use crate::live::LiveCollector;
 use crate::sample_set::SampleSet;
 use crate::snapshot::MemberState;
 use crate::topology::{HelloReply, Role};
@@ -256,6 +257,7 @@ pub(crate) fn enabled_collectors(settings: &CollectorSettings) -> Collectors {
         profile,
         slow_transactions,
         open_by_operation,
+        live,
     } = settings;
     let mut others: Vec<Box<dyn Collector>> = Vec::new();
     if current_op.enabled {
@@ -276,7 +278,10 @@ pub(crate) fn enabled_collectors(settings: &CollectorSettings) -> Collectors {
     if slow_transactions.enabled {
         others.push(Box::new(slow_transactions::SlowTransactions::new(slow_transactions.interval)));
     }
-    if !open_by_operation.backends.is_empty() {
+    if let Some(store) = live {
+        // Its model has the operations already.
+        others.push(Box::new(LiveCollector::new(store, open_by_operation)));
+    } else if !open_by_operation.backends.is_empty() {
         others.push(Box::new(open_by_operation::OpenByOperation::new(open_by_operation)));
     }
     Collectors { status: Box::new(server_status::ServerStatus::default()), others }

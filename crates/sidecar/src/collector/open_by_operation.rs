@@ -36,6 +36,17 @@ const UNKNOWN: &str = "unknown";
 /// Operations by session id.
 type Table = HashMap<String, String>;
 
+/// A row of a backend's table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ListedTransaction {
+    /// The id of its session, in the form of a UUID.
+    pub(crate) session: String,
+    /// Its number in its session, if the table has it.
+    pub(crate) number: Option<i64>,
+    /// The operation that began it.
+    pub(crate) operation: String,
+}
+
 #[derive(Debug)]
 pub(super) struct OpenByOperation {
     backends: Vec<Uri>,
@@ -90,7 +101,7 @@ impl Collector for OpenByOperation {
         self.next = Some(asked + self.pause);
         let open = open?;
         let tables = try_join_all(self.backends.iter().map(fetch_table)).await?;
-        let table = tables.into_iter().flatten().collect();
+        let table = by_session(tables.into_iter().flatten());
         Ok(Some(count_by_operation(&open, &table, &mut self.limiter)))
     }
 
@@ -128,7 +139,7 @@ fn count_by_operation(
 }
 
 /// Fetches the table of one backend.
-async fn fetch_table(backend: &Uri) -> Result<Table, PollError> {
+pub(crate) async fn fetch_table(backend: &Uri) -> Result<Vec<ListedTransaction>, PollError> {
     let unreachable = |error: &dyn std::fmt::Display| {
         PollError::new(
             PollErrorReason::Network,
@@ -169,17 +180,28 @@ async fn fetch_table(backend: &Uri) -> Result<Table, PollError> {
 pub(crate) fn read_table(body: &[u8]) -> Option<SampleSet> {
     Some(count_by_operation(
         &[],
-        &decode(body)?,
+        &by_session(decode(body)?),
         &mut CardinalityLimiter::new(txnscope_catalog::MAX_APPLICATIONS),
     ))
 }
 
-/// `{"transactions": [{"lsid": …, "operation": …}]}`; an invalid row costs itself only.
-fn decode(body: &[u8]) -> Option<Table> {
+fn by_session(listed: impl IntoIterator<Item = ListedTransaction>) -> Table {
+    listed.into_iter().map(|listed| (listed.session, listed.operation)).collect()
+}
+
+/// `{"transactions": [{"lsid": …, "txnNumber": …, "operation": …}]}`; an invalid row costs itself only.
+fn decode(body: &[u8]) -> Option<Vec<ListedTransaction>> {
     let table: serde_json::Value = serde_json::from_slice(body).ok()?;
     let rows = table.get("transactions")?.as_array()?;
     let text = |row: &serde_json::Value, name| Some(row.get(name)?.as_str()?.to_owned());
-    Some(rows.iter().filter_map(|row| Some((text(row, "lsid")?, text(row, "operation")?))).collect())
+    let listed = |row: &serde_json::Value| {
+        Some(ListedTransaction {
+            session: text(row, "lsid")?,
+            number: row.get("txnNumber").and_then(serde_json::Value::as_i64),
+            operation: text(row, "operation")?,
+        })
+    };
+    Some(rows.iter().filter_map(listed).collect())
 }
 
 #[cfg(test)]
@@ -200,8 +222,12 @@ mod tests {
     #[test]
     fn invalid_table_row_is_skipped_and_invalid_table_is_rejected() {
         let body =
-            br#"{"transactions":[{"lsid":"a","operation":"POST /x","more":1},{"lsid":7,"operation":"y"},8]}"#;
-        assert_eq!(decode(body), Some(Table::from([("a".to_owned(), "POST /x".to_owned())])));
+            br#"{"transactions":[{"lsid":"a","txnNumber":7,"operation":"POST /x","more":1},{"lsid":7,"operation":"y"},8]}"#;
+        let listed =
+            |number| ListedTransaction { session: "a".to_owned(), number, operation: "POST /x".to_owned() };
+        assert_eq!(decode(body), Some(vec![listed(Some(7))]));
+        let body = br#"{"transactions":[{"lsid":"a","txnNumber":"7","operation":"POST /x"}]}"#;
+        assert_eq!(decode(body), Some(vec![listed(None)]));
         for none in [&b""[..], b"[]", b"{}", br#"{"transactions":7}"#, b"\xff"] {
             assert_eq!(decode(none), None);
         }

@@ -28,7 +28,7 @@ pub enum Resource {
 }
 
 impl Privilege {
-    pub(super) fn on_cluster(action: &'static str) -> Self {
+    pub(crate) fn on_cluster(action: &'static str) -> Self {
         Self { resource: Resource::Cluster, actions: vec![action] }
     }
 

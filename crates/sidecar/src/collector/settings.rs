@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use txnscope_catalog::COLLECTORS;
 
+use crate::live::LiveStore;
+
 /// Settings of all collectors. `server_status` cannot be disabled: it determines whether a member is up.
 ///
 /// ```
@@ -30,6 +32,8 @@ pub struct CollectorSettings {
     pub slow_transactions: SlowTransactionSettings,
     /// Collector `open_by_operation`: open transactions by the backend's operation. Off unless backends are set.
     pub open_by_operation: OpenByOperationSettings,
+    /// Where the collector `live` puts its model. It exports no metrics, and runs only if this is set.
+    pub(crate) live: Option<LiveStore>,
 }
 
 /// Settings of the collector `open_by_operation`.
@@ -132,6 +136,7 @@ impl CollectorSettings {
             profile,
             slow_transactions,
             open_by_operation,
+            live: _,
         } = self;
         let intervals = [
             ("storage_engine", storage_engine.interval),

@@ -12,6 +12,7 @@
 mod common;
 mod faults;
 mod identity;
+mod live;
 mod long_running;
 mod members;
 mod privileges;

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use txnscope_catalog::{self as catalog, Emitter, Kind, Metric, Values};
 
 use super::page::Page;
-use crate::args::nearest::nearest;
 use crate::client::services::prometheus::plain;
 use crate::commands::preflight::finding::Finding;
+use txnscope_catalog::nearest;
 
 const NAMES: &str = "metric names";
 const LABELS: &str = "metric labels";

@@ -1,0 +1,80 @@
+//! `txnscope top`: which transactions are open, and which operation waits for which.
+//!
+//! | module | contents |
+//! | --- | --- |
+//! | `once` | the report as a table and as JSON |
+//! | `text` | the words for transactions, waits and times, which both views use |
+//! | `terminal` | the terminal: setting up, restoring, and the loop of events |
+//! | `app`, `keys` | the state of the view, and what the keys change |
+//! | `rows` | filter and order of the rows |
+//! | `draw`, `panes` | from the state to the screen |
+
+mod app;
+mod args;
+mod draw;
+mod keys;
+mod once;
+mod panes;
+mod rows;
+mod terminal;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use std::io::IsTerminal as _;
+
+use anyhow::{Result, ensure};
+use clap::ArgMatches;
+use txnscope_sidecar::live::{LiveMonitor, LiveReport, LiveSettings, MemberStatus};
+
+pub(crate) use self::args::TopArgs;
+use crate::args::connection::ConnectionSources;
+use crate::args::exit_status::ExitStatus;
+use crate::config::collectors;
+use crate::config::file::ConfigFile;
+use crate::output::{print, print_warning, report_result};
+use crate::runtime::two_threads;
+
+pub(crate) fn run(args: &TopArgs, matches: &ArgMatches) -> ExitStatus {
+    report_result(top(args, matches))
+}
+
+fn top(args: &TopArgs, matches: &ArgMatches) -> Result<ExitStatus> {
+    ensure!(
+        args.once || std::io::stdout().is_terminal() && std::io::stdin().is_terminal(),
+        "the standard input and output are no terminal: use --once, with --output=json for a script"
+    );
+    let config = ConfigFile::load(args.config.file.as_deref())?;
+    let target = ConnectionSources::new(args.mongodb.clone(), matches).single_target(&config)?;
+    let mut settings = LiveSettings::default();
+    settings.backends = collectors::settings(&config, &args.collectors)?.open_by_operation.backends;
+    (settings.interval, settings.timeout) = (args.interval, args.timeout);
+    // Members are polled in the background, so that the view never waits for one that hangs.
+    let runtime = two_threads()?;
+    let monitor = runtime.block_on(LiveMonitor::start(&target, &settings))?;
+    let status = if args.once {
+        let limit = args.timeout * 3 + args.interval * 3;
+        runtime.block_on(monitor.wait_for_members(limit));
+        print_once(&monitor.report(), args)?
+    } else {
+        terminal::show(&runtime, &monitor)?
+    };
+    runtime.block_on(monitor.shutdown());
+    // A DNS query that hangs must not keep the command.
+    runtime.shutdown_background();
+    Ok(status)
+}
+
+fn print_once(report: &LiveReport, args: &TopArgs) -> Result<ExitStatus> {
+    print(&once::render(args.output, report))?;
+    if report.members.iter().any(|member| member.state == MemberStatus::Answers) {
+        return Ok(ExitStatus::Success);
+    }
+    for member in &report.members {
+        let error =
+            member.error.as_deref().unwrap_or("it has not answered yet: give it more time with --timeout");
+        print_warning(&format!("{}: {error}", member.member));
+    }
+    print_warning("no member has reported");
+    Ok(ExitStatus::Error)
+}

@@ -1,0 +1,68 @@
+//! What is going on now: open transactions, waiting operations, and who blocks whom.
+//!
+//! MongoDB knows all of it, in three places: `$currentOp` has the operations and the idle sessions, `lockInfo` has
+//! the holders and the queue of each lock, and a backend's table has the operation that began a transaction. They
+//! are joined here into one model, by pure functions, for every view.
+//!
+//! | module | contents |
+//! | --- | --- |
+//! | `model` | the model of one member |
+//! | `pipeline`, `operation` | the aggregation of `$currentOp`, and its decoding |
+//! | `locks` | decoding of `lockInfo` |
+//! | `names` | the operations in the backends' tables |
+//! | `tracker` | what only two polls show: idle time, and retries that go on |
+//! | `transactions`, `blockers` | from decoded replies to the model |
+//! | `rates`, `history` | rates of two polls, and the last fifteen minutes |
+//! | `collector`, `store` | polling of one member, and the newest models |
+//! | `monitor`, `report` | watching a deployment, and the report of all members |
+//! | `tree` | the tree of blockers |
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), txnscope_sidecar::StartError> {
+//! use std::time::Duration;
+//! use txnscope_sidecar::Target;
+//! use txnscope_sidecar::live::{LiveMonitor, LiveSettings};
+//!
+//! let target = Target::new("mongodb://db1,db2,db3/?replicaSet=rs0");
+//! let monitor = LiveMonitor::start(&target, &LiveSettings::default()).await?;
+//! monitor.wait_for_members(Duration::from_secs(10)).await;
+//! for waiting in monitor.report().waiting {
+//!     println!("{} waits for {:?}", waiting.command, waiting.blocked_by);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod blockers;
+mod collector;
+#[cfg(any(test, feature = "fuzzing"))]
+mod decode_all;
+mod history;
+mod locks;
+mod model;
+mod monitor;
+mod names;
+mod operation;
+mod pipeline;
+mod rates;
+mod report;
+mod store;
+#[cfg(test)]
+mod tests;
+mod tracker;
+mod transactions;
+mod tree;
+
+pub(crate) use self::collector::LiveCollector;
+#[cfg(feature = "fuzzing")]
+pub(crate) use self::decode_all::decode_all;
+pub use self::history::{HISTORY, History, HistoryPoint};
+pub use self::model::{
+    HeldLock, LiveModel, MissingPart, Part, Reference, RunningOperation, Transaction, TransactionState,
+    WaitingOperation, WaitsFor,
+};
+pub use self::monitor::{LiveMonitor, LiveSettings};
+pub use self::rates::Rates;
+pub use self::report::{LiveReport, MemberReport, MemberStatus};
+pub(crate) use self::store::LiveStore;
+pub use self::tree::{TreeRow, blocker_tree};

@@ -1,0 +1,71 @@
+//! The newest model of each member, written by its collector and read by the views.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::time::Instant;
+
+use super::history::{History, HistoryPoint};
+use super::model::LiveModel;
+use super::rates::{Counters, Rates, rates};
+use crate::topology::Role;
+
+/// The newest model of each member of a deployment.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LiveStore(Arc<Mutex<BTreeMap<String, LiveMember>>>);
+
+/// One member.
+#[derive(Debug, Clone)]
+pub(super) struct LiveMember {
+    pub(super) role: Option<Role>,
+    pub(super) at: Instant,
+    pub(super) model: Arc<LiveModel>,
+    pub(super) open: Option<f64>,
+    pub(super) rates: Option<Rates>,
+    pub(super) history: History,
+    counters: Option<Counters>,
+}
+
+impl LiveStore {
+    /// Replaces the model of a member, and adds a point to its history.
+    pub(super) fn publish(
+        &self,
+        member: &str,
+        role: Option<Role>,
+        model: LiveModel,
+        counters: Option<Counters>,
+    ) {
+        let at = Instant::now();
+        let mut members = self.lock();
+        let before = members.remove(member);
+        let (counters_before, mut history) =
+            before.map_or_else(Default::default, |before| (before.counters, before.history));
+        let rates =
+            counters_before.as_ref().zip(counters.as_ref()).and_then(|(before, now)| rates(before, now));
+        let (open, waiting) = (model.transactions.len(), model.waiting.len());
+        history.push(HistoryPoint { at, open, waiting, rates });
+        let open = counters.and_then(|counters| counters.open);
+        let model = Arc::new(model);
+        members.insert(member.to_owned(), LiveMember { role, at, model, open, rates, history, counters });
+    }
+
+    /// Keeps only the members that a condition holds for, and returns them.
+    pub(super) fn retain(&self, is_member: impl Fn(&str) -> bool) -> BTreeMap<String, LiveMember> {
+        let mut members = self.lock();
+        members.retain(|member, _| is_member(member));
+        members.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, LiveMember>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Two stores are the same if they are one: the settings of the collectors are compared.
+impl PartialEq for LiveStore {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for LiveStore {}
