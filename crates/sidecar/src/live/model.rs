@@ -45,7 +45,7 @@ pub struct Transaction {
     #[serde(rename = "age_seconds", serialize_with = "seconds")]
     pub age: Duration,
     /// The longest time for which it may have been idle without an interruption; `None` while it runs a
-    /// statement. See [`Tracker`](super::tracker::Tracker).
+    /// statement. The server counts idle time in total, so this is exact only from the second poll on.
     #[serde(rename = "idle_seconds", serialize_with = "optional_seconds")]
     pub idle: Option<Duration>,
     /// The time in which it ran statements, in total.

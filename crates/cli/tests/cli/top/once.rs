@@ -24,7 +24,7 @@ async fn table(metrics: &Metrics) -> String {
 /// Runs the command until the report meets a condition.
 async fn report_where(arguments: &[&str], what: &str, holds: impl Fn(&Value) -> bool) -> Value {
     let arguments =
-        [&["top", "--once", "--output=json", "--interval=200ms", "--timeout=20s"], arguments].concat();
+        [&["top", "--once", "--output=json", "--interval=200ms", "--timeout=10s"], arguments].concat();
     wait::until(what, async || {
         let output = run(&arguments).await;
         ensure!(output.status.success(), "{}", stderr(&output));
@@ -63,7 +63,10 @@ async fn index_build_and_thirty_writers_wait_for_the_transaction_of_an_operation
         let writers = env.write();
         let report = report_where(&arguments, "thirty writers", |report| {
             let waiting = report["waiting"].as_array().unwrap();
-            waiting.len() == 31 && waiting.iter().all(|waiting| waiting["blocked_by"][0].is_object())
+            waiting.len() == 31
+                && waiting.iter().all(|waiting| waiting["blocked_by"][0].is_object())
+                // A slow machine may not have been polled twice.
+                && report["members"][0]["rates"].is_object()
         })
         .await;
         let open = &report["transactions"];
@@ -84,9 +87,8 @@ async fn index_build_and_thirty_writers_wait_for_the_transaction_of_an_operation
         let member = &report["members"][0];
         assert_eq!((&member["role"], &member["state"]), (&json!("primary"), &json!("answers")));
         assert_eq!(member["missing"], json!([]));
-        assert!(member["rates"].is_object(), "the rates of two polls: {member}");
 
-        let output = run(&["top", "--once", "--timeout=20s", &uri, &backend]).await;
+        let output = run(&["top", "--once", "--timeout=10s", &uri, &backend]).await;
         let text = String::from_utf8(output.stdout).unwrap();
         let (_, tree) = text.split_once("Who waits for whom\n").expect(&text);
         let lines: Vec<_> = tree.lines().collect();
@@ -105,7 +107,7 @@ async fn index_build_and_thirty_writers_wait_for_the_transaction_of_an_operation
     };
     let (committed, ()) = tokio::join!(operation, look);
     committed.unwrap();
-    let output = run(&["top", "--once", "--timeout=20s", &env.uri()]).await;
+    let output = run(&["top", "--once", "--timeout=10s", &env.uri()]).await;
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.ends_with("No transaction is open, and no operation waits.\n"), "{text}");
 }

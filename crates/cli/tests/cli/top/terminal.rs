@@ -108,7 +108,7 @@ fn screen(output: &str) -> String {
             continue;
         }
         let mut sequence = String::new();
-        while let Some(c) = rest.next() {
+        for c in rest.by_ref() {
             sequence.push(c);
             if c.is_ascii_alphabetic() {
                 break;
