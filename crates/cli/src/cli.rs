@@ -9,6 +9,7 @@ use crate::args::usage_error::UsageError;
 use crate::commands::audit::AuditArgs;
 use crate::commands::catalog::CatalogArgs;
 use crate::commands::drill::DrillArgs;
+use crate::commands::healthcheck::HealthcheckArgs;
 use crate::commands::preflight::PreflightArgs;
 use crate::commands::proxy::ProxyArgs;
 use crate::commands::repair::RepairArgs;
@@ -74,6 +75,8 @@ pub(crate) enum Command {
     Role(RoleArgs),
     /// Print all metrics that txnscope exports.
     Catalog(CatalogArgs),
+    /// Exit with 0 if the sidecar on this machine responds, for the health check of a container.
+    Healthcheck(HealthcheckArgs),
 }
 
 #[cfg(test)]

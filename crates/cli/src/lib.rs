@@ -29,7 +29,7 @@ use clap::ArgMatches;
 
 use crate::args::exit_status::ExitStatus;
 use crate::cli::{Cli, Command};
-use crate::commands::{audit, catalog, drill, preflight, proxy, repair, role, serve, verify};
+use crate::commands::{audit, catalog, drill, healthcheck, preflight, proxy, repair, role, serve, verify};
 use crate::config::exposed;
 
 /// Runs the command that the process's arguments name.
@@ -57,5 +57,6 @@ fn dispatch(cli: Cli, matches: &ArgMatches) -> ExitStatus {
         Command::Drill(args) => drill::run(*args),
         Command::Role(args) => role::run(&args),
         Command::Catalog(args) => catalog::run(&args),
+        Command::Healthcheck(args) => healthcheck::run(&args),
     }
 }

@@ -4,6 +4,7 @@
 pub(crate) mod audit;
 pub(crate) mod catalog;
 pub(crate) mod drill;
+pub(crate) mod healthcheck;
 pub(crate) mod preflight;
 pub(crate) mod proxy;
 pub(crate) mod repair;

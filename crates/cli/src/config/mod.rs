@@ -3,3 +3,4 @@
 pub(crate) mod checks;
 pub(crate) mod exposed;
 pub(crate) mod file;
+pub(crate) mod listen;

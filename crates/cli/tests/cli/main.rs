@@ -13,6 +13,7 @@ mod documented_flags;
 mod drill;
 mod identity;
 mod module_dependencies;
+mod packaged;
 mod preflight;
 mod proxy;
 mod role;

@@ -1,13 +1,12 @@
 //! The sources of the configuration of `serve`. Precedence: flag, environment variable, configuration file.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::{ArgMatches, Args as _};
 use toml::Spanned;
 use txnscope_mongo::{Credentials, one_line};
 use txnscope_sidecar::{Config, StartError, Target, is_name};
 
 use super::args::ServeArgs;
-use crate::args::addresses::addresses;
 use crate::args::connection::{
     ConnectionSources, MISSING_DEPLOYMENT, PASSWORD, inline_secret, secret_from_file,
 };
@@ -16,6 +15,7 @@ use crate::collectors;
 use crate::config::checks::load_checks;
 use crate::config::exposed;
 use crate::config::file::{ConfigFile, Time};
+use crate::config::listen::listen_addresses;
 use crate::output::logging::{Level, LogFormat};
 
 const PREFIX: &str = "TXNSCOPE_";
@@ -153,16 +153,9 @@ impl ConfigSources {
 
     fn web(&self, file: &ConfigFile, config: &mut Config) -> Result<()> {
         let (flags, web) = (&self.args, &file.web);
-        if !flags.listen_addresses.is_empty() {
-            let addresses =
-                flags.listen_addresses.iter().map(|text| addresses(text).context("--web.listen-address"));
-            config.listen_addresses = addresses.collect::<Result<Vec<_>>>()?.concat();
-        } else if !web.listen_address.is_empty() {
-            let addresses = web.listen_address.iter().map(|text| {
-                let wrong = |error| file.error_at(text, format!("web.listen_address: {error:#}"));
-                addresses(text.get_ref()).map_err(wrong)
-            });
-            config.listen_addresses = addresses.collect::<Result<Vec<_>, _>>()?.concat();
+        let addresses = listen_addresses(&flags.listen_addresses, file)?;
+        if !addresses.is_empty() {
+            config.listen_addresses = addresses;
         }
         config.systemd_socket = flags.systemd_socket.or(web.systemd_socket).unwrap_or_default();
         if let Some(path) = flags.telemetry_path.as_ref().or(web.telemetry_path.as_ref()) {
