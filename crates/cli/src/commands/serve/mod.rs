@@ -124,8 +124,7 @@ fn exposure(config: &Config) -> &'static str {
     match (config.systemd_socket, is_local, config.web_config_file.is_some()) {
         (true, ..) => "clients that can reach the sockets of systemd can connect",
         (false, true, _) => {
-            "only clients on this machine can connect; --web.listen-address=:9917 or web.listen_address = [\":9917\"] opens \
-             the metrics to other machines"
+            "only clients on this machine can connect; --web.listen-address=:9917 opens the metrics to other machines"
         }
         (false, false, true) => "other machines can connect, as the web configuration file permits",
         (false, false, false) => {
