@@ -47,8 +47,9 @@ fn changelog(build: &Build) -> Result<()> {
     let date =
         output(Command::new("date").args(["--utc", "--rfc-email", &format!("--date=@{}", build.time)]))?;
     let text = format!(
-        "txnscope ({VERSION}) stable; urgency=medium\n\n  * https://github.com/txnscope/txnscope/blob/v{VERSION}/CHANGELOG.md lists \
-         the changes.\n\n -- The txnscope authors <txnscope@users.noreply.github.com>  {}\n",
+        "txnscope ({VERSION}) stable; urgency=medium\n\n  * The changes are listed in\n    \
+         https://github.com/txnscope/txnscope/blob/v{VERSION}/CHANGELOG.md\n\n \
+         -- The txnscope authors <txnscope@users.noreply.github.com>  {}\n",
         date.trim()
     );
     let file = fs::File::create(build.stage.join("changelog.gz")).context("cannot create the changelog")?;
