@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::check_packages::isolated;
 use super::{Build, image};
@@ -14,13 +14,13 @@ use crate::run::output;
 const LIMIT: u64 = 30_000_000;
 
 pub(super) fn check(build: &Build) -> Result<()> {
-    let archive = build.artifact(&image::name(build)?)?;
-    let size = fs::metadata(&archive)?.len();
+    settings(build)?;
+    run(build)?;
+    let size = fs::metadata(build.artifact(&image::name(build)?)?)?.len();
     if size > LIMIT {
         bail!("the image has {size} bytes, and may have {LIMIT}");
     }
-    settings(build)?;
-    run(build)
+    Ok(())
 }
 
 /// The settings of the image, which an engine applies.
@@ -33,11 +33,13 @@ fn settings(build: &Build) -> Result<()> {
     let manifest = read("manifest.json")?;
     let config =
         read(manifest[0]["Config"].as_str().context("the image has no configuration")?)?["config"].clone();
-    let expected =
-        [("User", "\"65532:65532\""), ("Entrypoint", "[\"/usr/bin/txnscope\"]"), ("Cmd", "[\"serve\"]")];
-    for (key, value) in expected {
-        if config[key].to_string() != value {
-            bail!("{key} is {}", config[key]);
+    for (key, expected) in [
+        ("User", json!("65532:65532")),
+        ("Entrypoint", json!(["/usr/bin/txnscope"])),
+        ("Cmd", json!(["serve"])),
+    ] {
+        if config[key] != expected {
+            bail!("{key} is {}, and not {expected}", config[key]);
         }
     }
     if config["Healthcheck"]["Test"][2] != "healthcheck" {
