@@ -128,7 +128,7 @@ pub use crate::transaction::{
 };
 
 /// Compiles the examples of this crate's README.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "axum"))]
 #[doc = include_str!("../README.md")]
 struct CrateReadme;
 
