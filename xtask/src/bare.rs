@@ -18,7 +18,7 @@ use crate::run::{checked, output};
 const PACKAGES: &str = "gcc,libc6-dev,python3,python3-pip,ca-certificates";
 
 /// The oldest supported Debian.
-const SUITE: &str = "bookworm";
+pub(crate) const SUITE: &str = "bookworm";
 
 /// How long the demo runs.
 const DEMO: &str = "cargo xtask demo --for=30s";
@@ -137,7 +137,7 @@ impl Drop for Machine {
 }
 
 /// The Debian mirror that this machine uses, if it is a Debian; debootstrap has a default.
-fn mirror() -> Option<String> {
+pub(crate) fn mirror() -> Option<String> {
     let sites =
         output(Command::new("apt-get").args(["indextargets", "--format", "$(CODENAME) $(SITE)"])).ok()?;
     sites.lines().find_map(|line| Some(line.strip_prefix(SUITE)?.strip_prefix(' ')?.trim().to_owned()))

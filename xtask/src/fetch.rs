@@ -9,6 +9,7 @@ pub(crate) mod cargo_tools;
 mod chromium;
 mod debian;
 mod faketime;
+mod helm;
 mod libraries;
 mod node;
 mod older;
@@ -94,6 +95,7 @@ pub(crate) fn all() -> Result<()> {
     let tools = crate::root().join(".tools");
     servers(&TOOLS.map(|tool| tool.name))?;
     older::ordinary(&tools)?;
+    helm::bring(&tools)?;
     python::all(&tools)?;
     node::all(&tools)
 }
@@ -117,6 +119,16 @@ pub(crate) fn servers(names: &[&str]) -> Result<()> {
 /// Fetches the Python package that generates the dashboards, and returns its path.
 pub(crate) fn grafana_sdk() -> Result<PathBuf> {
     python::sdk(&crate::root().join(".tools"))
+}
+
+/// Fetches jsonnet as a Python package, and returns its path.
+pub(crate) fn jsonnet() -> Result<PathBuf> {
+    python::jsonnet(&crate::root().join(".tools"))
+}
+
+/// Fetches Helm, and returns its path.
+pub(crate) fn helm() -> Result<PathBuf> {
+    helm::bring(&crate::root().join(".tools"))
 }
 
 /// Fetches a cargo tool, and returns its path.

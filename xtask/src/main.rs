@@ -9,6 +9,7 @@ mod demo;
 mod fetch;
 mod fuzz;
 mod instructions;
+mod package;
 mod preview;
 mod run;
 mod sbom;
@@ -130,6 +131,20 @@ enum Command {
         #[arg(long, value_name = "TRIPLE", default_value = sbom::TARGET)]
         target: String,
     },
+    /// Build the archives, packages, container image, chart and manifests of a release in target/package-dist.
+    Package {
+        /// Names of parts: program, deb, rpm, image, chart, monitoring, sbom. All of them by default.
+        only: Vec<String>,
+        /// Test what was built: install, start, upgrade and purge it, each in a root folder of its own. Needs root.
+        #[arg(long)]
+        check: bool,
+        /// Target triple.
+        #[arg(long, value_name = "TRIPLE", default_value = sbom::TARGET)]
+        target: String,
+        /// Package this program instead of building one for release.
+        #[arg(long, value_name = "FILE")]
+        program: Option<PathBuf>,
+    },
     /// Fetch the missing servers for tests and demo into .tools.
     Fetch,
 }
@@ -176,6 +191,7 @@ fn run(command: Command) -> Result<ExitCode> {
             sbom::run(&out, &target)?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Package { only, check, target, program } => package::run(&only, target, program, check),
         Command::Fetch => {
             fetch::all()?;
             Ok(ExitCode::SUCCESS)

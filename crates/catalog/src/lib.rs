@@ -178,5 +178,10 @@ pub fn emitted_by(emitter: Emitter) -> impl Iterator<Item = &'static Metric> {
     METRICS.iter().copied().filter(move |metric| metric.is_emitted_by(emitter))
 }
 
+/// Compiles the README's example.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 #[cfg(test)]
 mod tests;

@@ -48,3 +48,8 @@ pub use crate::extended_json::extended_json;
 pub use crate::failure::{Failure, Reason};
 pub use crate::file::{Checks, Diagnostic, FileError};
 pub use crate::run::{CheckResult, Report, SampleOptions, run};
+
+/// Compiles the README's example.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

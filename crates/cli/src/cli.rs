@@ -10,6 +10,7 @@ use crate::commands::audit::AuditArgs;
 use crate::commands::catalog::CatalogArgs;
 use crate::commands::completions::CompletionsArgs;
 use crate::commands::drill::DrillArgs;
+use crate::commands::healthcheck::HealthcheckArgs;
 use crate::commands::man::ManArgs;
 use crate::commands::preflight::PreflightArgs;
 use crate::commands::proxy::ProxyArgs;
@@ -83,6 +84,8 @@ pub(crate) enum Command {
     Completions(CompletionsArgs),
     /// Write the man pages, one for each command.
     Man(ManArgs),
+    /// Exit with 0 if the sidecar on this machine responds, for the health check of a container.
+    Healthcheck(HealthcheckArgs),
 }
 
 #[cfg(test)]

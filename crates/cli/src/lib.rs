@@ -28,7 +28,7 @@ use clap::ArgMatches;
 use crate::args::exit_status::ExitStatus;
 use crate::cli::{Cli, Command};
 use crate::commands::{
-    audit, catalog, completions, drill, man, preflight, proxy, repair, role, serve, top, verify,
+    audit, catalog, completions, drill, healthcheck, man, preflight, proxy, repair, role, serve, top, verify,
 };
 use crate::config::exposed;
 
@@ -60,5 +60,6 @@ fn dispatch(cli: Cli, matches: &ArgMatches) -> ExitStatus {
         Command::Catalog(args) => catalog::run(&args, &Cli::command()),
         Command::Completions(args) => completions::run(&args, Cli::command()),
         Command::Man(args) => man::run(&args, Cli::command()),
+        Command::Healthcheck(args) => healthcheck::run(&args),
     }
 }

@@ -41,3 +41,8 @@ pub use crate::secret_line::{LineError, one_line, read_one_line};
 pub use crate::set_name::SetName;
 pub use crate::tls::TlsFiles;
 pub use crate::uri::Uri;
+
+/// Compiles the README's example.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -199,3 +199,8 @@ async fn web(listener: TcpListener, metrics: Metrics, drain: CancellationToken, 
         tracing::error!(%error, "the web listener has ended");
     }
 }
+
+/// Compiles the README's example.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -40,3 +40,8 @@ pub use crate::alpha::{alpha_spent, interim_analyses};
 pub use crate::comparison::{
     Comparison, Limits, Measure, Operation, Outcome, WindowCounts, analyze, compare,
 };
+
+/// Compiles the README's example.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

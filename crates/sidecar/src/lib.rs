@@ -211,3 +211,8 @@ impl Drop for Sidecar {
         self.stop.cancel();
     }
 }
+
+/// Compiles the README's example.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

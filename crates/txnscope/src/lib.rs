@@ -127,6 +127,11 @@ pub use crate::transaction::{
     Abort, ApplicationError, Committed, Transaction, TransactionError, TransactionListener, TransactionRunner,
 };
 
+/// Compiles the examples of this crate's README.
+#[cfg(all(doctest, feature = "axum"))]
+#[doc = include_str!("../README.md")]
+struct CrateReadme;
+
 /// Compiles the README's examples.
 #[cfg(all(doctest, feature = "axum", feature = "mongodb"))]
 #[doc = include_str!("../../../README.md")]

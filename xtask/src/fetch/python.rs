@@ -1,10 +1,11 @@
-//! Python packages: Grafana's SDK for the dashboards' source, CycloneDX's, which contains the schema of that format, and
-//! the one that contains Node.js: `.tools/grafana-sdk`, `.tools/cyclonedx`, `.tools/node`.
+//! Python packages: Grafana's SDK for the dashboards' source, those with the schemas of CycloneDX and of Kubernetes, jsonnet
+//! for the mixin, and the one that contains Node.js: `.tools/grafana-sdk`, `.tools/cyclonedx`, `.tools/kubernetes-validate`,
+//! `.tools/jsonnet`, `.tools/node`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::{Package, Registry, Scratch, from_pypi, place};
 
@@ -49,11 +50,40 @@ pub(super) const NODE: Library = Library {
     what_for: "the Node backend",
 };
 
+const KUBERNETES: Library = Library {
+    package: Package {
+        name: "kubernetes-validate",
+        version: "1.37.0",
+        sha256: "85136d018a27b50ec7fc049d902bfa5193f5976807e6c0f408e3ab6fe078cad9",
+        registry: Registry::PyPi(&[]),
+    },
+    folder: "kubernetes-validate",
+    what_for: "the schemas of Kubernetes",
+};
+
+/// The one of Debian 12 ends with an assertion on YAML strings of several lines.
+const JSONNET: Library = Library {
+    package: Package {
+        name: "jsonnet",
+        version: "0.22.0",
+        sha256: "a1136eefea98f01d654984e868f10faac2749d062464881491ec79ae5c38dc0e",
+        registry: Registry::PyPi(&["--platform", "manylinux_2_28_x86_64", "--python-version", "3.8"]),
+    },
+    folder: "jsonnet",
+    what_for: "the mixin",
+};
+
 /// Fetches what the tests need.
 pub(super) fn all(tools: &Path) -> Result<()> {
     sdk(tools)?;
     bring(&CYCLONEDX, tools)?;
+    bring(&KUBERNETES, tools)?;
+    jsonnet(tools)?;
     Ok(())
+}
+
+pub(super) fn jsonnet(tools: &Path) -> Result<PathBuf> {
+    bring(&JSONNET, tools)
 }
 
 pub(super) fn sdk(tools: &Path) -> Result<PathBuf> {
@@ -70,7 +100,8 @@ pub(super) fn bring(library: &Library, tools: &Path) -> Result<PathBuf> {
     }
     eprintln!("==> fetching {name} {version} for {}", library.what_for);
     let scratch = Scratch::new(tools, &library.package)?;
-    let unpacked = from_pypi(&library.package, &[], &scratch.0)
+    let Registry::PyPi(tags) = library.package.registry else { bail!("{name} is not a Python package") };
+    let unpacked = from_pypi(&library.package, tags, &scratch.0)
         .with_context(|| format!("cannot fetch {name} {version}; is PyPI within reach?"))?;
     if folder.is_dir() {
         fs::rename(&folder, scratch.0.join("older")).context("cannot replace the older library")?;

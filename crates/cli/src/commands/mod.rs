@@ -5,6 +5,7 @@ pub(crate) mod audit;
 pub(crate) mod catalog;
 pub(crate) mod completions;
 pub(crate) mod drill;
+pub(crate) mod healthcheck;
 pub(crate) mod man;
 pub(crate) mod preflight;
 pub(crate) mod proxy;

@@ -4,5 +4,6 @@ pub(crate) mod checks;
 pub(crate) mod collectors;
 pub(crate) mod exposed;
 pub(crate) mod file;
+pub(crate) mod listen;
 pub(crate) mod sections;
 pub(crate) mod settings;

@@ -1,5 +1,6 @@
-//! The async runtime of a command, and the signals that end it.
+//! The async runtime of a command, the signals that end it, and the messages to the service manager.
 
+pub(crate) mod service_manager;
 pub(crate) mod signals;
 
 use anyhow::Context;

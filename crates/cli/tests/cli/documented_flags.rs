@@ -21,6 +21,8 @@ const OTHERS: &[&str] = &[
     "--write",
     // cargo and libtest.
     "--all-features",
+    "--dry-run",
+    "--features",
     "--locked",
     "--nocapture",
     "--package",
@@ -30,6 +32,22 @@ const OTHERS: &[&str] = &[
     // npm.
     "--omit-lockfile-registry-resolved",
     "--package-lock-only",
+    "--workspace",
+    // Container engines, Helm, kubectl, systemctl, useradd, sha256sum and gh, in docs/install.md and docs/releasing.md.
+    "--cap-drop",
+    "--check",
+    "--env",
+    "--file",
+    "--filename",
+    "--from-file",
+    "--ignore-missing",
+    "--now",
+    "--publish",
+    "--read-only",
+    "--repo",
+    "--set",
+    "--strict",
+    "--system",
     // curl, date, journalctl, mongodump, Prometheus, and the exporter that ours is compared with.
     "--archive",
     "--collect-all",

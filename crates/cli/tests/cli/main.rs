@@ -15,6 +15,7 @@ mod generated_docs;
 mod identity;
 mod module_dependencies;
 mod node_backend;
+mod packaged;
 mod preflight;
 mod proxy;
 mod role;

@@ -14,6 +14,7 @@ use crate::config::sections::Log;
 use crate::config::settings::Section as _;
 use crate::output::logging;
 use crate::output::{log_error, print};
+use crate::runtime::service_manager::{feed_watchdog, notify_ready, notify_stopping};
 use crate::runtime::signals::{ShutdownSignals, reload_signal};
 use crate::runtime::{raise_file_limit, two_threads};
 
@@ -71,6 +72,7 @@ async fn serve(sources: ConfigSources, config: Config) -> ExitStatus {
         Ok(signals) => signals,
         Err(error) => return log_error(&error, ExitStatus::Failure),
     };
+    let exposure = exposure(&config);
     let load =
         move || Ok(sources.load().map(|settings| settings.config).map_err(|error| format!("{error:#}"))?);
     // A task of its own, since it reads files: a signal must be handled also while a disk hangs.
@@ -95,6 +97,10 @@ async fn serve(sources: ConfigSources, config: Config) -> ExitStatus {
             );
         }
     };
+    tracing::info!("{exposure}");
+    notify_ready(exposure);
+    // On the threads that poll and serve: the watchdog must notice that these are blocked.
+    tokio::spawn(feed_watchdog());
     let name = loop {
         tokio::select! {
             name = shutdown.next() => break name,
@@ -107,8 +113,24 @@ async fn serve(sources: ConfigSources, config: Config) -> ExitStatus {
             name = shutdown.next() => break name,
         }
     };
+    notify_stopping();
     tracing::info!(signal = name, "stopping");
     sidecar.shutdown().await;
     tracing::info!("stopped");
     ExitStatus::Success
+}
+
+/// Who can read the metrics, and how to change that.
+fn exposure(config: &Config) -> &'static str {
+    let is_local = config.listen_addresses.iter().all(|address| address.ip().is_loopback());
+    match (config.systemd_socket, is_local, config.web_config_file.is_some()) {
+        (true, ..) => "clients that can reach the sockets of systemd can connect",
+        (false, true, _) => {
+            "only clients on this machine can connect; --web.listen-address=:9917 opens the metrics to other machines"
+        }
+        (false, false, true) => "other machines can connect, as the web configuration file permits",
+        (false, false, false) => {
+            "other machines can connect and read the metrics; --web.config.file requires TLS and users"
+        }
+    }
 }

@@ -1,18 +1,18 @@
 //! The sources of the configuration of `serve`. Precedence: flag, environment variable, configuration file.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::{ArgMatches, Args as _};
 use txnscope_catalog::nearest;
 use txnscope_mongo::{Credentials, one_line};
 use txnscope_sidecar::{Config, StartError, Target, is_name};
 
 use super::args::ServeArgs;
-use crate::args::addresses::addresses;
 use crate::args::connection::{
     ConnectionSources, MISSING_DEPLOYMENT, PASSWORD, inline_secret, secret_from_file,
 };
 use crate::config::checks::load_checks;
 use crate::config::file::ConfigFile;
+use crate::config::listen::listen_addresses;
 use crate::config::sections::Log;
 use crate::config::settings::Section as _;
 use crate::config::{collectors, exposed};
@@ -129,7 +129,10 @@ impl ConfigSources {
             poll.apply(&mut config);
             probe.apply(&mut config);
         }
-        self.listen_addresses(&file, &mut config)?;
+        let addresses = listen_addresses(flags.web.listen_address.as_deref(), &file)?;
+        if !addresses.is_empty() {
+            config.listen_addresses = addresses;
+        }
         config.checks = load_checks(&flags.checks, &file, "; ")?;
         ensure!(!config.targets.is_empty() || !config.probes.is_empty(), MISSING_DEPLOYMENT);
         Ok(Settings { log: Log::resolve(&file.log, &flags.log), config })
@@ -145,23 +148,6 @@ impl ConfigSources {
         if let Some(path) = self.args.config.file.as_ref().filter(|_| holds_secrets) {
             exposed::check_permissions(path, path);
         }
-    }
-
-    fn listen_addresses(&self, file: &ConfigFile, config: &mut Config) -> Result<()> {
-        let given = |texts: &Option<Vec<String>>| texts.clone().filter(|texts| !texts.is_empty());
-        if let Some(texts) = given(&self.args.web.listen_address) {
-            let addresses = texts.iter().map(|text| addresses(text).context("--web.listen-address"));
-            config.listen_addresses = addresses.collect::<Result<Vec<_>>>()?.concat();
-        } else if let Some(texts) = given(&file.web.listen_address) {
-            let addresses = texts.iter().enumerate().map(|(index, text)| {
-                addresses(text).map_err(|error| {
-                    let at = ["web", "listen_address", &index.to_string()];
-                    file.error_at(&at, format!("web.listen_address: {error:#}"))
-                })
-            });
-            config.listen_addresses = addresses.collect::<Result<Vec<_>, _>>()?.concat();
-        }
-        Ok(())
     }
 }
 

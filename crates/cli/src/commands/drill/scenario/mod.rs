@@ -30,8 +30,9 @@ use txnscope_catalog::{FileError, nearest};
 use crate::commands::drill::scenario::file::{Race, ScenarioFile};
 use crate::config::file::{parse_toml, read_text};
 
-/// The scenarios of the ledger, which are the default.
-const LEDGER: &str = include_str!("../../../../../../examples/ledger/scenarios.toml");
+/// The scenarios of the ledger, which are the default. The file is a link to those of the example, so that the published crate contains
+/// them.
+const LEDGER: &str = include_str!("ledger.toml");
 const LEDGER_PATH: &str = "examples/ledger/scenarios.toml";
 
 impl ScenarioFile {
