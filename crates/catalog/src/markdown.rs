@@ -8,6 +8,7 @@ const HEAD: &str = "# Metrics
 
 Generated from the catalog (`crates/catalog`) by `cargo xtask gen`; a test compares the two.
 Units are base units; a counter increases only, except for a restart of its process. Prometheus adds `job` and `instance`.
+A backend that exports the callers' metrics by itself, in any language, keeps the contract in [prom-client.md](prom-client.md).
 
 ";
 
