@@ -1,6 +1,6 @@
 //! Replica sets that a test leaves to the next one of its program.
 //!
-//! A test has a recycled set to itself, like a new one: nobody else reads or moves its counters meanwhile. What is saved
+//! A test has a recycled set to itself, like a new one: no other test reads or moves its counters meanwhile. What is saved
 //! is the start, which costs a server more processor time than most tests. Counters go on from the last test, so that a
 //! test compares them with those at its own start.
 
