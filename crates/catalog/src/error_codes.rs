@@ -176,7 +176,7 @@ const CODES: &[ErrorCode] = &[
     row(10_058, "LegacyNotPrimary", Temporary, "not_primary", "command_failed"),
     row(10_107, "NotWritablePrimary", Temporary, "not_primary", "interrupted"),
     row(11_000, "DuplicateKey", Temporary, "duplicate_key", "command_failed"),
-    // Names of ours: the server has none for this code, nor for 12582.
+    // Our own names: the server has none for this code, nor for 12582.
     row(11_001, "DuplicateKeyOnUpdate", Temporary, "duplicate_key", "command_failed"),
     row(11_600, "InterruptedAtShutdown", Temporary, "interrupted", "interrupted"),
     row(11_601, "Interrupted", Temporary, "interrupted", "interrupted"),

@@ -116,7 +116,7 @@ mod tests {
     }
 
     fn scrape(store: &MetricStore) -> Scrape {
-        let families = export::families(&store);
+        let families = export::families(store);
         Scrape::parse(&TextEncoder::new().encode_to_string(&families).unwrap()).unwrap()
     }
 
