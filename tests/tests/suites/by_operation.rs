@@ -13,6 +13,9 @@ use crate::common::{Backend, metrics_url};
 
 const JOB: &str = "nightly_reconcile";
 
+/// More transactions than the first batch of a cursor has by default.
+const UNKNOWN: u32 = 120;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_transaction_is_attributed_to_its_operation() {
     let set = ReplicaSet::recycled().await.unwrap();
@@ -26,9 +29,14 @@ async fn idle_transaction_is_attributed_to_its_operation() {
 
     let client = set.client().await.unwrap();
     let items = client.database("shop").collection("items");
-    let mut unknown_session = client.start_session().await.unwrap();
-    unknown_session.start_transaction().await.unwrap();
-    items.insert_one(doc! {"by": "unknown"}).session(&mut unknown_session).await.unwrap();
+    client.database("shop").create_collection("items").await.unwrap();
+    let mut unknown_sessions = Vec::new();
+    for _ in 0..UNKNOWN {
+        let mut session = client.start_session().await.unwrap();
+        session.start_transaction().await.unwrap();
+        items.insert_one(doc! {"by": "unknown"}).session(&mut session).await.unwrap();
+        unknown_sessions.push(session);
+    }
 
     let runner = TransactionRunner::with_registry(&client, backend.metrics.registry());
     let (end, ended) = oneshot::channel::<()>();
@@ -40,7 +48,7 @@ async fn idle_transaction_is_attributed_to_its_operation() {
         Ok::<_, Abort>(())
     });
     let look = async {
-        shows(&sidecar, [1.0, 1.0]).await;
+        shows(&sidecar, [1.0, f64::from(UNKNOWN)]).await;
         let page = Scrape::get(&metrics_url(&sidecar)).await.unwrap();
         let age = |operation| {
             let of = [("operation", operation), ("state", "inactive")];
@@ -51,10 +59,13 @@ async fn idle_transaction_is_attributed_to_its_operation() {
     };
     let (committed, ()) = tokio::join!(job, look);
     committed.unwrap();
-    unknown_session.abort_transaction().await.unwrap();
+    for session in &mut unknown_sessions {
+        session.abort_transaction().await.unwrap();
+    }
     shows(&sidecar, [0.0, 0.0]).await;
 
     // A backend that does not respond affects its own metric families only.
+    let mut unknown_session = client.start_session().await.unwrap();
     unknown_session.start_transaction().await.unwrap();
     items.insert_one(doc! {"by": "unknown"}).session(&mut unknown_session).await.unwrap();
     backend.server.shutdown().await.unwrap();

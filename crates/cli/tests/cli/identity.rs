@@ -147,7 +147,7 @@ async fn wrong_password_fails_every_poll_and_is_logged_once() {
     let env = Environment::open().await;
     let uri = env.uri("?authSource=admin").replace("mongodb://", "mongodb://root:hunter2@");
     let serving = Serving::start(&[POLL_TIMEOUT], &[("MONGODB_URI", uri.as_str())]).await;
-    wait_for_failed_logins(&serving, 100.0).await;
+    wait_for_failed_logins(&serving, 20.0).await;
     let log = serving.process.log();
     assert_eq!(lines(&log, "polls fail").len(), 1, "{log}");
     assert_eq!(lines(&log, "level=warn").len(), 1, "{log}");

@@ -106,7 +106,9 @@ pub(super) fn oldest(older_than: Duration, most: u16) -> Document {
             "client": 1,
         }},
     ];
-    doc! {"aggregate": 1, "pipeline": pipeline, "cursor": {}}
+    // Only the first batch is read, which has 101 documents by default. With one more than there can be, the server closes
+    // the cursor by itself.
+    doc! {"aggregate": 1, "pipeline": pipeline, "cursor": {"batchSize": i32::from(most) + 1}}
 }
 
 fn micros(duration: Duration) -> i64 {
