@@ -73,7 +73,8 @@ impl Drop for RecycledSet {
 
 impl ReplicaSet {
     /// A set of one member without data, users, failpoints, open transactions and changed parameters: one of an earlier
-    /// test of this program, or a new one. For tests that neither kill the member nor need a server's first minutes.
+    /// test of this program, or a new one. For tests that neither kill the member nor compare its counters or its clients with
+    /// fixed numbers.
     ///
     /// # Errors
     ///

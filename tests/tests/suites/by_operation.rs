@@ -18,7 +18,7 @@ const UNKNOWN: u32 = 120;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_transaction_is_attributed_to_its_operation() {
-    let set = ReplicaSet::recycled().await.unwrap();
+    let set = ReplicaSet::start(1).await.unwrap();
     let backend = Backend::start(&set.uri()).await;
     let mut config = Config::new(set.uri());
     config.listen_addresses = vec!["127.0.0.1:0".parse().unwrap()];

@@ -20,7 +20,7 @@ const AMOUNT: i64 = 10;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn disconnects_are_counted_as_cancelled_operations() {
-    let set = ReplicaSet::recycled().await.unwrap();
+    let set = ReplicaSet::start(1).await.unwrap();
     let backend = Backend::start(&set.uri()).await;
     let sidecar = sidecar(&set.uri()).await;
     let client = backend.client();

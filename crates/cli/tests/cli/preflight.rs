@@ -218,7 +218,7 @@ const RULES: &str =
 
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_monitoring_is_found() {
-    let set = ReplicaSet::recycled().await.unwrap();
+    let set = ReplicaSet::start(1).await.unwrap();
     let uri = set.uri();
     let empty = "global: {scrape_interval: 1s}\nscrape_configs: [{job_name: other, static_configs: [{targets: ['127.0.0.1:1']}]}]";
     let idle = Prometheus::start(empty, async |_: &Path| {}).await;
@@ -245,7 +245,7 @@ async fn missing_monitoring_is_found() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn monitored_deployment_is_ready() {
-    let set = ReplicaSet::recycled().await.unwrap();
+    let set = ReplicaSet::start(1).await.unwrap();
     let uri = set.uri();
     let folder = TempDir::new().unwrap();
     let arguments = ["serve", "--web.listen-address=127.0.0.1:0"].map(str::to_owned);
@@ -302,7 +302,7 @@ async fn monitored_deployment_is_ready() {
 /// The metrics that prom-client exports for a backend without txnscope, which lack labels.
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_labels_of_a_backend_are_found() {
-    let set = ReplicaSet::recycled().await.unwrap();
+    let set = ReplicaSet::start(1).await.unwrap();
     let uri = set.uri();
     let bare = "transaction_attempts_total 7\ntransaction_failures_total 2\ntransaction_duration_seconds_count 7\nconcurrent_operations 0\n";
     let bare = page(bare.to_owned()).await;
@@ -331,7 +331,7 @@ async fn missing_labels_of_a_backend_are_found() {
 #[tokio::test(flavor = "multi_thread")]
 async fn cancelled_operations_and_unmatched_requests_are_warnings() {
     use std::fmt::Write as _;
-    let set = ReplicaSet::recycled().await.unwrap();
+    let set = ReplicaSet::start(1).await.unwrap();
     let uri = set.uri();
     let mut history = String::new();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();

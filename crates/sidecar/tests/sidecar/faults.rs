@@ -15,7 +15,7 @@ const ERRORS: &str = "txnscope_poll_errors_total";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hung_member_is_down_until_resumed() {
-    let set = ReplicaSet::recycled().await.unwrap();
+    let set = ReplicaSet::start(1).await.unwrap();
     let sidecar = sidecar(&set.uri()).await;
     page_where(&sidecar, "every collector", |page| page.sum("txnscope_poll_success", &[]) == COLLECTORS)
         .await;
@@ -56,7 +56,7 @@ async fn member_with_full_accept_queue_is_down() {
     let mut files = getrlimit(Resource::Nofile);
     files.current = files.maximum;
     setrlimit(Resource::Nofile, files).unwrap();
-    let set = ReplicaSet::recycled().await.unwrap();
+    let set = ReplicaSet::start(1).await.unwrap();
     let member = &set.members()[0];
     let watching = sidecar(&set.uri()).await;
     page_where(&watching, "the member up", |page| total(page, "mongodb_up") == 1.0).await;

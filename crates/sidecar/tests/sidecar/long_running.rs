@@ -36,7 +36,7 @@ async fn long_running_transaction_is_counted_and_logged_once() {
     let log = Log::default();
     let writer = log.clone();
     tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).init();
-    let set = ReplicaSet::recycled().await.unwrap();
+    let set = ReplicaSet::start(1).await.unwrap();
     let shop = set.client_named("shop").await.unwrap();
     prepare(&shop).await;
     let mut settings = everything();

@@ -19,7 +19,7 @@ const OLDEST: &str = "mongodb_transactions_oldest_open_seconds";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn commit_and_abort_move_their_counters() {
-    let set = ReplicaSet::recycled().await.unwrap();
+    let set = ReplicaSet::start(1).await.unwrap();
     let client = set.client().await.unwrap();
     prepare(&client).await;
     let sidecar = sidecar(&set.uri()).await;
@@ -123,7 +123,7 @@ async fn page_matches_the_catalog() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_transaction_age_is_exported() {
-    let set = ReplicaSet::recycled().await.unwrap();
+    let set = ReplicaSet::start(1).await.unwrap();
     let client = set.client().await.unwrap();
     prepare(&client).await;
     let sidecar = sidecar(&set.uri()).await;
@@ -142,7 +142,7 @@ async fn idle_transaction_age_is_exported() {
 async fn write_conflicts_inside_and_outside_transactions_are_distinguished() {
     const INSIDE: &str = "mongodb_wiredtiger_update_conflicts_total";
     const OUTSIDE: &str = "mongodb_operation_write_conflicts_total";
-    let set = ReplicaSet::recycled().await.unwrap();
+    let set = ReplicaSet::start(1).await.unwrap();
     let client = set.client().await.unwrap();
     prepare(&client).await;
     let sidecar = sidecar(&set.uri()).await;
@@ -182,7 +182,7 @@ async fn write_conflicts_inside_and_outside_transactions_are_distinguished() {
 /// The initial connections suffice, also while transactions are open and `$currentOp` is polled.
 #[tokio::test(flavor = "multi_thread")]
 async fn polling_opens_no_new_connections() {
-    let set = ReplicaSet::recycled().await.unwrap();
+    let set = ReplicaSet::start(1).await.unwrap();
     let client = set.client().await.unwrap();
     prepare(&client).await;
     let mut open = open_transaction(&client).await;
@@ -223,7 +223,7 @@ async fn polling_opens_no_new_connections() {
 /// A failpoint on the sidecar's own commands shows that a failing collector costs only its own families.
 #[tokio::test(flavor = "multi_thread")]
 async fn failing_command_costs_its_own_families() {
-    let set = ReplicaSet::recycled().await.unwrap();
+    let set = ReplicaSet::start(1).await.unwrap();
     let client = set.client().await.unwrap();
     prepare(&client).await;
     let mut open = open_transaction(&client).await;
@@ -248,7 +248,7 @@ async fn failing_command_costs_its_own_families() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn current_op_is_not_sent_without_open_transactions() {
-    let set = ReplicaSet::recycled().await.unwrap();
+    let set = ReplicaSet::start(1).await.unwrap();
     let client = set.client().await.unwrap();
     prepare(&client).await;
     let sidecar = patient_sidecar(&set.uri(), frequent()).await;

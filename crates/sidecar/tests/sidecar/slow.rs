@@ -79,7 +79,7 @@ async fn profiled_operations_are_counted_once_by_plan() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn overwritten_profiler_entries_are_a_gap() {
-    let set = ReplicaSet::recycled().await.unwrap();
+    let set = ReplicaSet::start(1).await.unwrap();
     let client = set.client().await.unwrap();
     prepare(&client).await;
     let test = client.database("test");
@@ -99,7 +99,7 @@ async fn overwritten_profiler_entries_are_a_gap() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unreadable_database_costs_its_own_namespaces() {
-    let set = ReplicaSet::recycled().await.unwrap();
+    let set = ReplicaSet::start(1).await.unwrap();
     let client = set.client().await.unwrap();
     prepare(&client).await;
     let other = client.database("other").collection::<Document>("c");
@@ -158,7 +158,7 @@ async fn send(address: &str, command: &[u8]) {
 /// The server accepts any bytes as a name, and repeats them.
 #[tokio::test(flavor = "multi_thread")]
 async fn invalid_utf8_name_does_not_fail_the_poll() {
-    let set = ReplicaSet::recycled().await.unwrap();
+    let set = ReplicaSet::start(1).await.unwrap();
     let client = set.client().await.unwrap();
     prepare(&client).await;
     let test = client.database("test");
@@ -181,7 +181,7 @@ async fn invalid_utf8_name_does_not_fail_the_poll() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_transactions_are_counted_by_termination_cause() {
-    let set = ReplicaSet::recycled().await.unwrap();
+    let set = ReplicaSet::start(1).await.unwrap();
     let client = set.client().await.unwrap();
     prepare(&client).await;
     // The server is configured to log every transaction as slow.
@@ -209,7 +209,7 @@ async fn slow_transactions_are_counted_by_termination_cause() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_log_lines_are_counted() {
-    let set = ReplicaSet::recycled().await.unwrap();
+    let set = ReplicaSet::start(1).await.unwrap();
     let client = set.client().await.unwrap();
     let sidecar = sidecar_with(&set.uri(), everything()).await;
     page_where(&sidecar, "the first poll", |page| page.value(LOST, &[]) == Some(0.0)).await;

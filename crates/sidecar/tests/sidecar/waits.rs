@@ -67,7 +67,7 @@ async fn transaction_waiting_for_a_lock_is_exported() {
 async fn prepared_transaction_and_blocked_operations_are_exported() {
     const BLOCKED: &str = "mongodb_operations_blocked_by_prepared";
     const PREPARED_FOR: &str = "mongodb_transactions_oldest_prepared_seconds";
-    let set = ReplicaSet::recycled().await.unwrap();
+    let set = ReplicaSet::start(1).await.unwrap();
     let client = set.client().await.unwrap();
     prepare(&client).await;
     let sidecar = sidecar(&set.uri()).await;
@@ -106,7 +106,7 @@ async fn prepared_transaction_and_blocked_operations_are_exported() {
 #[tokio::test(flavor = "multi_thread")]
 async fn commit_waiting_for_majority_is_exported() {
     const ENDING: &str = "mongodb_transactions_finishing";
-    let set = ReplicaSet::recycled().await.unwrap();
+    let set = ReplicaSet::start(1).await.unwrap();
     let client = set.client().await.unwrap();
     prepare(&client).await;
     let sidecar = sidecar(&set.uri()).await;
@@ -137,7 +137,7 @@ async fn commit_waiting_for_majority_is_exported() {
 async fn open_transactions_are_split_by_application_and_age() {
     const OF: &str = "mongodb_transactions_open_by_application";
     const OLDEST: &str = "mongodb_transactions_oldest_open_by_application_seconds";
-    let set = ReplicaSet::recycled().await.unwrap();
+    let set = ReplicaSet::start(1).await.unwrap();
     let (shop, bank) = (set.client_named("shop").await.unwrap(), set.client_named("bank").await.unwrap());
     prepare(&shop).await;
     let sidecar = sidecar(&set.uri()).await;

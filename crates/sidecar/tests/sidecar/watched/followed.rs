@@ -10,7 +10,7 @@ use crate::common::{COLLECTORS, page_where, reconfigure, sidecar};
 /// The others do not list it, and it was another server to them when it was first asked.
 #[tokio::test(flavor = "multi_thread")]
 async fn hidden_member_added_later_is_monitored() {
-    let set = ReplicaSet::recycled().await.unwrap();
+    let set = ReplicaSet::start(1).await.unwrap();
     let server = Mongod::uninitiated(None).await.unwrap();
     let late = server.address();
     let client = set.client().await.unwrap();
