@@ -8,8 +8,10 @@ use std::process::Command;
 const OTHERS: &[&str] = &[
     // `cargo xtask` and the programs that it runs.
     "--busy",
+    "--consumptions",
     "--documents",
     "--faults",
+    "--history",
     "--list",
     "--matrix",
     "--out",

@@ -44,6 +44,15 @@ async fn pages_of_proxy_and_backend_keep_the_contract() {
     let _unnamed = NodeBackend::start("before", &unnamed).await.unwrap();
     let body = json!({"clientId": "c", "retainerType": "hourly", "initialAmount": 5});
     let own = format!("{}/metrics", environment.backend.url());
+    // The driver of the test kit closes the connections with which it has started the set in the background.
+    wait::until("only clients of the backends to be connected", async || {
+        let findings = preflight(&environment, &own).await;
+        let pool = findings.into_iter().find(|(name, ..)| name == "connection pool");
+        ensure!(pool.as_ref().is_some_and(|(_, _, evidence)| evidence.contains("nodejs")), "{pool:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
     for used in [false, true] {
         if used {
             for (body, expected) in [(&body, StatusCode::CREATED), (&json!({}), StatusCode::BAD_REQUEST)] {
