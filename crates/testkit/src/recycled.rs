@@ -10,6 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{ChildStdin, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use mongodb::Client;
@@ -22,6 +23,9 @@ static IDLE: Mutex<Vec<Known>> = Mutex::new(Vec::new());
 
 /// The inputs of the shells that wait for the end of this process.
 static SHELLS: Mutex<Vec<ChildStdin>> = Mutex::new(Vec::new());
+
+/// How long the reset of a set may take. Starting a new one takes less than this, and is always right.
+const RESET: Duration = Duration::from_secs(5);
 
 /// The parameters of a server, its failpoints among them.
 type Parameters = BTreeMap<String, Bson>;
@@ -82,8 +86,9 @@ impl ReplicaSet {
     pub async fn recycled() -> Result<RecycledSet> {
         loop {
             let Some(known) = idle().pop() else { break };
-            // A set that a test has changed for good ends here.
-            if known.reset().await.is_ok() {
+            // A set that a test has changed for good ends here, as does one that is still busy: turning a failpoint off
+            // waits for the statements that it holds.
+            if matches!(tokio::time::timeout(RESET, known.reset()).await, Ok(Ok(()))) {
                 let Known { set, parameters } = known;
                 return Ok(RecycledSet { set: Some(set), parameters: Some(parameters) });
             }

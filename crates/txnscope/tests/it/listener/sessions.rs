@@ -150,7 +150,7 @@ async fn drop_in_first_statement(set: &ReplicaSet, listened: &ListenedClient) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn abandoned_transaction_is_counted_without_further_events() {
-    let set = ReplicaSet::recycled().await.unwrap();
+    let set = ReplicaSet::start(1).await.unwrap();
     let silence = Duration::from_millis(400);
     let listened = ListenedClient::connect_with(&set, |listener| listener.abandon_after(silence)).await;
     drop_in_first_statement(&set, &listened).await;
@@ -173,7 +173,7 @@ async fn abandoned_transaction_is_counted_without_further_events() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn abandoned_transaction_ends_with_next_session_write() {
-    let set = ReplicaSet::recycled().await.unwrap();
+    let set = ReplicaSet::start(1).await.unwrap();
     let listened = ListenedClient::connect(&set).await;
     drop_in_first_statement(&set, &listened).await;
     // The driver returns the session to its pool in a task of its own; then a plain write reuses it.
