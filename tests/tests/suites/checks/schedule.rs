@@ -127,7 +127,7 @@ fn simple(names: &[&str]) -> Checks {
 /// Two replica sets with the same name, so that neither can hide the other.
 #[tokio::test(flavor = "multi_thread")]
 async fn checks_run_per_deployment_and_reload_replaces_them() {
-    let sets = [ReplicaSet::start(1).await.unwrap(), ReplicaSet::recycled().await.unwrap()];
+    let sets = [ReplicaSet::start(1).await.unwrap(), ReplicaSet::start(1).await.unwrap()];
     for (set, order) in sets.iter().zip([doc! {"lost": false}, doc! {"lost": true, "late": true}]) {
         let orders = set.client().await.unwrap().database("shop").collection::<Document>("orders");
         orders.insert_one(order).await.unwrap();
