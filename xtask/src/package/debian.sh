@@ -16,6 +16,10 @@ files >/tmp/before
 dpkg --install "$PACKAGE"
 [ "$(stat -c '%U:%G %a' /etc/txnscope)" = 'root:txnscope 750' ] || fail "permissions of /etc/txnscope"
 [ "$(stat -c '%U:%G %a' /etc/txnscope/txnscope.toml)" = 'root:txnscope 640' ] || fail "permissions of txnscope.toml"
+for file in man/man1/txnscope-serve.1.gz bash-completion/completions/txnscope zsh/vendor-completions/_txnscope \
+    fish/vendor_completions.d/txnscope.fish; do
+    [ -s "/usr/share/$file" ] || fail "/usr/share/$file is missing"
+done
 [ -L /etc/systemd/system/multi-user.target.wants/txnscope.service ] || fail "the service is not enabled"
 
 # No function: a signal to a function in the background ends its shell, and not the program.

@@ -21,6 +21,25 @@ pub(super) fn build(build: &Build) -> Result<()> {
     };
     output(Command::new("strip").arg("-o").arg(build.stage.join("txnscope")).arg(program))
         .context("strip belongs to binutils, which a C compiler needs as well")?;
+    shell_files(build)
+}
+
+/// Has the program write its man pages, compressed, and its completions for the shells.
+fn shell_files(build: &Build) -> Result<()> {
+    let program = build.stage.join("txnscope");
+    let (man, completions) = (build.stage.join("man"), build.stage.join("completions"));
+    for folder in [&man, &completions] {
+        fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    }
+    output(Command::new(&program).args(["man", "--output-dir"]).arg(&man))?;
+    for page in fs::read_dir(&man).context("cannot list the man pages")? {
+        output(Command::new("gzip").arg("-9nf").arg(page?.path()))?;
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        let text = output(Command::new(&program).args(["completions", shell]))?;
+        fs::write(completions.join(shell), text)
+            .with_context(|| format!("cannot write those for {shell}"))?;
+    }
     Ok(())
 }
 
