@@ -116,7 +116,7 @@ impl Machine {
             mount -t proc proc {root}/proc
             mount --bind -o ro {toolchain} {root}/opt/rust
             exec chroot {root} /usr/bin/env -i HOME=/root LANG=C.UTF-8 PATH=/opt/rust/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-             SSL_CERT_FILE=/{AUTHORITIES} PIP_CERT=/{AUTHORITIES} \"$@\" sh -c 'cd /txnscope && exec {line}'",
+             SSL_CERT_FILE=/{AUTHORITIES} PIP_CERT=/{AUTHORITIES} NODE_EXTRA_CA_CERTS=/{AUTHORITIES} \"$@\" sh -c 'cd /txnscope && exec {line}'",
             root = self.root.display(),
             toolchain = toolchain.trim(),
         );
