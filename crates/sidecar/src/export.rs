@@ -129,10 +129,8 @@ impl FamilyBuilder {
         let mut families: Vec<_> = self.0.into_values().collect();
         for family in &mut families {
             family.mut_metric().sort_by(|one, other| {
-                let values = |metric: &'_ proto::Metric| -> Vec<String> {
-                    metric.get_label().iter().map(|pair| pair.value().to_owned()).collect()
-                };
-                values(one).cmp(&values(other))
+                let values = |metric| proto::Metric::get_label(metric).iter().map(LabelPair::value);
+                values(one).cmp(values(other))
             });
         }
         families
