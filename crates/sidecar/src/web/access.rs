@@ -104,8 +104,8 @@ impl AccessControl {
         Ok(policy)
     }
 
-    /// Applies a policy to all new connections and requests; open connections end after their current request.
-    /// Returns whether anything has changed.
+    /// Applies a policy to all new connections and requests; if the TLS settings differ, open connections end after
+    /// their current request. Returns whether anything has changed.
     pub(crate) fn apply(&self, policy: WebPolicy, config: &Config) -> bool {
         *self.limits.write().unwrap_or_else(PoisonError::into_inner) = Limits::of(config);
         let mut current = self.policy.write().unwrap_or_else(PoisonError::into_inner);
@@ -118,7 +118,7 @@ impl AccessControl {
             let lost = lost.join(", ");
             tracing::warn!(lost, "the web side is less protected than before this reload");
         }
-        std::mem::replace(&mut *current, Arc::new(policy)).supersede();
+        policy.replace(&mut current);
         true
     }
 
@@ -128,7 +128,7 @@ impl AccessControl {
         let is_same = Arc::ptr_eq(&current, before);
         if is_same {
             policy.log_warnings();
-            std::mem::replace(&mut *current, Arc::new(policy)).supersede();
+            policy.replace(&mut current);
         }
         is_same
     }

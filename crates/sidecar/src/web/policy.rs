@@ -34,6 +34,10 @@ pub(crate) struct WebPolicy {
     exposed: Vec<String>,
     /// Cancelled when another policy is in force.
     superseded: CancellationToken,
+    /// The digest of the TLS settings and of the files that they name.
+    tls_digest: [u8; 32],
+    /// Cancelled when a policy with other TLS settings is in force. Shared by policies with the same ones.
+    tls_superseded: CancellationToken,
 }
 
 impl WebPolicy {
@@ -57,9 +61,11 @@ impl WebPolicy {
             is_blank: false,
             exposed: Vec::new(),
             superseded: CancellationToken::new(),
+            tls_digest: [0; 32],
+            tls_superseded: CancellationToken::new(),
         };
         let Some(file) = file else { return Ok(policy) };
-        let mut exposed = Vec::new();
+        let (mut exposed, mut tls_digest) = (Vec::new(), Sha256::new());
         let mut read = |key: &str, path: &Path| {
             // Paths are relative to the file.
             let named = path;
@@ -75,8 +81,11 @@ impl WebPolicy {
             if key.starts_with("key_file") && is_readable_by_all_users(&path) {
                 exposed.push(display_path(named, &path));
             }
-            digest.update(bytes.as_ref().map_or(0, |bytes| bytes.len() + 1).to_be_bytes());
-            digest.update(bytes.as_deref().unwrap_or_default());
+            let of_tls = (path != file).then_some(&mut tls_digest);
+            for digest in std::iter::once(&mut *digest).chain(of_tls) {
+                digest.update(bytes.as_ref().map_or(0, |bytes| bytes.len() + 1).to_be_bytes());
+                digest.update(bytes.as_deref().unwrap_or_default());
+            }
             bytes
         };
         let name = file.file_name().ok_or_else(|| FileError::new(file, "this is no file"))?;
@@ -87,6 +96,8 @@ impl WebPolicy {
         if let Some(tls) = &parsed.tls_server_config {
             policy.tls = tls::server_config(file, tls, &mut read)?;
             if policy.tls.is_some() {
+                tls_digest.update(format!("{tls:?}"));
+                policy.tls_digest = tls_digest.finalize().into();
                 (policy.client_auth, policy.min_version) = (tls.client_auth_type, tls.min_version);
             }
         }
@@ -122,9 +133,20 @@ impl WebPolicy {
         self.superseded.cancelled().await;
     }
 
-    /// Another policy is in force.
-    pub(super) fn supersede(&self) {
-        self.superseded.cancel();
+    /// Completes when a policy with other TLS settings is in force. Until then a connection may continue: users,
+    /// headers and limits are those in force at each request.
+    pub(super) async fn tls_superseded(&self) {
+        self.tls_superseded.cancelled().await;
+    }
+
+    /// Replaces the current policy.
+    pub(super) fn replace(mut self, current: &mut Arc<Self>) {
+        if self.tls_digest == current.tls_digest {
+            self.tls_superseded = current.tls_superseded.clone();
+        } else {
+            current.tls_superseded.cancel();
+        }
+        std::mem::replace(current, Arc::new(self)).superseded.cancel();
     }
 
     /// The protections that this policy has and the other lacks.

@@ -93,7 +93,7 @@ impl Server {
     async fn connection(&self, stream: TcpStream, connection: &Arc<Connection>) {
         // A page has more than one segment: the last must not wait for the acknowledgment of the first.
         let _ = stream.set_nodelay(true);
-        // A connection is bound to the policy under which it was accepted.
+        // A connection is bound to the TLS settings under which it was accepted.
         let policy = self.access.policy();
         match policy.tls() {
             None => self.http(stream, connection, &policy).await,
@@ -132,10 +132,10 @@ impl Server {
         let served = served.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(served);
         let ended = tokio::select! {
-            // The order matters: requests after a change are not served under the old policy.
+            // The order matters: requests after a change are not served under the old TLS settings.
             biased;
             () = self.stop.cancelled() => None,
-            () = policy.superseded() => None,
+            () = policy.tls_superseded() => None,
             ended = served.as_mut() => Some(ended),
         };
         let ended = match ended {

@@ -10,10 +10,12 @@ use rcgen::KeyPair;
 use rustls_pki_types::ServerName;
 use tempfile::TempDir;
 use testkit::{Scrape, promtool, wait};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::ClientConfig;
+use tokio_util::either::Either;
 use txnscope_sidecar::{Config, Sidecar};
 
 use crate::common::authority::{Authority, Signed};
@@ -34,11 +36,15 @@ fn config(folder: &Path, web: &str) -> Config {
     config
 }
 
-/// One request over TLS, and the whole response.
-async fn https(sidecar: &Sidecar, client: &ClientConfig, request: &str) -> Result<String> {
+async fn connect_tls(sidecar: &Sidecar, client: &ClientConfig) -> Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(sidecar.local_addr()).await?;
     let name = ServerName::try_from("localhost")?;
-    let mut stream = TlsConnector::from(Arc::new(client.clone())).connect(name, stream).await?;
+    Ok(TlsConnector::from(Arc::new(client.clone())).connect(name, stream).await?)
+}
+
+/// One request over TLS, and the whole response.
+async fn https(sidecar: &Sidecar, client: &ClientConfig, request: &str) -> Result<String> {
+    let mut stream = connect_tls(sidecar, client).await?;
     stream
         .write_all(format!("{request} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").as_bytes())
         .await?;
@@ -182,6 +188,55 @@ async fn every_path_requires_login_and_new_user_needs_no_restart() {
     .await
     .unwrap();
     sidecar.shutdown().await;
+}
+
+/// Users are those in force at each request, so that a change closes no connection: neither one that is kept nor one
+/// that has sent nothing yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_stay_open_when_users_change() {
+    let (folder, authority) = (TempDir::new().unwrap(), Authority::new());
+    authority.sign(3000).write(folder.path());
+    let tls = "tls_server_config:\n  cert_file: cert.pem\n  key_file: key.pem\n";
+    let user = |name: &str| format!("basic_auth_users:\n  {name}: {}\n", bcrypt::hash("x", 4).unwrap());
+    for tls in ["", tls] {
+        let sidecar = start(folder.path(), &format!("{tls}{}", user("old"))).await;
+        let connect = async || match tls {
+            "" => Either::Left(TcpStream::connect(sidecar.local_addr()).await.unwrap()),
+            _ => Either::Right(connect_tls(&sidecar, &authority.client(None)).await.unwrap()),
+        };
+        let (mut kept, mut silent, mut reloading) = (connect().await, connect().await, connect().await);
+        assert_eq!(status(&mut kept, "GET /-/healthy", "old").await.unwrap(), 200);
+
+        std::fs::write(folder.path().join("web.yml"), format!("{tls}{}", user("new"))).unwrap();
+        assert_eq!(status(&mut reloading, "POST /-/reload", "old").await.unwrap(), 200);
+        for connection in [&mut kept, &mut silent] {
+            assert_eq!(status(connection, "GET /-/healthy", "old").await.unwrap(), 401, "{tls}");
+            assert_eq!(status(connection, "GET /-/healthy", "new").await.unwrap(), 200, "{tls}");
+        }
+        sidecar.shutdown().await;
+    }
+}
+
+/// The status of a request of a user, on a connection that stays open.
+async fn status(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    request: &str,
+    user: &str,
+) -> Result<u16> {
+    let login = STANDARD.encode(format!("{user}:x"));
+    let head = format!("{request} HTTP/1.1\r\nhost: localhost\r\nauthorization: Basic {login}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await?;
+    let (mut answer, mut piece) = (String::new(), [0; 1024]);
+    loop {
+        let read = stream.read(&mut piece).await?;
+        ensure!(read > 0, "closed after {answer:?}");
+        answer.push_str(std::str::from_utf8(&piece[..read])?);
+        let Some((head, body)) = answer.split_once("\r\n\r\n") else { continue };
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        if body.len() == length.context("no length")?.parse::<usize>()? {
+            return Ok(head.split(' ').nth(1).context("no status")?.parse()?);
+        }
+    }
 }
 
 /// Each response is a complete page, or 503; afterwards all scrapes succeed.
