@@ -8,7 +8,14 @@ use tokio::time::{Instant, sleep};
 /// The time limit of a condition, far above what any condition needs: it ends a hanging test and measures nothing.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
+/// The shortest pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// The pause after an expensive attempt is this many times as long as the attempt took, up to [`LONGEST_PAUSE`].
+/// Otherwise tests that wait for a page take the processor from the programs that they wait for.
+const PAUSE_FACTOR: u32 = 6;
+
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// Retries until `attempt` succeeds, and returns its result. An error of `attempt` describes the state instead of the
 /// expected condition.
@@ -35,16 +42,18 @@ where
     let end = Instant::now() + limit;
     let mut near: Option<Error> = None;
     loop {
+        let start = Instant::now();
         match tokio::time::timeout_at(end, attempt()).await {
             Ok(Ok(found)) => return Ok(found),
             Ok(Err(error)) => near = Some(error),
             Err(_) => near = near.or_else(|| Some(anyhow!("the first attempt did not come back"))),
         }
-        if Instant::now() + PAUSE >= end {
+        let pause = (start.elapsed() * PAUSE_FACTOR).clamp(PAUSE, LONGEST_PAUSE);
+        if Instant::now() + pause >= end {
             let near = near.unwrap_or_else(|| anyhow!("nothing"));
             return Err(anyhow!("waited {limit:?} for {what}; the last error: {near:#}"));
         }
-        sleep(PAUSE).await;
+        sleep(pause).await;
     }
 }
 

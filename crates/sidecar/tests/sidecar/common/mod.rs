@@ -6,9 +6,10 @@
 pub(crate) mod authority;
 pub(crate) mod terminal;
 
+use std::fmt;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use mongodb::bson::{Document, doc};
 use mongodb::{Client, ClientSession};
 use testkit::{Scrape, wait};
@@ -83,18 +84,27 @@ pub(crate) async fn scrape(sidecar: &Sidecar) -> Result<Scrape> {
 pub(crate) async fn page_where(sidecar: &Sidecar, what: &str, holds: impl Fn(&Scrape) -> bool) -> Scrape {
     wait::until(what, async || {
         let page = scrape(sidecar).await?;
-        if holds(&page) { Ok(page) } else { Err(anyhow!("{}", summary(&page))) }
+        if holds(&page) { Ok(page) } else { Err(Mismatch(page).into()) }
     })
     .await
     .unwrap()
 }
 
-/// The page without buckets and zeros, for error messages.
-fn summary(page: &Scrape) -> String {
-    let series = page.families().iter().flat_map(|family| &family.series);
-    let series = series.filter(|series| series.value != 0.0 && !series.name.ends_with("_bucket"));
-    series.map(|series| format!("\n{}{:?} {}", series.name, series.labels, series.value)).collect()
+/// A page that does not meet a condition. It is formatted without buckets and zeros, and only if the wait fails.
+#[derive(Debug)]
+struct Mismatch(Scrape);
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let series = self.0.families().iter().flat_map(|family| &family.series);
+        for series in series.filter(|series| series.value != 0.0 && !series.name.ends_with("_bucket")) {
+            write!(f, "\n{}{:?} {}", series.name, series.labels, series.value)?;
+        }
+        Ok(())
+    }
 }
+
+impl std::error::Error for Mismatch {}
 
 /// The sum of a metric over all members.
 pub(crate) fn total(page: &Scrape, name: &str) -> f64 {
