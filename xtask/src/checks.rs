@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::run::{cargo, checked};
-use crate::{demo, fetch, instructions, suites, supply, words};
+use crate::{demo, fetch, instructions, package, suites, supply, words};
 
 struct Check {
     name: &'static str,
@@ -42,6 +42,11 @@ const CHECKS: &[Check] = &[
         name: "test",
         what: "unit, documentation and end-to-end tests pass, on real servers",
         run: suites::run,
+    },
+    Check {
+        name: "package",
+        what: "packages, chart and crates have their contents, from the program that the tests have run",
+        run: package::quick,
     },
     Check { name: "chaos", what: "the invariants hold after injected faults under load", run: chaos },
 ];

@@ -116,6 +116,12 @@ pub(crate) fn servers(names: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// Fetches mongod, and returns its path.
+pub(crate) fn mongod() -> Result<PathBuf> {
+    servers(&["mongod"])?;
+    Ok(TOOLS[0].found(&crate::root().join(".tools/bin")))
+}
+
 /// Fetches the Python package that generates the dashboards, and returns its path.
 pub(crate) fn grafana_sdk() -> Result<PathBuf> {
     python::sdk(&crate::root().join(".tools"))

@@ -12,7 +12,14 @@ pub const TXNSCOPE_BUILD_INFO: Metric = server(
     Kind::Gauge,
     Unit::Info,
     "The running build.",
-    &[Label { name: "version", help: "version of the crate", values: Values::Deployment }],
+    &[
+        Label { name: "version", help: "version of the crate", values: Values::Deployment },
+        Label {
+            name: "revision",
+            help: "commit that the program was built from; empty if unknown",
+            values: Values::Deployment,
+        },
+    ],
     "the binary",
 );
 

@@ -22,7 +22,7 @@ use crate::commands::verify::VerifyArgs;
 
 /// Observability for MongoDB transactions: export metrics, check data, verify deployments.
 #[derive(Debug, Parser)]
-#[command(name = "txnscope", version)]
+#[command(name = "txnscope", version, long_version = env!("TXNSCOPE_LONG_VERSION"))]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,

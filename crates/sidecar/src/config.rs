@@ -53,6 +53,8 @@ pub struct Config {
     /// Checks to run on the data of each target, each at its interval; none by default. They do not run on
     /// probed deployments.
     pub checks: Option<Checks>,
+    /// The commit that the program was built from, for `txnscope_build_info`; empty if unknown.
+    pub revision: &'static str,
 }
 
 impl Config {
@@ -117,6 +119,7 @@ impl Default for Config {
             poll_timeout: Duration::from_secs(3),
             collectors: CollectorSettings::default(),
             checks: None,
+            revision: "",
         }
     }
 }

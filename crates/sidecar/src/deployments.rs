@@ -347,7 +347,7 @@ impl DeploymentManager {
         };
         let (running, monitor) =
             self.new_deployment(target, poll_config).await.map_err(|error| failed(&error))?;
-        let store = MetricStore::from(running.snapshot.clone());
+        let store = MetricStore::from(running.snapshot.clone()).with_revision(self.store.revision());
         tracing::info!(probe = key.0, auth_module = key.1, "monitoring a probed target");
         self.tasks.spawn(monitor.run());
         Ok(OnDemandDeployment { running, store, last_probed: Instant::now(), waiting: Arc::new(()) })

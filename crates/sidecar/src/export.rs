@@ -20,7 +20,7 @@ use crate::store::MetricStore;
 /// The current metric families of a page, sorted by name and labels. Does not block and contacts no server.
 pub(crate) fn families(store: &MetricStore) -> Vec<MetricFamily> {
     let (mut families, now) = (FamilyBuilder::default(), Instant::now());
-    families.number(&catalog::TXNSCOPE_BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1.0);
+    families.number(&catalog::TXNSCOPE_BUILD_INFO, &[env!("CARGO_PKG_VERSION"), store.revision()], 1.0);
     if let Some(reloads) = store.reloads() {
         let (successful, at) = reloads.last();
         families.number(&catalog::TXNSCOPE_CONFIG_RELOAD_SUCCESSFUL, &[], f64::from(u8::from(successful)));

@@ -123,6 +123,7 @@ impl Sidecar {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let (record, logins) = (Arc::new(ReloadStatus::new()), Arc::new(Logins::default()));
         let store = MetricStore::for_main_page(Arc::clone(&record), Arc::clone(&logins));
+        let store = store.with_revision(config.revision);
         let deployments = Arc::new(DeploymentManager::new(store.clone(), tasks.clone(), stop.clone()));
         let plan = deployments.plan(&config).await?;
         let access = Arc::new(AccessControl::new(&config, logins, Arc::clone(&record))?);

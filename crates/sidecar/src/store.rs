@@ -15,12 +15,18 @@ pub(crate) struct MetricStore {
     check_results: Arc<RwLock<Vec<DeploymentCheckResults>>>,
     reloads: Option<Arc<ReloadStatus>>,
     logins: Option<Arc<Logins>>,
+    revision: &'static str,
 }
 
 impl MetricStore {
     /// The store of the main page, which also exports the results of reloads and logins.
     pub(crate) fn for_main_page(reloads: Arc<ReloadStatus>, logins: Arc<Logins>) -> Self {
         Self { reloads: Some(reloads), logins: Some(logins), ..Self::default() }
+    }
+
+    /// The same store of a program that was built from this commit.
+    pub(crate) fn with_revision(self, revision: &'static str) -> Self {
+        Self { revision, ..self }
     }
 
     /// Replaces the deployments.
@@ -54,6 +60,10 @@ impl MetricStore {
             let members = snapshot.members();
             !members.is_empty() && members.iter().all(|member| member.has_been_polled())
         })
+    }
+
+    pub(crate) fn revision(&self) -> &'static str {
+        self.revision
     }
 
     pub(crate) fn reloads(&self) -> Option<&ReloadStatus> {

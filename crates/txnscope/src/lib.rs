@@ -1,5 +1,9 @@
 //! A tower layer and a transaction runner that make MongoDB transactions observable on the caller's side.
 //!
+//! ```console
+//! $ cargo add txnscope --features mongodb
+//! ```
+//!
 //! [`TransactionLayer`] wraps a router, a route or any tower service. The layer counts and times each operation that
 //! passes through it exactly once: succeeded, rejected, failed, cancelled or panicked. Code below the layer sees the
 //! operation as the current [`scope`].

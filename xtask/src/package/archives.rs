@@ -46,7 +46,7 @@ fn publish(uid: &str) -> Result<String> {
     output(&mut python)
 }
 
-pub(super) fn check(build: &Build) -> Result<()> {
+pub(super) fn contents(build: &Build) -> Result<()> {
     let archive = build.artifact(&format!("{}.tar.gz", name()))?;
     let listed = output(Command::new("tar").arg("-tzf").arg(archive))?;
     let files = listed.lines().filter(|line| !line.ends_with('/')).count();

@@ -6,16 +6,15 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::check_packages::isolated;
+use super::isolation::{Container, PORT};
 use super::{Build, image};
 use crate::run::output;
 
 /// The largest image, in bytes.
 const LIMIT: u64 = 30_000_000;
 
-pub(super) fn check(build: &Build) -> Result<()> {
+pub(super) fn contents(build: &Build) -> Result<()> {
     settings(build)?;
-    run(build)?;
     let size = fs::metadata(build.artifact(&image::name(build)?)?)?.len();
     if size > LIMIT {
         bail!("the image has {size} bytes, and may have {LIMIT}");
@@ -45,38 +44,23 @@ fn settings(build: &Build) -> Result<()> {
     if config["Healthcheck"]["Test"][2] != "healthcheck" {
         bail!("there is no health check: {config}");
     }
-    if !config["Env"].to_string().contains("TXNSCOPE_WEB_LISTEN_ADDRESS=:9917") {
-        bail!("the exporter would listen on 127.0.0.1 of the container: {config}");
+    if let Some(missing) = image::ENVIRONMENT.iter().find(|line| !config["Env"].to_string().contains(*line)) {
+        bail!("{missing} is not set, and the exporter would listen on 127.0.0.1 of the container: {config}");
     }
     Ok(())
 }
 
-/// Starts the container's command in its root folder, as an engine does with a read-only root and no capabilities, and runs the
-/// health check.
-fn run(build: &Build) -> Result<()> {
-    let root = image::root(build);
-    let (root, page, log) = (root.display(), build.stage.join("page"), build.stage.join("log"));
-    let (page, log) = (page.display(), log.display());
-    isolated(&format!(
-        "mount --bind {root} {root}
-        mount -o remount,bind,ro,nosuid,nodev {root}
-        as_container=\"env -i PATH=$PATH TXNSCOPE_WEB_LISTEN_ADDRESS=:9917 MONGODB_URI=mongodb://127.0.0.1:27017/ \
-         setpriv --no-new-privs chroot --userspec=65532:65532 --groups= {root} /usr/bin/txnscope\"
-        $as_container serve >{log} 2>&1 &
-        sidecar=$!
-        scrape() {{
-            bash -c 'exec 3<>/dev/tcp/127.0.0.1/9917; printf \"GET /metrics HTTP/1.0\\r\\n\\r\\n\" >&3; cat <&3'
-        }}
-        tries=0
-        until $as_container healthcheck && scrape >{page} && grep -q '^mongodb_up{{' {page}; do
-            tries=$((tries + 1))
-            kill -0 $sidecar && [ $tries -lt 600 ] || {{ cat {log} {page}; exit 1; }}
-            sleep 0.1
-        done
-        kill $sidecar
-        wait $sidecar"
-    ))?;
-    let log = fs::read_to_string(build.stage.join("log")).context("cannot read the log")?;
+/// Starts the container's command, and runs the health check.
+pub(super) fn install(build: &Build) -> Result<()> {
+    let container = Container {
+        arguments: vec!["serve".to_owned()],
+        environment: vec![format!("MONGODB_URI=mongodb://127.0.0.1:{PORT}/")],
+        files: Vec::new(),
+        user: (65532, 65532, 65532),
+        health: vec!["healthcheck".to_owned()],
+        probe: "/-/healthy".to_owned(),
+    };
+    let log = container.run(build)?;
     if !log.contains("other machines can connect") {
         bail!("the log does not mention that other machines can connect:\n{log}");
     }

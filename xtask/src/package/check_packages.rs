@@ -6,14 +6,15 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use super::isolation::{FUNCTIONS, exported, isolated};
 use super::{Build, VERSION, packages};
 use crate::bare;
-use crate::run::{checked, output};
+use crate::run::output;
 
 /// What happens in the minimal Debian.
 const SCRIPT: &str = include_str!("debian.sh");
 
-/// Lints the package, and installs, starts, upgrades and purges it. Needs root.
+/// Lints the package, and installs, configures, starts, upgrades and purges it. Needs root.
 pub(super) fn deb(build: &Build) -> Result<()> {
     let package = build.artifact(&packages::deb_name(build)?)?;
     output(Command::new("lintian").args(["--allow-root", "--fail-on=error,warning"]).arg(&package))
@@ -35,21 +36,17 @@ pub(super) fn deb(build: &Build) -> Result<()> {
     for (file, name) in [(package.as_path(), "package.deb"), (&upgrade, "upgrade.deb")] {
         fs::copy(file, root.join("tmp").join(name)).with_context(|| format!("cannot copy {name}"))?;
     }
-    fs::write(root.join("tmp/check.sh"), SCRIPT).context("cannot write a script")?;
-    let inside =
-        "PACKAGE=/tmp/package.deb UPGRADE=/tmp/upgrade.deb DEBIAN_FRONTEND=noninteractive sh /tmp/check.sh";
-    isolated(&format!(
-        "mount -t proc proc {0}/proc && exec chroot {0} /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin {inside}",
-        root.display()
-    ))
-}
-
-/// Runs a shell command in namespaces of its own: its mounts and processes end with it, and its ports are no others'.
-pub(super) fn isolated(line: &str) -> Result<()> {
-    let script = format!("set -e; ip link set lo up; {line}");
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "--net", "--pid", "--fork", "--kill-child", "sh", "-c"]).arg(script);
-    checked(&mut command).context("this needs root, util-linux and iproute2")
+    fs::write(root.join("tmp/check.sh"), [FUNCTIONS, SCRIPT].concat()).context("cannot write a script")?;
+    let inside = format!(
+        "PACKAGE=/tmp/package.deb UPGRADE=/tmp/upgrade.deb EXPORTED='{}' DEBIAN_FRONTEND=noninteractive sh /tmp/check.sh",
+        exported(build)?
+    );
+    let root = root.display();
+    let script = format!(
+        "mount -t proc proc {root}/proc
+        exec chroot {root} /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin {inside}"
+    );
+    isolated(build, &script)
 }
 
 /// Installs, verifies and erases the package in an empty root, without its scripts, which need systemd.
@@ -70,15 +67,6 @@ pub(super) fn rpm(build: &Build) -> Result<()> {
         }
     }
     rpm(&["--verify", "--nodeps"], Path::new("txnscope"))?;
-    let configuration =
-        output(Command::new("rpm").args(["--query", "--configfiles", "--package"]).arg(&package))?;
-    if configuration.trim() != "/etc/txnscope/txnscope.toml" {
-        bail!("an upgrade would replace the configuration: {configuration}");
-    }
-    for script in ["post", "preun", "postun"] {
-        let file = crate::root().join("packaging/rpm").join(script);
-        output(Command::new("sh").arg("-n").arg(file))?;
-    }
     rpm(&["--erase", "--nodeps", "--noscripts"], Path::new("txnscope"))?;
     if ["usr/bin/txnscope", "usr/share/licenses/txnscope", "etc/txnscope"]
         .iter()

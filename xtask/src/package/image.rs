@@ -23,12 +23,20 @@ pub(super) fn name(build: &Build) -> Result<String> {
     Ok(format!("txnscope-{VERSION}-image-{}.tar", build.architecture()?.0))
 }
 
-pub(super) fn root(build: &Build) -> PathBuf {
-    build.stage.join("image/root")
+/// The variables that the Containerfile sets.
+pub(super) const ENVIRONMENT: [&str; 1] = ["TXNSCOPE_WEB_LISTEN_ADDRESS=:9917"];
+
+/// The root folder of the image, which is made if it is missing.
+pub(super) fn root(build: &Build) -> Result<PathBuf> {
+    let root = build.stage.join("image/root");
+    if !root.exists() {
+        make_root(build, &root)?;
+    }
+    Ok(root)
 }
 
 pub(super) fn make(build: &Build) -> Result<()> {
-    make_root(build)?;
+    root(build)?;
     copy("packaging/container/Containerfile", &build.stage.join("image"))?;
     let tag = format!("ghcr.io/txnscope/txnscope:{VERSION}");
     let archive = build.out.join(name(build)?);
@@ -50,6 +58,7 @@ pub(super) fn make(build: &Build) -> Result<()> {
             .arg(format!("--timestamp={}", build.time))
             .arg(format!("--platform=linux/{}", build.architecture()?.0))
             .arg(format!("--build-arg=VERSION={VERSION}"))
+            .arg(format!("--build-arg=REVISION={}", build.commit))
             .arg(format!("--tag={tag}"))
             .arg(build.stage.join("image")),
     )
@@ -60,8 +69,7 @@ pub(super) fn make(build: &Build) -> Result<()> {
     Ok(())
 }
 
-fn make_root(build: &Build) -> Result<()> {
-    let root = root(build);
+fn make_root(build: &Build, root: &Path) -> Result<()> {
     let program = build.stage.join("txnscope");
     place(&program, &root.join("usr/bin/txnscope"))?;
     for line in output(Command::new("ldd").arg(&program))?.lines() {

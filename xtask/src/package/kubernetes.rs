@@ -6,7 +6,9 @@ use std::fs;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 
+use super::isolation::{Container, MountedFile, PORT};
 use super::{Build, VERSION};
 use crate::fetch;
 use crate::run::output;
@@ -44,7 +46,7 @@ pub(super) fn make(build: &Build) -> Result<()> {
         .context("cannot write the manifests")
 }
 
-pub(super) fn check(build: &Build) -> Result<()> {
+pub(super) fn contents(build: &Build) -> Result<()> {
     let chart = build.artifact(&format!("txnscope-{VERSION}.tgz"))?;
     let listed = output(Command::new("tar").arg("-tzf").arg(&chart))?;
     for (pattern, number) in
@@ -62,9 +64,7 @@ pub(super) fn check(build: &Build) -> Result<()> {
     let helm = fetch::helm()?;
     output(Command::new(helm).args(["lint", "--strict", "--set=mongodb.uri=mongodb://db/"]).arg(&chart))?;
     let plain = fs::read_to_string(build.artifact(&format!("txnscope-{VERSION}-kubernetes.yaml"))?)?;
-    for expected in
-        ["kind: Deployment", "kind: Service", "kind: ServiceAccount", "secretName: txnscope-mongodb"]
-    {
+    for expected in ["kind: Deployment", "kind: Service", "kind: ServiceAccount"] {
         if !plain.contains(expected) {
             bail!("the manifests have no `{expected}`");
         }
@@ -72,18 +72,44 @@ pub(super) fn check(build: &Build) -> Result<()> {
     if plain.to_lowercase().contains("helm") && !plain.starts_with(INTRODUCTION) {
         bail!("the manifests mention Helm");
     }
-    container_command(build, &plain)
+    // The program accepts the arguments, as it does in a container.
+    container(&plain)?.check_arguments(build)
 }
 
-/// Runs the program with the arguments of the container, which must be valid. The files of the secret are made here.
-fn container_command(build: &Build, manifests: &str) -> Result<()> {
-    let secret = build.stage.join("uri");
-    fs::write(&secret, "mongodb://127.0.0.1:27017/").context("cannot write a URI")?;
-    let (_, arguments) = manifests.split_once("args:\n").context("the container has no arguments")?;
-    let arguments = arguments.lines().map(str::trim).map_while(|line| line.strip_prefix("- "));
-    let arguments =
-        arguments.map(|text| text.replace("/etc/txnscope/uri/uri", &secret.display().to_string()));
-    let arguments: Vec<_> = arguments.chain(["--check-config".to_owned()]).collect();
-    output(Command::new(build.stage.join("txnscope")).args(&arguments))?;
+/// Starts the container of the plain manifests.
+pub(super) fn install(build: &Build) -> Result<()> {
+    let plain = fs::read_to_string(build.artifact(&format!("txnscope-{VERSION}-kubernetes.yaml"))?)?;
+    container(&plain)?.run(build)?;
     Ok(())
+}
+
+/// The container of the manifests, as a kubelet starts it. The files of the secret are made here.
+fn container(manifests: &str) -> Result<Container> {
+    let resources = manifests.split("\n---\n").filter(|document| document.contains("kind: Deployment"));
+    let resources: Vec<Value> = resources.map(serde_saphyr::from_str).collect::<Result<_, _>>()?;
+    let [deployment] = &resources[..] else { bail!("there are {} Deployments", resources.len()) };
+    let pod = &deployment["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    let secret = &pod["volumes"][0];
+    let mount = &container["volumeMounts"][0];
+    if secret["secret"]["secretName"] != "txnscope-mongodb" || mount["name"] != secret["name"] {
+        bail!("the secret is not mounted: {pod}");
+    }
+    let text =
+        |value: &Value| value.as_str().map(str::to_owned).with_context(|| format!("{value} is no text"));
+    let number = |value: &Value| value.as_u64().with_context(|| format!("{value} is no number"));
+    let arguments = container["args"].as_array().context("the container has no arguments")?;
+    let context = &pod["securityContext"];
+    Ok(Container {
+        arguments: arguments.iter().map(text).collect::<Result<_>>()?,
+        environment: Vec::new(),
+        files: vec![MountedFile {
+            path: format!("{}/uri", text(&mount["mountPath"])?),
+            text: format!("mongodb://127.0.0.1:{PORT}/\n"),
+            mode: number(&secret["secret"]["defaultMode"])?,
+        }],
+        user: (number(&context["runAsUser"])?, number(&context["runAsGroup"])?, number(&context["fsGroup"])?),
+        health: ["healthcheck", "--web.listen-address=:9917"].map(str::to_owned).to_vec(),
+        probe: text(&container["livenessProbe"]["httpGet"]["path"])?,
+    })
 }

@@ -29,6 +29,15 @@ pub(super) fn rpm_name(build: &Build) -> Result<String> {
 }
 
 pub(super) fn nfpm(build: &Build, kind: &str, version: &str, file: &Path) -> Result<()> {
+    let mut configuration = fs::read_to_string(crate::root().join("packaging/nfpm.yaml"))
+        .context("cannot read packaging/nfpm.yaml")?;
+    configuration = configuration.replace("target/package-dist/stage", &build.stage.display().to_string());
+    if build.quick {
+        // nfpm's compression of a program without optimization takes ten seconds.
+        configuration.push_str("deb:\n  compression: none\n");
+    }
+    let written = build.stage.join("nfpm.yaml");
+    fs::write(&written, configuration).context("cannot write a configuration for nfpm")?;
     output(
         Command::new(fetch::cargo_tool(&cargo_tools::NFPM)?)
             .current_dir(crate::root())
@@ -36,7 +45,9 @@ pub(super) fn nfpm(build: &Build, kind: &str, version: &str, file: &Path) -> Res
             .env("PACKAGE_VERSION", version)
             .env("PACKAGE_GLIBC", program::glibc(build)?)
             .env("SOURCE_DATE_EPOCH", &build.time)
-            .args(["package", "--config", "packaging/nfpm.yaml", "--packager", kind, "--target"])
+            .args(["package", "--packager", kind, "--config"])
+            .arg(written)
+            .arg("--target")
             .arg(file),
     )?;
     Ok(())

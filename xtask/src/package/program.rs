@@ -1,7 +1,7 @@
 //! The program, and its tar archive.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -17,7 +17,7 @@ pub(super) const LINKED: [&str; 5] =
 pub(super) fn build(build: &Build) -> Result<()> {
     let program = match &build.program {
         Some(program) => program.clone(),
-        None => compile(&build.target)?,
+        None => compile(build)?,
     };
     output(Command::new("strip").arg("-o").arg(build.stage.join("txnscope")).arg(program))
         .context("strip belongs to binutils, which a C compiler needs as well")?;
@@ -43,11 +43,13 @@ fn shell_files(build: &Build) -> Result<()> {
     Ok(())
 }
 
-fn compile(target: &str) -> Result<PathBuf> {
+fn compile(build: &Build) -> Result<PathBuf> {
+    let target = build.target.as_str();
     let host = output(Command::new("rustc").args(["--print", "host-tuple"]))?;
     // Without --target, the folder is the one of every other release build of this machine.
     let cross = (host.trim() != target).then_some(target);
     let mut cargo = cargo();
+    cargo.env("TXNSCOPE_COMMIT", &build.commit);
     cargo.args(["build", "--release", "--locked", "--package", "txnscope-cli"]);
     cargo.args(cross.map(|target| format!("--target={target}")));
     checked(&mut cargo)?;
@@ -88,25 +90,41 @@ pub(super) fn make(build: &Build) -> Result<()> {
     build.archive(&format!("{}.tar.gz", name(build)), &build.stage, &name(build))
 }
 
-pub(super) fn check(build: &Build) -> Result<()> {
+pub(super) fn contents(build: &Build) -> Result<()> {
     let scratch = build.stage.join("unpacked");
     fs::create_dir_all(&scratch).context("cannot create a folder")?;
     let archive = build.artifact(&format!("{}.tar.gz", name(build)))?;
     output(Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(&scratch))?;
     let folder = scratch.join(name(build));
-    let program = folder.join("txnscope");
-    let version = output(Command::new(&program).arg("--version"))?;
-    if version.trim() != format!("txnscope {VERSION}") {
+    is_sound(build, &folder.join("txnscope"))?;
+    for file in
+        ["txnscope.toml", "txnscope.service", "README.md", "CHANGELOG.md", "LICENSE-MIT", "LICENSE-APACHE"]
+    {
+        if !folder.join(file).is_file() {
+            bail!("the archive has no {file}");
+        }
+    }
+    Ok(())
+}
+
+/// Whether a program has its version, links to nothing that a system may lack, and accepts the packaged configuration.
+pub(super) fn is_sound(build: &Build, program: &Path) -> Result<()> {
+    let version = output(Command::new(program).arg("--version"))?;
+    // The commit of a program that was given is not known.
+    let commit = build.program.as_ref().map_or(build.commit.get(..12), |_| None).unwrap_or_default();
+    let details = version.trim().strip_prefix(&format!("txnscope {VERSION} ({commit}"));
+    if !details.is_some_and(|details| details.ends_with(&format!("{})", build.target))) {
         bail!("its version is {version}");
     }
-    for line in output(Command::new("ldd").arg(&program))?.lines() {
+    for line in output(Command::new("ldd").arg(program))?.lines() {
         let object = line.split_whitespace().next().unwrap_or_default();
         let base = object.rsplit('/').next().unwrap_or_default();
         if !LINKED.iter().any(|allowed| base.starts_with(allowed)) {
             bail!("the program links to {object}, which not every system has");
         }
     }
-    let configuration = format!("--config.file={}", folder.join("txnscope.toml").display());
-    output(Command::new(&program).args(["serve", "--check-config", &configuration]))?;
+    let configuration = crate::root().join("packaging/txnscope.toml");
+    let configuration = format!("--config.file={}", configuration.display());
+    output(Command::new(program).args(["serve", "--check-config", &configuration]))?;
     Ok(())
 }

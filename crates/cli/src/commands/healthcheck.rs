@@ -3,7 +3,7 @@
 //! A container of the sidecar has no shell and no other HTTP client.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -12,7 +12,7 @@ use txnscope_sidecar::Config;
 
 use crate::args::exit_status::ExitStatus;
 use crate::config::file::ConfigFile;
-use crate::config::listen::listen_addresses;
+use crate::config::listen::{ListenAddress, listen_addresses};
 use crate::config::sections::ConfigPath;
 use crate::output::{print_result, report_error};
 
@@ -32,15 +32,8 @@ pub(crate) struct HealthcheckArgs {
     #[command(flatten)]
     config: ConfigPath,
 
-    /// Address that the sidecar listens on: host:port, or :port for all addresses. Default: 127.0.0.1:9917.
-    #[arg(
-        long = "web.listen-address",
-        value_name = "ADDRESS",
-        env = "TXNSCOPE_WEB_LISTEN_ADDRESS",
-        hide_env_values = true,
-        value_delimiter = ' '
-    )]
-    listen_addresses: Vec<String>,
+    #[command(flatten)]
+    listen_address: ListenAddress,
 }
 
 pub(crate) fn run(args: &HealthcheckArgs) -> ExitStatus {
@@ -48,7 +41,7 @@ pub(crate) fn run(args: &HealthcheckArgs) -> ExitStatus {
         Ok(address) => address,
         Err(error) => return report_error(&error, ExitStatus::Error),
     };
-    match request(address) {
+    match request(&as_reached(address)) {
         Ok(()) => print_result("healthy\n"),
         Err(error) => {
             let error = error.context(format!("the sidecar at {address} is not healthy"));
@@ -57,26 +50,38 @@ pub(crate) fn run(args: &HealthcheckArgs) -> ExitStatus {
     }
 }
 
-/// The first address of the sidecar, as this machine reaches it.
+/// The first address of the sidecar.
 fn address(args: &HealthcheckArgs) -> Result<SocketAddr> {
     let file = ConfigFile::load(args.config.file.as_deref())?;
-    let mut addresses = listen_addresses(Some(&args.listen_addresses), &file)?;
+    let mut addresses = listen_addresses(args.listen_address.0.as_deref(), &file)?;
     if addresses.is_empty() {
         addresses = Config::default().listen_addresses;
     }
-    let mut address = *addresses.first().context("the sidecar has no address to listen on")?;
-    if address.ip().is_unspecified() {
-        // A socket for all IPv6 addresses accepts IPv4 as well, and a container may have no IPv6.
-        address.set_ip(Ipv4Addr::LOCALHOST.into());
-    }
-    Ok(address)
+    addresses.first().copied().context("the sidecar has no address to listen on")
+}
+
+/// How this machine reaches a server at that address.
+fn as_reached(address: SocketAddr) -> Vec<SocketAddr> {
+    let loopback: &[IpAddr] = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => &[IpAddr::V4(Ipv4Addr::LOCALHOST)],
+        // Such a socket accepts IPv4 as well, unless the machine is set otherwise; a container may have no IPv6.
+        IpAddr::V6(ip) if ip.is_unspecified() => {
+            &[IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)]
+        }
+        _ => return vec![address],
+    };
+    loopback.iter().map(|ip| SocketAddr::new(*ip, address.port())).collect()
 }
 
 /// Requests `/-/healthy`, in plain text and without a password: a server that requires TLS or a password is alive if it
 /// rejects the request for that reason.
-fn request(address: SocketAddr) -> Result<()> {
-    let connected = TcpStream::connect_timeout(&address, TIMEOUT);
-    let mut stream = connected.context("cannot connect: is --web.listen-address that of the sidecar?")?;
+fn request(addresses: &[SocketAddr]) -> Result<()> {
+    let (first, others) = addresses.split_first().context("the sidecar has no address to listen on")?;
+    let connect = |address: &SocketAddr| Ok((*address, TcpStream::connect_timeout(address, TIMEOUT)?));
+    let first: std::io::Result<_> = connect(first);
+    let connected = others.iter().fold(first, |tried, address| tried.or_else(|_| connect(address)));
+    let (address, mut stream) =
+        connected.context("cannot connect: is --web.listen-address that of the sidecar?")?;
     stream.set_read_timeout(Some(TIMEOUT)).context("cannot set a timeout")?;
     let head = format!("GET /-/healthy HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(head.as_bytes()).context("cannot send a request")?;
@@ -88,5 +93,42 @@ fn request(address: SocketAddr) -> Result<()> {
             bail!("it responds with the status {}", [*a, *b, *c].escape_ascii())
         }
         _ => bail!("it does not respond with HTTP: another program listens there"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unspecified_address_is_reached_by_loopback_of_both_families() {
+        for (address, expected) in [
+            ("0.0.0.0:1", &["127.0.0.1:1"][..]),
+            ("[::]:1", &["127.0.0.1:1", "[::1]:1"]),
+            ("[::1]:1", &["[::1]:1"]),
+            ("10.0.0.1:1", &["10.0.0.1:1"]),
+        ] {
+            let reached: Vec<_> =
+                as_reached(address.parse().unwrap()).iter().map(ToString::to_string).collect();
+            assert_eq!(reached, expected);
+        }
+    }
+
+    #[test]
+    fn sidecar_of_ipv6_only_is_healthy() {
+        let Ok(listener) = std::net::TcpListener::bind("[::1]:0") else { return };
+        let server = std::thread::spawn({
+            let listener = listener.try_clone().unwrap();
+            move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                let _ = stream.read(&mut [0; 1024]).unwrap();
+                stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+            }
+        });
+        let port = listener.local_addr().unwrap().port();
+        // Nothing listens on port 1.
+        let addresses = [SocketAddr::from((Ipv4Addr::LOCALHOST, 1)), (Ipv6Addr::LOCALHOST, port).into()];
+        request(&addresses).unwrap();
+        server.join().unwrap();
     }
 }

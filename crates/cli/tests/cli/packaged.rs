@@ -3,7 +3,7 @@
 use std::os::unix::net::UnixDatagram;
 
 use tempfile::TempDir;
-use testkit::wait;
+use testkit::{Scrape, wait};
 
 use crate::common::{Serving, run, run_with, stderr, stdout_and_stderr};
 
@@ -33,6 +33,24 @@ async fn packaged_configuration_is_valid_with_and_without_its_examples() {
     assert!(CONFIGURATION.lines().filter(|line| is_example(line)).count() > 5);
     let used = CONFIGURATION.lines().map(|line| if is_example(line) { &line[1..] } else { line });
     check(&used.map(|line| format!("{line}\n")).collect::<String>()).await;
+}
+
+/// `cargo xtask package` sets the commit, and tests it; a build in a working copy has none.
+#[tokio::test]
+async fn version_names_the_build_and_the_metrics_page_agrees() {
+    let output = |flag: &'static str| async move { String::from_utf8(run(&[flag]).await.stdout).unwrap() };
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(output("-V").await, format!("txnscope {version}\n"));
+    let long = output("--version").await;
+    let details = long.strip_prefix(&format!("txnscope {version} (")).unwrap_or_else(|| panic!("{long}"));
+    let details = details.strip_suffix(")\n").unwrap();
+    let (commit, target) = details.split_once(", ").unwrap_or(("", details));
+    assert!(target.starts_with(std::env::consts::ARCH) && target.contains("linux"), "{long}");
+    assert!(commit.trim_end_matches("-dirty").chars().all(|c| c.is_ascii_hexdigit()), "{long}");
+    let serving = Serving::start(&["--mongodb.uri=mongodb://127.0.0.1:1/"], &[]).await;
+    let page = Scrape::parse(&serving.get("/metrics").await.unwrap()).unwrap();
+    let labels = [("version", version), ("revision", commit)];
+    assert_eq!(page.value("txnscope_build_info", &labels), Some(1.0));
 }
 
 /// The messages that a unit of `Type=notify` with `WatchdogSec=` gets.

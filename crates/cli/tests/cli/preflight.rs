@@ -384,6 +384,41 @@ async fn grafana(missing: &'static str) -> String {
     url
 }
 
+/// The page of a backend that requires a token.
+async fn page_with_token() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/metrics", listener.local_addr().unwrap());
+    let answer = async |request: Request| match request.headers().get("authorization") {
+        Some(token) if token == "Bearer hunter2" => Ok("transaction_attempts_total{operation=\"pay\"} 1\n"),
+        _ => Err(StatusCode::UNAUTHORIZED),
+    };
+    tokio::spawn(async move {
+        axum::serve(listener, Router::new().route("/metrics", get(answer))).await.unwrap();
+    });
+    url
+}
+
+#[tokio::test]
+async fn token_of_the_backend_page_comes_from_a_file_or_a_variable() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "hunter2\n").unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let url = format!("--backend.metrics-url={}", page_with_token().await);
+    let file = format!("--backend.token-file={}", file.display());
+    let uri = ("MONGODB_URI", "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=1");
+    let (with_file, variable) = ([url.as_str(), &file], [uri, ("TXNSCOPE_BACKEND_TOKEN", "hunter2")]);
+    // Together, since each waits for a deployment that does not respond.
+    let (by_file, by_variable, without) = tokio::join!(
+        Report::of(&with_file, &variable[..1]),
+        Report::of(&with_file[..1], &variable),
+        Report::of(&with_file[..1], &variable[..1]),
+    );
+    by_file.assert_finding("backend page", "pass", "responds");
+    by_variable.assert_finding("backend page", "pass", "responds");
+    without.assert_finding("backend page", "fail", "401");
+}
+
 #[tokio::test]
 async fn invalid_command_line_is_an_error_without_secrets() {
     let uri = "mongodb://user:hunter2@127.0.0.1:1/";
@@ -418,6 +453,11 @@ async fn invalid_command_line_is_an_error_without_secrets() {
             &["preflight", "--grafana.url=http://host", "--grafana.token-file=/nowhere/token"],
             &[("MONGODB_URI", uri)],
             "/nowhere/token",
+        ),
+        (
+            &["preflight", "--backend.metrics-url=http://host", "--backend.token-file=/nowhere/token"],
+            &[("MONGODB_URI", uri)],
+            "--backend.token-file",
         ),
     ] {
         let output = run_with(arguments, environment).await;

@@ -19,11 +19,16 @@ fn helm(arguments: &[&str]) -> Command {
 
 /// Renders the chart as the release `shop` in the namespace `monitoring`.
 fn render(values: &Value) -> Result<Vec<Value>, String> {
+    render_as("shop", "monitoring", values)
+}
+
+/// Renders the chart. A key that is twice in a map is an error.
+fn render_as(release: &str, namespace: &str, values: &Value) -> Result<Vec<Value>, String> {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("values.json");
     std::fs::write(&file, values.to_string()).unwrap();
-    let arguments = ["template", "shop", "txnscope", "--namespace=monitoring", "--values"];
-    let text = output(helm(&arguments).arg(file))?;
+    let namespace = format!("--namespace={namespace}");
+    let text = output(helm(&["template", release, "txnscope", &namespace, "--values"]).arg(file))?;
     let documents = text.split("\n---\n").filter(|document| document.contains("kind:"));
     Ok(documents
         .map(|document| {
@@ -55,7 +60,9 @@ fn every_combination_of_values_is_valid_and_restricted() {
             assert!(errors.is_empty(), "{name}: {errors:#?}");
             assert_eq!(resource["metadata"]["namespace"], "monitoring", "{name}");
         }
-        let pod = &find(&resources, "Deployment")["spec"]["template"]["spec"];
+        let deployment = &find(&resources, "Deployment")["spec"];
+        selects_its_pod(name, deployment);
+        let pod = &deployment["template"]["spec"];
         let container = &pod["containers"][0];
         // The restricted profile of the pod security standards.
         assert_eq!(pod["securityContext"]["runAsNonRoot"], true, "{name}");
@@ -70,6 +77,15 @@ fn every_combination_of_values_is_valid_and_restricted() {
             assert!(volume.get("secret").is_none() || mode == 0o440, "{name}: {volume}");
         }
     }
+}
+
+/// The selector of a Deployment cannot change: an upgrade with another one, such as one with a version, would fail.
+fn selects_its_pod(name: &str, deployment: &Value) {
+    let selector = deployment["selector"]["matchLabels"].as_object().unwrap();
+    let keys: Vec<_> = selector.keys().collect();
+    assert_eq!(keys, ["app.kubernetes.io/instance", "app.kubernetes.io/name"], "{name}");
+    let labels = &deployment["template"]["metadata"]["labels"];
+    assert!(selector.iter().all(|(key, value)| &labels[key] == value), "{name}: {labels}");
 }
 
 #[test]
@@ -125,6 +141,61 @@ fn monitors_and_network_policy_select_the_pod_and_its_port() {
             find(&resources, "NetworkPolicy")["spec"]["ingress"][0]["ports"][0]["port"],
             ports["name"]
         );
+    }
+}
+
+#[test]
+fn further_labels_and_settings_replace_those_of_the_chart() {
+    let all = combinations();
+    let (_, values) = all.iter().find(|(name, _)| *name == "keys that the chart sets as well").unwrap();
+    let resources = render(values).unwrap();
+    let metadata = &find(&resources, "Deployment")["spec"]["template"]["metadata"];
+    assert_eq!(metadata["annotations"]["prometheus.io/scrape"], "false");
+    assert_eq!(metadata["labels"]["a.b/c.d"], "e");
+    let rule = find(&resources, "PrometheusRule");
+    assert_eq!(rule["metadata"]["labels"]["app.kubernetes.io/instance"], "kube-prometheus");
+    for kind in ["service", "pod"] {
+        let mut values = values.clone();
+        values["monitor"]["kind"] = kind.into();
+        let resources = render(&values).unwrap();
+        let (kind, endpoints) = match kind {
+            "pod" => ("PodMonitor", "podMetricsEndpoints"),
+            _ => ("ServiceMonitor", "endpoints"),
+        };
+        let endpoint = &find(&resources, kind)["spec"][endpoints][0];
+        assert_eq!((&endpoint["interval"], &endpoint["scrapeTimeout"]), (&"5s".into(), &"4s".into()));
+    }
+}
+
+/// A preview of a pull request is often named after its number, or after a commit such as 1e10.
+#[test]
+fn release_and_namespace_can_have_any_name_that_helm_allows() {
+    let kubernetes = Kubernetes::read();
+    let values = combinations().into_iter().find(|(name, _)| *name == "everything").unwrap().1;
+    let mut plain = values.clone();
+    for name in ["nameOverride", "fullnameOverride"] {
+        plain[name] = "".into();
+    }
+    let long = format!("a{}", ".b".repeat(26));
+    for (release, namespace) in [("1e10", "123"), ("shop.v1.2", "0x1f"), (&long, "on"), ("txnscope", "1e3")] {
+        for resource in render_as(release, namespace, &plain).unwrap_or_else(|error| panic!("{error}")) {
+            let errors = kubernetes.errors(&resource);
+            assert!(errors.is_empty(), "{release}: {errors:#?}");
+            assert_eq!(resource["metadata"]["namespace"], namespace);
+            let name = resource["metadata"]["name"].as_str().unwrap();
+            let is_label = |name: &str| {
+                name.len() <= 63
+                    && !name.starts_with('-')
+                    && !name.ends_with('-')
+                    && name.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-')
+            };
+            // That of a ConfigMap can be longer.
+            assert!(is_label(name) || resource["kind"] == "ConfigMap", "{release}: {name}");
+            assert!(name.starts_with(|c: char| c.is_ascii_lowercase()), "{release}: {name}");
+            for (key, value) in resource["metadata"]["labels"].as_object().unwrap() {
+                assert!(value.as_str().unwrap().len() <= 63, "{release}: {key}");
+            }
+        }
     }
 }
 

@@ -59,6 +59,35 @@ pub(super) fn combinations() -> Vec<(&'static str, Value)> {
                 "podLabels": {"team": "shop"}, "podAnnotations": {"a": "b"}}),
         ),
         ("names", json!({"nameOverride": "exporter", "fullnameOverride": "a-name"})),
+        // The release decides about `enabled` in a chart that depends on this one.
+        ("dependency", json!({"enabled": true, "global": {"imageRegistry": "registry"}})),
+        (
+            "URI in a variable",
+            json!({"mongodb": {}, "extraEnv": [{"name": "MONGODB_URI", "valueFrom": {"secretKeyRef": {"name": "a", "key": "b.c"}}}]}),
+        ),
+        (
+            "further files",
+            json!({"extraVolumes": [{"name": "ca", "configMap": {"name": "ca"}}],
+                "extraVolumeMounts": [{"name": "ca", "mountPath": "/etc/txnscope/ca/tls", "readOnly": true}]}),
+        ),
+        (
+            "user by the cluster",
+            json!({"podSecurityContext": {"runAsUser": null, "runAsGroup": null, "fsGroup": null}}),
+        ),
+        (
+            "keys that the chart sets as well",
+            json!({"podLabels": {"app.kubernetes.io/name": "a", "app.kubernetes.io/version": "1", "a.b/c.d": "e"},
+                "podAnnotations": {"prometheus.io/scrape": "false"},
+                "monitor": {"kind": "annotations", "labels": {"app.kubernetes.io/name": "a"}, "endpoint": {"interval": "5s", "scrapeTimeout": "4s"}},
+                "prometheusRule": {"enabled": true, "labels": {"app.kubernetes.io/instance": "kube-prometheus"}},
+                "dashboards": {"enabled": true, "labels": {"app.kubernetes.io/name": "grafana", "grafana_dashboard": "1"}}}),
+        ),
+        (
+            "names that YAML reads as numbers",
+            json!({"mongodb": {"uriSecret": {"name": "123", "key": "1.5"}, "username": "1e3", "passwordSecret": {"name": "0x1", "key": "on"},
+                "tlsSecret": "1e5"}, "webConfigSecret": "7", "priorityClassName": "1", "nameOverride": "1",
+                "serviceAccount": {"create": false, "name": "123"}}),
+        ),
     ];
     for (_, values) in &mut all {
         let config = values["config"].as_str().unwrap_or_default();
@@ -94,6 +123,21 @@ pub(super) fn refused() -> Vec<(Value, &'static str)> {
         (json!({"mongodb": {"uri": "mongodb://user:hunter2@db/"}}), "contains a password"),
         (json!({"mongodb": {"uri": "http://db/"}}), "/mongodb/uri"),
         (json!({"mongodb": {"uri": "mongodb://db/", "username": "txnscope"}}), "mongodb.passwordSecret.name"),
+        (
+            json!({"config": "[mongodb]\nuri = [\"mongodb://user:hunter2@db/\"]\n"}),
+            "config contains a password",
+        ),
+        (
+            json!({"mongodb": uri, "config": "[mongodb]\npassword = \"hunter2\"\n"}),
+            "config contains a password",
+        ),
+        (
+            json!({"extraEnv": [{"name": "MONGODB_URI", "value": "mongodb://user:hunter2@db/"}]}),
+            "valueFrom.secretKeyRef",
+        ),
+        (json!({"mongodb": uri, "extraEnv": [{"name": "A", "value": 5}]}), "/extraEnv/0/value"),
+        (json!({"mongodb": uri, "nameOverride": "My exporter"}), "/nameOverride"),
+        (json!({"mongodb": uri, "podSecurityContext": {"runAsUser": 0}}), "/podSecurityContext/runAsUser"),
         (json!({"mongodb": uri, "monitr": {}}), "monitr"),
         (json!({"mongodb": uri, "monitor": {"kind": "services"}}), "/monitor/kind"),
         (json!({"mongodb": uri, "service": {"port": 80}}), "/service/port"),

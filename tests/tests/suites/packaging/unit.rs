@@ -20,6 +20,26 @@ fn unit_is_hardened() {
     assert!(level <= EXPOSURE, "{level}: {text}");
 }
 
+/// systemd itself reads the unit, with a program that exists here instead of the packaged one.
+#[test]
+fn unit_has_no_unknown_key_and_no_invalid_value() {
+    let unit =
+        std::fs::read_to_string(testkit::workspace().join("packaging/systemd/txnscope.service")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let verify = |text: &str| {
+        let file = folder.path().join("txnscope.service");
+        std::fs::write(&file, text.replace("/usr/bin/txnscope", "/bin/sh")).unwrap();
+        let verified =
+            Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(file).output().ok()?;
+        Some(String::from_utf8_lossy(&verified.stderr).into_owned())
+    };
+    let Some(complaints) = verify(&unit) else { return };
+    assert!(!complaints.contains("txnscope.service"), "{complaints}");
+    let wrong = unit.replace("ProtectHome=yes", "ProtectHome=perhaps\nProtectHouse=yes");
+    let complaints = verify(&wrong).unwrap();
+    assert!(complaints.contains("perhaps") && complaints.contains("ProtectHouse"), "{complaints}");
+}
+
 #[test]
 fn unit_notifies_and_has_a_watchdog() {
     let unit =

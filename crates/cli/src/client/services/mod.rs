@@ -78,27 +78,27 @@ pub(crate) enum ServiceError {
 }
 
 impl ServiceClient {
-    /// A client of the service that `--NAME.url` and `--NAME.token-file` describe, if there is a URL. The variable
-    /// `TXNSCOPE_NAME_TOKEN` holds the token itself.
+    /// A client of the service that the flag of the URL and `--NAME.token-file` describe, if there is a URL. The flag of the URL
+    /// begins with `NAME.`, and the variable `TXNSCOPE_NAME_TOKEN` holds the token itself.
     ///
     /// # Errors
     ///
     /// If the URL or the token is invalid. The error holds no secret.
     pub(crate) fn from_flags(
-        name: &'static str,
+        url_flag: &'static str,
         (url, token_file): (&Option<String>, &Option<PathBuf>),
         matches: &ArgMatches,
         timeout: Duration,
     ) -> Result<Option<Self>> {
         let Some(url) = url else { return Ok(None) };
+        let name = url_flag.split('.').next().unwrap_or(url_flag);
         let token = std::env::var_os(format!("TXNSCOPE_{}_TOKEN", name.to_uppercase()));
         let token = token.filter(|token| !token.is_empty());
-        let url_flag = format!("{name}.url");
         let args = ServiceArgs {
             name,
-            url_flag: &url_flag,
+            url_flag,
             url,
-            on_command_line: matches.value_source(&url_flag) == Some(ValueSource::CommandLine),
+            on_command_line: matches.value_source(url_flag) == Some(ValueSource::CommandLine),
             token_file: token_file.as_deref(),
             token: token.as_ref(),
         };

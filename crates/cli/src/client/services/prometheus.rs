@@ -43,7 +43,7 @@ impl Prometheus {
         timeout: Duration,
     ) -> Result<Option<Self>> {
         let client =
-            ServiceClient::from_flags("prometheus", (&args.url, &args.token_file), matches, timeout)?;
+            ServiceClient::from_flags("prometheus.url", (&args.url, &args.token_file), matches, timeout)?;
         Ok(client.map(Self))
     }
 

@@ -72,6 +72,8 @@ settings! {
     /// URL of a backend's own metrics page, whose metrics are compared with docs/metrics.md: http://host:3000/metrics. A URL
     /// with a user and a password belongs in the variable, since ps shows flags.
     metrics_url: String [URL];
+    /// File that contains only the bearer token for that page. TXNSCOPE_BACKEND_TOKEN holds the token itself.
+    token_file: PathBuf [FILE];
 }
 
 settings! {

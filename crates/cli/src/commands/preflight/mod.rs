@@ -32,7 +32,6 @@ mod version;
 
 use anyhow::Result;
 use clap::ArgMatches;
-use clap::parser::ValueSource;
 use mongodb::bson::{DateTime, doc};
 use txnscope_sidecar::CollectorSettings;
 
@@ -40,8 +39,8 @@ pub(crate) use self::args::PreflightArgs;
 
 use crate::args::connection::ConnectionSources;
 use crate::args::exit_status::ExitStatus;
+use crate::client::services::ServiceClient;
 use crate::client::services::prometheus::Prometheus;
-use crate::client::services::{ServiceArgs, ServiceClient};
 use crate::commands::preflight::capacity::Expected;
 use crate::commands::preflight::deployment::{Deployment, QueryError, Reply, hello_of};
 use crate::commands::preflight::finding::{Finding, Status};
@@ -215,25 +214,13 @@ struct Services {
 
 impl Services {
     fn new(args: &PreflightArgs, matches: &ArgMatches) -> Result<Self> {
-        let (alertmanager, grafana) = (&args.alertmanager, &args.grafana);
-        let service = |name, flags| ServiceClient::from_flags(name, flags, matches, args.timeout);
-        let backend = args.backend.metrics_url.as_ref().map(|url| {
-            let url_flag = "backend.metrics-url";
-            let service = ServiceArgs {
-                name: "backend",
-                url_flag,
-                url,
-                on_command_line: matches.value_source(url_flag) == Some(ValueSource::CommandLine),
-                token_file: None,
-                token: None,
-            };
-            ServiceClient::new(service, args.timeout)
-        });
+        let (backend, alertmanager, grafana) = (&args.backend, &args.alertmanager, &args.grafana);
+        let service = |url_flag, flags| ServiceClient::from_flags(url_flag, flags, matches, args.timeout);
         Ok(Self {
-            backend: backend.transpose()?,
+            backend: service("backend.metrics-url", (&backend.metrics_url, &backend.token_file))?,
             prometheus: Prometheus::new(&args.prometheus, matches, args.timeout)?,
-            alertmanager: service("alertmanager", (&alertmanager.url, &alertmanager.token_file))?,
-            grafana: service("grafana", (&grafana.url, &grafana.token_file))?,
+            alertmanager: service("alertmanager.url", (&alertmanager.url, &alertmanager.token_file))?,
+            grafana: service("grafana.url", (&grafana.url, &grafana.token_file))?,
         })
     }
 

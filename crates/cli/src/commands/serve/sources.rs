@@ -133,6 +133,7 @@ impl ConfigSources {
         if !addresses.is_empty() {
             config.listen_addresses = addresses;
         }
+        config.revision = env!("TXNSCOPE_REVISION");
         config.checks = load_checks(&flags.checks, &file, "; ")?;
         ensure!(!config.targets.is_empty() || !config.probes.is_empty(), MISSING_DEPLOYMENT);
         Ok(Settings { log: Log::resolve(&file.log, &flags.log), config })

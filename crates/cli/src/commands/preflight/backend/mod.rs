@@ -25,7 +25,8 @@ pub(crate) async fn metrics_page(service: &ServiceClient) -> Vec<Finding> {
         Err(error) => {
             let remediation = match error {
                 ServiceError::Unauthorized(_) => {
-                    "put the URL with user and password into the variable TXNSCOPE_BACKEND_METRICS_URL"
+                    "give a valid token with --backend.token-file or TXNSCOPE_BACKEND_TOKEN, or put the URL with user and \
+                     password into the variable TXNSCOPE_BACKEND_METRICS_URL"
                 }
                 _ => {
                     "check that the backend is running, and that --backend.metrics-url is the URL of its metrics page"
