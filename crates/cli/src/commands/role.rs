@@ -214,11 +214,12 @@ mod tests {
             forbid = '{ "n": 1 }'
         "#;
         let checks = Checks::parse(text).unwrap();
-        let text = render(&args("u"), &CollectorSettings::default(), Some(&checks));
+        let required = required_privileges(&CollectorSettings::default(), Some(&checks));
+        let text = render(&args("u"), required);
         let orders =
             r#"//   check a: {"resource": {"db": "shop", "collection": "orders"}, "actions": ["find"]}"#;
         assert!(text.contains(orders), "{text}");
-        let (_, role) = text.split_once("createRole(").unwrap();
+        let (_, role) = text.split_once("role = ").unwrap();
         assert_eq!(role.matches("\"collection\": \"lines\"").count(), 1, "{text}");
     }
 }
