@@ -11,6 +11,7 @@ mod debian;
 mod faketime;
 mod helm;
 mod libraries;
+mod mdbook;
 mod node;
 mod older;
 mod python;
@@ -135,6 +136,11 @@ pub(crate) fn jsonnet() -> Result<PathBuf> {
 /// Fetches Helm, and returns its path.
 pub(crate) fn helm() -> Result<PathBuf> {
     helm::bring(&crate::root().join(".tools"))
+}
+
+/// Compiles mdBook if it is missing, and returns its path.
+pub(crate) fn mdbook() -> Result<PathBuf> {
+    mdbook::bring(&crate::root().join(".tools"))
 }
 
 /// Fetches a cargo tool, and returns its path.

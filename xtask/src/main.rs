@@ -13,6 +13,7 @@ mod package;
 mod preview;
 mod run;
 mod sbom;
+mod site;
 mod suites;
 mod supply;
 mod words;
@@ -131,6 +132,8 @@ enum Command {
         #[arg(long, value_name = "TRIPLE", default_value = sbom::TARGET)]
         target: String,
     },
+    /// Build the documentation as a site with search in target/site. Fails if a link leads nowhere.
+    Site,
     /// Build the archives, packages, container image, chart and manifests of a release in target/package-dist.
     Package {
         /// Names of parts: program, deb, rpm, image, chart, monitoring, sbom. All of them by default.
@@ -189,6 +192,10 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Preview { prometheus, out, arguments } => preview::run(&prometheus, &out, &arguments),
         Command::Sbom { out, target } => {
             sbom::run(&out, &target)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Site => {
+            site::build()?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Package { only, check, target, program } => package::run(&only, target, program, check),

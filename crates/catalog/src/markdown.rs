@@ -49,7 +49,8 @@ fn row(page: &mut String, metric: &Metric) {
         metric.unit.as_str(),
         labels.join(", "),
         metric.help,
-        metric.source,
+        // A placeholder such as `<type>` would be an HTML tag.
+        metric.source.replace('<', "&lt;").replace('>', "&gt;"),
     );
 }
 

@@ -265,7 +265,10 @@ impl Poller {
         match reason {
             PollErrorReason::PermissionDenied => {
                 let needed: Vec<_> = self.collector.privileges().iter().map(ToString::to_string).collect();
-                format!("grant the user {}, or the role clusterMonitor", needed.join(" and "))
+                format!(
+                    "grant the user {}, or the role clusterMonitor; `txnscope role` prints the commands",
+                    needed.join(" and ")
+                )
             }
             PollErrorReason::Authentication => {
                 "check the user, the password, and authSource and authMechanism of the URI".to_owned()

@@ -1,5 +1,8 @@
 //! The tower layer.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tower_layer::Layer;
 
 use crate::classify::StaticOperation;
@@ -15,6 +18,12 @@ use crate::{Operation, Registry, TransactionService};
 pub struct TransactionLayer<C> {
     classify: C,
     registry: Registry,
+    /// Whether the methods that are safe in HTTP pass through uncounted.
+    skips_safe_methods: bool,
+    /// The declared operations with such a method.
+    declared_safe: Vec<&'static str>,
+    /// Whether the warning about them was logged: a router applies clones of the layer, one to each route.
+    warned: Arc<AtomicBool>,
 }
 
 impl<C> TransactionLayer<C> {
@@ -28,14 +37,39 @@ impl<C> TransactionLayer<C> {
     /// `registry` instead of the process's global one.
     #[must_use]
     pub fn with_classifier_and_registry(classify: C, registry: Registry) -> Self {
-        Self { classify, registry }
+        Self {
+            classify,
+            registry,
+            skips_safe_methods: false,
+            declared_safe: Vec::new(),
+            warned: Arc::default(),
+        }
     }
 
     /// Declares operations: their series, including failures, are exported as zero before the first request.
+    ///
+    /// An operation of a safe method (GET, HEAD, OPTIONS, TRACE) is never counted, unless the layer has a
+    /// [filter](TransactionLayer::filter): the layer then logs one warning when it is applied.
     #[must_use]
-    pub fn declare(self, operations: impl IntoIterator<Item = Operation>) -> Self {
+    pub fn declare(mut self, operations: impl IntoIterator<Item = Operation>) -> Self {
+        let operations: Vec<_> = operations.into_iter().collect();
+        self.declared_safe
+            .extend(operations.iter().map(Operation::name).filter(|name| has_safe_method(name)));
         self.registry.declare(operations);
         self
+    }
+
+    fn warn_of_uncounted(&self) {
+        if self.skips_safe_methods
+            && !self.declared_safe.is_empty()
+            && !self.warned.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(
+                operations = %self.declared_safe.join(", "),
+                "these declared operations stay at 0, because requests with GET, HEAD, OPTIONS and TRACE are not counted: do not \
+                 declare them, or count them with TransactionLayer::filter"
+            );
+        }
     }
 }
 
@@ -70,19 +104,21 @@ impl TransactionLayer<Http> {
     /// Creates a layer for an HTTP service, counting into the global recorder.
     #[must_use]
     pub fn new() -> Self {
-        Self::with_classifier(Http::default())
+        Self::with_registry(Registry::global())
     }
 
     /// Creates a layer for an HTTP service, counting into `registry`.
     #[must_use]
     pub fn with_registry(registry: Registry) -> Self {
-        Self::with_classifier_and_registry(Http::default(), registry)
+        let layer = Self::with_classifier_and_registry(Http::default(), registry);
+        Self { skips_safe_methods: true, ..layer }
     }
 
     /// Counts the requests for which `filter` returns `true`, instead of those with an unsafe method.
     #[must_use]
     pub fn filter(mut self, filter: impl Fn(RequestHead<'_>) -> bool + Send + Sync + 'static) -> Self {
         self.classify.set_filter(filter);
+        self.skips_safe_methods = false;
         self
     }
 
@@ -109,6 +145,12 @@ impl<S, C: Clone> Layer<S> for TransactionLayer<C> {
     type Service = TransactionService<S, C>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        self.warn_of_uncounted();
         TransactionService::new(inner, self.classify.clone(), self.registry)
     }
+}
+
+/// Whether the name is that of a route with a method that is safe in HTTP.
+fn has_safe_method(name: &str) -> bool {
+    name.split_once(' ').is_some_and(|(method, _)| ["GET", "HEAD", "OPTIONS", "TRACE"].contains(&method))
 }

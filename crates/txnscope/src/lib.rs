@@ -140,3 +140,18 @@ struct CrateReadme;
 #[cfg(all(doctest, feature = "axum", feature = "mongodb"))]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// Compiles the examples of docs/instrument.md.
+#[cfg(all(doctest, feature = "axum", feature = "mongodb"))]
+#[doc = include_str!("../../../docs/instrument.md")]
+struct Instrument;
+
+/// Compiles the examples of docs/migrate.md.
+#[cfg(all(doctest, feature = "axum", feature = "mongodb"))]
+#[doc = include_str!("../../../docs/migrate.md")]
+struct Migrate;
+
+/// Compiles the examples of docs/transactions.md.
+#[cfg(all(doctest, feature = "axum", feature = "mongodb"))]
+#[doc = include_str!("../../../docs/transactions.md")]
+struct Transactions;

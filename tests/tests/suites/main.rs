@@ -16,6 +16,7 @@ mod crate_dependencies;
 mod dashboards;
 mod disconnects;
 mod documented_names;
+mod documented_samples;
 mod end_to_end;
 mod grpc;
 mod metrics_contract;

@@ -1,13 +1,13 @@
-//! `txnscope role`: the role with the privileges that the sidecar needs, and its user, as commands for mongosh.
+//! `txnscope role`: the role with the privileges that the sidecar, or `repair`, needs, and its user, as commands for mongosh.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::{Value, json};
-use txnscope_checks::Checks;
-use txnscope_sidecar::{CollectorSettings, Privilege, privileges_by_collector};
+use txnscope_checks::{Check, Checks, Rule};
+use txnscope_sidecar::{CollectorSettings, Privilege, Resource, privileges_by_collector};
 
 use crate::args::exit_status::ExitStatus;
-use crate::config::checks::load_checks;
+use crate::config::checks::{AUDIT_COLLECTION, load_checks};
 use crate::config::collectors;
 use crate::config::file::ConfigFile;
 use crate::config::sections::{self, Collectors, ConfigPath};
@@ -36,13 +36,22 @@ pub(crate) struct RoleArgs {
     #[command(flatten)]
     checks: sections::Checks,
 
-    /// The name of the user.
-    #[arg(long, value_name = "NAME", default_value = "txnscope")]
-    user: String,
+    /// The name of the user. Default: txnscope, or txnscope-repair with --repair.
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
 
-    /// The name of the role.
-    #[arg(long, value_name = "NAME", default_value = "txnscope")]
-    role: String,
+    /// The name of the role. Default: txnscope, or txnscope-repair with --repair.
+    #[arg(long, value_name = "NAME")]
+    role: Option<String>,
+
+    /// Print the role that `repair` needs for the checks with a derived field, instead of the role of the sidecar, which
+    /// must not write.
+    #[arg(long)]
+    repair: bool,
+
+    /// With --repair: the collection for the repair records.
+    #[arg(long, value_name = "COLLECTION", default_value = AUDIT_COLLECTION, requires = "repair")]
+    audit_collection: String,
 }
 
 pub(crate) fn run(args: &RoleArgs) -> ExitStatus {
@@ -56,7 +65,39 @@ fn script(args: &RoleArgs) -> Result<String> {
     let config = ConfigFile::load(args.config.file.as_deref())?;
     let settings = collectors::settings(&config, &args.collectors)?;
     let checks = load_checks(&args.checks, &config, "; ")?;
-    Ok(render(args, &settings, checks.as_ref()))
+    if !args.repair {
+        let required = required_privileges(&settings, checks.as_ref());
+        return Ok(render(args, required) + &profiler(&settings));
+    }
+    let checks =
+        checks.context("no file of checks: name the one that `repair` is to use with --checks.file")?;
+    let required = repair_privileges(&checks, &args.audit_collection);
+    anyhow::ensure!(
+        !required.is_empty(),
+        "none of these checks has a derived field, which `repair` could recompute"
+    );
+    Ok(render(args, required))
+}
+
+/// The privileges of an audit and a repair of each check with a derived field, and of the repair records.
+fn repair_privileges(checks: &Checks, records: &str) -> Vec<(String, Privilege)> {
+    let derived: Vec<&Check> = checks.iter().filter(|check| matches!(check.rule, Rule::Derived(_))).collect();
+    let on = |database: &str, collection: &str, actions: &[&'static str]| Privilege {
+        resource: Resource::Collection { database: database.to_owned(), collection: collection.to_owned() },
+        actions: actions.to_vec(),
+    };
+    let mut required = Vec::new();
+    for check in derived {
+        let name = format!("check {}", check.name);
+        let read =
+            check.collections().into_iter().map(|collection| Privilege::find(&check.database, &collection));
+        required.extend(read.map(|privilege| (name.clone(), privilege)));
+        required.push((name, on(&check.database, &check.collection, &["find", "update"])));
+        let actions = ["createCollection", "find", "insert", "update"];
+        required.push(("repair records".to_owned(), on(&check.database, records, &actions)));
+    }
+    required.dedup();
+    required
 }
 
 /// The privileges that are needed, each with the collector or the check that needs it.
@@ -72,24 +113,31 @@ fn required_privileges(settings: &CollectorSettings, checks: Option<&Checks>) ->
     of_collectors.chain(of_checks).collect()
 }
 
-fn render(args: &RoleArgs, settings: &CollectorSettings, checks: Option<&Checks>) -> String {
-    let required = required_privileges(settings, checks);
-    let comments: String =
+/// Commands that can be run again: a role that exists gets these privileges, and a user that exists gets the role.
+fn render(args: &RoleArgs, required: Vec<(String, Privilege)>) -> String {
+    let default = if args.repair { "txnscope-repair" } else { "txnscope" };
+    let role = args.role.as_deref().unwrap_or(default);
+    let user = args.user.as_deref().unwrap_or(default);
+    let mut comments: Vec<String> =
         required.iter().map(|(needed_by, one)| format!("//   {needed_by}: {one}\n")).collect();
+    comments.dedup();
     let privileges = Privilege::merged(required.into_iter().map(|(_, privilege)| privilege));
     let privileges: Vec<Value> =
         privileges.iter().filter_map(|one| serde_json::from_str(&one.to_string()).ok()).collect();
-    let role = json!({"role": args.role, "privileges": privileges, "roles": []});
-    let user = json!({"user": args.user, "pwd": PROMPT, "roles": [{"role": args.role, "db": "admin"}]});
+    let roles = json!([{"role": role, "db": "admin"}]);
+    let new_user = json!({"user": user, "pwd": PROMPT, "roles": roles});
+    let (role, user) = (json!(role), json!(user));
     format!(
-        "// Run in mongosh, as a user that may create users and roles, once on each replica set.\n\
-         // The privileges of the role, and the collectors and checks that need them:\n{comments}\
+        "// Run in mongosh, as a user that may create users and roles, once on each replica set, and again after a change of the\n\
+         // collectors or checks: a role that exists is updated.\n\
+         // The privileges of the role, and what needs them:\n{}\
          admin = db.getSiblingDB(\"admin\")\n\
-         admin.createRole({})\n\
-         admin.createUser({})\n{}",
-        pretty(&role),
-        pretty(&user).replace(&format!("\"{PROMPT}\""), "passwordPrompt()"),
-        profiler(settings),
+         role = {:#}\n\
+         admin.getRole({role}) ? admin.updateRole({role}, role) : admin.createRole({{ role: {role}, ...role }})\n\
+         admin.getUser({user}) ? admin.grantRolesToUser({user}, {roles}) : admin.createUser({})\n",
+        comments.concat(),
+        json!({"privileges": privileges, "roles": []}),
+        pretty(&new_user).replace(&format!("\"{PROMPT}\""), "passwordPrompt()"),
     )
 }
 
@@ -125,26 +173,27 @@ mod tests {
             config: ConfigPath::default(),
             collectors: Collectors::default(),
             checks: sections::Checks::default(),
-            user: user.to_owned(),
-            role: "poller".to_owned(),
+            user: Some(user.to_owned()),
+            role: Some("poller".to_owned()),
+            repair: false,
+            audit_collection: AUDIT_COLLECTION.to_owned(),
         }
     }
 
     #[test]
     fn user_names_are_quoted_and_the_password_is_prompted() {
-        let text = render(&args("a\"}); evil({\""), &CollectorSettings::default(), None);
+        let text = render(&args("a\"}); evil({\""), Vec::new());
         assert!(text.contains(r#""user": "a\"}); evil({\"""#), "{text}");
         assert!(text.contains("\"pwd\": passwordPrompt()"), "{text}");
     }
 
     #[test]
     fn profiler_commands_are_printed_if_its_collector_is_enabled() {
-        let args = args("u");
         let mut settings = CollectorSettings::default();
-        assert!(!render(&args, &settings, None).contains("profile: 1"));
+        assert_eq!(profiler(&settings), "");
         settings.profile.enabled = true;
         settings.profile.databases = vec!["shop".to_owned()];
-        let text = render(&args, &settings, None);
+        let text = profiler(&settings);
         let expected = "//   db.getSiblingDB(\"shop\").runCommand({profile: 1, filter: {$or: [{errCode: 112}";
         assert!(text.contains(expected), "{text}");
     }
@@ -165,11 +214,12 @@ mod tests {
             forbid = '{ "n": 1 }'
         "#;
         let checks = Checks::parse(text).unwrap();
-        let text = render(&args("u"), &CollectorSettings::default(), Some(&checks));
+        let required = required_privileges(&CollectorSettings::default(), Some(&checks));
+        let text = render(&args("u"), required);
         let orders =
             r#"//   check a: {"resource": {"db": "shop", "collection": "orders"}, "actions": ["find"]}"#;
         assert!(text.contains(orders), "{text}");
-        let (_, role) = text.split_once("createRole(").unwrap();
+        let (_, role) = text.split_once("role = ").unwrap();
         assert_eq!(role.matches("\"collection\": \"lines\"").count(), 1, "{text}");
     }
 }

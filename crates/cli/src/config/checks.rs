@@ -9,6 +9,9 @@ use txnscope_mongo::{FILE_LIMIT, display_path, read_file};
 use crate::config::file::ConfigFile;
 use crate::config::sections;
 
+/// The default collection of the repair records.
+pub(crate) const AUDIT_COLLECTION: &str = "txnscopeRepairs";
+
 /// Loads the checks of the file that a flag, a variable or the configuration file names, if one of them does.
 ///
 /// # Errors

@@ -24,6 +24,7 @@ const OTHERS: &[&str] = &[
     // cargo and libtest.
     "--all-features",
     "--dry-run",
+    "--example",
     "--features",
     "--locked",
     "--nocapture",
@@ -50,6 +51,11 @@ const OTHERS: &[&str] = &[
     "--set",
     "--strict",
     "--system",
+    // mongod (`--bind_ip`, `--replSet`) and mongosh, in docs/tutorial.md.
+    "--bind",
+    "--dbpath",
+    "--eval",
+    "--repl",
     // curl, date, journalctl, mongodump, Prometheus, and the exporter that ours is compared with.
     "--archive",
     "--collect-all",
@@ -57,6 +63,7 @@ const OTHERS: &[&str] = &[
     "--collector.diagnosticdata",
     "--collector.replicasetstatus",
     "--db",
+    "--mongodb.direct-connect",
     "--gzip",
     "--silent",
     "--since",
@@ -109,7 +116,7 @@ fn declared(command: &[&str], found: &mut BTreeSet<String>) {
     }
 }
 
-fn pages(folder: &Path, found: &mut Vec<PathBuf>) {
+pub(crate) fn pages(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();

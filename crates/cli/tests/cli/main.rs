@@ -9,6 +9,7 @@ mod attacks;
 mod audit_repair;
 mod collectors;
 mod common;
+mod documented_commands;
 mod documented_flags;
 mod drill;
 mod generated_docs;

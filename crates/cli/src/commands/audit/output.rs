@@ -6,6 +6,7 @@ use txnscope_catalog::escape_line;
 use txnscope_checks::{Check, CheckResult, Report, extended_json};
 
 use super::args::Format;
+use crate::args::checks::privilege_hint;
 use crate::output::{grouped, table};
 
 pub(crate) type Results<'a> = [(&'a Check, Report)];
@@ -79,7 +80,10 @@ fn details(text: &mut String, check: &Check, outcome: &CheckResult) {
                 text.push_str(&format!("  … and {} more\n", grouped(left)));
             }
         }
-        CheckResult::Failed(failure) => text.push_str(&format!(" could not be checked: {failure}\n")),
+        CheckResult::Failed(failure) => {
+            let hint = privilege_hint(failure.reason, false);
+            text.push_str(&format!(" could not be checked: {failure}{hint}\n"));
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use mongodb::bson::Bson;
 use mongodb::bson::oid::ObjectId;
 
 use crate::args::checks::ChecksArgs;
+use crate::config::checks::AUDIT_COLLECTION;
 
 #[derive(Debug, Args)]
 #[command(
@@ -42,7 +43,7 @@ pub(crate) struct RepairArgs {
     pub(crate) allow_any_value: bool,
 
     /// Collection for the repair records, in the database of the check.
-    #[arg(long, value_name = "COLLECTION", default_value = "txnscopeRepairs")]
+    #[arg(long, value_name = "COLLECTION", default_value = AUDIT_COLLECTION)]
     pub(crate) audit_collection: String,
 
     /// Author of the repairs, for the repair records. Default: USER@HOST.

@@ -18,8 +18,10 @@ use txnscope_checks::{Check, Checks, Failure, Reason, Rule, extended_json};
 
 pub(crate) use self::args::RepairArgs;
 use self::confirm::confirm;
+use crate::args::checks::privilege_hint;
 use crate::args::exit_status::ExitStatus;
 use crate::client::mongodb::connect_with_checks;
+use crate::config::checks::AUDIT_COLLECTION;
 use crate::output::{print, report_result};
 use crate::runtime::block_on;
 
@@ -129,8 +131,8 @@ async fn apply(
                 }
                 Err(failure) => {
                     print(&format!(
-                        "{made} were set before the failure; to undo them: --run={}\n",
-                        repairer.run()
+                        "{made} were set before the failure; to undo them: {}\n",
+                        undo_command(args, &repairer)
                     ))?;
                     return Err(check_error(check, &failure));
                 }
@@ -139,18 +141,28 @@ async fn apply(
         }
         left += usize::from(plan.more);
         print(&format!(
-            "recorded in {}.{}; to undo all of it: --run={}\n",
+            "recorded in {}.{}; to undo all of it: {}\n",
             check.database,
             args.audit_collection,
-            repairer.run()
+            undo_command(args, &repairer)
         ))?;
     }
     print(&format!("{made} set, {left} left alone\n"))?;
     Ok(if left == 0 { ExitStatus::Success } else { ExitStatus::Failure })
 }
 
+/// The command that undoes a run, with the files that it needs.
+fn undo_command(args: &RepairArgs, repairer: &Repairer) -> String {
+    let mut command = format!("txnscope repair{}", args.checks.flags_again());
+    if args.audit_collection != AUDIT_COLLECTION {
+        command += &format!(" --audit-collection='{}'", escape_line(&args.audit_collection));
+    }
+    format!("{command} --run={}", repairer.run())
+}
+
 fn check_error(check: &Check, failure: &Failure) -> anyhow::Error {
-    anyhow::anyhow!("{}: {} ({})", check.name, failure, failure.reason.as_str())
+    let hint = privilege_hint(failure.reason, true);
+    anyhow::anyhow!("{}: {} ({}){hint}", check.name, failure, failure.reason.as_str())
 }
 
 fn value(value: Option<&Bson>) -> String {

@@ -17,7 +17,7 @@ pub(crate) const TOKEN: &str = "t0p-s3cret";
 pub(crate) const APP: &str = "drilled";
 
 pub(crate) struct Environment {
-    _set: RecycledSet,
+    set: RecycledSet,
     pub(crate) client: Client,
     pub(crate) metrics: Metrics,
     server: Server,
@@ -39,7 +39,11 @@ impl Environment {
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = Server::start(listener, ledger, &metrics).unwrap();
-        Self { client: set.client().await.unwrap(), _set: set, metrics, server }
+        Self { client: set.client().await.unwrap(), set, metrics, server }
+    }
+
+    pub(crate) fn uri(&self) -> String {
+        self.set.uri()
     }
 
     pub(crate) fn url(&self) -> String {

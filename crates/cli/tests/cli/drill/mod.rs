@@ -1,6 +1,6 @@
 //! `txnscope drill` as a process, on real ledgers and on backends that misbehave.
 
-mod environment;
+pub(crate) mod environment;
 mod load;
 mod mutants;
 mod race;
