@@ -153,8 +153,15 @@ pub struct UpstreamAddress(pub(crate) Kind);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Kind {
-    Tcp { host: String, port: u16, tls: bool },
+    Tcp {
+        host: String,
+        port: u16,
+        tls: bool,
+    },
     Unix(PathBuf),
+    /// The fuzzer's, in this process.
+    #[cfg(feature = "fuzzing")]
+    Memory,
 }
 
 /// An address of a backend that is none. It repeats nothing of what was given.
@@ -177,6 +184,8 @@ impl UpstreamAddress {
             Kind::Tcp { host, port, .. } if host.contains(':') => format!("[{host}]:{port}"),
             Kind::Tcp { host, port, .. } => format!("{host}:{port}"),
             Kind::Unix(_) => "localhost".to_owned(),
+            #[cfg(feature = "fuzzing")]
+            Kind::Memory => "localhost".to_owned(),
         };
         HeaderValue::try_from(authority).unwrap_or_else(|_| HeaderValue::from_static("localhost"))
     }
@@ -231,6 +240,8 @@ impl fmt::Display for UpstreamAddress {
                 }
             }
             Kind::Unix(path) => write!(f, "unix:{}", path.display()),
+            #[cfg(feature = "fuzzing")]
+            Kind::Memory => f.write_str("memory"),
         }
     }
 }

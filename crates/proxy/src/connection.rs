@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::config::Limits;
 use crate::framing::{Framing, Reading};
+use crate::in_flight::Listed;
 
 /// What a connection is busy with.
 #[derive(Debug)]
@@ -34,12 +35,30 @@ pub(crate) struct Activity {
 
 /// A request that is in flight on a connection.
 #[derive(Debug)]
-pub(crate) struct InFlight(Arc<Activity>);
+pub(crate) struct InFlight {
+    activity: Arc<Activity>,
+    /// Its row in the table, if it is an operation.
+    listed: Option<Listed>,
+}
+
+impl InFlight {
+    /// It is an operation.
+    pub(crate) fn list(&mut self, listed: Listed) {
+        self.listed = Some(listed);
+    }
+
+    /// The answer has begun.
+    pub(crate) fn answers(&self) {
+        if let Some(listed) = &self.listed {
+            listed.answers();
+        }
+    }
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.note();
-        self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
+        self.activity.note();
+        self.activity.in_flight.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -84,7 +103,7 @@ impl Activity {
         self.in_flight.fetch_add(1, Ordering::AcqRel);
         self.reads_head.store(false, Ordering::Release);
         self.http2.store(is_http2, Ordering::Release);
-        InFlight(Arc::clone(self))
+        InFlight { activity: Arc::clone(self), listed: None }
     }
 
     pub(crate) fn is_http2(&self) -> bool {
@@ -110,7 +129,7 @@ impl Activity {
     }
 
     /// Bytes have come.
-    fn read(&self, bytes: &[u8]) {
+    pub(crate) fn read(&self, bytes: &[u8]) {
         if !self.is_http2() {
             self.framing().read(bytes);
         }
@@ -190,16 +209,27 @@ impl AsyncRead for CallerStream {
     ) -> Poll<io::Result<()>> {
         loop {
             ready!(self.stream.poll_read_ready(cx))?;
-            let before = buffer.filled().len();
-            match self.stream.try_read_buf(buffer) {
-                Ok(read) => {
-                    if read > 0 {
+            let (before, room) = (buffer.filled().len(), buffer.remaining());
+            let mut read = None;
+            let tried = self.stream.try_io(Interest::READABLE, || {
+                let length = self.stream.try_read_buf(buffer)?;
+                read = Some(length);
+                // Less than there is room for has emptied the socket: the next reading waits for the system's notice, in place
+                // of a call in vain.
+                let is_empty = (1..room).contains(&length);
+                if is_empty { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+            });
+            match (read, tried) {
+                (Some(length), _) => {
+                    if length > 0 {
                         self.activity.read(&buffer.filled()[before..]);
                     }
                     return Poll::Ready(Ok(()));
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
+                (None, Err(error)) if error.kind() != io::ErrorKind::WouldBlock => {
+                    return Poll::Ready(Err(error));
+                }
+                (None, _) => {}
             }
         }
     }

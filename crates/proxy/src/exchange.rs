@@ -173,6 +173,10 @@ impl Shared {
             return self.switch(response, caller, &handover);
         }
         let (mut head, inner) = response.into_parts();
+        if let Err(why) = headers::settle_framing(&mut head.headers) {
+            handover.respond(answer(StatusCode::BAD_GATEWAY, why));
+            return Classification::failed(UPSTREAM_RESET).with_source(why);
+        }
         headers::remove_hop_by_hop(&mut head.headers);
         head.version = Version::HTTP_11;
         head.extensions.clear();

@@ -73,13 +73,13 @@ impl Default for Line {
 }
 
 impl Line {
-    fn push(&mut self, byte: u8) {
-        if self.kept < ROOM {
-            self.start[self.kept] = byte;
-            self.kept += 1;
-        }
-        self.length += 1;
-        self.last = byte;
+    fn push(&mut self, bytes: &[u8]) {
+        let Some(last) = bytes.last() else { return };
+        let kept = bytes.len().min(ROOM - self.kept);
+        self.start[self.kept..self.kept + kept].copy_from_slice(&bytes[..kept]);
+        self.kept += kept;
+        self.length += bytes.len();
+        self.last = *last;
     }
 
     /// Without its end.
@@ -121,9 +121,9 @@ impl Framing {
                     }
                 }
                 State::Head(head) => {
-                    let byte = bytes[0];
-                    bytes = &bytes[1..];
-                    if let Some(ended) = head.read(byte) {
+                    let (taken, ended) = head.read(bytes);
+                    bytes = &bytes[taken..];
+                    if let Some(ended) = ended {
                         self.end_head(&ended);
                     }
                 }
@@ -173,12 +173,21 @@ impl Framing {
 }
 
 impl Head {
-    /// What it was, after its last byte.
-    fn read(&mut self, byte: u8) -> Option<Self> {
-        if byte != b'\n' {
-            self.line.push(byte);
-            return None;
+    /// How much was taken, which is no more than a line, and what the head was, after its last byte.
+    fn read(&mut self, bytes: &[u8]) -> (usize, Option<Self>) {
+        match bytes.iter().position(|byte| *byte == b'\n') {
+            None => {
+                self.line.push(bytes);
+                (bytes.len(), None)
+            }
+            Some(end) => {
+                self.line.push(&bytes[..end]);
+                (end + 1, self.end_line())
+            }
         }
+    }
+
+    fn end_line(&mut self) -> Option<Self> {
         let line = std::mem::take(&mut self.line);
         self.bare_line_feed |= line.last != b'\r';
         if line.is_empty() {

@@ -49,6 +49,22 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// Readies the head of an answer for being framed again. A length beside chunks is removed, as RFC 9112 asks of those who
+/// pass such an answer on: hyper has read the chunks.
+///
+/// # Errors
+///
+/// If the body has a coding that would be lost.
+pub(crate) fn settle_framing(headers: &mut HeaderMap) -> Result<(), &'static str> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let Some(coding) = codings.next() else { return Ok(()) };
+    if codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+        return Err("the answer of the backend has a transfer coding other than chunked");
+    }
+    headers.remove(CONTENT_LENGTH);
+    Ok(())
+}
+
 fn connection_options(headers: &HeaderMap) -> Vec<String> {
     tokens(headers, &CONNECTION).collect()
 }

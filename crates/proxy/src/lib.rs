@@ -37,9 +37,13 @@ mod connection;
 mod error;
 mod exchange;
 mod framing;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handover;
 mod head_check;
 mod headers;
+mod in_flight;
 mod learn;
 mod listen;
 mod operations;
@@ -138,13 +142,15 @@ impl Proxy {
             tasks.clone(),
             (drain.clone(), end.clone()),
         ));
+        let in_flight = Arc::clone(&server.in_flight);
         let addresses = listeners.iter().map(|(address, _)| *address).collect();
         for (_, listener) in listeners {
             acceptors.spawn(Arc::clone(&server).accept(listener, config.systemd_socket));
         }
         let web_addresses = web_listeners.iter().map(|(address, _)| *address).collect();
         for (_, listener) in web_listeners {
-            tokio::spawn(web(listener, metrics.clone(), drain.clone(), end.clone()));
+            let pages = web::router(metrics, Arc::clone(&in_flight), drain.clone());
+            tokio::spawn(web(listener, pages, end.clone()));
         }
         let ended = end.clone();
         tokio::spawn(async move { ended.run_until_cancelled(exchange.close_old_connections()).await });
@@ -168,7 +174,7 @@ impl Proxy {
         &self.addresses
     }
 
-    /// Where `/metrics` is.
+    /// Where `/metrics` and the operations in flight (`/-/operations`) are.
     #[must_use]
     pub fn web_addresses(&self) -> &[SocketAddr] {
         &self.web_addresses
@@ -193,8 +199,8 @@ impl Proxy {
 }
 
 /// Serves the proxy's own pages, also while it is drained.
-async fn web(listener: TcpListener, metrics: Metrics, drain: CancellationToken, end: CancellationToken) {
-    let served = axum::serve(listener, web::router(&metrics, drain)).into_future();
+async fn web(listener: TcpListener, pages: axum::Router, end: CancellationToken) {
+    let served = axum::serve(listener, pages).into_future();
     if let Some(Err(error)) = end.run_until_cancelled(served).await {
         tracing::error!(%error, "the web listener has ended");
     }

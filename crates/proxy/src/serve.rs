@@ -27,6 +27,7 @@ use crate::connection::{Activity, CallerStream};
 use crate::exchange::{Classifier, Exchange, ExchangeRequest};
 use crate::handover::Handover;
 use crate::head_check;
+use crate::in_flight::OperationsInFlight;
 use crate::listen::BACKLOG;
 use crate::operations::Operations;
 
@@ -48,6 +49,7 @@ pub(crate) struct Server {
     /// Cancelled when everything ends.
     pub(crate) end: CancellationToken,
     pub(crate) linger: Duration,
+    pub(crate) in_flight: Arc<OperationsInFlight>,
 }
 
 impl Server {
@@ -69,6 +71,7 @@ impl Server {
             drain,
             end,
             linger: LINGER.min(drain_timeout / 2),
+            in_flight: Arc::default(),
         }
     }
 
@@ -119,15 +122,8 @@ impl Server {
         });
     }
 
-    async fn connection(self: &Arc<Self>, stream: TcpStream, peer: IpAddr, place: OwnedSemaphorePermit) {
-        let _ = stream.set_nodelay(true);
-        let activity = Activity::new();
-        let (stream, leaving) = CallerStream::new(stream, &activity, place);
-        let (server, busy) = (Arc::clone(self), Arc::clone(&activity));
-        let service = service_fn(move |request: Request<Incoming>| {
-            let (server, activity) = (Arc::clone(&server), Arc::clone(&busy));
-            async move { server.handle(request, peer, &activity).await }
-        });
+    /// What is spoken with callers, with its limits.
+    pub(crate) fn protocol(&self) -> Builder<TokioExecutor> {
         let mut builder = Builder::new(TokioExecutor::new());
         builder
             .http1()
@@ -141,6 +137,19 @@ impl Server {
             .max_header_list_size(u32::try_from(self.limits.max_head).unwrap_or(u32::MAX))
             .max_concurrent_streams(256)
             .keep_alive_interval(Duration::from_secs(30));
+        builder
+    }
+
+    async fn connection(self: &Arc<Self>, stream: TcpStream, peer: IpAddr, place: OwnedSemaphorePermit) {
+        let _ = stream.set_nodelay(true);
+        let activity = Activity::new();
+        let (stream, leaving) = CallerStream::new(stream, &activity, place);
+        let (server, busy) = (Arc::clone(self), Arc::clone(&activity));
+        let service = service_fn(move |request: Request<Incoming>| {
+            let (server, activity) = (Arc::clone(&server), Arc::clone(&busy));
+            async move { server.handle(request, peer, &activity).await }
+        });
+        let builder = self.protocol();
         let served = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
         let mut served = Box::pin(served);
         let ended = tokio::select! {
@@ -177,13 +186,13 @@ impl Server {
         }
     }
 
-    async fn handle(
+    pub(crate) async fn handle(
         &self,
         request: Request<Incoming>,
         peer: IpAddr,
         activity: &Arc<Activity>,
     ) -> Result<Response<ResponseBody>, Infallible> {
-        let in_flight = activity.begin(request.version() == Version::HTTP_2);
+        let mut in_flight = activity.begin(request.version() == Version::HTTP_2);
         let is_http1 = request.version() != Version::HTTP_2;
         let checked = head_check::check(&request, self.limits.max_body);
         let checked = if is_http1 {
@@ -193,6 +202,9 @@ impl Server {
             checked
         };
         let matched = self.operations.find(request.method(), request.uri().path());
+        if let Some(matched) = matched {
+            in_flight.list(self.in_flight.begin(matched.label(), peer));
+        }
         let handover = Arc::new(Handover::default());
         let exchange =
             ExchangeRequest { request, matched, checked, handover: Arc::clone(&handover), peer: Some(peer) };
@@ -216,6 +228,7 @@ impl Server {
             })
             .await;
         }
+        in_flight.answers();
         response.body_mut().hold(in_flight);
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             activity.switch();

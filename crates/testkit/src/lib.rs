@@ -28,7 +28,7 @@ pub use corruption::assert_no_panic;
 pub use failpoint::FailPoint;
 pub use fake_member::FakeMember;
 pub use mongod::{Mongod, MongodOptions};
-pub use node_backend::NodeBackend;
+pub use node_backend::{NodeBackend, race_with_axios};
 pub use port::Port;
 pub use process::Process;
 pub use prometheus::{Prometheus, Sample, ScrapeJob};

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Arg, ArgAction, ArgMatches, value_parser};
+use clap::{Arg, ArgAction, ArgMatches};
 use serde::Deserialize;
 
 use crate::args::duration::{duration, format_duration};
@@ -120,9 +120,10 @@ macro_rules! settings {
 }
 pub(crate) use settings;
 
-/// The flag of a setting, without its hyphens, which is also the id of its argument.
+/// The flag of a setting, without its hyphens, which is also the id of its argument. In the section without a name it is the
+/// key alone.
 fn flag(key: &str) -> String {
-    key.replace('_', "-")
+    key.trim_start_matches('.').replace('_', "-")
 }
 
 /// The argument of a setting. A line of documentation begins with a space.
@@ -136,7 +137,7 @@ pub(crate) fn argument<T: Value>(
     if let Some(default) = default {
         help += &format!(". Default: {default}");
     }
-    let variable = format!("TXNSCOPE_{}", key.to_uppercase().replace('.', "_"));
+    let variable = format!("TXNSCOPE_{}", flag(key).to_uppercase().replace(['.', '-'], "_"));
     let argument = Arg::new(flag(key)).long(flag(key)).env(variable).hide_env_values(true);
     T::define(argument.value_name(value_name).help(help))
 }
@@ -185,21 +186,23 @@ impl<T: Single> Value for Vec<T> {
     }
 }
 
+/// Types that clap parses by itself.
 macro_rules! single {
     ($($type:ty),*) => {
-        $(impl Single for $type {
-            fn define(argument: Arg) -> Arg {
-                argument.value_parser(value_parser!($type))
+        $(impl $crate::config::settings::Single for $type {
+            fn define(argument: clap::Arg) -> clap::Arg {
+                argument.value_parser(clap::value_parser!($type))
             }
         })*
     };
 }
+pub(crate) use single;
 single!(Level, LogFormat, PathBuf, String, Time, Uri, u64, usize);
 
 impl Single for bool {
     fn define(argument: Arg) -> Arg {
         let argument = argument.num_args(0..=1).require_equals(true).default_missing_value("true");
-        argument.value_parser(value_parser!(Self))
+        argument.value_parser(clap::value_parser!(Self))
     }
 }
 

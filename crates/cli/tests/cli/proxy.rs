@@ -79,7 +79,8 @@ impl Proxying {
         Self { process, address, web, _folder: folder }
     }
 
-    async fn end(mut self) -> String {
+    /// Ends it as systemd would, and returns what it has printed.
+    pub(crate) async fn end(mut self) -> String {
         self.process.signal(Signal::TERM).unwrap();
         let status = self.process.wait().await.unwrap();
         assert!(status.success(), "{status}: {}", self.process.log());
@@ -183,6 +184,7 @@ async fn a_wrong_operations_file_or_upstream_is_named_and_nothing_starts() {
             "operations.toml:7: unknown key `prefixx`; did you mean `prefix`?",
         ),
         (["--upstream=127.0.0.1:1".to_owned(), "--check-config".to_owned()], "http://127.0.0.1:3000"),
+        (["--unmatched=count".to_owned(), "--check-config".to_owned()], "the backend is missing"),
     ] {
         let mut command = tokio::process::Command::new(PROGRAM);
         let output = command.arg("proxy").args(arguments).kill_on_drop(true).output();

@@ -56,14 +56,19 @@ struct Operation {
 /// A request's operation, with its rules.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Matched {
-    name: OperationName<'static>,
+    label: &'static str,
     own: &'static [Rule],
     for_all: &'static [Rule],
 }
 
 impl Matched {
     pub(crate) fn name(self) -> OperationName<'static> {
-        self.name
+        OperationName::named(self.label)
+    }
+
+    /// The name as one text.
+    pub(crate) fn label(self) -> &'static str {
+        self.label
     }
 
     /// In the order in which they are asked.
@@ -144,9 +149,11 @@ impl Operations {
         match self.file.router.find(method, path) {
             Some(index) => {
                 let operation = &self.file.operations[index];
-                Some(Matched { name: OperationName::named(operation.name), own: &operation.rules, for_all })
+                Some(Matched { label: operation.name, own: &operation.rules, for_all })
             }
-            None => self.unmatched.then_some(Matched { name: OperationName::UNMATCHED, own: &[], for_all }),
+            None => {
+                self.unmatched.then_some(Matched { label: txnscope_catalog::UNMATCHED, own: &[], for_all })
+            }
         }
     }
 

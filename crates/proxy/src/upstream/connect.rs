@@ -54,6 +54,8 @@ impl Connector {
                 Some((of(b"http/1.1"), of(b"h2")))
             }
             Kind::Tcp { .. } | Kind::Unix(_) => None,
+            #[cfg(feature = "fuzzing")]
+            Kind::Memory => None,
         };
         Ok(Self { address: address.clone(), timeout: settings.connect_timeout, tls })
     }
@@ -71,6 +73,8 @@ impl Connector {
     async fn stream(&self, http2: bool) -> io::Result<Box<dyn Stream>> {
         let (host, port) = match &self.address.0 {
             Kind::Unix(path) => return Ok(Box::new(UnixStream::connect(path).await?)),
+            #[cfg(feature = "fuzzing")]
+            Kind::Memory => return Ok(Box::new(crate::fuzzing::connect())),
             Kind::Tcp { host, port, .. } => (host.as_str(), *port),
         };
         let stream = TcpStream::connect((host, port)).await?;

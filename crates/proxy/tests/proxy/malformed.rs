@@ -7,7 +7,8 @@ use tokio::net::TcpStream;
 
 use crate::support::*;
 
-const ROUNDS: u64 = 150;
+/// The usual number of rounds, and that of the long form.
+const ROUNDS: (u32, u32) = (150, 20_000);
 
 /// The same bytes with some of them changed, removed, doubled or cut off.
 fn mutated(bytes: &[u8], random: &mut StdRng) -> Vec<u8> {
@@ -30,19 +31,6 @@ fn mutated(bytes: &[u8], random: &mut StdRng) -> Vec<u8> {
     bytes
 }
 
-async fn ends(running: &Running) {
-    let ended = testkit::wait::until("everything to end", async || {
-        let in_flight = running.in_flight(PAY);
-        anyhow::ensure!(in_flight == 0.0, "{in_flight} in flight");
-        Ok(())
-    });
-    ended.await.unwrap();
-    let outcomes = ["succeeded", "rejected", "failed", "cancelled", "panicked"];
-    let counts = outcomes.map(|outcome| running.ended(PAY, outcome));
-    assert_eq!(counts.iter().sum::<f64>(), running.attempts(PAY), "{counts:?}");
-    assert_eq!(counts[4], 0.0, "something has panicked");
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn malformed_answers_of_a_backend_are_counted_once_each() {
     const ANSWERS: [&str; 3] = [
@@ -62,7 +50,8 @@ async fn malformed_answers_of_a_backend_are_counted_once_each() {
     })
     .await;
     let running = start(backend);
-    for _ in 0..ROUNDS {
+    let rounds = scaled(ROUNDS.0, ROUNDS.1);
+    for _ in 0..rounds {
         let mut stream = TcpStream::connect(running.address).await.unwrap();
         let request = post("/pay/7", "{}").replace("host:", "connection: close\r\nhost:");
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -70,10 +59,8 @@ async fn malformed_answers_of_a_backend_are_counted_once_each() {
         // Nothing is there if the backend broke off before the answer's head was written.
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 "), "{answer:?}");
     }
-    #[allow(clippy::cast_precision_loss, reason = "150")]
-    let rounds = ROUNDS as f64;
-    assert_eq!(running.attempts(PAY), rounds);
-    ends(&running).await;
+    running.outcomes(PAY).await;
+    assert_eq!(running.attempts(PAY), f64::from(rounds));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -85,8 +72,8 @@ async fn malformed_requests_do_not_affect_other_clients() {
         "GET /pay/7 HTTP/1.1\r\nhost: shop\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n".to_owned(),
         "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0\0\x05\x01\x05\0\0\0\x01abcde".to_owned(),
     ];
-    for seed in 0..ROUNDS {
-        let mut random = StdRng::seed_from_u64(seed);
+    for seed in 0..scaled(ROUNDS.0, ROUNDS.1) {
+        let mut random = StdRng::seed_from_u64(seed.into());
         let request = &requests[random.random_range(0..requests.len())];
         let mut stream = TcpStream::connect(running.address).await.unwrap();
         let _ = stream.write_all(&mutated(request.as_bytes(), &mut random)).await;
@@ -97,5 +84,5 @@ async fn malformed_requests_do_not_affect_other_clients() {
             assert!(running.raw(post("/pay/7", "{}")).await.ends_with("ok"));
         }
     }
-    ends(&running).await;
+    running.outcomes(PAY).await;
 }

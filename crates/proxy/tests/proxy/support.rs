@@ -40,6 +40,11 @@ name = "GET /pay/{id}"
 
 pub(crate) type AnyBody = Pin<Box<dyn Body<Data = Bytes, Error = Infallible> + Send>>;
 
+/// The usual number, or that of the long form, which `TXNSCOPE_PROXY_SOAK` selects: docs/reliability.md has its results.
+pub(crate) fn scaled<N>(usual: N, soak: N) -> N {
+    if std::env::var_os("TXNSCOPE_PROXY_SOAK").is_some() { soak } else { usual }
+}
+
 /// A proxy, what it has counted, and where it is.
 pub(crate) struct Running {
     pub(crate) proxy: Proxy,
@@ -104,6 +109,22 @@ impl Running {
             Ok(())
         });
         waited.await.unwrap();
+    }
+
+    /// Waits until nothing is in flight. Then each operation that has begun has ended once, in one of these ways: succeeded,
+    /// rejected, failed, cancelled, panicked.
+    pub(crate) async fn outcomes(&self, operation: &str) -> [f64; 5] {
+        let waited = testkit::wait::until("everything to end", async || {
+            let in_flight = self.in_flight(operation);
+            anyhow::ensure!(in_flight == 0.0, "{in_flight} in flight");
+            Ok(())
+        });
+        waited.await.unwrap();
+        let outcomes = ["succeeded", "rejected", "failed", "cancelled", "panicked"];
+        let counts = outcomes.map(|outcome| self.ended(operation, outcome));
+        assert_eq!(counts.iter().sum::<f64>(), self.attempts(operation), "{counts:?}");
+        assert_eq!(counts[4], 0.0, "something has panicked");
+        counts
     }
 
     /// Connects, sends those bytes, and reads until the connection is closed or a whole answer is there.

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
-use txnscope_proxy::{Config, UpstreamAddress};
+use clap::{Arg, Args, ValueEnum};
+use serde::Deserialize;
+use txnscope_proxy::{Config, ForwardedPolicy, UpstreamAddress};
 
 use crate::args::duration::duration;
 use crate::config::sections::Log;
-use crate::config::settings::{Nothing, Time, settings};
+use crate::config::settings::{Nothing, Shown, Single, Time, settings, single};
 
 /// Each request to a route that the operations file names is counted and timed as by the library's tower layer, without a
 /// change of the backend's code. docs/proxy.md has the file's form.
@@ -16,42 +17,42 @@ use crate::config::settings::{Nothing, Time, settings};
 /// The flag `--a.b-c` is the variable `TXNSCOPE_A_B_C`.
 #[derive(Debug, Args)]
 pub(crate) struct ProxyArgs {
-    /// The backend: http://host:port, https://host, or unix:/path/of/socket.
-    #[arg(long, value_name = "ADDRESS", env = "TXNSCOPE_UPSTREAM", hide_env_values = true)]
-    pub(super) upstream: String,
+    #[command(flatten)]
+    pub(super) general: General,
 
     #[command(flatten)]
     pub(super) operations: OperationsPath,
-
-    /// What becomes of requests that match no operation. Default: as the file's key `unmatched` says, or pass.
-    #[arg(long, value_name = "WHAT", env = "TXNSCOPE_UNMATCHED", hide_env_values = true, value_enum)]
-    pub(super) unmatched: Option<Unmatched>,
 
     /// Check the flags and the operations file, say what is wrong, and end.
     #[arg(long = "check-config")]
     pub(super) check_config: bool,
 
-    /// Print a draft of an operations file from what passes, after that time or at the end. Requests are served on.
-    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, value_parser = duration)]
-    #[allow(clippy::option_option, reason = "the flag is there or not, and has a value or not")]
-    pub(super) learn: Option<Option<Duration>>,
-
     #[command(flatten)]
     pub(super) proxy: ProxySettings,
 
-    /// What Forwarded and X-Forwarded-* tell the backend about the client: replace what the client claims, append to
-    /// it behind a trusted proxy, or leave it alone. Default: replace.
-    #[arg(long, value_name = "POLICY", env = "TXNSCOPE_FORWARDED", hide_env_values = true, value_enum)]
-    pub(super) forwarded: Option<Forwarded>,
-
     #[command(flatten)]
-    pub(super) upstream_settings: UpstreamSettings,
+    pub(super) upstream: UpstreamSettings,
 
     #[command(flatten)]
     pub(super) web: WebSettings,
 
     #[command(flatten)]
     pub(super) log: Log,
+}
+
+settings! {
+    /// The settings without a section.
+    #[derive(Debug)]
+    pub(super) struct General in "" for Config = any_backend();
+    /// The backend: http://host:port, https://host, or unix:/path/of/socket.
+    upstream: String [ADDRESS];
+    /// What becomes of requests that match no operation. Default: as the file's key `unmatched` says, or pass.
+    unmatched: Unmatched [WHAT];
+    /// Print a draft of an operations file from what passes, after that time or at the end. Requests are served on.
+    learn: Learn [TIME];
+    /// What Forwarded and X-Forwarded-* tell the backend about the client: replace what the client claims, append to
+    /// it behind a trusted proxy, or leave it alone.
+    forwarded: Forwarded [POLICY] => forwarded;
 }
 
 settings! {
@@ -107,7 +108,7 @@ settings! {
 settings! {
     #[derive(Debug)]
     pub(super) struct WebSettings in "web" for Config = any_backend();
-    /// Where /metrics, /-/healthy and /-/ready are. Repeat the flag for more.
+    /// Where /metrics, the operations in flight (/-/operations), /-/healthy and /-/ready are. Repeat the flag for more.
     listen_address: Vec<String> [ADDRESS] = web_listen_addresses;
 }
 
@@ -124,7 +125,8 @@ fn any_backend() -> Config {
     defaults(UpstreamAddress::http(([127, 0, 0, 1], 3000).into()))
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(super) enum Unmatched {
     /// They pass uncounted.
     Pass,
@@ -132,9 +134,50 @@ pub(super) enum Unmatched {
     Count,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(super) enum Forwarded {
     Append,
     Replace,
     Off,
 }
+
+impl From<Forwarded> for ForwardedPolicy {
+    fn from(forwarded: Forwarded) -> Self {
+        match forwarded {
+            Forwarded::Append => Self::Append,
+            Forwarded::Replace => Self::Replace,
+            Forwarded::Off => Self::Off,
+        }
+    }
+}
+
+impl Shown for ForwardedPolicy {
+    fn shown(&self) -> Option<String> {
+        Some(format!("{self:?}").to_lowercase())
+    }
+}
+
+/// After which time the draft is printed; at the end, if there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct Learn(pub(super) Option<Duration>);
+
+impl TryFrom<String> for Learn {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let time = Some(text).filter(|text| !text.is_empty());
+        time.map(|time| duration(&time)).transpose().map(Self)
+    }
+}
+
+/// The flag may have no value.
+impl Single for Learn {
+    fn define(argument: Arg) -> Arg {
+        let argument = argument.num_args(0..=1).require_equals(true).default_missing_value("");
+        argument.value_parser(|text: &str| Self::try_from(text.to_owned()))
+    }
+}
+
+single!(Unmatched, Forwarded);

@@ -4,15 +4,12 @@ mod args;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
-use txnscope_proxy::{
-    Config, ForwardedPolicy, Learner, Metrics, Operations, Proxy, StartError, UpstreamAddress,
-};
+use txnscope_proxy::{Config, Learner, Metrics, Operations, Proxy, StartError, UpstreamAddress};
 
 pub(crate) use self::args::ProxyArgs;
-use self::args::{Forwarded, Unmatched, defaults};
+use self::args::{Learn, Unmatched, defaults};
 use crate::args::addresses::addresses;
 use crate::args::exit_status::ExitStatus;
 use crate::config::sections::Log;
@@ -37,7 +34,7 @@ pub(crate) fn run(args: &ProxyArgs) -> ExitStatus {
         Ok(runtime) => runtime,
         Err(error) => return log_error(&error, ExitStatus::Failure),
     };
-    let status = match runtime.block_on(proxy(config, args.learn)) {
+    let status = match runtime.block_on(proxy(config, args.general.learn)) {
         Ok(()) => ExitStatus::Success,
         Err(error) => log_error(&error, ExitStatus::Failure),
     };
@@ -46,25 +43,24 @@ pub(crate) fn run(args: &ProxyArgs) -> ExitStatus {
 }
 
 fn config(args: &ProxyArgs) -> Result<Config> {
-    let upstream: UpstreamAddress = args.upstream.parse().context("--upstream")?;
+    let upstream = args.general.upstream.as_ref().context(
+        "the backend is missing: --upstream=http://127.0.0.1:3000 names it, and so does TXNSCOPE_UPSTREAM",
+    )?;
+    let upstream: UpstreamAddress = upstream.parse().context("--upstream")?;
     let mut config = defaults(upstream);
     if let Some(file) = &args.operations.file {
         config.operations = Operations::read(file)?;
     }
-    if let Some(unmatched) = args.unmatched {
+    if let Some(unmatched) = args.general.unmatched {
         config.operations = config.operations.count_unmatched(matches!(unmatched, Unmatched::Count));
     }
+    args.general.apply(&mut config);
     args.proxy.apply(&mut config);
-    args.upstream_settings.apply(&mut config);
+    args.upstream.apply(&mut config);
     listen(&mut config.listen_addresses, args.proxy.listen_address.as_ref())
         .context("--proxy.listen-address")?;
     listen(&mut config.web_listen_addresses, args.web.listen_address.as_ref())
         .context("--web.listen-address")?;
-    config.forwarded = match args.forwarded {
-        Some(Forwarded::Append) => ForwardedPolicy::Append,
-        Some(Forwarded::Off) => ForwardedPolicy::Off,
-        Some(Forwarded::Replace) | None => ForwardedPolicy::Replace,
-    };
     Ok(config)
 }
 
@@ -75,7 +71,7 @@ fn listen(on: &mut Vec<SocketAddr>, given: Option<&Vec<String>>) -> Result<()> {
     Ok(())
 }
 
-async fn proxy(config: Config, learn: Option<Option<Duration>>) -> Result<()> {
+async fn proxy(config: Config, learn: Option<Learn>) -> Result<()> {
     let mut signals = ShutdownSignals::listen()?;
     let metrics = Metrics::install()?;
     let mut learner = learn.map(|_| Arc::new(Learner::new()));
@@ -86,7 +82,7 @@ async fn proxy(config: Config, learn: Option<Option<Duration>>) -> Result<()> {
     let proxy: Result<_, StartError> = Proxy::start_learning(config, &metrics, learner.clone());
     let proxy = proxy?;
     tracing::info!(listening = ?proxy.addresses(), web = ?proxy.web_addresses(), %upstream, "proxying");
-    let mut time = learn.flatten();
+    let mut time = learn.and_then(|learn| learn.0);
     let name = loop {
         let learned = async {
             match time {

@@ -5,4 +5,5 @@ mod counting;
 mod environment;
 mod metrics_page;
 mod races;
+mod tutorial;
 mod verify;

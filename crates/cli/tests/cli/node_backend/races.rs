@@ -1,7 +1,7 @@
 //! The races find the edition without transactions wrong, and the checks find what its lost updates left.
 
 use anyhow::ensure;
-use testkit::{Scrape, wait};
+use testkit::{Scrape, race_with_axios, wait};
 use txnscope_catalog as catalog;
 
 use super::counting::counted;
@@ -21,6 +21,12 @@ async fn edition_with_transactions_passes_races_and_reconciles_with_server() {
     let (code, report) = environment.drill("race", &["--rounds=1", "--concurrency=6"]).await;
     assert_eq!(code, Some(0), "{report}");
     assert!(report.contains("passed; the data of this run"), "{report}");
+    // As the clients of such a backend send requests.
+    let operations = environment.proxy_page().await.sum(catalog::TRANSACTION_ATTEMPTS.name, &[]);
+    let (code, report) = race_with_axios(&environment.url()).await.unwrap();
+    assert_eq!(code, Some(0), "{report}");
+    let began = environment.proxy_page().await.sum(catalog::TRANSACTION_ATTEMPTS.name, &[]) - operations;
+    assert!(report.contains(&format!("\n{began} operations sent")), "{began} began: {report}");
     let (code, report) = environment.drill("load", &["--rate=10", "--duration=3s", "--entities=10"]).await;
     assert_eq!(code, Some(0), "{report}");
     let results = environment.audit().await;
@@ -87,6 +93,17 @@ async fn edition_without_transactions_fails_races_and_checks_find_lost_updates()
         };
         assert!(report.contains("succeeded, and at most 1 may"), "{report}");
     }
+    let mut rounds = 0;
+    let report = loop {
+        let (code, report) = race_with_axios(&environment.url()).await.unwrap();
+        rounds += 1;
+        match code {
+            Some(1) => break report,
+            Some(0) if rounds < ROUNDS => {}
+            other => panic!("{other:?} after {rounds} rounds: {report}"),
+        }
+    };
+    assert!(report.contains("of 10 succeeded, and 1 may: lost"), "{report}");
     let results = environment.audit().await;
     let result = |check: &str| results.get(check).map_or("absent", String::as_str);
     for check in ["retainer_balance_drift", "payment_not_posted_once", "bank_account_balance_drift"] {
