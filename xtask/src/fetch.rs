@@ -13,6 +13,7 @@ mod helm;
 mod libraries;
 mod node;
 mod older;
+mod proxy_bench;
 mod python;
 mod valgrind;
 
@@ -144,6 +145,11 @@ pub(crate) fn chromium() -> Result<PathBuf> {
 /// Fetches the library with which fault injection changes clocks.
 pub(crate) fn faketime() -> Result<()> {
     faketime::bring(&crate::root().join(".tools"))
+}
+
+/// Fetches nginx and wrk for the benchmark of the proxy, and returns their paths with the variables that name them.
+pub(crate) fn proxy_bench() -> Result<Vec<(&'static str, PathBuf)>> {
+    proxy_bench::bring(&crate::root().join(".tools"))
 }
 
 /// Fetches all older servers, and returns their paths.
