@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -25,7 +25,7 @@ struct Bench {
     selected_by: &'static [&'static str],
     runs: Option<&'static str>,
     /// Fetches the programs that it starts, each with the variable by which it finds it.
-    fetches: Option<fn() -> Result<Vec<(&'static str, PathBuf)>>>,
+    fetches: Option<fn() -> Result<fetch::Programs>>,
     /// Creates the report, if the program does not do this by itself.
     report: Option<fn(&Path) -> Result<String>>,
 }
@@ -59,7 +59,7 @@ impl Bench {
         self
     }
 
-    const fn fetching(mut self, programs: fn() -> Result<Vec<(&'static str, PathBuf)>>) -> Self {
+    const fn fetching(mut self, programs: fn() -> Result<fetch::Programs>) -> Self {
         self.fetches = Some(programs);
         self
     }
@@ -96,7 +96,7 @@ pub(crate) fn run(only: &[String], write: bool, arguments: &[String]) -> Result<
     for bench in BENCHES.iter().filter(|bench| only.is_empty() || only.iter().any(|name| name == bench.name))
     {
         // What cannot be fetched is reported before anything is built.
-        let programs = bench.fetches.map_or_else(|| Ok(Vec::new()), |programs| programs())?;
+        let programs = bench.fetches.map_or_else(|| Ok(fetch::Programs::new()), |programs| programs())?;
         eprintln!("==> bench {}: building with optimization", bench.name);
         checked(cargo().args([
             "build",
@@ -131,7 +131,7 @@ fn measure(
     bench: &Bench,
     program: &Path,
     arguments: &[String],
-    programs: &[(&str, PathBuf)],
+    programs: &fetch::Programs,
 ) -> Result<String> {
     let mut child = Command::new(program)
         .args(bench.selected_by)

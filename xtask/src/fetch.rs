@@ -35,6 +35,9 @@ struct Tool {
     path: &'static str,
 }
 
+/// Paths of programs, each with the environment variable by which it is found.
+pub(crate) type Programs = Vec<(&'static str, PathBuf)>;
+
 /// A package of a registry.
 struct Package {
     name: &'static str,
@@ -148,7 +151,7 @@ pub(crate) fn faketime() -> Result<()> {
 }
 
 /// Fetches nginx and wrk for the benchmark of the proxy, and returns their paths with the variables that name them.
-pub(crate) fn proxy_bench() -> Result<Vec<(&'static str, PathBuf)>> {
+pub(crate) fn proxy_bench() -> Result<Programs> {
     proxy_bench::bring(&crate::root().join(".tools"))
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::{Package, Registry, Scratch, debian, make_executable, place};
+use super::{Package, Programs, Registry, Scratch, debian, make_executable, place};
 
 const NGINX: Package = Package {
     name: "nginx",
@@ -37,7 +37,7 @@ LD_LIBRARY_PATH=\"$here/lib\" exec \"$here/wrk.bin\" \"$@\"
 ";
 
 /// The programs, each with the environment variable that names another one.
-pub(super) fn bring(tools: &Path) -> Result<Vec<(&'static str, PathBuf)>> {
+pub(super) fn bring(tools: &Path) -> Result<Programs> {
     let nginx = program("TXNSCOPE_NGINX", &tools.join("nginx"), "usr/sbin/nginx", |scratch| {
         debian::one(&NGINX, scratch)
     })?;
