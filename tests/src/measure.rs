@@ -37,10 +37,23 @@ pub fn most_resident(pid: u32) -> Result<f64> {
     memory(pid, "VmHWM:")
 }
 
+/// The proportional memory of a process in megabytes: a page that several processes share is divided among them.
+///
+/// # Errors
+///
+/// If there is no such process, or the system is not Linux.
+pub fn proportional(pid: u32) -> Result<f64> {
+    memory_in("smaps_rollup", pid, "Pss:")
+}
+
 fn memory(pid: u32, name: &str) -> Result<f64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).context("this needs Linux")?;
+    memory_in("status", pid, name)
+}
+
+fn memory_in(file: &str, pid: u32, name: &str) -> Result<f64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/{file}")).context("this needs Linux")?;
     let line = text.lines().find_map(|line| line.strip_prefix(name));
-    let line = line.with_context(|| format!("the status of {pid} has no {name}"))?;
+    let line = line.with_context(|| format!("/proc/{pid}/{file} has no {name}"))?;
     let kilobytes: f64 = line.trim().trim_end_matches(" kB").parse().context("memory is a number of kB")?;
     Ok(kilobytes * 1024.0 / 1e6)
 }

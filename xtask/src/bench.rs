@@ -24,13 +24,24 @@ struct Bench {
     /// Arguments that select this benchmark, if its program has several.
     selected_by: &'static [&'static str],
     runs: Option<&'static str>,
+    /// Fetches the programs that it starts, each with the variable by which it finds it.
+    fetches: Option<fn() -> Result<fetch::Programs>>,
     /// Creates the report, if the program does not do this by itself.
     report: Option<fn(&Path) -> Result<String>>,
 }
 
 impl Bench {
     const fn new(name: &'static str, program: &'static str) -> Self {
-        Self { name, program, package: "benches", example: false, selected_by: &[], runs: None, report: None }
+        Self {
+            name,
+            program,
+            package: "benches",
+            example: false,
+            selected_by: &[],
+            runs: None,
+            fetches: None,
+            report: None,
+        }
     }
 
     /// A benchmark in the package `cost`, which needs few dependencies.
@@ -45,6 +56,11 @@ impl Bench {
 
     const fn selected_by(mut self, arguments: &'static [&'static str]) -> Self {
         self.selected_by = arguments;
+        self
+    }
+
+    const fn fetching(mut self, programs: fn() -> Result<fetch::Programs>) -> Self {
+        self.fetches = Some(programs);
         self
     }
 
@@ -63,6 +79,7 @@ const BENCHES: &[Bench] = &[
     Bench::new("runner", "bench-runner"),
     Bench::new("listener", "bench-listener"),
     Bench::new("sidecar", "bench-sidecar").running("txnscope-cli"),
+    Bench::new("proxy", "bench-proxy").running("txnscope-cli").fetching(fetch::proxy_bench),
     Bench::new("checks", "bench-checks"),
     Bench::new("verify", "bench-verify"),
 ];
@@ -78,6 +95,8 @@ pub(crate) fn run(only: &[String], write: bool, arguments: &[String]) -> Result<
     fetch::servers(&["mongod"])?;
     for bench in BENCHES.iter().filter(|bench| only.is_empty() || only.iter().any(|name| name == bench.name))
     {
+        // What cannot be fetched is reported before anything is built.
+        let programs = bench.fetches.map_or_else(|| Ok(fetch::Programs::new()), |programs| programs())?;
         eprintln!("==> bench {}: building with optimization", bench.name);
         checked(cargo().args([
             "build",
@@ -98,7 +117,7 @@ pub(crate) fn run(only: &[String], write: bool, arguments: &[String]) -> Result<
                 let _ = writeln!(std::io::stdout().lock(), "{report}");
                 report
             }
-            None => measure(bench, &program, arguments)?,
+            None => measure(bench, &program, arguments, &programs)?,
         };
         if write {
             put(bench.name, &report)?;
@@ -108,10 +127,16 @@ pub(crate) fn run(only: &[String], write: bool, arguments: &[String]) -> Result<
 }
 
 /// Runs the benchmark, prints its output, and returns it.
-fn measure(bench: &Bench, program: &Path, arguments: &[String]) -> Result<String> {
+fn measure(
+    bench: &Bench,
+    program: &Path,
+    arguments: &[String],
+    programs: &fetch::Programs,
+) -> Result<String> {
     let mut child = Command::new(program)
         .args(bench.selected_by)
         .args(arguments)
+        .envs(programs.iter().map(|(variable, program)| (variable, program)))
         .current_dir(crate::root())
         .stdout(Stdio::piped())
         .spawn()

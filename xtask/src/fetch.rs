@@ -14,6 +14,7 @@ mod libraries;
 mod mdbook;
 mod node;
 mod older;
+mod proxy_bench;
 mod python;
 mod valgrind;
 
@@ -34,6 +35,9 @@ struct Tool {
     /// The path inside the package.
     path: &'static str,
 }
+
+/// Paths of programs, each with the environment variable by which it is found.
+pub(crate) type Programs = Vec<(&'static str, PathBuf)>;
 
 /// A package of a registry.
 struct Package {
@@ -156,6 +160,11 @@ pub(crate) fn chromium() -> Result<PathBuf> {
 /// Fetches the library with which fault injection changes clocks.
 pub(crate) fn faketime() -> Result<()> {
     faketime::bring(&crate::root().join(".tools"))
+}
+
+/// Fetches nginx and wrk for the benchmark of the proxy, and returns their paths with the variables that name them.
+pub(crate) fn proxy_bench() -> Result<Programs> {
+    proxy_bench::bring(&crate::root().join(".tools"))
 }
 
 /// Fetches all older servers, and returns their paths.

@@ -110,7 +110,8 @@ async fn more(counter: &AtomicU32, what: &str) {
 async fn each_request_is_counted_once_while_the_backend_is_frozen_and_killed() {
     let (port, folder) = (Port::reserve().unwrap(), TempDir::new().unwrap());
     let mut backend = backend_on(&port, &folder).await;
-    let limit = Duration::from_millis(400);
+    // As long as a busy machine may need for a request.
+    let limit = Duration::from_secs(scaled(1, 5));
     let running = start_with(port.address().parse().unwrap(), |config| {
         config.upstream_settings.timeout = limit;
         config.upstream_settings.read_timeout = limit;
@@ -118,7 +119,7 @@ async fn each_request_is_counted_once_while_the_backend_is_frozen_and_killed() {
     });
     let got = Arc::new(Got::default());
     let mut callers = tokio::task::JoinSet::new();
-    for seed in 0..scaled(20, 400) {
+    for seed in 0..scaled(20, 100) {
         callers.spawn(call(running.address, seed, Arc::clone(&got)));
     }
     for _ in 0..scaled(1, 20) {

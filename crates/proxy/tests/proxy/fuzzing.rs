@@ -5,7 +5,7 @@ use txnscope_proxy::fuzzing;
 use crate::support::scaled;
 
 /// The usual number of cases, and that of the long form.
-const CASES: (u32, u32) = (1_000, 200_000);
+const CASES: (u32, u32) = (500, 200_000);
 
 fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
     let folder = testkit::workspace().join("fuzz/seeds").join(target);
