@@ -63,6 +63,7 @@ pub use self::model::{
 };
 pub use self::monitor::{LiveMonitor, LiveSettings};
 pub use self::rates::Rates;
+pub(crate) use self::rates::{LIVE_SECTIONS, LastCounters};
 pub use self::report::{LiveReport, MemberReport, MemberStatus};
 pub(crate) use self::store::LiveStore;
 pub use self::tree::{TreeRow, blocker_tree};
