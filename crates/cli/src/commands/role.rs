@@ -4,6 +4,7 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::{Value, json};
 use txnscope_checks::Checks;
+use txnscope_sidecar::live::kill_privilege;
 use txnscope_sidecar::{CollectorSettings, Privilege, privileges_by_collector};
 
 use crate::args::exit_status::ExitStatus;
@@ -35,6 +36,10 @@ pub(crate) struct RoleArgs {
 
     #[command(flatten)]
     checks: sections::Checks,
+
+    /// Add the privilege to end a transaction of another user, for `top --allow-kill`. Give it to a user of its own.
+    #[arg(long)]
+    allow_kill: bool,
 
     /// The name of the user.
     #[arg(long, value_name = "NAME", default_value = "txnscope")]
@@ -73,7 +78,10 @@ fn required_privileges(settings: &CollectorSettings, checks: Option<&Checks>) ->
 }
 
 fn render(args: &RoleArgs, settings: &CollectorSettings, checks: Option<&Checks>) -> String {
-    let required = required_privileges(settings, checks);
+    let mut required = required_privileges(settings, checks);
+    if args.allow_kill {
+        required.push(("top --allow-kill".to_owned(), kill_privilege()));
+    }
     let comments: String =
         required.iter().map(|(needed_by, one)| format!("//   {needed_by}: {one}\n")).collect();
     let privileges = Privilege::merged(required.into_iter().map(|(_, privilege)| privilege));
@@ -125,6 +133,7 @@ mod tests {
             config: ConfigPath::default(),
             collectors: Collectors::default(),
             checks: sections::Checks::default(),
+            allow_kill: false,
             user: user.to_owned(),
             role: "poller".to_owned(),
         }
@@ -135,6 +144,23 @@ mod tests {
         let text = render(&args("a\"}); evil({\""), &CollectorSettings::default(), None);
         assert!(text.contains(r#""user": "a\"}); evil({\"""#), "{text}");
         assert!(text.contains("\"pwd\": passwordPrompt()"), "{text}");
+    }
+
+    #[test]
+    fn privilege_to_end_transactions_is_added_only_on_request() {
+        let of = |allow_kill| {
+            let args = RoleArgs { allow_kill, ..args("u") };
+            render(&args, &CollectorSettings::default(), None)
+        };
+        assert!(!of(false).contains("kill"));
+        let text = of(true);
+        assert!(
+            text.contains(
+                r#"//   top --allow-kill: {"resource": {"cluster": true}, "actions": ["killAnySession"]}"#
+            ),
+            "{text}"
+        );
+        assert_eq!(text.matches("kill").count() - text.matches("killAnySession").count(), 1, "{text}");
     }
 
     #[test]

@@ -38,7 +38,7 @@ fn arguments<'a>(text: &'a str, call: &str) -> &'a str {
 }
 
 /// Runs the printed commands as mongosh would: creates the role, and the user with this password.
-async fn run_script(client: &Client, text: &str, password: &str) {
+pub(crate) async fn run_script(client: &Client, text: &str, password: &str) {
     let admin = client.database("admin");
     for (call, name, command) in
         [("admin.createRole(", "role", "createRole"), ("admin.createUser(", "user", "createUser")]
