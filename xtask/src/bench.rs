@@ -63,6 +63,7 @@ const BENCHES: &[Bench] = &[
     Bench::new("runner", "bench-runner"),
     Bench::new("listener", "bench-listener"),
     Bench::new("sidecar", "bench-sidecar").running("txnscope-cli"),
+    Bench::new("live", "bench-sidecar").selected_by(&["--live"]).running("txnscope-cli"),
     Bench::new("checks", "bench-checks"),
     Bench::new("verify", "bench-verify"),
 ];
