@@ -1,11 +1,13 @@
 //! The cost of the sidecar: the real binary with a real replica set, by the CPU time of both processes and the
 //! traffic between them, with zero, a thousand and five thousand open transactions.
 //!
-//! `cargo xtask bench sidecar` builds this program with optimization and runs it. It prints Markdown.
+//! `cargo xtask bench sidecar` builds this program with optimization and runs it. It prints Markdown. With `--live`
+//! (`cargo xtask bench live`), it measures `txnscope top` instead.
 
 #![allow(clippy::print_stdout, reason = "a report is what it makes")]
 
 mod level;
+mod live;
 mod members;
 mod peers;
 mod scrapes;
@@ -14,6 +16,7 @@ mod wire;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
@@ -34,6 +37,12 @@ struct Flags {
     /// Percona's mongodb_exporter, to be measured on the same work.
     #[arg(long, env = "MONGODB_EXPORTER", value_name = "PATH")]
     mongodb_exporter: Option<PathBuf>,
+    /// Measure `txnscope top`, and not the sidecar.
+    #[arg(long)]
+    live: bool,
+    /// With --live: also watch the memory of `top` for this long.
+    #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration, requires = "live")]
+    watch: Option<Duration>,
 }
 
 /// The amount of work.
@@ -68,11 +77,14 @@ async fn run(flags: &Flags) -> Result<()> {
     let work = if flags.quick { Work::QUICK } else { Work::WHOLE };
     // Production servers collect diagnostic data, which an exporter may read; test servers do not by default.
     let set = ReplicaSetOptions::new(1)
-        .parameter("transactionLifetimeLimitSeconds", 3_600)
+        .parameter("transactionLifetimeLimitSeconds", 4 * 3_600)
         .parameter("diagnosticDataCollectionEnabled", true)
         .start()
         .await?;
     let env = Environment::on(&set).await?;
+    if flags.live {
+        return live::report(&env, work, flags.watch).await;
+    }
     peers::report(&env, flags.mongodb_exporter.as_deref(), work).await?;
     let (mut open, mut levels) = (Vec::new(), Vec::new());
     for wanted in work.open {

@@ -58,7 +58,7 @@ impl Sidecar {
 }
 
 /// The sidecar's binary, which `cargo xtask bench` builds next to this program.
-fn program() -> Result<PathBuf> {
+pub(crate) fn program() -> Result<PathBuf> {
     let own = std::env::current_exe()?;
     let program = own.parent().context("a program has a folder")?.join("txnscope");
     ensure!(program.exists(), "{} is not there: run `cargo xtask bench sidecar`", program.display());

@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::{Value, json};
 use txnscope_checks::{Check, Checks, Rule};
+use txnscope_sidecar::live::kill_privilege;
 use txnscope_sidecar::{CollectorSettings, Privilege, Resource, privileges_by_collector};
 
 use crate::args::exit_status::ExitStatus;
@@ -36,6 +37,10 @@ pub(crate) struct RoleArgs {
     #[command(flatten)]
     checks: sections::Checks,
 
+    /// Add the privilege to end a transaction of another user, for `top --allow-kill`. Give it to a user of its own.
+    #[arg(long, conflicts_with = "repair")]
+    allow_kill: bool,
+
     /// The name of the user. Default: txnscope, or txnscope-repair with --repair.
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
@@ -66,7 +71,10 @@ fn script(args: &RoleArgs) -> Result<String> {
     let settings = collectors::settings(&config, &args.collectors)?;
     let checks = load_checks(&args.checks, &config, "; ")?;
     if !args.repair {
-        let required = required_privileges(&settings, checks.as_ref());
+        let mut required = required_privileges(&settings, checks.as_ref());
+        if args.allow_kill {
+            required.push(("top --allow-kill".to_owned(), kill_privilege()));
+        }
         return Ok(render(args, required) + &profiler(&settings));
     }
     let checks =
@@ -173,6 +181,7 @@ mod tests {
             config: ConfigPath::default(),
             collectors: Collectors::default(),
             checks: sections::Checks::default(),
+            allow_kill: false,
             user: Some(user.to_owned()),
             role: Some("poller".to_owned()),
             repair: false,
@@ -185,6 +194,20 @@ mod tests {
         let text = render(&args("a\"}); evil({\""), Vec::new());
         assert!(text.contains(r#""user": "a\"}); evil({\"""#), "{text}");
         assert!(text.contains("\"pwd\": passwordPrompt()"), "{text}");
+    }
+
+    #[test]
+    fn privilege_to_end_transactions_is_added_only_on_request() {
+        let of = |allow_kill| script(&RoleArgs { allow_kill, ..args("u") }).unwrap();
+        assert!(!of(false).contains("kill"));
+        let text = of(true);
+        assert!(
+            text.contains(
+                r#"//   top --allow-kill: {"resource": {"cluster": true}, "actions": ["killAnySession"]}"#
+            ),
+            "{text}"
+        );
+        assert_eq!(text.matches("kill").count() - text.matches("killAnySession").count(), 1, "{text}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What commands print and log.
 
+mod confirm;
 pub(crate) mod logging;
 mod number;
 mod table;
@@ -9,6 +10,7 @@ use std::io::{self, Write as _};
 use anyhow::Context;
 use txnscope_catalog::escape_text;
 
+pub(crate) use self::confirm::confirm;
 pub(crate) use self::number::grouped;
 pub(crate) use self::table::table;
 use crate::args::exit_status::ExitStatus;

@@ -1,4 +1,4 @@
-//! The async runtime of a command, the signals that end it, and the messages to the service manager.
+//! The async runtime of a command, the signals that end it, the messages to the service manager, and who runs it.
 
 pub(crate) mod service_manager;
 pub(crate) mod signals;
@@ -44,4 +44,12 @@ pub(crate) fn raise_file_limit() {
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
         tracing::debug!(%error, "cannot raise the limit on open files");
     }
+}
+
+/// The user who runs the command, and the host, for records: `ann@host`.
+pub(crate) fn user_at_host() -> String {
+    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname");
+    let host = host.ok().or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_default();
+    format!("{}@{}", user.unwrap_or_else(|_| "unknown".to_owned()), host.trim())
 }

@@ -11,6 +11,7 @@ const OTHERS: &[&str] = &[
     "--consumptions",
     "--documents",
     "--faults",
+    "--for",
     "--history",
     "--list",
     "--matrix",

@@ -74,7 +74,7 @@ async fn calls(
 }
 
 /// Runs the printed commands as mongosh would: creates or changes the role, and the user with this password.
-async fn run_script(client: &Client, text: &str, password: &str) {
+pub(crate) async fn run_script(client: &Client, text: &str, password: &str) {
     let admin = client.database("admin");
     let names = async |command: &str, list: &str, key: &str| -> Vec<String> {
         let reply = admin.run_command(doc! {command: 1}).await.unwrap();

@@ -45,7 +45,7 @@ pub use settings::{
 use crate::decode::decode_lossy;
 use crate::error::{PollError, PollErrorReason};
 use crate::identity::{Identity, ObservedServer};
-use crate::live::LiveCollector;
+use crate::live::{LastCounters, LiveCollector};
 use crate::sample_set::SampleSet;
 use crate::snapshot::MemberState;
 use crate::topology::{HelloReply, Role};
@@ -278,13 +278,14 @@ pub(crate) fn enabled_collectors(settings: &CollectorSettings) -> Collectors {
     if slow_transactions.enabled {
         others.push(Box::new(slow_transactions::SlowTransactions::new(slow_transactions.interval)));
     }
-    if let Some(store) = live {
+    let counters = live.as_ref().map(|_| LastCounters::default());
+    if let Some((store, counters)) = live.as_ref().zip(counters.as_ref()) {
         // Its model has the operations already.
-        others.push(Box::new(LiveCollector::new(store, open_by_operation)));
+        others.push(Box::new(LiveCollector::new(store, counters, open_by_operation)));
     } else if !open_by_operation.backends.is_empty() {
         others.push(Box::new(open_by_operation::OpenByOperation::new(open_by_operation)));
     }
-    Collectors { status: Box::new(server_status::ServerStatus::default()), others }
+    Collectors { status: Box::new(server_status::ServerStatus::new(counters)), others }
 }
 
 /// The collector that determines whether the member is up, and how many transactions are open.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use axum::http::Uri;
 use futures_util::future::join_all;
-use mongodb::bson::{Document, doc};
+use mongodb::bson::doc;
 use tokio::time::{Instant, timeout};
 
 use super::locks::{self, LockTable};
@@ -15,11 +15,10 @@ use super::model::{LiveModel, MissingPart, Part};
 use super::names::OperationNames;
 use super::operation::{self, Operation};
 use super::pipeline::{MAX_OPERATIONS, current_op};
-use super::rates::{self, Counters};
+use super::rates::{Counters, LastCounters};
 use super::store::LiveStore;
 use super::tracker::Tracker;
 use super::transactions::model;
-use crate::collector::command::{metrics_but_for_operation, server_status_with};
 use crate::collector::open_by_operation::fetch_table;
 use crate::collector::{Collector, OpenByOperationSettings, PollContext, Privilege, Schedule};
 use crate::decode::{Field, documents};
@@ -33,9 +32,9 @@ pub(super) const NAME: &str = "live";
 /// only while a user looks.
 const PAUSE_FACTOR: u32 = 20;
 
-/// The requests of one poll, each of which takes a round trip: `hello`, `serverStatus`, and two replies that a
-/// `hello` verifies.
-const ROUND_TRIPS: u32 = 6;
+/// The requests of one poll, each of which takes a round trip: `hello`, and two replies that a `hello` before and
+/// after verifies.
+const ROUND_TRIPS: u32 = 5;
 
 /// A backend that does not answer in time costs the names of operations only.
 const TABLE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -46,6 +45,7 @@ const GRANT: &str = "create the role that `txnscope role` prints, and grant it t
 #[derive(Debug)]
 pub(crate) struct LiveCollector {
     store: LiveStore,
+    status: LastCounters,
     backends: Vec<Uri>,
     tracker: Tracker,
     pause: Duration,
@@ -53,10 +53,11 @@ pub(crate) struct LiveCollector {
 }
 
 impl LiveCollector {
-    pub(crate) fn new(store: &LiveStore, settings: &OpenByOperationSettings) -> Self {
+    /// `status` has the counters of the status poll that each poll follows.
+    pub(crate) fn new(store: &LiveStore, status: &LastCounters, settings: &OpenByOperationSettings) -> Self {
         let backends = settings.backends.iter().filter_map(|url| url.parse().ok()).collect();
         let (tracker, pause) = (Tracker::default(), Duration::ZERO);
-        Self { store: store.clone(), backends, tracker, pause, next: None }
+        Self { store: store.clone(), status: status.clone(), backends, tracker, pause, next: None }
     }
 }
 
@@ -90,7 +91,7 @@ impl Collector for LiveCollector {
             return Ok(Some(SampleSet::default()));
         }
         let mut missing = Missing::default();
-        let counters = self.counters(context, &mut missing).await?;
+        let counters = self.counters(&mut missing)?;
         let operations = operations(context, &mut missing).await?;
         let locks = lock_table(context, &mut missing).await?;
         // The network's part of the time is no cost for the server.
@@ -113,15 +114,11 @@ impl Collector for LiveCollector {
 }
 
 impl LiveCollector {
-    async fn counters(
-        &self,
-        context: PollContext<'_>,
-        missing: &mut Missing,
-    ) -> Result<Option<Counters>, PollError> {
-        let mut command = server_status_with(&rates::SECTIONS);
-        command.insert("metrics", metrics_but_for_operation());
-        let status = missing.unless_answered(Part::Rates, "serverStatus", context.run(command).await)?;
-        Ok(status.map(|status| rates::decode(&status)))
+    fn counters(&self, missing: &mut Missing) -> Result<Option<Counters>, PollError> {
+        match self.status.take() {
+            Some(counters) => missing.unless_answered(Part::Rates, "serverStatus", counters),
+            None => Ok(None),
+        }
     }
 
     async fn names(&self, missing: &mut Missing) -> OperationNames {
@@ -186,12 +183,12 @@ impl Missing {
     /// # Errors
     ///
     /// If the server does not answer.
-    fn unless_answered(
+    fn unless_answered<T>(
         &mut self,
         part: Part,
         command: &str,
-        reply: Result<Document, PollError>,
-    ) -> Result<Option<Document>, PollError> {
+        reply: Result<T, PollError>,
+    ) -> Result<Option<T>, PollError> {
         match reply {
             Ok(reply) => Ok(Some(reply)),
             Err(error) if error.reason == PollErrorReason::PermissionDenied => {

@@ -16,6 +16,7 @@
 //! | `collector`, `store` | polling of one member, and the newest models |
 //! | `monitor`, `report` | watching a deployment, and the report of all members |
 //! | `tree` | the tree of blockers |
+//! | `ending`, `ending_decision` | ending one transaction, at the request of an operator |
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), txnscope_sidecar::StartError> {
@@ -37,6 +38,8 @@ mod blockers;
 mod collector;
 #[cfg(any(test, feature = "fuzzing"))]
 mod decode_all;
+mod ending;
+mod ending_decision;
 mod history;
 mod locks;
 mod model;
@@ -56,6 +59,7 @@ mod tree;
 pub(crate) use self::collector::LiveCollector;
 #[cfg(feature = "fuzzing")]
 pub(crate) use self::decode_all::decode_all;
+pub use self::ending::{EndError, EndOutcome, Ending, TransactionId, end_transaction, kill_privilege};
 pub use self::history::{HISTORY, History, HistoryPoint};
 pub use self::model::{
     HeldLock, LiveModel, MissingPart, Part, Reference, RunningOperation, Transaction, TransactionState,
@@ -63,6 +67,7 @@ pub use self::model::{
 };
 pub use self::monitor::{LiveMonitor, LiveSettings};
 pub use self::rates::Rates;
+pub(crate) use self::rates::{LIVE_SECTIONS, LastCounters};
 pub use self::report::{LiveReport, MemberReport, MemberStatus};
 pub(crate) use self::store::LiveStore;
 pub use self::tree::{TreeRow, blocker_tree};

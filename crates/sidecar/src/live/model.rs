@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+use super::ending::TransactionId;
+
 /// What one member reports at one moment. Indices of references are positions in the lists of the same model.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct LiveModel {
@@ -39,6 +41,8 @@ pub struct Transaction {
     pub session: String,
     /// Its number in its session.
     pub txn_number: i64,
+    /// When it began, by the server's clock.
+    pub started_at: Option<String>,
     /// What it does now.
     pub state: TransactionState,
     /// The time since it began.
@@ -62,6 +66,19 @@ pub struct Transaction {
     pub namespaces: Vec<String>,
     /// The locks that it holds on databases and collections.
     pub locks: Vec<HeldLock>,
+}
+
+impl Transaction {
+    /// What identifies it.
+    #[must_use]
+    pub fn id(&self) -> TransactionId {
+        TransactionId {
+            member: self.member.clone(),
+            session: self.session.clone(),
+            txn_number: self.txn_number,
+            started_at: self.started_at.clone(),
+        }
+    }
 }
 
 /// What a transaction does.

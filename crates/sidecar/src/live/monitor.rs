@@ -104,9 +104,7 @@ impl LiveMonitor {
     pub async fn wait_for_members(&self, limit: Duration) {
         let is_known = |state: &MemberState| {
             let report = member_report(state, None, self.timing.timeout, Instant::now());
-            let points = self.store.retain(|_| true);
-            let points = points.get(state.address()).map_or(0, |live| live.history.points().len());
-            report.state == MemberStatus::Fails || points >= 2
+            report.state == MemberStatus::Fails || self.store.points(state.address()) >= 2
         };
         let all_known = async {
             loop {

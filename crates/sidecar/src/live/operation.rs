@@ -31,6 +31,7 @@ pub(super) struct Operation {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct TransactionFields {
     pub(super) number: i64,
+    pub(super) started_at: Option<String>,
     pub(super) age: Duration,
     pub(super) active: Duration,
     pub(super) inactive: Duration,
@@ -85,6 +86,7 @@ fn transaction(document: &Document) -> Option<TransactionFields> {
     });
     Some(TransactionFields {
         number: integer(document, &["transaction", "parameters", "txnNumber"])?,
+        started_at: started_at(document),
         age,
         active: time("timeActiveMicros").unwrap_or_default(),
         inactive: time("timeInactiveMicros").unwrap_or_default(),
@@ -95,6 +97,12 @@ fn transaction(document: &Document) -> Option<TransactionFields> {
             .ok()
             .map(str::to_owned),
     })
+}
+
+/// When the transaction began, in one form whatever the server sends.
+pub(super) fn started_at(document: &Document) -> Option<String> {
+    let date = DateTime::from_millis(date(document, "startWallClockTime")?);
+    date.try_to_rfc3339_string().ok()
 }
 
 fn lock_wait(document: &Document) -> Duration {

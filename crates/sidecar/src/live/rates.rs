@@ -1,9 +1,12 @@
 //! Rates, from the counters of two polls.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use mongodb::bson::{Bson, Document};
 use serde::Serialize;
 
 use crate::decode::{Field, field, number};
+use crate::error::PollError;
 
 /// The counters of one poll. A missing counter costs its own rate.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -39,8 +42,28 @@ pub struct Rates {
     pub lock_waits: Option<f64>,
 }
 
-/// The sections of `serverStatus` that are read.
-pub(super) const SECTIONS: [&str; 5] = ["repl", "transactions", "locks", "metrics", "wiredTiger"];
+/// The sections of `serverStatus` that are read besides those of every status poll.
+pub(crate) const LIVE_SECTIONS: [&str; 2] = ["metrics", "wiredTiger"];
+
+/// The counters of the last status poll of a member, or why there are none, until the live collector takes them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LastCounters(Arc<Mutex<Option<Result<Counters, PollError>>>>);
+
+impl LastCounters {
+    /// Sets the counters from a reply to `serverStatus`.
+    pub(crate) fn set(&self, reply: &Result<Document, PollError>) {
+        *self.lock() = Some(reply.as_ref().map(decode).map_err(Clone::clone));
+    }
+
+    /// The counters of the last poll, once.
+    pub(super) fn take(&self) -> Option<Result<Counters, PollError>> {
+        self.lock().take()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Result<Counters, PollError>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// Decodes `serverStatus`.
 pub(super) fn decode(status: &Document) -> Counters {

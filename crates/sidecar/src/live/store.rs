@@ -49,6 +49,11 @@ impl LiveStore {
         members.insert(member.to_owned(), LiveMember { role, at, model, open, rates, history, counters });
     }
 
+    /// How many points the history of a member has.
+    pub(super) fn points(&self, member: &str) -> usize {
+        self.lock().get(member).map_or(0, |of| of.history.points().len())
+    }
+
     /// Keeps only the members that a condition holds for, and returns them.
     pub(super) fn retain(&self, is_member: impl Fn(&str) -> bool) -> BTreeMap<String, LiveMember> {
         let mut members = self.lock();

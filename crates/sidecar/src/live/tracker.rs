@@ -71,6 +71,7 @@ mod tests {
     fn transaction(active: u64, inactive: u64) -> Operation {
         let fields = TransactionFields {
             number: 7,
+            started_at: None,
             age: Duration::from_millis(active + inactive),
             active: Duration::from_millis(active),
             inactive: Duration::from_millis(inactive),

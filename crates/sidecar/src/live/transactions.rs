@@ -116,6 +116,7 @@ fn transaction(
         driver: operation.driver.clone(),
         session: session.clone(),
         txn_number: fields.number,
+        started_at: fields.started_at.clone(),
         state,
         age: fields.age,
         idle: (!operation.active).then(|| tracker.idle(session, fields.number)),

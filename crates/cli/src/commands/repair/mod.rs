@@ -1,7 +1,6 @@
 //! `txnscope repair`: recomputes derived fields, and undoes repairs.
 
 mod args;
-mod confirm;
 
 use std::fmt::Write as _;
 
@@ -17,13 +16,12 @@ use txnscope_checks::repair::{
 use txnscope_checks::{Check, Checks, Failure, Reason, Rule, extended_json};
 
 pub(crate) use self::args::RepairArgs;
-use self::confirm::confirm;
 use crate::args::checks::privilege_hint;
 use crate::args::exit_status::ExitStatus;
 use crate::client::mongodb::connect_with_checks;
 use crate::config::checks::AUDIT_COLLECTION;
-use crate::output::{print, report_result};
-use crate::runtime::block_on;
+use crate::output::{confirm, print, report_result};
+use crate::runtime::{block_on, user_at_host};
 
 pub(crate) fn run(args: &RepairArgs, matches: &ArgMatches) -> ExitStatus {
     report_result(block_on(repair_or_undo(args, matches)))
@@ -43,12 +41,7 @@ async fn repair_or_undo(args: &RepairArgs, matches: &ArgMatches) -> anyhow::Resu
 
 /// The author for the repair records: `ann@host`.
 fn author(args: &RepairArgs) -> String {
-    args.author.clone().unwrap_or_else(|| {
-        let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
-        let host = std::fs::read_to_string("/proc/sys/kernel/hostname");
-        let host = host.ok().or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_default();
-        format!("{}@{}", user.unwrap_or_else(|_| "unknown".to_owned()), host.trim())
-    })
+    args.author.clone().unwrap_or_else(user_at_host)
 }
 
 // ===== Repair =====

@@ -1,7 +1,8 @@
 //! The state of the view.
 
-use txnscope_sidecar::live::{LiveReport, Reference};
+use txnscope_sidecar::live::{LiveReport, Reference, Transaction};
 
+use super::kill_popup::KillPopup;
 use super::rows::{Row, rows};
 
 /// What is on the screen.
@@ -19,6 +20,14 @@ pub(super) struct App {
     pub(super) selected: usize,
     pub(super) popup: Popup,
     pub(super) quit: bool,
+    /// Whether transactions may be ended.
+    pub(super) allow_kill: bool,
+    /// The question whether to end a transaction, and the result.
+    pub(super) kill: Option<KillPopup>,
+    /// A transaction that the user has confirmed to end.
+    pub(super) to_end: Option<Transaction>,
+    /// A message in place of the keys, until the next key.
+    pub(super) notice: Option<String>,
     /// Whether colors may be used.
     pub(super) color: bool,
 }

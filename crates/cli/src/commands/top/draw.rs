@@ -8,6 +8,7 @@ use ratatui::widgets::{Paragraph, Sparkline};
 use txnscope_sidecar::live::{MemberReport, MemberStatus};
 
 use super::app::{App, Focus, Popup};
+use super::kill_popup::draw_kill;
 use super::once::{problems, status};
 use super::panes::{details, help, transactions, tree};
 use super::text::{counted, plain, rate};
@@ -88,6 +89,10 @@ fn draw_main(frame: &mut Frame<'_>, app: &App, theme: Theme, area: Rect) {
         transactions(frame, app, theme, lists);
     } else {
         tree(frame, app, theme, lists);
+    }
+    if let Some(popup) = &app.kill {
+        draw_kill(frame, popup, theme, area);
+        return;
     }
     match app.popup {
         Popup::Details if !beside => details(frame, app, theme, inner(area)),
@@ -195,6 +200,9 @@ fn history(app: &App) -> Vec<u64> {
 }
 
 fn footer(app: &App) -> String {
+    if let Some(notice) = &app.notice {
+        return plain(notice);
+    }
     if app.is_typing_filter {
         return format!("filter: {}_   Enter apply  Esc clear", plain(&app.filter));
     }

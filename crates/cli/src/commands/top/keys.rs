@@ -8,7 +8,7 @@ use super::app::{App, Focus, Popup};
 const PAGE: usize = 10;
 
 /// The keys with their effect, for the help.
-pub(super) const KEYS: [(&str, &str); 10] = [
+pub(super) const KEYS: [(&str, &str); 11] = [
     ("Up, Down, k, j, PageUp, PageDown", "select a row"),
     ("Left, Right, Shift+Tab, Tab", "show another member, or all"),
     ("b", "switch between transactions and who waits for whom"),
@@ -16,6 +16,7 @@ pub(super) const KEYS: [(&str, &str); 10] = [
     ("s", "sort transactions by age, idle time, what they block, or operation"),
     ("/", "filter by operation, application, namespace, client or state; Enter applies, Esc clears"),
     ("p, Space", "pause, and go on"),
+    ("K", "end the selected transaction, with --allow-kill; asks before"),
     ("?", "this help"),
     ("Esc", "close the details or the help, clear the filter"),
     ("q, Ctrl+C", "quit"),
@@ -31,6 +32,11 @@ impl App {
             self.quit |= matches!(key.code, KeyCode::Char('c' | 'd'));
             return;
         }
+        self.notice = None;
+        if self.kill.is_some() {
+            self.press_in_kill(key.code);
+            return;
+        }
         if self.is_typing_filter {
             self.type_filter(key.code);
             return;
@@ -42,6 +48,7 @@ impl App {
             KeyCode::Char('?' | 'h') => self.toggle(Popup::Help),
             KeyCode::Enter => self.toggle(Popup::Details),
             KeyCode::Char('p' | ' ') => self.paused = !self.paused,
+            KeyCode::Char('K') => self.ask_to_end(),
             KeyCode::Char('/') => (self.is_typing_filter, self.popup) = (true, Popup::None),
             KeyCode::Char('s') => (self.sort, self.selected) = (self.sort.next(), 0),
             KeyCode::Char('b') => {

@@ -8,11 +8,15 @@
 //! | `app`, `keys` | the state of the view, and what the keys change |
 //! | `rows` | filter and order of the rows |
 //! | `draw`, `panes` | from the state to the screen |
+//! | `kill`, `kill_popup`, `kill_record` | ending a transaction, asking before, and the line about it |
 
 mod app;
 mod args;
 mod draw;
 mod keys;
+mod kill;
+mod kill_popup;
+mod kill_record;
 mod once;
 mod panes;
 mod rows;
@@ -28,6 +32,7 @@ use clap::ArgMatches;
 use txnscope_sidecar::live::{LiveMonitor, LiveReport, LiveSettings, MemberStatus};
 
 pub(crate) use self::args::TopArgs;
+use self::kill::Killer;
 use crate::args::connection::ConnectionSources;
 use crate::args::exit_status::ExitStatus;
 use crate::config::collectors;
@@ -40,8 +45,9 @@ pub(crate) fn run(args: &TopArgs, matches: &ArgMatches) -> ExitStatus {
 }
 
 fn top(args: &TopArgs, matches: &ArgMatches) -> Result<ExitStatus> {
+    let needs_terminal = !args.once && args.end_transaction.is_none();
     ensure!(
-        args.once || std::io::stdout().is_terminal() && std::io::stdin().is_terminal(),
+        !needs_terminal || std::io::stdout().is_terminal() && std::io::stdin().is_terminal(),
         "the standard input and output are no terminal: use --once, with --output=json for a script"
     );
     let config = ConfigFile::load(args.config.file.as_deref())?;
@@ -49,15 +55,22 @@ fn top(args: &TopArgs, matches: &ArgMatches) -> Result<ExitStatus> {
     let mut settings = LiveSettings::default();
     settings.backends = collectors::settings(&config, &args.collectors)?.open_by_operation.backends;
     (settings.interval, settings.timeout) = (args.interval, args.timeout);
+    let killer = args.allow_kill.then(|| Killer::new(&target, args.kill_log.as_deref())).transpose()?;
     // Members are polled in the background, so that the view never waits for one that hangs.
     let runtime = two_threads()?;
     let monitor = runtime.block_on(LiveMonitor::start(&target, &settings))?;
-    let status = if args.once {
+    let status = if needs_terminal {
+        terminal::show(&runtime, &monitor, killer.as_ref())?
+    } else {
         let limit = args.timeout * 3 + args.interval * 3;
         runtime.block_on(monitor.wait_for_members(limit));
-        print_once(&monitor.report(), args)?
-    } else {
-        terminal::show(&runtime, &monitor)?
+        let report = monitor.report();
+        match (&args.end_transaction, &killer) {
+            (Some(selected), Some(killer)) => {
+                runtime.block_on(killer.ask_and_end(&report, selected, args.yes))?
+            }
+            _ => print_once(&report, args)?,
+        }
     };
     runtime.block_on(monitor.shutdown());
     // A DNS query that hangs must not keep the command.
@@ -67,8 +80,13 @@ fn top(args: &TopArgs, matches: &ArgMatches) -> Result<ExitStatus> {
 
 fn print_once(report: &LiveReport, args: &TopArgs) -> Result<ExitStatus> {
     print(&once::render(args.output, report))?;
+    Ok(if is_answered(report) { ExitStatus::Success } else { ExitStatus::Error })
+}
+
+/// Whether a member has reported. Prints why not.
+fn is_answered(report: &LiveReport) -> bool {
     if report.members.iter().any(|member| member.state == MemberStatus::Answers) {
-        return Ok(ExitStatus::Success);
+        return true;
     }
     for member in &report.members {
         let error =
@@ -76,5 +94,5 @@ fn print_once(report: &LiveReport, args: &TopArgs) -> Result<ExitStatus> {
         print_warning(&format!("{}: {error}", member.member));
     }
     print_warning("no member has reported");
-    Ok(ExitStatus::Error)
+    false
 }

@@ -30,6 +30,7 @@ fn transaction(member: &str, operation: Option<&str>, age: u64, idle: Option<u64
         driver: Some("mongo-rust-driver 3.9.1".to_owned()),
         session: format!("6e01e4f2-0000-4000-8000-0000000000{age:02}"),
         txn_number: 7,
+        started_at: None,
         state: if idle.is_some() { TransactionState::Idle } else { TransactionState::Active },
         age: seconds(age),
         idle: idle.map(seconds),
@@ -280,4 +281,59 @@ fn selection_stays_on_its_transaction_and_pause_keeps_the_report() {
     press(&mut app, &[KeyCode::Char(' '), KeyCode::Char('b')]);
     app.update(report());
     assert_eq!((app.focus, app.rows().len()), (Focus::Tree, 4));
+}
+
+fn type_text(app: &mut App, text: &str) {
+    press(app, &text.chars().map(KeyCode::Char).collect::<Vec<_>>());
+}
+
+#[test]
+fn key_to_end_is_off_unless_allowed() {
+    let mut app = app();
+    press(&mut app, &[KeyCode::Char('K')]);
+    assert!(app.kill.is_none() && screen(&app, 200, 50).contains("start `txnscope top --allow-kill`"));
+    press(&mut app, &[KeyCode::Down]);
+    assert_eq!(app.notice, None, "the next key takes the message away");
+}
+
+#[test]
+fn transaction_is_ended_only_after_the_word_is_typed() {
+    let mut app = app();
+    app.allow_kill = true;
+    press(&mut app, &[KeyCode::Char('K')]);
+    assert_snapshot("kill-80x24", &app, 80, 24);
+    type_text(&mut app, "yes");
+    press(&mut app, &[KeyCode::Enter]);
+    assert_eq!(app.to_end, None, "another word is no confirmation");
+    press(&mut app, &[KeyCode::Backspace, KeyCode::Backspace, KeyCode::Backspace]);
+    // A report that comes meanwhile does not change what was chosen.
+    let mut later = report();
+    later.transactions.remove(0);
+    app.update(later);
+    type_text(&mut app, "end");
+    assert_eq!(app.to_end, None);
+    press(&mut app, &[KeyCode::Enter]);
+    assert_eq!(app.to_end.take(), Some(report().transactions[0].clone()));
+    type_text(&mut app, "q");
+    press(&mut app, &[KeyCode::Esc, KeyCode::Enter]);
+    assert!(app.kill.is_some() && !app.quit && app.to_end.is_none(), "it waits for the answer");
+    app.show_ended("it is over".to_owned());
+    assert!(screen(&app, 80, 24).contains("it is over. Esc closes"));
+    press(&mut app, &[KeyCode::Esc]);
+    assert!(app.kill.is_none());
+}
+
+#[test]
+fn question_can_be_cancelled_and_is_only_asked_about_transactions() {
+    let mut app = app();
+    app.allow_kill = true;
+    press(&mut app, &[KeyCode::Char('K'), KeyCode::Char('e'), KeyCode::Esc]);
+    assert!(app.kill.is_none() && app.to_end.is_none());
+    press(&mut app, &[KeyCode::Char('b'), KeyCode::Down, KeyCode::Char('K')]);
+    assert!(app.kill.is_none() && app.notice.as_deref().unwrap().contains("select a transaction"));
+    let mut prepared = report();
+    prepared.transactions[0].state = TransactionState::Prepared;
+    app.update(prepared);
+    press(&mut app, &[KeyCode::Up, KeyCode::Char('K')]);
+    assert!(app.kill.is_none() && app.notice.as_deref().unwrap().contains("is prepared"));
 }

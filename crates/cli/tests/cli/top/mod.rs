@@ -1,5 +1,6 @@
 //! `txnscope top` as a process: JSON and tables of a known situation, and the view in a terminal.
 
+mod kill;
 mod once;
 mod schema;
 mod terminal;

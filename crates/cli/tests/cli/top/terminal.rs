@@ -21,14 +21,14 @@ const ENTER: &str = "\u{1b}[?1049h";
 const LEAVE: &str = "\u{1b}[?1049l";
 
 /// The program with a terminal of its own.
-struct Terminal {
+pub(super) struct Terminal {
     child: Child,
     keys: File,
     output: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Terminal {
-    fn open(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+    pub(super) fn open(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&controller).unwrap();
         unlockpt(&controller).unwrap();
@@ -62,10 +62,15 @@ impl Terminal {
         String::from_utf8_lossy(&self.output.lock().unwrap()).into_owned()
     }
 
+    /// What is on the screen.
+    pub(super) fn screen(&self) -> String {
+        screen(&self.text())
+    }
+
     /// Waits until a text is on the screen.
-    async fn shows(&self, text: &str) {
+    pub(super) async fn shows(&self, text: &str) {
         wait::until(text, async || {
-            let screen = screen(&self.text());
+            let screen = self.screen();
             ensure!(screen.contains(text), "{screen}");
             Ok(())
         })
@@ -73,12 +78,12 @@ impl Terminal {
         .unwrap();
     }
 
-    fn press(&mut self, keys: &str) {
+    pub(super) fn press(&mut self, keys: &str) {
         self.keys.write_all(keys.as_bytes()).unwrap();
     }
 
     /// Waits for the end, and returns the exit status and all output.
-    async fn ended(mut self) -> (Option<i32>, String) {
+    pub(super) async fn ended(mut self) -> (Option<i32>, String) {
         let status = tokio::time::timeout(wait::LIMIT, self.child.wait()).await.unwrap().unwrap();
         // What was written last may still be on its way to the reader.
         wait::until("the end of the view", async || {

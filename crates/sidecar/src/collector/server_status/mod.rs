@@ -15,11 +15,12 @@ use mongodb::bson::{Document, doc};
 use txnscope_catalog as catalog;
 use txnscope_catalog::Line;
 
-use super::command::server_status_with;
+use super::command::{metrics_but_for_operation, server_status_with};
 use super::fields::{self, FieldMapping, boolean_field, micros_field, number_field};
 use super::{Collector, PollContext, Privilege, STATUS_COLLECTOR};
 use crate::decode::{number, text};
 use crate::error::PollError;
+use crate::live::{LIVE_SECTIONS, LastCounters};
 use crate::sample_set::SampleSet;
 
 /// The sections that are read at every poll, a few kB. Larger ones have collectors of their own.
@@ -37,6 +38,14 @@ const SECTIONS: &[&str] = &[
 #[derive(Debug, Default)]
 pub(super) struct ServerStatus {
     limiter: ingress::RateLimiterSupport,
+    /// Where the counters of a live view go, which follows this poll, so that the server is asked once.
+    counters: Option<LastCounters>,
+}
+
+impl ServerStatus {
+    pub(super) fn new(counters: Option<LastCounters>) -> Self {
+        Self { counters, ..Self::default() }
+    }
 }
 
 #[async_trait]
@@ -50,11 +59,19 @@ impl Collector for ServerStatus {
     }
 
     async fn poll(&mut self, context: PollContext<'_>) -> Result<Option<SampleSet>, PollError> {
-        let sections: Vec<_> =
+        let mut sections: Vec<_> =
             SECTIONS.iter().copied().filter(|section| self.limiter.needs_section(section)).collect();
+        sections.extend(self.counters.iter().flat_map(|_| LIVE_SECTIONS));
         let mut command = server_status_with(&sections);
         command.insert("opLatencies", doc! {"histograms": true});
-        let reply = context.run(command).await?;
+        if self.counters.is_some() {
+            command.insert("metrics", metrics_but_for_operation());
+        }
+        let reply = context.run(command).await;
+        if let Some(counters) = &self.counters {
+            counters.set(&reply);
+        }
+        let reply = reply?;
         self.limiter.update(&reply);
         Ok(Some(decode(&reply)))
     }

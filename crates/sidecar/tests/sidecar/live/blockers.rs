@@ -4,8 +4,10 @@ use mongodb::Client;
 use mongodb::bson::{Document, doc};
 use testkit::{ReplicaSet, wait};
 use tokio::task::JoinSet;
+use txnscope_sidecar::Target;
 use txnscope_sidecar::live::{
-    HeldLock, LiveReport, Reference, TransactionState, TreeRow, WaitsFor, blocker_tree,
+    EndOutcome, HeldLock, LiveReport, Reference, TransactionState, TreeRow, WaitsFor, blocker_tree,
+    end_transaction,
 };
 
 use super::{
@@ -159,6 +161,8 @@ async fn writer_waits_for_a_prepared_transaction() {
     assert_eq!((open.state, open.expires_in), (TransactionState::Prepared, None));
     assert_eq!(report.waiting[0].waits_for, WaitsFor::PreparedTransaction);
     assert_eq!(report.waiting[0].blocked_by, [Transaction(0)]);
+    let refused = end_transaction(&Target::new(set.uri()), &open.id()).await.result.unwrap();
+    assert_eq!(refused, EndOutcome::Prepared, "only its coordinator ends it");
     session.abort_transaction().await.unwrap();
     succeed(writer).await;
     monitor.shutdown().await;

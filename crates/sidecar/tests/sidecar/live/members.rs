@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use anyhow::{anyhow, ensure};
 use mongodb::ClientSession;
-use mongodb::bson::{Bson, doc};
+use mongodb::bson::doc;
 use testkit::{ReplicaSet, wait};
 use txnscope_sidecar::live::{LiveReport, MemberReport, MemberStatus, Transaction};
 
-use super::{client, fill, monitor, monitor_with, options, report_where, transaction};
+use super::{client, fill, monitor, monitor_with, options, report_where, session_id, transaction};
 
 fn member<'a>(report: &'a LiveReport, address: &str) -> Option<&'a MemberReport> {
     report.members.iter().find(|member| member.member == address)
@@ -16,14 +16,6 @@ fn member<'a>(report: &'a LiveReport, address: &str) -> Option<&'a MemberReport>
 
 fn address(set: &ReplicaSet, index: usize) -> String {
     set.members()[index].address()
-}
-
-/// The id of a session, as in the report.
-fn id(session: &ClientSession) -> String {
-    match session.id().get("id") {
-        Some(Bson::Binary(id)) => id.to_uuid().unwrap().to_string(),
-        other => panic!("{other:?} is no id"),
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -36,7 +28,7 @@ async fn report_follows_an_election() {
     let before = transaction(&shop, "orders").await;
     // The session is named, since an attempt that the election ends may leave a transaction open.
     let on = |report: &LiveReport, session: &ClientSession, index: usize| {
-        let of_session = |open: &&Transaction| open.session == id(session);
+        let of_session = |open: &&Transaction| open.session == session_id(session);
         let roles = report.members.iter().filter(|member| member.role == Some("primary")).count();
         let role = member(report, &address(&set, index)).and_then(|member| member.role);
         let open = report.transactions.iter().find(of_session);
@@ -50,7 +42,7 @@ async fn report_follows_an_election() {
 
     let new = set.step_up_another().await.unwrap();
     report_where(&monitor, "no transaction after the election", |report| {
-        report.transactions.iter().all(|open| open.session != id(&before))
+        report.transactions.iter().all(|open| open.session != session_id(&before))
     })
     .await;
     let after = wait::until("a transaction on the new primary", async || {
@@ -116,4 +108,46 @@ async fn rates_and_history_follow_from_several_polls() {
     assert!(report.members[0].history.points().len() >= 2);
     assert!(report.members[0].missing.is_empty(), "{:?}", report.members[0].missing);
     monitor.shutdown().await;
+}
+
+/// Two sets with the same names of databases, collections and applications: nothing of one is in the report of the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_deployments_at_once_are_not_mixed() {
+    let (one, other) = tokio::join!(options(1).start(), options(1).start());
+    let (one, other) = (one.unwrap(), other.unwrap());
+    let (of_one, of_other) = (client(&one, "shop").await, client(&other, "shop").await);
+    let mut sessions = Vec::new();
+    for shop in [&of_one, &of_other] {
+        fill(shop, "orders").await;
+        sessions.push(transaction(shop, "orders").await);
+    }
+    let writer = |shop: &mongodb::Client| {
+        let orders = super::collection(shop, "orders");
+        tokio::spawn(async move { orders.update_one(doc! {"_id": 0}, doc! {"$inc": {"n": 1}}).await })
+    };
+    // Only the first has an operation that waits.
+    let waits = writer(&of_one);
+    let watch_one = monitor(&one.uri()).await;
+    let watch_other = monitor(&other.uri()).await;
+    let is_one = |report: &LiveReport| (report.transactions.len(), report.waiting.len()) == (1, 1);
+    let report = report_where(&watch_one, "the first set", is_one).await;
+    assert_eq!(report.transactions[0].session, session_id(&sessions[0]));
+    assert_eq!((report.members.len(), &report.waiting[0].member), (1, &address(&one, 0)));
+    let rates_of = |report: &LiveReport| report.members.iter().any(|member| member.rates.is_some());
+    let report = report_where(&watch_other, "the second set", |report| {
+        report.transactions.len() == 1 && rates_of(report)
+    })
+    .await;
+    assert_eq!(report.transactions[0].session, session_id(&sessions[1]));
+    assert_eq!((report.members.len(), &report.members[0].member), (1, &address(&other, 0)));
+    assert!(report.waiting.is_empty(), "{:?}", report.waiting);
+
+    // The end of a transaction in one is no end in the other.
+    sessions[0].commit_transaction().await.unwrap();
+    waits.await.unwrap().unwrap();
+    report_where(&watch_one, "no transaction", |report| report.transactions.is_empty()).await;
+    report_where(&watch_other, "the second set's transaction", |report| report.transactions.len() == 1).await;
+    sessions[1].abort_transaction().await.unwrap();
+    watch_one.shutdown().await;
+    watch_other.shutdown().await;
 }

@@ -2,13 +2,14 @@
 
 mod backend;
 mod blockers;
+mod ending;
 mod members;
 mod privileges;
 
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{Bson, Document, doc};
 use mongodb::options::ClientOptions;
 use mongodb::{Client, ClientSession, Collection};
 use testkit::{ReplicaSet, ReplicaSetOptions, wait};
@@ -24,7 +25,11 @@ fn options(members: u8) -> ReplicaSetOptions {
 
 /// A client with enough connections for all writers of a test.
 async fn client(set: &ReplicaSet, application: &str) -> Client {
-    let mut options = ClientOptions::parse(set.uri()).await.unwrap();
+    client_of(&set.uri(), application).await
+}
+
+async fn client_of(uri: &str, application: &str) -> Client {
+    let mut options = ClientOptions::parse(uri).await.unwrap();
     options.app_name = Some(application.to_owned());
     options.max_pool_size = Some(100);
     Client::with_options(options).unwrap()
@@ -46,6 +51,14 @@ async fn transaction(client: &Client, name: &str) -> ClientSession {
     let (first, more) = (doc! {"_id": 0}, doc! {"$inc": {"n": 1}});
     collection(client, name).update_one(first, more).session(&mut session).await.unwrap();
     session
+}
+
+/// The id of a session, as in the report.
+fn session_id(session: &ClientSession) -> String {
+    match session.id().get("id") {
+        Some(Bson::Binary(id)) => id.to_uuid().unwrap().to_string(),
+        other => panic!("{other:?} is no id"),
+    }
 }
 
 async fn monitor(uri: &str) -> LiveMonitor {

@@ -8,7 +8,7 @@ use txnscope_sidecar::{CollectorSettings, privileges};
 
 use super::{client, fill, monitor, monitor_with, options, report_where, transaction};
 
-async fn create_user(client: &Client, name: &str, actions: &[&str]) {
+pub(super) async fn create_user(client: &Client, name: &str, actions: &[&str]) {
     let admin = client.database("admin");
     let privileges = vec![doc! {"resource": {"cluster": true}, "actions": actions.to_vec()}];
     let none = Vec::<Bson>::new();
@@ -16,7 +16,7 @@ async fn create_user(client: &Client, name: &str, actions: &[&str]) {
     admin.run_command(doc! {"createUser": name, "pwd": "pass-of-ours", "roles": [name]}).await.unwrap();
 }
 
-fn uri(set: &ReplicaSet, user: &str) -> String {
+pub(super) fn uri(set: &ReplicaSet, user: &str) -> String {
     format!("mongodb://{user}:pass-of-ours@{}/?replicaSet={}", set.addresses().join(","), set.name())
 }
 

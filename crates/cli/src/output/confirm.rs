@@ -1,4 +1,4 @@
-//! Confirmation on the terminal before data is changed.
+//! Confirmation on the terminal before something is changed.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
