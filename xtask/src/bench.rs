@@ -63,6 +63,7 @@ const BENCHES: &[Bench] = &[
     Bench::new("runner", "bench-runner"),
     Bench::new("listener", "bench-listener"),
     Bench::new("sidecar", "bench-sidecar").running("txnscope-cli"),
+    Bench::new("live", "bench-live"),
     Bench::new("checks", "bench-checks"),
     Bench::new("verify", "bench-verify"),
 ];
@@ -78,6 +79,10 @@ pub(crate) fn run(only: &[String], write: bool, arguments: &[String]) -> Result<
     fetch::servers(&["mongod"])?;
     for bench in BENCHES.iter().filter(|bench| only.is_empty() || only.iter().any(|name| name == bench.name))
     {
+        if bench.name == "live" {
+            // It needs a browser.
+            fetch::all()?;
+        }
         eprintln!("==> bench {}: building with optimization", bench.name);
         checked(cargo().args([
             "build",

@@ -97,7 +97,8 @@ pub(crate) fn all() -> Result<()> {
     older::ordinary(&tools)?;
     helm::bring(&tools)?;
     python::all(&tools)?;
-    node::all(&tools)
+    node::all(&tools)?;
+    chromium().map(drop)
 }
 
 /// Fetches the missing ones of these [`TOOLS`], and verifies that mongod starts.
@@ -136,7 +137,7 @@ pub(crate) fn cargo_tool(tool: &cargo_tools::CargoTool) -> Result<PathBuf> {
     cargo_tools::bring(tool, &crate::root().join(".tools"))
 }
 
-/// Fetches a browser for the preview of the dashboards, and returns its path.
+/// Fetches a browser for the tests and pictures of the live page and the preview of the dashboards, and returns its path.
 pub(crate) fn chromium() -> Result<PathBuf> {
     chromium::bring(&crate::root().join(".tools"))
 }

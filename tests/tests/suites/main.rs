@@ -18,6 +18,7 @@ mod disconnects;
 mod documented_names;
 mod end_to_end;
 mod grpc;
+mod live_page;
 mod metrics_contract;
 mod packaging;
 mod supply_chain;

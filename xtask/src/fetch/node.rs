@@ -1,4 +1,5 @@
-//! Node.js with npm, and the packages of the Node backend: `.tools/node`, `.tools/node-backend`.
+//! Node.js with npm, the packages of the Node backend and those of the tests in a browser: `.tools/node`,
+//! `.tools/node-backend`, `.tools/browser-tests`.
 //!
 //! Node comes in a Python wheel. npm installs the packages by the lock file, which has their hashes and no addresses: they
 //! come from the registry that npm is configured to use.
@@ -22,20 +23,21 @@ pub(super) fn all(tools: &Path) -> Result<()> {
     let node = wheel.join("bin/node");
     // An unpacked wheel has no permissions.
     make_executable(&node)?;
-    let mut npm = Command::new(&node);
-    npm.arg(wheel.join("lib/node_modules/npm/bin/npm-cli.js"));
-    packages(npm, tools)
+    for (source, name) in [("examples/node-backend", "node-backend"), ("tests/browser", "browser-tests")] {
+        let mut npm = Command::new(&node);
+        npm.arg(wheel.join("lib/node_modules/npm/bin/npm-cli.js"));
+        packages(npm, &crate::root().join(source), &tools.join(name), tools)?;
+    }
+    Ok(())
 }
 
 /// Installs the packages, if those of this lock file are not there.
-fn packages(mut npm: Command, tools: &Path) -> Result<()> {
-    let source = crate::root().join("examples/node-backend");
-    let folder = tools.join("node-backend");
+fn packages(mut npm: Command, source: &Path, folder: &Path, tools: &Path) -> Result<()> {
     let read = |folder: &Path| FILES.map(|name| fs::read(folder.join(name)).ok());
-    if read(&folder) == read(&source) {
+    if read(folder) == read(source) {
         return Ok(());
     }
-    eprintln!("==> fetching the packages of the Node backend");
+    eprintln!("==> fetching the npm packages of {}", source.display());
     let scratch = Scratch::new(tools, &NODE.package)?;
     let made = scratch.0.join("made");
     fs::create_dir(&made).context("cannot create a folder for npm packages")?;
@@ -44,10 +46,9 @@ fn packages(mut npm: Command, tools: &Path) -> Result<()> {
     }
     // Scripts of packages do not run.
     npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(&made);
-    output(&mut npm)
-        .context("cannot install the npm packages of the Node backend; is npm's registry within reach?")?;
+    output(&mut npm).context("cannot install the npm packages; is npm's registry within reach?")?;
     if folder.is_dir() {
-        fs::rename(&folder, scratch.0.join("older")).context("cannot replace the older npm packages")?;
+        fs::rename(folder, scratch.0.join("older")).context("cannot replace the older npm packages")?;
     }
-    place(&made, &folder)
+    place(&made, folder)
 }

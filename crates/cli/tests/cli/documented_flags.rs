@@ -13,6 +13,7 @@ const OTHERS: &[&str] = &[
     "--faults",
     "--history",
     "--list",
+    "--live",
     "--matrix",
     "--out",
     "--quick",
