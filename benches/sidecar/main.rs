@@ -1,8 +1,8 @@
 //! The cost of the sidecar: the real binary with a real replica set, by the CPU time of both processes and the
 //! traffic between them, with zero, a thousand and five thousand open transactions.
 //!
-//! `cargo xtask bench sidecar` builds this program with optimization and runs it. It prints Markdown. With `--live`
-//! (`cargo xtask bench live`), it measures `txnscope top` instead.
+//! `cargo xtask bench sidecar` builds this program with optimization and runs it. It prints Markdown. With `--top`
+//! (`cargo xtask bench top`), it measures `txnscope top` instead.
 
 #![allow(clippy::print_stdout, reason = "a report is what it makes")]
 
@@ -39,9 +39,9 @@ struct Flags {
     mongodb_exporter: Option<PathBuf>,
     /// Measure `txnscope top`, and not the sidecar.
     #[arg(long)]
-    live: bool,
-    /// With --live: also watch the memory of `top` for this long.
-    #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration, requires = "live")]
+    top: bool,
+    /// With --top: also watch the memory of `top` for this long.
+    #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration, requires = "top")]
     watch: Option<Duration>,
 }
 
@@ -82,7 +82,7 @@ async fn run(flags: &Flags) -> Result<()> {
         .start()
         .await?;
     let env = Environment::on(&set).await?;
-    if flags.live {
+    if flags.top {
         return live::report(&env, work, flags.watch).await;
     }
     peers::report(&env, flags.mongodb_exporter.as_deref(), work).await?;

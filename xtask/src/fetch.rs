@@ -102,7 +102,8 @@ pub(crate) fn all() -> Result<()> {
     older::ordinary(&tools)?;
     helm::bring(&tools)?;
     python::all(&tools)?;
-    node::all(&tools)
+    node::all(&tools)?;
+    chromium().map(drop)
 }
 
 /// Fetches the missing ones of these [`TOOLS`], and verifies that mongod starts.
@@ -152,7 +153,7 @@ pub(crate) fn cargo_tool(tool: &cargo_tools::CargoTool) -> Result<PathBuf> {
     cargo_tools::bring(tool, &crate::root().join(".tools"))
 }
 
-/// Fetches a browser for the preview of the dashboards, and returns its path.
+/// Fetches a browser for the tests and pictures of the live page and the preview of the dashboards, and returns its path.
 pub(crate) fn chromium() -> Result<PathBuf> {
     chromium::bring(&crate::root().join(".tools"))
 }
@@ -165,6 +166,15 @@ pub(crate) fn faketime() -> Result<()> {
 /// Fetches nginx and wrk for the benchmark of the proxy, and returns their paths with the variables that name them.
 pub(crate) fn proxy_bench() -> Result<Programs> {
     proxy_bench::bring(&crate::root().join(".tools"))
+}
+
+/// What the benchmark of the live page finds in `.tools`: a browser, and the packages that drive it.
+pub(crate) fn live_bench() -> Result<Programs> {
+    let tools = crate::root().join(".tools");
+    servers(&["mongod"])?;
+    node::all(&tools)?;
+    chromium()?;
+    Ok(Programs::new())
 }
 
 /// Fetches all older servers, and returns their paths.

@@ -111,8 +111,11 @@ enum Command {
     /// source.
     Gen,
     /// Render the dashboards with data of a live Prometheus, such as the demo's, with Grafana's components but
-    /// without Grafana.
+    /// without Grafana; or take pictures of the live page.
     Preview {
+        /// Take pictures of the live page instead, with a replica set under load, into docs/images: two minutes.
+        #[arg(long, conflicts_with_all = ["prometheus", "out", "arguments"])]
+        live: bool,
         /// URL of the Prometheus.
         #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9090")]
         prometheus: String,
@@ -189,7 +192,8 @@ fn run(command: Command) -> Result<ExitCode> {
             dashboards::generate()?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Preview { prometheus, out, arguments } => preview::run(&prometheus, &out, &arguments),
+        Command::Preview { live: true, .. } => preview::live(),
+        Command::Preview { prometheus, out, arguments, .. } => preview::run(&prometheus, &out, &arguments),
         Command::Sbom { out, target } => {
             sbom::run(&out, &target)?;
             Ok(ExitCode::SUCCESS)

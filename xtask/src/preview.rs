@@ -1,4 +1,5 @@
-//! `cargo xtask preview`: renders the dashboards as images, without Grafana, with `dashboards/preview`.
+//! `cargo xtask preview`: renders the dashboards as images, without Grafana, with `dashboards/preview`; or takes pictures of
+//! the live page.
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -6,7 +7,10 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result};
 
 use crate::fetch;
-use crate::run::{checked, output};
+use crate::run::{cargo, checked, output};
+
+/// The pictures come from the test that holds the page to a known situation.
+const LIVE_TEST: &str = "live_page::live_page_shows_who_waits_for_whom_in_a_browser";
 
 pub(crate) fn run(prometheus: &str, out: &Path, arguments: &[String]) -> Result<ExitCode> {
     let folder = crate::root().join("dashboards/preview");
@@ -32,5 +36,13 @@ pub(crate) fn run(prometheus: &str, out: &Path, arguments: &[String]) -> Result<
             .args(arguments)
             .current_dir(crate::root()),
     )?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Takes pictures of the live page.
+pub(crate) fn live() -> Result<ExitCode> {
+    fetch::all()?;
+    let test = ["test", "--workspace", "--all-features", "--test", "suites", LIVE_TEST, "--", "--exact"];
+    checked(cargo().args(test).env("TXNSCOPE_LIVE_PICTURES", crate::root().join("docs/images")))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -131,10 +131,11 @@ pub fn is_name(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
 }
 
-/// Letters, digits and `_.-` between slashes; neither the landing page nor one of the built-in paths.
+/// Letters, digits and `_.-` between slashes; none of the built-in paths.
 fn is_telemetry_path(path: &str) -> bool {
     let segment = |segment: &str| segment != "-" && is_name(segment);
-    path != "/probe" && path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(segment))
+    let is_built_in = path == "/probe" || path == "/live" || path.starts_with("/live/");
+    !is_built_in && path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(segment))
 }
 
 #[cfg(test)]
@@ -154,8 +155,20 @@ mod tests {
         for good in ["/metrics", "/mongodb/metrics", "/m_1.txt", "/probe/metrics"] {
             assert!(is_telemetry_path(good), "{good}");
         }
-        for bad in ["", "/", "metrics", "/-/healthy", "/a//b", "/metrics/", "/{path}", "/a b", "/*", "/probe"]
-        {
+        for bad in [
+            "",
+            "/",
+            "metrics",
+            "/-/healthy",
+            "/a//b",
+            "/metrics/",
+            "/{path}",
+            "/a b",
+            "/*",
+            "/probe",
+            "/live",
+            "/live/events",
+        ] {
             assert!(!is_telemetry_path(bad), "{bad}");
         }
     }

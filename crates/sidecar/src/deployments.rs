@@ -90,6 +90,15 @@ struct PollConfig {
     collectors: CollectorSettings,
 }
 
+/// What a live report of a permanent deployment needs. If this changes, the live monitor is restarted.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct LiveTarget {
+    pub(crate) target: Target,
+    pub(crate) timeout: Duration,
+    pub(crate) backends: Vec<String>,
+    tls: TlsFiles,
+}
+
 /// A deployment that is monitored. Dropping it stops its monitor.
 #[derive(Debug)]
 struct RunningDeployment {
@@ -351,6 +360,18 @@ impl DeploymentManager {
         tracing::info!(probe = key.0, auth_module = key.1, "monitoring a probed target");
         self.tasks.spawn(monitor.run());
         Ok(OnDemandDeployment { running, store, last_probed: Instant::now(), waiting: Arc::new(()) })
+    }
+
+    /// The permanent deployments.
+    pub(crate) async fn live_targets(&self) -> Vec<LiveTarget> {
+        let state = self.state.lock().await;
+        let live = |running: &RunningDeployment| LiveTarget {
+            target: running.target.clone(),
+            timeout: running.poll_config.timing.timeout,
+            backends: running.poll_config.collectors.open_by_operation.backends.clone(),
+            tls: running.tls,
+        };
+        state.running.iter().map(live).collect()
     }
 
     /// The names of all targets that can be probed.

@@ -80,7 +80,7 @@ pub use txnscope_mongo::{Credentials, Ignored, UriError};
 use crate::deployments::DeploymentManager;
 use crate::reload::{Loader, ReloadStatus, Reloader};
 use crate::store::MetricStore;
-use crate::web::{AccessControl, Logins, Web, listeners};
+use crate::web::{AccessControl, LiveFeed, Logins, Web, listeners};
 
 /// How long a shutdown waits for running scrapes and open connections.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -133,13 +133,16 @@ impl Sidecar {
         let path = config.telemetry_path.clone();
         let reloader = Reloader::new(config, load, Arc::clone(&deployments), Arc::clone(&access), record);
         let reloader = Arc::new(reloader);
-        let web = Web::new(store, Arc::clone(&deployments), Arc::clone(&reloader), &path);
+        let live = Arc::new(LiveFeed::new(Arc::clone(&deployments), store.clone(), &path));
+        let web = Web::new(store, Arc::clone(&deployments), Arc::clone(&reloader), Arc::clone(&live), &path);
         let server = web.server(Arc::clone(&access), tasks.clone(), stop.clone());
         for listener in listeners {
             tasks.spawn(server.clone().run(listener));
         }
         tasks.spawn(stop.clone().run_until_cancelled_owned(deployments.remove_idle()));
         tasks.spawn(stop.clone().run_until_cancelled_owned(access.watch_files()));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(Arc::clone(&live).poll()));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(live.record_history()));
         tasks.spawn(stop.clone().run_until_cancelled_owned(Arc::clone(&reloader).watch_tls_files()));
         tasks.close();
         for address in &addresses {

@@ -6,6 +6,7 @@
 mod alertmanager;
 pub mod amtool;
 mod binaries;
+mod browser;
 mod corruption;
 mod failpoint;
 pub mod fake_member;
@@ -24,6 +25,7 @@ pub mod wait;
 
 pub use alertmanager::Alertmanager;
 pub use binaries::{Binary, workspace};
+pub use browser::browser_script;
 pub use corruption::assert_no_panic;
 pub use failpoint::FailPoint;
 pub use fake_member::FakeMember;

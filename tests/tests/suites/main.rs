@@ -19,6 +19,7 @@ mod documented_names;
 mod documented_samples;
 mod end_to_end;
 mod grpc;
+mod live_page;
 mod metrics_contract;
 mod packaging;
 mod supply_chain;

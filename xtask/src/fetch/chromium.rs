@@ -1,4 +1,4 @@
-//! A browser for the preview of the dashboards: Debian's Chromium with the libraries that this system lacks, without
+//! A browser for the live page and for the preview of the dashboards: Debian's Chromium with the libraries that this system lacks, without
 //! root.
 //!
 //! The version is not pinned, because Debian's archive keeps only the latest one. apt verifies the archive's
@@ -31,7 +31,7 @@ pub(super) fn bring(tools: &Path) -> Result<PathBuf> {
     if wrapper.is_file() {
         return Ok(wrapper);
     }
-    eprintln!("==> fetching chromium for the preview");
+    eprintln!("==> fetching chromium");
     let scratch = Scratch::new(tools, &CHROMIUM)?;
     let made = unpack(&scratch.0)
         .context("cannot fetch chromium; install one yourself and set TXNSCOPE_CHROMIUM to it")?;

@@ -1,5 +1,5 @@
-//! Node.js with npm, and the packages of the Node backend and of the races against it: `.tools/node`, `.tools/node-backend`,
-//! `.tools/node-race`.
+//! Node.js with npm, and the packages of the Node backend, of the races against it, and of the tests in a browser: `.tools/node`,
+//! `.tools/node-backend`, `.tools/node-race`, `.tools/browser-tests`.
 //!
 //! Node comes in a Python wheel. npm installs the packages by the lock files, which have their hashes and no addresses: they
 //! come from the registry that npm is configured to use.
@@ -15,8 +15,11 @@ use super::{Scratch, make_executable, place, python};
 use crate::run::output;
 
 /// The folders with packages, and where these are installed.
-const FOLDERS: [(&str, &str); 2] =
-    [("examples/node-backend", "node-backend"), ("examples/node-backend/race", "node-race")];
+const FOLDERS: [(&str, &str); 3] = [
+    ("examples/node-backend", "node-backend"),
+    ("examples/node-backend/race", "node-race"),
+    ("tests/browser", "browser-tests"),
+];
 
 /// The files that determine the packages.
 const FILES: [&str; 2] = ["package.json", "package-lock.json"];

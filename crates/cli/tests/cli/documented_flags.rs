@@ -14,6 +14,7 @@ const OTHERS: &[&str] = &[
     "--for",
     "--history",
     "--list",
+    "--live",
     "--matrix",
     "--out",
     "--quick",

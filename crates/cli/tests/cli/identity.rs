@@ -152,7 +152,6 @@ async fn wrong_password_fails_every_poll_and_is_logged_once() {
     assert_eq!(lines(&log, "polls fail").len(), 1, "{log}");
     assert_eq!(lines(&log, "level=warn").len(), 1, "{log}");
     assert!(log.contains("reason=authentication") && !log.contains("hunter2"), "{log}");
-    assert!(serving.get("/").await.unwrap().contains("authentication"));
 
     let client = env.set.client().await.unwrap();
     client.database("admin").run_command(doc! {"updateUser": "root", "pwd": "hunter2"}).await.unwrap();

@@ -512,6 +512,10 @@ impl Case {
                 let _ = write!(pages, "{headers}{}", answer.text().await.unwrap_or_default());
             }
         }
+        if let Ok(mut events) = client.get(url("/live/events")).send().await {
+            let first = events.chunk().await.unwrap_or_default().unwrap_or_default();
+            pages += &String::from_utf8_lossy(&first);
+        }
         pages
     }
 

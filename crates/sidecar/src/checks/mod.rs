@@ -9,10 +9,13 @@
 //! | `results` | results of the checks |
 //! | `runner` | schedule of the checks |
 //! | `export` | export of the results |
+//! | `status` | the results for the live page |
 
 mod export;
 mod results;
 mod runner;
+mod status;
 
 pub(crate) use export::{DeploymentCheckResults, export_checks};
 pub(crate) use runner::CheckRunner;
+pub(crate) use status::{CheckStatus, statuses};

@@ -26,6 +26,16 @@ pub(super) struct CheckHistory {
     logged: Option<LoggedState>,
 }
 
+impl CheckHistory {
+    /// Why the last run has failed, if it has.
+    pub(super) fn failure(&self) -> Option<Reason> {
+        match self.logged? {
+            LoggedState::Failure(reason) => Some(reason),
+            LoggedState::Violations(_) => None,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Success {
     pub(super) at: Instant,

@@ -28,9 +28,8 @@ use crate::sample_set::SampleSet;
 /// The name of the collector. It exports no metrics.
 pub(super) const NAME: &str = "live";
 
-/// The next poll is at least this many times the duration of the last one later: at most a twentieth of a core, and
-/// only while a user looks.
-const PAUSE_FACTOR: u32 = 20;
+/// The pause before the second poll, compared with those before the others.
+const SECOND_POLL: f64 = 0.1;
 
 /// The requests of one poll, each of which takes a round trip: `hello`, and two replies that a `hello` before and
 /// after verifies.
@@ -50,6 +49,8 @@ pub(crate) struct LiveCollector {
     tracker: Tracker,
     pause: Duration,
     next: Option<Instant>,
+    /// The member has been polled since it was last reset.
+    is_known: bool,
 }
 
 impl LiveCollector {
@@ -57,7 +58,8 @@ impl LiveCollector {
     pub(crate) fn new(store: &LiveStore, status: &LastCounters, settings: &OpenByOperationSettings) -> Self {
         let backends = settings.backends.iter().filter_map(|url| url.parse().ok()).collect();
         let (tracker, pause) = (Tracker::default(), Duration::ZERO);
-        Self { store: store.clone(), status: status.clone(), backends, tracker, pause, next: None }
+        let (store, status) = (store.clone(), status.clone());
+        Self { store, status, backends, tracker, pause, next: None, is_known: false }
     }
 }
 
@@ -95,7 +97,10 @@ impl Collector for LiveCollector {
         let operations = operations(context, &mut missing).await?;
         let locks = lock_table(context, &mut missing).await?;
         // The network's part of the time is no cost for the server.
-        self.pause = began.elapsed().saturating_sub(round_trip * ROUND_TRIPS) * PAUSE_FACTOR;
+        let cost = began.elapsed().saturating_sub(round_trip * ROUND_TRIPS);
+        // Rates and retried writes show in the second poll only, so that this one comes earlier.
+        let share = if std::mem::replace(&mut self.is_known, true) { 1.0 } else { SECOND_POLL };
+        self.pause = cost.mul_f64(self.store.pause_factor() * share);
         self.next = Some(began + self.pause);
         let names = self.names(&mut missing).await;
         self.tracker.observe(&operations);
@@ -109,7 +114,7 @@ impl Collector for LiveCollector {
     }
 
     fn reset(&mut self) {
-        (self.pause, self.next) = (Duration::ZERO, None);
+        (self.pause, self.next, self.is_known) = (Duration::ZERO, None, false);
     }
 }
 

@@ -15,6 +15,7 @@
 //! | `rates`, `history` | rates of two polls, and the last fifteen minutes |
 //! | `collector`, `store` | polling of one member, and the newest models |
 //! | `monitor`, `report` | watching a deployment, and the report of all members |
+//! | `recorder` | the last fifteen minutes of each member from the regular polls |
 //! | `tree` | the tree of blockers |
 //! | `ending`, `ending_decision` | ending one transaction, at the request of an operator |
 //!
@@ -48,6 +49,7 @@ mod names;
 mod operation;
 mod pipeline;
 mod rates;
+mod recorder;
 mod report;
 mod store;
 #[cfg(test)]
@@ -65,9 +67,11 @@ pub use self::model::{
     HeldLock, LiveModel, MissingPart, Part, Reference, RunningOperation, Transaction, TransactionState,
     WaitingOperation, WaitsFor,
 };
+pub(crate) use self::monitor::MemberVersion;
 pub use self::monitor::{LiveMonitor, LiveSettings};
 pub use self::rates::Rates;
 pub(crate) use self::rates::{LIVE_SECTIONS, LastCounters};
+pub(crate) use self::recorder::{HistoryColumns, HistoryRecorder};
 pub use self::report::{LiveReport, MemberReport, MemberStatus};
 pub(crate) use self::store::LiveStore;
 pub use self::tree::{TreeRow, blocker_tree};

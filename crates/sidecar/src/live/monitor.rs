@@ -1,5 +1,6 @@
 //! Watching a deployment live: the sidecar's discovery, identification and polling, with the collector of the model.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
@@ -33,14 +34,18 @@ pub struct LiveSettings {
     pub interval: Duration,
     /// The time after which a member counts as not answering.
     pub timeout: Duration,
+    /// The share of one core of a member that polling may take, from 0.0001 to 1. A deployment in trouble has the most
+    /// operations to list, and must not pay for being looked at.
+    pub max_load: f64,
     /// The URLs of the backends' tables, such as `http://127.0.0.1:3000/-/transactions`.
     pub backends: Vec<String>,
 }
 
 impl Default for LiveSettings {
-    /// A poll every second, a timeout of three, and no backends.
+    /// A poll every second, a timeout of three, 1 % of a core, and no backends.
     fn default() -> Self {
-        Self { interval: Duration::from_secs(1), timeout: Duration::from_secs(3), backends: Vec::new() }
+        let (interval, timeout) = (Duration::from_secs(1), Duration::from_secs(3));
+        Self { interval, timeout, max_load: 0.01, backends: Vec::new() }
     }
 }
 
@@ -61,7 +66,7 @@ impl LiveMonitor {
     ///
     /// If the URI or the URL of a backend is invalid.
     pub async fn start(target: &Target, settings: &LiveSettings) -> Result<Self, StartError> {
-        let (snapshot, store) = (Snapshot::default(), LiveStore::default());
+        let (snapshot, store) = (Snapshot::default(), LiveStore::new(settings.max_load));
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let mut collectors = CollectorSettings::default();
         collectors.current_op.enabled = false;
@@ -99,6 +104,18 @@ impl LiveMonitor {
         report
     }
 
+    /// Changes whenever a report may have changed. Costs less than a report.
+    pub(crate) fn version(&self) -> Vec<MemberVersion> {
+        let mut polled = self.store.polled();
+        let failure = |of: &CollectorState| of.history().last.map(|last| last.failure);
+        let version = |state: Arc<MemberState>| MemberVersion {
+            failures: state.collectors().map(failure).collect(),
+            polled: polled.remove(state.address()),
+            member: state.address().to_owned(),
+        };
+        self.snapshot.members().into_iter().map(version).collect()
+    }
+
     /// Waits until each member has reported twice, so that rates are known, or does not answer; but not longer than
     /// `limit`.
     pub async fn wait_for_members(&self, limit: Duration) {
@@ -123,6 +140,14 @@ impl LiveMonitor {
         self.stop.cancel();
         let _ = timeout(SHUTDOWN_TIMEOUT, self.tasks.wait()).await;
     }
+}
+
+/// What the report of a member depends on.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct MemberVersion {
+    member: String,
+    polled: Option<Instant>,
+    failures: Vec<Option<Option<PollErrorReason>>>,
 }
 
 impl Drop for LiveMonitor {

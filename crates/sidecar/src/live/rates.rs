@@ -4,9 +4,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mongodb::bson::{Bson, Document};
 use serde::Serialize;
+use txnscope_catalog as catalog;
 
 use crate::decode::{Field, field, number};
 use crate::error::PollError;
+use crate::sample_set::SampleSet;
 
 /// The counters of one poll. A missing counter costs its own rate.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -78,6 +80,20 @@ pub(super) fn decode(status: &Document) -> Counters {
             .or_else(|| of(&["metrics", "operation", "writeConflicts"])),
         lock_waits: lock_waits(status),
         open: of(&["transactions", "currentOpen"]),
+    }
+}
+
+/// The same counters from the samples of a regular poll.
+pub(super) fn of_samples(samples: &SampleSet) -> Counters {
+    Counters {
+        uptime: samples.total(&catalog::MONGODB_UPTIME).map(|seconds| seconds * 1e3),
+        started: samples.total(&catalog::MONGODB_TRANSACTIONS_STARTED),
+        committed: samples.total(&catalog::MONGODB_TRANSACTIONS_COMMITTED),
+        aborted: samples.total(&catalog::MONGODB_TRANSACTIONS_ABORTED),
+        // The storage engine's counter is in the samples of another collector.
+        write_conflicts: None,
+        lock_waits: samples.total(&catalog::MONGODB_LOCK_WAITS),
+        open: samples.total(&catalog::MONGODB_TRANSACTIONS_OPEN),
     }
 }
 

@@ -11,8 +11,12 @@ use super::rates::{Counters, Rates, rates};
 use crate::topology::Role;
 
 /// The newest model of each member of a deployment.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct LiveStore(Arc<Mutex<BTreeMap<String, LiveMember>>>);
+#[derive(Debug, Clone)]
+pub(crate) struct LiveStore {
+    members: Arc<Mutex<BTreeMap<String, LiveMember>>>,
+    /// The share of one core of a member that polling may take.
+    max_load: f64,
+}
 
 /// One member.
 #[derive(Debug, Clone)]
@@ -27,6 +31,16 @@ pub(super) struct LiveMember {
 }
 
 impl LiveStore {
+    pub(super) fn new(max_load: f64) -> Self {
+        Self { members: Arc::default(), max_load }
+    }
+
+    /// The next poll is at least this many times the duration of the last one later: a poll takes no more than one core of the
+    /// server.
+    pub(super) fn pause_factor(&self) -> f64 {
+        1.0 / self.max_load.clamp(1e-4, 1.0)
+    }
+
     /// Replaces the model of a member, and adds a point to its history.
     pub(super) fn publish(
         &self,
@@ -54,6 +68,11 @@ impl LiveStore {
         self.lock().get(member).map_or(0, |of| of.history.points().len())
     }
 
+    /// When each member was polled last.
+    pub(super) fn polled(&self) -> BTreeMap<String, Instant> {
+        self.lock().iter().map(|(member, live)| (member.clone(), live.at)).collect()
+    }
+
     /// Keeps only the members that a condition holds for, and returns them.
     pub(super) fn retain(&self, is_member: impl Fn(&str) -> bool) -> BTreeMap<String, LiveMember> {
         let mut members = self.lock();
@@ -62,14 +81,14 @@ impl LiveStore {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, LiveMember>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Two stores are the same if they are one: the settings of the collectors are compared.
 impl PartialEq for LiveStore {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        Arc::ptr_eq(&self.members, &other.members)
     }
 }
 

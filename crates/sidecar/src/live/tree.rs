@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use serde::Serialize;
+
 use super::model::{Reference, WaitingOperation};
 use super::report::LiveReport;
 
@@ -9,7 +11,7 @@ use super::report::LiveReport;
 const GROUP: usize = 3;
 
 /// A row of the tree, in the order in which it is drawn.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TreeRow {
     /// The distance from the root.
     pub depth: usize,

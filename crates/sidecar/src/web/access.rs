@@ -235,7 +235,7 @@ impl AccessControl {
         }
     }
 
-    async fn handle(&self, policy: &Arc<WebPolicy>, request: Request, next: Next) -> Response {
+    async fn handle(&self, policy: &Arc<WebPolicy>, mut request: Request, next: Next) -> Response {
         let connection = request.extensions().get::<Arc<Connection>>().cloned();
         let (peer, is_local) = match &connection {
             Some(connection) => (connection.peer, connection.is_local),
@@ -261,6 +261,8 @@ impl AccessControl {
             }
             policy = now;
         }
+        // An event stream ends when another policy is in force.
+        request.extensions_mut().insert(policy);
         let (taken, limit, text) = match request.uri().path() {
             // Health checks must not depend on other load.
             "/-/healthy" | "/-/ready" => return next.run(request).await,

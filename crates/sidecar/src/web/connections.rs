@@ -68,6 +68,8 @@ enum Phase {
     Penalized,
     /// The response is being sent.
     Responding,
+    /// An event stream, which ends when the client or the sidecar ends it. Each event has the deadline of a response.
+    Streaming,
 }
 
 impl Phase {
@@ -76,7 +78,7 @@ impl Phase {
         match self {
             Self::Opening | Self::Idle => Some(0),
             Self::Penalized => Some(1),
-            Self::Responding => Some(2),
+            Self::Responding | Self::Streaming => Some(2),
             Self::Handling => None,
         }
     }
@@ -97,7 +99,7 @@ impl State {
         match self.phase {
             Phase::Opening => Some(self.since + deadlines.first_head),
             Phase::Idle => Some(self.since + deadlines.idle),
-            Phase::Responding | Phase::Handling | Phase::Penalized => {
+            Phase::Responding | Phase::Streaming | Phase::Handling | Phase::Penalized => {
                 self.response_pending_since.map(|since| since + deadlines.response)
             }
         }
@@ -137,17 +139,37 @@ impl Connection {
         self.set(Phase::Penalized);
     }
 
+    /// The response will be an event stream.
+    pub(super) fn stream(&self) {
+        self.set(Phase::Streaming);
+    }
+
     /// The response is ready.
     pub(super) fn respond(&self) {
         self.state.send_modify(|state| {
+            if state.phase == Phase::Streaming {
+                return;
+            }
             let since = *state.response_pending_since.get_or_insert_with(Instant::now);
             (state.phase, state.since) = (Phase::Responding, since);
+        });
+    }
+
+    /// A part of the response is about to be written.
+    pub(super) fn writing(&self) {
+        self.state.send_if_modified(|state| {
+            let begins = state.phase == Phase::Streaming && state.response_pending_since.is_none();
+            if begins {
+                state.response_pending_since = Some(Instant::now());
+            }
+            begins
         });
     }
 
     /// The whole response is written.
     pub(super) fn written(&self) {
         self.is_written.store(true, Ordering::Relaxed);
+        self.writing();
     }
 
     /// The system has taken everything that was written.
@@ -158,7 +180,7 @@ impl Connection {
                 state.response_pending_since.is_some() && (is_written || state.phase != Phase::Responding);
             if is_taken {
                 state.response_pending_since = None;
-                if state.phase == Phase::Responding {
+                if is_written && matches!(state.phase, Phase::Responding | Phase::Streaming) {
                     (state.phase, state.since) = (Phase::Idle, Instant::now());
                 }
             }
@@ -182,7 +204,9 @@ impl Connection {
                 () = deadline => return match state.phase {
                     Phase::Opening => "no request was complete in time",
                     Phase::Idle => "no further request was complete in time",
-                    Phase::Responding | Phase::Penalized | Phase::Handling => "the answer was not taken in time",
+                    Phase::Responding | Phase::Streaming | Phase::Penalized | Phase::Handling => {
+                        "the answer was not taken in time"
+                    }
                 },
                 () = self.evicted.cancelled() => return "another connection needs its place",
                 changed = states.changed() => if changed.is_err() { std::future::pending::<()>().await },

@@ -1,12 +1,12 @@
-//! HTTP server: metrics, probes of targets, health checks, reload, and a landing page.
+//! HTTP server: metrics, probes of targets, health checks, reload, and the live page.
 
 mod access;
 mod connections;
 mod encode;
 mod file;
 mod headers;
-mod landing;
 mod listen;
+mod live;
 mod logins;
 mod origin;
 mod peer;
@@ -37,6 +37,7 @@ use tower_http::compression::CompressionLayer;
 
 pub(crate) use self::access::AccessControl;
 pub(crate) use self::listen::listeners;
+pub(crate) use self::live::LiveFeed;
 pub(crate) use self::logins::Logins;
 pub(crate) use self::policy::WebPolicy;
 pub(crate) use self::serve::Server;
@@ -58,6 +59,7 @@ pub(crate) struct Web {
     store: MetricStore,
     deployments: Arc<DeploymentManager>,
     reloader: Arc<Reloader>,
+    live: Arc<LiveFeed>,
     telemetry_path: Arc<str>,
     ready: Arc<AtomicBool>,
 }
@@ -67,21 +69,22 @@ impl Web {
         store: MetricStore,
         deployments: Arc<DeploymentManager>,
         reloader: Arc<Reloader>,
+        live: Arc<LiveFeed>,
         telemetry_path: &str,
     ) -> Self {
         let telemetry_path = telemetry_path.into();
-        Self { store, deployments, reloader, telemetry_path, ready: Arc::default() }
+        Self { store, deployments, reloader, live, telemetry_path, ready: Arc::default() }
     }
 
     fn router(self) -> Router {
         Router::new()
             .route(&self.telemetry_path, get(metrics))
             .route("/probe", get(probe))
+            .merge(live::routes())
             .layer(CompressionLayer::new())
             .route("/-/healthy", get(healthy))
             .route("/-/ready", get(ready))
             .route("/-/reload", post(reload).put(reload))
-            .route("/", get(landing::page))
             .with_state(self)
     }
 
@@ -262,7 +265,8 @@ mod tests {
         let deployments = Arc::new(deployments);
         let reloader =
             Reloader::new(Config::default(), None, Arc::clone(&deployments), Arc::new(access), record);
-        (Web::new(store, deployments, Arc::new(reloader), "/metrics"), snapshot)
+        let live = Arc::new(LiveFeed::new(Arc::clone(&deployments), store.clone(), "/metrics"));
+        (Web::new(store, deployments, Arc::new(reloader), live, "/metrics"), snapshot)
     }
 
     #[tokio::test]
@@ -289,15 +293,27 @@ mod tests {
         );
     }
 
+    /// A reverse proxy may serve the page under a prefix, so that only relative URLs are right.
     #[tokio::test]
-    async fn landing_page_escapes_member_names() {
-        let (web, snapshot) = web();
-        let evil = "<script>alert('&')</script>";
-        snapshot.insert(Arc::new(MemberState::new(evil.into(), evil.into(), [].into_iter())));
-        let (status, page) = get(&web, "/").await;
-        assert_eq!(status, StatusCode::OK);
-        assert!(!page.contains("<script") && page.contains("&lt;script&gt;"), "{page}");
-        assert!(page.contains("href=\"/metrics\"") && page.contains(env!("CARGO_PKG_VERSION")));
+    async fn live_page_has_relative_urls_that_exist() {
+        let (web, _) = web();
+        for path in ["/", "/live"] {
+            let (status, page) = get(&web, path).await;
+            assert_eq!(status, StatusCode::OK);
+            let after = |attribute: &'static str| {
+                page.split(attribute).skip(1).filter_map(|rest| rest.split('"').next())
+            };
+            let urls: Vec<_> = after("href=\"").chain(after("src=\"")).collect();
+            assert!(urls.contains(&"metrics") && urls.contains(&"live/page.js"), "{urls:?}");
+            for url in urls {
+                let is_relative = !url.starts_with('/') && !url.contains(':');
+                assert!(is_relative || url.starts_with("https://github.com/txnscope/"), "{url}");
+                if is_relative && url != "-/ready" {
+                    assert_eq!(get(&web, &format!("/{url}")).await.0, StatusCode::OK, "{url}");
+                }
+            }
+        }
         assert_eq!(get(&web, "/nowhere").await.0, StatusCode::NOT_FOUND);
+        assert_eq!(get(&web, "/live/nowhere").await.0, StatusCode::NOT_FOUND);
     }
 }

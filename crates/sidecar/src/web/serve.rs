@@ -163,9 +163,45 @@ mod tests {
 
     const SOON: Duration = Duration::from_millis(200);
 
+    /// The number of streams that were dropped before their end.
+    static STUCK: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+
+    struct Unfinished(usize);
+
+    impl Drop for Unfinished {
+        fn drop(&mut self) {
+            STUCK.fetch_add(usize::from(self.0 > 0), std::sync::atomic::Ordering::SeqCst);
+        }
+    }
+
+    async fn events(
+        connection: axum::Extension<Arc<Connection>>,
+        count: usize,
+        event: axum::body::Bytes,
+        pause: Duration,
+    ) -> axum::body::Body {
+        connection.stream();
+        let left = Unfinished(count);
+        let stream = futures_util::stream::unfold(left, move |mut left| {
+            let event = event.clone();
+            async move {
+                left.0 = left.0.checked_sub(1)?;
+                tokio::time::sleep(pause).await;
+                Some((Ok::<_, std::convert::Infallible>(event), left))
+            }
+        });
+        axum::body::Body::from_stream(stream)
+    }
+
     async fn serve(places: usize, deadlines: Deadlines) -> (std::net::SocketAddr, CancellationToken) {
         let router = Router::new().route("/", get(|| async { "here" }));
         let router = router.route("/much", get(|| async { vec![b'x'; 64 << 20] }));
+        let router = router.route("/events", get(|connection| events(connection, 10, "event".into(), SOON)));
+        let much = || axum::body::Bytes::from(vec![b'x'; 1 << 20]);
+        let router = router.route(
+            "/events/much",
+            get(move |connection| events(connection, usize::MAX, much(), Duration::ZERO)),
+        );
         let config = Config { max_requests: 0, ..Config::default() };
         let access = AccessControl::new(&config, Arc::default(), Arc::new(ReloadStatus::new())).unwrap();
         let access = Arc::new(access);
@@ -177,6 +213,30 @@ mod tests {
         let address = listener.local_addr().unwrap();
         tokio::spawn(server.run(listener));
         (address, stop)
+    }
+
+    /// An event stream may go on for longer than any response; its client has to read.
+    #[tokio::test]
+    async fn event_stream_has_the_deadline_for_each_event_only() {
+        let deadlines = Deadlines { response: SOON, idle: SOON, ..Deadlines::default() };
+        let (address, _stop) = serve(8, deadlines).await;
+        let mut viewer = TcpStream::connect(address).await.unwrap();
+        viewer.write_all(b"GET /events HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut stuck = TcpStream::connect(address).await.unwrap();
+        stuck.write_all(b"GET /events/much HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut events = Vec::new();
+        // After its end, the connection is idle and closed.
+        timeout(testkit::wait::LIMIT, viewer.read_to_end(&mut events)).await.expect("still open").unwrap();
+        let events = String::from_utf8(events).unwrap();
+        assert_eq!(events.matches("event").count(), 10, "{events}");
+        assert!(events.ends_with("0\r\n\r\n"), "{events}");
+        let wait = async {
+            while STUCK.load(std::sync::atomic::Ordering::SeqCst) == 0 {
+                tokio::time::sleep(SOON / 10).await;
+            }
+        };
+        timeout(testkit::wait::LIMIT, wait).await.expect("a viewer that does not read is not cut off");
+        drop(stuck);
     }
 
     async fn request(address: std::net::SocketAddr) -> String {

@@ -101,6 +101,9 @@ async fn responses_have_security_headers_and_do_not_reflect_input() {
     let sidecar = Sidecar::start(config()).await.unwrap();
     for (path, status) in [
         ("/", "200"),
+        ("/live", "200"),
+        ("/live/page.js", "200"),
+        ("/live/canary?canary=1", "404"),
         ("/metrics", "200"),
         ("/-/healthy", "200"),
         ("/canary?canary=1", "404"),
@@ -117,7 +120,7 @@ async fn responses_have_security_headers_and_do_not_reflect_input() {
             "x-content-type-options: nosniff",
             "x-frame-options: DENY",
             "referrer-policy: no-referrer",
-            "content-security-policy: default-src 'none'; style-src 'sha256-",
+            "content-security-policy: default-src 'none'; script-src 'self'; ",
         ] {
             assert!(head.contains(header), "{path} lacks {header}: {head}");
         }

@@ -13,6 +13,7 @@ mod common;
 mod faults;
 mod identity;
 mod live;
+mod live_page;
 mod long_running;
 mod members;
 mod privileges;

@@ -196,11 +196,10 @@ async fn target_is_monitored_while_probed() {
             "{path}: {found} {text}"
         );
     }
-    let (_, landing) = get(&sidecar, "/").await;
-    assert!(
-        landing.contains("/probe?target=orders") && !landing.contains("the-password-of-root"),
-        "{landing}"
-    );
+    let mut events = reqwest::get(url(&sidecar, "/live/events")).await.unwrap();
+    let events = events.chunk().await.unwrap().unwrap();
+    let events = std::str::from_utf8(&events).unwrap();
+    assert!(events.contains("\"orders\"") && !events.contains("the-password-of-root"), "{events}");
 
     get(&sidecar, "/probe?target=idle").await;
     assert!(!connections(&idle).await.is_empty());

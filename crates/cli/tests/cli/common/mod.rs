@@ -74,6 +74,13 @@ impl Serving {
         Self { process, address, _folder: folder }
     }
 
+    /// The first piece of the events that the live page reads.
+    pub(crate) async fn first_event(&self) -> Result<String> {
+        let mut events = reqwest::get(format!("http://{}/live/events", self.address)).await?;
+        let first = events.chunk().await?.unwrap_or_default();
+        Ok(String::from_utf8_lossy(&first).into_owned())
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Result<String> {
         let url = format!("http://{}{path}", self.address);
         Ok(reqwest::get(url).await?.error_for_status()?.text().await?)
