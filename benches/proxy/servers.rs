@@ -3,11 +3,13 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use end_to_end::measure;
 use tempfile::TempDir;
-use testkit::{Port, Process, Scrape};
+use testkit::{Port, Process, Scrape, Signal};
+use tokio::time::Instant;
 use txnscope_catalog as catalog;
 
 use crate::idle::Memory;
@@ -55,6 +57,18 @@ impl Nginx {
             async || Ok(reqwest::Client::new().post(&url).send().await?.error_for_status().map(drop)?);
         process.answers(port.number(), ready).await?;
         Ok(Self { process, port, _folder: folder })
+    }
+}
+
+impl Drop for Nginx {
+    /// Ends it in order: if it was killed, its workers would go on.
+    fn drop(&mut self) {
+        let begin = Instant::now();
+        if self.process.signal(Signal::TERM).is_ok() {
+            while matches!(self.process.ended(), Ok(None)) && begin.elapsed() < Duration::from_secs(10) {
+                std::thread::yield_now();
+            }
+        }
     }
 }
 

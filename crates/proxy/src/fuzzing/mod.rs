@@ -68,6 +68,7 @@ const ROOM: usize = 64 * 1024;
 /// # Panics
 ///
 /// If what reaches the backend can be read in two ways, or a request is not counted once.
+#[allow(clippy::must_use_candidate, reason = "a fuzzer waits for panics alone")]
 pub fn request(bytes: &[u8]) -> usize {
     let Exchanged { backends, .. } = exchange(bytes, None);
     let connections = backends.len();
@@ -86,6 +87,7 @@ pub fn request(bytes: &[u8]) -> usize {
 ///
 /// If what reaches the caller is no answer, is followed by something, or ends early though the operation did not fail; or if
 /// the request is not counted once.
+#[allow(clippy::must_use_candidate, reason = "a fuzzer waits for panics alone")]
 pub fn answer(bytes: &[u8]) -> bool {
     let Some((first, bytes)) = bytes.split_first() else { return false };
     let request = REQUESTS[usize::from(*first) % REQUESTS.len()];
