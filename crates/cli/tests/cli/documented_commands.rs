@@ -90,8 +90,7 @@ fn parse(name: &str, page: &Path, text: &str, found: &mut Vec<Block>) {
 /// The words of a command line, and where one command of it ends: at `|`, `&&`, `>` and comments.
 fn words(line: &str) -> Vec<Vec<String>> {
     let (mut commands, mut word, mut quote) = (vec![Vec::new()], None::<String>, None);
-    let mut characters = line.chars().peekable();
-    while let Some(c) = characters.next() {
+    for c in line.chars() {
         match (quote, c) {
             (Some(end), c) if c == end => quote = None,
             (None, '\'' | '"') => {
