@@ -20,8 +20,15 @@ pub struct TransactionLayer<C> {
     registry: Registry,
     /// Whether the methods that are safe in HTTP pass through uncounted.
     skips_safe_methods: bool,
-    /// The declared operations with such a method.
-    declared_safe: Vec<&'static str>,
+    /// The declared operations with such a method, if there are any. One pointer, since a router may clone the layer for
+    /// each request.
+    uncounted: Option<Arc<Uncounted>>,
+}
+
+/// Declared operations that are never counted.
+#[derive(Debug, Clone, Default)]
+struct Uncounted {
+    operations: Vec<&'static str>,
     /// Whether the warning about them was logged: a router applies clones of the layer, one to each route.
     warned: Arc<AtomicBool>,
 }
@@ -37,13 +44,7 @@ impl<C> TransactionLayer<C> {
     /// `registry` instead of the process's global one.
     #[must_use]
     pub fn with_classifier_and_registry(classify: C, registry: Registry) -> Self {
-        Self {
-            classify,
-            registry,
-            skips_safe_methods: false,
-            declared_safe: Vec::new(),
-            warned: Arc::default(),
-        }
+        Self { classify, registry, skips_safe_methods: false, uncounted: None }
     }
 
     /// Declares operations: their series, including failures, are exported as zero before the first request.
@@ -53,19 +54,21 @@ impl<C> TransactionLayer<C> {
     #[must_use]
     pub fn declare(mut self, operations: impl IntoIterator<Item = Operation>) -> Self {
         let operations: Vec<_> = operations.into_iter().collect();
-        self.declared_safe
-            .extend(operations.iter().map(Operation::name).filter(|name| has_safe_method(name)));
+        let safe = operations.iter().map(Operation::name).filter(|name| has_safe_method(name));
+        for operation in safe {
+            Arc::make_mut(self.uncounted.get_or_insert_default()).operations.push(operation);
+        }
         self.registry.declare(operations);
         self
     }
+}
 
-    fn warn_of_uncounted(&self) {
-        if self.skips_safe_methods
-            && !self.declared_safe.is_empty()
-            && !self.warned.swap(true, Ordering::Relaxed)
-        {
+impl Uncounted {
+    #[cold]
+    fn warn(&self) {
+        if !self.warned.swap(true, Ordering::Relaxed) {
             tracing::warn!(
-                operations = %self.declared_safe.join(", "),
+                operations = %self.operations.join(", "),
                 "these declared operations stay at 0, because requests with GET, HEAD, OPTIONS and TRACE are not counted: do not \
                  declare them, or count them with TransactionLayer::filter"
             );
@@ -145,7 +148,9 @@ impl<S, C: Clone> Layer<S> for TransactionLayer<C> {
     type Service = TransactionService<S, C>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        self.warn_of_uncounted();
+        if let Some(uncounted) = self.uncounted.as_deref().filter(|_| self.skips_safe_methods) {
+            uncounted.warn();
+        }
         TransactionService::new(inner, self.classify.clone(), self.registry)
     }
 }
