@@ -88,7 +88,7 @@ fn record(of: &Transaction, ending: &Ending) -> Value {
         "error": error,
         "user": user_at_host(),
         "uid": rustix::process::getuid().as_raw(),
-        "mongodb_users": ending.users,
+        "database_users": ending.users,
         "member": of.member,
         "session": of.session,
         "txn_number": of.txn_number,

@@ -123,8 +123,8 @@ async fn collection_names_cannot_inject_lines_into_the_role_script() {
         let lines: Vec<_> = text.split(['\n', '\r', '\u{2028}', '\u{2029}']).collect();
         assert!(!lines.iter().any(|line| line.trim_start().starts_with("evil()")), "{text}");
         // The role still grants access to the collection of that name.
-        let (_, role) = text.split_once("createRole(").unwrap();
-        let (role, _) = role.split_once(")\nadmin.").unwrap();
+        let (_, role) = text.split_once("\nrole = ").unwrap();
+        let (role, _) = role.split_once("\nadmin.").unwrap();
         let role: serde_json::Value = serde_json::from_str(role).unwrap();
         let named =
             role["privileges"].as_array().unwrap().iter().any(|one| one["resource"]["collection"] == *name);

@@ -102,7 +102,7 @@ async fn script_ends_the_transaction_and_records_who_did_it() {
     assert_eq!(last, lines[1], "the line is on the standard error as well");
     assert!(last["user"].as_str().unwrap().starts_with("ann@"), "{last}");
     assert_eq!(last["uid"], rustix::process::getuid().as_raw());
-    assert_eq!(last["mongodb_users"], serde_json::json!(["night_shift@admin"]));
+    assert_eq!(last["database_users"], serde_json::json!(["night_shift@admin"]));
     assert_eq!((&last["session"], &last["txn_number"]), (&id(&session).into(), &number.into()));
     assert_eq!(last["namespaces"], serde_json::json!(["shop.orders"]));
     assert!(last["time"].as_str().unwrap().ends_with('Z') && last["started_at"].is_string(), "{last}");
