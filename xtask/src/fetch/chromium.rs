@@ -21,6 +21,9 @@ libraries=\"$here/usr/lib/x86_64-linux-gnu\"
 LD_LIBRARY_PATH=\"$libraries:$libraries/pulseaudio\" exec \"$here/usr/lib/chromium/chromium\" \"$@\"
 ";
 
+/// Debian's Chromium where it is installed.
+const INSTALLED: &str = "/usr/bin/chromium";
+
 /// The browser that `TXNSCOPE_CHROMIUM` names, or our own, which is fetched if it is missing.
 pub(super) fn bring(tools: &Path) -> Result<PathBuf> {
     if let Some(file) = std::env::var_os("TXNSCOPE_CHROMIUM") {
@@ -41,11 +44,14 @@ pub(super) fn bring(tools: &Path) -> Result<PathBuf> {
 
 fn unpack(scratch: &Path) -> Result<PathBuf> {
     let made = debian::with_dependencies(CHROMIUM.name, scratch)?;
-    if !made.join("usr/lib/chromium/chromium").is_file() {
-        bail!("apt downloaded no chromium; if it is installed, set TXNSCOPE_CHROMIUM to it");
-    }
+    // apt downloads nothing that is installed.
+    let start = match made.join("usr/lib/chromium/chromium").is_file() {
+        true => WRAPPER.to_owned(),
+        false if Path::new(INSTALLED).is_file() => format!("#!/bin/sh\nexec {INSTALLED} \"$@\"\n"),
+        false => bail!("apt downloaded no chromium, and {INSTALLED} is not there"),
+    };
     let wrapper = made.join("chromium");
-    fs::write(&wrapper, WRAPPER).context("cannot write the start of chromium")?;
+    fs::write(&wrapper, start).context("cannot write the start of chromium")?;
     make_executable(&wrapper)?;
     Ok(made)
 }
