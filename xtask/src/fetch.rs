@@ -171,7 +171,6 @@ pub(crate) fn proxy_bench() -> Result<Programs> {
 /// What the benchmark of the live page finds in `.tools`: a browser, and the packages that drive it.
 pub(crate) fn live_bench() -> Result<Programs> {
     let tools = crate::root().join(".tools");
-    servers(&["mongod"])?;
     node::all(&tools)?;
     chromium()?;
     Ok(Programs::new())
