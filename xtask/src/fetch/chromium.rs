@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use super::{Package, Registry, Scratch, debian, make_executable, place};
+use super::{Package, Registry, debian, make_executable};
 
 const CHROMIUM: Package =
     Package { name: "chromium", version: "newest", sha256: "", registry: Registry::Debian };
@@ -26,20 +26,7 @@ const INSTALLED: &str = "/usr/bin/chromium";
 
 /// The browser that `TXNSCOPE_CHROMIUM` names, or our own, which is fetched if it is missing.
 pub(super) fn bring(tools: &Path) -> Result<PathBuf> {
-    if let Some(file) = std::env::var_os("TXNSCOPE_CHROMIUM") {
-        return Ok(file.into());
-    }
-    let folder = tools.join("chromium");
-    let wrapper = folder.join("chromium");
-    if wrapper.is_file() {
-        return Ok(wrapper);
-    }
-    eprintln!("==> fetching chromium");
-    let scratch = Scratch::new(tools, &CHROMIUM)?;
-    let made = unpack(&scratch.0)
-        .context("cannot fetch chromium; install one yourself and set TXNSCOPE_CHROMIUM to it")?;
-    place(&made, &folder)?;
-    Ok(wrapper)
+    debian::program("TXNSCOPE_CHROMIUM", &CHROMIUM, tools, "chromium", unpack)
 }
 
 fn unpack(scratch: &Path) -> Result<PathBuf> {

