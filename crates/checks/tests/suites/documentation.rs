@@ -11,13 +11,13 @@ fn documentation_samples_parse() {
     let page = read("docs/checks.md");
     let samples: Vec<_> =
         page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```\n").next()).collect();
-    assert_eq!(samples.len(), 4, "one for each rule");
+    assert_eq!(samples.len(), 5, "one for each rule, and one with `stages`");
     let mut kinds = Vec::new();
     for sample in samples {
         let checks = Checks::parse(sample).unwrap_or_else(|error| panic!("{error}\n{sample}"));
         kinds.extend(checks.iter().map(|check| check.rule.kind()));
     }
-    assert_eq!(kinds, ["forbid", "pipeline", "derived", "balance"]);
+    assert_eq!(kinds, ["forbid", "pipeline", "derived", "derived", "balance"]);
 }
 
 #[test]

@@ -19,10 +19,11 @@ const ALIASES: [&str; 4] = ["sh", "bash", "shell", "shell-session"];
 const FIRST: &str = "docs/drill.md";
 
 /// What stands for values of the reader, with what the arguments accept in their place.
-const PLACEHOLDERS: [(&str, &str); 4] = [
+const PLACEHOLDERS: [(&str, &str); 5] = [
     ("$(cat deployed-at)", "30m"),
     ("$DEPLOYED_AT", "30m"),
     ("--run=RUN", "--run=6b05e1adf89777660a0c94f2"),
+    ("--undo=RECORD", "--undo=6b05e1adf89777660a0c94f3"),
     ("=SESSION:NUMBER", "=6e01e4f2-3c1f-4a6e-9d0b-0c8f5a1b2c3d:7"),
 ];
 

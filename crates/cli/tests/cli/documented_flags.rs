@@ -31,6 +31,7 @@ const OTHERS: &[&str] = &[
     "--locked",
     "--nocapture",
     "--package",
+    "--path",
     "--release",
     "--target",
     "--test",
