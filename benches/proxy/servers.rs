@@ -140,7 +140,7 @@ impl Server {
         ];
         let log = folder.path().join("log");
         let mut process = Process::spawn_with(&program, &arguments, log, |command| {
-            command.env("TOKIO_WORKER_THREADS", workers.to_string());
+            command.arg(format!("--proxy.threads={workers}"));
         })
         .await?;
         process.wait_ready(web.number(), "/-/ready").await?;

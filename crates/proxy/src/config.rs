@@ -22,6 +22,8 @@ pub struct Config {
     /// Whether another process may listen on the same addresses (`SO_REUSEPORT`), so that a new proxy can start before the
     /// old one stops.
     pub reuse_port: bool,
+    /// How many threads serve requests, each with connections of its own to the backend. 0, the default: one for each core.
+    pub threads: usize,
     /// Where `/metrics` and the health of the proxy are served; nowhere, if there is none.
     pub web_listen_addresses: Vec<SocketAddr>,
     /// The backend.
@@ -46,6 +48,7 @@ impl Config {
             listen_addresses: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
             systemd_socket: false,
             reuse_port: false,
+            threads: 0,
             web_listen_addresses: Vec::new(),
             upstream,
             upstream_settings: UpstreamSettings::default(),
@@ -53,6 +56,14 @@ impl Config {
             forwarded: ForwardedPolicy::default(),
             limits: Limits::default(),
             drain_timeout: Duration::from_secs(30),
+        }
+    }
+
+    /// The number of threads that serve requests.
+    pub(crate) fn event_loops(&self) -> usize {
+        match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
         }
     }
 }
@@ -75,7 +86,7 @@ pub struct UpstreamSettings {
     /// 5 s in Node: a request that is sent while the backend closes the connection fails, as it may have had an effect.
     /// Default: 4 s.
     pub idle_timeout: Duration,
-    /// How many connections are kept for the next request. Default: 512.
+    /// How many connections are kept for the next request, by all threads together. Default: 512.
     pub max_idle: usize,
 }
 

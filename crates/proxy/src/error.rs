@@ -22,6 +22,9 @@ pub enum StartError {
     /// systemd's sockets are not there, or are something else.
     #[error("{0}")]
     Socket(String),
+    /// The system has no more threads or file descriptors.
+    #[error("cannot start a thread that serves requests; --proxy.threads is their number")]
+    Thread(#[source] io::Error),
     /// There is nowhere to listen.
     #[error("there is no address to listen on: give --proxy.listen-address")]
     NoAddress,

@@ -115,7 +115,7 @@ pub(crate) fn forwarded(headers: &mut HeaderMap, policy: ForwardedPolicy, peer: 
         }
     }
     if let Some(peer) = peer {
-        append(headers, X_FORWARDED_FOR, &peer.to_string());
+        append(headers, X_FORWARDED_FOR, peer.to_string());
     }
     if !headers.contains_key(X_FORWARDED_PROTO) {
         headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
@@ -125,7 +125,7 @@ pub(crate) fn forwarded(headers: &mut HeaderMap, policy: ForwardedPolicy, peer: 
     {
         headers.insert(X_FORWARDED_HOST, host.clone());
     }
-    append(headers, FORWARDED, &element(peer, host.as_ref()));
+    append(headers, FORWARDED, element(peer, host.as_ref()));
 }
 
 /// An element of `Forwarded`: `for=192.0.2.7;host="example.org";proto=http`.
@@ -136,21 +136,23 @@ fn element(peer: Option<IpAddr>, host: Option<&HeaderValue>) -> String {
         None => "for=unknown".to_owned(),
     };
     if let Some(host) = host.and_then(|host| host.to_str().ok()).filter(|host| !host.contains(['"', '\\'])) {
-        element.push_str(&format!(";host=\"{host}\""));
+        element.extend([";host=\"", host, "\""]);
     }
     element.push_str(";proto=http");
     element
 }
 
 /// Adds to the list in one header, whatever lines it came in.
-fn append(headers: &mut HeaderMap, name: HeaderName, element: &str) {
-    let before: Vec<_> = headers.get_all(&name).iter().map(HeaderValue::as_bytes).collect();
-    let mut value = before.join(&b", "[..]);
-    if !value.is_empty() {
-        value.extend_from_slice(b", ");
-    }
-    value.extend_from_slice(element.as_bytes());
-    if let Ok(value) = HeaderValue::from_bytes(&value) {
+fn append(headers: &mut HeaderMap, name: HeaderName, element: String) {
+    let mut list: Vec<&[u8]> = headers.get_all(&name).iter().map(HeaderValue::as_bytes).collect();
+    list.retain(|elements| !elements.is_empty());
+    let value = if list.is_empty() {
+        HeaderValue::try_from(element)
+    } else {
+        list.push(element.as_bytes());
+        HeaderValue::try_from(list.join(&b", "[..]))
+    };
+    if let Ok(value) = value {
         headers.insert(name, value);
     }
 }

@@ -35,6 +35,7 @@ mod body;
 mod config;
 mod connection;
 mod error;
+mod event_loop;
 mod exchange;
 mod framing;
 #[cfg(feature = "fuzzing")]
@@ -60,17 +61,19 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower_layer::Layer as _;
 use txnscope::TransactionLayer;
 pub use txnscope::{InstallError, Metrics};
 
 pub use crate::config::{AddressError, Config, ForwardedPolicy, Limits, UpstreamAddress, UpstreamSettings};
 pub use crate::error::StartError;
+use crate::event_loop::EventLoop;
 use crate::exchange::{Classifier, Exchange};
 pub use crate::learn::Learner;
 pub use crate::operations::{FileError, Operations, UPSTREAM_RESET, UPSTREAM_TIMEOUT, UPSTREAM_UNREACHABLE};
 use crate::serve::Server;
 use crate::tunnel::Tunnels;
-use crate::upstream::Upstream;
+use crate::upstream::{Connector, Upstream};
 
 /// A proxy that runs. Dropped without [`drain`](Self::drain), it ends at once, and cuts what is in flight.
 #[derive(Debug)]
@@ -115,27 +118,33 @@ impl Proxy {
         metrics: &Metrics,
         learner: Option<Arc<Learner>>,
     ) -> Result<Self, StartError> {
-        let upstream = Upstream::new(&config.upstream, &config.upstream_settings)?;
+        let connector = Arc::new(Connector::new(&config.upstream, &config.upstream_settings)?);
         let listeners = listen::listeners(&config)?;
         let web_listeners = listen::web_listeners(&config)?;
         let (tasks, acceptors) = (TaskTracker::new(), TaskTracker::new());
         let end = CancellationToken::new();
         // What ends everything ends the accepting, too.
         let drain = end.child_token();
-        let exchange = Exchange::new(
-            upstream,
-            &config.upstream,
-            config.upstream_settings,
-            config.forwarded,
-            config.limits.max_body,
-            Tunnels { tasks: tasks.clone(), end: end.clone() },
-            learner,
-        );
+        let end_on_drop = end.clone().drop_guard();
         let layer = TransactionLayer::with_classifier_and_registry(Classifier, metrics.registry())
             .declare(config.operations.declarations());
+        let threads = config.event_loops();
+        let mut settings = config.upstream_settings;
+        settings.max_idle = settings.max_idle.div_ceil(threads);
+        let event_loops = (0..threads).map(|_| {
+            let exchange = Exchange::new(
+                Upstream::new(Arc::clone(&connector), &settings),
+                &config.upstream,
+                settings.clone(),
+                config.forwarded,
+                config.limits.max_body,
+                Tunnels { tasks: tasks.clone(), end: end.clone() },
+                learner.clone(),
+            );
+            EventLoop::start(layer.layer(exchange.clone()), exchange, end.clone())
+        });
         let server = Arc::new(Server::new(
-            &layer,
-            exchange.clone(),
+            event_loops.collect::<Result<_, _>>()?,
             config.operations,
             config.limits,
             config.drain_timeout,
@@ -152,9 +161,6 @@ impl Proxy {
             let pages = web::router(metrics, Arc::clone(&in_flight), drain.clone());
             tokio::spawn(web(listener, pages, end.clone()));
         }
-        let ended = end.clone();
-        tokio::spawn(async move { ended.run_until_cancelled(exchange.close_old_connections()).await });
-        let end_on_drop = end.clone().drop_guard();
         let drain_timeout = config.drain_timeout;
         Ok(Self {
             addresses,

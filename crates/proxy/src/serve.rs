@@ -17,13 +17,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower_layer::Layer;
 use tower_service::Service;
-use txnscope::{TransactionLayer, TransactionService};
+use txnscope::TransactionService;
 
 use crate::body::ResponseBody;
 use crate::config::Limits;
 use crate::connection::{Activity, CallerStream};
+use crate::event_loop::{EventLoop, least_loaded};
 use crate::exchange::{Classifier, Exchange, ExchangeRequest};
 use crate::handover::Handover;
 use crate::head_check;
@@ -39,7 +39,7 @@ const LINGER: Duration = Duration::from_secs(5);
 
 /// What all connections share.
 pub(crate) struct Server {
-    pub(crate) service: TransactionService<Exchange, Classifier>,
+    pub(crate) event_loops: Vec<EventLoop>,
     pub(crate) operations: Operations,
     pub(crate) limits: Limits,
     pub(crate) places: Arc<Semaphore>,
@@ -54,8 +54,7 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn new(
-        layer: &TransactionLayer<Classifier>,
-        exchange: Exchange,
+        event_loops: Vec<EventLoop>,
         operations: Operations,
         limits: Limits,
         drain_timeout: Duration,
@@ -63,7 +62,7 @@ impl Server {
         (drain, end): (CancellationToken, CancellationToken),
     ) -> Self {
         Self {
-            service: layer.layer(exchange),
+            event_loops,
             operations,
             places: Arc::new(Semaphore::new(limits.max_connections.clamp(1, Semaphore::MAX_PERMITS))),
             limits,
@@ -113,13 +112,21 @@ impl Server {
     }
 
     fn spawn(self: &Arc<Self>, stream: TcpStream, peer: IpAddr, place: OwnedSemaphorePermit) {
-        let server = Arc::clone(self);
-        self.tasks.spawn(async move {
+        // Sockets belong to the event loop in which they are registered, which is that of the accepting so far.
+        let (Some(event_loop), Ok(stream)) = (least_loaded(&self.event_loops), stream.into_std()) else {
+            return;
+        };
+        let (server, event_loop) = (Arc::clone(self), event_loop.clone());
+        let (runtime, served) = (event_loop.runtime.clone(), event_loop.serves());
+        let connection = async move {
+            let _served = served;
+            let Ok(stream) = TcpStream::from_std(stream) else { return };
             let end = server.end.clone();
             // In a box: it is large, and would have its place twice in the future that waits for two things.
-            let connection = Box::pin(server.connection(stream, peer, place));
-            end.run_until_cancelled(connection).await
-        });
+            let connection = Box::pin(server.connection(event_loop, stream, peer, place));
+            end.run_until_cancelled(connection).await;
+        };
+        self.tasks.spawn_on(connection, &runtime);
     }
 
     /// What is spoken with callers, with its limits.
@@ -140,14 +147,21 @@ impl Server {
         builder
     }
 
-    async fn connection(self: &Arc<Self>, stream: TcpStream, peer: IpAddr, place: OwnedSemaphorePermit) {
+    async fn connection(
+        self: &Arc<Self>,
+        event_loop: EventLoop,
+        stream: TcpStream,
+        peer: IpAddr,
+        place: OwnedSemaphorePermit,
+    ) {
         let _ = stream.set_nodelay(true);
         let activity = Activity::new();
         let (stream, leaving) = CallerStream::new(stream, &activity, place);
         let (server, busy) = (Arc::clone(self), Arc::clone(&activity));
         let service = service_fn(move |request: Request<Incoming>| {
-            let (server, activity) = (Arc::clone(&server), Arc::clone(&busy));
-            async move { server.handle(request, peer, &activity).await }
+            let (server, service) = (Arc::clone(&server), event_loop.service.clone());
+            let activity = Arc::clone(&busy);
+            async move { server.handle(service, request, peer, &activity).await }
         });
         let builder = self.protocol();
         let served = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
@@ -188,6 +202,7 @@ impl Server {
 
     pub(crate) async fn handle(
         &self,
+        mut service: TransactionService<Exchange, Classifier>,
         request: Request<Incoming>,
         peer: IpAddr,
         activity: &Arc<Activity>,
@@ -208,7 +223,7 @@ impl Server {
         let handover = Arc::new(Handover::default());
         let exchange =
             ExchangeRequest { request, matched, checked, handover: Arc::clone(&handover), peer: Some(peer) };
-        let mut operation = Box::pin(self.service.clone().call(exchange));
+        let mut operation = Box::pin(service.call(exchange));
         let mut ended = false;
         let mut response = poll_fn(|cx| {
             ended = operation.as_mut().poll(cx).is_ready();

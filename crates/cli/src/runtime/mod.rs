@@ -25,16 +25,6 @@ pub(crate) fn two_threads() -> anyhow::Result<tokio::runtime::Runtime> {
     runtime.context("cannot start the runtime")
 }
 
-/// A runtime of one thread for each core, for commands that pass traffic on.
-///
-/// # Errors
-///
-/// If the runtime cannot be started.
-pub(crate) fn many_threads() -> anyhow::Result<tokio::runtime::Runtime> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.context("cannot start the runtime")
-}
-
 /// Raises the limit on open files to its maximum, since each connection is one. The soft limit is low only for the sake of
 /// programs that use `select`.
 pub(crate) fn raise_file_limit() {

@@ -24,17 +24,19 @@ use tokio::runtime::Runtime;
 use tokio::task::{JoinHandle, yield_now};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower_layer::Layer as _;
 use txnscope::{Metrics, TransactionLayer};
 
 use crate::body::ResponseBody;
 use crate::config::{ForwardedPolicy, Kind, Limits, UpstreamAddress, UpstreamSettings};
 use crate::connection::Activity;
+use crate::event_loop::EventLoop;
 use crate::exchange::{Classifier, Exchange};
 use crate::learn::Learner;
 use crate::operations::Operations;
 use crate::serve::Server;
 use crate::tunnel::Tunnels;
-use crate::upstream::Upstream;
+use crate::upstream::{Connector, Upstream};
 
 const OPERATIONS: &str = r#"
 unmatched = true
@@ -153,7 +155,8 @@ impl Memory {
         let address = UpstreamAddress(Kind::Memory);
         // No connection is kept, so that each has one request.
         let settings = UpstreamSettings { max_idle: 0, ..UpstreamSettings::default() };
-        let upstream = Upstream::new(&address, &settings).expect("memory needs no certificates");
+        let connector = Connector::new(&address, &settings).expect("memory needs no certificates");
+        let upstream = Upstream::new(Arc::new(connector), &settings);
         let operations = Operations::parse(Path::new("operations.toml"), OPERATIONS).expect("a valid file");
         let (tasks, end) = (TaskTracker::new(), CancellationToken::new());
         let layer = TransactionLayer::with_classifier_and_registry(Classifier, metrics.registry())
@@ -164,7 +167,8 @@ impl Memory {
         let exchange = Exchange::new(upstream, &address, settings, policy, Some(1 << 20), tunnels, learner);
         let limits = Limits { max_body: Some(1 << 20), ..Limits::default() };
         let drain = (CancellationToken::new(), end);
-        let server = Server::new(&layer, exchange, operations, limits, Duration::from_secs(1), tasks, drain);
+        let event_loops = vec![EventLoop::new(runtime.handle().clone(), layer.layer(exchange))];
+        let server = Server::new(event_loops, operations, limits, Duration::from_secs(1), tasks, drain);
         Self { runtime, server: Arc::new(server), metrics }
     }
 
@@ -176,7 +180,7 @@ impl Memory {
         let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let service = service_fn(move |request: Request<Incoming>| {
             let (server, activity) = (Arc::clone(&server), Arc::clone(&busy));
-            async move { server.handle(request, peer, &activity).await }
+            async move { server.handle(server.event_loops[0].service.clone(), request, peer, &activity).await }
         });
         let protocol = self.server.protocol();
         let served = async {

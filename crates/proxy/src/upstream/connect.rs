@@ -23,7 +23,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 pub(super) type Io = TokioIo<Box<dyn Stream>>;
 
 /// Makes connections to the one backend.
-pub(super) struct Connector {
+pub(crate) struct Connector {
     address: UpstreamAddress,
     timeout: Duration,
     /// By HTTP/1.1 and by HTTP/2: which is spoken is agreed on in the handshake.
@@ -39,7 +39,7 @@ impl Connector {
     /// # Errors
     ///
     /// If the file of authorities cannot be used, or the backend's name is none that a certificate can have.
-    pub(super) fn new(address: &UpstreamAddress, settings: &UpstreamSettings) -> Result<Self, StartError> {
+    pub(crate) fn new(address: &UpstreamAddress, settings: &UpstreamSettings) -> Result<Self, StartError> {
         let tls = match &address.0 {
             Kind::Tcp { host, tls: true, .. } => {
                 let roots = Arc::new(roots(settings)?);

@@ -17,16 +17,15 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::Mutex;
 
-use self::connect::Connector;
+pub(crate) use self::connect::Connector;
 pub(crate) use self::pool::Lease;
 use self::pool::Pool;
-use crate::config::{UpstreamAddress, UpstreamSettings};
-use crate::error::StartError;
+use crate::config::UpstreamSettings;
 use crate::upload::Upload;
 
 /// The backend.
 pub(crate) struct Upstream {
-    connector: Connector,
+    connector: Arc<Connector>,
     pool: Arc<Pool>,
     shared: Mutex<Option<http2::SendRequest<Upload>>>,
 }
@@ -41,12 +40,9 @@ pub(crate) enum SendError {
 }
 
 impl Upstream {
-    pub(crate) fn new(address: &UpstreamAddress, settings: &UpstreamSettings) -> Result<Self, StartError> {
-        Ok(Self {
-            connector: Connector::new(address, settings)?,
-            pool: Arc::new(Pool::new(settings.idle_timeout, settings.max_idle)),
-            shared: Mutex::default(),
-        })
+    pub(crate) fn new(connector: Arc<Connector>, settings: &UpstreamSettings) -> Self {
+        let pool = Arc::new(Pool::new(settings.idle_timeout, settings.max_idle));
+        Self { connector, pool, shared: Mutex::default() }
     }
 
     /// Sends the request, and returns the head of the answer. By HTTP/1.1 there comes with it the connection, to be given

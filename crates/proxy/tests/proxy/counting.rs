@@ -1,7 +1,13 @@
 //! Each operation is counted once, and everything else is not.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use http::{Request, Response};
 use hyper::body::Incoming;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 use crate::support::*;
 
@@ -79,25 +85,50 @@ async fn an_operation_is_in_flight_until_the_last_byte_of_its_answer() {
     running.wait_for(PAY, "succeeded", 1.0).await;
 }
 
-#[tokio::test]
-async fn many_requests_on_one_connection_use_one_connection_to_the_backend() {
-    let connections = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    let count = connections.clone();
+/// A backend that counts its connections.
+async fn counts_connections() -> (SocketAddr, Arc<AtomicUsize>) {
+    let connections = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&connections);
     let backend = raw_backend(move |mut stream| {
-        count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        count.fetch_add(1, Ordering::SeqCst);
         async move {
-            use tokio::io::AsyncWriteExt;
             while read_head(&mut stream).await.ends_with("\r\n\r\n") {
                 stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
             }
         }
     })
     .await;
+    (backend, connections)
+}
+
+/// Callers are divided among the threads, and what each of them asks passes over its thread's own connection.
+#[tokio::test]
+async fn callers_of_each_thread_share_a_connection_to_the_backend() {
+    for (threads, expected) in [(1, 1..6), (6, 6..7)] {
+        let (backend, connections) = counts_connections().await;
+        let running = start_with(backend, |config| config.threads = threads);
+        let mut callers = Vec::new();
+        for _ in 0..6 {
+            let mut caller = TcpStream::connect(running.address).await.unwrap();
+            caller.write_all(b"GET /pay/1 HTTP/1.1\r\nhost: shop\r\n\r\n").await.unwrap();
+            assert!(read_answer(&mut caller).await.ends_with("ok"));
+            callers.push(caller);
+        }
+        running.wait_for("GET /pay/{id}", "succeeded", 6.0).await;
+        let connections = connections.load(Ordering::SeqCst);
+        // One whose task has not seen the end of its answer yet may have been skipped.
+        assert!(expected.contains(&connections), "{connections} connections by {threads} threads");
+    }
+}
+
+#[tokio::test]
+async fn many_requests_on_one_connection_use_one_connection_to_the_backend() {
+    let (backend, connections) = counts_connections().await;
     let running = start(backend);
     for _ in 0..20 {
         assert!(running.raw("GET /pay/1 HTTP/1.1\r\nhost: shop\r\n\r\n").await.ends_with("ok"));
     }
     assert_eq!(running.ended("GET /pay/{id}", "succeeded"), 20.0);
     // One whose task has not seen the end of its answer yet may have been skipped once.
-    assert!(connections.load(std::sync::atomic::Ordering::SeqCst) <= 3, "{connections:?}");
+    assert!(connections.load(Ordering::SeqCst) <= 3, "{connections:?}");
 }

@@ -71,6 +71,8 @@ settings! {
     systemd_socket: bool [BOOL] => systemd_socket;
     /// Share the addresses with another proxy that does the same, so that a new process starts before the old one ends.
     reuse_port: bool [BOOL] => reuse_port;
+    /// How many threads serve requests, each with connections of its own to the backend; 0: one for each core.
+    threads: usize [NUMBER] => threads;
     /// How long requests in flight may take after SIGTERM.
     drain_timeout: Time [TIME] => drain_timeout;
     /// The most connections of callers; further ones wait.

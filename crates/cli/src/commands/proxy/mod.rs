@@ -17,7 +17,7 @@ use crate::config::settings::Section as _;
 use crate::output::logging;
 use crate::output::{log_error, print, print_result};
 use crate::runtime::signals::ShutdownSignals;
-use crate::runtime::{many_threads, raise_file_limit};
+use crate::runtime::{block_on, raise_file_limit};
 
 pub(crate) fn run(args: &ProxyArgs) -> ExitStatus {
     logging::start(Log::resolve(&Log::default(), &args.log));
@@ -30,16 +30,10 @@ pub(crate) fn run(args: &ProxyArgs) -> ExitStatus {
         return print_result(&format!("the configuration is valid: {operations} operations\n"));
     }
     raise_file_limit();
-    let runtime = match many_threads() {
-        Ok(runtime) => runtime,
-        Err(error) => return log_error(&error, ExitStatus::Failure),
-    };
-    let status = match runtime.block_on(proxy(config, args.general.learn)) {
+    match block_on(proxy(config, args.general.learn)) {
         Ok(()) => ExitStatus::Success,
         Err(error) => log_error(&error, ExitStatus::Failure),
-    };
-    runtime.shutdown_background();
-    status
+    }
 }
 
 fn config(args: &ProxyArgs) -> Result<Config> {
