@@ -37,15 +37,16 @@ pub(crate) struct RoleArgs {
     #[command(flatten)]
     checks: sections::Checks,
 
-    /// Add the privilege to end a transaction of another user, for `top --allow-kill`. Give it to a user of its own.
+    /// Print a role and a user of their own for `top --allow-kill`, with the privilege to end transactions of other users,
+    /// which the sidecar's user must not have.
     #[arg(long, conflicts_with = "repair")]
     allow_kill: bool,
 
-    /// The name of the user. Default: txnscope, or txnscope-repair with --repair.
+    /// The name of the user. Default: txnscope, txnscope-repair with --repair, or txnscope-kill with --allow-kill.
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
 
-    /// The name of the role. Default: txnscope, or txnscope-repair with --repair.
+    /// The name of the role. Default: txnscope, txnscope-repair with --repair, or txnscope-kill with --allow-kill.
     #[arg(long, value_name = "NAME")]
     role: Option<String>,
 
@@ -123,7 +124,11 @@ fn required_privileges(settings: &CollectorSettings, checks: Option<&Checks>) ->
 
 /// Commands that can be run again: a role that exists gets these privileges, and a user that exists gets the role.
 fn render(args: &RoleArgs, required: Vec<(String, Privilege)>) -> String {
-    let default = if args.repair { "txnscope-repair" } else { "txnscope" };
+    let default = match (args.repair, args.allow_kill) {
+        (true, _) => "txnscope-repair",
+        (false, true) => "txnscope-kill",
+        (false, false) => "txnscope",
+    };
     let role = args.role.as_deref().unwrap_or(default);
     let user = args.user.as_deref().unwrap_or(default);
     let mut comments: Vec<String> =
@@ -208,6 +213,18 @@ mod tests {
             "{text}"
         );
         assert_eq!(text.matches("kill").count() - text.matches("killAnySession").count(), 1, "{text}");
+    }
+
+    #[test]
+    fn roles_that_write_or_end_have_names_of_their_own() {
+        for (repair, allow_kill, name) in
+            [(false, false, "txnscope"), (true, false, "txnscope-repair"), (false, true, "txnscope-kill")]
+        {
+            let args = RoleArgs { user: None, role: None, repair, allow_kill, ..args("u") };
+            let text = render(&args, Vec::new());
+            assert!(text.contains(&format!("admin.getRole(\"{name}\")")), "{text}");
+            assert!(text.contains(&format!("admin.getUser(\"{name}\")")), "{text}");
+        }
     }
 
     #[test]
