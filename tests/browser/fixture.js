@@ -54,7 +54,7 @@ const writer = (index) => ({
 export function report(count, tick) {
   const rates = { commits_per_second: 900, aborts_per_second: 3, write_conflicts_per_second: 12, lock_waits_per_second: 1 };
   const member = { member: "db1:27017", role: "primary", state: "answers", error: null, answered_seconds_ago: 0.1 };
-  const members = [{ ...member, open_transactions: count, truncated: false, rates, missing: [] }];
+  const members = [{ ...member, open_transactions: count, truncated: false, rates, missing: [], conflict_candidates: [{ transaction: 1 }] }];
   const transactions = Array.from({ length: count }, (_, index) => transaction(index, tick));
   const waiting = Array.from({ length: 200 }, (_, index) => writer(index));
   const entries = waiting.map((_, index) => ({ waiting: index }));

@@ -20,7 +20,8 @@ pub(crate) const PASSWORD: &str = "TXNSCOPE_MONGODB_PASSWORD";
 
 /// The error if no deployment is named.
 pub(crate) const MISSING_DEPLOYMENT: &str = "no deployment configured: give --mongodb.uri=mongodb://host:port/?replicaSet=name, \
-                                             or a file that holds the URI with --mongodb.uri-file, or set MONGODB_URI";
+                                             a file that holds the URI with --mongodb.uri-file, the \
+                                             configuration file of the sidecar with --config.file, or set MONGODB_URI";
 
 /// The arguments with the source of each, and the variables that have no flag.
 #[derive(Debug, Clone)]

@@ -166,7 +166,7 @@ async fn serve_loads_checks_of_its_configuration_file() {
     let output = run("mongodb://127.0.0.1:1/", &arguments).await;
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(text.contains("1 deployments") && text.contains("2 checks"), "{text}");
+    assert!(text.contains("deployments: 1,") && text.contains("checks: 2\n"), "{text}");
     let output = run("", &arguments).await;
     assert_eq!(output.status.code(), Some(2), "checks, and no deployment to run them on");
 }

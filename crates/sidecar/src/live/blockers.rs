@@ -110,7 +110,7 @@ impl Blockers<'_, '_> {
             .filter(|(position, transaction)| {
                 waiting.transaction != Some(*position)
                     && (!prepared_only || transaction.state == TransactionState::Prepared)
-                    && may_have_written(transaction, namespace)
+                    && may_have_written(transaction, Some(namespace))
             })
             .map(|(position, _)| Reference::Transaction(position))
             .collect();

@@ -37,6 +37,7 @@
 
 mod blockers;
 mod collector;
+mod conflicts;
 #[cfg(any(test, feature = "fuzzing"))]
 mod decode_all;
 mod ending;

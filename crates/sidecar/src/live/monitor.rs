@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::collector::NAME;
+use super::conflicts;
 use super::report::{LiveReport, MemberReport, MemberStatus};
 use super::store::{LiveMember, LiveStore};
 use crate::collector::CollectorSettings;
@@ -95,9 +96,10 @@ impl LiveMonitor {
         let mut report = LiveReport { replica_set: rs, ..LiveReport::default() };
         for state in &states {
             let live = known.get(state.address());
-            let member = member_report(state, live, self.timing.timeout, now);
+            let mut member = member_report(state, live, self.timing.timeout, now);
             if let (MemberStatus::Answers, Some(live)) = (member.state, live) {
                 report.append(&live.model);
+                member.conflict_candidates = conflicts::candidates(&member, &report.transactions);
             }
             report.members.push(member);
         }
@@ -186,6 +188,7 @@ fn member_report(
         truncated: live.is_some_and(|live| live.model.truncated),
         rates: live.and_then(|live| live.rates).filter(|_| status == MemberStatus::Answers),
         missing: live.map(|live| live.model.missing.clone()).unwrap_or_default(),
+        conflict_candidates: Vec::new(),
         history: live.map(|live| live.history.clone()).unwrap_or_default(),
     }
 }

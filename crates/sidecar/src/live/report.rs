@@ -47,6 +47,10 @@ pub struct MemberReport {
     pub rates: Option<Rates>,
     /// What it did not report.
     pub missing: Vec<MissingPart>,
+    /// While transactions abort because of write conflicts: the idle ones that may have changed their documents, the
+    /// oldest first. The writers do not wait, and are not in the list of those that do: a statement of a transaction fails
+    /// at once, and drivers run the transaction again.
+    pub conflict_candidates: Vec<Reference>,
     /// The last fifteen minutes.
     #[serde(skip)]
     pub history: History,

@@ -207,10 +207,11 @@ fn command(operation: &Operation) -> String {
     operation.command.clone().unwrap_or_else(|| "unknown".to_owned())
 }
 
-/// The locks on a collection with which a transaction may have changed its documents.
-pub(super) fn may_have_written(transaction: &Transaction, namespace: &str) -> bool {
+/// Whether a transaction may have changed documents of that collection, or of any: by its locks.
+pub(super) fn may_have_written(transaction: &Transaction, namespace: Option<&str>) -> bool {
     let writes = [Mode::IntentExclusive, Mode::Exclusive].map(Mode::as_str);
-    let held =
-        transaction.locks.iter().filter(|lock| lock.resource == "collection" && lock.name == namespace);
+    let held = transaction.locks.iter().filter(|lock| {
+        lock.resource == "collection" && namespace.is_none_or(|namespace| lock.name == namespace)
+    });
     held.into_iter().any(|lock| writes.contains(&lock.mode.as_str()))
 }

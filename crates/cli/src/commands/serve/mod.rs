@@ -58,7 +58,7 @@ async fn check(config: &Config) -> ExitStatus {
             let (deployments, probes) = (config.targets.len(), config.probes.len());
             // A reader that is gone does not make the configuration invalid.
             let _ = print(&format!(
-                "the configuration is valid: {deployments} deployments, {probes} on-demand targets, {checks} checks\n\
+                "the configuration is valid: deployments: {deployments}, on-demand targets: {probes}, checks: {checks}\n\
                  not tested: whether the servers respond, and whether the users may log in and read; `txnscope preflight` with the \
                  same settings tests this\n"
             ));

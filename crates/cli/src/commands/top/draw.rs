@@ -146,7 +146,7 @@ fn shown(app: &App) -> impl Iterator<Item = &MemberReport> {
 }
 
 fn problem_lines(app: &App, theme: Theme) -> Vec<Line<'static>> {
-    let all: Vec<_> = shown(app).flat_map(problems).collect();
+    let all: Vec<_> = shown(app).flat_map(|member| problems(&app.report, member)).collect();
     let more = all.len().saturating_sub(MAX_PROBLEMS);
     let mut lines: Vec<_> = all
         .into_iter()

@@ -80,7 +80,14 @@ fn top(args: &TopArgs, matches: &ArgMatches) -> Result<ExitStatus> {
 
 fn print_once(report: &LiveReport, args: &TopArgs) -> Result<ExitStatus> {
     print(&once::render(args.output, report))?;
-    Ok(if is_answered(report) { ExitStatus::Success } else { ExitStatus::Error })
+    if !is_answered(report) {
+        return Ok(ExitStatus::Error);
+    }
+    if !report.members.iter().any(once::shows_operations) {
+        print_warning("no member shows its operations: the privileges that are missing are listed above");
+        return Ok(ExitStatus::Error);
+    }
+    Ok(ExitStatus::Success)
 }
 
 /// Whether a member has reported. Prints why not.

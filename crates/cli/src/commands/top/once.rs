@@ -1,6 +1,6 @@
 //! The report as JSON and as tables.
 
-use txnscope_sidecar::live::{LiveReport, MemberReport, MemberStatus, blocker_tree};
+use txnscope_sidecar::live::{LiveReport, MemberReport, MemberStatus, Part, Reference, blocker_tree};
 
 use super::args::Format;
 use super::text::{
@@ -19,12 +19,12 @@ pub(super) fn render(format: Format, report: &LiveReport) -> String {
 fn tables(report: &LiveReport) -> String {
     let mut text = table(&members(report));
     for member in &report.members {
-        for problem in problems(member) {
+        for problem in problems(report, member) {
             text.push_str(&format!("! {problem}\n"));
         }
     }
     if report.transactions.is_empty() && report.waiting.is_empty() {
-        return text + "\nNo transaction is open, and no operation waits.\n";
+        return text + "\n" + nothing_listed(report) + "\n";
     }
     if !report.transactions.is_empty() {
         text.push_str(&format!("\n{}", table(&transactions(report))));
@@ -38,8 +38,30 @@ fn tables(report: &LiveReport) -> String {
     text
 }
 
-/// What a member does not report, each on one line.
-pub(super) fn problems(member: &MemberReport) -> Vec<String> {
+/// Why the lists are empty: a member that does not show its operations may have some.
+fn nothing_listed(report: &LiveReport) -> &'static str {
+    let (mut shown, mut hidden) = (0, 0);
+    for member in &report.members {
+        match shows_operations(member) {
+            true => shown += 1,
+            false => hidden += 1,
+        }
+    }
+    match (shown, hidden) {
+        (_, 0) => "No transaction is open, and no operation waits.",
+        (0, _) => "Whether transactions are open is unknown: no member shows its operations.",
+        _ => "No transaction is open, and no operation waits, on the members that show their operations.",
+    }
+}
+
+/// Whether a member shows the operations of all users. An arbiter has none.
+pub(super) fn shows_operations(member: &MemberReport) -> bool {
+    let is_shown = || member.missing.iter().all(|missing| missing.part != Part::Operations);
+    member.role == Some("arbiter") || member.state == MemberStatus::Answers && is_shown()
+}
+
+/// What is wrong on a member, each on one line: what it does not report, and conflicts with a probable cause.
+pub(super) fn problems(report: &LiveReport, member: &MemberReport) -> Vec<String> {
     let address = plain(&member.member);
     let mut problems = Vec::new();
     if let Some(error) = &member.error {
@@ -55,8 +77,27 @@ pub(super) fn problems(member: &MemberReport) -> Vec<String> {
                 "{address}: it has more operations than are shown, the oldest and the waiting ones"
             ));
         }
+        problems.extend(conflicts(report, member).map(|text| format!("{address}: {text}")));
     }
     problems
+}
+
+/// Transactions that abort because of an idle one, whose writers wait for nothing.
+fn conflicts(report: &LiveReport, member: &MemberReport) -> Option<String> {
+    let (first, others) = member.conflict_candidates.split_first()?;
+    let Reference::Transaction(index) = *first else { return None };
+    let oldest = report.transactions.get(index)?;
+    let others = match others.len() {
+        0 => String::new(),
+        1 => " or another one".to_owned(),
+        others => format!(" or one of {others} others"),
+    };
+    let conflicts = rate(member.rates?.write_conflicts);
+    let idle = optional_time(oldest.idle);
+    Some(format!(
+        "{conflicts} write conflicts per second abort transactions, probably because of {} (transaction {index}, idle for {idle}){others}",
+        name(oldest)
+    ))
 }
 
 fn head(names: &[&str]) -> Vec<String> {

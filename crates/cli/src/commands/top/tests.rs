@@ -126,6 +126,16 @@ fn report() -> LiveReport {
     }
 }
 
+#[test]
+fn conflicts_with_an_idle_transaction_are_a_problem_with_its_name() {
+    let mut report = report();
+    report.members[0].conflict_candidates = vec![Reference::Transaction(0), Reference::Transaction(2)];
+    let problems = super::once::problems(&report, &report.members[0]);
+    let expected = "db1:27017: 7.0 write conflicts per second abort transactions, probably because of POST /orders (shop) \
+                    (transaction 0, idle for 24 s) or another one";
+    assert!(problems.contains(&expected.to_owned()), "{problems:#?}");
+}
+
 fn app() -> App {
     let mut app = App::new(true);
     app.update(report());

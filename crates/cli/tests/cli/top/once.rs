@@ -1,9 +1,11 @@
 //! `txnscope top --once`: the situation as JSON and as tables.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use anyhow::{Context, ensure};
 use mongodb::bson::doc;
 use serde_json::{Value, json};
-use testkit::wait;
+use testkit::{ReplicaSetOptions, wait};
 use tokio::sync::oneshot;
 use txnscope::{Abort, Metrics, TransactionRunner};
 
@@ -112,6 +114,31 @@ async fn index_build_and_thirty_writers_wait_for_the_transaction_of_an_operation
     assert!(text.ends_with("No transaction is open, and no operation waits.\n"), "{text}");
 }
 
+/// Without the privilege `inprog` a member shows the operations of the own user only: that there is no transaction is unknown.
+#[tokio::test(flavor = "multi_thread")]
+async fn member_that_shows_no_operations_is_an_error_and_not_an_empty_list() {
+    let set = ReplicaSetOptions::new(1).auth().start().await.unwrap();
+    let admin = set.client().await.unwrap().database("admin");
+    let roles: Vec<&str> = Vec::new();
+    admin.run_command(doc! {"createUser": "guest", "pwd": "hunter2", "roles": roles}).await.unwrap();
+    let uri = set.uri();
+    let (_, hosts) = uri.split_once('@').unwrap();
+    let (folder, uri) = (tempfile::tempdir().unwrap(), format!("mongodb://guest:hunter2@{hosts}"));
+    let file = folder.path().join("uri");
+    std::fs::write(&file, uri).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let output =
+        run(&["top", "--once", "--timeout=10s", &format!("--mongodb.uri-file={}", file.display())]).await;
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{text}{}", stderr(&output));
+    assert!(
+        text.contains("Whether transactions are open is unknown: no member shows its operations."),
+        "{text}"
+    );
+    assert!(!text.contains("No transaction is open"), "{text}");
+    assert!(stderr(&output).contains("no member shows its operations"), "{}", stderr(&output));
+}
+
 #[tokio::test]
 async fn unreachable_deployment_is_an_error_with_a_reason() {
     let port = testkit::Port::reserve().unwrap();
@@ -131,6 +158,7 @@ async fn invalid_use_says_what_to_do() {
     for (arguments, text) in [
         (&["top"][..], "use --once, with --output=json for a script"),
         (&["top", "--once"], "no deployment configured"),
+        (&["top", "--once"], "--config.file"),
         (&["top", "--output=json"], "--once"),
         (&["top", "--once", "--interval=1ms", "--mongodb.uri=mongodb://a/"], "between 200ms and 1m"),
         (&["top", "--once", "--mongodb.uri=mongodb://u:hunter2@a/"], "which ps shows"),

@@ -4,15 +4,16 @@ use mongodb::Client;
 use mongodb::bson::{Document, doc};
 use testkit::{ReplicaSet, wait};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use txnscope_sidecar::Target;
 use txnscope_sidecar::live::{
-    EndOutcome, HeldLock, LiveReport, Reference, TransactionState, TreeRow, WaitsFor, blocker_tree,
-    end_transaction,
+    EndOutcome, HeldLock, LiveReport, Reference, Transaction as OpenTransaction, TransactionState, TreeRow,
+    WaitsFor, blocker_tree, end_transaction,
 };
 
 use super::{
     LIFETIME, backend, client, collection, fill, monitor, monitor_with, number, options, report_where,
-    transaction,
+    session_id, transaction,
 };
 
 use Reference::{Running, Transaction, Waiting};
@@ -144,6 +145,39 @@ async fn retried_writers_wait_for_a_document_of_an_unknown_holder() {
     succeed(writers).await;
     report_where(&monitor, "no writer", |report| report.waiting.is_empty()).await;
     other.abort_transaction().await.unwrap();
+    monitor.shutdown().await;
+}
+
+/// A statement of a transaction does not wait for a document: it fails, and its client runs the transaction again.
+#[tokio::test(flavor = "multi_thread")]
+async fn transactions_that_abort_because_of_an_idle_one_name_it_as_a_candidate() {
+    let (set, shop) = set().await;
+    let mut holder = transaction(&shop, "orders").await;
+    let monitor = monitor(&set.uri()).await;
+    let is_quiet = |report: &LiveReport| report.transactions.len() == 1 && report.members[0].rates.is_some();
+    let report = report_where(&monitor, "an idle transaction", is_quiet).await;
+    assert_eq!(report.members[0].conflict_candidates, [], "without a conflict nothing is suspected");
+
+    let (stop, client) = (CancellationToken::new(), shop.clone());
+    let stopped = stop.clone();
+    let retries = tokio::spawn(async move {
+        while !stopped.is_cancelled() {
+            let mut session = client.start_session().await.unwrap();
+            session.start_transaction().await.unwrap();
+            let (first, more) = (doc! {"_id": 0}, doc! {"$inc": {"n": 1}});
+            let update = collection(&client, "orders").update_one(first, more).session(&mut session).await;
+            assert!(update.unwrap_err().contains_label("TransientTransactionError"));
+        }
+    });
+    let is_named = |report: &LiveReport| !report.members[0].conflict_candidates.is_empty();
+    let report = report_where(&monitor, "the cause of the conflicts", is_named).await;
+    let holding = |of: &OpenTransaction| of.session == session_id(&holder);
+    let index = report.transactions.iter().position(holding).unwrap();
+    assert_eq!(report.members[0].conflict_candidates, [Transaction(index)], "{report:#?}");
+    assert_eq!(report.waiting, [], "they do not wait");
+    stop.cancel();
+    retries.await.unwrap();
+    holder.abort_transaction().await.unwrap();
     monitor.shutdown().await;
 }
 

@@ -1,7 +1,7 @@
 // Members, problems, checks and collectors.
 
 import { byId, keyed, make, setAttribute, setRow, setSparkline, setText, sparkline, textRow } from "./dom.js";
-import { ago, grouped, optional, plain, rate, time, words } from "./text.js";
+import { ago, grouped, optional, plain, rate, time, transactionName, words } from "./text.js";
 
 const RATES = [
   ["commits_per_second", "Commits per second"],
@@ -68,18 +68,25 @@ function updateMember(row, member, history) {
 
 /** What a member does not report, and why. */
 export function showProblems(deployments) {
-  const problems = deployments.flatMap(({ report }) => report.members.flatMap(problemsOf));
+  const problems = deployments.flatMap(({ report }) => report.members.flatMap((member) => problemsOf(report, member)));
   const list = byId("problems");
   list.hidden = problems.length === 0;
   keyed(list, problems, (text) => text, () => make("li"), setText);
 }
 
-function problemsOf({ member, state, error, missing, truncated }) {
+function problemsOf(report, { member, state, error, missing, truncated, rates, conflict_candidates: candidates }) {
   const address = plain(member);
   const problems = error ? [`${address}: ${plain(error)}`] : [];
   if (state !== "answers") return problems;
   for (const { part, message } of missing) problems.push(`${address}: ${words(part)}: ${plain(message)}`);
   if (truncated) problems.push(`${address}: it has more operations than are shown, the oldest and the waiting ones`);
+  const [oldest, ...others] = candidates.map(({ transaction }) => report.transactions[transaction]);
+  if (oldest) {
+    const more = ["", " or another one"][others.length] ?? ` or one of ${others.length} others`;
+    const cause = `${transactionName(oldest)} (idle for ${time(oldest.idle_seconds)})${more}`;
+    const conflicts = rate(rates.write_conflicts_per_second);
+    problems.push(`${address}: ${conflicts} write conflicts per second abort transactions, probably because of ${cause}`);
+  }
   return problems;
 }
 
