@@ -72,10 +72,15 @@ async fn every_reply_is_verified() {
     page_where(&sidecar, "the member", |page| succeed(page, &address) == COLLECTORS).await;
     let stranger = healthy(member_of("rs1", &address, &[&address], "primary"), 1);
     let own = healthy(who, 1);
-    // The two replies that identify the server seem to come from the member.
-    fake.answer(move |command, document| match command {
-        "serverStatus" => own(command, document),
-        _ => stranger(command, document),
+    // The reply that identifies the server seems to come from the member. It has an open transaction: without one, `$currentOp`
+    // is not sent, and cannot fail.
+    fake.answer(move |command, document| {
+        if command != "serverStatus" {
+            return stranger(command, document);
+        }
+        let mut status = own(command, document)?;
+        status.get_document_mut("transactions").unwrap().insert("currentInactive", 1_i64);
+        Some(status)
     });
     let page = page_where(&sidecar, "only what says whose it is", |page| {
         let failed = |collector| page.sum(ERRORS, &[("collector", collector), MISMATCH]) > 0.0;
