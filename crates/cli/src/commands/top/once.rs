@@ -40,24 +40,28 @@ fn tables(report: &LiveReport) -> String {
 
 /// Why the lists are empty: a member that does not show its operations may have some.
 fn nothing_listed(report: &LiveReport) -> &'static str {
-    let (mut shown, mut hidden) = (0, 0);
-    for member in &report.members {
-        match shows_operations(member) {
-            true => shown += 1,
-            false => hidden += 1,
-        }
+    if !shows_operations(report) {
+        return "Whether transactions are open is unknown: no member shows its operations.";
     }
-    match (shown, hidden) {
-        (_, 0) => "No transaction is open, and no operation waits.",
-        (0, _) => "Whether transactions are open is unknown: no member shows its operations.",
-        _ => "No transaction is open, and no operation waits, on the members that show their operations.",
+    match members_with_data(report).all(is_shown) {
+        true => "No transaction is open, and no operation waits.",
+        false => "No transaction is open, and no operation waits, on the members that show their operations.",
     }
 }
 
-/// Whether a member shows the operations of all users. An arbiter has none.
-pub(super) fn shows_operations(member: &MemberReport) -> bool {
-    let is_shown = || member.missing.iter().all(|missing| missing.part != Part::Operations);
-    member.role == Some("arbiter") || member.state == MemberStatus::Answers && is_shown()
+/// Whether a member shows the operations of all users.
+pub(super) fn shows_operations(report: &LiveReport) -> bool {
+    members_with_data(report).any(is_shown)
+}
+
+/// All members but arbiters, which have no transactions to show.
+fn members_with_data(report: &LiveReport) -> impl Iterator<Item = &MemberReport> {
+    report.members.iter().filter(|member| member.role != Some("arbiter"))
+}
+
+fn is_shown(member: &MemberReport) -> bool {
+    member.state == MemberStatus::Answers
+        && member.missing.iter().all(|missing| missing.part != Part::Operations)
 }
 
 /// What is wrong on a member, each on one line: what it does not report, and conflicts with a probable cause.

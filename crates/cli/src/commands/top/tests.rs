@@ -136,6 +136,27 @@ fn conflicts_with_an_idle_transaction_are_a_problem_with_its_name() {
     assert!(problems.contains(&expected.to_owned()), "{problems:#?}");
 }
 
+#[test]
+fn operations_of_an_arbiter_alone_leave_open_transactions_unknown() {
+    let member = |role, missing| MemberReport {
+        role: Some(role),
+        state: MemberStatus::Answers,
+        missing,
+        ..MemberReport::default()
+    };
+    let denied = || vec![MissingPart { part: Part::Operations, message: "not allowed".to_owned() }];
+    let of = |members| {
+        let report = LiveReport { members, ..LiveReport::default() };
+        (super::once::shows_operations(&report), super::once::render(super::args::Format::Table, &report))
+    };
+    let (shown, text) = of(vec![member("primary", denied()), member("arbiter", Vec::new())]);
+    assert!(!shown && text.contains("is unknown"), "{text}");
+    let (shown, text) = of(vec![member("primary", Vec::new()), member("arbiter", denied())]);
+    assert!(shown && text.ends_with("\nNo transaction is open, and no operation waits.\n"), "{text}");
+    let (shown, text) = of(vec![member("primary", Vec::new()), member("secondary", denied())]);
+    assert!(shown && text.ends_with("on the members that show their operations.\n"), "{text}");
+}
+
 fn app() -> App {
     let mut app = App::new(true);
     app.update(report());
