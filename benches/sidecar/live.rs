@@ -20,7 +20,7 @@ use crate::{Environment, Work};
 /// How long each level is measured at least, and the server without `top`.
 const MEASURED: Duration = Duration::from_secs(40);
 /// How many polls are measured at least. `top` pauses for longer after a poll that took the member long.
-const POLLS: i64 = 20;
+const POLLS: i64 = 10;
 /// How long a level may take.
 const LIMIT: Duration = Duration::from_secs(15 * 60);
 /// The time for connecting and for the first polls, which are not measured.

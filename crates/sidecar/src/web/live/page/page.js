@@ -31,7 +31,7 @@ const state = {
 const open = (item) => {
   state.opened = { key: entryKey(item), item };
   state.openedFrom = document.activeElement;
-  render();
+  renderDetails();
   byId("details").focus({ preventScroll: true });
   // On a narrow screen the details are above the lists.
   if (matchMedia("(max-width: 70rem)").matches) byId("details").scrollIntoView();
@@ -42,24 +42,33 @@ const table = (id, label, columns, sort) =>
 const transactions = table("transactions", "Open transactions", TRANSACTION_COLUMNS, { index: 2, isDescending: true });
 const waiting = table("waiting", "Waiting operations", WAITING_COLUMNS, { index: 1, isDescending: true });
 
-function render() {
-  const { deployments, sidecar } = state;
-  const all = {
-    transactions: items(deployments, "transaction", "transactions"),
-    waiting: items(deployments, "waiting", "waiting"),
-  };
-  showProblems(deployments);
-  showMembers(deployments, sidecar);
-  showTree(deployments, open);
-  showList(transactions, "transactions", all.transactions, "No transaction is open.");
-  showList(waiting, "waiting", all.waiting, "No operation waits.");
-  renderDetails([...all.transactions, ...all.waiting]);
-  if (sidecar) {
+/** What is shown of each list before the filter. */
+const all = { transactions: [], waiting: [] };
+
+/** The parts of the page, in the order in which they are rendered. */
+const PARTS = [
+  () => {
+    showProblems(state.deployments);
+    showMembers(state.deployments, state.sidecar);
+  },
+  () => showTree(state.deployments, open),
+  () => {
+    all.transactions = items(state.deployments, "transaction", "transactions");
+    showList(transactions, "transactions", all.transactions, "No transaction is open.");
+  },
+  () => {
+    all.waiting = items(state.deployments, "waiting", "waiting");
+    showList(waiting, "waiting", all.waiting, "No operation waits.");
+  },
+  () => renderDetails(),
+  () => {
+    const { sidecar } = state;
+    if (!sidecar) return;
     showChecks(sidecar);
     showCollectors(sidecar);
     showTargets(sidecar);
-  }
-}
+  },
+];
 
 function showList(table, id, all, none) {
   const words = byId("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -72,10 +81,10 @@ function showList(table, id, all, none) {
   table.set(shown);
 }
 
-function renderDetails(all) {
+function renderDetails() {
   byId("details").hidden = !state.opened;
   if (!state.opened) return;
-  const now = all.find(({ key }) => key === state.opened.key);
+  const now = [...all.transactions, ...all.waiting].find(({ key }) => key === state.opened.key);
   // An operation outside of transactions is in the tree only.
   if (now) state.opened.item = now;
   byId("details-ended").hidden = Boolean(now) || state.opened.item.list === "running";
@@ -88,14 +97,23 @@ function closeDetails() {
   if (state.openedFrom?.isConnected) state.openedFrom.focus();
 }
 
-let isDue = false;
+/** Milliseconds of one frame for rendering; the parts that are left follow in the next one. */
+const FRAME_BUDGET = 20;
+
+let left = [];
 function schedule() {
-  if (isDue) return;
-  isDue = true;
-  requestAnimationFrame(() => {
-    isDue = false;
-    render();
-  });
+  if (left.length === 0) requestAnimationFrame(render);
+  left = [...PARTS];
+}
+
+// The first rendering of thousands of rows would otherwise block the page for longer than a person overlooks.
+function render() {
+  const begin = performance.now();
+  while (left.length > 0) {
+    left.shift()();
+    if (performance.now() - begin > FRAME_BUDGET) break;
+  }
+  if (left.length > 0) requestAnimationFrame(render);
 }
 
 function renderState() {
