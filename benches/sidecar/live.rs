@@ -22,7 +22,7 @@ const MEASURED: Duration = Duration::from_secs(40);
 /// How many polls are measured at least. `top` pauses for longer after a poll that took the member long.
 const POLLS: i64 = 10;
 /// How long a level may take.
-const LIMIT: Duration = Duration::from_secs(15 * 60);
+const LIMIT: Duration = Duration::from_secs(30 * 60);
 /// The time for connecting and for the first polls, which are not measured.
 const SETTLED: Duration = Duration::from_secs(10);
 /// Polls of `$currentOp` are recognized by the command that only they send.

@@ -58,11 +58,14 @@ export function report(count, tick) {
   const transactions = Array.from({ length: count }, (_, index) => transaction(index, tick));
   const waiting = Array.from({ length: 200 }, (_, index) => writer(index));
   const entries = waiting.map((_, index) => ({ waiting: index }));
+  const queues = [{ backend: "10.0.0.7:3000", key: "<b>7</b>", operation: "POST /orders", waiting: 1_200 }];
+  const pool = { backend: "10.0.0.7:3000", server: "db1:27017", connections: 10, max_size: 10, waiting: null };
+  const pools = [{ ...pool, in_use: 10 }, { ...pool, server: "db2:27017", in_use: 9 }];
   const tree = [
     { depth: 0, entries: [{ transaction: 0 }], certain: true, blocks: 200 },
     { depth: 1, entries, certain: true, blocks: 0 },
   ];
-  return { deployments: [{ report: { replica_set: "rs0", members, transactions, waiting, running: [] }, tree }] };
+  return { deployments: [{ report: { replica_set: "rs0", members, transactions, waiting, running: [], queues, pools }, tree }] };
 }
 
 /** The data of the event `sidecar`. */

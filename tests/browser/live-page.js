@@ -132,6 +132,10 @@ async function showsThousandsOfRowsAndNoMarkup() {
   assert.ok((await rows.count()) < 100, "most of the rows are not in the document");
   const cause = "db1:27017: 12.0 write conflicts per second abort transactions, probably because of <img src=x ";
   await until("the cause of conflicts", isText(page.locator("#problems"), cause));
+  const problems = page.locator("#problems li");
+  const waits = ["1,200 waiting for the key <b>7</b>, which POST /orders holds", "10 of 10 connections to db1:27017 are in use"];
+  const expected = waits.map((wait) => `10.0.0.7:3000: ${wait}`);
+  assert.deepEqual((await problems.allTextContents()).slice(-2), expected, "the pool of db2 has a free connection");
   await transactions.focus();
   await page.keyboard.press("End");
   await until("the last row", async () => {

@@ -128,7 +128,8 @@ pub use crate::scope::OperationHandle;
 pub use crate::service::TransactionService;
 #[cfg(feature = "mongodb")]
 pub use crate::transaction::{
-    Abort, ApplicationError, Committed, Transaction, TransactionError, TransactionListener, TransactionRunner,
+    Abort, ApplicationError, Committed, ConnectionPoolListener, Transaction, TransactionError,
+    TransactionListener, TransactionRunner,
 };
 
 /// Compiles the examples of this crate's README.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use mongodb::bson::{Document, doc};
 use mongodb::options::IndexOptions;
 use mongodb::{Client, Collection, Database, IndexModel};
+use txnscope::ConnectionPoolListener;
 use txnscope_mongo::{Uri, server_code};
 
 use crate::bank_accounts::BankAccount;
@@ -35,6 +36,7 @@ pub async fn connect(uri: &str) -> Result<Client, UriError> {
     options.app_name.get_or_insert_with(|| "ledger".to_owned());
     options.server_selection_timeout.get_or_insert(SERVER_SELECTION_TIMEOUT);
     options.max_pool_size.get_or_insert(MAX_POOL_SIZE);
+    ConnectionPoolListener::new().install(&mut options);
     let ignored: Vec<_> = parsed.ignored().iter().map(ToString::to_string).collect();
     if !ignored.is_empty() {
         tracing::warn!(options = ignored.join(", "), "these options of the URI have no effect");

@@ -2,6 +2,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { Router } from 'express';
 import { Counter, Gauge, Histogram, register } from 'prom-client';
+import { watchConnectionPools } from './connection-pools.js';
 import { countTransactions, openTransactions } from './driver-counters.js';
 
 const ENDED = ['succeeded', 'rejected', 'failed', 'cancelled'];
@@ -42,10 +43,11 @@ export function observe(operations, client) {
     return { operation, allowed, pattern: new RegExp(`^${operation.replace(/\{[^}]+\}/g, '[^/]+')}$`) };
   });
 
+  const pools = watchConnectionPools(client);
   // Clients do not see them: what a proxy forwards is refused.
   const local = (request, response, next) => (request.get('x-forwarded-for') ? response.sendStatus(403) : next());
   router.get('/metrics', local, async (_request, response) => response.type(register.contentType).send(await register.metrics()));
-  router.get('/-/transactions', local, (_request, response) => response.json({ transactions: openTransactions() }));
+  router.get('/-/transactions', local, (_request, response) => response.json({ transactions: openTransactions(), pools: pools() }));
 
   router.use((request, response, next) => {
     const found = known.find(({ pattern }) => pattern.test(`${request.method} ${request.path}`));

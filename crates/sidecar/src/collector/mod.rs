@@ -3,6 +3,7 @@
 //! A collector has its own schedule, timeout, success, age and error reason, and a failure costs only its own
 //! families. The poller implements that.
 
+pub(crate) mod backend_table;
 pub(crate) mod command;
 mod current_op;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -13,7 +14,7 @@ mod fixtures;
 mod label_limiter;
 #[cfg(test)]
 mod malformed_input_tests;
-pub(crate) mod open_by_operation;
+mod open_by_operation;
 mod parameters;
 mod privileges;
 mod profile;

@@ -7,26 +7,21 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use axum::body::{Body, to_bytes};
-use axum::http::{Request, Uri, header};
+use axum::http::Uri;
 use futures_util::future::try_join_all;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 use txnscope_catalog as catalog;
 
+use super::backend_table::{ListedTransaction, fetch_table};
 use super::current_op::oldest;
 use super::label_limiter::CardinalityLimiter;
 use super::{Collector, OpenByOperationSettings, PollContext, Privilege, Schedule};
 use crate::decode::Field;
-use crate::error::{PollError, PollErrorReason};
+use crate::error::PollError;
 use crate::sample_set::SampleSet;
 
 /// The maximum number of transactions of one member that are joined, the oldest first.
 const MAX_TRANSACTIONS: u16 = 1_000;
-/// Larger than a table of ten thousand transactions.
-const MAX_BODY: usize = 4 * 1024 * 1024;
 /// The next poll is at least this many times the duration of the last one later: less than a hundredth of a
 /// core.
 const PAUSE_FACTOR: u32 = 100;
@@ -35,17 +30,6 @@ const UNKNOWN: &str = "unknown";
 
 /// Operations by session id.
 type Table = HashMap<String, String>;
-
-/// A row of a backend's table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ListedTransaction {
-    /// The id of its session, in the form of a UUID.
-    pub(crate) session: String,
-    /// Its number in its session, if the table has it.
-    pub(crate) number: Option<i64>,
-    /// The operation that began it.
-    pub(crate) operation: String,
-}
 
 #[derive(Debug)]
 pub(super) struct OpenByOperation {
@@ -101,7 +85,7 @@ impl Collector for OpenByOperation {
         self.next = Some(asked + self.pause);
         let open = open?;
         let tables = try_join_all(self.backends.iter().map(fetch_table)).await?;
-        let table = by_session(tables.into_iter().flatten());
+        let table = by_session(tables.into_iter().flat_map(|table| table.transactions));
         Ok(Some(count_by_operation(&open, &table, &mut self.limiter)))
     }
 
@@ -138,70 +122,18 @@ fn count_by_operation(
     samples
 }
 
-/// Fetches the table of one backend.
-pub(crate) async fn fetch_table(backend: &Uri) -> Result<Vec<ListedTransaction>, PollError> {
-    let unreachable = |error: &dyn std::fmt::Display| {
-        PollError::new(
-            PollErrorReason::Network,
-            format!("cannot read the table of the backend at {backend}: {error}"),
-        )
-    };
-    let host = backend.host().unwrap_or_default();
-    let stream = TcpStream::connect((host.trim_matches(['[', ']']), backend.port_u16().unwrap_or(80)));
-    let stream = stream.await.map_err(|error| unreachable(&error))?;
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| unreachable(&error))?;
-    let request = Request::get(backend.path_and_query().map_or("/", |path| path.as_str()))
-        .header(header::HOST, host)
-        .body(Body::empty())
-        .map_err(|error| unreachable(&error))?;
-    let answer = async {
-        let response = sender.send_request(request).await.map_err(|error| unreachable(&error))?;
-        let status = response.status();
-        let body =
-            to_bytes(Body::new(response.into_body()), MAX_BODY).await.map_err(|error| unreachable(&error))?;
-        if !status.is_success() {
-            return Err(unreachable(&format_args!("it answered {status}")));
-        }
-        decode(&body)
-            .ok_or_else(|| PollError::malformed(format!("the backend at {backend} returns no valid table")))
-    };
-    tokio::pin!(answer);
-    // The connection is driven here, and closed after the response.
-    tokio::select! {
-        biased;
-        answer = &mut answer => answer,
-        _ = connection => answer.await,
-    }
-}
-
 /// Parses a backend's response, for fuzzing.
 #[cfg(feature = "fuzzing")]
 pub(crate) fn read_table(body: &[u8]) -> Option<SampleSet> {
     Some(count_by_operation(
         &[],
-        &by_session(decode(body)?),
+        &by_session(super::backend_table::decode(body, "")?.transactions),
         &mut CardinalityLimiter::new(txnscope_catalog::MAX_APPLICATIONS),
     ))
 }
 
 fn by_session(listed: impl IntoIterator<Item = ListedTransaction>) -> Table {
     listed.into_iter().map(|listed| (listed.session, listed.operation)).collect()
-}
-
-/// `{"transactions": [{"lsid": …, "txnNumber": …, "operation": …}]}`; an invalid row costs itself only.
-fn decode(body: &[u8]) -> Option<Vec<ListedTransaction>> {
-    let table: serde_json::Value = serde_json::from_slice(body).ok()?;
-    let rows = table.get("transactions")?.as_array()?;
-    let text = |row: &serde_json::Value, name| Some(row.get(name)?.as_str()?.to_owned());
-    let listed = |row: &serde_json::Value| {
-        Some(ListedTransaction {
-            session: text(row, "lsid")?,
-            number: row.get("txnNumber").and_then(serde_json::Value::as_i64),
-            operation: text(row, "operation")?,
-        })
-    };
-    Some(rows.iter().filter_map(listed).collect())
 }
 
 #[cfg(test)]
@@ -216,20 +148,6 @@ mod tests {
             active,
             application: String::new(),
             client: String::new(),
-        }
-    }
-
-    #[test]
-    fn invalid_table_row_is_skipped_and_invalid_table_is_rejected() {
-        let body =
-            br#"{"transactions":[{"lsid":"a","txnNumber":7,"operation":"POST /x","more":1},{"lsid":7,"operation":"y"},8]}"#;
-        let listed =
-            |number| ListedTransaction { session: "a".to_owned(), number, operation: "POST /x".to_owned() };
-        assert_eq!(decode(body), Some(vec![listed(Some(7))]));
-        let body = br#"{"transactions":[{"lsid":"a","txnNumber":"7","operation":"POST /x"}]}"#;
-        assert_eq!(decode(body), Some(vec![listed(None)]));
-        for none in [&b""[..], b"[]", b"{}", br#"{"transactions":7}"#, b"\xff"] {
-            assert_eq!(decode(none), None);
         }
     }
 

@@ -19,7 +19,7 @@ use super::rates::{Counters, LastCounters};
 use super::store::LiveStore;
 use super::tracker::Tracker;
 use super::transactions::model;
-use crate::collector::open_by_operation::fetch_table;
+use crate::collector::backend_table::{BackendTable, fetch_table};
 use crate::collector::{Collector, OpenByOperationSettings, PollContext, Privilege, Schedule};
 use crate::decode::{Field, documents};
 use crate::error::{PollError, PollErrorReason};
@@ -35,7 +35,7 @@ const SECOND_POLL: f64 = 0.1;
 /// after verifies.
 const ROUND_TRIPS: u32 = 5;
 
-/// A backend that does not answer in time costs the names of operations only.
+/// A backend that does not answer in time costs the names of operations, its queues and its pools only.
 const TABLE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What to do about a missing privilege.
@@ -102,11 +102,13 @@ impl Collector for LiveCollector {
         let share = if std::mem::replace(&mut self.is_known, true) { 1.0 } else { SECOND_POLL };
         self.pause = cost.mul_f64(self.store.pause_factor() * share);
         self.next = Some(began + self.pause);
-        let names = self.names(&mut missing).await;
+        let tables = self.tables(&mut missing).await;
+        let names = OperationNames::new(tables.transactions);
         self.tracker.observe(&operations);
         let shown = &operations[..operations.len().min(MAX_OPERATIONS)];
         let mut model = model(context.member(), shown, &locks, &names, &self.tracker);
         model.truncated = operations.len() > MAX_OPERATIONS;
+        (model.queues, model.pools) = (tables.queues, tables.pools);
         model.missing = missing.0;
         let role = context.last_seen().map(|seen| seen.role);
         self.store.publish(context.member(), role, model, counters);
@@ -126,19 +128,25 @@ impl LiveCollector {
         }
     }
 
-    async fn names(&self, missing: &mut Missing) -> OperationNames {
+    /// The tables of all backends, as one.
+    async fn tables(&self, missing: &mut Missing) -> BackendTable {
         let tables = self.backends.iter().map(|backend| async move {
             let late = || Err(PollError::timeout(TABLE_TIMEOUT));
             timeout(TABLE_TIMEOUT, fetch_table(backend)).await.unwrap_or_else(|_| late())
         });
-        let mut listed = Vec::new();
+        let mut all = BackendTable::default();
         for table in join_all(tables).await {
             match table {
-                Ok(table) => listed.extend(table),
+                Ok(table) => {
+                    all.transactions.extend(table.transactions);
+                    all.queues.extend(table.queues);
+                    all.pools.extend(table.pools);
+                }
                 Err(error) => missing.add(Part::OperationNames, error.to_string()),
             }
         }
-        OperationNames::new(listed)
+        all.queues.sort_by_key(|queue| std::cmp::Reverse(queue.waiting));
+        all
     }
 }
 

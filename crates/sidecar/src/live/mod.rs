@@ -65,8 +65,8 @@ pub(crate) use self::decode_all::decode_all;
 pub use self::ending::{EndError, EndOutcome, Ending, TransactionId, end_transaction, kill_privilege};
 pub use self::history::{HISTORY, History, HistoryPoint};
 pub use self::model::{
-    HeldLock, LiveModel, MissingPart, Part, Reference, RunningOperation, Transaction, TransactionState,
-    WaitingOperation, WaitsFor,
+    ConnectionPool, HeldLock, KeyQueue, LiveModel, MissingPart, Part, Reference, RunningOperation,
+    Transaction, TransactionState, WaitingOperation, WaitsFor,
 };
 pub(crate) use self::monitor::MemberVersion;
 pub use self::monitor::{LiveMonitor, LiveSettings};

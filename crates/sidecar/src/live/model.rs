@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use super::ending::TransactionId;
+pub use crate::collector::backend_table::{ConnectionPool, KeyQueue};
 
 /// What one member reports at one moment. Indices of references are positions in the lists of the same model.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -20,6 +21,10 @@ pub struct LiveModel {
     pub running: Vec<RunningOperation>,
     /// The member has more operations than are read; the lists hold the waiting and the oldest of them.
     pub truncated: bool,
+    /// The keys that transactions of the backends wait for, those with the longest queues first.
+    pub queues: Vec<KeyQueue>,
+    /// The connection pools of the backends.
+    pub pools: Vec<ConnectionPool>,
     /// What the member or a backend did not report, and why.
     pub missing: Vec<MissingPart>,
 }
@@ -233,7 +238,7 @@ pub enum Part {
     Locks,
     /// Rates, from `serverStatus`.
     Rates,
-    /// Names of operations, from the backends' tables.
+    /// Names of operations, queues and pools, from the backends' tables.
     OperationNames,
 }
 

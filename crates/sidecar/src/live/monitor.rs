@@ -94,11 +94,18 @@ impl LiveMonitor {
         let known = self.store.retain(|member| states.iter().any(|state| state.address() == member));
         let rs = Some(self.snapshot.rs()).filter(|rs| !rs.is_empty());
         let mut report = LiveReport { replica_set: rs, ..LiveReport::default() };
+        let mut newest = None;
         for state in &states {
             let live = known.get(state.address());
             let mut member = member_report(state, live, self.timing.timeout, now);
             if let (MemberStatus::Answers, Some(live)) = (member.state, live) {
                 report.append(&live.model);
+                // Each poll of a member but an arbiter reads the tables of all backends.
+                if live.role != Some(Role::Arbiter) && newest.is_none_or(|newest| newest < live.at) {
+                    newest = Some(live.at);
+                    report.queues.clone_from(&live.model.queues);
+                    report.pools.clone_from(&live.model.pools);
+                }
                 member.conflict_candidates = conflicts::candidates(&member, &report.transactions);
             }
             report.members.push(member);

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::collector::open_by_operation::ListedTransaction;
+use crate::collector::backend_table::ListedTransaction;
 
 /// The operations of transactions, by session and number. A table without numbers names the session's transaction.
 #[derive(Debug, Clone, Default)]

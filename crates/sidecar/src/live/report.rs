@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use super::history::History;
 use super::model::{
-    LiveModel, MissingPart, Reference, RunningOperation, Transaction, WaitingOperation, optional_seconds,
+    ConnectionPool, KeyQueue, LiveModel, MissingPart, Reference, RunningOperation, Transaction,
+    WaitingOperation, optional_seconds,
 };
 use super::rates::Rates;
 
@@ -23,6 +24,10 @@ pub struct LiveReport {
     pub waiting: Vec<WaitingOperation>,
     /// Operations outside of transactions that block a waiting operation.
     pub running: Vec<RunningOperation>,
+    /// The keys that transactions of the backends wait for, those with the longest queues first.
+    pub queues: Vec<KeyQueue>,
+    /// The connection pools of the backends.
+    pub pools: Vec<ConnectionPool>,
 }
 
 /// One member of the deployment.

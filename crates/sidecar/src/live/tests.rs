@@ -14,7 +14,7 @@ use super::report::LiveReport;
 use super::tracker::Tracker;
 use super::transactions::model;
 use super::tree::{TreeRow, blocker_tree};
-use crate::collector::open_by_operation::ListedTransaction;
+use crate::collector::backend_table::ListedTransaction;
 
 use Reference::{Transaction, Waiting};
 

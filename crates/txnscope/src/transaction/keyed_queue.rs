@@ -9,6 +9,7 @@ use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quanta::Instant;
+use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::key::Key;
@@ -28,6 +29,18 @@ struct Queue {
     acquire: Arc<Semaphore>,
     members: usize,
     holder: Option<Arc<RunScope>>,
+}
+
+/// A key that transactions of this process wait for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct KeyQueue {
+    /// The key, if it is a number or text; otherwise its type and a hash.
+    pub key: String,
+    /// The operation whose transaction holds the key; `None` while it passes from one to the next.
+    pub operation: Option<&'static str>,
+    /// How many transactions wait for it.
+    pub waiting: usize,
 }
 
 /// The error of acquiring keys.
@@ -96,6 +109,19 @@ impl KeyedQueues {
     /// Returns the holder of a key.
     pub(super) fn holder(&self, key: Key) -> Option<Arc<RunScope>> {
         self.shard(key).get(&key)?.holder.clone()
+    }
+
+    /// Returns the keys that transactions wait for, with their numbers.
+    pub(super) fn waiting(&self) -> Vec<(Key, usize, Option<Arc<RunScope>>)> {
+        let of_shard = |shard: &Mutex<HashMap<Key, Queue>>| {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let of_key = |(key, queue): (&Key, &Queue)| {
+                let waiting = queue.members - usize::from(queue.holder.is_some());
+                (waiting > 0).then(|| (*key, waiting, queue.holder.clone()))
+            };
+            shard.iter().filter_map(of_key).collect::<Vec<_>>()
+        };
+        self.shards.iter().flat_map(of_shard).collect()
     }
 
     fn shard(&self, key: Key) -> MutexGuard<'_, HashMap<Key, Queue>> {
@@ -197,12 +223,15 @@ mod tests {
             metrics.render().contains("mongodb_client_transactions_queued{operation=\"op\"} 5")
         };
         assert!(depth(&metrics), "{}", metrics.render());
+        let waiting: Vec<_> = queues.waiting().iter().map(|(_, waiting, _)| *waiting).collect();
+        assert_eq!(waiting, [5], "the holder does not wait");
         waiters.remove(2).abort();
         drop(first);
         for waiter in waiters {
             waiter.await.unwrap();
         }
         assert_eq!(*order.lock().unwrap(), [0, 1, 3, 4]);
+        assert!(queues.waiting().is_empty());
         assert_eq!(members(&queues), 0);
         assert!(queues.shards.iter().all(|shard| shard.lock().unwrap().is_empty()));
         assert!(metrics.render().contains("mongodb_client_transactions_queued{operation=\"op\"} 0"));

@@ -58,6 +58,7 @@ mod attempt_recorder;
 mod backoff;
 mod builder;
 mod cleanup;
+mod connection_pools;
 mod driver_error;
 mod error;
 mod first_statement;
@@ -76,9 +77,11 @@ mod session_debug;
 
 pub use self::attempt::Transaction;
 pub use self::builder::TransactionBuilder;
+pub use self::connection_pools::{ConnectionPool, ConnectionPoolListener};
 pub use self::error::{
     Abort, ApplicationError, Cause, Committed, Failure, TransactionError, find_driver_error,
 };
+pub use self::keyed_queue::KeyQueue;
 pub use self::listener::TransactionListener;
 pub(crate) use self::metrics::TransactionMetrics;
 pub use self::nesting::Deadlock;

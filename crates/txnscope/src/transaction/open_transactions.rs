@@ -3,9 +3,10 @@
 //! An idle transaction shows neither namespace nor command nor comment on the server. Only its session id leads back
 //! to the code that started it; this table maps session ids to operations.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, hash_map};
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mongodb::bson::spec::BinarySubtype;
@@ -13,6 +14,13 @@ use mongodb::bson::{Bson, Document};
 use quanta::Instant;
 use serde::Serialize;
 
+use super::connection_pools::{ConnectionPool, ConnectionPools};
+use super::key::Key;
+use super::keyed_queue::{KeyQueue, KeyedQueues};
+use super::nesting::RunScope;
+
+/// The most queues that are listed.
+const MAX_QUEUES: usize = 20;
 /// Reduces contention on the table.
 const SHARDS: usize = 16;
 
@@ -77,10 +85,14 @@ struct Entry {
     since: Instant,
 }
 
-/// The open transactions of this process, as known to the runner and the listener.
+/// The open transactions of this process, as known to the runner and the listeners, and what transactions wait for here before
+/// the server sees them: keys and connections.
 #[derive(Debug, Default)]
 pub struct OpenTransactions {
     shards: [Mutex<HashMap<Lsid, Entry>>; SHARDS],
+    /// The queues of each runner.
+    queues: Mutex<Vec<Weak<KeyedQueues>>>,
+    pools: ConnectionPools,
 }
 
 impl OpenTransactions {
@@ -143,6 +155,43 @@ impl OpenTransactions {
             .collect();
         list.sort_by(|a, b| b.open_seconds.total_cmp(&a.open_seconds));
         list
+    }
+
+    pub(super) fn watch_queues(&self, queues: &Arc<KeyedQueues>) {
+        let mut watched = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        watched.retain(|queues| queues.strong_count() > 0);
+        watched.push(Arc::downgrade(queues));
+    }
+
+    pub(super) fn pools(&self) -> &ConnectionPools {
+        &self.pools
+    }
+
+    /// Returns the keys that transactions wait for, those with the longest queues first, and at most 20.
+    ///
+    /// A key is what the application passes to
+    /// [`serialize_on`](crate::transaction::TransactionBuilder::serialize_on), such as the id of an account.
+    #[must_use]
+    pub fn queues(&self) -> Vec<KeyQueue> {
+        let watched = self.queues.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut waiting: Vec<_> =
+            watched.iter().filter_map(Weak::upgrade).flat_map(|queues| queues.waiting()).collect();
+        waiting.sort_by_key(|(key, waiting, _)| (Reverse(*waiting), *key));
+        waiting.truncate(MAX_QUEUES);
+        let queue = |(key, waiting, holder): (Key, usize, Option<Arc<RunScope>>)| KeyQueue {
+            key: key.to_string(),
+            operation: holder.map(|holder| holder.metrics.operation()),
+            waiting,
+        };
+        waiting.into_iter().map(queue).collect()
+    }
+
+    /// Returns the use of the connection pools of clients with a [`ConnectionPoolListener`], sorted by server.
+    ///
+    /// [`ConnectionPoolListener`]: crate::ConnectionPoolListener
+    #[must_use]
+    pub fn connection_pools(&self) -> Vec<ConnectionPool> {
+        self.pools.list()
     }
 
     /// Returns the number of open transactions.

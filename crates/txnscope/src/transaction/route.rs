@@ -13,12 +13,19 @@ use super::open_transactions::OpenTransactions;
 use crate::Registry;
 
 impl OpenTransactions {
-    /// Returns the open transactions as JSON:
-    /// `{"transactions":[{"lsid":"…","txnNumber":7,"operation":"…","sinceSeconds":…,"openSeconds":…}]}`, the oldest
-    /// first. The JSON contains names and session ids, and no data.
+    /// Returns the table as JSON:
+    /// `{"transactions":[{"lsid":"…","txnNumber":7,"operation":"…","sinceSeconds":…,"openSeconds":…}],
+    /// "queues":[{"key":"…","operation":"…","waiting":3}],
+    /// "pools":[{"server":"…","connections":10,"inUse":4,"maxSize":10}]}`. The JSON contains names, session ids and the keys
+    /// of [`queues`](Self::queues), and no data otherwise.
     #[must_use]
     pub fn to_json(&self) -> String {
-        serde_json::json!({ "transactions": self.list() }).to_string()
+        serde_json::json!({
+            "transactions": self.list(),
+            "queues": self.queues(),
+            "pools": self.connection_pools(),
+        })
+        .to_string()
     }
 }
 

@@ -59,18 +59,15 @@ impl TransactionRunner {
     #[must_use]
     pub fn with_registry(client: &Client, registry: Registry) -> Self {
         registry.enable_transaction_metrics();
+        let queues = Arc::default();
+        registry.open_transactions().watch_queues(&queues);
         let transaction = TransactionOptions::builder()
             .read_concern(ReadConcern::snapshot())
             .write_concern(WriteConcern::majority())
             .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
             .build();
         Self {
-            shared: Arc::new(Shared {
-                client: client.clone(),
-                registry,
-                queues: Arc::default(),
-                tasks: TaskTracker::new(),
-            }),
+            shared: Arc::new(Shared { client: client.clone(), registry, queues, tasks: TaskTracker::new() }),
             options: Options {
                 transaction,
                 time_limit: Self::TIME_LIMIT,

@@ -8,6 +8,7 @@ use ratatui::widgets::{Paragraph, Sparkline};
 use txnscope_sidecar::live::{MemberReport, MemberStatus};
 
 use super::app::{App, Focus, Popup};
+use super::backend_text;
 use super::kill_popup::draw_kill;
 use super::once::{problems, status};
 use super::panes::{details, help, transactions, tree};
@@ -146,7 +147,8 @@ fn shown(app: &App) -> impl Iterator<Item = &MemberReport> {
 }
 
 fn problem_lines(app: &App, theme: Theme) -> Vec<Line<'static>> {
-    let all: Vec<_> = shown(app).flat_map(|member| problems(&app.report, member)).collect();
+    let mut all: Vec<_> = shown(app).flat_map(|member| problems(&app.report, member)).collect();
+    all.extend(backend_text::waits(&app.report));
     let more = all.len().saturating_sub(MAX_PROBLEMS);
     let mut lines: Vec<_> = all
         .into_iter()

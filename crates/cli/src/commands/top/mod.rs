@@ -12,6 +12,7 @@
 
 mod app;
 mod args;
+mod backend_text;
 mod draw;
 mod keys;
 mod kill;

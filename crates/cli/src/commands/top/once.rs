@@ -3,6 +3,7 @@
 use txnscope_sidecar::live::{LiveReport, MemberReport, MemberStatus, Part, Reference, blocker_tree};
 
 use super::args::Format;
+use super::backend_text;
 use super::text::{
     name, namespaces, optional, optional_time, plain, rate, references, state, time, tree_row, waits_for,
 };
@@ -22,6 +23,9 @@ fn tables(report: &LiveReport) -> String {
         for problem in problems(report, member) {
             text.push_str(&format!("! {problem}\n"));
         }
+    }
+    for wait in backend_text::waits(report) {
+        text.push_str(&format!("! {wait}\n"));
     }
     if report.transactions.is_empty() && report.waiting.is_empty() {
         return text + "\n" + nothing_listed(report) + "\n";

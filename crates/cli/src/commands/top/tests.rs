@@ -122,7 +122,7 @@ fn report() -> LiveReport {
             transaction("db1:27017", Some("nightly\u{1b}[2Jjob"), 1, Some(0)),
         ],
         waiting: waits,
-        running: Vec::new(),
+        ..LiveReport::default()
     }
 }
 

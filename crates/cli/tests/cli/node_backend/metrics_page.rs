@@ -100,7 +100,7 @@ async fn open_transaction_is_attributed_by_the_table_of_the_backend() {
     let backends = format!("--collector.open-by-operation.backends={table}");
     let sidecar = Serving::start(&[&backends], &[("MONGODB_URI", &environment.set.uri())]).await;
     let empty: Value = reqwest::get(&table).await.unwrap().json().await.unwrap();
-    assert_eq!(empty, json!({"transactions": []}));
+    assert_eq!(empty["transactions"], json!([]));
 
     // The transaction is open for as long as its commit waits.
     let client = environment.set.client().await.unwrap();
@@ -131,6 +131,11 @@ async fn open_transaction_is_attributed_by_the_table_of_the_backend() {
     }
     let one = open["transactions"].as_array().context("a list").unwrap();
     assert!(one.len() == 1 && one[0]["operation"] == "POST /api/retainers", "{open}");
+    let pools = open["pools"].as_array().context("a list").unwrap();
+    assert!(
+        pools.len() == 1 && pools[0]["inUse"] == 1 && pools[0]["maxSize"] == 100 && pools[0]["waiting"] == 0,
+        "the connection of the commit: {open}"
+    );
     assert!(!schema.is_valid(&json!({"transactions": [{"operation": "o"}]})), "a row without a session");
 }
 

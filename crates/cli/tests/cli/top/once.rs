@@ -48,7 +48,8 @@ async fn index_build_and_thirty_writers_wait_for_the_transaction_of_an_operation
     let (end, ended) = oneshot::channel::<()>();
     let ended = std::sync::Mutex::new(Some(ended));
     let orders = env.orders();
-    let operation = runner.run_as("nightly_reconcile", async |mut tx| {
+    let keyed = |name: &'static str| runner.transaction().named(name).serialize_on(7);
+    let operation = keyed("nightly_reconcile").run(async |mut tx| {
         orders.update_one(doc! {"_id": 0}, doc! {"$inc": {"n": 1}}).session(&mut tx).await?;
         let ended = ended.lock().unwrap().take();
         let _ = ended.unwrap().await;
@@ -66,11 +67,17 @@ async fn index_build_and_thirty_writers_wait_for_the_transaction_of_an_operation
         let report = report_where(&arguments, "thirty writers", |report| {
             let waiting = report["waiting"].as_array().unwrap();
             waiting.len() == 31
+                && report["queues"][0].is_object()
                 && waiting.iter().all(|waiting| waiting["blocked_by"][0].is_object())
                 // A slow machine may not have been polled twice.
                 && report["members"][0]["rates"].is_object()
         })
         .await;
+        let queue = &report["queues"][0];
+        assert_eq!(
+            (&queue["key"], &queue["operation"], &queue["waiting"]),
+            (&json!("7"), &json!("nightly_reconcile"), &json!(1))
+        );
         let open = &report["transactions"];
         assert_eq!(open.as_array().unwrap().len(), 1);
         assert_eq!(
@@ -92,6 +99,10 @@ async fn index_build_and_thirty_writers_wait_for_the_transaction_of_an_operation
 
         let output = run(&["top", "--once", "--timeout=10s", &uri, &backend]).await;
         let text = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            text.contains(": 1 transaction waits for the key 7, which nightly_reconcile holds\n"),
+            "{text}"
+        );
         let (_, tree) = text.split_once("Who waits for whom\n").expect(&text);
         let lines: Vec<_> = tree.lines().collect();
         assert_eq!(lines.len(), 3, "{text}");
@@ -107,7 +118,18 @@ async fn index_build_and_thirty_writers_wait_for_the_transaction_of_an_operation
         succeed(build).await;
         succeed(writers).await;
     };
-    let (committed, ()) = tokio::join!(operation, look);
+    let second = async {
+        // The first one has the key.
+        wait::until("the transaction", async || {
+            ensure!(!metrics.registry().open_transactions().is_empty(), "none is open");
+            Ok(())
+        })
+        .await
+        .unwrap();
+        keyed("refund").run(async |_| Ok::<_, Abort>(())).await
+    };
+    let (committed, refunded, ()) = tokio::join!(operation, second, look);
+    refunded.unwrap();
     committed.unwrap();
     let output = run(&["top", "--once", "--timeout=10s", &env.uri()]).await;
     let text = String::from_utf8(output.stdout).unwrap();

@@ -38,7 +38,7 @@ pub(super) fn assert_valid(report: &Value) {
 fn schema_is_valid_and_rejects_ambiguous_references() {
     jsonschema::meta::validate(&schema()).unwrap();
     let validator = jsonschema::draft202012::new(&strict(schema())).unwrap();
-    let empty = json!({"replica_set": null, "members": [], "transactions": [], "waiting": [], "running": []});
+    let empty = json!({"replica_set": null, "members": [], "transactions": [], "waiting": [], "running": [], "queues": [], "pools": []});
     assert!(validator.is_valid(&empty));
     let mut waiting = json!({
         "member": "db1:27017", "opid": 7, "command": "update", "namespace": null, "application": null,

@@ -79,6 +79,14 @@ async fn writers_wait_behind_an_index_build_that_waits_for_an_idle_transaction()
 
     let member = set.members()[0].address();
     assert_eq!((report.transactions.len(), report.running.len()), (1, 0));
+    let [queue] = report.queues.as_slice() else { panic!("{:?}", report.queues) };
+    assert_eq!(
+        (queue.key.as_str(), queue.operation.as_deref(), queue.waiting),
+        ("7", Some("POST /orders"), 3)
+    );
+    let [pool] = report.pools.as_slice() else { panic!("{:?}", report.pools) };
+    assert_eq!((pool.server.as_str(), pool.is_exhausted()), ("db1:27017", true));
+    assert!(queue.backend.starts_with("127.0.0.1:") && queue.backend == pool.backend, "{queue:?}");
     let open = &report.transactions[0];
     assert_eq!((open.state, open.txn_number), (TransactionState::Idle, number));
     assert_eq!(open.operation.as_deref(), Some("POST /orders"));

@@ -1,14 +1,14 @@
-//! Chains event handlers: the driver takes only one handler of command events, and the application may have its own.
+//! Chains event handlers: the driver takes only one handler of a kind of events, and the application may have its own.
 
 use mongodb::event::EventHandler;
-use mongodb::event::command::CommandEvent;
 use tokio::runtime::Handle;
 
-/// Returns a handler that calls `first` and then `second`, as the driver would call it.
-pub(super) fn chain_handlers(
-    second: EventHandler<CommandEvent>,
-    first: impl Fn(&CommandEvent) + Send + Sync + 'static,
-) -> EventHandler<CommandEvent> {
+/// Returns a handler that calls `first`, that of the type `listener`, and then `second`, as the driver would call it.
+pub(in crate::transaction) fn chain_handlers<E: Send + Sync + 'static>(
+    listener: &'static str,
+    second: EventHandler<E>,
+    first: impl Fn(&E) + Send + Sync + 'static,
+) -> EventHandler<E> {
     match second {
         EventHandler::Callback(second) => EventHandler::callback(move |event| {
             first(&event);
@@ -25,8 +25,9 @@ pub(super) fn chain_handlers(
         }),
         second => {
             tracing::error!(
-                "transactions are not counted: the client has a command event handler of an unknown kind; set \
-                 TransactionListener::handler as the client's command event handler"
+                listener,
+                "the listener receives no events: the client has an event handler of an unknown kind; set the handler after \
+                 the listener has been installed, and call the listener's from it"
             );
             second
         }

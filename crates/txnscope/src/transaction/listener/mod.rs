@@ -83,6 +83,7 @@ use mongodb::options::ClientOptions;
 use quanta::Instant;
 use txnscope_catalog::UNSCOPED;
 
+pub(super) use self::chained_handler::chain_handlers;
 use self::command::{Command, CommandOutcome, Request};
 use self::overload_retries::OverloadRetries;
 use self::tracker::{End, Limits, TrackerEvent, TransactionTracker};
@@ -164,7 +165,7 @@ impl TransactionListener {
         self.shared.overload_retries.allow(options.max_adaptive_retries);
         let chained_handler = match options.command_event_handler.take() {
             None => self.chained_handler(),
-            Some(theirs) => chained_handler::chain_handlers(theirs, self.event_callback()),
+            Some(theirs) => chain_handlers("TransactionListener", theirs, self.event_callback()),
         };
         options.command_event_handler = Some(chained_handler);
     }

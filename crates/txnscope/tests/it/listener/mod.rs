@@ -1,6 +1,7 @@
 //! The listener on real servers: its counters match the server's.
 
 mod accounting;
+mod connection_pools;
 mod election;
 mod handlers;
 mod jobs;

@@ -136,7 +136,11 @@ async fn open_transactions_route_is_local_only() {
     };
     let ask = async |peer: Option<&str>| ask_with(peer, &[]).await;
     for local in ["127.0.0.1:9", "[::1]:9", "[::ffff:127.0.0.1]:9"] {
-        assert_eq!(ask(Some(local)).await, (StatusCode::OK, r#"{"transactions":[]}"#.to_owned()), "{local}");
+        assert_eq!(
+            ask(Some(local)).await,
+            (StatusCode::OK, r#"{"pools":[],"queues":[],"transactions":[]}"#.to_owned()),
+            "{local}"
+        );
     }
     assert_eq!(ask(Some("10.0.0.1:9")).await.0, StatusCode::FORBIDDEN);
     let (status, advice) = ask(None).await;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use anyhow::ensure;
 use mongodb::bson::doc;
+use testkit::wait;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use txnscope::{Abort, Reason, TransactionError};
@@ -89,4 +91,38 @@ async fn queue_timeout_and_queue_full_start_nothing() {
     let (held, ()) = tokio::join!(holder, waiter);
     held.unwrap();
     env.reconciled().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn longest_queues_are_listed_with_the_operation_that_holds_the_key() {
+    let env = Environment::start().await;
+    let open = env.metrics.registry().open_transactions();
+    let mut runs = JoinSet::new();
+    for (key, transactions) in [("cold", 1), ("warm", 2), ("hot", 4)] {
+        for _ in 0..transactions {
+            let runner = env.runner.clone();
+            runs.spawn(async move {
+                let run = runner.transaction().named(OPERATION).serialize_on(key);
+                let _ = run.run(async |_| std::future::pending::<Result<(), Abort>>().await).await;
+            });
+        }
+    }
+    let queued = || {
+        let queues = open.queues();
+        queues.iter().map(|of| (of.key.clone(), of.operation, of.waiting)).collect::<Vec<_>>()
+    };
+    let expected = [("\"hot\"".to_owned(), Some(OPERATION), 3), ("\"warm\"".to_owned(), Some(OPERATION), 1)];
+    wait::until("the queues", async || {
+        ensure!(queued() == expected, "{:?}", queued());
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert!(
+        open.to_json().contains(r#"{"key":"\"hot\"","operation":"test","waiting":3}"#),
+        "{}",
+        open.to_json()
+    );
+    runs.shutdown().await;
+    assert_eq!(queued(), []);
 }

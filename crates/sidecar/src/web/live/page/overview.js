@@ -10,6 +10,8 @@ const RATES = [
   ["lock_waits_per_second", "Lock waits per second"],
 ];
 
+const LONGEST_QUEUES = 3;
+
 /** The members of all deployments, with their history from the sidecar's regular polls. */
 export function showMembers(deployments, sidecar) {
   const known = new Map((sidecar?.members ?? []).map((member) => [member.member, member]));
@@ -66,9 +68,11 @@ function updateMember(row, member, history) {
   });
 }
 
-/** What a member does not report, and why. */
+/** What a member does not report, and why; and what transactions wait for in the backends. */
 export function showProblems(deployments) {
-  const problems = deployments.flatMap(({ report }) => report.members.flatMap((member) => problemsOf(report, member)));
+  const ofMembers = deployments.flatMap(({ report }) => report.members.flatMap((member) => problemsOf(report, member)));
+  // The same backend can be that of several deployments.
+  const problems = [...new Set([...ofMembers, ...deployments.flatMap(({ report }) => waitsInBackends(report))])];
   const list = byId("problems");
   list.hidden = problems.length === 0;
   keyed(list, problems, (text) => text, () => make("li"), setText);
@@ -88,6 +92,21 @@ function problemsOf(report, { member, state, error, missing, truncated, rates, c
     problems.push(`${address}: ${conflicts} write conflicts per second abort transactions, probably because of ${cause}`);
   }
   return problems;
+}
+
+/** The longest queues of the backends, and the pools that have no connection left. The server sees nothing of either. */
+function waitsInBackends({ queues, pools }) {
+  const longest = queues.slice(0, LONGEST_QUEUES).map(({ backend, key, operation, waiting }) => {
+    const holder = operation === null ? "" : `, which ${plain(operation)} holds`;
+    return `${plain(backend)}: ${grouped(waiting)} waiting for the key ${plain(key)}${holder}`;
+  });
+  const isExhausted = ({ in_use: inUse, max_size: size, waiting }) => (size !== null && inUse >= size) || waiting > 0;
+  const exhausted = pools.filter(isExhausted).map(({ backend, server, in_use: inUse, max_size: size, waiting }) => {
+    const of = size === null ? "" : ` of ${grouped(size)}`;
+    const more = waiting > 0 ? `, and ${grouped(waiting)} wait for one` : "";
+    return `${plain(backend)}: ${grouped(inUse)}${of} connections to ${plain(server)} are in use${more}`;
+  });
+  return [...longest, ...exhausted];
 }
 
 /** The checks of the data, those with violations first. */
