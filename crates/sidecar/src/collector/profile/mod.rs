@@ -79,12 +79,17 @@ impl Collector for Profile {
         match failure {
             Some(error) if self.databases.iter().all(|database| database.failures > 0) => Err(error),
             failure => {
-                let hidden = self.databases.iter().filter(|database| database.failures >= HIDDEN_AFTER);
-                let hidden: Vec<_> = hidden.map(|database| database.name.as_str()).collect();
-                Ok(Some(self.counters.samples(&hidden).mark_partial(failure)))
+                let samples = self.counters.samples(&hidden(&self.databases));
+                Ok(Some(samples.mark_partial(failure)))
             }
         }
     }
+}
+
+/// The databases whose counters are too old to be exported.
+fn hidden(databases: &[Database]) -> Vec<&str> {
+    let hidden = databases.iter().filter(|database| database.failures >= HIDDEN_AFTER);
+    hidden.map(|database| database.name.as_str()).collect()
 }
 
 impl Profile {
@@ -290,6 +295,19 @@ mod tests {
         );
         assert_eq!(namespace_counters("mongodb_profiled_write_conflicts_total", &["shop.orders"]), Some(4.0));
         assert_eq!(counters.samples(&[]).dropped(), 0, "malformed entries are counted once");
+    }
+
+    #[test]
+    fn counters_of_a_database_are_hidden_after_three_failed_reads() {
+        let database = |failures| Database { name: "shop".to_owned(), position: None, failures };
+        let mut counters = ProfileCounters::new();
+        counters.add(&doc! {"ns": "shop.orders", "planSummary": "EOF"});
+        let mut count = |failures| {
+            let samples = counters.samples(&hidden(&[database(failures)]));
+            samples.find("mongodb_profiled_operations_total", &["shop.orders", "other"])
+        };
+        assert_eq!([0, 2, 3, 4].map(&mut count), [Some(1.0), Some(1.0), None, None]);
+        assert_eq!(count(0), Some(1.0), "they are not lost");
     }
 
     #[test]
