@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 use anyhow::ensure;
 use mongodb::bson::doc;
@@ -25,6 +26,7 @@ pub(super) struct Terminal {
     child: Child,
     keys: File,
     output: Arc<Mutex<Vec<u8>>>,
+    reader: JoinHandle<()>,
 }
 
 impl Terminal {
@@ -47,15 +49,15 @@ impl Terminal {
             .spawn()
             .unwrap();
         let keys = File::from(controller);
-        let (mut reader, output) = (keys.try_clone().unwrap(), Arc::new(Mutex::new(Vec::new())));
+        let (mut screen, output) = (keys.try_clone().unwrap(), Arc::new(Mutex::new(Vec::new())));
         let read = Arc::clone(&output);
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             let mut buffer = [0; 4096];
-            while let Ok(length @ 1..) = reader.read(&mut buffer) {
+            while let Ok(length @ 1..) = screen.read(&mut buffer) {
                 read.lock().unwrap().extend(&buffer[..length]);
             }
         });
-        Self { child, keys, output }
+        Self { child, keys, output, reader }
     }
 
     fn text(&self) -> String {
@@ -85,9 +87,9 @@ impl Terminal {
     /// Waits for the end, and returns the exit status and all output.
     pub(super) async fn ended(mut self) -> (Option<i32>, String) {
         let status = tokio::time::timeout(wait::LIMIT, self.child.wait()).await.unwrap().unwrap();
-        // What was written last may still be on its way to the reader.
-        wait::until("the end of the view", async || {
-            ensure!(self.text().contains(LEAVE), "{:?}", self.text());
+        // What was written last may still be on its way to the reader, which ends with the last handle of the terminal.
+        wait::until("the end of the output", async || {
+            ensure!(self.reader.is_finished(), "{:?}", self.text());
             Ok(())
         })
         .await
