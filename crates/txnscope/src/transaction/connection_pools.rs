@@ -3,13 +3,13 @@
 //! A transaction holds a connection for each of its statements only, but a request that finds the pool empty waits for one
 //! before the server sees anything of it: on the server, nothing waits.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use mongodb::event::EventHandler;
 use mongodb::event::cmap::CmapEvent;
-use mongodb::options::ClientOptions;
+use mongodb::options::{ClientOptions, ServerAddress};
 use serde::Serialize;
 
 use super::listener::chain_handlers;
@@ -115,8 +115,9 @@ impl ConnectionPools {
         let mut sums: BTreeMap<String, ConnectionPool> = BTreeMap::new();
         for client in clients {
             for (server, pool) in client.lock().iter() {
+                let server = server.to_string();
                 let sum = sums.entry(server.clone()).or_insert_with(|| ConnectionPool {
-                    server: server.clone(),
+                    server,
                     connections: 0,
                     in_use: 0,
                     max_size: Some(0),
@@ -136,7 +137,7 @@ impl ConnectionPools {
 
 /// The pools of one client, by server.
 #[derive(Debug, Default)]
-struct ClientPools(Mutex<BTreeMap<String, Pool>>);
+struct ClientPools(Mutex<HashMap<ServerAddress, Pool>>);
 
 /// The connections of one pool, by id: an event that is repeated or missing does not move a count for good.
 #[derive(Debug, Default)]
@@ -152,10 +153,10 @@ impl ClientPools {
             CmapEvent::PoolCreated(event) => {
                 let size = event.options.as_ref().and_then(|options| options.max_pool_size);
                 let max_size = Some(size.unwrap_or(DEFAULT_MAX_SIZE)).filter(|size| *size > 0);
-                self.lock().insert(event.address.to_string(), Pool { max_size, ..Pool::default() });
+                self.lock().insert(event.address.clone(), Pool { max_size, ..Pool::default() });
             }
             CmapEvent::PoolClosed(event) => {
-                self.lock().remove(&event.address.to_string());
+                self.lock().remove(&event.address);
             }
             CmapEvent::ConnectionCreated(event) => self.change(&event.address, |pool| {
                 pool.all.insert(event.connection_id);
@@ -174,13 +175,13 @@ impl ClientPools {
         }
     }
 
-    fn change(&self, server: &impl ToString, change: impl FnOnce(&mut Pool)) {
-        if let Some(pool) = self.lock().get_mut(&server.to_string()) {
+    fn change(&self, server: &ServerAddress, change: impl FnOnce(&mut Pool)) {
+        if let Some(pool) = self.lock().get_mut(server) {
             change(pool);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Pool>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ServerAddress, Pool>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
