@@ -12,6 +12,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
+use super::early_answer::EarlyAnswer;
 use crate::config::{Kind, UpstreamAddress, UpstreamSettings};
 use crate::error::StartError;
 
@@ -72,21 +73,25 @@ impl Connector {
 
     async fn stream(&self, http2: bool) -> io::Result<Box<dyn Stream>> {
         let (host, port) = match &self.address.0 {
-            Kind::Unix(path) => return Ok(Box::new(UnixStream::connect(path).await?)),
+            Kind::Unix(path) => return Ok(boxed(UnixStream::connect(path).await?)),
             #[cfg(feature = "fuzzing")]
-            Kind::Memory => return Ok(Box::new(crate::fuzzing::connect())),
+            Kind::Memory => return Ok(boxed(crate::fuzzing::connect())),
             Kind::Tcp { host, port, .. } => (host.as_str(), *port),
         };
         let stream = TcpStream::connect((host, port)).await?;
         stream.set_nodelay(true)?;
         match &self.tls {
-            None => Ok(Box::new(stream)),
+            None => Ok(boxed(stream)),
             Some((http1_tls, http2_tls)) => {
                 let tls = if http2 { http2_tls } else { http1_tls };
-                Ok(Box::new(tls.connector.connect(tls.name.clone(), stream).await?))
+                Ok(boxed(tls.connector.connect(tls.name.clone(), stream).await?))
             }
         }
     }
+}
+
+fn boxed(stream: impl Stream + 'static) -> Box<dyn Stream> {
+    Box::new(EarlyAnswer::new(stream))
 }
 
 fn roots(settings: &UpstreamSettings) -> Result<RootCertStore, StartError> {

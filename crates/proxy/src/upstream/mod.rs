@@ -5,6 +5,7 @@
 //! fails, whatever its method is.
 
 mod connect;
+mod early_answer;
 mod pool;
 
 use std::io;

@@ -84,6 +84,26 @@ async fn an_upstream_that_freezes_in_the_middle_is_timeout() {
     assert_eq!(running.failures(PAY, "failed", "upstream_timeout"), 1.0);
 }
 
+/// As servers do that check the length, or the credentials, by the head alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn early_answer_of_a_backend_that_reads_no_body_reaches_the_caller() {
+    let backend = raw_backend(|mut stream| async move {
+        read_head(&mut stream).await;
+        let head = "HTTP/1.1 413 Content Too Large\r\nconnection: close\r\ncontent-length: 9\r\n\r\n";
+        stream.write_all(format!("{head}too large").as_bytes()).await.unwrap();
+    })
+    .await;
+    let running = start(backend);
+    let rounds = scaled(50, 1_000);
+    for round in 0..rounds {
+        // From one segment to more than any buffer holds.
+        let body = "x".repeat(10_usize.pow(round % 8));
+        let answer = running.raw(post("/pay/7", &body)).await;
+        assert!(answer.ends_with("too large"), "round {round}: {answer}");
+    }
+    running.wait_for(PAY, "rejected", f64::from(rounds)).await;
+}
+
 /// A kept connection that the backend closes when it reads the next request: the request may have had an effect.
 #[tokio::test]
 async fn a_request_that_was_written_is_never_sent_again() {
