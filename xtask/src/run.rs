@@ -6,8 +6,20 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 /// The cargo that runs this program.
+///
+/// It does not get what this program's package is called, which cargo has set for it: the build script of `ring` depends on
+/// these variables, so that ring, and everything that uses TLS, would be compiled again whenever cargo is called in another
+/// way than the last time.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in std::env::vars_os() {
+        let is_of_the_package = name
+            .to_str()
+            .is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"));
+        if is_of_the_package {
+            command.env_remove(name);
+        }
+    }
     command.current_dir(crate::root());
     command
 }
