@@ -148,7 +148,7 @@ async fn early_answer_reaches_a_caller_who_still_sends() {
         read_head(&mut stream).await;
         let answer = "HTTP/1.1 413 Too Large\r\nconnection: close\r\ncontent-length: 2\r\n\r\nno";
         stream.write_all(answer.as_bytes()).await.unwrap();
-        // It takes the rest, so that the system does not reset the connection with the answer in it.
+        // It takes the rest: `upstream_failures` has backends that close the connection.
         let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
     })
     .await;

@@ -80,3 +80,23 @@ async fn a_backend_may_be_called_by_http2_whatever_the_caller_speaks() {
     }
     running.wait_for(PAY, "succeeded", 3.0).await;
 }
+
+/// The backend answers by the head and resets the stream, while the caller still sends the body.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn early_answer_over_http2_reaches_the_caller() {
+    let refused = || Response::builder().status(413).body(full("too large")).unwrap();
+    let backend = backend(move |_: Request<Incoming>| async move { refused() }).await;
+    let running = start_with(backend, |config| config.upstream_settings.http2 = true);
+    let rounds = scaled(20, 500);
+    for round in 0..rounds {
+        let body = "x".repeat(10_usize.pow(round % 7));
+        let answer = running.raw(post("/pay/7", &body)).await;
+        assert!(answer.ends_with("too large"), "round {round}: {answer}");
+        let mut client = client_http2(running.address).await;
+        let request = Request::post("http://shop/pay/7").body(full(body)).unwrap();
+        let answer = client.send_request(request).await.unwrap();
+        assert_eq!(answer.status(), 413, "round {round}");
+        assert_eq!(bytes(answer.into_body()).await.unwrap(), "too large", "round {round}");
+    }
+    running.wait_for(PAY, "rejected", f64::from(2 * rounds)).await;
+}
