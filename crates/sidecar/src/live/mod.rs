@@ -68,8 +68,7 @@ pub use self::model::{
     ConnectionPool, HeldLock, KeyQueue, LiveModel, MissingPart, Part, Reference, RunningOperation,
     Transaction, TransactionState, WaitingOperation, WaitsFor,
 };
-pub(crate) use self::monitor::MemberVersion;
-pub use self::monitor::{LiveMonitor, LiveSettings};
+pub use self::monitor::{LiveMonitor, LiveSettings, MemberVersion};
 pub use self::rates::Rates;
 pub(crate) use self::rates::{LIVE_SECTIONS, LastCounters};
 pub(crate) use self::recorder::{HistoryColumns, HistoryRecorder};

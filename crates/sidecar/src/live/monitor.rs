@@ -113,8 +113,9 @@ impl LiveMonitor {
         report
     }
 
-    /// Changes whenever a report may have changed. Costs less than a report.
-    pub(crate) fn version(&self) -> Vec<MemberVersion> {
+    /// Changes whenever a report may have changed, except for times that have passed. Costs less than a report.
+    #[must_use]
+    pub fn version(&self) -> Vec<MemberVersion> {
         let mut polled = self.store.polled();
         let failure = |of: &CollectorState| of.history().last.map(|last| last.failure);
         let version = |state: Arc<MemberState>| MemberVersion {
@@ -153,7 +154,7 @@ impl LiveMonitor {
 
 /// What the report of a member depends on.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct MemberVersion {
+pub struct MemberVersion {
     member: String,
     polled: Option<Instant>,
     failures: Vec<Option<Option<PollErrorReason>>>,

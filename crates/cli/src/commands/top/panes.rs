@@ -54,13 +54,26 @@ fn block(title: String, theme: Theme, has_focus: bool) -> Block<'static> {
     Block::bordered().title(title).border_style(style)
 }
 
+/// The rows that are on a screen of that height, and the place of the selected one among them. Only these are formatted: a
+/// deployment may have thousands.
+fn on_screen(rows: &[Row], selected: Option<usize>, height: u16) -> (&[Row], Option<usize>) {
+    let height = usize::from(height).max(1);
+    let selected = selected.map(|selected| selected.min(rows.len().saturating_sub(1)));
+    let first = selected.map_or(0, |selected| (selected + 1).saturating_sub(height));
+    let last = rows.len().min(first + height);
+    (&rows[first..last], selected.map(|selected| selected - first))
+}
+
 /// The list of transactions.
 pub(super) fn transactions(frame: &mut Frame<'_>, app: &App, theme: Theme, area: Rect) {
     let has_focus = app.focus == Focus::Transactions;
     let shown = rows(app, Focus::Transactions);
     let title = format!(" Open transactions: {}, by {} ", shown.len(), app.sort.as_str());
     let columns: Vec<_> = COLUMNS.iter().filter(|column| area.width >= column.from).collect();
-    let table = shown.iter().filter_map(|row| match row {
+    // Two lines are the border, one is the head.
+    let (rows, selected) =
+        on_screen(&shown, has_focus.then_some(app.selected), area.height.saturating_sub(3));
+    let table = rows.iter().filter_map(|row| match row {
         Row::Transaction(index, blocks) => app.report.transactions.get(*index).map(|of| (of, *blocks)),
         Row::Tree(_) => None,
     });
@@ -77,7 +90,7 @@ pub(super) fn transactions(frame: &mut Frame<'_>, app: &App, theme: Theme, area:
         .header(head)
         .row_highlight_style(theme.selected())
         .block(block(title, theme, has_focus));
-    let mut state = TableState::new().with_selected(has_focus.then_some(app.selected));
+    let mut state = TableState::new().with_selected(selected);
     frame.render_stateful_widget(table, area, &mut state);
     if shown.is_empty() {
         empty(frame, app, "No transaction is open.", area, 2);
@@ -88,7 +101,9 @@ pub(super) fn transactions(frame: &mut Frame<'_>, app: &App, theme: Theme, area:
 pub(super) fn tree(frame: &mut Frame<'_>, app: &App, theme: Theme, area: Rect) {
     let has_focus = app.focus == Focus::Tree;
     let shown = rows(app, Focus::Tree);
-    let items = shown.iter().filter_map(|row| match row {
+    let (rows, selected) =
+        on_screen(&shown, has_focus.then_some(app.selected), area.height.saturating_sub(2));
+    let items = rows.iter().filter_map(|row| match row {
         Row::Tree(row) => Some((tree_row(&app.report, row), row)),
         Row::Transaction(..) => None,
     });
@@ -102,7 +117,7 @@ pub(super) fn tree(frame: &mut Frame<'_>, app: &App, theme: Theme, area: Rect) {
     });
     let title = format!(" Who waits for whom: {} waiting ", app.report.waiting.len());
     let list = List::new(items).highlight_style(theme.selected()).block(block(title, theme, has_focus));
-    let mut state = ListState::default().with_selected(has_focus.then_some(app.selected));
+    let mut state = ListState::default().with_selected(selected);
     frame.render_stateful_widget(list, area, &mut state);
     if shown.is_empty() {
         empty(frame, app, "No operation waits.", area, 1);

@@ -40,7 +40,7 @@ fn transactions(app: &App, tree: &[TreeRow]) -> Vec<Row> {
     let blocks = |index| blocks.get(&Reference::Transaction(index)).copied().unwrap_or_default();
     let is_shown = |transaction: &Transaction| {
         app.member().is_none_or(|member| member == transaction.member)
-            && matches(&app.filter, &transaction_texts(transaction))
+            && matches(&app.filter, || transaction_texts(transaction))
     };
     let all = &app.report.transactions;
     let mut rows: Vec<_> = (0..all.len()).filter(|index| is_shown(&all[*index])).collect();
@@ -79,14 +79,14 @@ fn tree_rows(app: &App, tree: Vec<TreeRow>) -> Vec<Row> {
 
 fn entry_matches(app: &App, entry: Reference) -> bool {
     let report = &app.report;
-    let texts = match entry {
+    let texts = || match entry {
         Reference::Transaction(index) => report.transactions.get(index).map(transaction_texts),
         Reference::Waiting(index) => report.waiting.get(index).map(waiting_texts),
         Reference::Running(index) => report.running.get(index).map(|of| {
             texts(&[Some(&of.command), of.namespace.as_ref(), of.application.as_ref(), of.client.as_ref()])
         }),
     };
-    matches(&app.filter, &texts.unwrap_or_default())
+    matches(&app.filter, || texts().unwrap_or_default())
 }
 
 fn transaction_texts(transaction: &Transaction) -> Vec<String> {
@@ -115,7 +115,7 @@ fn texts(all: &[Option<&String>]) -> Vec<String> {
     all.iter().copied().flatten().cloned().collect()
 }
 
-fn matches(filter: &str, texts: &[String]) -> bool {
+fn matches(filter: &str, texts: impl FnOnce() -> Vec<String>) -> bool {
     let filter = filter.to_lowercase();
-    filter.is_empty() || texts.iter().any(|text| text.to_lowercase().contains(&filter))
+    filter.is_empty() || texts().iter().any(|text| text.to_lowercase().contains(&filter))
 }

@@ -13,7 +13,8 @@ use ratatui::crossterm::terminal::{EnterAlternateScreen, enable_raw_mode};
 use ratatui::{DefaultTerminal, Terminal};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
-use txnscope_sidecar::live::{Ending, LiveMonitor};
+use tokio::time::Instant;
+use txnscope_sidecar::live::{Ending, LiveMonitor, MemberVersion};
 
 use super::app::App;
 use super::draw::draw;
@@ -23,6 +24,9 @@ use crate::runtime::signals::ShutdownSignals;
 
 /// How long the view waits for a key before it looks for a new report.
 const TICK: Duration = Duration::from_millis(200);
+
+/// How often the times that have passed since a member's last answer are shown anew.
+const REFRESH: Duration = Duration::from_secs(1);
 
 /// Shows the view until a key or a signal ends it.
 ///
@@ -45,15 +49,42 @@ pub(super) fn show(runtime: &Runtime, monitor: &LiveMonitor, killer: Option<&Kil
     app.allow_kill = killer.is_some();
     let mut requests = Requests::new(runtime, killer);
     let mut terminal = RestoredTerminal::open().context("cannot set up the terminal")?;
+    let mut newest = Newest::default();
+    let mut has_changed = true;
     while !app.quit && !stop.load(Ordering::Relaxed) {
-        app.update(monitor.report());
-        terminal.0.draw(|frame| draw(frame, &app)).context("cannot draw on the terminal")?;
-        read_events(&mut app).context("cannot read from the terminal")?;
-        requests.go_on(&mut app);
+        // With thousands of open transactions, a report and a screen take time that a member in trouble may need.
+        if !app.paused && newest.is_outdated(monitor) {
+            app.update(monitor.report());
+            has_changed = true;
+        }
+        if has_changed {
+            terminal.0.draw(|frame| draw(frame, &app)).context("cannot draw on the terminal")?;
+        }
+        has_changed = read_events(&mut app).context("cannot read from the terminal")?;
+        has_changed |= requests.go_on(&mut app);
     }
     drop(terminal);
     drop(requests);
     Ok(ExitStatus::Success)
+}
+
+/// Which report is shown.
+#[derive(Default)]
+struct Newest {
+    version: Vec<MemberVersion>,
+    at: Option<Instant>,
+}
+
+impl Newest {
+    /// Whether there is a newer one, which is shown from now on.
+    fn is_outdated(&mut self, monitor: &LiveMonitor) -> bool {
+        let version = monitor.version();
+        if self.at.is_some_and(|at| at.elapsed() < REFRESH) && version == self.version {
+            return false;
+        }
+        *self = Self { version, at: Some(Instant::now()) };
+        true
+    }
 }
 
 /// The requests to end transactions, in the background. Dropped, it waits for the one that runs, so that it is recorded,
@@ -72,20 +103,18 @@ impl<'a> Requests<'a> {
         Self { runtime, killer, running: None }
     }
 
-    /// Starts what the user has confirmed, and shows the result of what has ended.
-    fn go_on(&mut self, app: &mut App) {
+    /// Starts what the user has confirmed, and shows the result of what has ended: then the screen has changed.
+    fn go_on(&mut self, app: &mut App) -> bool {
         if let Some(killer) = self.killer
             && let Some(transaction) = app.to_end.take()
         {
             let killer = killer.clone();
             self.running = Some(self.runtime.spawn(async move { killer.end(&transaction).await }));
         }
-        if let Some(ended) = self.running.take_if(|running| running.is_finished()) {
-            let ending = self.runtime.block_on(ended);
-            app.show_ended(
-                ending.map_or_else(|_| "the request failed".to_owned(), |ending| message(&ending)),
-            );
-        }
+        let Some(ended) = self.running.take_if(|running| running.is_finished()) else { return false };
+        let ending = self.runtime.block_on(ended);
+        app.show_ended(ending.map_or_else(|_| "the request failed".to_owned(), |ending| message(&ending)));
+        true
     }
 }
 
@@ -100,8 +129,8 @@ impl Drop for Requests<'_> {
     }
 }
 
-/// Waits for a key for one tick, and applies all that have been pressed.
-fn read_events(app: &mut App) -> io::Result<()> {
+/// Waits for a key for one tick, and applies all that have been pressed. Whether there was any event, such as a new size.
+fn read_events(app: &mut App) -> io::Result<bool> {
     let mut wait = TICK;
     while event::poll(wait)? {
         if let Event::Key(key) = event::read()? {
@@ -109,7 +138,7 @@ fn read_events(app: &mut App) -> io::Result<()> {
         }
         wait = Duration::ZERO;
     }
-    Ok(())
+    Ok(wait == Duration::ZERO)
 }
 
 /// A terminal that is restored when it is dropped, and before the message of a panic is printed.

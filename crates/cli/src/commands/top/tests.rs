@@ -35,7 +35,7 @@ fn transaction(member: &str, operation: Option<&str>, age: u64, idle: Option<u64
         age: seconds(age),
         idle: idle.map(seconds),
         active: Duration::from_millis(12),
-        expires_in: Some(seconds(60 - age)),
+        expires_in: Some(seconds(60_u64.saturating_sub(age))),
         read_concern: Some("snapshot".to_owned()),
         command: idle.is_none().then(|| "update".to_owned()),
         namespaces: vec!["shop.orders".to_owned()],
@@ -206,6 +206,40 @@ fn wide_screen_shows_both_lists_and_details_beside() {
     assert_snapshot("both-200x50", &app, 200, 50);
     press(&mut app, &[KeyCode::Enter]);
     assert_snapshot("details-200x50", &app, 200, 50);
+}
+
+/// The row of a screen that is selected, and the number of transactions on it.
+fn selected_row(app: &App) -> (String, usize) {
+    let (width, height) = (80, 24);
+    let terminal = drawn(app, width, height);
+    let buffer = terminal.backend().buffer();
+    let line = |y| (0..width).map(|x| buffer[(x, y)].symbol()).collect::<String>();
+    let is_selected = |y: &u16| buffer[(1, *y)].modifier.contains(ratatui::style::Modifier::REVERSED);
+    let rows = (0..height).map(line).filter(|line| line.contains("POST /")).count();
+    ((5..height).find(is_selected).map(line).expect("a row is selected"), rows)
+}
+
+#[test]
+fn long_list_shows_the_selected_row() {
+    let mut app = app();
+    let mut report = report();
+    report.transactions = (0..1_000)
+        .map(|index| transaction("db1:27017", Some(&format!("POST /{index:04}")), 9_000 - index, None))
+        .collect();
+    app.update(report);
+    let all = selected_row(&app).1;
+    for (keys, expected) in [
+        (vec![KeyCode::Home], "POST /0000"),
+        (vec![KeyCode::Down; 30], "POST /0030"),
+        (vec![KeyCode::End], "POST /0999"),
+        (vec![KeyCode::Up], "POST /0998"),
+        (vec![KeyCode::PageUp; 90], "POST /0098"),
+    ] {
+        press(&mut app, &keys);
+        let (row, rows) = selected_row(&app);
+        assert!(row.contains(expected), "{row}");
+        assert!(rows == all && rows > 10, "{rows} rows and before {all}");
+    }
 }
 
 #[test]
