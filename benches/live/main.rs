@@ -5,6 +5,8 @@
 
 #![allow(clippy::print_stdout, reason = "a report is what it makes")]
 
+mod one_poll;
+
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
@@ -15,8 +17,9 @@ use mongodb::bson::doc;
 use mongodb::{Client, ClientSession};
 use testkit::{ReplicaSetOptions, browser_script};
 use tokio::time::{Instant, sleep, timeout};
-use txnscope_sidecar::live::{LiveMonitor, LiveSettings};
-use txnscope_sidecar::{Config, Sidecar, Target};
+use txnscope_sidecar::{Config, Sidecar};
+
+use crate::one_poll::one_poll;
 
 /// The numbers of open transactions.
 const OPEN: [usize; 3] = [0, 1_000, 5_000];
@@ -108,29 +111,6 @@ async fn begin(client: &Client, open: &mut Vec<ClientSession>, wanted: usize) ->
         open.push(session);
     }
     Ok(())
-}
-
-/// The CPU time of mongod for one poll, in milliseconds, with as many polls as possible.
-async fn one_poll(client: &Client, uri: &str, pid: u32, alone: f64, duration: Duration) -> Result<f64> {
-    let mut settings = LiveSettings::default();
-    (settings.interval, settings.max_load) = (Duration::from_millis(50), 1.0);
-    let monitor = LiveMonitor::start(&Target::new(uri), &settings).await?;
-    monitor.wait_for_members(Duration::from_secs(60)).await;
-    let (polls_before, before) = (polls(client).await?, on_processor(pid)?);
-    sleep(duration).await;
-    let (polls, spent) = (polls(client).await? - polls_before, on_processor(pid)? - before);
-    monitor.shutdown().await;
-    ensure!(polls > 0, "no poll has ended");
-    #[allow(clippy::cast_precision_loss, reason = "a small count")]
-    let polls = polls as f64;
-    Ok((spent - alone) / polls)
-}
-
-/// How often the server has run `lockInfo`, which each poll sends once.
-async fn polls(client: &Client) -> Result<i64> {
-    let status = client.database("admin").run_command(doc! {"serverStatus": 1}).await?;
-    let commands = status.get_document("metrics")?.get_document("commands")?;
-    Ok(commands.get_document("lockInfo")?.get_i64("total")?)
 }
 
 struct Viewed {

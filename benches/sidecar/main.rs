@@ -2,13 +2,17 @@
 //! traffic between them, with zero, a thousand and five thousand open transactions.
 //!
 //! `cargo xtask bench sidecar` builds this program with optimization and runs it. It prints Markdown. With `--top`
-//! (`cargo xtask bench top`), it measures `txnscope top` instead.
+//! (`cargo xtask bench top`), it measures `txnscope top` instead, and with `--live-memory` (`cargo xtask bench live-memory`) the
+//! memory of both and of live pages.
 
 #![allow(clippy::print_stdout, reason = "a report is what it makes")]
 
 mod level;
 mod live;
+mod live_memory;
 mod members;
+#[path = "../live/one_poll.rs"]
+mod one_poll;
 mod peers;
 mod scrapes;
 mod sidecar;
@@ -40,9 +44,18 @@ struct Flags {
     /// Measure `txnscope top`, and not the sidecar.
     #[arg(long)]
     top: bool,
-    /// With --top: also watch the memory of `top` for this long.
-    #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration, requires = "top")]
-    watch: Option<Duration>,
+    /// Watch the memory of `txnscope top`, of the sidecar, and of ten live pages.
+    #[arg(long, conflicts_with = "top")]
+    live_memory: bool,
+    /// With --live-memory: for this long.
+    #[arg(
+        long = "for",
+        value_name = "TIME",
+        value_parser = humantime::parse_duration,
+        default_value = "5m",
+        requires = "live_memory"
+    )]
+    watched: Duration,
 }
 
 /// The amount of work.
@@ -83,7 +96,10 @@ async fn run(flags: &Flags) -> Result<()> {
         .await?;
     let env = Environment::on(&set).await?;
     if flags.top {
-        return live::report(&env, work, flags.watch).await;
+        return live::report(&env, work).await;
+    }
+    if flags.live_memory {
+        return live_memory::report(&env, flags.watched).await;
     }
     peers::report(&env, flags.mongodb_exporter.as_deref(), work).await?;
     let (mut open, mut levels) = (Vec::new(), Vec::new());

@@ -81,6 +81,10 @@ const BENCHES: &[Bench] = &[
     Bench::new("sidecar", "bench-sidecar").running("txnscope-cli"),
     Bench::new("proxy", "bench-proxy").running("txnscope-cli").fetching(fetch::proxy_bench),
     Bench::new("top", "bench-sidecar").selected_by(&["--top"]).running("txnscope-cli"),
+    Bench::new("live-memory", "bench-sidecar")
+        .selected_by(&["--live-memory"])
+        .running("txnscope-cli")
+        .fetching(fetch::live_bench),
     Bench::new("live", "bench-live").fetching(fetch::live_bench),
     Bench::new("checks", "bench-checks"),
     Bench::new("verify", "bench-verify"),
