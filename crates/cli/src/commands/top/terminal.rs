@@ -25,7 +25,7 @@ use crate::runtime::signals::ShutdownSignals;
 /// How long the view waits for a key before it looks for a new report.
 const TICK: Duration = Duration::from_millis(200);
 
-/// How often the times that have passed since a member's last answer are shown anew.
+/// How often the times that have passed since a member's last answer are updated.
 const REFRESH: Duration = Duration::from_secs(1);
 
 /// Shows the view until a key or a signal ends it.
