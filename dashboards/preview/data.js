@@ -5,9 +5,8 @@ import { FieldType, ThresholdsMode, getDisplayProcessor, stringToJsRegex, toData
 /** The query with its variables resolved, over the given minutes. */
 export function sent(query, operation, minutes) {
   let text = query.replaceAll("$__rate_interval", "30s").replaceAll("$__range", `${minutes}m`);
-  for (const name of ["job", "instance", "operation", "rs", "sidecar", "member", "check"]) {
-    text = text.replaceAll(`=~"$${name}"`, name === "rs" ? '=~".*"' : '=~".+"');
-  }
+  // All values of each variable, also where the label is not there.
+  text = text.replace(/=~"\$\w+"/g, '=~".*"');
   return text.replaceAll('="$operation"', `="${operation}"`);
 }
 
