@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use txnscope::transaction::Cause;
 use txnscope::{Abort, Reason, Transaction, TransactionError};
 
-use super::cancellation::wait_until_in_progress;
+use super::cancellation::{drop_in_progress, wait_until_in_progress};
 use crate::env::{Environment, NO, OPERATION};
 
 /// The callback's timeout for a statement that takes much longer.
@@ -26,14 +26,6 @@ enum Then {
     Panics,
     /// Requests the session only once, as an adapter may do.
     AnotherStatement,
-}
-
-/// Abandons a statement as soon as the server is busy with it. After a time limit, it might not have been sent yet.
-async fn abandon<S: IntoFuture>(env: &Environment, command: &str, statement: S) {
-    tokio::select! {
-        _ = statement.into_future() => panic!("the statement was answered"),
-        () = wait_until_in_progress(env, command, 1) => {}
-    }
 }
 
 async fn give_up_the_first(env: &Environment, tx: &mut Transaction, then: Then) -> Result<(), Abort<Reason>> {
@@ -117,7 +109,7 @@ async fn abandoned_first_statement_does_not_block_writers() {
     env.fail_times(1, blocks).await;
     let rejected = env.runner.run_as(OPERATION, async |mut tx| {
         let update = items.update_one(doc! {"_id": 1}, doc! {"$inc": {"n": 1}}).session(&mut tx);
-        abandon(&env, "update", update).await;
+        drop_in_progress(&env, "update", update).await;
         Err::<(), Abort<Reason>>(NO.into())
     });
     assert_eq!(rejected.await.unwrap_err().reason(), NO);
@@ -140,7 +132,7 @@ async fn abandoned_then_refused_statement_leaves_nothing_open() {
         let runner = env.runner.clone().max_attempts(1);
         let failed = runner.run_as(OPERATION, async |mut tx| {
             let insert = items.insert_one(doc! {"case": case}).session(&mut tx);
-            abandon(&env, "insert", insert).await;
+            drop_in_progress(&env, "insert", insert).await;
             let refused = db.run_command(doc! {"noSuchCommand": 1}).session(&mut tx).await;
             match case {
                 "returned" => refused.map(drop).map_err(Abort::<Reason>::from),

@@ -1,5 +1,6 @@
 //! Cancellation: no transaction outlives its request, at any await point.
 
+use std::fmt::Debug;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
@@ -39,16 +40,25 @@ pub(crate) async fn wait_until_in_progress(env: &Environment, command: &str, cou
     .unwrap();
 }
 
+/// Drops a future as soon as the server runs that command for it. After a time limit, it might not have been sent yet.
+pub(crate) async fn drop_in_progress<F>(env: &Environment, command: &str, future: F)
+where
+    F: IntoFuture<Output: Debug>,
+{
+    tokio::select! {
+        ended = future.into_future() => panic!("{ended:?}"),
+        () = wait_until_in_progress(env, command, 1) => {}
+    }
+}
+
 #[tokio::test]
 async fn drop_in_any_statement_ends_and_counts_once() {
     let env = Environment::start().await;
     for (times, command) in [(1.0, "insert"), (2.0, "update"), (3.0, "delete")] {
         let failpoint =
             env.fail(doc! {"failCommands": [command], "blockConnection": true, "blockTimeMS": 1_000}).await;
-        tokio::select! {
-            ended = env.runner.run_as(OPERATION, async |mut tx| callback(&env, &mut tx).await) => panic!("{ended:?}"),
-            () = wait_until_in_progress(&env, command, 1) => {}
-        }
+        let run = env.runner.run_as(OPERATION, async |mut tx| callback(&env, &mut tx).await);
+        drop_in_progress(&env, command, run).await;
         failpoint.off().await.unwrap();
         env.reconciled().await;
         assert_eq!(env.driver(), [times, 0.0, times, 0.0, 0.0]);
@@ -84,10 +94,8 @@ async fn drop_after_commit_was_sent_does_not_abort() {
     let failpoint = env
         .fail(doc! {"failCommands": ["commitTransaction"], "blockConnection": true, "blockTimeMS": 500})
         .await;
-    tokio::select! {
-        ended = env.runner.run_as(OPERATION, async |mut tx| callback(&env, &mut tx).await) => panic!("{ended:?}"),
-        () = wait_until_in_progress(&env, "commitTransaction", 1) => {}
-    }
+    let run = env.runner.run_as(OPERATION, async |mut tx| callback(&env, &mut tx).await);
+    drop_in_progress(&env, "commitTransaction", run).await;
     failpoint.off().await.unwrap();
     let server = env.reconciled().await;
     assert_eq!((server.started, server.committed), (1, 1));
