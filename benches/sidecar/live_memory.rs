@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use end_to_end::measure::resident;
-use futures_util::future::try_join_all;
 use mongodb::bson::doc;
 use serde::Deserialize;
 use testkit::browser_script;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
-use tokio::time::{Instant, interval, timeout};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, interval, sleep, timeout};
 
 use crate::Environment;
-use crate::live::Top;
 use crate::sidecar::Sidecar;
+use crate::top::Top;
 
 /// Transactions that stay open: so few that `top` and the pages are polled for each second.
 const OPEN: usize = 50;
@@ -41,7 +41,7 @@ struct Pages {
 struct InPages {
     heap_bytes: f64,
     nodes: u64,
-    /// The fewest reports that a page has rendered.
+    /// The fewest reports that a page has got.
     reports: u64,
     complaints: Vec<String>,
 }
@@ -111,20 +111,20 @@ pub(crate) async fn report(env: &Environment<'_>, time: Duration) -> Result<()> 
 /// Begins transactions and commits them until that moment, and returns their number.
 async fn transact(env: &Environment<'_>, end: Instant) -> Result<usize> {
     let items = env.client.database("bench").collection("items");
-    let (mut next, mut begun) = (interval(EVERY), Vec::new());
+    let (mut next, mut begun) = (interval(EVERY), JoinSet::new());
     while Instant::now() < end {
         next.tick().await;
         let (client, items) = (env.client.clone(), items.clone());
-        begun.push(tokio::spawn(async move {
+        begun.spawn(async move {
             let mut session = client.start_session().await?;
             session.start_transaction().await?;
             items.insert_one(doc! {"n": 0}).session(&mut session).await?;
-            tokio::time::sleep(OPEN_FOR).await;
+            sleep(OPEN_FOR).await;
             session.commit_transaction().await
-        }));
+        });
     }
     let committed = begun.len();
-    for ended in try_join_all(begun).await? {
+    for ended in begun.join_all().await {
         ended?;
     }
     Ok(committed)

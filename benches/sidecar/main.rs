@@ -8,7 +8,6 @@
 #![allow(clippy::print_stdout, reason = "a report is what it makes")]
 
 mod level;
-mod live;
 mod live_memory;
 mod members;
 #[path = "../live/one_poll.rs"]
@@ -16,6 +15,7 @@ mod one_poll;
 mod peers;
 mod scrapes;
 mod sidecar;
+mod top;
 mod wire;
 
 use std::path::PathBuf;
@@ -96,7 +96,7 @@ async fn run(flags: &Flags) -> Result<()> {
         .await?;
     let env = Environment::on(&set).await?;
     if flags.top {
-        return live::report(&env, work).await;
+        return top::report(&env, work).await;
     }
     if flags.live_memory {
         return live_memory::report(&env, flags.watched).await;

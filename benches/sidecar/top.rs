@@ -25,6 +25,7 @@ const POLLS: i64 = 5;
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 /// The time for connecting and for the first polls, which are not measured.
 const SETTLED: Duration = Duration::from_secs(10);
+
 /// `top` in a terminal of its own, in which nothing is typed.
 pub(crate) struct Top {
     pub(crate) process: Process,
