@@ -22,13 +22,13 @@ impl<S> EarlyAnswer<S> {
         Self { inner, write_failed: false }
     }
 
-    /// What has been written, where `length` was to be.
-    fn wrote(&mut self, result: io::Result<usize>, length: usize) -> usize {
-        result.unwrap_or_else(|error| {
+    /// The result of a write, if it has not failed.
+    fn written<T>(&mut self, result: io::Result<T>) -> Option<T> {
+        if let Err(error) = &result {
             tracing::debug!(%error, "the backend has closed the connection before it read the whole request");
             self.write_failed = true;
-            length
-        })
+        }
+        result.ok()
     }
 }
 
@@ -48,7 +48,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for EarlyAnswer<S> {
             return Poll::Ready(Ok(bytes.len()));
         }
         let result = ready!(Pin::new(&mut self.inner).poll_write(cx, bytes));
-        Poll::Ready(Ok(self.wrote(result, bytes.len())))
+        Poll::Ready(Ok(self.written(result).unwrap_or(bytes.len())))
     }
 
     fn poll_write_vectored(
@@ -61,7 +61,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for EarlyAnswer<S> {
             return Poll::Ready(Ok(length));
         }
         let result = ready!(Pin::new(&mut self.inner).poll_write_vectored(cx, slices));
-        Poll::Ready(Ok(self.wrote(result, length)))
+        Poll::Ready(Ok(self.written(result).unwrap_or(length)))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -71,7 +71,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for EarlyAnswer<S> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.write_failed {
             let result = ready!(Pin::new(&mut self.inner).poll_flush(cx));
-            self.wrote(result.map(|()| 0), 0);
+            self.written(result);
         }
         Poll::Ready(Ok(()))
     }

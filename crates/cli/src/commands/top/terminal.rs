@@ -14,7 +14,7 @@ use ratatui::{DefaultTerminal, Terminal};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use txnscope_sidecar::live::{Ending, LiveMonitor, MemberVersion};
+use txnscope_sidecar::live::{Ending, LiveMonitor, LiveReport, MemberVersion};
 
 use super::app::App;
 use super::draw::draw;
@@ -49,12 +49,14 @@ pub(super) fn show(runtime: &Runtime, monitor: &LiveMonitor, killer: Option<&Kil
     app.allow_kill = killer.is_some();
     let mut requests = Requests::new(runtime, killer);
     let mut terminal = RestoredTerminal::open().context("cannot set up the terminal")?;
-    let mut newest = Newest::default();
-    let mut has_changed = true;
+    let mut shown = Shown::default();
+    let mut has_changed = false;
     while !app.quit && !stop.load(Ordering::Relaxed) {
         // With thousands of open transactions, a report and a screen take time that a member in trouble may need.
-        if !app.paused && newest.is_outdated(monitor) {
-            app.update(monitor.report());
+        if !app.paused
+            && let Some(report) = shown.next(monitor)
+        {
+            app.update(report);
             has_changed = true;
         }
         if has_changed {
@@ -70,20 +72,20 @@ pub(super) fn show(runtime: &Runtime, monitor: &LiveMonitor, killer: Option<&Kil
 
 /// Which report is shown.
 #[derive(Default)]
-struct Newest {
+struct Shown {
     version: Vec<MemberVersion>,
     at: Option<Instant>,
 }
 
-impl Newest {
-    /// Whether there is a newer one, which is shown from now on.
-    fn is_outdated(&mut self, monitor: &LiveMonitor) -> bool {
+impl Shown {
+    /// The report to show from now on, if the one that is shown is out of date.
+    fn next(&mut self, monitor: &LiveMonitor) -> Option<LiveReport> {
         let version = monitor.version();
         if self.at.is_some_and(|at| at.elapsed() < REFRESH) && version == self.version {
-            return false;
+            return None;
         }
         *self = Self { version, at: Some(Instant::now()) };
-        true
+        Some(monitor.report())
     }
 }
 
