@@ -92,7 +92,7 @@ async fn drop_between_statements_ends_transaction() {
 async fn drop_after_commit_was_sent_does_not_abort() {
     let env = Environment::start().await;
     let failpoint = env
-        .fail(doc! {"failCommands": ["commitTransaction"], "blockConnection": true, "blockTimeMS": 500})
+        .fail(doc! {"failCommands": ["commitTransaction"], "blockConnection": true, "blockTimeMS": 1_000})
         .await;
     let run = env.runner.run_as(OPERATION, async |mut tx| callback(&env, &mut tx).await);
     drop_in_progress(&env, "commitTransaction", run).await;
