@@ -8,8 +8,8 @@ use anyhow::{Context, Result, bail};
 use crate::run::{cargo, checked};
 use crate::{demo, fetch, instructions, package, suites, supply, words};
 
-struct Check {
-    name: &'static str,
+pub(crate) struct Check {
+    pub(crate) name: &'static str,
     what: &'static str,
     run: fn() -> Result<()>,
 }
@@ -25,6 +25,22 @@ const CLIPPY: Check = Check {
 const WORDS: Check =
     Check { name: "words", what: "the words of docs/glossary.md, and American spelling", run: words::check };
 
+const INSTRUCTIONS: Check = Check {
+    name: "instructions",
+    what: "the allocations and instructions per request are unchanged",
+    run: || instructions::run(false),
+};
+const TEST: Check = Check {
+    name: "test",
+    what: "unit, documentation and end-to-end tests pass, on real servers",
+    run: || suites::run(&[]),
+};
+const CHAOS: Check =
+    Check { name: "chaos", what: "the invariants hold after injected faults under load", run: chaos };
+
+/// A run of all checks performs these among the test programs: one mostly waits, and the other one uses one core.
+const BESIDE_TESTS: &[Check] = &[CHAOS, INSTRUCTIONS];
+
 const CHECKS: &[Check] = &[
     FMT,
     WORDS,
@@ -33,22 +49,14 @@ const CHECKS: &[Check] = &[
     Check { name: "supply", what: "deny.toml allows all dependencies", run: supply::check },
     Check { name: "features", what: "the library compiles with each set of features", run: features },
     Check { name: "doc", what: "the documentation has no broken link", run: doc },
-    Check {
-        name: "instructions",
-        what: "the allocations and instructions per request are unchanged",
-        run: || instructions::run(false),
-    },
-    Check {
-        name: "test",
-        what: "unit, documentation and end-to-end tests pass, on real servers",
-        run: suites::run,
-    },
+    INSTRUCTIONS,
+    TEST,
     Check {
         name: "package",
         what: "packages, chart and crates have their contents, from the program that the tests have run",
         run: package::quick,
     },
-    Check { name: "chaos", what: "the invariants hold after injected faults under load", run: chaos },
+    CHAOS,
 ];
 
 /// The checks for the inner development loop.
@@ -105,18 +113,31 @@ fn repeat(checks: &[Check], only: &[String], times: u32) -> Result<ExitCode> {
 }
 
 fn once(checks: &[Check], only: &[String]) -> Result<()> {
-    for check in checks.iter().filter(|check| only.is_empty() || only.iter().any(|name| name == check.name)) {
-        eprintln!("==> {}: {}", check.name, check.what);
-        let start = now();
-        if let Err(error) = (check.run)() {
-            eprintln!("==> {} FAILED after {:.0?}", check.name, start.elapsed());
-            if CHECKS.iter().any(|other| other.name == check.name) {
-                eprintln!("==> to run it alone: cargo xtask test {}", check.name);
-            }
-            return Err(error);
+    let named = |check: &&Check| only.iter().any(|name| name == check.name);
+    let beside = |check: &&Check| BESIDE_TESTS.iter().any(|other| other.name == check.name);
+    let chosen = |check: &&Check| if only.is_empty() { !beside(check) } else { named(check) };
+    for check in checks.iter().filter(chosen) {
+        if only.is_empty() && check.name == TEST.name {
+            timed(&Check { run: || suites::run(BESIDE_TESTS), ..TEST })?;
+        } else {
+            timed(check)?;
         }
-        eprintln!("==> {}: {:.1?}", check.name, start.elapsed());
     }
+    Ok(())
+}
+
+/// Runs one check, and prints what it is and how long it took.
+pub(crate) fn timed(check: &Check) -> Result<()> {
+    eprintln!("==> {}: {}", check.name, check.what);
+    let start = now();
+    if let Err(error) = (check.run)() {
+        eprintln!("==> {} FAILED after {:.0?}", check.name, start.elapsed());
+        if CHECKS.iter().any(|other| other.name == check.name) {
+            eprintln!("==> to run it alone: cargo xtask test {}", check.name);
+        }
+        return Err(error);
+    }
+    eprintln!("==> {}: {:.1?}", check.name, start.elapsed());
     Ok(())
 }
 

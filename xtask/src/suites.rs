@@ -1,4 +1,4 @@
-//! Runs the test programs of the workspace, two at a time.
+//! Runs the test programs of the workspace, and the checks beside them, two at a time.
 //!
 //! `cargo test` runs them one after another, although most tests wait: for an election, for a transaction to expire, for a
 //! poll. The output of a program is only printed if it fails.
@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::checks::now;
+use crate::checks::{self, Check, now};
 use crate::run::{cargo, checked};
 
 /// The number of programs that run at once, each with [`THREADS`] threads. This is more than the cores of a small
@@ -58,12 +58,30 @@ const WITHOUT_SERVER: &Selection = &[
     ),
 ];
 
-/// The programs that take longest are started first, so that none of them runs alone at the end.
-const LONGEST: &[&str] = &["tests test suites", "crates/checks test check_suites", "crates/sidecar test "];
+/// What takes longest is started first, so that none of it runs alone at the end.
+const LONGEST: &[&str] = &[
+    "tests test suites",
+    "crates/sidecar test sidecar",
+    "crates/cli test cli",
+    "crates/txnscope test it",
+    "chaos",
+    "examples/ledger test it",
+    "crates/checks test check_suites",
+    "instructions",
+];
 
-/// Builds and runs all test programs, and then the examples in the documentation.
-pub(crate) fn run() -> Result<()> {
-    let failed = run_all(&build(&["--lib", "--bins", "--tests"])?, None);
+/// What the workers run: a test program, or a check.
+struct Job<'a> {
+    name: &'a str,
+    run: Box<dyn Fn() -> Result<()> + Sync + 'a>,
+}
+
+/// Builds and runs all test programs, with the given checks among them, and then the examples in the documentation.
+pub(crate) fn run(beside: &[Check]) -> Result<()> {
+    let suites = build(&["--lib", "--bins", "--tests"])?;
+    let mut jobs = jobs(&suites, None);
+    jobs.extend(beside.iter().map(|check| Job { name: check.name, run: Box::new(|| checks::timed(check)) }));
+    let failed = run_all(jobs);
     // A failure of the examples must not hide that of the suites.
     let examples = checked(cargo().args([
         "test",
@@ -86,7 +104,7 @@ pub(crate) fn run_quick() -> Result<()> {
     let libraries: Vec<_> = suites.extract_if(.., |suite| suite.name.contains(" lib ")).collect();
     select(&mut suites, WITHOUT_SERVER);
     suites.extend(libraries);
-    let failed = run_all(&suites, None);
+    let failed = run_all(jobs(&suites, None));
     if !failed.is_empty() {
         bail!("failed: {}", failed.join(", "));
     }
@@ -109,8 +127,8 @@ pub(crate) fn run_on(servers: &[(&str, PathBuf)]) -> Result<()> {
     let mut failed = Vec::new();
     for (version, server) in servers {
         eprintln!("==> mongod {version}");
-        failed
-            .extend(run_all(&suites, Some(server)).iter().map(|name| format!("{name} on mongod {version}")));
+        let on_it = run_all(jobs(&suites, Some(server)));
+        failed.extend(on_it.iter().map(|name| format!("{name} on mongod {version}")));
     }
     if !failed.is_empty() {
         bail!("failed: {}", failed.join(", "));
@@ -118,20 +136,26 @@ pub(crate) fn run_on(servers: &[(&str, PathBuf)]) -> Result<()> {
     Ok(())
 }
 
-/// Runs programs on the given server, or on the default one, and returns the names of those that failed.
-fn run_all(suites: &[Suite], server: Option<&Path>) -> Vec<String> {
+/// The runs of programs on the given server, or on the default one.
+fn jobs<'a>(suites: &'a [Suite], server: Option<&'a Path>) -> Vec<Job<'a>> {
+    let job = |suite: &'a Suite| Job { name: &suite.name, run: Box::new(move || suite.run(server)) };
+    suites.iter().map(job).collect()
+}
+
+/// Runs jobs, and returns the names of those that failed.
+fn run_all(mut jobs: Vec<Job<'_>>) -> Vec<&str> {
+    jobs.sort_by_key(|job| {
+        LONGEST.iter().position(|name| job.name.starts_with(name)).unwrap_or(LONGEST.len())
+    });
     let next = AtomicUsize::new(0);
     let failed = Mutex::new(Vec::new());
     std::thread::scope(|threads| {
         for _ in 0..AT_ONCE {
             threads.spawn(|| {
-                while let Some(suite) = suites.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if let Err(error) = suite.run(server) {
+                while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if let Err(error) = (job.run)() {
                         eprintln!("{error:#}");
-                        failed
-                            .lock()
-                            .unwrap_or_else(|poisoned| poisoned.into_inner())
-                            .push(suite.name.clone());
+                        failed.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(job.name);
                     }
                 }
             });
@@ -177,9 +201,6 @@ fn build(targets: &[&str]) -> Result<Vec<Suite>> {
         let name = format!("{package} {kind} {target}");
         suites.push(Suite { name, program: program.into(), folder, only: &[] });
     }
-    suites.sort_by_key(|suite| {
-        LONGEST.iter().position(|name| suite.name.starts_with(name)).unwrap_or(LONGEST.len())
-    });
     if suites.is_empty() {
         bail!("cargo built no test program");
     }
