@@ -42,6 +42,10 @@ impl Movement {
         Self { id: Id(ObjectId::new()), retainer_id: Id(retainer), kind, amount, description, at: At::now() }
     }
 
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
     pub(crate) fn amount(&self) -> Money {
         self.amount
     }

@@ -1,8 +1,8 @@
 //! Retainers: money that a client pays in advance and that services consume.
 
 use axum::extract::State;
+use mongodb::bson::doc;
 use mongodb::bson::oid::ObjectId;
-use mongodb::bson::{Document, doc};
 use mongodb::options::ReturnDocument;
 use serde::{Deserialize, Serialize};
 use tracing::Span;
@@ -146,32 +146,7 @@ pub(crate) async fn consume(
 ) -> Result<Reply, AppError> {
     scope::attach_span(Span::current());
     let movement = body.check(id, Kind::Consumption)?;
-    ledger.write(key, Consume { data: ledger.data().clone(), id, movement }).await
-}
-
-#[derive(Clone)]
-struct Consume {
-    data: Collections,
-    id: ObjectId,
-    movement: Movement,
-}
-
-impl Work for Consume {
-    type Output = Reply;
-
-    fn lock_keys<'a>(&self, run: TransactionBuilder<'a>) -> TransactionBuilder<'a> {
-        run.serialize_on(document("retainers", self.id))
-    }
-
-    async fn attempt(&self, tx: &mut Transaction) -> Result<Reply, Abort> {
-        let Self { data, id, movement } = self;
-        let amount = movement.amount();
-        let guard = doc! { "_id": id, "currentBalance": { "$gte": amount.cents() } };
-        match change_balance(guard, -amount.cents(), movement, data, tx).await? {
-            Some(reply) => Ok(reply),
-            None => Err(refusal(*id, Rejection::INSUFFICIENT_BALANCE, data, tx).await?),
-        }
-    }
+    ledger.write(key, BalanceChange { data: ledger.data().clone(), id, movement }).await
 }
 
 #[tracing::instrument(
@@ -186,17 +161,17 @@ pub(crate) async fn replenish(
 ) -> Result<Reply, AppError> {
     scope::attach_span(Span::current());
     let movement = body.check(id, Kind::Deposit)?;
-    ledger.write(key, Replenish { data: ledger.data().clone(), id, movement }).await
+    ledger.write(key, BalanceChange { data: ledger.data().clone(), id, movement }).await
 }
 
 #[derive(Clone)]
-struct Replenish {
+struct BalanceChange {
     data: Collections,
     id: ObjectId,
     movement: Movement,
 }
 
-impl Work for Replenish {
+impl Work for BalanceChange {
     type Output = Reply;
 
     fn lock_keys<'a>(&self, run: TransactionBuilder<'a>) -> TransactionBuilder<'a> {
@@ -206,44 +181,30 @@ impl Work for Replenish {
     async fn attempt(&self, tx: &mut Transaction) -> Result<Reply, Abort> {
         let Self { data, id, movement } = self;
         let amount = movement.amount();
-        let most = amount.largest_balance_before();
-        let guard = doc! { "_id": id, "currentBalance": { "$lte": most.cents() } };
-        match change_balance(guard, amount.cents(), movement, data, tx).await? {
-            Some(reply) => Ok(reply),
-            None => Err(refusal(*id, Rejection::BALANCE_LIMIT, data, tx).await?),
-        }
+        let (allowed, cents, rule) = match movement.kind() {
+            Kind::Consumption => {
+                (doc! { "$gte": amount.cents() }, -amount.cents(), Rejection::INSUFFICIENT_BALANCE)
+            }
+            Kind::Deposit => {
+                let most = amount.largest_balance_before();
+                (doc! { "$lte": most.cents() }, amount.cents(), Rejection::BALANCE_LIMIT)
+            }
+        };
+        let guard = doc! { "_id": id, "currentBalance": allowed };
+        let change = doc! { "$inc": { "currentBalance": cents }, "$max": { "updatedAt": movement.at().0 } };
+        let changed = raw(&data.retainers)
+            .find_one_and_update(guard, change)
+            .return_document(ReturnDocument::After)
+            .session(&mut *tx)
+            .await?;
+        let Some(retainer) = changed else {
+            // There is no such retainer, it cannot be read, or the rule rejects the request.
+            let found = raw(&data.retainers).find_one(doc! { "_id": id }).session(tx).await?;
+            read_stored::<Retainer>("retainers", &found.ok_or(Rejection::RETAINER_NOT_FOUND)?)?;
+            return Err(rule.into());
+        };
+        let retainer: Retainer = read_stored("retainers", &retainer)?;
+        movement.write(data, tx).await?;
+        Ok(Reply::ok("retainer", &Moved { retainer: &retainer, movement }))
     }
-}
-
-/// Changes the balance of the retainer that the guard matches, and writes the movement. Returns `None` without a write
-/// if the guard does not match.
-async fn change_balance(
-    guard: Document,
-    cents: i64,
-    movement: &Movement,
-    data: &Collections,
-    tx: &mut Transaction,
-) -> Result<Option<Reply>, Abort> {
-    let change = doc! { "$inc": { "currentBalance": cents }, "$max": { "updatedAt": movement.at().0 } };
-    let retainer = raw(&data.retainers)
-        .find_one_and_update(guard, change)
-        .return_document(ReturnDocument::After)
-        .session(&mut *tx)
-        .await?;
-    let Some(retainer) = retainer else { return Ok(None) };
-    let retainer: Retainer = read_stored("retainers", &retainer)?;
-    movement.write(data, tx).await?;
-    Ok(Some(Reply::ok("retainer", &Moved { retainer: &retainer, movement })))
-}
-
-/// Why a guard did not match: there is no such retainer, it cannot be read, or the rule rejects the request.
-async fn refusal(
-    id: ObjectId,
-    rule: Rejection,
-    data: &Collections,
-    tx: &mut Transaction,
-) -> Result<Abort, Abort> {
-    let found = raw(&data.retainers).find_one(doc! { "_id": id }).session(tx).await?;
-    read_stored::<Retainer>("retainers", &found.ok_or(Rejection::RETAINER_NOT_FOUND)?)?;
-    Ok(rule.into())
 }

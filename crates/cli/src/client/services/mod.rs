@@ -222,18 +222,24 @@ impl ServiceClient {
     }
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+impl<'a> ServiceArgs<'a> {
+    fn without_token(url: &'a str, on_command_line: bool) -> Self {
+        ServiceArgs {
+            name: "grafana",
+            url_flag: "grafana.url",
+            url,
+            on_command_line,
+            token_file: None,
+            token: None,
+        }
+    }
+}
+
 /// The URL as it is used, or the error about it.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn describe_url(url: &str, on_command_line: bool) -> String {
-    let args = ServiceArgs {
-        name: "grafana",
-        url_flag: "grafana.url",
-        url,
-        on_command_line,
-        token_file: None,
-        token: None,
-    };
-    match ServiceClient::address(args) {
+    match ServiceClient::address(ServiceArgs::without_token(url, on_command_line)) {
         Ok((url, _)) => url.to_string(),
         Err(error) => format!("{error:#}"),
     }
@@ -294,15 +300,7 @@ mod tests {
     use super::*;
 
     fn client_of(url: &str, on_command_line: bool) -> Result<ServiceClient> {
-        let args = ServiceArgs {
-            name: "grafana",
-            url_flag: "grafana.url",
-            url,
-            on_command_line,
-            token_file: None,
-            token: None,
-        };
-        ServiceClient::new(args, Duration::from_secs(1))
+        ServiceClient::new(ServiceArgs::without_token(url, on_command_line), Duration::from_secs(1))
     }
 
     #[test]
