@@ -14,6 +14,7 @@ mod preview;
 mod run;
 mod sbom;
 mod site;
+mod sources;
 mod suites;
 mod supply;
 mod words;

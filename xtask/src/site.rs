@@ -13,8 +13,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use self::links::{Target, rewrite};
-use crate::fetch;
-use crate::run::{checked, output};
+use crate::run::checked;
+use crate::{fetch, sources};
 
 /// What begins with one of these is a page.
 const PAGES: [&str; 7] = [
@@ -65,10 +65,8 @@ pub(crate) fn build() -> Result<()> {
 
 /// Writes the sources of the site into a folder.
 fn prepare(source: &Path) -> Result<()> {
-    let listed = output(Command::new("git").current_dir(crate::root()).args(["ls-files", "-z"]))?;
-    // A file that git tracks may be deleted and not yet committed.
-    let files: BTreeSet<&str> =
-        listed.split('\0').filter(|name| !name.is_empty() && crate::root().join(name).is_file()).collect();
+    let listed = sources::files()?;
+    let files: BTreeSet<&str> = listed.iter().map(String::as_str).collect();
     let is_page = |name: &str| name.ends_with(".md") && PAGES.iter().any(|page| name.starts_with(page));
     let pages: BTreeSet<&str> = files.iter().copied().filter(|name| is_page(name)).collect();
     let mut images = BTreeSet::new();

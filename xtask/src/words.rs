@@ -4,13 +4,14 @@
 //! keeps others out of code, comments, messages, panel titles and documentation.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
 use crate::fetch::{self, cargo_tools};
-use crate::run::{checked, output};
+use crate::run::checked;
+use crate::sources;
 
 /// Phrases, which `typos` cannot hold, each with what to write in its place.
 const PHRASES: &[(&str, &str)] = &[
@@ -29,7 +30,7 @@ const PROSE: [&str; 6] = [".rs", ".md", ".py", ".yml", ".toml", ".js"];
 /// Files that must name what is rejected.
 const EXEMPT: [&str; 2] = ["xtask/src/words.rs", "typos.toml"];
 
-/// Checks all files that git tracks.
+/// Checks all files of the repository.
 pub(crate) fn check() -> Result<()> {
     let typos = fetch::cargo_tool(&cargo_tools::TYPOS)?;
     let mut command = Command::new(typos);
@@ -39,14 +40,10 @@ pub(crate) fn check() -> Result<()> {
 }
 
 fn phrases() -> Result<()> {
-    let listed = output(Command::new("git").current_dir(crate::root()).args(["ls-files", "-z"]))?;
-    let names = listed.split('\0').filter(|name| PROSE.iter().any(|end| name.ends_with(end)));
     let mut found = Vec::new();
-    for name in names.filter(|name| !EXEMPT.contains(name)) {
-        let path: PathBuf = crate::root().join(name);
-        // A file that git tracks may be deleted and not yet committed.
-        if path.is_file() {
-            found.extend(rejected(name, &path)?);
+    for name in sources::files()? {
+        if PROSE.iter().any(|end| name.ends_with(end)) && !EXEMPT.contains(&name.as_str()) {
+            found.extend(rejected(&name, &crate::root().join(&name))?);
         }
     }
     if !found.is_empty() {
