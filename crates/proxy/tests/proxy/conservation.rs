@@ -35,9 +35,7 @@ pub(crate) async fn echo() -> std::net::SocketAddr {
 /// Each sends a body, and leaves at some point or reads the answer, which is the body again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_operation_ends_once_while_callers_leave_at_random() {
-    let running = start_with(echo().await, |config| {
-        config.upstream_settings.connect_timeout = testkit::wait::LIMIT;
-    });
+    let running = start(echo().await);
     let address = running.address;
     let mut callers = tokio::task::JoinSet::new();
     let places = Arc::new(Semaphore::new(AT_ONCE));

@@ -61,6 +61,9 @@ pub(crate) fn start_with(upstream: SocketAddr, change: impl FnOnce(&mut Config))
     let mut config = Config::new(UpstreamAddress::http(upstream));
     config.operations = operations(OPERATIONS);
     config.drain_timeout = Duration::from_secs(20);
+    // Callers and backends share the processor with the proxy: on a busy one they may take longer than the defaults allow.
+    config.limits.head_timeout = testkit::wait::LIMIT;
+    config.upstream_settings.connect_timeout = testkit::wait::LIMIT;
     change(&mut config);
     let metrics = Metrics::isolated().unwrap();
     let proxy = Proxy::start(config, &metrics).unwrap();
