@@ -6,10 +6,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
 use super::{Package, Registry, debian, make_executable};
+use crate::run::output;
 
 const CHROMIUM: Package =
     Package { name: "chromium", version: "newest", sha256: "", registry: Registry::Debian };
@@ -17,8 +19,7 @@ const CHROMIUM: Package =
 /// Starts the browser with the libraries next to it.
 const WRAPPER: &str = "#!/bin/sh
 here=$(dirname \"$(readlink -f \"$0\")\")
-libraries=\"$here/usr/lib/x86_64-linux-gnu\"
-LD_LIBRARY_PATH=\"$libraries:$libraries/pulseaudio\" exec \"$here/usr/lib/chromium/chromium\" \"$@\"
+LD_LIBRARY_PATH=\"LIBRARIES:$here/usr/lib/x86_64-linux-gnu/pulseaudio\" exec \"$here/usr/lib/chromium/chromium\" \"$@\"
 ";
 
 /// Debian's Chromium where it is installed.
@@ -33,12 +34,13 @@ fn unpack(scratch: &Path) -> Result<PathBuf> {
     let made = debian::with_dependencies(CHROMIUM.name, scratch)?;
     // apt downloads nothing that is installed.
     let start = match made.join("usr/lib/chromium/chromium").is_file() {
-        true => WRAPPER.to_owned(),
+        true => WRAPPER.replace("LIBRARIES", &debian::library_path("$here")),
         false if Path::new(INSTALLED).is_file() => format!("#!/bin/sh\nexec {INSTALLED} \"$@\"\n"),
         false => bail!("apt downloaded no chromium, and {INSTALLED} is not there"),
     };
     let wrapper = made.join("chromium");
     fs::write(&wrapper, start).context("cannot write the start of chromium")?;
     make_executable(&wrapper)?;
+    output(Command::new(&wrapper).arg("--version")).context("it does not start")?;
     Ok(made)
 }

@@ -70,6 +70,12 @@ pub(super) fn with_dependencies(name: &str, scratch: &Path) -> Result<PathBuf> {
     Ok(made)
 }
 
+/// Where the dynamic linker finds the libraries of packages that were unpacked into that folder. Some packages of Debian 12
+/// still have theirs in `/lib`, which is `/usr/lib` only where they are installed.
+pub(super) fn library_path(folder: &str) -> String {
+    format!("{folder}/usr/lib/x86_64-linux-gnu:{folder}/lib/x86_64-linux-gnu")
+}
+
 fn unpack(archive: &Path, into: &Path) -> Result<()> {
     checked(Command::new("dpkg-deb").arg("-x").arg(archive).arg(into))
 }

@@ -25,8 +25,8 @@ LD_LIBRARY_PATH=\"FOLDERS\" exec \"$here/mongod.bin\" \"$@\"
 /// Installs the server in that folder of the tools as `mongod`, which starts with the libraries in `.tools/libraries`
 /// and in the other given folders.
 pub(super) fn keep_mongod(binary: &Path, folder: &Path, others: &[&str]) -> Result<()> {
-    let own = "libraries/usr/lib/x86_64-linux-gnu";
-    let folders: Vec<_> = others.iter().chain([&own]).map(|name| format!("$tools/{name}")).collect();
+    let others = others.iter().map(|name| format!("$tools/{name}"));
+    let folders: Vec<_> = others.chain([debian::library_path("$tools/libraries")]).collect();
     make_executable(binary)?;
     // Renames are atomic, and the wrapper comes last: no process ever starts a partial server.
     fs::rename(binary, folder.join("mongod.bin")).context("cannot keep mongod")?;
