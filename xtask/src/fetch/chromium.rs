@@ -16,11 +16,22 @@ use crate::run::output;
 const CHROMIUM: Package =
     Package { name: "chromium", version: "newest", sha256: "", registry: Registry::Debian };
 
-/// Starts the browser with the libraries next to it.
+/// Starts the browser with the libraries and the fonts next to it.
 const WRAPPER: &str = "#!/bin/sh
 here=$(dirname \"$(readlink -f \"$0\")\")
+export FONTCONFIG_FILE=\"$here/fonts.conf\"
 LD_LIBRARY_PATH=\"LIBRARIES:$here/usr/lib/x86_64-linux-gnu/pulseaudio\" exec \"$here/usr/lib/chromium/chromium\" \"$@\"
 ";
+
+/// The fonts of the system and those that were fetched. A page ends with a crash where there is no font.
+const FONTS: &str = r#"<?xml version="1.0"?>
+<!DOCTYPE fontconfig SYSTEM "urn:fontconfig:fonts.dtd">
+<fontconfig>
+  <include ignore_missing="yes">/etc/fonts/fonts.conf</include>
+  <dir prefix="relative">usr/share/fonts</dir>
+  <cachedir prefix="xdg">fontconfig</cachedir>
+</fontconfig>
+"#;
 
 /// Debian's Chromium where it is installed.
 const INSTALLED: &str = "/usr/bin/chromium";
@@ -38,6 +49,7 @@ fn unpack(scratch: &Path) -> Result<PathBuf> {
         false if Path::new(INSTALLED).is_file() => format!("#!/bin/sh\nexec {INSTALLED} \"$@\"\n"),
         false => bail!("apt downloaded no chromium, and {INSTALLED} is not there"),
     };
+    fs::write(made.join("fonts.conf"), FONTS).context("cannot write the fonts of chromium")?;
     let wrapper = made.join("chromium");
     fs::write(&wrapper, start).context("cannot write the start of chromium")?;
     make_executable(&wrapper)?;
