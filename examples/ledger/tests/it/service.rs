@@ -1,6 +1,7 @@
 //! Routes, authentication and bodies: everything before the business rules.
 
 use anyhow::{Result, ensure};
+use futures_util::{StreamExt, stream};
 use reqwest::Method;
 use serde_json::json;
 
@@ -280,8 +281,8 @@ fn large_body_is_rejected() -> Result<()> {
         large.expect_error(413, "The body is larger than 16 kB")?;
         // Also without a content length. The body has no end: a client that still writes when the server has closed the
         // connection may see an error instead of the answer.
-        let pieces = futures_util::stream::iter((0..17).map(|_| Ok::<_, std::io::Error>(vec![b' '; 1024])));
-        let stream = futures_util::StreamExt::chain(pieces, futures_util::stream::pending());
+        let pieces = (0..17).map(|_| Ok::<_, std::io::Error>(vec![b' '; 1024]));
+        let stream = stream::iter(pieces).chain(stream::pending());
         let request =
             bench.request(Method::POST, "/api/retainers").header("content-type", "application/json");
         let chunked = Answer::to(request.body(reqwest::Body::wrap_stream(stream))).await?;
