@@ -111,8 +111,11 @@ pub(crate) fn total(page: &Scrape, name: &str) -> f64 {
     page.sum(name, &[])
 }
 
-/// Begins a transaction and inserts a document in it.
+/// Begins a transaction and inserts a document in it. The server lets it live for an hour: with the default of a minute it
+/// expires before the end of a test on a busy machine.
 pub(crate) async fn open_transaction(client: &Client) -> ClientSession {
+    let lifetime = doc! {"setParameter": 1, "transactionLifetimeLimitSeconds": 3_600};
+    client.database("admin").run_command(lifetime).await.unwrap();
     let mut session = client.start_session().await.unwrap();
     session.start_transaction().await.unwrap();
     write(client, &mut session, doc! {"a": 1}).await.unwrap();

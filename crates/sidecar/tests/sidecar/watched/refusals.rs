@@ -7,7 +7,7 @@ use testkit::fake_member::{error_reply, hello_reply, is_hello};
 use testkit::{FakeMember, wait};
 
 use super::fakes::{ERRORS, healthy, primary, succeed, up};
-use crate::common::{COLLECTORS, everything, page_where, sidecar, sidecar_with};
+use crate::common::{COLLECTORS, everything, frequent, page_where, patient_sidecar, sidecar, sidecar_with};
 
 /// The commands of the collectors, without those that identify the server.
 const ASKED: [&str; 6] = ["serverStatus", "replSetGetStatus", "aggregate", "getParameter", "getLog", "find"];
@@ -30,7 +30,7 @@ async fn is_asked_once_and_fails_nothing(refused: Document) {
     fake.answer(move |command, _| {
         Some(if is_hello(command) { hello_reply(who.clone()) } else { refused.clone() })
     });
-    let sidecar = sidecar_with(&format!("mongodb://{address}/"), everything()).await;
+    let sidecar = patient_sidecar(&format!("mongodb://{address}/"), everything()).await;
     let collectors = COLLECTORS + 2.0;
     page_where(&sidecar, "a member that is up, and no failure", |page| {
         up(page, &address) == Some(1.0) && succeed(page, &address) == collectors
@@ -45,8 +45,11 @@ async fn is_asked_once_and_fails_nothing(refused: Document) {
             fake.commands()
         );
     }
-    let page = page_where(&sidecar, "no failure", |page| succeed(page, &address) == collectors).await;
-    assert_eq!((up(&page, &address), page.sum(ERRORS, &[])), (Some(1.0), 0.0));
+    let page = page_where(&sidecar, "no failure", |page| {
+        succeed(page, &address) == collectors && up(page, &address) == Some(1.0)
+    })
+    .await;
+    assert_eq!(page.sum(ERRORS, &[]), 0.0);
     sidecar.shutdown().await;
 }
 
@@ -94,7 +97,7 @@ async fn mongos_error_without_code_is_not_a_failure() {
         }
         _ => answers(command, document),
     });
-    let sidecar = sidecar(&format!("mongodb://{address}/")).await;
+    let sidecar = patient_sidecar(&format!("mongodb://{address}/"), frequent()).await;
     page_where(&sidecar, "no failure", |page| succeed(page, &address) == COLLECTORS).await;
     let asked = fake.count("replSetGetStatus");
     rounds(&fake, 40).await;

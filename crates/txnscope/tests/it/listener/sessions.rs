@@ -137,9 +137,10 @@ async fn drop_in_first_statement(set: &ReplicaSet, listened: &ListenedClient) {
         session.start_transaction().await.unwrap();
         orders.insert_one(doc! {"a": 1}).session(&mut session).await
     }));
+    // Not that it is open: it may be abandoned before this looks.
     wait::until("the statement to be in progress", async || {
-        let open = listened.sum(&catalog::CLIENT_TRANSACTIONS_OPEN, &[("operation", "leaves")]);
-        ensure!(open == 1.0, "{open} open");
+        let started = listened.sum(&catalog::CLIENT_TRANSACTIONS_STARTED, &[("operation", "leaves")]);
+        ensure!(started == 1.0, "{started} started");
         Ok(())
     })
     .await
