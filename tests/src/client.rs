@@ -1,8 +1,13 @@
 //! A client of the reference backend.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, bail};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+
+/// How long a connection is kept without a request.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A client of one ledger with one token. Cloning is cheap, and connections are reused.
 #[derive(Debug, Clone)]
@@ -16,7 +21,9 @@ impl Client {
     /// A client of the ledger at `base` (`http://127.0.0.1:3000`).
     #[must_use]
     pub fn new(base: impl Into<String>, token: impl Into<String>) -> Self {
-        Self { http: reqwest::Client::new(), base: base.into(), token: token.into() }
+        // By default it would keep idle connections for longer than the ledger, and lose requests over one that is being closed.
+        let http = reqwest::Client::builder().pool_idle_timeout(IDLE_TIMEOUT).build().unwrap_or_default();
+        Self { http, base: base.into(), token: token.into() }
     }
 
     /// A request without a body, ready to send.

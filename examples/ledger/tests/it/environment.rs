@@ -13,7 +13,7 @@ use reqwest::Method;
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 use testkit::wait::until;
-use testkit::{FailPoint, ReplicaSet, Scrape};
+use testkit::{FailPoint, ReplicaSet, Scrape, http_client};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::{Mutex, MutexGuard};
@@ -90,7 +90,7 @@ impl Bench {
             replica_set,
             name,
             metrics,
-            http: reqwest::Client::new(),
+            http: http_client(),
             server,
         })
     }

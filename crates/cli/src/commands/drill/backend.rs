@@ -33,6 +33,9 @@ use crate::config::exposed::read_secret;
 const TOKEN: &str = "TXNSCOPE_DRILL_TOKEN";
 /// The maximum size of a response body. Valid responses are much smaller.
 const MAX_BODY: usize = 16 << 20;
+/// How long a connection is kept without a request. It is shorter than backends keep it, which is 5 s in Node: a request over
+/// a connection that the backend is just closing is lost, and a lost request looks like a fault of the backend.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// A client of the backend. Clones share its connections.
 #[derive(Clone)]
@@ -110,7 +113,10 @@ impl Backend {
             .https_or_http()
             .enable_http1()
             .wrap_connector(tcp);
-        let client = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .build(connector);
         Ok(Self { client, root: root.into(), token: bearer, timeout: args.timeout })
     }
 
@@ -282,6 +288,12 @@ fn tls(authorities: Option<&Path>) -> Result<ClientConfig> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+    use tempfile::TempDir;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::time::Instant;
+
     use super::*;
 
     #[test]
@@ -301,6 +313,32 @@ mod tests {
             let message = root(bad).unwrap_err().to_string();
             assert!(message.contains("--url") && !message.contains("hunter2"), "{bad}: {message}");
         }
+    }
+
+    /// As a backend in Node closes it after five seconds, with a request on its way or not.
+    #[tokio::test]
+    async fn idle_connection_is_closed_before_the_backend_closes_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (folder, url) = (TempDir::new().unwrap(), format!("http://{}", listener.local_addr().unwrap()));
+        let token_file = folder.path().join("token");
+        std::fs::write(&token_file, "token").unwrap();
+        let timeout = Duration::from_secs(60);
+        let backend =
+            Backend::new(&BackendArgs { url, token_file: Some(token_file), ca_file: None, timeout }).unwrap();
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                assert!(stream.read_buf(&mut request).await.unwrap() > 0);
+            }
+            let idle = Instant::now();
+            stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+            assert_eq!(stream.read(&mut [0]).await.unwrap(), 0, "no second request was sent");
+            assert!(idle.elapsed() >= IDLE_TIMEOUT, "the connection is kept for the next request");
+        };
+        let (reply, ()) =
+            tokio::join!(backend.get("/"), tokio::time::timeout(timeout, serve).map(Result::unwrap));
+        assert!(matches!(reply, Reply::Received(StatusCode::NO_CONTENT, _)));
     }
 
     #[test]

@@ -35,7 +35,7 @@ impl Environment {
             format!("--operations.file={}", file("operations.toml")),
         ];
         let proxying = Proxying::start(&arguments).await;
-        Self { set, backend, proxying, http: reqwest::Client::new() }
+        Self { set, backend, proxying, http: testkit::http_client() }
     }
 
     /// The URL of the proxy's traffic.
