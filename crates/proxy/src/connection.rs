@@ -1,6 +1,6 @@
 //! A caller's connection: its bytes, what it is busy with, and when it has been idle for too long.
 
-use std::future::pending;
+use std::future::{pending, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -17,6 +17,9 @@ use tokio::time::{Instant, sleep};
 use crate::config::Limits;
 use crate::framing::{Framing, Reading};
 use crate::in_flight::Listed;
+
+/// What a client sends first by HTTP/2.
+const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// What a connection is busy with.
 #[derive(Debug)]
@@ -168,8 +171,22 @@ impl Activity {
 pub(crate) struct CallerStream {
     stream: Arc<TcpStream>,
     activity: Arc<Activity>,
+    first: FirstBytes,
     /// The place among all connections, given up with the connection, which an upgrade takes along.
     _place: OwnedSemaphorePermit,
+}
+
+/// What was read to tell the protocol, until it is read again.
+#[derive(Debug, Default)]
+struct FirstBytes {
+    bytes: [u8; HTTP2_PREFACE.len()],
+    length: usize,
+}
+
+impl FirstBytes {
+    fn get(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
 }
 
 /// Notices that a caller has left even while nothing is read from the connection.
@@ -184,29 +201,36 @@ impl CallerStream {
     ) -> (Self, Leaving) {
         let stream = Arc::new(stream);
         let leaving = Leaving(Arc::clone(&stream));
-        (Self { stream, activity: Arc::clone(activity), _place: place }, leaving)
+        (
+            Self { stream, activity: Arc::clone(activity), first: FirstBytes::default(), _place: place },
+            leaving,
+        )
     }
-}
 
-impl Leaving {
-    /// Ends when the caller has closed the connection, or the sending half of it. hyper sees that by itself where it reads;
-    /// it does not while a body waits for the backend, or while a further request stands in its buffer.
-    pub(crate) async fn left(&self) {
-        // Of this interest are urgent data, which HTTP has not, and the closing of the other side.
-        match self.0.ready(Interest::PRIORITY).await {
-            Ok(ready) if ready.is_read_closed() => {}
-            Ok(_) => pending().await,
-            Err(_) => {}
+    /// Reads the first bytes until they tell whether it is HTTP/2. They are read again afterwards.
+    ///
+    /// hyper-util does so as well, but then passes these bytes on in a piece of their own, so that the buffer for the head of the
+    /// first request grows to twice the size, and every later byte passes through one layer more.
+    pub(crate) async fn begins_with_http2(&mut self) -> bool {
+        while self.first.length < HTTP2_PREFACE.len() && HTTP2_PREFACE.starts_with(self.first.get()) {
+            let read = poll_fn(|cx| {
+                let mut first = self.first.bytes;
+                let mut buffer = ReadBuf::new(&mut first[self.first.length..]);
+                ready!(self.poll_read_socket(cx, &mut buffer))?;
+                let read = buffer.filled().len();
+                self.first.bytes = first;
+                self.first.length += read;
+                Poll::Ready(io::Result::Ok(read))
+            });
+            match read.await {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => return false,
+            }
         }
+        self.first.get() == HTTP2_PREFACE
     }
-}
 
-impl AsyncRead for CallerStream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read_socket(&self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
             ready!(self.stream.poll_read_ready(cx))?;
             let (before, room) = (buffer.filled().len(), buffer.remaining());
@@ -232,6 +256,41 @@ impl AsyncRead for CallerStream {
                 (None, _) => {}
             }
         }
+    }
+}
+
+impl Leaving {
+    /// Ends when the caller has closed the connection, or the sending half of it. hyper sees that by itself where it reads;
+    /// it does not while a body waits for the backend, or while a further request stands in its buffer.
+    pub(crate) async fn left(&self) {
+        // Of this interest are urgent data, which HTTP has not, and the closing of the other side.
+        match self.0.ready(Interest::PRIORITY).await {
+            Ok(ready) if ready.is_read_closed() => {}
+            Ok(_) => pending().await,
+            Err(_) => {}
+        }
+    }
+}
+
+impl AsyncRead for CallerStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let first = self.first.get();
+        if first.is_empty() {
+            return self.poll_read_socket(cx, buffer);
+        }
+        let fits = first.len().min(buffer.remaining());
+        buffer.put_slice(&first[..fits]);
+        self.first.bytes.copy_within(fits.., 0);
+        self.first.length -= fits;
+        if buffer.remaining() > 0 {
+            // The rest comes in the same piece. An error, or the end, comes again.
+            let _ = self.poll_read_socket(cx, buffer);
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -8,7 +8,6 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -26,6 +25,7 @@ use txnscope::{Classification, ClassifyRequest, ClassifyResponse, OperationName,
 
 use crate::body::{End, ResponseBody, TooSlow, length};
 use crate::config::{ForwardedPolicy, UpstreamAddress, UpstreamSettings};
+use crate::forwarded::{Caller, forwarded};
 use crate::handover::Handover;
 use crate::head_check::Refusal;
 use crate::headers;
@@ -54,7 +54,7 @@ pub(crate) struct ExchangeRequest {
     /// The authority that the request is for, or why it is refused.
     pub(crate) checked: Result<Option<Authority>, Refusal>,
     pub(crate) handover: Arc<Handover>,
-    pub(crate) peer: Option<IpAddr>,
+    pub(crate) caller: Arc<Caller>,
 }
 
 /// Exchanges requests and answers with the backend.
@@ -150,7 +150,7 @@ impl Exchange {
 
 impl Shared {
     async fn exchange(&self, exchange: ExchangeRequest) -> Classification {
-        let ExchangeRequest { mut request, matched, checked, handover, peer } = exchange;
+        let ExchangeRequest { mut request, matched, checked, handover, caller } = exchange;
         let authority = match checked {
             Ok(authority) => authority,
             Err(refusal) => {
@@ -160,17 +160,17 @@ impl Shared {
         };
         let wants_upgrade =
             (request.version() == Version::HTTP_11).then(|| headers::upgrade(request.headers())).flatten();
-        let caller = wants_upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
+        let upgraded = wants_upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
         let learning =
             self.learner.as_ref().map(|_| (request.method().clone(), request.uri().path().to_owned()));
         let http2 = wants_upgrade.is_none() && (self.settings.http2 || is_grpc(&request));
-        let (request, watch) = self.prepare(request, authority, wants_upgrade, http2, peer);
+        let (request, watch) = self.prepare(request, authority, wants_upgrade, http2, &caller);
         let (response, lease) = match self.head(request, http2, &watch).await {
             Ok(sent) => sent,
             Err(failure) => return failed(failure, &watch, &handover),
         };
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return self.switch(response, caller, &handover);
+            return self.switch(response, upgraded, &handover);
         }
         let (mut head, inner) = response.into_parts();
         if let Err(why) = headers::settle_framing(&mut head.headers) {
@@ -213,16 +213,19 @@ impl Shared {
         authority: Option<Authority>,
         upgrade: Option<HeaderValue>,
         http2: bool,
-        peer: Option<IpAddr>,
+        caller: &Caller,
     ) -> (Request<Upload>, Arc<UploadWatch>) {
         let (mut head, body) = request.into_parts();
         let expects_continue = head.headers.get(EXPECT).is_some_and(is_continue) && !body.is_end_stream();
         headers::remove_hop_by_hop(&mut head.headers);
         headers::join_cookies(&mut head.headers);
-        if let Some(host) = authority.as_ref().and_then(|host| HeaderValue::from_str(host.as_str()).ok()) {
+        if let Some(host) = authority
+            && head.headers.get(HOST).is_none_or(|given| given != host.as_str())
+            && let Ok(host) = HeaderValue::from_str(host.as_str())
+        {
             head.headers.insert(HOST, host);
         }
-        headers::forwarded(&mut head.headers, self.forwarded, peer);
+        forwarded(&mut head.headers, self.forwarded, caller);
         let target = head.uri.into_parts().path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
         if http2 {
             head.version = Version::HTTP_2;

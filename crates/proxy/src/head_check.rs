@@ -7,6 +7,7 @@ use http::header::{HOST, TRANSFER_ENCODING};
 use http::uri::Authority;
 use http::{Method, Request, StatusCode, Version};
 
+use crate::config::Limits;
 use crate::framing::Reading;
 
 /// A request that is refused, and why.
@@ -25,10 +26,15 @@ const fn bad(why: &'static str) -> Refusal {
 /// # Errors
 ///
 /// If the request is refused.
-pub(crate) fn check<B>(request: &Request<B>, max_body: Option<u64>) -> Result<Option<Authority>, Refusal>
+pub(crate) fn check<B>(request: &Request<B>, limits: &Limits) -> Result<Option<Authority>, Refusal>
 where
     B: http_body::Body,
 {
+    // hyper does so as well, but only of a head that it has read in pieces.
+    if length(request) > limits.max_head {
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        return Err(Refusal { status, why: "the head of the request is too large" });
+    }
     if request.method() == Method::CONNECT {
         return Err(Refusal { status: StatusCode::METHOD_NOT_ALLOWED, why: "CONNECT is not offered" });
     }
@@ -53,12 +59,21 @@ where
             return Err(Refusal { status: StatusCode::NOT_IMPLEMENTED, why });
         }
     }
-    if let (Some(most), Some(length)) = (max_body, request.body().size_hint().exact())
+    if let (Some(most), Some(length)) = (limits.max_body, request.body().size_hint().exact())
         && length > most
     {
         return Err(Refusal { status: StatusCode::PAYLOAD_TOO_LARGE, why: "the body is too large" });
     }
     authority(request)
+}
+
+/// The bytes of the head as HTTP/1.1 writes it.
+fn length<B>(request: &Request<B>) -> usize {
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let line = request.method().as_str().len() + " ".len() + target + " HTTP/1.1\r\n".len();
+    let headers =
+        request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
+    line + headers.sum::<usize>() + "\r\n".len()
 }
 
 /// What the second reader of the caller's bytes has found.
@@ -121,7 +136,9 @@ mod tests {
     use super::*;
 
     fn refused(request: http::request::Builder) -> Option<&'static str> {
-        check(&request.body(Empty::<bytes::Bytes>::new()).unwrap(), None).err().map(|refusal| refusal.why)
+        check(&request.body(Empty::<bytes::Bytes>::new()).unwrap(), &Limits::default())
+            .err()
+            .map(|refusal| refusal.why)
     }
 
     #[test]
@@ -145,6 +162,7 @@ mod tests {
             (get("/").version(Version::HTTP_2), "authority is missing"),
             (get("http://a/").version(Version::HTTP_2).header("host", "b"), "differ"),
             (Request::connect("a:80").header("host", "a"), "CONNECT"),
+            (get("/").header("host", "a").header("x", "y".repeat(64 * 1024)), "too large"),
         ] {
             let shown = format!("{request:?}");
             let found = refused(request).unwrap_or_default();

@@ -1,48 +1,49 @@
-//! Headers of one hop, which end here, and those that tell the backend who has called.
-
-use std::net::IpAddr;
+//! Headers of one hop, which end here.
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, FORWARDED, HOST, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
-    TE, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, COOKIE, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderValue};
 
-use crate::config::ForwardedPolicy;
-
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// The headers of one hop, whether `Connection` names them or not.
+static HOP_BY_HOP: [HeaderName; 9] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    HeaderName::from_static("http2-settings"),
+    TE,
+];
 
 /// Removes what is said of one connection, and what its `Connection` header names. `Trailer` stays, as trailers do, and so
 /// does `TE: trailers`.
 pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    for name in connection_options(headers) {
-        // A caller does not name away what says to whom the request goes and where it ends.
-        if let Ok(name) = HeaderName::try_from(name)
-            && name != HOST
-            && name != CONTENT_LENGTH
-            && name != TE
-        {
-            headers.remove(name);
+    // Most requests have none of them, and to look each one up costs more than all else that is done to a head.
+    let mut found = [false; HOP_BY_HOP.len()];
+    for name in headers.keys() {
+        if let Some(place) = HOP_BY_HOP.iter().position(|hop_by_hop| hop_by_hop == name) {
+            found[place] = true;
         }
     }
+    if !found.contains(&true) {
+        return;
+    }
+    let options: Vec<_> = tokens(headers, &CONNECTION).collect();
     let wants_trailers = tokens(headers, &TE).any(|token| token == "trailers");
-    for name in [
-        CONNECTION,
-        KEEP_ALIVE,
-        PROXY_CONNECTION,
-        PROXY_AUTHENTICATE,
-        PROXY_AUTHORIZATION,
-        TRANSFER_ENCODING,
-        UPGRADE,
-        HTTP2_SETTINGS,
-        TE,
-    ] {
-        headers.remove(name);
+    for option in options {
+        // A caller does not name away what says to whom the request goes and where it ends.
+        if !["host", "content-length", "te"].contains(&option.as_str()) {
+            headers.remove(option);
+        }
+    }
+    for (name, found) in HOP_BY_HOP.iter().zip(found) {
+        if found {
+            headers.remove(name);
+        }
     }
     if wants_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
@@ -63,10 +64,6 @@ pub(crate) fn settle_framing(headers: &mut HeaderMap) -> Result<(), &'static str
     }
     headers.remove(CONTENT_LENGTH);
     Ok(())
-}
-
-fn connection_options(headers: &HeaderMap) -> Vec<String> {
-    tokens(headers, &CONNECTION).collect()
 }
 
 fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = String> + 'a {
@@ -102,73 +99,18 @@ pub(crate) fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// Tells the backend who has called.
-pub(crate) fn forwarded(headers: &mut HeaderMap, policy: ForwardedPolicy, peer: Option<IpAddr>) {
-    if policy == ForwardedPolicy::Off {
-        return;
-    }
-    let peer = peer.map(|peer| peer.to_canonical());
-    let host = headers.get(HOST).cloned();
-    if policy == ForwardedPolicy::Replace {
-        for name in [FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO] {
-            headers.remove(name);
-        }
-    }
-    if let Some(peer) = peer {
-        append(headers, X_FORWARDED_FOR, peer.to_string());
-    }
-    if !headers.contains_key(X_FORWARDED_PROTO) {
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
-    }
-    if let Some(host) = &host
-        && !headers.contains_key(X_FORWARDED_HOST)
-    {
-        headers.insert(X_FORWARDED_HOST, host.clone());
-    }
-    append(headers, FORWARDED, element(peer, host.as_ref()));
-}
-
-/// An element of `Forwarded`: `for=192.0.2.7;host="example.org";proto=http`.
-fn element(peer: Option<IpAddr>, host: Option<&HeaderValue>) -> String {
-    let mut element = match peer {
-        Some(IpAddr::V4(address)) => format!("for={address}"),
-        Some(IpAddr::V6(address)) => format!("for=\"[{address}]\""),
-        None => "for=unknown".to_owned(),
-    };
-    if let Some(host) = host.and_then(|host| host.to_str().ok()).filter(|host| !host.contains(['"', '\\'])) {
-        element.extend([";host=\"", host, "\""]);
-    }
-    element.push_str(";proto=http");
-    element
-}
-
-/// Adds to the list in one header, whatever lines it came in.
-fn append(headers: &mut HeaderMap, name: HeaderName, element: String) {
-    let mut list: Vec<&[u8]> = headers.get_all(&name).iter().map(HeaderValue::as_bytes).collect();
-    list.retain(|elements| !elements.is_empty());
-    let value = if list.is_empty() {
-        HeaderValue::try_from(element)
-    } else {
-        list.push(element.as_bytes());
-        HeaderValue::try_from(list.join(&b", "[..]))
-    };
-    if let Ok(value) = value {
-        headers.insert(name, value);
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+    pub(crate) fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         pairs.iter().fold(HeaderMap::new(), |mut map, (name, value)| {
             map.append(*name, HeaderValue::from_static(value));
             map
         })
     }
 
-    fn text(headers: &HeaderMap, name: &str) -> String {
+    pub(crate) fn text(headers: &HeaderMap, name: &str) -> String {
         let values: Vec<_> = headers.get_all(name).iter().map(|value| value.to_str().unwrap()).collect();
         values.join(" | ")
     }
@@ -205,31 +147,6 @@ mod tests {
         assert!(!upgrades(&[("upgrade", "websocket")]));
         assert!(!upgrades(&[("connection", "upgrade, http2-settings"), ("upgrade", "h2c")]));
         assert!(!upgrades(&[("connection", "upgrade"), ("upgrade", "websocket, HTTP/2.0")]));
-    }
-
-    #[test]
-    fn what_a_caller_claims_is_replaced_extended_or_left() {
-        let claimed = [
-            ("host", "shop"),
-            ("x-forwarded-for", "6.6.6.6"),
-            ("x-forwarded-proto", "https"),
-            ("forwarded", "for=6.6.6.6"),
-        ];
-        let peer = Some(IpAddr::from([192, 0, 2, 7]));
-        let mut headers = map(&claimed);
-        forwarded(&mut headers, ForwardedPolicy::Replace, peer);
-        assert_eq!(text(&headers, "x-forwarded-for"), "192.0.2.7");
-        assert_eq!(text(&headers, "x-forwarded-proto"), "http");
-        assert_eq!(text(&headers, "x-forwarded-host"), "shop");
-        assert_eq!(text(&headers, "forwarded"), "for=192.0.2.7;host=\"shop\";proto=http");
-        let mut headers = map(&claimed);
-        forwarded(&mut headers, ForwardedPolicy::Append, peer);
-        assert_eq!(text(&headers, "x-forwarded-for"), "6.6.6.6, 192.0.2.7");
-        assert_eq!(text(&headers, "x-forwarded-proto"), "https");
-        assert_eq!(text(&headers, "forwarded"), "for=6.6.6.6, for=192.0.2.7;host=\"shop\";proto=http");
-        let mut headers = map(&claimed);
-        forwarded(&mut headers, ForwardedPolicy::Off, peer);
-        assert_eq!(headers, map(&claimed));
     }
 
     #[test]

@@ -37,6 +37,7 @@ mod connection;
 mod error;
 mod event_loop;
 mod exchange;
+mod forwarded;
 mod framing;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]

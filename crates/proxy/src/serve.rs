@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::IpAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -10,9 +11,9 @@ use std::time::Duration;
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -22,9 +23,10 @@ use txnscope::TransactionService;
 
 use crate::body::ResponseBody;
 use crate::config::Limits;
-use crate::connection::{Activity, CallerStream};
+use crate::connection::{Activity, CallerStream, Leaving};
 use crate::event_loop::{EventLoop, least_loaded};
 use crate::exchange::{Classifier, Exchange, ExchangeRequest};
+use crate::forwarded::Caller;
 use crate::handover::Handover;
 use crate::head_check;
 use crate::in_flight::OperationsInFlight;
@@ -36,6 +38,14 @@ const REFUSED: Duration = Duration::from_millis(100);
 
 /// How long an idle connection is kept while the proxy is drained, so that a request which is on its way is answered.
 const LINGER: Duration = Duration::from_secs(5);
+
+/// Why a connection ends that the caller's HTTP does not end.
+enum Ended {
+    /// At once.
+    Closed,
+    /// In order.
+    Drained,
+}
 
 /// What all connections share.
 pub(crate) struct Server {
@@ -129,17 +139,21 @@ impl Server {
         self.tasks.spawn_on(connection, &runtime);
     }
 
-    /// What is spoken with callers, with its limits.
-    pub(crate) fn protocol(&self) -> Builder<TokioExecutor> {
-        let mut builder = Builder::new(TokioExecutor::new());
+    /// HTTP/1 with callers, with its limits.
+    pub(crate) fn http1(&self) -> http1::Builder {
+        let mut builder = http1::Builder::new();
         builder
-            .http1()
             .timer(TokioTimer::new())
             // Heads have a deadline of their own, so that an idle connection may have another.
             .header_read_timeout(None)
             .max_buf_size(self.limits.max_head.max(8 * 1024));
         builder
-            .http2()
+    }
+
+    /// HTTP/2 with callers, with its limits.
+    fn http2(&self) -> http2::Builder<TokioExecutor> {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
             .timer(TokioTimer::new())
             .max_header_list_size(u32::try_from(self.limits.max_head).unwrap_or(u32::MAX))
             .max_concurrent_streams(256)
@@ -156,37 +170,39 @@ impl Server {
     ) {
         let _ = stream.set_nodelay(true);
         let activity = Activity::new();
-        let (stream, leaving) = CallerStream::new(stream, &activity, place);
-        let (server, busy) = (Arc::clone(self), Arc::clone(&activity));
-        let service = service_fn(move |request: Request<Incoming>| {
-            let (server, service) = (Arc::clone(&server), event_loop.service.clone());
-            let activity = Arc::clone(&busy);
-            async move { server.handle(service, request, peer, &activity).await }
-        });
-        let builder = self.protocol();
-        let served = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-        let mut served = Box::pin(served);
-        let ended = tokio::select! {
-            ended = served.as_mut() => ended,
-            why = activity.overdue(&self.limits) => {
-                tracing::debug!(client = %peer, why, "a connection is closed");
-                return;
-            }
-            () = leaving.left() => {
+        let (mut stream, leaving) = CallerStream::new(stream, &activity, place);
+        let mut ended = pin!(async {
+            tokio::select! {
+                why = activity.overdue(&self.limits) => {
+                    tracing::debug!(client = %peer, why, "a connection is closed");
+                    Ended::Closed
+                }
                 // What the system holds of the caller's bytes may be a whole request, and is answered only if the client is
                 // there for the answer: it is not.
-                return;
+                () = leaving.left() => Ended::Closed,
+                () = self.lingered(&activity) => Ended::Drained,
             }
-            () = self.lingered(&activity) => {
-                served.as_mut().graceful_shutdown();
-                tokio::select! {
-                    ended = served.as_mut() => ended,
-                    () = leaving.left() => return,
-                }
-            }
+        });
+        let is_http2 = tokio::select! {
+            is_http2 = stream.begins_with_http2() => is_http2,
+            _ = &mut ended => return,
         };
-        if let Err(error) = ended {
-            tracing::debug!(client = %peer, error = %txnscope::ErrorChain::new(&*error), "a connection has ended early");
+        let (server, busy, caller) = (Arc::clone(self), Arc::clone(&activity), Arc::new(Caller::new(peer)));
+        let service = service_fn(move |request: Request<Incoming>| {
+            let (server, service) = (Arc::clone(&server), event_loop.service.clone());
+            let (caller, activity) = (Arc::clone(&caller), Arc::clone(&busy));
+            async move { server.handle(service, request, caller, &activity).await }
+        });
+        let io = TokioIo::new(stream);
+        let served = if is_http2 {
+            let served = Box::pin(self.http2().serve_connection(io, service));
+            serve(served, http2::Connection::graceful_shutdown, ended, &leaving).await
+        } else {
+            let served = Box::pin(self.http1().serve_connection(io, service).with_upgrades());
+            serve(served, http1::UpgradeableConnection::graceful_shutdown, ended, &leaving).await
+        };
+        if let Err(error) = served {
+            tracing::debug!(client = %peer, error = %txnscope::ErrorChain::new(&error), "a connection has ended early");
         }
     }
 
@@ -204,12 +220,12 @@ impl Server {
         &self,
         mut service: TransactionService<Exchange, Classifier>,
         request: Request<Incoming>,
-        peer: IpAddr,
+        caller: Arc<Caller>,
         activity: &Arc<Activity>,
     ) -> Result<Response<ResponseBody>, Infallible> {
         let mut in_flight = activity.begin(request.version() == Version::HTTP_2);
         let is_http1 = request.version() != Version::HTTP_2;
-        let checked = head_check::check(&request, self.limits.max_body);
+        let checked = head_check::check(&request, &self.limits);
         let checked = if is_http1 {
             let reading = activity.reading();
             checked.and_then(|authority| head_check::second_reader(&request, reading).map(|()| authority))
@@ -218,11 +234,10 @@ impl Server {
         };
         let matched = self.operations.find(request.method(), request.uri().path());
         if let Some(matched) = matched {
-            in_flight.list(self.in_flight.begin(matched.label(), peer));
+            in_flight.list(self.in_flight.begin(matched.label(), caller.address));
         }
         let handover = Arc::new(Handover::default());
-        let exchange =
-            ExchangeRequest { request, matched, checked, handover: Arc::clone(&handover), peer: Some(peer) };
+        let exchange = ExchangeRequest { request, matched, checked, handover: Arc::clone(&handover), caller };
         let mut operation = Box::pin(service.call(exchange));
         let mut ended = false;
         let mut response = poll_fn(|cx| {
@@ -252,5 +267,25 @@ impl Server {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(response)
+    }
+}
+
+/// Serves a connection to its end, or until it is closed for another reason.
+async fn serve<C: Future<Output = hyper::Result<()>>>(
+    mut served: Pin<Box<C>>,
+    shut_down: fn(Pin<&mut C>),
+    ended: Pin<&mut impl Future<Output = Ended>>,
+    leaving: &Leaving,
+) -> hyper::Result<()> {
+    tokio::select! {
+        served = served.as_mut() => return served,
+        ended = ended => match ended {
+            Ended::Closed => return Ok(()),
+            Ended::Drained => shut_down(served.as_mut()),
+        },
+    }
+    tokio::select! {
+        served = served => served,
+        () = leaving.left() => Ok(()),
     }
 }

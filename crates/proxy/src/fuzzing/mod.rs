@@ -32,6 +32,7 @@ use crate::config::{ForwardedPolicy, Kind, Limits, UpstreamAddress, UpstreamSett
 use crate::connection::Activity;
 use crate::event_loop::EventLoop;
 use crate::exchange::{Classifier, Exchange};
+use crate::forwarded::Caller;
 use crate::learn::Learner;
 use crate::operations::Operations;
 use crate::serve::Server;
@@ -177,12 +178,12 @@ impl Memory {
         let (mut caller, own) = duplex(ROOM);
         let activity = Activity::new();
         let (server, busy) = (Arc::clone(&self.server), Arc::clone(&activity));
-        let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let peer = Arc::new(Caller::new(IpAddr::V4(Ipv4Addr::LOCALHOST)));
         let service = service_fn(move |request: Request<Incoming>| {
-            let (server, activity) = (Arc::clone(&server), Arc::clone(&busy));
+            let (server, peer, activity) = (Arc::clone(&server), Arc::clone(&peer), Arc::clone(&busy));
             async move { server.handle(server.event_loops[0].service.clone(), request, peer, &activity).await }
         });
-        let protocol = self.server.protocol();
+        let protocol = self.server.http1();
         let served = async {
             let see = move |bytes: &[u8]| {
                 if !bytes.is_empty() {
@@ -190,7 +191,7 @@ impl Memory {
                 }
             };
             let stream = TokioIo::new(Seen { stream: own, see });
-            let _ = protocol.serve_connection_with_upgrades(stream, service).await;
+            let _ = protocol.serve_connection(stream, service).with_upgrades().await;
         };
         let called = async {
             let mut received = Vec::new();

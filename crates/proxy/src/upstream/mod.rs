@@ -53,14 +53,16 @@ impl Upstream {
         request: Request<Upload>,
         http2: bool,
     ) -> Result<(Response<Incoming>, Option<Lease>), SendError> {
+        // In boxes, as most requests need neither HTTP/2 nor a new connection: they would make room for themselves in the future
+        // of every request, which is copied when it begins.
         if http2 {
-            return self.send_http2(request).await.map(|response| (response, None));
+            return Box::pin(self.send_http2(request)).await.map(|response| (response, None));
         }
         let mut request = request;
         loop {
             let (mut sender, kept) = match self.pool.take() {
                 Some(sender) => (sender, true),
-                None => (self.open().await?, false),
+                None => (Box::pin(self.open()).await?, false),
             };
             match sender.try_send_request(request).await {
                 Ok(response) => return Ok((response, Some(Lease { pool: Arc::clone(&self.pool), sender }))),

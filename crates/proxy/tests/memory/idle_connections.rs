@@ -9,7 +9,7 @@ use crate::{ALONE, resident};
 const CONNECTIONS: usize = 512;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn five_hundred_idle_connections_take_less_than_20_megabytes() {
+async fn five_hundred_idle_connections_take_less_than_10_megabytes() {
     let _alone = ALONE.lock().await;
     let running = start(fixed(200, "text/plain", "ok").await);
     assert!(running.raw(post("/pay/7", "{}")).await.ends_with("ok"));
@@ -23,5 +23,5 @@ async fn five_hundred_idle_connections_take_less_than_20_megabytes() {
     }
     let grown = resident().saturating_sub(before);
     println!("{CONNECTIONS} idle connections: {grown} bytes");
-    assert!(grown < 20 << 20, "memory has grown by {grown} bytes");
+    assert!(grown < 10 << 20, "memory has grown by {grown} bytes");
 }

@@ -4,6 +4,8 @@ use http::{HeaderMap, HeaderValue, Request, Response, Version};
 use http_body::Frame;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::support::*;
 
@@ -99,4 +101,28 @@ async fn early_answer_over_http2_reaches_the_caller() {
         assert_eq!(bytes(answer.into_body()).await.unwrap(), "too large", "round {round}");
     }
     running.wait_for(PAY, "rejected", f64::from(2 * rounds)).await;
+}
+
+/// How the bytes come in pieces does not decide which protocol they are.
+#[tokio::test]
+async fn first_bytes_one_at_a_time_are_recognized_as_http1_or_http2() {
+    let running = start(fixed(200, "text/plain", "ok").await);
+    for (sent, answered) in [
+        (post("/pay/7", "{}").into_bytes(), b"HTTP/1.1 200".as_slice()),
+        // No method, but no HTTP/2 either.
+        (b"PRI /pay/7 HTTP/1.1\r\nhost: shop\r\n\r\n".to_vec(), b"HTTP/1.1 200"),
+        // The preface and empty settings, which are answered by the frame of the server's settings.
+        ([b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat(), &[0, 0]),
+    ] {
+        let mut stream = TcpStream::connect(running.address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        for byte in &sent {
+            stream.write_all(&[*byte]).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        let mut answer = vec![0; answered.len()];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(answer, answered, "to {}", sent.escape_ascii());
+    }
+    running.wait_for(PAY, "succeeded", 1.0).await;
 }
