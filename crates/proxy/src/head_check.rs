@@ -17,6 +17,13 @@ pub(crate) struct Refusal {
     pub(crate) why: &'static str,
 }
 
+impl Refusal {
+    /// The head is too large.
+    pub(crate) fn is_of_head(self) -> bool {
+        self.status == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+    }
+}
+
 const fn bad(why: &'static str) -> Refusal {
     Refusal { status: StatusCode::BAD_REQUEST, why }
 }

@@ -232,7 +232,10 @@ impl Server {
         } else {
             checked
         };
-        let matched = self.operations.find(request.method(), request.uri().path());
+        // hyper passes on no head that it finds too large itself. So none is counted.
+        let is_too_large = matches!(&checked, Err(refusal) if refusal.is_of_head());
+        let matched =
+            (!is_too_large).then(|| self.operations.find(request.method(), request.uri().path())).flatten();
         if let Some(matched) = matched {
             in_flight.list(self.in_flight.begin(matched.label(), caller.address));
         }

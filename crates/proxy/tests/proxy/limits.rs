@@ -18,6 +18,13 @@ async fn a_head_that_is_too_large_is_431() {
     assert_eq!(status(&running.raw(format!("GET / HTTP/1.1\r\nhost: shop\r\n{many}\r\n")).await), 431);
     let fits = format!("GET / HTTP/1.1\r\nhost: shop\r\nx: {}\r\n\r\n", "y".repeat(50 * 1024));
     assert_eq!(status(&running.raw(&fits).await), 200);
+    // Of an operation, too; it is not counted, however it is read.
+    for kilobytes in [65, 70, 90, 120, 140] {
+        let large =
+            format!("GET /pay/7 HTTP/1.1\r\nhost: shop\r\nx: {}\r\n\r\n", "y".repeat(kilobytes * 1024));
+        assert_eq!(status(&running.raw(&large).await), 431, "{kilobytes} kB");
+    }
+    assert_eq!(running.sum("transaction_attempts_total", &[]), 0.0);
 }
 
 #[tokio::test]
