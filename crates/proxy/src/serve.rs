@@ -233,9 +233,10 @@ impl Server {
             checked
         };
         // hyper passes on no head that it finds too large itself. So none is counted.
-        let is_too_large = matches!(&checked, Err(refusal) if refusal.is_of_head());
-        let matched =
-            (!is_too_large).then(|| self.operations.find(request.method(), request.uri().path())).flatten();
+        let matched = match &checked {
+            Err(refusal) if refusal.is_of_head() => None,
+            Ok(_) | Err(_) => self.operations.find(request.method(), request.uri().path()),
+        };
         if let Some(matched) = matched {
             in_flight.list(self.in_flight.begin(matched.label(), caller.address));
         }

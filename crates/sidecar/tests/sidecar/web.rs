@@ -225,6 +225,11 @@ async fn status(
 ) -> Result<u16> {
     let login = STANDARD.encode(format!("{user}:x"));
     let head = format!("{request} HTTP/1.1\r\nhost: localhost\r\nauthorization: Basic {login}\r\n\r\n");
+    Ok(exchange(stream, &head).await?.0)
+}
+
+/// The status and the whole body of the response to a request, on a connection that stays open.
+async fn exchange(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), head: &str) -> Result<(u16, String)> {
     stream.write_all(head.as_bytes()).await?;
     let (mut answer, mut piece) = (String::new(), [0; 1024]);
     loop {
@@ -234,7 +239,7 @@ async fn status(
         let Some((head, body)) = answer.split_once("\r\n\r\n") else { continue };
         let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
         if body.len() == length.context("no length")?.parse::<usize>()? {
-            return Ok(head.split(' ').nth(1).context("no status")?.parse()?);
+            return Ok((head.split(' ').nth(1).context("no status")?.parse()?, body.to_owned()));
         }
     }
 }
@@ -243,13 +248,7 @@ async fn status(
 /// there: a thousand HTTP clients in one process take longer for that, on a busy machine, than the server waits for a head.
 async fn scrape_once(sidecar: &Sidecar) -> Result<(u16, String)> {
     let mut stream = TcpStream::connect(sidecar.local_addr()).await?;
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    let (head, page) = answer.split_once("\r\n\r\n").context("no head")?;
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).context("no length")?;
-    ensure!(page.len() == length.parse::<usize>()?, "{} bytes of {length}", page.len());
-    Ok((head.split(' ').nth(1).context("no status")?.parse()?, page.to_owned()))
+    exchange(&mut stream, "GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n").await
 }
 
 /// Each response is a complete page, or 503; afterwards all scrapes succeed.
