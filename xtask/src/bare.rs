@@ -41,6 +41,10 @@ const PASSED_ON: &[&str] = &[
 /// The certificate authorities on Debian.
 const AUTHORITIES: &str = "etc/ssl/certs/ca-certificates.crt";
 
+/// Where tests of root reserve ports (`testkit::Port`). The machine shares the network with this one, and so the
+/// reservations.
+const PORTS: &str = "txnscope-ports-0";
+
 /// Creates the machine, and runs both commands in it, or the given one.
 pub(crate) fn run(only: Option<&str>, keep: bool) -> Result<ExitCode> {
     let commands: &[&str] = match only {
@@ -110,14 +114,20 @@ impl Machine {
     /// Runs a command in separate namespaces, so that its mounts and processes end with it.
     fn run(&self, line: &str) -> Result<()> {
         let toolchain = output(Command::new("rustc").args(["--print", "sysroot"]))?;
+        let ports = std::env::temp_dir().join(PORTS);
+        for folder in [&ports, &self.root.join("tmp").join(PORTS)] {
+            fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        }
         let script = format!(
             "set -e
             mount --rbind /dev {root}/dev
             mount -t proc proc {root}/proc
             mount --bind -o ro {toolchain} {root}/opt/rust
+            mount --bind {ports} {root}/tmp/{PORTS}
             exec chroot {root} /usr/bin/env -i HOME=/root LANG=C.UTF-8 PATH=/opt/rust/bin:/usr/sbin:/usr/bin:/sbin:/bin \
              SSL_CERT_FILE=/{AUTHORITIES} PIP_CERT=/{AUTHORITIES} NODE_EXTRA_CA_CERTS=/{AUTHORITIES} \"$@\" sh -c 'cd /txnscope && exec {line}'",
             root = self.root.display(),
+            ports = ports.display(),
             toolchain = toolchain.trim(),
         );
         let passed_on =
