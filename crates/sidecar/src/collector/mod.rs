@@ -15,6 +15,7 @@ mod label_limiter;
 #[cfg(test)]
 mod malformed_input_tests;
 mod open_by_operation;
+pub(crate) mod pacing;
 mod parameters;
 mod privileges;
 mod profile;

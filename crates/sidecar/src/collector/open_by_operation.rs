@@ -15,6 +15,7 @@ use txnscope_catalog as catalog;
 use super::backend_table::{ListedTransaction, fetch_table};
 use super::current_op::oldest;
 use super::label_limiter::CardinalityLimiter;
+use super::pacing::Pacing;
 use super::{Collector, OpenByOperationSettings, PollContext, Privilege, Schedule};
 use crate::decode::Field;
 use crate::error::PollError;
@@ -35,8 +36,9 @@ type Table = HashMap<String, String>;
 pub(super) struct OpenByOperation {
     backends: Vec<Uri>,
     limiter: CardinalityLimiter,
-    pause: Duration,
-    next: Option<Instant>,
+    pacing: Pacing,
+    /// There was no open transaction at the last poll, so that nothing was sent.
+    skipped: bool,
 }
 
 impl OpenByOperation {
@@ -45,8 +47,8 @@ impl OpenByOperation {
         Self {
             backends,
             limiter: CardinalityLimiter::new(catalog::MAX_OPERATIONS),
-            pause: Duration::ZERO,
-            next: None,
+            pacing: Pacing::default(),
+            skipped: false,
         }
     }
 }
@@ -66,23 +68,22 @@ impl Collector for OpenByOperation {
     }
 
     fn min_interval(&self) -> Option<Duration> {
-        Some(self.pause)
+        (!self.skipped).then(|| self.pacing.pause())
     }
 
     async fn poll(&mut self, context: PollContext<'_>) -> Result<Option<SampleSet>, PollError> {
-        if context.transactions.open == Some(0.0) {
-            self.pause = Duration::ZERO;
+        self.skipped = context.transactions.open == Some(0.0);
+        if self.skipped {
             return Ok(Some(count_by_operation(&[], &Table::new(), &mut self.limiter)));
         }
         let asked = Instant::now();
-        if self.next.is_some_and(|next| asked < next) {
+        if !self.pacing.is_due(asked) {
             return Ok(None);
         }
         // The server is asked first: a transaction that begins in between is in the table and not in the
         // server's reply.
         let open = oldest::oldest_transactions(context, Duration::ZERO, MAX_TRANSACTIONS).await;
-        self.pause = asked.elapsed() * PAUSE_FACTOR;
-        self.next = Some(asked + self.pause);
+        self.pacing.after(asked, asked.elapsed() * PAUSE_FACTOR);
         let open = open?;
         let tables = try_join_all(self.backends.iter().map(fetch_table)).await?;
         let table = by_session(tables.into_iter().flat_map(|table| table.transactions));
@@ -90,7 +91,7 @@ impl Collector for OpenByOperation {
     }
 
     fn reset(&mut self) {
-        (self.pause, self.next) = (Duration::ZERO, None);
+        self.pacing = Pacing::default();
     }
 }
 

@@ -20,6 +20,7 @@ use super::store::LiveStore;
 use super::tracker::Tracker;
 use super::transactions::model;
 use crate::collector::backend_table::{BackendTable, fetch_table};
+use crate::collector::pacing::Pacing;
 use crate::collector::{Collector, OpenByOperationSettings, PollContext, Privilege, Schedule};
 use crate::decode::{Field, documents};
 use crate::error::{PollError, PollErrorReason};
@@ -47,8 +48,7 @@ pub(crate) struct LiveCollector {
     status: LastCounters,
     backends: Vec<Uri>,
     tracker: Tracker,
-    pause: Duration,
-    next: Option<Instant>,
+    pacing: Pacing,
     /// The member has been polled since it was last reset.
     is_known: bool,
 }
@@ -57,9 +57,9 @@ impl LiveCollector {
     /// `status` has the counters of the status poll that each poll follows.
     pub(crate) fn new(store: &LiveStore, status: &LastCounters, settings: &OpenByOperationSettings) -> Self {
         let backends = settings.backends.iter().filter_map(|url| url.parse().ok()).collect();
-        let (tracker, pause) = (Tracker::default(), Duration::ZERO);
+        let (tracker, pacing) = (Tracker::default(), Pacing::default());
         let (store, status) = (store.clone(), status.clone());
-        Self { store, status, backends, tracker, pause, next: None, is_known: false }
+        Self { store, status, backends, tracker, pacing, is_known: false }
     }
 }
 
@@ -78,12 +78,12 @@ impl Collector for LiveCollector {
     }
 
     fn min_interval(&self) -> Option<Duration> {
-        Some(self.pause)
+        Some(self.pacing.pause())
     }
 
     async fn poll(&mut self, context: PollContext<'_>) -> Result<Option<SampleSet>, PollError> {
         let began = Instant::now();
-        if self.next.is_some_and(|next| began < next) {
+        if !self.pacing.is_due(began) {
             return Ok(None);
         }
         let hello = context.identify().await?;
@@ -100,8 +100,7 @@ impl Collector for LiveCollector {
         let cost = began.elapsed().saturating_sub(round_trip * ROUND_TRIPS);
         // Rates and retried writes show in the second poll only, so that this one comes earlier.
         let share = if std::mem::replace(&mut self.is_known, true) { 1.0 } else { SECOND_POLL };
-        self.pause = cost.mul_f64(self.store.pause_factor() * share);
-        self.next = Some(began + self.pause);
+        self.pacing.after(began, cost.mul_f64(self.store.pause_factor() * share));
         let tables = self.tables(&mut missing).await;
         let names = OperationNames::new(tables.transactions);
         self.tracker.observe(&operations);
@@ -116,7 +115,7 @@ impl Collector for LiveCollector {
     }
 
     fn reset(&mut self) {
-        (self.pause, self.next, self.is_known) = (Duration::ZERO, None, false);
+        (self.pacing, self.is_known) = (Pacing::default(), false);
     }
 }
 

@@ -16,6 +16,7 @@ use txnscope_catalog::MAX_APPLICATIONS;
 
 use self::oldest::{SlowTransactionLogger, oldest_transactions};
 use super::label_limiter::CardinalityLimiter;
+use super::pacing::Pacing;
 use super::{Collector, CurrentOpSettings, PollContext, Privilege, Schedule, TransactionCounts};
 use crate::decode::{Field, documents};
 use crate::error::PollError;
@@ -46,8 +47,9 @@ struct PollState {
     ended: Option<f64>,
     /// A commit or an abort was in progress at the last poll.
     finishing: bool,
-    pause: Duration,
-    next: Option<Instant>,
+    pacing: Pacing,
+    /// Nothing was sent at the last poll, whose samples are as new as the status.
+    skipped: bool,
 }
 
 #[async_trait]
@@ -65,14 +67,14 @@ impl Collector for CurrentOp {
     }
 
     fn min_interval(&self) -> Option<Duration> {
-        Some(self.poll_state.pause)
+        (!self.poll_state.skipped).then(|| self.poll_state.pacing.pause())
     }
 
     async fn poll(&mut self, context: PollContext<'_>) -> Result<Option<SampleSet>, PollError> {
         let asked = Instant::now();
-        let due = self.poll_state.next.is_none_or(|next| asked >= next);
-        if self.poll_state.can_skip(context.transactions, due) {
-            self.poll_state.pause = Duration::ZERO;
+        let due = self.poll_state.pacing.is_due(asked);
+        self.poll_state.skipped = self.poll_state.can_skip(context.transactions, due);
+        if self.poll_state.skipped {
             self.logger.clear();
             return Ok(Some(summary::decode(&[], self.long_running, &mut self.limiter)));
         }
@@ -81,9 +83,11 @@ impl Collector for CurrentOp {
         }
         // This applies if the poll is dropped at its timeout.
         self.poll_state.answered = false;
-        self.poll_state.back_off(asked, context.timeout() * TIMEOUT_PAUSE_FACTOR);
+        let before = self.poll_state.pacing;
+        self.poll_state.pacing.exactly(asked, context.timeout() * TIMEOUT_PAUSE_FACTOR);
         let answer = self.run(context).await;
-        self.poll_state.back_off(asked, asked.elapsed() * PAUSE_FACTOR);
+        self.poll_state.pacing = before;
+        self.poll_state.pacing.after(asked, asked.elapsed() * PAUSE_FACTOR);
         let samples = answer?;
         self.poll_state.answered = true;
         self.poll_state.ended = context.transactions.ended;
@@ -151,11 +155,6 @@ impl PollState {
         let none_is_waiting = transactions.ended == self.ended || !due;
         self.answered && transactions.open == Some(0.0) && none_is_waiting && !self.finishing
     }
-
-    fn back_off(&mut self, asked: Instant, pause: Duration) {
-        self.pause = pause;
-        self.next = Some(asked + pause);
-    }
 }
 
 #[cfg(test)]
@@ -177,7 +176,7 @@ mod tests {
         collector.poll_state = PollState { answered: true, ended: Some(5.0), ..PollState::default() };
         let samples = collector.poll(context(0.0)).await.unwrap().unwrap();
         assert!(samples.as_slice().len() > 10);
-        collector.poll_state.back_off(Instant::now(), Duration::from_millis(30) * PAUSE_FACTOR);
+        collector.poll_state.pacing.after(Instant::now(), Duration::from_millis(30) * PAUSE_FACTOR);
         assert_eq!(collector.poll(context(7.0)).await.unwrap(), None);
         assert_eq!(collector.min_interval(), Some(Duration::from_secs(3)));
         collector.reset();
