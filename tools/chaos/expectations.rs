@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use txnscope_catalog as catalog;
 
 use crate::counters::{Counters, Server};
-use crate::environment::{Environment, POLL_INTERVAL};
+use crate::environment::{Environment, POLL_INTERVAL, number};
 
 /// Waits until the sidecar has polled each member since this call, and compares the first such poll with the members:
 /// no value may be missing or stale. Returns how long the polls took.
@@ -18,20 +18,47 @@ pub(crate) async fn sidecar(
     complaints: &mut Vec<String>,
 ) -> Result<Duration> {
     let since = Instant::now();
-    let page = wait::until("the sidecar to have looked at each member", async || {
+    let (page, states) =
+        wait::until("the sidecar to have looked at each member between elections", async || {
+            let before = member_states(env).await?;
+            let page = page_polled_from_now(env).await?;
+            ensure!(
+                member_states(env).await? == before,
+                "the state of a member changed meanwhile: {before:?}"
+            );
+            Ok((page, before))
+        })
+        .await?;
+    for (index, member) in env.set.addresses().iter().enumerate() {
+        complaints.extend(untrue(&page, member, counters.servers[index], states[index].0));
+    }
+    Ok(since.elapsed())
+}
+
+/// A page whose values were all polled after this call.
+async fn page_polled_from_now(env: &Environment) -> Result<Scrape> {
+    let since = Instant::now();
+    wait::until("the sidecar to have looked at each member", async || {
         let began = Instant::now();
         let page = env.sidecar_page().await?;
         verify_polled_since(&page, &env.set.addresses(), began, since)?;
         Ok(page)
     })
-    .await?;
-    for (index, member) in env.set.addresses().iter().enumerate() {
-        let hello = env.member(index, mongodb::bson::doc! {"hello": 1}).await?;
-        let state =
-            if hello.get_bool("isWritablePrimary").unwrap_or(false) { "primary" } else { "secondary" };
-        complaints.extend(untrue(&page, member, counters.servers[index], state));
+    .await
+}
+
+/// The state of each member and its term. A member that changes its state and comes back to it is in another term.
+async fn member_states(env: &Environment) -> Result<Vec<(&'static str, i64)>> {
+    let mut states = Vec::new();
+    for index in 0..env.each.len() {
+        let status = env.member(index, mongodb::bson::doc! {"replSetGetStatus": 1}).await?;
+        let state = number(&status, "myState");
+        let mut named = catalog::MEMBER_STATE_NUMBERS.iter().zip(catalog::MEMBER_STATES);
+        let (_, name) =
+            named.find(|(number, _)| f64::from(**number) == state).context("an unknown state of a member")?;
+        states.push((*name, status.get_i64("term")?));
     }
-    Ok(since.elapsed())
+    Ok(states)
 }
 
 /// The differences between the page and the member.
