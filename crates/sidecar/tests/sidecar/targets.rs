@@ -160,6 +160,8 @@ async fn target_is_monitored_while_probed() {
     config.probe_idle_timeout = Duration::from_secs(1);
     // The timeout for the first polls, long enough for a busy machine.
     config.poll_timeout = Duration::from_secs(30);
+    // A status that is older than three intervals is down, and the first response waits for the slowest of the first polls.
+    config.poll_interval = config.poll_timeout;
     let sidecar = Sidecar::start(config).await.unwrap();
     let address = member.address();
     let who = [("rs", set.name()), ("member", address.as_str())];
