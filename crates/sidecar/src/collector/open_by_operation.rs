@@ -15,7 +15,7 @@ use txnscope_catalog as catalog;
 use super::backend_table::{ListedTransaction, fetch_table};
 use super::current_op::oldest;
 use super::label_limiter::CardinalityLimiter;
-use super::pacing::Pacing;
+use super::pacing::{PAUSE_FACTOR, Pacing};
 use super::{Collector, OpenByOperationSettings, PollContext, Privilege, Schedule};
 use crate::decode::Field;
 use crate::error::PollError;
@@ -23,9 +23,6 @@ use crate::sample_set::SampleSet;
 
 /// The maximum number of transactions of one member that are joined, the oldest first.
 const MAX_TRANSACTIONS: u16 = 1_000;
-/// The next poll is at least this many times the duration of the last one later: less than a hundredth of a
-/// core.
-const PAUSE_FACTOR: u32 = 100;
 /// The operation of transactions that are in no table.
 const UNKNOWN: &str = "unknown";
 
@@ -37,8 +34,6 @@ pub(super) struct OpenByOperation {
     backends: Vec<Uri>,
     limiter: CardinalityLimiter,
     pacing: Pacing,
-    /// There was no open transaction at the last poll, so that nothing was sent.
-    skipped: bool,
 }
 
 impl OpenByOperation {
@@ -48,7 +43,6 @@ impl OpenByOperation {
             backends,
             limiter: CardinalityLimiter::new(catalog::MAX_OPERATIONS),
             pacing: Pacing::default(),
-            skipped: false,
         }
     }
 }
@@ -68,12 +62,12 @@ impl Collector for OpenByOperation {
     }
 
     fn min_interval(&self) -> Option<Duration> {
-        (!self.skipped).then(|| self.pacing.pause())
+        Some(self.pacing.pause())
     }
 
     async fn poll(&mut self, context: PollContext<'_>) -> Result<Option<SampleSet>, PollError> {
-        self.skipped = context.transactions.open == Some(0.0);
-        if self.skipped {
+        if context.transactions.open == Some(0.0) {
+            self.pacing.skip();
             return Ok(Some(count_by_operation(&[], &Table::new(), &mut self.limiter)));
         }
         let asked = Instant::now();

@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+/// The next poll is at least this many times the duration of the last one later, which costs the server less than a
+/// hundredth of a core.
+pub(super) const PAUSE_FACTOR: u32 = 100;
+
 /// How much longer than the last pause the next one may be. A poll can take long once because a machine or the network
 /// was busy, and the member must not be unobserved for a hundred times as long; a server that is slow at each poll has
 /// the full pause after a few of them.
@@ -17,6 +21,7 @@ const SHORT: Duration = Duration::from_secs(5);
 pub(crate) struct Pacing {
     last: Duration,
     next: Option<Instant>,
+    skipped: bool,
 }
 
 impl Pacing {
@@ -25,9 +30,14 @@ impl Pacing {
         self.next.is_none_or(|next| now >= next)
     }
 
-    /// The time from the beginning of the last poll to the next one.
+    /// The time from the beginning of the last poll to the next one; zero after a skipped one.
     pub(crate) fn pause(&self) -> Duration {
-        self.last
+        if self.skipped { Duration::ZERO } else { self.last }
+    }
+
+    /// Nothing had to be sent, so that the samples are as new as the status.
+    pub(super) fn skip(&mut self) {
+        self.skipped = true;
     }
 
     /// Sets the pause after a poll that began then, of which `pause` is what its cost requires.
@@ -37,8 +47,7 @@ impl Pacing {
 
     /// As [`Self::after`], however short the last pause was.
     pub(crate) fn exactly(&mut self, began: Instant, pause: Duration) {
-        self.last = pause;
-        self.next = Some(began + pause);
+        *self = Self { last: pause, next: Some(began + pause), skipped: false };
     }
 }
 

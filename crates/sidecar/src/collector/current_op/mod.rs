@@ -16,17 +16,13 @@ use txnscope_catalog::MAX_APPLICATIONS;
 
 use self::oldest::{SlowTransactionLogger, oldest_transactions};
 use super::label_limiter::CardinalityLimiter;
-use super::pacing::Pacing;
+use super::pacing::{PAUSE_FACTOR, Pacing};
 use super::{Collector, CurrentOpSettings, PollContext, Privilege, Schedule, TransactionCounts};
 use crate::decode::{Field, documents};
 use crate::error::PollError;
 use crate::sample_set::SampleSet;
 
-/// The next poll is at least this many times the duration of the last one later, which bounds the cost for the
-/// server.
-const PAUSE_FACTOR: u32 = 100;
-
-/// The factor after a timeout. `maxTimeMS` has ended the command on the server, but a server that is this slow
+/// The factor of the pause after a timeout. `maxTimeMS` has ended the command on the server, but a server that is this slow
 /// must not be loaded further, nor be unobserved for long.
 const TIMEOUT_PAUSE_FACTOR: u32 = 20;
 
@@ -48,8 +44,6 @@ struct PollState {
     /// A commit or an abort was in progress at the last poll.
     finishing: bool,
     pacing: Pacing,
-    /// Nothing was sent at the last poll, whose samples are as new as the status.
-    skipped: bool,
 }
 
 #[async_trait]
@@ -67,14 +61,14 @@ impl Collector for CurrentOp {
     }
 
     fn min_interval(&self) -> Option<Duration> {
-        (!self.poll_state.skipped).then(|| self.poll_state.pacing.pause())
+        Some(self.poll_state.pacing.pause())
     }
 
     async fn poll(&mut self, context: PollContext<'_>) -> Result<Option<SampleSet>, PollError> {
         let asked = Instant::now();
         let due = self.poll_state.pacing.is_due(asked);
-        self.poll_state.skipped = self.poll_state.can_skip(context.transactions, due);
-        if self.poll_state.skipped {
+        if self.poll_state.can_skip(context.transactions, due) {
+            self.poll_state.pacing.skip();
             self.logger.clear();
             return Ok(Some(summary::decode(&[], self.long_running, &mut self.limiter)));
         }
