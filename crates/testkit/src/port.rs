@@ -97,7 +97,7 @@ impl fmt::Display for Port {
     }
 }
 
-/// One folder for each user, because a user cannot lock the files of another one.
+/// One folder for each user, because a user cannot lock the files of another one. `cargo xtask bare` shares that of root.
 fn folder() -> Result<PathBuf> {
     let user = rustix::process::getuid().as_raw();
     let folder = std::env::temp_dir().join(format!("txnscope-ports-{user}"));
