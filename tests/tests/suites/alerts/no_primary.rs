@@ -27,19 +27,22 @@ async fn no_primary_fires_only_if_no_secondary_follows_a_primary() {
     let prometheus = Prometheus::start(&jobs).await.unwrap();
     let rule = alerts().into_iter().find(|rule| rule.alert.as_deref() == Some("MongoDBNoPrimary")).unwrap();
 
-    // The condition that an earlier version of the alert used: no watched member is primary, although the set accepts
-    // writes.
-    let unseen = r#"max by (rs) (mongodb_replication_member_state{state="primary"}) == 0"#;
-    wait::until("what the sidecar knows of the secondary", async || {
-        let seen = prometheus.query("mongodb_replication_lag_seconds").await?;
-        ensure!(!prometheus.query(unseen).await?.is_empty() && !seen.is_empty(), "{seen:?}");
+    let client = set.client().await.unwrap();
+    client.database("test").collection("c").insert_one(doc! {"written": true}).await.unwrap();
+    // The condition that an earlier version of the alert used holds: no watched member is primary, although the set accepts
+    // writes. The alert's own does not, at the same moment. On a busy machine the status of the member may be too old at
+    // some other moment, and then nothing says that it follows a primary.
+    let quiet = format!(
+        r#"max by (rs) (mongodb_replication_member_state{{state="primary"}}) == 0 unless on (rs) ({})"#,
+        rule.expr
+    );
+    wait::until("the alert to be quiet, as the member follows a primary", async || {
+        let found = prometheus.query(&quiet).await?;
+        ensure!(found.len() == 1, "{found:?}");
         Ok(())
     })
     .await
     .unwrap();
-    let client = set.client().await.unwrap();
-    client.database("test").collection("c").insert_one(doc! {"written": true}).await.unwrap();
-    assert_eq!(prometheus.query(&rule.expr).await.unwrap(), [], "it follows a primary");
 
     // The control: with two of three members gone, no primary can be elected, and the remaining one knows of none.
     for gone in (0..3).filter(|member| *member != secondary) {
