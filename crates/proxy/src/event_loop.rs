@@ -10,12 +10,15 @@ use txnscope::TransactionService;
 
 use crate::error::StartError;
 use crate::exchange::{Classifier, Exchange};
+use crate::in_flight::OperationsInFlight;
 
 /// A thread with its event loop.
 #[derive(Clone)]
 pub(crate) struct EventLoop {
     pub(crate) runtime: Handle,
     pub(crate) service: TransactionService<Exchange, Classifier>,
+    /// The operations in flight on its connections.
+    pub(crate) in_flight: Arc<OperationsInFlight>,
     connections: Arc<AtomicUsize>,
 }
 
@@ -24,7 +27,7 @@ pub(crate) struct Served(Arc<AtomicUsize>);
 
 impl EventLoop {
     pub(crate) fn new(runtime: Handle, service: TransactionService<Exchange, Classifier>) -> Self {
-        Self { runtime, service, connections: Arc::default() }
+        Self { runtime, service, in_flight: Arc::default(), connections: Arc::default() }
     }
 
     /// Starts the thread. It ends, and drops what it still serves, when `end` is cancelled.

@@ -19,7 +19,6 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
-use tokio::time::{Instant, sleep};
 use tower_service::Service;
 use txnscope::{Classification, ClassifyRequest, ClassifyResponse, OperationName, Reason, ResponseFuture};
 
@@ -34,6 +33,7 @@ use crate::operations::{
     Head, Matched, UPSTREAM_RESET, UPSTREAM_TIMEOUT, UPSTREAM_UNREACHABLE, classify, needs_headers,
     wants_body,
 };
+use crate::timers::Timers;
 use crate::tunnel::Tunnels;
 use crate::upload::{Upload, UploadWatch};
 use crate::upstream::{Lease, SendError, Upstream};
@@ -70,6 +70,7 @@ struct Shared {
     forwarded: ForwardedPolicy,
     max_body: Option<u64>,
     tunnels: Tunnels,
+    timers: Timers,
     learner: Option<Arc<Learner>>,
 }
 
@@ -137,6 +138,7 @@ impl Exchange {
             forwarded,
             max_body,
             tunnels,
+            timers: Timers::default(),
             learner,
         }))
     }
@@ -219,11 +221,14 @@ impl Shared {
         let expects_continue = head.headers.get(EXPECT).is_some_and(is_continue) && !body.is_end_stream();
         headers::remove_hop_by_hop(&mut head.headers);
         headers::join_cookies(&mut head.headers);
+        let given = head.headers.get(HOST);
+        let mut has_host = given.is_some();
         if let Some(host) = authority
-            && head.headers.get(HOST).is_none_or(|given| given != host.as_str())
+            && given.is_none_or(|given| given != host.as_str())
             && let Ok(host) = HeaderValue::from_str(host.as_str())
         {
             head.headers.insert(HOST, host);
+            has_host = true;
         }
         forwarded(&mut head.headers, self.forwarded, caller);
         let target = head.uri.into_parts().path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
@@ -235,7 +240,7 @@ impl Shared {
             head.uri = uri.path_and_query(target).build().unwrap_or_default();
         } else {
             head.version = Version::HTTP_11;
-            if !head.headers.contains_key(HOST) {
+            if !has_host {
                 head.headers.insert(HOST, self.authority.clone());
             }
             head.uri = Uri::from(target);
@@ -268,7 +273,7 @@ impl Shared {
         let limit = self.settings.timeout;
         let expects_continue = request.headers().contains_key(EXPECT);
         let mut sending = pin!(self.upstream.send(request, http2));
-        let mut timer = pin!(sleep(if expects_continue { limit.min(CONTINUE) } else { limit }));
+        let mut timer = self.timers.start(if expects_continue { limit.min(CONTINUE) } else { limit });
         loop {
             tokio::select! {
                 biased;
@@ -281,7 +286,7 @@ impl Shared {
                 let caller = watch.waits_for_caller();
                 return Err(if caller { Failure::CallerTimeout } else { Failure::UpstreamTimeout });
             }
-            timer.as_mut().reset(Instant::now() + (limit - since));
+            timer.reset(limit - since);
         }
     }
 

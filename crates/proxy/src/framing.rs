@@ -6,6 +6,8 @@
 
 use std::collections::VecDeque;
 
+use memchr::memchr;
+
 /// What was found in the head of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reading {
@@ -82,15 +84,35 @@ impl Line {
         self.last = *last;
     }
 
-    /// Without its end.
-    fn is_empty(&self) -> bool {
+    fn whole(&self) -> WholeLine<'_> {
+        WholeLine { start: &self.start[..self.kept], length: self.length, last: self.last }
+    }
+}
+
+/// A line without its line feed.
+#[derive(Debug, Clone, Copy)]
+struct WholeLine<'a> {
+    start: &'a [u8],
+    length: usize,
+    last: u8,
+}
+
+impl<'a> WholeLine<'a> {
+    fn of(bytes: &'a [u8]) -> Self {
+        Self {
+            start: &bytes[..bytes.len().min(ROOM)],
+            length: bytes.len(),
+            last: bytes.last().copied().unwrap_or_default(),
+        }
+    }
+
+    fn is_empty(self) -> bool {
         self.length == 0 || (self.length == 1 && self.last == b'\r')
     }
 
     /// The value, if it is the header of that name.
-    fn header(&self, name: &[u8]) -> Option<&[u8]> {
-        let start = &self.start[..self.kept];
-        let (found, rest) = (start.get(..name.len())?, &start[name.len()..]);
+    fn header(self, name: &[u8]) -> Option<&'a [u8]> {
+        let (found, rest) = self.start.split_at_checked(name.len())?;
         (found.eq_ignore_ascii_case(name) && rest.first() == Some(&b':')).then(|| rest[1..].trim_ascii())
     }
 }
@@ -175,20 +197,20 @@ impl Framing {
 impl Head {
     /// How much was taken, which is no more than a line, and what the head was, after its last byte.
     fn read(&mut self, bytes: &[u8]) -> (usize, Option<Self>) {
-        match bytes.iter().position(|byte| *byte == b'\n') {
-            None => {
-                self.line.push(bytes);
-                (bytes.len(), None)
-            }
-            Some(end) => {
-                self.line.push(&bytes[..end]);
-                (end + 1, self.end_line())
-            }
+        let Some(end) = memchr(b'\n', bytes) else {
+            self.line.push(bytes);
+            return (bytes.len(), None);
+        };
+        if self.line.length == 0 {
+            // Nearly every line comes in one piece, and is read where it stands.
+            return (end + 1, self.end_line(WholeLine::of(&bytes[..end])));
         }
+        let mut line = std::mem::take(&mut self.line);
+        line.push(&bytes[..end]);
+        (end + 1, self.end_line(line.whole()))
     }
 
-    fn end_line(&mut self) -> Option<Self> {
-        let line = std::mem::take(&mut self.line);
+    fn end_line(&mut self, line: WholeLine<'_>) -> Option<Self> {
         self.bare_line_feed |= line.last != b'\r';
         if line.is_empty() {
             // Empty lines before a request are skipped.

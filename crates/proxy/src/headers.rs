@@ -1,23 +1,23 @@
 //! Headers of one hop, which end here.
 
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
-    TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderValue};
 
 /// The headers of one hop, whether `Connection` names them or not.
-static HOP_BY_HOP: [HeaderName; 9] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION,
-    TRANSFER_ENCODING,
-    UPGRADE,
-    HeaderName::from_static("http2-settings"),
-    TE,
+static HOP_BY_HOP: [&str; 9] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "transfer-encoding",
+    "upgrade",
+    "http2-settings",
+    "te",
 ];
+
+/// What a caller does not name away: to whom the request goes and where it ends.
+const NOT_NAMED_AWAY: [&str; 2] = ["host", "content-length"];
 
 /// Removes what is said of one connection, and what its `Connection` header names. `Trailer` stays, as trailers do, and so
 /// does `TE: trailers`.
@@ -25,24 +25,25 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     // Most requests have none of them, and to look each one up costs more than all else that is done to a head.
     let mut found = [false; HOP_BY_HOP.len()];
     for name in headers.keys() {
-        if let Some(place) = HOP_BY_HOP.iter().position(|hop_by_hop| hop_by_hop == name) {
+        if let Some(place) = HOP_BY_HOP.iter().position(|hop_by_hop| *hop_by_hop == name.as_str()) {
             found[place] = true;
         }
     }
     if !found.contains(&true) {
         return;
     }
-    let options: Vec<_> = tokens(headers, &CONNECTION).collect();
-    let wants_trailers = tokens(headers, &TE).any(|token| token == "trailers");
+    let is_one_of = |option: &str, names: &[&str]| names.iter().any(|name| option.eq_ignore_ascii_case(name));
+    let options: Vec<_> = tokens(headers, &CONNECTION)
+        .filter(|option| !is_one_of(option, &HOP_BY_HOP) && !is_one_of(option, &NOT_NAMED_AWAY))
+        .map(str::to_ascii_lowercase)
+        .collect();
+    let wants_trailers = tokens(headers, &TE).any(|token| token.eq_ignore_ascii_case("trailers"));
     for option in options {
-        // A caller does not name away what says to whom the request goes and where it ends.
-        if !["host", "content-length", "te"].contains(&option.as_str()) {
-            headers.remove(option);
-        }
+        headers.remove(option);
     }
     for (name, found) in HOP_BY_HOP.iter().zip(found) {
         if found {
-            headers.remove(name);
+            headers.remove(*name);
         }
     }
     if wants_trailers {
@@ -66,13 +67,13 @@ pub(crate) fn settle_framing(headers: &mut HeaderMap) -> Result<(), &'static str
     Ok(())
 }
 
-fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = String> + 'a {
+fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> + 'a {
     headers
         .get_all(name)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
-        .map(|token| token.trim().to_ascii_lowercase())
+        .map(str::trim)
         .filter(|token| !token.is_empty())
 }
 
@@ -80,11 +81,13 @@ fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item =
 /// requests would pass uncounted and unchecked through the tunnel.
 pub(crate) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     let protocol = headers.get(UPGRADE)?;
-    if !tokens(headers, &CONNECTION).any(|option| option == "upgrade") {
+    if !tokens(headers, &CONNECTION).any(|option| option.eq_ignore_ascii_case("upgrade")) {
         return None;
     }
-    let is_http =
-        tokens(headers, &UPGRADE).any(|token| token.starts_with("h2c") || token.starts_with("http"));
+    let begins = |token: &str, name: &str| {
+        token.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
+    };
+    let is_http = tokens(headers, &UPGRADE).any(|token| begins(token, "h2c") || begins(token, "http"));
     (!is_http).then(|| protocol.clone())
 }
 

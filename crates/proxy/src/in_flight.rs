@@ -10,7 +10,7 @@ use tokio::time::Instant;
 /// The most operations that are listed, the oldest first.
 pub(crate) const MAX_LISTED: usize = 1_000;
 
-/// All operations in flight.
+/// The operations in flight of one event loop, so that no two threads wait for the same table.
 #[derive(Debug, Default)]
 pub(crate) struct OperationsInFlight(Mutex<Table>);
 
@@ -85,27 +85,30 @@ impl OperationsInFlight {
         };
         Listed { table: Arc::clone(self), row }
     }
+}
 
-    /// The table, the oldest operation first.
-    pub(crate) fn to_json(&self) -> String {
-        // The rows are copied, so that requests wait for no more than that.
-        let mut rows: Vec<Row> = self.table().rows.iter().flatten().copied().collect();
-        rows.sort_by_key(|row| row.begun);
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        let rounded = |seconds: f64| (seconds * 1e3).round() / 1e3;
-        let operations = rows.iter().take(MAX_LISTED).map(|row| {
-            let open = row.begun.elapsed().as_secs_f64();
-            Shown {
-                operation: row.operation,
-                client: row.client.to_canonical(),
-                state: row.state,
-                since_seconds: rounded(now - open),
-                open_seconds: rounded(open),
-            }
-        });
-        let page = Page { total: rows.len(), operations: operations.collect() };
-        serde_json::to_string(&page).unwrap_or_default()
-    }
+/// The tables of all event loops as one, the oldest operation first.
+pub(crate) fn to_json(tables: &[Arc<OperationsInFlight>]) -> String {
+    // The rows are copied, so that requests wait for no more than that.
+    let mut rows: Vec<Row> = tables
+        .iter()
+        .flat_map(|one| one.table().rows.iter().flatten().copied().collect::<Vec<_>>())
+        .collect();
+    rows.sort_by_key(|row| row.begun);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    let rounded = |seconds: f64| (seconds * 1e3).round() / 1e3;
+    let operations = rows.iter().take(MAX_LISTED).map(|row| {
+        let open = row.begun.elapsed().as_secs_f64();
+        Shown {
+            operation: row.operation,
+            client: row.client.to_canonical(),
+            state: row.state,
+            since_seconds: rounded(now - open),
+            open_seconds: rounded(open),
+        }
+    });
+    let page = Page { total: rows.len(), operations: operations.collect() };
+    serde_json::to_string(&page).unwrap_or_default()
 }
 
 impl Listed {
@@ -129,8 +132,8 @@ impl Drop for Listed {
 mod tests {
     use super::*;
 
-    fn listed(table: &OperationsInFlight) -> (u64, Vec<String>) {
-        let page: serde_json::Value = serde_json::from_str(&table.to_json()).unwrap();
+    fn listed(tables: &[Arc<OperationsInFlight>]) -> (u64, Vec<String>) {
+        let page: serde_json::Value = serde_json::from_str(&to_json(tables)).unwrap();
         let operations = page["operations"].as_array().unwrap().iter();
         (
             page["total"].as_u64().unwrap(),
@@ -140,29 +143,32 @@ mod tests {
 
     #[test]
     fn operations_are_listed_from_their_beginning_to_their_end_the_oldest_first() {
-        let table = Arc::new(OperationsInFlight::default());
+        let tables = [Arc::default(), Arc::default()];
+        let [table, other]: &[Arc<OperationsInFlight>; 2] = &tables;
         let client = "::ffff:192.0.2.7".parse().unwrap();
         let first = table.begin("POST /a", client);
-        let second = table.begin("POST /b", client);
+        let second = other.begin("POST /b", client);
         first.answers();
         assert_eq!(
-            listed(&table),
+            listed(&tables),
             (2, vec!["\"POST /a\" \"answering\"".to_owned(), "\"POST /b\" \"waiting\"".to_owned()])
         );
-        assert!(table.to_json().contains("\"client\":\"192.0.2.7\""), "{}", table.to_json());
+        let json = to_json(&tables);
+        assert!(json.contains("\"client\":\"192.0.2.7\""), "{json}");
         drop(first);
         let third = table.begin("POST /c", client);
-        assert_eq!(table.table().rows.len(), 2, "a row is used again");
+        assert_eq!(table.table().rows.len(), 1, "a row is used again");
         drop((second, third));
-        assert_eq!(listed(&table), (0, Vec::new()));
+        assert_eq!(listed(&tables), (0, Vec::new()));
     }
 
     #[test]
     fn no_more_than_the_oldest_thousand_are_listed() {
-        let table = Arc::new(OperationsInFlight::default());
+        let tables: [Arc<OperationsInFlight>; 2] = Default::default();
         let client = IpAddr::from([127, 0, 0, 1]);
-        let all: Vec<_> = (0..MAX_LISTED + 5).map(|_| table.begin("POST /a", client)).collect();
-        let (total, rows) = listed(&table);
+        let all: Vec<_> =
+            (0..MAX_LISTED + 5).map(|number| tables[number % 2].begin("POST /a", client)).collect();
+        let (total, rows) = listed(&tables);
         assert_eq!((total, rows.len()), (1_005, MAX_LISTED));
         drop(all);
     }

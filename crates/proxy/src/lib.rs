@@ -50,6 +50,7 @@ mod learn;
 mod listen;
 mod operations;
 mod serve;
+mod timers;
 mod tunnel;
 mod upload;
 mod upstream;
@@ -152,14 +153,14 @@ impl Proxy {
             tasks.clone(),
             (drain.clone(), end.clone()),
         ));
-        let in_flight = Arc::clone(&server.in_flight);
+        let in_flight: Vec<_> = server.event_loops.iter().map(|one| Arc::clone(&one.in_flight)).collect();
         let addresses = listeners.iter().map(|(address, _)| *address).collect();
         for (_, listener) in listeners {
             acceptors.spawn(Arc::clone(&server).accept(listener, config.systemd_socket));
         }
         let web_addresses = web_listeners.iter().map(|(address, _)| *address).collect();
         for (_, listener) in web_listeners {
-            let pages = web::router(metrics, Arc::clone(&in_flight), drain.clone());
+            let pages = web::router(metrics, in_flight.clone(), drain.clone());
             tokio::spawn(web(listener, pages, end.clone()));
         }
         let drain_timeout = config.drain_timeout;

@@ -3,11 +3,13 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::IpAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
@@ -19,17 +21,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
-use txnscope::TransactionService;
 
 use crate::body::ResponseBody;
 use crate::config::Limits;
-use crate::connection::{Activity, CallerStream, Leaving};
+use crate::connection::{Activity, CallerStream};
 use crate::event_loop::{EventLoop, least_loaded};
-use crate::exchange::{Classifier, Exchange, ExchangeRequest};
+use crate::exchange::ExchangeRequest;
 use crate::forwarded::Caller;
 use crate::handover::Handover;
 use crate::head_check;
-use crate::in_flight::OperationsInFlight;
 use crate::listen::BACKLOG;
 use crate::operations::Operations;
 
@@ -59,7 +59,6 @@ pub(crate) struct Server {
     /// Cancelled when everything ends.
     pub(crate) end: CancellationToken,
     pub(crate) linger: Duration,
-    pub(crate) in_flight: Arc<OperationsInFlight>,
 }
 
 impl Server {
@@ -80,7 +79,6 @@ impl Server {
             drain,
             end,
             linger: LINGER.min(drain_timeout / 2),
-            in_flight: Arc::default(),
         }
     }
 
@@ -131,10 +129,7 @@ impl Server {
         let connection = async move {
             let _served = served;
             let Ok(stream) = TcpStream::from_std(stream) else { return };
-            let end = server.end.clone();
-            // In a box: it is large, and would have its place twice in the future that waits for two things.
-            let connection = Box::pin(server.connection(event_loop, stream, peer, place));
-            end.run_until_cancelled(connection).await;
+            server.connection(event_loop, stream, peer, place).await;
         };
         self.tasks.spawn_on(connection, &runtime);
     }
@@ -171,7 +166,8 @@ impl Server {
         let _ = stream.set_nodelay(true);
         let activity = Activity::new();
         let (mut stream, leaving) = CallerStream::new(stream, &activity, place);
-        let mut ended = pin!(async {
+        // In a set of one, which polls it only when it is woken itself, and not at each byte of the connection.
+        let mut ended: FuturesUnordered<_> = std::iter::once(async {
             tokio::select! {
                 why = activity.overdue(&self.limits) => {
                     tracing::debug!(client = %peer, why, "a connection is closed");
@@ -180,26 +176,39 @@ impl Server {
                 // What the system holds of the caller's bytes may be a whole request, and is answered only if the client is
                 // there for the answer: it is not.
                 () = leaving.left() => Ended::Closed,
+                () = self.end.cancelled() => Ended::Closed,
                 () = self.lingered(&activity) => Ended::Drained,
             }
-        });
+        })
+        .collect();
         let is_http2 = tokio::select! {
             is_http2 = stream.begins_with_http2() => is_http2,
-            _ = &mut ended => return,
+            _ = ended.next() => return,
         };
-        let (server, busy, caller) = (Arc::clone(self), Arc::clone(&activity), Arc::new(Caller::new(peer)));
+        // In one Arc, which is all that a request takes.
+        let of_requests =
+            Arc::new((Arc::clone(self), event_loop, Arc::new(Caller::new(peer)), Arc::clone(&activity)));
         let service = service_fn(move |request: Request<Incoming>| {
-            let (server, service) = (Arc::clone(&server), event_loop.service.clone());
-            let (caller, activity) = (Arc::clone(&caller), Arc::clone(&busy));
-            async move { server.handle(service, request, caller, &activity).await }
+            let of_requests = Arc::clone(&of_requests);
+            async move {
+                let (server, event_loop, caller, activity) = &*of_requests;
+                server.handle(event_loop, request, caller, activity).await
+            }
         });
         let io = TokioIo::new(stream);
+        // What still ends it once no further request is taken.
+        let cut = async {
+            tokio::select! {
+                () = leaving.left() => {}
+                () = self.end.cancelled() => {}
+            }
+        };
         let served = if is_http2 {
             let served = Box::pin(self.http2().serve_connection(io, service));
-            serve(served, http2::Connection::graceful_shutdown, ended, &leaving).await
+            serve(served, http2::Connection::graceful_shutdown, ended.next(), cut).await
         } else {
             let served = Box::pin(self.http1().serve_connection(io, service).with_upgrades());
-            serve(served, http1::UpgradeableConnection::graceful_shutdown, ended, &leaving).await
+            serve(served, http1::UpgradeableConnection::graceful_shutdown, ended.next(), cut).await
         };
         if let Err(error) = served {
             tracing::debug!(client = %peer, error = %txnscope::ErrorChain::new(&error), "a connection has ended early");
@@ -218,9 +227,9 @@ impl Server {
 
     pub(crate) async fn handle(
         &self,
-        mut service: TransactionService<Exchange, Classifier>,
+        event_loop: &EventLoop,
         request: Request<Incoming>,
-        caller: Arc<Caller>,
+        caller: &Arc<Caller>,
         activity: &Arc<Activity>,
     ) -> Result<Response<ResponseBody>, Infallible> {
         let mut in_flight = activity.begin(request.version() == Version::HTTP_2);
@@ -238,11 +247,17 @@ impl Server {
             Ok(_) | Err(_) => self.operations.find(request.method(), request.uri().path()),
         };
         if let Some(matched) = matched {
-            in_flight.list(self.in_flight.begin(matched.label(), caller.address));
+            in_flight.list(event_loop.in_flight.begin(matched.label(), caller.address));
         }
         let handover = Arc::new(Handover::default());
-        let exchange = ExchangeRequest { request, matched, checked, handover: Arc::clone(&handover), caller };
-        let mut operation = Box::pin(service.call(exchange));
+        let exchange = ExchangeRequest {
+            request,
+            matched,
+            checked,
+            handover: Arc::clone(&handover),
+            caller: Arc::clone(caller),
+        };
+        let mut operation = Box::pin(event_loop.service.clone().call(exchange));
         let mut ended = false;
         let mut response = poll_fn(|cx| {
             ended = operation.as_mut().poll(cx).is_ready();
@@ -278,18 +293,19 @@ impl Server {
 async fn serve<C: Future<Output = hyper::Result<()>>>(
     mut served: Pin<Box<C>>,
     shut_down: fn(Pin<&mut C>),
-    ended: Pin<&mut impl Future<Output = Ended>>,
-    leaving: &Leaving,
+    ended: impl Future<Output = Option<Ended>>,
+    cut: impl Future<Output = ()>,
 ) -> hyper::Result<()> {
     tokio::select! {
-        served = served.as_mut() => return served,
+        biased;
         ended = ended => match ended {
-            Ended::Closed => return Ok(()),
-            Ended::Drained => shut_down(served.as_mut()),
+            Some(Ended::Drained) => shut_down(served.as_mut()),
+            Some(Ended::Closed) | None => return Ok(()),
         },
+        served = served.as_mut() => return served,
     }
     tokio::select! {
         served = served => served,
-        () = leaving.left() => Ok(()),
+        () = cut => Ok(()),
     }
 }

@@ -9,7 +9,7 @@ use axum::routing::get;
 use tokio_util::sync::CancellationToken;
 use txnscope::Metrics;
 
-use crate::in_flight::OperationsInFlight;
+use crate::in_flight::{self, OperationsInFlight};
 
 const LANDING: &str = concat!(
     "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>txnscope proxy</title></head><body>\
@@ -23,7 +23,7 @@ const LANDING: &str = concat!(
 /// The landing page, `/metrics`, `/-/operations`, `/-/healthy` and `/-/ready`, which is 503 from the beginning of the drain on.
 pub(crate) fn router(
     metrics: &Metrics,
-    in_flight: Arc<OperationsInFlight>,
+    in_flight: Vec<Arc<OperationsInFlight>>,
     drain: CancellationToken,
 ) -> Router {
     let ready = move || {
@@ -37,7 +37,7 @@ pub(crate) fn router(
         }
     };
     let operations = move || {
-        let json = in_flight.to_json();
+        let json = in_flight::to_json(&in_flight);
         let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
         async move { (headers, json) }
     };

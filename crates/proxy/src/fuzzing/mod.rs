@@ -181,7 +181,7 @@ impl Memory {
         let peer = Arc::new(Caller::new(IpAddr::V4(Ipv4Addr::LOCALHOST)));
         let service = service_fn(move |request: Request<Incoming>| {
             let (server, peer, activity) = (Arc::clone(&server), Arc::clone(&peer), Arc::clone(&busy));
-            async move { server.handle(server.event_loops[0].service.clone(), request, peer, &activity).await }
+            async move { server.handle(&server.event_loops[0], request, &peer, &activity).await }
         });
         let protocol = self.server.http1();
         let served = async {
