@@ -221,14 +221,11 @@ impl Shared {
         let expects_continue = head.headers.get(EXPECT).is_some_and(is_continue) && !body.is_end_stream();
         headers::remove_hop_by_hop(&mut head.headers);
         headers::join_cookies(&mut head.headers);
-        let given = head.headers.get(HOST);
-        let mut has_host = given.is_some();
         if let Some(host) = authority
-            && given.is_none_or(|given| given != host.as_str())
+            && head.headers.get(HOST).is_none_or(|given| given != host.as_str())
             && let Ok(host) = HeaderValue::from_str(host.as_str())
         {
             head.headers.insert(HOST, host);
-            has_host = true;
         }
         forwarded(&mut head.headers, self.forwarded, caller);
         let target = head.uri.into_parts().path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
@@ -240,7 +237,7 @@ impl Shared {
             head.uri = uri.path_and_query(target).build().unwrap_or_default();
         } else {
             head.version = Version::HTTP_11;
-            if !has_host {
+            if !head.headers.contains_key(HOST) {
                 head.headers.insert(HOST, self.authority.clone());
             }
             head.uri = Uri::from(target);

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use http::header::{Entry, FORWARDED, HOST, HeaderName, OccupiedEntry};
+use http::header::{FORWARDED, HOST, HeaderName};
 use http::{HeaderMap, HeaderValue};
 
 use crate::config::ForwardedPolicy;
@@ -47,39 +47,31 @@ impl Caller {
 
 /// Tells the backend who has called.
 pub(crate) fn forwarded(headers: &mut HeaderMap, policy: ForwardedPolicy, caller: &Caller) {
-    let replaces = match policy {
-        ForwardedPolicy::Off => return,
-        ForwardedPolicy::Replace => true,
-        ForwardedPolicy::Append => false,
-    };
+    if policy == ForwardedPolicy::Off {
+        return;
+    }
     headers.reserve(4);
     let host = headers.get(HOST).cloned();
     let (node, element) = (caller.forwarded_for.clone(), caller.element(host.as_ref()));
-    let mut one = |name, value| match headers.entry(name) {
-        Entry::Occupied(mut entry) if replaces => drop(entry.insert(value)),
-        Entry::Occupied(_) => {}
-        Entry::Vacant(entry) => drop(entry.insert(value)),
-    };
-    one(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    let is_new =
+        |headers: &HeaderMap, name| policy == ForwardedPolicy::Replace || !headers.contains_key(name);
+    if is_new(headers, X_FORWARDED_PROTO) {
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    }
     match host {
-        Some(host) => one(X_FORWARDED_HOST, host),
-        None if replaces => drop(headers.remove(X_FORWARDED_HOST)),
-        None => {}
+        Some(host) if is_new(headers, X_FORWARDED_HOST) => drop(headers.insert(X_FORWARDED_HOST, host)),
+        None if policy == ForwardedPolicy::Replace => drop(headers.remove(X_FORWARDED_HOST)),
+        Some(_) | None => {}
     }
     for (name, value) in [(X_FORWARDED_FOR, node), (FORWARDED, element)] {
-        match headers.entry(name) {
-            Entry::Occupied(mut entry) => {
-                let list = if replaces { value } else { appended(&entry, value) };
-                entry.insert(list);
-            }
-            Entry::Vacant(entry) => drop(entry.insert(value)),
-        }
+        let value = if policy == ForwardedPolicy::Append { appended(headers, &name, value) } else { value };
+        headers.insert(name, value);
     }
 }
 
 /// The list in one header, whatever lines it came in, and the element at its end.
-fn appended(entry: &OccupiedEntry<'_, HeaderValue>, element: HeaderValue) -> HeaderValue {
-    let mut list: Vec<&[u8]> = entry.iter().map(HeaderValue::as_bytes).collect();
+fn appended(headers: &HeaderMap, name: &HeaderName, element: HeaderValue) -> HeaderValue {
+    let mut list: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
     list.retain(|elements| !elements.is_empty());
     if list.is_empty() {
         return element;

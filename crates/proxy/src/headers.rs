@@ -84,10 +84,9 @@ pub(crate) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     if !tokens(headers, &CONNECTION).any(|option| option.eq_ignore_ascii_case("upgrade")) {
         return None;
     }
-    let begins = |token: &str, name: &str| {
-        token.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
-    };
-    let is_http = tokens(headers, &UPGRADE).any(|token| begins(token, "h2c") || begins(token, "http"));
+    let is_http = tokens(headers, &UPGRADE)
+        .map(str::to_ascii_lowercase)
+        .any(|token| token.starts_with("h2c") || token.starts_with("http"));
     (!is_http).then(|| protocol.clone())
 }
 
